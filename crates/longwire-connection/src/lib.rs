@@ -1,0 +1,1 @@
+//! A WebSocket over any tokio stream: buffers, timers, backpressure and concurrent senders.

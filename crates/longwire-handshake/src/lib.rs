@@ -1,0 +1,1 @@
+//! The WebSocket opening handshake, sans-IO: requests, responses and header grammars (RFC 6455 §4).

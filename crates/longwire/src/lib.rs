@@ -1,0 +1,1 @@
+//! A WebSocket library for Rust and tokio: client and server, strict, safe and fast.

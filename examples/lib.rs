@@ -1,0 +1,1 @@
+//! The package of the examples; each file beside this one is a program.
