@@ -1,0 +1,4 @@
+//! Measures headers, masking and UTF-8.
+fn main() {
+    divan::main();
+}

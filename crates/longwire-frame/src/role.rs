@@ -1,0 +1,42 @@
+//! Roles: which end of the connection this one is (RFC 6455 §1.2).
+
+use std::fmt;
+
+/// Names which end of the connection we are.
+///
+/// The frame layer knows one difference between the two: a client masks every frame it sends and a server
+/// none (RFC 6455 §5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// We opened the connection: we mask what we send and receive unmasked frames.
+    Client,
+    /// We accepted the connection: we receive masked frames and mask nothing.
+    Server,
+}
+
+impl Role {
+    /// Returns the role at the other end.
+    #[inline]
+    #[must_use]
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+
+    /// Returns whether the frames that this role sends are masked (RFC 6455 §5.1).
+    #[inline]
+    pub const fn masks(self) -> bool {
+        matches!(self, Self::Client)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
+}
