@@ -1,1 +1,56 @@
-//! The WebSocket connection as a state machine, sans-IO: messages, fragments, closing and limits (RFC 6455 §5-§7).
+//! The WebSocket connection as a state machine, sans-IO (RFC 6455 §5 to §7).
+//!
+//! Bytes in, events and bytes out: no sockets, no clock, no randomness. Time is an argument, masking keys come from a
+//! function that the caller supplies, so every rule can be tested with a byte string and the crate serves any runtime.
+//!
+//! | to | use |
+//! |---|---|
+//! | receive | [`Inbound`]: frames to messages, limits, UTF-8, every violation with its close code |
+//! | send | [`Outbound`]: messages to frames, pongs, this end's part of closing, and the [`WriteQueue`] |
+//! | know what is due | [`Timers`]: keepalive and the limit of the closing handshake |
+//! | have it in one piece | [`Connection`] |
+//!
+//! The halves share nothing, so that one task may receive while another sends; what ties them together is
+//! [`Outbound::respond`] for each event and [`Outbound::fail`] for an error.
+//!
+//! # Examples
+//!
+//! A server's end, fed by hand:
+//!
+//! ```
+//! use longwire_protocol::{Event, Inbound, Limits, Outbound, Role};
+//!
+//! let (mut inbound, mut outbound) = (Inbound::new(Role::Server, Limits::default()), Outbound::new(None));
+//! let mut input = &b"\x89\x82\x01\x02\x03\x04\x69\x6b"[..]; // a ping that says "hi", masked
+//! while let Some(event) = inbound.decode(&mut input)? {
+//!     outbound.respond(&event);
+//!     if let Event::Message(message) = event {
+//!         println!("{message}");
+//!     }
+//! }
+//! assert_eq!(outbound.queue().contiguous(), Some(&b"\x8a\x02hi"[..]));
+//! # Ok::<(), longwire_protocol::ProtocolError>(())
+//! ```
+
+mod connection;
+mod error;
+mod inbound;
+mod limits;
+mod message;
+mod outbound;
+mod prepared;
+mod queue;
+mod text;
+mod timers;
+
+pub use connection::{Connection, State};
+pub use error::{ProtocolError, SendError};
+pub use inbound::{Event, Inbound, Part};
+pub use limits::Limits;
+pub use longwire_frame::{CloseCode, FrameError, MaskingKey, Opcode, Role};
+pub use message::{CloseFrame, Message};
+pub use outbound::{MaskingKeys, Outbound};
+pub use prepared::PreparedMessage;
+pub use queue::WriteQueue;
+pub use text::Text;
+pub use timers::{Due, Keepalive, Timers};

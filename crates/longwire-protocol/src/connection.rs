@@ -1,0 +1,174 @@
+//! Both halves and the deadlines as one machine, for drivers that hold them together.
+//!
+//! Owns nothing but the wiring: each event is shown to the sending half, each error fails it.
+
+use std::time::{Duration, Instant};
+
+use longwire_frame::Role;
+
+use crate::{
+    CloseFrame, Due, Event, Inbound, Keepalive, Limits, MaskingKeys, Message, Outbound, ProtocolError,
+    SendError, Timers,
+};
+
+/// How far a connection has come in its closing (RFC 6455 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Messages go both ways.
+    Open,
+    /// A close frame was sent, or nothing more is taken from the peer, but not both.
+    Closing,
+    /// Both ends have had their say: what is left is to write what is queued and to close the transport.
+    Closed,
+}
+
+/// A whole connection without IO: the peer's bytes in, events and bytes out, time as an argument.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Instant;
+/// use longwire_protocol::{Connection, Event, Limits, Message, Role, State};
+///
+/// let mut server = Connection::new(Role::Server, None, Limits::default());
+/// // "Hello", masked (RFC 6455 §5.7), and an empty close frame
+/// let mut input = &b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x88\x80\0\0\0\0"[..];
+/// let now = Instant::now();
+/// let event = server.handle_bytes(&mut input, now)?;
+/// assert_eq!(event, Some(Event::Message(Message::text("Hello"))));
+/// assert_eq!(server.handle_bytes(&mut input, now)?, Some(Event::Close(None)));
+/// assert_eq!(server.state(), State::Closed);
+/// assert_eq!(server.outbound().queue().contiguous(), Some(&b"\x88\x00"[..]));
+/// # Ok::<(), longwire_protocol::ProtocolError>(())
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    inbound: Inbound,
+    outbound: Outbound,
+    timers: Timers,
+    close_timeout: Duration,
+}
+
+impl Connection {
+    /// Makes an open connection without keepalive, with a limit of 5 s for the closing handshake.
+    ///
+    /// # Panics
+    ///
+    /// If a client has no masking keys, or a server has some.
+    pub fn new(role: Role, keys: Option<MaskingKeys>, limits: Limits) -> Self {
+        assert_eq!(
+            role == Role::Client,
+            keys.is_some(),
+            "a client masks, a server does not (RFC 6455 §5.1)"
+        );
+        Self {
+            inbound: Inbound::new(role, limits),
+            outbound: Outbound::new(keys),
+            timers: Timers::new(None, Instant::now()),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Starts pinging a silent peer.
+    #[must_use]
+    pub fn with_keepalive(mut self, keepalive: Keepalive, now: Instant) -> Self {
+        self.timers = Timers::new(Some(keepalive), now);
+        self
+    }
+
+    /// Sets the limit of the closing handshake. Default: 5 s.
+    #[must_use]
+    pub fn with_close_timeout(mut self, close_timeout: Duration) -> Self {
+        self.close_timeout = close_timeout;
+        self
+    }
+
+    /// Takes bytes of the peer until an event is complete or `input` is used up; what is owed in reply is queued.
+    ///
+    /// # Errors
+    ///
+    /// The peer's violation; the close frame for it is queued, and nothing more is interpreted.
+    pub fn handle_bytes(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Event>, ProtocolError> {
+        if !input.is_empty() {
+            self.timers.heard();
+        }
+        let result = self.inbound.decode(input);
+        match &result {
+            Ok(Some(event)) => self.outbound.respond(event),
+            Ok(None) => {}
+            Err(error) => self.outbound.fail(error),
+        }
+        if self.inbound.is_ended() || self.outbound.is_closing() {
+            self.timers.closing(now, self.close_timeout);
+        }
+        result
+    }
+
+    /// Says what is due at `now`; a keepalive ping is queued before this returns.
+    pub fn handle_timeout(&mut self, now: Instant) -> Due {
+        let due = self.timers.handle_timeout(now);
+        match due {
+            // An empty payload is what a pong can be told from one that the application asked for.
+            Due::Ping => drop(self.outbound.ping(&[])),
+            Due::PeerGone | Due::CloseTimedOut => self.inbound.end(),
+            Due::Nothing => {}
+        }
+        due
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has to be called next.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.deadline()
+    }
+
+    /// Queues a message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outbound::message`].
+    pub fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.outbound.message(message.into())
+    }
+
+    /// Queues the close frame and starts the closing handshake's limit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outbound::close`].
+    pub fn close(&mut self, frame: Option<CloseFrame>, now: Instant) -> Result<(), SendError> {
+        self.outbound.close(frame)?;
+        self.timers.closing(now, self.close_timeout);
+        Ok(())
+    }
+
+    /// How far the closing has come.
+    pub fn state(&self) -> State {
+        State::of(&self.inbound, &self.outbound)
+    }
+
+    /// The sending half: more to send, and what waits to be written.
+    pub fn outbound(&self) -> &Outbound {
+        &self.outbound
+    }
+
+    /// The sending half, to send and to take off what was written.
+    pub fn outbound_mut(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
+    /// The receiving half.
+    pub fn inbound_mut(&mut self) -> &mut Inbound {
+        &mut self.inbound
+    }
+}
+
+impl State {
+    /// The state that two halves of one connection add up to.
+    pub fn of(inbound: &Inbound, outbound: &Outbound) -> Self {
+        match (inbound.is_ended(), outbound.is_closing()) {
+            (false, false) => Self::Open,
+            (true, true) => Self::Closed,
+            _ => Self::Closing,
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! The receiving half: the peer's bytes in, [`Event`]s out (RFC 6455 §5.2 to §5.6, §6.2).
+//!
+//! Owns the order of frames, the assembly of messages, UTF-8 across frames, and every limit on what a peer may send.
+//! What is owed in reply to an event belongs to [`crate::outbound`]; a header's own rules to `longwire-frame`.
+
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes};
+use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, Utf8Validator, close::parse_close, mask};
+
+use crate::{CloseFrame, Limits, Message, ProtocolError, Text};
+
+/// What the peer did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A whole message.
+    Message(Message),
+    /// A piece of a message, while [`Inbound::set_parts`] asks for pieces.
+    Part(Part),
+    /// A ping with its payload of at most 125 bytes; a pong is owed (RFC 6455 §5.5.2).
+    Ping(Bytes),
+    /// A pong with its payload of at most 125 bytes, asked for or not (RFC 6455 §5.5.3).
+    Pong(Bytes),
+    /// The close frame, the last event there is; `None` if it was empty (RFC 6455 §5.5.1).
+    Close(Option<CloseFrame>),
+}
+
+/// A piece of a message that is received in parts.
+///
+/// Pieces follow what arrives, not the peer's frames. The pieces of a text message are valid UTF-8 together; a single
+/// one may begin or end inside a character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// [`Opcode::Text`] or [`Opcode::Binary`], the same for all pieces of a message.
+    pub opcode: Opcode,
+    /// The piece's bytes, possibly none.
+    pub data: Bytes,
+    /// Whether the message ends with this piece.
+    pub last: bool,
+}
+
+/// The receiving half of a connection.
+///
+/// It takes bytes in any split and yields the same events for every split. After an error or a close frame it
+/// interprets nothing: further input is taken and dropped.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_protocol::{Event, Inbound, Limits, Message, Role};
+///
+/// let mut inbound = Inbound::new(Role::Client, Limits::default());
+/// // "Hel" and "lo" as two frames of one message (RFC 6455 §5.7), cut in the middle of the second header.
+/// let mut first = &b"\x01\x03Hel\x80"[..];
+/// assert_eq!(inbound.decode(&mut first), Ok(None));
+/// let mut second = &b"\x02lo"[..];
+/// assert_eq!(inbound.decode(&mut second), Ok(Some(Event::Message(Message::text("Hello")))));
+/// ```
+#[derive(Debug)]
+pub struct Inbound {
+    role: Role,
+    limits: Limits,
+    /// The frame whose payload is arriving; `None` while a header is awaited.
+    frame: Option<Payload>,
+    /// The front of a header that has not arrived whole. Empty while a payload is arriving.
+    spill: Spill,
+    /// The message in progress; `None` between messages.
+    message: Option<Assembly>,
+    /// What has come of the payload of a control frame.
+    control: Vec<u8>,
+    /// Whether messages are handed out in pieces.
+    parts: bool,
+    /// After an error or a close frame: nothing is interpreted any more.
+    ended: bool,
+}
+
+/// A frame's payload as far as it has not arrived.
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    opcode: Opcode,
+    fin: bool,
+    key: Option<MaskingKey>,
+    /// How much has arrived: the masking key's phase.
+    done: usize,
+    /// How much is to come.
+    left: usize,
+}
+
+/// At most 13 bytes of a header whose end has not arrived.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spill {
+    bytes: [u8; FrameHeader::MAX_LEN],
+    len: u8,
+}
+
+/// A message in progress.
+#[derive(Debug)]
+struct Assembly {
+    text: bool,
+    /// The payload so far, unmasked, and (for text) checked: less what was handed out in pieces.
+    buf: Vec<u8>,
+    /// The payload lengths of all frames so far, as announced.
+    announced: usize,
+    fragments: u32,
+    utf8: Utf8Validator,
+    /// Whether pieces were handed out, so that what is left is no whole message.
+    in_parts: bool,
+}
+
+impl Inbound {
+    /// Makes the receiving half of the end that `role` names.
+    pub fn new(role: Role, limits: Limits) -> Self {
+        Self {
+            role,
+            limits,
+            frame: None,
+            spill: Spill::default(),
+            message: None,
+            control: Vec::new(),
+            parts: false,
+            ended: false,
+        }
+    }
+
+    /// Takes bytes off the front of `input` until an event is complete or the input is used up.
+    ///
+    /// `None` means that all of the input was taken and that more is needed. What is kept between calls is an
+    /// incomplete header, control payload or message, nothing else, and the memory follows the bytes that came, never the
+    /// length that a header announces.
+    ///
+    /// # Errors
+    ///
+    /// The peer's violation. The connection has failed: the rest of the input and all later input is dropped
+    /// uninterpreted.
+    #[inline]
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ProtocolError> {
+        if self.ended {
+            *input = &[];
+            return Ok(None);
+        }
+        let result = self.decode_frames(input);
+        if result.is_err() {
+            self.end();
+            *input = &[];
+        }
+        result
+    }
+
+    /// Asks for messages in pieces, as they arrive, from now on; or for whole messages again.
+    ///
+    /// Asked for in the middle of a message, the first piece is what has come of it so far. Taken back in the middle of
+    /// a message of which pieces were handed out, the rest of that message is checked and dropped.
+    pub fn set_parts(&mut self, parts: bool) {
+        self.parts = parts;
+    }
+
+    /// Whether pieces of the message in progress were handed out and its last one was not.
+    pub fn is_amid_parts(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.in_parts)
+    }
+
+    /// How many bytes of the current data frame's payload are to come: what [`read_payload`](Self::read_payload) takes.
+    ///
+    /// Zero while a header or a control frame is awaited and while messages are handed out in pieces.
+    pub fn payload_left(&self) -> usize {
+        match &self.frame {
+            Some(frame) if frame.opcode.is_data() && !self.parts && !self.is_amid_parts() => frame.left,
+            _ => 0,
+        }
+    }
+
+    /// Lets `read` append to the current message's own buffer, which saves a large payload one copy.
+    ///
+    /// `read` gets a buffer that takes no more than [`payload_left`](Self::payload_left) bytes. What it appended is
+    /// then treated as [`decode`](Self::decode) treats input; a completed message is the event returned.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decode`](Self::decode).
+    pub fn read_payload<R>(
+        &mut self,
+        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> R,
+    ) -> (R, Result<Option<Event>, ProtocolError>) {
+        let left = self.payload_left();
+        let mut nothing = Vec::new();
+        let buf = match &mut self.message {
+            Some(message) if left > 0 => {
+                grow(&mut message.buf, DIRECT_STEP.min(left), left);
+                &mut message.buf
+            }
+            _ => &mut nothing,
+        };
+        let room = left.min(buf.capacity() - buf.len());
+        let before = buf.len();
+        let out = read(&mut buf.limit(room));
+        let arrived = match &self.message {
+            Some(message) if left > 0 => message.buf.len() - before,
+            _ => 0,
+        };
+        let result = self.payload_arrived(arrived);
+        if result.is_err() {
+            self.end();
+        }
+        (out, result)
+    }
+
+    /// Whether a close frame or an error has ended what is interpreted.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Drops what is incomplete and interprets nothing any more.
+    pub fn end(&mut self) {
+        self.ended = true;
+        self.frame = None;
+        self.message = None;
+        self.control = Vec::new();
+    }
+
+    #[inline]
+    fn decode_frames(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ProtocolError> {
+        loop {
+            if self.frame.is_none() {
+                let Some(header) = self.take_header(input)? else {
+                    return Ok(None);
+                };
+                self.begin_frame(header)?;
+            }
+            if let Some(event) = self.take_payload(input)? {
+                return Ok(Some(event));
+            }
+            if input.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes a header off the input, together with what is left from before; `None` if it is not complete.
+    #[inline]
+    fn take_header(&mut self, input: &mut &[u8]) -> Result<Option<FrameHeader>, ProtocolError> {
+        if self.spill.len > 0 {
+            return self.take_spilled_header(input);
+        }
+        if let Some((header, len)) = FrameHeader::parse(input, self.role)? {
+            *input = &input[len..];
+            return Ok(Some(header));
+        }
+        // Less than a header: at most 13 bytes.
+        self.spill.bytes[..input.len()].copy_from_slice(input);
+        self.spill.len = small(input.len());
+        *input = &[];
+        Ok(None)
+    }
+
+    #[cold]
+    fn take_spilled_header(&mut self, input: &mut &[u8]) -> Result<Option<FrameHeader>, ProtocolError> {
+        let held = usize::from(self.spill.len);
+        let take = input.len().min(FrameHeader::MAX_LEN - held);
+        self.spill.bytes[held..held + take].copy_from_slice(&input[..take]);
+        let Some((header, len)) = FrameHeader::parse(&self.spill.bytes[..held + take], self.role)? else {
+            self.spill.len += small(take);
+            *input = &input[take..];
+            return Ok(None);
+        };
+        self.spill.len = 0;
+        *input = &input[len - held..];
+        Ok(Some(header))
+    }
+
+    /// Checks a header against the state of the connection, before any of its payload is looked at.
+    #[inline]
+    fn begin_frame(&mut self, header: FrameHeader) -> Result<(), ProtocolError> {
+        let opcode = header.opcode();
+        if header.rsv1() {
+            return Err(ProtocolError::UnexpectedRsv1);
+        }
+        let left = if opcode.is_data() {
+            self.admit_data(opcode, header.len())?
+        } else {
+            usize::try_from(header.len()).expect("a control frame's length is at most 125")
+        };
+        self.frame = Some(Payload {
+            opcode,
+            fin: header.fin(),
+            key: header.mask(),
+            done: 0,
+            left,
+        });
+        Ok(())
+    }
+
+    /// Holds a data frame against the rules of fragmentation and the limits; the payload's length if it may come.
+    #[inline]
+    fn admit_data(&mut self, opcode: Opcode, len: u64) -> Result<usize, ProtocolError> {
+        match (&mut self.message, opcode) {
+            (None, Opcode::Continuation) => return Err(ProtocolError::UnexpectedContinuation),
+            (None, _) => self.message = Some(Assembly::new(opcode == Opcode::Text)),
+            (Some(_), Opcode::Continuation) => {}
+            (Some(_), _) => return Err(ProtocolError::UnfinishedMessage),
+        }
+        let message = self.message.as_mut().expect("a message is in progress");
+        // Empty fragments count as well: they cost the peer two bytes each and us the work.
+        message.fragments = message.fragments.saturating_add(1);
+        if let Some(max) = self.limits.max_fragments
+            && message.fragments > max
+        {
+            return Err(ProtocolError::TooManyFragments { max });
+        }
+        if let Some(max) = self.limits.max_frame
+            && len > max as u64
+        {
+            return Err(ProtocolError::FrameTooLong { len, max });
+        }
+        // Without a limit, what cannot be addressed cannot be received either.
+        let max = self.limits.max_message.unwrap_or(isize::MAX.unsigned_abs());
+        let total = (message.announced as u64).saturating_add(len);
+        match (usize::try_from(total), usize::try_from(len)) {
+            (Ok(total), Ok(len)) if total <= max => {
+                message.announced = total;
+                Ok(len)
+            }
+            _ => Err(ProtocolError::MessageTooLong { len: total, max }),
+        }
+    }
+
+    /// Moves payload from the input to where it belongs; an event if that completes one.
+    #[inline]
+    fn take_payload(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ProtocolError> {
+        let Some(frame) = &self.frame else { return Ok(None) };
+        let take = frame.left.min(input.len());
+        let (arrived, rest) = input.split_at(take);
+        if frame.opcode.is_data() {
+            if let Some(message) = &mut self.message {
+                grow(&mut message.buf, take, frame.left);
+                message.buf.extend_from_slice(arrived);
+            }
+        } else {
+            self.control.extend_from_slice(arrived);
+        }
+        *input = rest;
+        self.payload_arrived(take)
+    }
+
+    /// Unmasks and checks the last `arrived` bytes of the buffer they were appended to; an event if that completes one.
+    #[inline]
+    fn payload_arrived(&mut self, arrived: usize) -> Result<Option<Event>, ProtocolError> {
+        let Some(frame) = &mut self.frame else {
+            return Ok(None);
+        };
+        let phase = frame.done;
+        frame.done += arrived;
+        frame.left -= arrived;
+        let Payload {
+            opcode,
+            fin,
+            key,
+            left,
+            ..
+        } = *frame;
+        let complete = left == 0;
+        if complete {
+            self.frame = None;
+        }
+        if opcode.is_control() {
+            unmask_tail(&mut self.control, arrived, key, phase);
+            return if complete {
+                self.finish_control(opcode).map(Some)
+            } else {
+                Ok(None)
+            };
+        }
+        let Some(message) = &mut self.message else {
+            return Ok(None);
+        };
+        unmask_tail(&mut message.buf, arrived, key, phase);
+        let complete = complete && fin;
+        if message.text {
+            let start = message.buf.len() - arrived;
+            message.utf8.feed(&message.buf[start..])?;
+            if complete {
+                message.utf8.finish()?;
+            }
+        }
+        if self.parts || message.in_parts {
+            return Ok(self.hand_out_part(complete));
+        }
+        if !complete {
+            return Ok(None);
+        }
+        let Some(message) = self.message.take() else {
+            return Ok(None);
+        };
+        let payload = Bytes::from(message.buf);
+        Ok(Some(Event::Message(if message.text {
+            Message::Text(Text::from_validated(payload))
+        } else {
+            Message::Binary(payload)
+        })))
+    }
+
+    /// Hands out what has come since the last piece, or drops it if pieces are no longer asked for.
+    #[cold]
+    fn hand_out_part(&mut self, last: bool) -> Option<Event> {
+        let message = self.message.as_mut()?;
+        let opcode = if message.text {
+            Opcode::Text
+        } else {
+            Opcode::Binary
+        };
+        let data = Bytes::from(std::mem::take(&mut message.buf));
+        if last {
+            self.message = None;
+        } else if data.is_empty() {
+            return None;
+        } else {
+            message.in_parts = true;
+        }
+        self.parts.then_some(Event::Part(Part { opcode, data, last }))
+    }
+
+    #[cold]
+    fn finish_control(&mut self, opcode: Opcode) -> Result<Event, ProtocolError> {
+        let payload = std::mem::take(&mut self.control);
+        match opcode {
+            Opcode::Ping => Ok(Event::Ping(payload.into())),
+            Opcode::Pong => Ok(Event::Pong(payload.into())),
+            _ => {
+                let frame = parse_close(&payload)?.map(|(code, reason)| CloseFrame::new(code, reason));
+                // "the application MUST NOT send any more data frames", and whatever comes is not interpreted
+                // (RFC 6455 §5.5.1, §1.4)
+                self.end();
+                Ok(Event::Close(frame))
+            }
+        }
+    }
+}
+
+impl Assembly {
+    #[inline]
+    fn new(text: bool) -> Self {
+        Self {
+            text,
+            buf: Vec::new(),
+            announced: 0,
+            fragments: 0,
+            utf8: Utf8Validator::default(),
+            in_parts: false,
+        }
+    }
+}
+
+/// The length of a piece of a header.
+fn small(len: usize) -> u8 {
+    u8::try_from(len).expect("a header has at most 14 bytes")
+}
+
+#[inline]
+fn unmask_tail(buf: &mut [u8], arrived: usize, key: Option<MaskingKey>, phase: usize) {
+    if let Some(key) = key {
+        let start = buf.len() - arrived;
+        mask::apply(&mut buf[start..], key, phase);
+    }
+}
+
+/// Makes room for `arriving` bytes of a frame of which `left` are to come (`arriving` among them).
+///
+/// What is allocated follows what has come: exactly the frame when all of it is here, else at most [`AHEAD`] times as
+/// much as there is, so that a large message is moved seldom and a header that lies costs nothing.
+#[inline]
+fn grow(buf: &mut Vec<u8>, arriving: usize, left: usize) {
+    if buf.capacity() - buf.len() < arriving {
+        let have = buf.len() + arriving;
+        let wanted = if arriving == left && buf.is_empty() {
+            left
+        } else {
+            (buf.len() + left)
+                .min(have.saturating_mul(AHEAD))
+                .max(buf.capacity().saturating_mul(2).min(have * 2))
+        };
+        buf.reserve_exact(wanted - buf.len());
+    }
+}
+
+/// How many times what has come may be allocated for what is announced.
+const AHEAD: usize = 8;
+
+/// The least that is made room for when a payload is read straight into its message.
+const DIRECT_STEP: usize = 64 * 1024;

@@ -1,0 +1,39 @@
+//! What a peer may make this end hold (RFC 6455 §10.4).
+
+/// Limits on what the peer sends, enforced at each frame's header before its payload is looked at.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_protocol::Limits;
+///
+/// let chat = Limits { max_message: Some(64 * 1024), ..Limits::default() };
+/// assert_eq!(chat.max_frame, Some(16 * 1024 * 1024));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest message in bytes, over all of its frames. Default 16 MiB; `None` is no limit.
+    ///
+    /// Crossing it is answered with close code 1009 at the header of the frame that crosses it.
+    pub max_message: Option<usize>,
+    /// The longest frame in bytes. Default 16 MiB; `None` is no limit but that of messages.
+    ///
+    /// Crossing it is answered with close code 1009.
+    pub max_frame: Option<usize>,
+    /// The most frames that a message may come in, empty ones counted. Default 131 072, twice what the conformance
+    /// suite sends; `None` is no limit.
+    ///
+    /// Crossing it is answered with close code 1008. Frames are gathered in one buffer, so the count bounds work, not
+    /// memory: an endless run of empty frames would otherwise never meet a limit.
+    pub max_fragments: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message: Some(16 << 20),
+            max_frame: Some(16 << 20),
+            max_fragments: Some(128 << 10),
+        }
+    }
+}

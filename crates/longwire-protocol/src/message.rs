@@ -1,0 +1,229 @@
+//! Messages: what applications send and receive (RFC 6455 §5.6).
+//!
+//! Owns the application's view of data and the closing frame's content. How messages become frames belongs to
+//! [`crate::outbound`], how frames become messages to [`crate::inbound`].
+
+use std::fmt;
+
+use bytes::Bytes;
+use longwire_frame::{CloseCode, Opcode};
+
+use crate::Text;
+
+/// One text or binary message.
+///
+/// Clones share the payload. Strings become text, byte containers become binary:
+///
+/// ```
+/// use longwire_protocol::Message;
+///
+/// let text: Message = "hello".into();
+/// assert!(text.is_text());
+/// let binary: Message = vec![1, 2, 3].into();
+/// assert_eq!(binary.as_bytes(), [1, 2, 3]);
+/// assert_eq!(text.as_text(), Some("hello"));
+/// assert_eq!(binary.as_text(), None);
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// Text: always valid UTF-8 (opcode 1).
+    Text(Text),
+    /// Bytes whose meaning the application knows (opcode 2).
+    Binary(Bytes),
+}
+
+impl Message {
+    /// Makes a text message.
+    pub fn text(text: impl Into<Text>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// Makes a binary message.
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self::Binary(bytes.into())
+    }
+
+    /// Whether this is a text message.
+    pub const fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+
+    /// Whether this is a binary message.
+    pub const fn is_binary(&self) -> bool {
+        matches!(self, Self::Binary(_))
+    }
+
+    /// The text of a text message; `None` for a binary one, whatever its bytes are.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text.as_str()),
+            Self::Binary(_) => None,
+        }
+    }
+
+    /// The payload's bytes, of either kind.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.payload()
+    }
+
+    /// The payload as shared bytes, of either kind.
+    pub fn payload(&self) -> &Bytes {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Gives up the message for its payload, of either kind.
+    pub fn into_payload(self) -> Bytes {
+        match self {
+            Self::Text(text) => text.into_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// The payload's length in bytes.
+    pub fn len(&self) -> usize {
+        self.payload().len()
+    }
+
+    /// Whether the payload is empty: such messages are legal and are delivered.
+    pub fn is_empty(&self) -> bool {
+        self.payload().is_empty()
+    }
+
+    /// The opcode of the message's first frame.
+    pub const fn opcode(&self) -> Opcode {
+        match self {
+            Self::Text(_) => Opcode::Text,
+            Self::Binary(_) => Opcode::Binary,
+        }
+    }
+}
+
+/// Shows a text message as its text and a binary one as `binary, N bytes`.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Binary(bytes) => write!(f, "binary, {} bytes", bytes.len()),
+        }
+    }
+}
+
+/// Shows at most the first 64 bytes of the payload: a log line must not grow with what a peer sends.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 64;
+        match self {
+            Self::Text(text) if text.len() <= SHOWN => f.debug_tuple("Text").field(text).finish(),
+            Self::Text(text) => {
+                let cut = (0..=SHOWN)
+                    .rev()
+                    .find(|&at| text.is_char_boundary(at))
+                    .unwrap_or(0);
+                write!(f, "Text({:?}.. {} bytes)", &text[..cut], text.len())
+            }
+            Self::Binary(bytes) if bytes.len() <= SHOWN => f.debug_tuple("Binary").field(bytes).finish(),
+            Self::Binary(bytes) => write!(f, "Binary({:?}.. {} bytes)", bytes.slice(..SHOWN), bytes.len()),
+        }
+    }
+}
+
+impl From<Text> for Message {
+    fn from(text: Text) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(bytes: Bytes) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Binary(bytes.into())
+    }
+}
+
+impl From<&[u8]> for Message {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Binary(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Message {
+    fn from(bytes: [u8; N]) -> Self {
+        Self::Binary(Bytes::copy_from_slice(&bytes))
+    }
+}
+
+/// What a close frame says: a code and a reason (RFC 6455 §5.5.1, §7.4).
+///
+/// A close frame may also be empty; that is `None` of an `Option<CloseFrame>` and means code 1005 to the application.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CloseFrame {
+    /// Why the connection ends.
+    pub code: CloseCode,
+    /// A reason for people, at most 123 bytes, often empty.
+    pub reason: Text,
+}
+
+impl CloseFrame {
+    /// Makes a close frame's content.
+    ///
+    /// What must not be sent (a reserved code, a reason above 123 bytes) is refused where it is sent.
+    pub fn new(code: CloseCode, reason: impl Into<Text>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Shows `1000` or `1008 (no entry)`; control characters of the peer's reason are escaped.
+impl fmt::Display for CloseFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reason.is_empty() {
+            write!(f, "{}", self.code)
+        } else {
+            write!(f, "{} ({})", self.code, self.reason.escape_debug())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_does_not_grow_with_the_payload() {
+        for message in [
+            Message::text("ä".repeat(1 << 20)),
+            Message::binary(vec![0; 1 << 20]),
+        ] {
+            let shown = format!("{message:?}");
+            assert!(shown.len() < 400 && shown.contains("bytes"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_reason_cannot_forge_log_lines() {
+        let frame = CloseFrame::new(CloseCode::NORMAL, "a\r\nb\u{1b}[31m");
+        assert_eq!(frame.to_string(), "1000 (a\\r\\nb\\u{1b}[31m)");
+    }
+}

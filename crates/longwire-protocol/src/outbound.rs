@@ -1,0 +1,361 @@
+//! The sending half: what the application wants, and what the peer is owed, as bytes (RFC 6455 §5.4, §5.5, §6.1, §7).
+//!
+//! Owns framing and masking of what is sent, the one pong that may be owed, and this end's part of the closing
+//! handshake. Writing the bytes belongs to the caller, who takes them from [`Outbound::queue`].
+
+use bytes::{Bytes, BytesMut};
+use longwire_frame::{CloseCode, EncodedHeader, FrameHeader, MaskingKey, Opcode, close::encode_close, mask};
+
+use crate::{CloseFrame, Event, Message, PreparedMessage, ProtocolError, SendError, WriteQueue};
+
+/// Where a client's masking keys come from.
+///
+/// Each call gives the key of one frame. RFC 6455 §10.3 demands keys that the application's data cannot predict: in
+/// earnest this is a cryptographically secure generator, in tests anything that repeats.
+pub type MaskingKeys = fn() -> MaskingKey;
+
+/// The sending half of a connection.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_protocol::{CloseCode, CloseFrame, Outbound, SendError};
+///
+/// let mut server = Outbound::new(None);
+/// server.message("Hello".into())?;
+/// assert_eq!(server.queue().contiguous(), Some(&b"\x81\x05Hello"[..]));
+///
+/// server.close(Some(CloseFrame::new(CloseCode::NORMAL, "done")))?;
+/// assert_eq!(server.message("more".into()), Err(SendError::Closing));
+/// # Ok::<(), SendError>(())
+/// ```
+#[derive(Debug)]
+pub struct Outbound {
+    /// `Some` for a client: it masks, a server does not (RFC 6455 §5.1).
+    keys: Option<MaskingKeys>,
+    queue: WriteQueue,
+    /// The message that is being sent in parts, with whether its first frame was queued.
+    open: Option<OpenMessage>,
+    /// The newest ping that could not be answered at once.
+    owed_pong: Option<Bytes>,
+    /// Whether pings are answered.
+    auto_pong: bool,
+    /// The close frame that was queued; its content may be nothing.
+    #[allow(
+        clippy::option_option,
+        reason = "no close frame and an empty one are two things"
+    )]
+    close: Option<Option<CloseFrame>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OpenMessage {
+    opcode: Opcode,
+    begun: bool,
+}
+
+impl Outbound {
+    /// Makes a client's sending half if there are masking keys, else a server's.
+    pub fn new(keys: Option<MaskingKeys>) -> Self {
+        Self {
+            keys,
+            queue: WriteQueue::default(),
+            open: None,
+            owed_pong: None,
+            auto_pong: true,
+            close: None,
+        }
+    }
+
+    /// Chooses whether [`respond`](Self::respond) answers pings. Default: it does.
+    ///
+    /// "An endpoint MUST send a Pong frame in response" (RFC 6455 §5.5.2): without it the application has to.
+    pub fn set_auto_pong(&mut self, auto_pong: bool) {
+        self.auto_pong = auto_pong;
+    }
+
+    /// What waits to be written.
+    #[inline]
+    pub fn queue(&self) -> &WriteQueue {
+        &self.queue
+    }
+
+    /// What waits to be written, to take off what was.
+    #[inline]
+    pub fn queue_mut(&mut self) -> &mut WriteQueue {
+        &mut self.queue
+    }
+
+    /// Takes note that `n` bytes were written; a pong that had to wait for room is queued now.
+    #[inline]
+    pub fn written(&mut self, n: usize) {
+        self.queue.advance(n);
+        if self.owed_pong.is_some() {
+            self.settle_pong();
+        }
+    }
+
+    /// Queues one message as one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closing`] after a close frame, [`SendError::MessageOpen`] while a message in parts is open.
+    #[inline]
+    pub fn message(&mut self, message: Message) -> Result<(), SendError> {
+        self.check_idle()?;
+        self.data_frame(message.opcode(), true, message.into_payload());
+        Ok(())
+    }
+
+    /// Queues a message that was framed before, for a server: its bytes are shared, not copied, where they are many or
+    /// where others wait before them, and may then be dropped by [`WriteQueue::drop_oldest`].
+    ///
+    /// A client masks each message by itself, so it frames the payload anew.
+    ///
+    /// # Errors
+    ///
+    /// As for [`message`](Self::message).
+    pub fn prepared(&mut self, prepared: &PreparedMessage) -> Result<(), SendError> {
+        self.check_idle()?;
+        if self.keys.is_some() {
+            return self.message(prepared.message());
+        }
+        let frame = prepared.server_frame();
+        if self.queue.is_empty() && frame.len() < SHARE_FROM {
+            self.queue.gather(|tail| tail.extend_from_slice(frame));
+        } else {
+            self.queue.share_droppable(frame.clone());
+        }
+        Ok(())
+    }
+
+    /// Opens a message that is sent in parts. Until it ends, no other message can be sent; control frames can
+    /// (RFC 6455 §5.4).
+    ///
+    /// # Errors
+    ///
+    /// As for [`message`](Self::message).
+    ///
+    /// # Panics
+    ///
+    /// If `opcode` is neither text nor binary.
+    pub fn begin(&mut self, opcode: Opcode) -> Result<(), SendError> {
+        assert!(
+            matches!(opcode, Opcode::Text | Opcode::Binary),
+            "a message is text or binary"
+        );
+        self.check_idle()?;
+        self.open = Some(OpenMessage { opcode, begun: false });
+        Ok(())
+    }
+
+    /// Queues one part of the open message as a frame; with `last`, the message ends.
+    ///
+    /// The parts of a text message have to be UTF-8 together: the caller sees to that.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NoMessageOpen`], or [`SendError::Closing`] after a close frame.
+    pub fn part(&mut self, data: Bytes, last: bool) -> Result<(), SendError> {
+        if self.close.is_some() {
+            return Err(SendError::Closing);
+        }
+        let open = self.open.ok_or(SendError::NoMessageOpen)?;
+        let opcode = if open.begun {
+            Opcode::Continuation
+        } else {
+            open.opcode
+        };
+        self.open = (!last).then_some(OpenMessage { begun: true, ..open });
+        self.data_frame(opcode, last, data);
+        Ok(())
+    }
+
+    /// Whether a message in parts is open.
+    pub fn is_message_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Queues a ping of at most 125 bytes (RFC 6455 §5.5.2).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Frame`] for a longer payload, [`SendError::Closing`] after a close frame.
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.control(Opcode::Ping, payload)
+    }
+
+    /// Queues a pong of at most 125 bytes that no ping asked for, or that answers one by hand (RFC 6455 §5.5.3).
+    ///
+    /// # Errors
+    ///
+    /// As for [`ping`](Self::ping).
+    pub fn pong(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.control(Opcode::Pong, payload)
+    }
+
+    /// Queues the close frame, behind what is queued already. No frame follows it.
+    ///
+    /// `None` sends an empty close frame.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Frame`] for a code that must not be sent or a reason above 123 bytes, [`SendError::Closing`] if one
+    /// was sent before.
+    pub fn close(&mut self, frame: Option<CloseFrame>) -> Result<(), SendError> {
+        match &frame {
+            None => self.control(Opcode::Close, &[])?,
+            Some(CloseFrame { code, reason }) => {
+                let payload = encode_close(*code, reason)?;
+                self.control(Opcode::Close, &payload)?;
+            }
+        }
+        self.open = None;
+        self.owed_pong = None;
+        self.close = Some(frame);
+        Ok(())
+    }
+
+    /// The close frame that was sent, if one was; its content may be nothing.
+    pub fn close_sent(&self) -> Option<&Option<CloseFrame>> {
+        self.close.as_ref()
+    }
+
+    /// Whether a close frame was sent.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.close.is_some()
+    }
+
+    /// Queues what an event of the peer obliges this end to: a pong for a ping, the answer to a close frame.
+    ///
+    /// Pings are answered one by one as long as little waits to be written. Beyond that one pong is owed, for the
+    /// newest ping: "it MAY elect to send a Pong frame for only the most recently processed Ping frame"
+    /// (RFC 6455 §5.5.3). A peer that pings and never reads costs that much memory and no more.
+    ///
+    /// # Panics
+    ///
+    /// Never for an event that [`Inbound`](crate::Inbound) made.
+    pub fn respond(&mut self, event: &Event) {
+        match event {
+            Event::Ping(payload) if self.auto_pong && self.close.is_none() => {
+                self.owed_pong = Some(payload.clone());
+                self.settle_pong();
+            }
+            Event::Close(frame) if self.close.is_none() => {
+                // "the endpoint typically echos the status code it received" (RFC 6455 §5.5.1)
+                let answer = frame.as_ref().map(|frame| CloseFrame::new(frame.code, ""));
+                self.close(answer)
+                    .expect("a code that may be received may be sent");
+            }
+            _ => {}
+        }
+    }
+
+    /// Queues the close frame that a violation by the peer calls for, unless one was sent before.
+    pub fn fail(&mut self, error: &ProtocolError) {
+        self.fail_with(error.close_code());
+    }
+
+    /// Queues a close frame with `code` and no reason, unless one was sent before.
+    ///
+    /// # Panics
+    ///
+    /// If `code` must not be sent.
+    pub fn fail_with(&mut self, code: CloseCode) {
+        if self.close.is_none() {
+            self.close(Some(CloseFrame::new(code, "")))
+                .expect("the code may be sent");
+        }
+    }
+
+    #[inline]
+    fn check_idle(&self) -> Result<(), SendError> {
+        if self.close.is_some() {
+            Err(SendError::Closing)
+        } else if self.open.is_some() {
+            Err(SendError::MessageOpen)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[cold]
+    fn settle_pong(&mut self) {
+        if self.queue.len() <= PONG_ROOM
+            && let Some(payload) = self.owed_pong.take()
+        {
+            self.pong(&payload)
+                .expect("a ping's payload fits a pong, and nothing was closed");
+        }
+    }
+
+    fn control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SendError> {
+        if self.close.is_some() {
+            return Err(SendError::Closing);
+        }
+        let key = self.keys.map(|next| next());
+        let header = FrameHeader::control(opcode, payload.len() as u64, key)?.encode();
+        self.queue
+            .gather(|tail| gather_frame(tail, &header, payload, key));
+        Ok(())
+    }
+
+    #[inline]
+    fn data_frame(&mut self, opcode: Opcode, fin: bool, payload: Bytes) {
+        let key = self.keys.map(|next| next());
+        let header = data_header(opcode, fin, payload.len(), key);
+        if payload.len() < SHARE_FROM {
+            self.queue
+                .gather(|tail| gather_frame(tail, &header, &payload, key));
+        } else {
+            self.share_frame(&header, payload, key);
+        }
+    }
+
+    /// Queues a frame whose payload is too long to be worth copying.
+    fn share_frame(&mut self, header: &[u8], payload: Bytes, key: Option<MaskingKey>) {
+        let Some(key) = key else {
+            self.queue.gather(|tail| tail.extend_from_slice(header));
+            self.queue.share(payload);
+            return;
+        };
+        // Nobody else holds it: it is masked where it lies. Else the copy is the masked one.
+        match payload.try_into_mut() {
+            Ok(mut own) => {
+                mask::apply(&mut own, key, 0);
+                self.queue.gather(|tail| tail.extend_from_slice(header));
+                self.queue.share(BytesMut::freeze(own));
+            }
+            Err(payload) => self
+                .queue
+                .gather(|tail| gather_frame(tail, header, &payload, Some(key))),
+        }
+    }
+}
+
+/// The header of a data frame whose payload is in memory.
+#[inline]
+pub(crate) fn data_header(opcode: Opcode, fin: bool, len: usize, key: Option<MaskingKey>) -> EncodedHeader {
+    let header = FrameHeader::data(opcode, fin, false, len as u64, key);
+    header
+        .expect("a data opcode without RSV1, and what is in memory is below 2^63 bytes")
+        .encode()
+}
+
+#[inline]
+fn gather_frame(tail: &mut Vec<u8>, header: &[u8], payload: &[u8], key: Option<MaskingKey>) {
+    tail.reserve(header.len() + payload.len());
+    tail.extend_from_slice(header);
+    match key {
+        Some(key) => mask::extend(tail, payload, key, 0),
+        None => tail.extend_from_slice(payload),
+    }
+}
+
+/// The payload length from which a frame is queued by reference and written with `writev`. Below it, copying into one
+/// buffer is cheaper than a second I/O slice.
+const SHARE_FROM: usize = 16 * 1024;
+
+/// While no more than this waits to be written, each ping is answered by itself.
+const PONG_ROOM: usize = 16 * 1024;

@@ -1,0 +1,200 @@
+//! Deadlines: keepalive and the closing handshake's limit, as values.
+//!
+//! Owns when something is due and what. Reading the clock and sleeping belong to the caller, who passes `now` in.
+
+use std::time::{Duration, Instant};
+
+/// When to look whether the peer is still there.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use longwire_protocol::Keepalive;
+///
+/// let impatient = Keepalive { interval: Duration::from_secs(5), ..Keepalive::default() };
+/// assert_eq!(impatient.timeout, Duration::from_secs(20));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// After how long without a byte from the peer a ping is sent. Default 30 s: below the idle limits of common
+    /// proxies. What was received is noted without reading the clock, so the silence is between one and two intervals.
+    pub interval: Duration,
+    /// How long the peer then has for a sign of life before the connection counts as lost. Default 20 s.
+    pub timeout: Duration,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What a deadline that has passed calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing: the deadline has moved.
+    Nothing,
+    /// A ping: the peer was silent for an interval.
+    Ping,
+    /// The end: the peer did not answer a keepalive ping in time.
+    PeerGone,
+    /// The end: the closing handshake took too long.
+    CloseTimedOut,
+}
+
+/// The deadlines of one connection.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use longwire_protocol::{Due, Keepalive, Timers};
+///
+/// let start = Instant::now();
+/// let keepalive = Keepalive::default();
+/// let mut timers = Timers::new(Some(keepalive), start);
+/// let first = timers.deadline().unwrap();
+/// assert_eq!(timers.handle_timeout(first), Due::Ping);
+/// timers.heard(); // the pong, or anything else
+/// let second = timers.deadline().unwrap();
+/// assert_eq!(timers.handle_timeout(second), Due::Nothing);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Timers {
+    keepalive: Option<Keepalive>,
+    /// When the keepalive is looked at next, if there is one.
+    check_at: Option<Instant>,
+    /// Whether anything came from the peer since the last look.
+    heard: bool,
+    /// Whether the last look sent a ping.
+    pinged: bool,
+    /// When the closing handshake has to be over.
+    close_by: Option<Instant>,
+}
+
+impl Timers {
+    /// Starts the keepalive, if there is one, at `now`.
+    pub fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
+        let check_at = keepalive.and_then(|keepalive| now.checked_add(keepalive.interval));
+        Self {
+            keepalive,
+            check_at,
+            heard: false,
+            pinged: false,
+            close_by: None,
+        }
+    }
+
+    /// Takes note that something came from the peer.
+    #[inline]
+    pub fn heard(&mut self) {
+        self.heard = true;
+    }
+
+    /// Starts the closing handshake's limit, unless it runs already. The keepalive has no say from here on.
+    pub fn closing(&mut self, now: Instant, limit: Duration) {
+        if self.close_by.is_none() {
+            self.close_by = now.checked_add(limit);
+        }
+        self.check_at = None;
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has to be called next; `None` if nothing can become due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.close_by.or(self.check_at)
+    }
+
+    /// Says what is due at `now`, and moves the deadline.
+    pub fn handle_timeout(&mut self, now: Instant) -> Due {
+        if let Some(close_by) = self.close_by {
+            return if now < close_by {
+                Due::Nothing
+            } else {
+                Due::CloseTimedOut
+            };
+        }
+        let (Some(check_at), Some(keepalive)) = (self.check_at, self.keepalive) else {
+            return Due::Nothing;
+        };
+        if now < check_at {
+            return Due::Nothing;
+        }
+        let (due, wait) = match (self.heard, self.pinged) {
+            (true, _) => (Due::Nothing, keepalive.interval),
+            (false, false) => (Due::Ping, keepalive.timeout),
+            (false, true) => return Due::PeerGone,
+        };
+        self.heard = false;
+        self.pinged = due == Due::Ping;
+        self.check_at = now.checked_add(wait);
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEPALIVE: Keepalive = Keepalive {
+        interval: Duration::from_secs(30),
+        timeout: Duration::from_secs(20),
+    };
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn pings_after_silence_and_gives_up_without_an_answer() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        assert_eq!(timers.handle_timeout(after(start, 29)), Due::Nothing, "early");
+        assert_eq!(timers.handle_timeout(after(start, 30)), Due::Ping);
+        assert_eq!(timers.deadline(), Some(after(start, 50)));
+        assert_eq!(timers.handle_timeout(after(start, 49)), Due::Nothing, "early");
+        assert_eq!(timers.handle_timeout(after(start, 50)), Due::PeerGone);
+    }
+
+    #[test]
+    fn any_sign_of_life_starts_over() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        timers.heard();
+        assert_eq!(
+            timers.handle_timeout(after(start, 30)),
+            Due::Nothing,
+            "heard before the look"
+        );
+        assert_eq!(
+            timers.handle_timeout(after(start, 60)),
+            Due::Ping,
+            "silent since the look"
+        );
+        timers.heard();
+        assert_eq!(timers.handle_timeout(after(start, 80)), Due::Nothing, "answered");
+        assert_eq!(timers.deadline(), Some(after(start, 110)));
+    }
+
+    #[test]
+    fn closing_replaces_the_keepalive_and_keeps_its_first_limit() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        timers.closing(start, Duration::from_secs(5));
+        timers.closing(after(start, 3), Duration::from_secs(5));
+        assert_eq!(timers.deadline(), Some(after(start, 5)));
+        assert_eq!(timers.handle_timeout(after(start, 4)), Due::Nothing);
+        assert_eq!(timers.handle_timeout(after(start, 5)), Due::CloseTimedOut);
+    }
+
+    #[test]
+    fn without_keepalive_nothing_is_ever_due() {
+        let start = Instant::now();
+        let mut timers = Timers::new(None, start);
+        assert_eq!(timers.deadline(), None);
+        assert_eq!(timers.handle_timeout(after(start, 1_000_000)), Due::Nothing);
+    }
+}
