@@ -149,3 +149,141 @@ pub fn encode_close(code: CloseCode, reason: &str) -> Result<Bytes, FrameError> 
     payload.extend_from_slice(reason.as_bytes());
     Ok(payload.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn knows_which_codes_may_stand_in_a_close_frame() {
+        for (range, sendable) in [
+            (0..=999, false),
+            (1000..=1003, true),
+            (1004..=1006, false),
+            (1007..=1014, true),
+            (1015..=2999, false),
+            (3000..=4999, true),
+            (5000..=u16::MAX, false),
+        ] {
+            for value in range {
+                let code = CloseCode::new(value);
+                let payload = value.to_be_bytes();
+                assert_eq!(code.is_sendable(), sendable, "{value}");
+                if sendable {
+                    assert_eq!(parse_close(&payload), Ok(Some((code, ""))), "{value}");
+                    assert_eq!(encode_close(code, "").as_deref(), Ok(&payload[..]), "{value}");
+                } else {
+                    let error = FrameError::InvalidCloseCode { code };
+                    assert_eq!(parse_close(&payload), Err(error), "{value}");
+                    assert_eq!(encode_close(code, ""), Err(error), "{value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn named_codes_have_the_numbers_of_the_registry() {
+        for (code, value) in [
+            (CloseCode::NORMAL, 1000),
+            (CloseCode::GOING_AWAY, 1001),
+            (CloseCode::PROTOCOL_ERROR, 1002),
+            (CloseCode::UNSUPPORTED_DATA, 1003),
+            (CloseCode::NO_STATUS_RECEIVED, 1005),
+            (CloseCode::ABNORMAL_CLOSURE, 1006),
+            (CloseCode::INVALID_PAYLOAD, 1007),
+            (CloseCode::POLICY_VIOLATION, 1008),
+            (CloseCode::MESSAGE_TOO_BIG, 1009),
+            (CloseCode::MANDATORY_EXTENSION, 1010),
+            (CloseCode::INTERNAL_ERROR, 1011),
+            (CloseCode::SERVICE_RESTART, 1012),
+            (CloseCode::TRY_AGAIN_LATER, 1013),
+            (CloseCode::BAD_GATEWAY, 1014),
+            (CloseCode::TLS_HANDSHAKE, 1015),
+        ] {
+            assert_eq!(code.value(), value);
+            assert_eq!(code, CloseCode::from(value));
+            assert_eq!(code.to_string(), value.to_string());
+        }
+    }
+
+    #[test]
+    fn reads_code_and_reason() {
+        for (case, payload, expected) in [
+            ("empty", &hex!("")[..], Ok(None)),
+            ("code alone", &hex!("03e8"), Ok(Some((CloseCode::NORMAL, "")))),
+            (
+                "code and reason",
+                &hex!("03e9 627965"),
+                Ok(Some((CloseCode::GOING_AWAY, "bye"))),
+            ),
+            (
+                "private code",
+                &hex!("1387 c3a9"),
+                Ok(Some((CloseCode::new(4999), "é"))),
+            ),
+            (
+                "one byte",
+                &hex!("03"),
+                Err((FrameError::TruncatedCloseCode, CloseCode::PROTOCOL_ERROR)),
+            ),
+            (
+                "1005, which stands for no code",
+                &hex!("03ed"),
+                Err((
+                    FrameError::InvalidCloseCode {
+                        code: CloseCode::NO_STATUS_RECEIVED,
+                    },
+                    CloseCode::PROTOCOL_ERROR,
+                )),
+            ),
+            (
+                "bad reason",
+                &hex!("03e8 ff"),
+                Err((FrameError::InvalidCloseReason, CloseCode::INVALID_PAYLOAD)),
+            ),
+            (
+                "reason that ends inside a character",
+                &hex!("03e8 61 e282"),
+                Err((FrameError::InvalidCloseReason, CloseCode::INVALID_PAYLOAD)),
+            ),
+            (
+                "bad code and bad reason",
+                &hex!("0000 ff"),
+                Err((
+                    FrameError::InvalidCloseCode {
+                        code: CloseCode::new(0),
+                    },
+                    CloseCode::PROTOCOL_ERROR,
+                )),
+            ),
+        ] {
+            let parsed = parse_close(payload).map_err(|error| (error, error.close_code()));
+            assert_eq!(parsed, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_reason_has_123_bytes_of_room() {
+        let longest = "é".repeat(61) + "!";
+        assert_eq!(longest.len(), MAX_REASON_LEN);
+        let payload = encode_close(CloseCode::NORMAL, &longest).expect("123 bytes fit");
+        assert_eq!(payload.len(), 125);
+        assert_eq!(parse_close(&payload), Ok(Some((CloseCode::NORMAL, &longest[..]))));
+
+        let too_long = longest + "!";
+        let error = FrameError::CloseReasonTooLong { len: 124 };
+        assert_eq!(encode_close(CloseCode::NORMAL, &too_long), Err(error));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_read_back(value in 3000..5000_u16, reason in ".{0,30}") {
+            let code = CloseCode::new(value);
+            let payload = encode_close(code, &reason).expect("30 characters fit in 123 bytes");
+            prop_assert_eq!(parse_close(&payload), Ok(Some((code, &reason[..]))));
+        }
+    }
+}

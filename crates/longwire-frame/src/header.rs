@@ -290,12 +290,14 @@ const fn check_flags(opcode: Opcode, fin: bool, rsv1: bool) -> Result<(), FrameE
 
 #[inline]
 const fn check_mask(masked: bool, role: Role) -> Result<(), FrameError> {
-    match (role, masked) {
+    if masked == role.peer().masks() {
+        return Ok(());
+    }
+    match role {
         // "The server MUST close the connection upon receiving a frame that is not masked." (RFC 6455 §5.1)
-        (Role::Server, false) => Err(FrameError::MissingMask),
+        Role::Server => Err(FrameError::MissingMask),
         // "A client MUST close a connection if it detects a masked frame." (RFC 6455 §5.1)
-        (Role::Client, true) => Err(FrameError::UnexpectedMask),
-        (Role::Server, true) | (Role::Client, false) => Ok(()),
+        Role::Client => Err(FrameError::UnexpectedMask),
     }
 }
 
@@ -351,3 +353,387 @@ const LEN_IN_16_BITS: u8 = 126;
 /// The seven bits that say "the next 64 bits are the length".
 const LEN_IN_64_BITS: u8 = 127;
 const MAX_CONTROL_LEN: u64 = 125;
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::CloseCode;
+
+    const KEY: MaskingKey = MaskingKey::new(hex!("37fa213d"));
+
+    type Parsed = Result<Option<(FrameHeader, usize)>, FrameError>;
+
+    /// Parses every prefix of `bytes`, checks that they agree, and returns the verdict and how many bytes it took.
+    fn parse_every_prefix(bytes: &[u8], role: Role) -> (Parsed, usize) {
+        let whole = FrameHeader::parse(bytes, role);
+        let mut decided_at = None;
+        for end in 0..=bytes.len() {
+            let parsed = FrameHeader::parse(&bytes[..end], role);
+            match decided_at {
+                None if parsed == Ok(None) => {}
+                None => decided_at = Some((parsed, end)),
+                Some((verdict, at)) => {
+                    assert_eq!(parsed, verdict, "{bytes:02x?}: {at} and {end} bytes differ");
+                }
+            }
+        }
+        let (verdict, at) = decided_at.unwrap_or((Ok(None), bytes.len()));
+        assert_eq!(verdict, whole, "{bytes:02x?}");
+        (verdict, at)
+    }
+
+    /// Checks that exactly all of `bytes` are the given header, and the same the other way round.
+    fn check_header(case: &str, bytes: &[u8], role: Role, header: FrameHeader) {
+        let expected = Ok(Some((header, bytes.len())));
+        assert_eq!(parse_every_prefix(bytes, role), (expected, bytes.len()), "{case}");
+        assert_eq!(*header.encode(), *bytes, "{case}");
+
+        let followed = [bytes, &[0xff; 20]].concat();
+        assert_eq!(
+            FrameHeader::parse(&followed, role),
+            expected,
+            "{case}, payload behind it"
+        );
+    }
+
+    /// Checks that `bytes` are refused once `seen` of them have come, not earlier and not later.
+    fn check_refused(case: &str, bytes: &[u8], role: Role, error: FrameError, seen: usize) {
+        assert_eq!(parse_every_prefix(bytes, role), (Err(error), seen), "{case}");
+    }
+
+    fn data(opcode: Opcode, fin: bool, len: u64, mask: Option<MaskingKey>) -> FrameHeader {
+        FrameHeader::data(opcode, fin, false, len, mask).expect("a valid data frame")
+    }
+
+    fn control(opcode: Opcode, len: u64, mask: Option<MaskingKey>) -> FrameHeader {
+        FrameHeader::control(opcode, len, mask).expect("a valid control frame")
+    }
+
+    #[test]
+    fn reads_and_writes_the_examples_of_the_rfc() {
+        // RFC 6455 §5.7; the first two bytes of each frame and its key, without the payload.
+        for (case, bytes, role, header) in [
+            (
+                "unmasked text",
+                &hex!("81 05")[..],
+                Role::Client,
+                data(Opcode::Text, true, 5, None),
+            ),
+            (
+                "masked text",
+                &hex!("81 85 37fa213d"),
+                Role::Server,
+                data(Opcode::Text, true, 5, Some(KEY)),
+            ),
+            (
+                "first of two fragments",
+                &hex!("01 03"),
+                Role::Client,
+                data(Opcode::Text, false, 3, None),
+            ),
+            (
+                "last fragment",
+                &hex!("80 02"),
+                Role::Client,
+                data(Opcode::Continuation, true, 2, None),
+            ),
+            (
+                "unmasked ping",
+                &hex!("89 05"),
+                Role::Client,
+                control(Opcode::Ping, 5, None),
+            ),
+            (
+                "masked pong",
+                &hex!("8a 85 37fa213d"),
+                Role::Server,
+                control(Opcode::Pong, 5, Some(KEY)),
+            ),
+            (
+                "256 bytes",
+                &hex!("82 7e 0100"),
+                Role::Client,
+                data(Opcode::Binary, true, 256, None),
+            ),
+            (
+                "64 KiB",
+                &hex!("82 7f 0000000000010000"),
+                Role::Client,
+                data(Opcode::Binary, true, 65_536, None),
+            ),
+        ] {
+            check_header(case, bytes, role, header);
+        }
+    }
+
+    #[test]
+    fn lengths_take_their_shortest_form() {
+        for (len, bytes) in [
+            (0, &hex!("82 00")[..]),
+            (1, &hex!("82 01")),
+            (125, &hex!("82 7d")),
+            (126, &hex!("82 7e 007e")),
+            (127, &hex!("82 7e 007f")),
+            (255, &hex!("82 7e 00ff")),
+            (256, &hex!("82 7e 0100")),
+            (65_535, &hex!("82 7e ffff")),
+            (65_536, &hex!("82 7f 0000000000010000")),
+            (1 << 31, &hex!("82 7f 0000000080000000")),
+            (1 << 32, &hex!("82 7f 0000000100000000")),
+            (1 << 53, &hex!("82 7f 0020000000000000")),
+            (1 << 62, &hex!("82 7f 4000000000000000")),
+            ((1 << 63) - 1, &hex!("82 7f 7fffffffffffffff")),
+        ] {
+            check_header(
+                &format!("{len} bytes"),
+                bytes,
+                Role::Client,
+                data(Opcode::Binary, true, len, None),
+            );
+
+            let masked = [&[bytes[0], bytes[1] | 0x80], &bytes[2..], &KEY.bytes()].concat();
+            let header = data(Opcode::Binary, true, len, Some(KEY));
+            check_header(&format!("{len} bytes, masked"), &masked, Role::Server, header);
+        }
+    }
+
+    #[test]
+    fn rejects_lengths_not_in_minimal_form() {
+        for (case, bytes, seen) in [
+            ("0 in 16 bits", &hex!("82 7e 0000")[..], 4),
+            ("125 in 16 bits", &hex!("82 7e 007d"), 4),
+            ("0 in 64 bits", &hex!("82 7f 0000000000000000"), 8),
+            ("125 in 64 bits", &hex!("82 7f 000000000000007d"), 8),
+            ("126 in 64 bits", &hex!("82 7f 000000000000007e"), 8),
+            ("65535 in 64 bits", &hex!("82 7f 000000000000ffff"), 8),
+        ] {
+            check_refused(case, bytes, Role::Client, FrameError::NonMinimalLength, seen);
+            let masked = [&[bytes[0], bytes[1] | 0x80], &bytes[2..], &KEY.bytes()].concat();
+            check_refused(case, &masked, Role::Server, FrameError::NonMinimalLength, seen);
+        }
+    }
+
+    #[test]
+    fn rejects_lengths_with_the_top_bit_set() {
+        for bytes in [hex!("82 7f 8000000000000000"), hex!("82 7f ffffffffffffffff")] {
+            check_refused("received", &bytes, Role::Client, FrameError::LengthTopBit, 3);
+            check_refused(
+                "received",
+                &[&[0x82, 0xff], &bytes[2..]].concat(),
+                Role::Server,
+                FrameError::LengthTopBit,
+                3,
+            );
+        }
+        assert_eq!(
+            FrameHeader::data(Opcode::Binary, true, false, 1 << 63, None),
+            Err(FrameError::LengthTopBit)
+        );
+        assert_eq!(FrameError::LengthTopBit.close_code(), CloseCode::PROTOCOL_ERROR);
+    }
+
+    /// What the rules say of a first byte, in the order in which they are checked.
+    fn expected_of_first_byte(first: u8) -> Result<Opcode, FrameError> {
+        if first & 0x30 != 0 {
+            return Err(FrameError::ReservedBits);
+        }
+        let opcode = match first & 0x0f {
+            0x0 => Opcode::Continuation,
+            0x1 => Opcode::Text,
+            0x2 => Opcode::Binary,
+            0x8 => Opcode::Close,
+            0x9 => Opcode::Ping,
+            0xa => Opcode::Pong,
+            opcode => return Err(FrameError::ReservedOpcode { opcode }),
+        };
+        match (first & 0xc0, opcode) {
+            (0x40 | 0xc0, Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong) => {
+                Err(FrameError::UnexpectedRsv1 { opcode })
+            }
+            (0x00, Opcode::Close | Opcode::Ping | Opcode::Pong) => {
+                Err(FrameError::FragmentedControl { opcode })
+            }
+            _ => Ok(opcode),
+        }
+    }
+
+    #[test]
+    fn every_first_byte_is_judged_alone_and_at_once() {
+        for first in 0..=u8::MAX {
+            for role in [Role::Client, Role::Server] {
+                let mask = if role == Role::Server { 0x80 } else { 0 };
+                let bytes = [first, mask | 5, 0x37, 0xfa, 0x21, 0x3d];
+                let (parsed, at) = parse_every_prefix(&bytes, role);
+                match expected_of_first_byte(first) {
+                    Err(error) => assert_eq!((parsed, at), (Err(error), 1), "{first:#04x}"),
+                    Ok(opcode) => {
+                        let (header, len) = parsed.expect("a valid first byte").expect("a whole header");
+                        assert_eq!(len, if role == Role::Server { 6 } else { 2 });
+                        assert_eq!(header.opcode(), opcode);
+                        assert_eq!(header.fin(), first & 0x80 != 0);
+                        assert_eq!(header.rsv1(), first & 0x40 != 0);
+                        assert_eq!(header.len(), 5);
+                        assert!(!header.is_empty());
+                        assert_eq!(header.mask(), (role == Role::Server).then_some(KEY));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn control_frames_carry_at_most_125_bytes() {
+        for opcode in [Opcode::Close, Opcode::Ping, Opcode::Pong] {
+            let first = 0x80 | opcode.bits();
+            let error = FrameError::ControlTooLong { opcode };
+            check_header(
+                "125 bytes",
+                &[first, 125],
+                Role::Client,
+                control(opcode, 125, None),
+            );
+            // Refused before the extended length shows whether it is minimal.
+            check_refused("126 bytes", &[first, 126, 0, 126], Role::Client, error, 2);
+            check_refused("1 byte in 16 bits", &[first, 126, 0, 1], Role::Client, error, 2);
+            check_refused(
+                "top bit",
+                &[first, 127, 0x80, 0, 0, 0, 0, 0, 0, 0],
+                Role::Client,
+                error,
+                2,
+            );
+            check_refused(
+                "masked",
+                &[first, 0x80 | 0x7e, 0, 0x7e, 1, 2, 3, 4],
+                Role::Server,
+                error,
+                2,
+            );
+            assert_eq!(FrameHeader::control(opcode, 126, None), Err(error));
+            assert_eq!(FrameHeader::control(opcode, u64::MAX, None), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_client_masks_and_a_server_does_not() {
+        for (case, bytes, role, error) in [
+            (
+                "text to a server",
+                &hex!("81 05")[..],
+                Role::Server,
+                FrameError::MissingMask,
+            ),
+            (
+                "empty text to a server",
+                &hex!("81 00"),
+                Role::Server,
+                FrameError::MissingMask,
+            ),
+            (
+                "long text to a server",
+                &hex!("81 7e 0001"),
+                Role::Server,
+                FrameError::MissingMask,
+            ),
+            (
+                "ping to a server",
+                &hex!("89 7f"),
+                Role::Server,
+                FrameError::MissingMask,
+            ),
+            (
+                "text to a client",
+                &hex!("81 85 37fa213d"),
+                Role::Client,
+                FrameError::UnexpectedMask,
+            ),
+            (
+                "ping to a client",
+                &hex!("89 fe"),
+                Role::Client,
+                FrameError::UnexpectedMask,
+            ),
+        ] {
+            check_refused(case, bytes, role, error, 2);
+        }
+    }
+
+    #[test]
+    fn a_header_that_breaks_a_rule_cannot_be_built() {
+        for opcode in [Opcode::Close, Opcode::Ping, Opcode::Pong] {
+            assert_eq!(
+                FrameHeader::data(opcode, true, false, 0, None),
+                Err(FrameError::NotData { opcode })
+            );
+        }
+        for opcode in [Opcode::Continuation, Opcode::Text, Opcode::Binary] {
+            assert_eq!(
+                FrameHeader::control(opcode, 0, None),
+                Err(FrameError::NotControl { opcode })
+            );
+        }
+        let opcode = Opcode::Continuation;
+        assert_eq!(
+            FrameHeader::data(opcode, true, true, 0, None),
+            Err(FrameError::UnexpectedRsv1 { opcode })
+        );
+    }
+
+    #[test]
+    fn two_bytes_at_most_are_read_of_an_unmasked_short_frame() {
+        let empty = control(Opcode::Close, 0, None);
+        assert!(empty.is_empty() && empty.fin() && !empty.rsv1());
+        assert_eq!(
+            FrameHeader::parse(&hex!("88 00 ff ff"), Role::Client),
+            Ok(Some((empty, 2)))
+        );
+        assert_eq!(FrameHeader::parse(&[], Role::Client), Ok(None));
+        assert_eq!(size_of::<FrameHeader>(), 16);
+    }
+
+    /// Bytes that are often headers: the length forms and their edges come up as often as the short ones.
+    fn bytes_like_a_header() -> impl Strategy<Value = Vec<u8>> {
+        let first = prop_oneof![4 => prop::sample::select(&[0x81, 0x82, 0x01, 0x80, 0x89, 0xc1][..]), 1 => any::<u8>()];
+        let second = prop_oneof![prop::sample::select(&[126, 127, 254, 255][..]), any::<u8>()];
+        let rest = prop::collection::vec(prop_oneof![2 => Just(0), 1 => any::<u8>()], 0..16);
+        (first, second, rest).prop_map(|(first, second, mut bytes)| {
+            bytes.splice(..0, [first, second]);
+            bytes
+        })
+    }
+
+    fn any_header() -> impl Strategy<Value = FrameHeader> {
+        let mask = any::<Option<[u8; 4]>>().prop_map(|key| key.map(MaskingKey::new));
+        let len = (0..64_u32, any::<u64>()).prop_map(|(shift, bits)| (bits >> shift) & (u64::MAX >> 1));
+        (0..8_u8, any::<[bool; 2]>(), len, mask).prop_map(|(kind, [fin, rsv1], len, mask)| match kind {
+            0 => control(Opcode::Close, len % 126, mask),
+            1 => control(Opcode::Ping, len % 126, mask),
+            2 => control(Opcode::Pong, len % 126, mask),
+            3 => data(Opcode::Continuation, fin, len, mask),
+            4 | 5 => FrameHeader::data(Opcode::Text, fin, rsv1, len, mask).expect("a valid text frame"),
+            _ => FrameHeader::data(Opcode::Binary, fin, rsv1, len, mask).expect("a valid binary frame"),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_read_back(header in any_header()) {
+            let role = if header.mask().is_some() { Role::Server } else { Role::Client };
+            check_header("round trip", &header.encode(), role, header);
+        }
+
+        #[test]
+        fn any_split_gives_the_same_verdict(bytes in bytes_like_a_header(), server: bool) {
+            let role = if server { Role::Server } else { Role::Client };
+            let (verdict, at) = parse_every_prefix(&bytes, role);
+            if let Ok(Some((header, len))) = verdict {
+                // The form is minimal, so what was read is exactly what would be written.
+                prop_assert_eq!(at, len);
+                prop_assert_eq!(&*header.encode(), &bytes[..len]);
+            }
+        }
+    }
+}

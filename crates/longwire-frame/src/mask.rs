@@ -44,9 +44,17 @@ impl MaskingKey {
 #[inline]
 pub fn apply(buf: &mut [u8], key: MaskingKey, offset: usize) {
     let word = key.word_at(offset);
-    let (words, rest) = buf.as_chunks_mut::<8>();
-    for chunk in words {
-        *chunk = xor(*chunk, word);
+    // Blocks of a fixed size become straight lines of vector instructions; a loop over words alone is a third slower
+    // at 200 bytes.
+    let (blocks, rest) = buf.as_chunks_mut::<64>();
+    for block in blocks {
+        for bytes in block.as_chunks_mut::<8>().0 {
+            *bytes = xor(*bytes, word);
+        }
+    }
+    let (words, rest) = rest.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = xor(*bytes, word);
     }
     for (byte, key) in rest.iter_mut().zip(word.to_le_bytes()) {
         *byte ^= key;
@@ -55,15 +63,130 @@ pub fn apply(buf: &mut [u8], key: MaskingKey, offset: usize) {
 
 /// Appends `src` to `dst`, masked or unmasked on the way.
 ///
-/// `offset` is the position of `src[0]` in its frame's payload.
+/// `offset` is the position of `src[0]` in its frame's payload. The bytes are read once and written once; nothing is
+/// filled with zeros first.
 #[inline]
 pub fn extend(dst: &mut Vec<u8>, src: &[u8], key: MaskingKey, offset: usize) {
-    let start = dst.len();
-    dst.extend_from_slice(src);
-    apply(&mut dst[start..], key, offset);
+    let word = key.word_at(offset);
+    dst.reserve(src.len());
+    let (words, rest) = src.as_chunks::<8>();
+    dst.extend(words.iter().flat_map(|&bytes| xor(bytes, word)));
+    dst.extend(rest.iter().zip(word.to_le_bytes()).map(|(byte, key)| byte ^ key));
 }
 
 #[inline]
 const fn xor(bytes: [u8; 8], word: u64) -> [u8; 8] {
     (u64::from_le_bytes(bytes) ^ word).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The formula of RFC 6455 §5.3, letter by letter: "transformed-octet-i = original-octet-i XOR
+    /// masking-key-octet-j" with "j = i MOD 4".
+    fn naive(bytes: &[u8], key: MaskingKey, offset: usize) -> Vec<u8> {
+        bytes
+            .iter()
+            .enumerate()
+            .map(|(i, byte)| byte ^ key.bytes()[(offset % 4 + i) % 4])
+            .collect()
+    }
+
+    /// Masks `padding` and then `bytes` into one buffer, so that they lie at every alignment.
+    fn check(padding: usize, bytes: &[u8], key: MaskingKey, offset: usize) {
+        let before = vec![0xaa; padding];
+        let expected = [before.clone(), naive(bytes, key, offset)].concat();
+
+        let mut in_place = [&before[..], bytes].concat();
+        apply(&mut in_place[padding..], key, offset);
+        assert_eq!(
+            in_place,
+            expected,
+            "apply, {} bytes behind {padding} at offset {offset}",
+            bytes.len()
+        );
+
+        let mut appended = before;
+        extend(&mut appended, bytes, key, offset);
+        assert_eq!(
+            appended,
+            expected,
+            "extend, {} bytes behind {padding} at offset {offset}",
+            bytes.len()
+        );
+    }
+
+    #[test]
+    fn masks_the_hello_of_the_rfc() {
+        // RFC 6455 §5.7, a single-frame masked text message.
+        let key = MaskingKey::new(hex!("37fa213d"));
+        let mut text = *b"Hello";
+        apply(&mut text, key, 0);
+        assert_eq!(text, hex!("7f9f4d5158"));
+        apply(&mut text, key, 0);
+        assert_eq!(text, *b"Hello");
+    }
+
+    #[test]
+    fn equals_the_naive_version_at_every_length_offset_and_alignment() {
+        let key = MaskingKey::new(hex!("01 80 fe 37"));
+        let bytes: Vec<u8> = (0..300_u16)
+            .map(|i| i.wrapping_mul(151).to_be_bytes()[1])
+            .collect();
+        for len in 0..=bytes.len() {
+            for offset in 0..4 {
+                for padding in [0, 1, 3, 6, 8, 14] {
+                    check(padding, &bytes[..len], key, offset);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_offset_modulo_four_counts() {
+        let key = MaskingKey::new([1, 2, 3, 4]);
+        for offset in [4, 5, 126, 65_535, usize::MAX - 3, usize::MAX] {
+            check(0, b"some bytes, more than one word of them", key, offset);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_naive_version(
+            bytes in vec(any::<u8>(), 0..300),
+            key: [u8; 4],
+            offset: usize,
+            padding in 0_usize..16,
+        ) {
+            check(padding, &bytes, MaskingKey::new(key), offset);
+        }
+
+        #[test]
+        fn masking_in_parts_equals_masking_at_once(
+            bytes in vec(any::<u8>(), 0..300),
+            key: [u8; 4],
+            cuts in vec(any::<prop::sample::Index>(), 0..5),
+        ) {
+            let key = MaskingKey::new(key);
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            ends.push(bytes.len());
+            ends.sort_unstable();
+
+            let mut in_place = bytes.clone();
+            let mut appended = Vec::new();
+            let mut start = 0;
+            for end in ends {
+                apply(&mut in_place[start..end], key, start);
+                extend(&mut appended, &bytes[start..end], key, start);
+                start = end;
+            }
+            prop_assert_eq!(&in_place, &naive(&bytes, key, 0));
+            prop_assert_eq!(&appended, &in_place);
+        }
+    }
 }

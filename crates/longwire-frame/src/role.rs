@@ -40,3 +40,20 @@ impl fmt::Display for Role {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_client_masks() {
+        for (role, masks, peer, name) in [
+            (Role::Client, true, Role::Server, "client"),
+            (Role::Server, false, Role::Client, "server"),
+        ] {
+            assert_eq!(role.masks(), masks, "{name}");
+            assert_eq!(role.peer(), peer, "{name}");
+            assert_eq!(role.to_string(), name);
+        }
+    }
+}
