@@ -1,1 +1,72 @@
 //! The WebSocket opening handshake, sans-IO: requests, responses and header grammars (RFC 6455 §4).
+//!
+//! Bytes go in, `http` types come out, and the other way round. The crate has no sockets, no clock and no
+//! source of randomness: deadlines are the caller's, and so are the 16 random bytes of a [`Key`].
+//!
+//! - [`server`]: [`RequestParser`] finds the request head in what the peer sends, [`accept`] checks it and yields
+//!   an [`Accepted`] with the 101 to send, or a [`Rejection`] with its status, headers and body.
+//! - [`client`]: [`ClientHandshake`] builds the request, [`ResponseParser`] reads the answer's head, and
+//!   [`ClientHandshake::verify`] checks it. [`BodyReader`] reads the body of an answer that refuses.
+//! - [`WebSocketUri`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types that
+//!   cannot hold an invalid value.
+//!
+//! No extension is negotiated yet: the server accepts none, the client offers none, and a server that answers
+//! with one is refused.
+//!
+//! ```
+//! use longwire_handshake::{accept, encode_response, RequestParser, ServerOptions};
+//!
+//! let mut parser = RequestParser::default();
+//! let sent = b"GET /chat HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+//!     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nfirst frame";
+//!
+//! let head = parser.handle_bytes(sent)?.expect("the head is complete");
+//! assert_eq!(&head.read_ahead[..], b"first frame");
+//!
+//! let accepted = accept(&head.parts, &ServerOptions::default())?;
+//! let answer = encode_response(&accepted.response());
+//! assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+//! # Ok::<_, longwire_handshake::Rejection>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod body;
+pub mod client;
+pub mod extension;
+pub mod head;
+pub mod key;
+pub mod origin;
+pub mod rejection;
+pub mod server;
+pub mod subprotocol;
+pub mod uri;
+
+mod encode;
+mod field;
+mod text;
+
+#[doc(inline)]
+pub use body::{BodyFraming, BodyReader};
+#[doc(inline)]
+pub use client::{
+    Agreement, ClientHandshake, ClientOptions, OptionsError, ResponseError, ResponseHead, ResponseParser,
+};
+pub use encode::{encode_refusal, encode_request, encode_response};
+#[doc(inline)]
+pub use extension::{ExtensionError, ExtensionOffer, ExtensionParam};
+#[doc(inline)]
+pub use head::{HeadError, HeadLimits};
+#[doc(inline)]
+pub use key::{AcceptKey, InvalidKey, Key};
+#[doc(inline)]
+pub use origin::{AllowedOrigins, InvalidOrigin, Origin, OriginPolicy};
+#[doc(inline)]
+pub use rejection::Rejection;
+#[doc(inline)]
+pub use server::{Accepted, AcceptedError, RequestHead, RequestParser, RequestView, ServerOptions, accept};
+#[doc(inline)]
+pub use subprotocol::{InvalidSubprotocol, Subprotocol, SubprotocolError};
+pub use text::PeerText;
+#[doc(inline)]
+pub use uri::{UriError, WebSocketUri};

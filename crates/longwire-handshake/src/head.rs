@@ -1,0 +1,374 @@
+//! Finding the head of an HTTP/1.1 message in a stream of bytes, within limits (RFC 9112 §2).
+//!
+//! Owns where a head ends, what it may be made of and how big it may be. Each byte is looked at once when it arrives, however the
+//! stream is cut into reads, and the whole head once more when it is complete; `httparse` reads its grammar then. What the
+//! fields mean belongs to [`server`](crate::server) and [`client`](crate::client).
+//!
+//! Stricter than HTTP asks, because every leniency here is one that two parties can disagree about: lines end with
+//! CR LF only, no field is folded over several lines, no control byte occurs.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+/// How big the head of a request or response may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of the whole head with its line ends, 16 KiB by default. A client counts interim responses too.
+    pub max_bytes: usize,
+    /// Number of header fields, 100 by default.
+    pub max_headers: usize,
+    /// Bytes of one header field or status line, 8 KiB by default.
+    pub max_line: usize,
+    /// Bytes of the request target, 8 KiB by default.
+    pub max_target: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            max_bytes: 16 * 1024,
+            max_headers: 100,
+            max_line: 8 * 1024,
+            max_target: 8 * 1024,
+        }
+    }
+}
+
+/// A head that is not HTTP/1.1 or exceeds a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeadError {
+    /// A byte that no head contains: a control byte, NUL among them, or DEL.
+    #[error("control byte {byte:#04x} in the head")]
+    ControlByte {
+        /// The byte.
+        byte: u8,
+    },
+    /// A carriage return without a line feed (RFC 9112 §2.2).
+    #[error("carriage return without line feed in the head")]
+    BareCarriageReturn,
+    /// A line feed without a carriage return. HTTP lets a recipient take it for a line end; we do not.
+    #[error("line feed without carriage return in the head")]
+    BareLineFeed,
+    /// A line that starts with a space or tab, which once continued the field before it (RFC 9112 §5.2).
+    #[error("header field is folded over several lines")]
+    Folded,
+    /// The first line is no request line or status line of HTTP/1 (RFC 9112 §3, §4).
+    #[error("malformed start line")]
+    StartLine,
+    /// The protocol's version is not HTTP/1.0 or HTTP/1.1.
+    #[error("protocol version is not HTTP/1.1")]
+    Version,
+    /// The request target is neither a path nor an absolute `http` or `ws` URI (RFC 9112 §3.2).
+    #[error("malformed request target")]
+    Target,
+    /// A line is no header field, such as one with a space before its colon (RFC 9112 §5.1).
+    #[error("malformed header field")]
+    Field,
+    /// `Content-Length` is repeated, no number, or stands beside `Transfer-Encoding` (RFC 9112 §6.1, §6.3).
+    #[error("conflicting or malformed length of the body")]
+    BodyLength,
+    /// The head is longer than [`HeadLimits::max_bytes`].
+    #[error("head is longer than {limit} bytes")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// A line is longer than [`HeadLimits::max_line`].
+    #[error("line of the head is longer than {limit} bytes")]
+    LineTooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// The head has more fields than [`HeadLimits::max_headers`].
+    #[error("head has more than {limit} header fields")]
+    TooManyHeaders {
+        /// The limit.
+        limit: usize,
+    },
+    /// The request target is longer than [`HeadLimits::max_target`].
+    #[error("request target is longer than {limit} bytes")]
+    TargetTooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// A server sent more interim responses (1xx) than a client has patience for.
+    #[error("more than {limit} interim responses")]
+    TooManyInterim {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl HeadError {
+    /// Returns the status that a server answers with: 414, 431 or 400.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
+            Self::TooLong { .. } | Self::LineTooLong { .. } | Self::TooManyHeaders { .. } => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Which kind of start line a head has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Request,
+    Response,
+}
+
+/// Collects bytes until a head is complete.
+#[derive(Debug)]
+pub(crate) struct HeadReader {
+    kind: Kind,
+    limits: HeadLimits,
+    /// The bytes of the head so far, none that follow it.
+    buf: BytesMut,
+    /// Bytes that count towards `max_bytes`; more than `buf` holds once an empty line or an interim response was skipped.
+    counted: usize,
+    /// Lines that are complete, the start line among them.
+    lines: usize,
+    /// Bytes of the line that is not complete.
+    line_len: usize,
+    /// Spaces seen in the start line: 0 in the method, 1 in the target, 2 in the version.
+    spaces: usize,
+    /// Bytes of the request target so far.
+    target_len: usize,
+    after_cr: bool,
+    skipped_empty_line: bool,
+    failed: Option<HeadError>,
+}
+
+/// A head that is complete.
+#[derive(Debug)]
+pub(crate) struct CompleteHead {
+    pub(crate) bytes: Bytes,
+    /// How many of the bytes that came last belong to the head.
+    pub(crate) taken: usize,
+    /// Number of lines between the first and the empty one.
+    fields: usize,
+}
+
+impl CompleteHead {
+    /// Returns room for the fields that `httparse` finds.
+    pub(crate) fn slots(&self) -> Vec<httparse::Header<'_>> {
+        vec![httparse::EMPTY_HEADER; self.fields]
+    }
+
+    /// Turns `httparse`'s fields into a map whose values share the memory of the head.
+    pub(crate) fn header_map(&self, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
+        let mut headers = HeaderMap::with_capacity(fields.len());
+        for field in fields {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Field)?;
+            let value = HeaderValue::from_maybe_shared(self.bytes.slice_ref(field.value))
+                .map_err(|_| HeadError::Field)?;
+            let limit = self.fields;
+            headers
+                .try_append(name, value)
+                .map_err(|_| HeadError::TooManyHeaders { limit })?;
+        }
+        Ok(headers)
+    }
+}
+
+/// What one byte did to the head.
+enum Step {
+    Continue,
+    SkippedEmptyLine,
+    Complete,
+}
+
+impl HeadReader {
+    pub(crate) fn new(kind: Kind, limits: HeadLimits) -> Self {
+        Self {
+            kind,
+            limits,
+            buf: BytesMut::new(),
+            counted: 0,
+            lines: 0,
+            line_len: 0,
+            spaces: 0,
+            target_len: 0,
+            after_cr: false,
+            skipped_empty_line: false,
+            failed: None,
+        }
+    }
+
+    /// Takes bytes of the stream; yields a complete head.
+    ///
+    /// After an error no further byte is interpreted: the same error is returned again.
+    pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<CompleteHead>, HeadError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        // Where the bytes start that are not in `buf` yet.
+        let mut start = 0;
+        for (index, &byte) in bytes.iter().enumerate() {
+            match self.step(byte) {
+                Ok(Step::Continue) => {}
+                Ok(Step::SkippedEmptyLine) => {
+                    self.buf.clear();
+                    start = index + 1;
+                }
+                Ok(Step::Complete) => {
+                    self.buf.extend_from_slice(&bytes[start..=index]);
+                    // A copy of exact size: a handler may keep the request for as long as the connection lives.
+                    let head = Bytes::copy_from_slice(&self.buf);
+                    let fields = self.lines - 1;
+                    self.restart();
+                    return Ok(Some(CompleteHead {
+                        bytes: head,
+                        taken: index + 1,
+                        fields,
+                    }));
+                }
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        self.buf.extend_from_slice(&bytes[start..]);
+        Ok(None)
+    }
+
+    /// Ends the reading with `error`.
+    pub(crate) fn fail(&mut self, error: HeadError) -> HeadError {
+        self.buf = BytesMut::new();
+        *self.failed.insert(error)
+    }
+
+    /// Allows as many bytes for the next head as for the first.
+    pub(crate) fn forget_counted(&mut self) {
+        self.counted = 0;
+    }
+
+    /// Returns whether a byte of a head was seen that is not complete.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.buf.is_empty()
+    }
+
+    /// Returns how many bytes were looked at since the count was last forgotten.
+    #[cfg(test)]
+    pub(crate) fn counted(&self) -> usize {
+        self.counted
+    }
+
+    /// Prepares for another head on the same stream.
+    fn restart(&mut self) {
+        self.buf = BytesMut::new();
+        self.lines = 0;
+        self.spaces = 0;
+        self.target_len = 0;
+        self.skipped_empty_line = false;
+    }
+
+    fn step(&mut self, byte: u8) -> Result<Step, HeadError> {
+        self.counted += 1;
+        if self.counted > self.limits.max_bytes {
+            return Err(HeadError::TooLong {
+                limit: self.limits.max_bytes,
+            });
+        }
+        match (self.after_cr, byte) {
+            (true, b'\n') => {
+                self.after_cr = false;
+                self.end_line()
+            }
+            (true, _) => Err(HeadError::BareCarriageReturn),
+            (false, b'\r') => {
+                self.after_cr = true;
+                Ok(Step::Continue)
+            }
+            (false, b'\n') => Err(HeadError::BareLineFeed),
+            (false, 0x00..=0x08 | 0x0b..=0x1f | 0x7f) => Err(HeadError::ControlByte { byte }),
+            (false, _) if self.lines == 0 => self.step_start_line(byte),
+            (false, b' ' | b'\t') if self.line_len == 0 => Err(HeadError::Folded),
+            (false, _) => {
+                if self.line_len == 0 && self.lines > self.limits.max_headers {
+                    return Err(HeadError::TooManyHeaders {
+                        limit: self.limits.max_headers,
+                    });
+                }
+                self.lengthen_line()
+            }
+        }
+    }
+
+    fn step_start_line(&mut self, byte: u8) -> Result<Step, HeadError> {
+        if self.kind == Kind::Response {
+            return self.lengthen_line();
+        }
+        // The three parts are limited one by one, so that a long target is told apart from nonsense.
+        self.line_len += 1;
+        match (self.spaces, byte) {
+            (_, b' ') => {
+                self.spaces += 1;
+                if self.line_len == 1 || self.spaces > 2 {
+                    return Err(HeadError::StartLine);
+                }
+            }
+            (0, _) if self.line_len > MAX_METHOD => return Err(HeadError::StartLine),
+            // A target is ASCII, no tab ends it (RFC 9112 §3), and it has no fragment (RFC 6455 §3).
+            (1, b'#' | 0x00..=0x20 | 0x7f..) => return Err(HeadError::Target),
+            (1, _) => {
+                self.target_len += 1;
+                if self.target_len > self.limits.max_target {
+                    return Err(HeadError::TargetTooLong {
+                        limit: self.limits.max_target,
+                    });
+                }
+            }
+            (2, _) if self.line_len > MAX_METHOD + self.limits.max_target + MAX_VERSION => {
+                return Err(HeadError::StartLine);
+            }
+            _ => {}
+        }
+        Ok(Step::Continue)
+    }
+
+    fn lengthen_line(&mut self) -> Result<Step, HeadError> {
+        self.line_len += 1;
+        if self.line_len > self.limits.max_line {
+            return Err(HeadError::LineTooLong {
+                limit: self.limits.max_line,
+            });
+        }
+        Ok(Step::Continue)
+    }
+
+    fn end_line(&mut self) -> Result<Step, HeadError> {
+        if self.line_len > 0 {
+            self.lines += 1;
+            self.line_len = 0;
+            return Ok(Step::Continue);
+        }
+        if self.lines > 0 {
+            return Ok(Step::Complete);
+        }
+        // "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line (CRLF) received prior to
+        // the request-line" (RFC 9112 §2.2). Exactly one is ignored, and none before a response.
+        if self.kind == Kind::Request && !self.skipped_empty_line {
+            self.skipped_empty_line = true;
+            return Ok(Step::SkippedEmptyLine);
+        }
+        Err(HeadError::StartLine)
+    }
+}
+
+/// Names the fault that `httparse` found.
+pub(crate) fn parse_fault(error: httparse::Error) -> HeadError {
+    match error {
+        httparse::Error::Version => HeadError::Version,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::TooManyHeaders => {
+            HeadError::Field
+        }
+        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => HeadError::StartLine,
+    }
+}
+
+/// The longest registered method has 17 letters.
+const MAX_METHOD: usize = 32;
+/// `HTTP/1.1` and two spaces, with room for nonsense that the parser is to name.
+const MAX_VERSION: usize = 16;

@@ -1,0 +1,157 @@
+//! Which web pages may connect (RFC 6455 §10.2).
+//!
+//! A browser lets any page open a WebSocket to any server and sends the user's cookies along; only the `Origin` field tells the server
+//! whose page it is. A server that trusts cookies has to check it, or another site acts in its users' name.
+
+use http::header::HOST;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue};
+
+use crate::text::PeerText;
+
+/// Which values of `Origin` a server accepts; others are refused with 403 before the handshake completes.
+///
+/// The default is [`Any`](Self::Any), as a server without cookies has nothing to protect and cannot guess the names of its pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OriginPolicy {
+    /// Every origin, and requests without one. Fit for servers that do not rely on cookies or on being unreachable.
+    #[default]
+    Any,
+    /// Pages whose host and port are those of the request's own `Host`, and requests without an origin, which no browser sends.
+    SameHost,
+    /// The origins in a list.
+    Only(AllowedOrigins),
+}
+
+impl OriginPolicy {
+    /// Allows the named origins only, such as `https://example.com`.
+    ///
+    /// Requests without `Origin` are refused; [`AllowedOrigins::or_missing`] admits them.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOrigin`] if one of them is not a scheme, a host and an optional port.
+    pub fn only<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
+        AllowedOrigins::new(origins).map(Self::Only)
+    }
+
+    /// Returns whether a request with these headers may connect.
+    pub(crate) fn allows(&self, origin: Option<&HeaderValue>, headers: &HeaderMap) -> bool {
+        let parsed = origin.map(|value| value.to_str().ok().and_then(|text| Origin::parse(text).ok()));
+        match (self, parsed) {
+            (Self::Any, _) | (Self::SameHost, None) => true,
+            (Self::SameHost, Some(Some(origin))) => origin.is_at(headers.get(HOST)),
+            (Self::Only(allowed), None) => allowed.missing,
+            (Self::Only(allowed), Some(Some(origin))) => allowed.origins.contains(&origin),
+            // "null", and what is no origin at all
+            (Self::SameHost | Self::Only(_), Some(None)) => false,
+        }
+    }
+}
+
+/// A list of origins that may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedOrigins {
+    origins: Vec<Origin>,
+    missing: bool,
+}
+
+impl AllowedOrigins {
+    /// Makes a list of origins such as `https://example.com`.
+    pub fn new<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
+        let origins = origins.into_iter().map(Origin::parse).collect::<Result<_, _>>()?;
+        Ok(Self {
+            origins,
+            missing: false,
+        })
+    }
+
+    /// Admits requests without `Origin` too: programs that are not browsers.
+    #[must_use]
+    pub fn or_missing(mut self) -> Self {
+        self.missing = true;
+        self
+    }
+}
+
+/// Where a page comes from: a scheme, a host and a port (RFC 6454).
+///
+/// Scheme and host compare without case, and a scheme's default port equals its absence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+impl Origin {
+    /// Reads `scheme://host` or `scheme://host:port`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOrigin`] for anything else, `null`, a path and a trailing slash included.
+    pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
+        let invalid = || InvalidOrigin {
+            origin: PeerText::new(text),
+        };
+        let (scheme, authority) = text.split_once("://").ok_or_else(invalid)?;
+        let scheme_is_valid = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        if !scheme_is_valid {
+            return Err(invalid());
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let (host, port) = split_authority(authority).ok_or_else(invalid)?;
+        Ok(Self {
+            port: port.or_else(|| default_port(&scheme)),
+            host,
+            scheme,
+        })
+    }
+
+    /// Returns whether `host`, a `Host` field, names this origin's host and port.
+    fn is_at(&self, host: Option<&HeaderValue>) -> bool {
+        let Some((host, port)) = host.and_then(|host| host.to_str().ok()).and_then(split_authority) else {
+            return false;
+        };
+        // Behind a proxy that ends TLS the server's own scheme is unknown: the page's scheme tells what no port means.
+        host == self.host && port.or_else(|| default_port(&self.scheme)) == self.port
+    }
+}
+
+/// An origin that is not a scheme, a host and an optional port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{origin} is not an origin such as https://example.com")]
+pub struct InvalidOrigin {
+    origin: PeerText,
+}
+
+/// Splits `host` or `host:port`, the host in lower case.
+pub(crate) fn split_authority(text: &str) -> Option<(String, Option<u16>)> {
+    let authority: Authority = text.parse().ok()?;
+    let host = authority.host();
+    let port = match text.strip_prefix(host)? {
+        "" => None,
+        rest => Some(rest.strip_prefix(':').and_then(parse_port)?),
+    };
+    (!host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
+}
+
+/// Reads a port from 1 to 65535, in digits alone.
+pub(crate) fn parse_port(text: &str) -> Option<u16> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().filter(|&port| port != 0)
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}

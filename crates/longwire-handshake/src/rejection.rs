@@ -1,0 +1,221 @@
+//! Why a server refuses a handshake, and the HTTP answer that says so (RFC 6455 §4.2.2).
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use crate::encode;
+use crate::extension::ExtensionError;
+use crate::head::HeadError;
+use crate::key::InvalidKey;
+use crate::subprotocol::SubprotocolError;
+use crate::text::PeerText;
+
+/// A handshake that is refused, with the status, headers and body of the answer.
+///
+/// `Display` is for the server's log and may quote the peer (escaped). The body of the answer never does, so that it cannot carry
+/// a script back into a page.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The request head is malformed (400), or too big (431, or 414 for its target).
+    #[error("malformed request: {0}")]
+    Head(#[from] HeadError),
+    /// The method is not GET (RFC 6455 §4.2.1 item 1). Status 405 with `Allow`.
+    #[error("method {method} instead of GET")]
+    Method {
+        /// The request's method.
+        method: PeerText,
+        /// Whether it is HEAD, whose answer has no body.
+        is_head: bool,
+    },
+    /// The request does not ask for an upgrade: `Upgrade` is absent, or `Connection` does not list it. Status 426.
+    #[error("plain request without a WebSocket upgrade")]
+    UpgradeRequired,
+    /// `Upgrade` is repeated or something else than `websocket` (RFC 6455 §4.2.1 item 3). Status 400.
+    #[error("Upgrade header is not exactly websocket")]
+    Upgrade,
+    /// The request is not HTTP/1.1 (RFC 6455 §4.2.1 item 1). Status 400.
+    #[error("upgrade asked for in a version other than HTTP/1.1")]
+    Version,
+    /// `Host` is absent, repeated or no host (RFC 6455 §4.2.1 item 2). Status 400.
+    #[error("missing, repeated or malformed Host header")]
+    Host,
+    /// The target is not a path or an absolute URI with one (RFC 6455 §4.2.1 item 1). Status 400.
+    #[error("request target has no path")]
+    Target,
+    /// The request announces a body, which would be taken for frames. Status 400.
+    #[error("upgrade request with a body")]
+    Body,
+    /// `Sec-WebSocket-Key` is absent or repeated (RFC 6455 §4.2.1 item 5). Status 400.
+    #[error("missing or repeated Sec-WebSocket-Key header")]
+    MissingKey,
+    /// `Sec-WebSocket-Key` is not 16 bytes in base64 (RFC 6455 §4.2.1 item 5). Status 400.
+    #[error("invalid Sec-WebSocket-Key header: {0}")]
+    Key(#[from] InvalidKey),
+    /// `Sec-WebSocket-Version` is absent, repeated or no number (RFC 6455 §4.2.1 item 6). Status 400, naming version 13.
+    #[error("missing or malformed Sec-WebSocket-Version header")]
+    MissingProtocolVersion,
+    /// `Sec-WebSocket-Version` is a number other than 13 (RFC 6455 §4.4). Status 426, naming version 13.
+    #[error("WebSocket version {version} instead of 13")]
+    ProtocolVersion {
+        /// The version asked for.
+        version: u8,
+    },
+    /// `Sec-WebSocket-Protocol` breaks its grammar (RFC 6455 §4.2.1 item 8). Status 400.
+    #[error("invalid Sec-WebSocket-Protocol header: {0}")]
+    Subprotocol(#[from] SubprotocolError),
+    /// `Sec-WebSocket-Extensions` breaks its grammar (RFC 6455 §9.1). Status 400.
+    #[error("invalid Sec-WebSocket-Extensions header: {0}")]
+    Extensions(#[from] ExtensionError),
+    /// `Origin` is repeated. Status 400.
+    #[error("repeated Origin header")]
+    RepeatedOrigin,
+    /// The page's origin is not allowed here (RFC 6455 §4.2.2 item 2, §10.2). Status 403.
+    #[error("origin {origin} is not allowed")]
+    Origin {
+        /// The request's `Origin`; empty if there was none.
+        origin: PeerText,
+    },
+    /// No WebSocket is served at this path. Status 404.
+    #[error("no WebSocket at path {path}")]
+    NotFound {
+        /// The request's path.
+        path: PeerText,
+    },
+    /// The handshake was not complete by its deadline. Status 408.
+    #[error("request was not complete in time")]
+    Timeout,
+    /// The server takes no more connections, as it is full or shutting down. Status 503.
+    #[error("server takes no more connections")]
+    Unavailable,
+    /// The application's own answer, such as a 401 that asks for credentials.
+    #[error("refused by the application with status {}", .0.status())]
+    Response(Box<Response<Bytes>>),
+}
+
+impl Rejection {
+    /// Makes a rejection of an answer of the application's own.
+    ///
+    /// A status below 200 cannot end a handshake and is sent as 500.
+    pub fn from_response(mut response: Response<impl Into<Bytes>>) -> Self {
+        if response.status().is_informational() {
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        Self::Response(Box::new(response.map(Into::into)))
+    }
+
+    /// Returns the status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Head(error) => error.status(),
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UpgradeRequired | Self::ProtocolVersion { .. } => StatusCode::UPGRADE_REQUIRED,
+            Self::Upgrade
+            | Self::Version
+            | Self::Host
+            | Self::Target
+            | Self::Body
+            | Self::MissingKey
+            | Self::Key(_)
+            | Self::MissingProtocolVersion
+            | Self::Subprotocol(_)
+            | Self::Extensions(_)
+            | Self::RepeatedOrigin => StatusCode::BAD_REQUEST,
+            Self::Origin { .. } => StatusCode::FORBIDDEN,
+            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Response(response) => response.status(),
+        }
+    }
+
+    /// Returns the headers of the answer, without those that frame it (`Content-Length`, `Connection: close`).
+    pub fn headers(&self) -> HeaderMap {
+        if let Self::Response(response) = self {
+            return response.headers().clone();
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        match self {
+            Self::Method { .. } => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET"));
+            }
+            // "A server that sends a 426 response MUST send an Upgrade header field" (RFC 9110 §15.5.22), "A sender of Upgrade MUST also
+            // send an "Upgrade" connection option in the Connection header field" (§7.8).
+            Self::UpgradeRequired | Self::ProtocolVersion { .. } => {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            Self::MissingProtocolVersion => {
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            _ => {}
+        }
+        headers
+    }
+
+    /// Returns the body of the answer: one line of text that quotes nothing of the request.
+    pub fn body(&self) -> Bytes {
+        let text = match self {
+            Self::Response(response) => return response.body().clone(),
+            Self::Head(HeadError::TargetTooLong { .. }) => "The request target is too long\n",
+            Self::Head(error) if error.status() != StatusCode::BAD_REQUEST => {
+                "The request head is too large\n"
+            }
+            Self::Head(_) => "The request is malformed\n",
+            Self::Method { .. } => "A WebSocket handshake uses the method GET\n",
+            Self::UpgradeRequired => "Upgrade Required: this resource speaks WebSocket\n",
+            Self::Upgrade => "Invalid Upgrade header\n",
+            Self::Version => "A WebSocket handshake uses HTTP/1.1\n",
+            Self::Host => "Missing or invalid Host header\n",
+            Self::Target => "Invalid request target\n",
+            Self::Body => "A WebSocket handshake has no body\n",
+            Self::MissingKey | Self::Key(_) => "Missing or invalid Sec-WebSocket-Key header\n",
+            Self::MissingProtocolVersion | Self::ProtocolVersion { .. } => {
+                "Missing or unsupported Sec-WebSocket-Version header: version 13 is spoken here\n"
+            }
+            Self::Subprotocol(_) => "Invalid Sec-WebSocket-Protocol header\n",
+            Self::Extensions(_) => "Invalid Sec-WebSocket-Extensions header\n",
+            Self::RepeatedOrigin => "Repeated Origin header\n",
+            Self::Origin { .. } => "Origin not allowed\n",
+            Self::NotFound { .. } => "No WebSocket here\n",
+            Self::Timeout => "The request was not complete in time\n",
+            Self::Unavailable => "No more connections are taken\n",
+        };
+        Bytes::from_static(text.as_bytes())
+    }
+
+    /// Returns the answer for an HTTP server that frames it itself, such as hyper.
+    pub fn to_response(&self) -> Response<Bytes> {
+        let mut response = Response::new(self.body());
+        *response.status_mut() = self.status();
+        *response.headers_mut() = self.headers();
+        if let Self::Response(own) = self {
+            *response.version_mut() = own.version();
+            response.extensions_mut().clone_from(own.extensions());
+        }
+        response
+    }
+
+    /// Returns the answer as the bytes to send before the connection is closed, with `Connection: close` and an exact
+    /// `Content-Length`.
+    pub fn encode(&self) -> Bytes {
+        let response = self.to_response();
+        match self {
+            Self::Method { is_head: true, .. } => encode::encode_refusal_without_body(&response),
+            _ => encode::encode_refusal(&response),
+        }
+    }
+
+    pub(crate) fn method(method: &Method) -> Self {
+        Self::Method {
+            method: PeerText::new(method.as_str()),
+            is_head: *method == Method::HEAD,
+        }
+    }
+}

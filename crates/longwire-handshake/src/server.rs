@@ -1,0 +1,407 @@
+//! The server's side: reading a request and deciding on it (RFC 6455 §4.2).
+//!
+//! [`accept`] is the one place where a request is checked, whoever read it: [`RequestParser`] here, or an HTTP server that has an
+//! `http::Request`. Sockets, deadlines and the 408 belong to the caller.
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+
+use crate::extension::ExtensionOffer;
+use crate::field::{Field, list_has, trim};
+use crate::head::{CompleteHead, HeadError, HeadLimits, HeadReader, Kind, parse_fault};
+use crate::key::{AcceptKey, Key};
+use crate::origin::{OriginPolicy, split_authority};
+use crate::rejection::Rejection;
+use crate::subprotocol::Subprotocol;
+use crate::text::PeerText;
+
+/// Reads request heads from the bytes of a connection.
+///
+/// Takes bytes as they arrive, in pieces of any size, in time linear in their number. One empty line before the request is
+/// skipped (RFC 9112 §2.2).
+#[derive(Debug)]
+pub struct RequestParser {
+    reader: HeadReader,
+}
+
+/// A request head, and what the peer sent behind it.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// The head. Its strings share one buffer of the head's size.
+    pub parts: request::Parts,
+    /// The bytes that followed the head in the last piece: the peer's first frames, if the handshake succeeds.
+    pub read_ahead: Bytes,
+}
+
+impl RequestParser {
+    /// Makes a parser with the given limits.
+    pub fn new(limits: HeadLimits) -> Self {
+        Self {
+            reader: HeadReader::new(Kind::Request, limits),
+        }
+    }
+
+    /// Takes the next bytes of the connection; yields the head once it is complete.
+    ///
+    /// Another head may follow: the parser is then ready for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Head`] at the first byte that no head allows, or that crosses a limit. From then on every call returns it.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<RequestHead>, Rejection> {
+        let Some(head) = self.reader.handle_bytes(bytes)? else {
+            return Ok(None);
+        };
+        self.reader.forget_counted();
+        let parts = parse_request(&head).map_err(|error| self.reader.fail(error))?;
+        Ok(Some(RequestHead {
+            parts,
+            read_ahead: Bytes::copy_from_slice(&bytes[head.taken..]),
+        }))
+    }
+
+    /// Returns whether a part of a head has arrived, so that an end of the stream cuts a request off.
+    pub fn is_partial(&self) -> bool {
+        self.reader.is_partial()
+    }
+}
+
+impl Default for RequestParser {
+    fn default() -> Self {
+        Self::new(HeadLimits::default())
+    }
+}
+
+/// What a server supports and allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Subprotocols in the server's order of preference: the first that the client offers is selected. Empty by default, and a
+    /// client that offers others connects without one.
+    pub subprotocols: Vec<Subprotocol>,
+    /// Which pages may connect; any by default.
+    pub origins: OriginPolicy,
+    /// The only path served, compared without the query; others are refused with 404. Any path by default.
+    pub path: Option<String>,
+}
+
+/// The head of a request, borrowed from whatever holds it.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestView<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub uri: &'a Uri,
+    /// The protocol's version.
+    pub version: Version,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a> From<&'a request::Parts> for RequestView<'a> {
+    fn from(parts: &'a request::Parts) -> Self {
+        Self {
+            method: &parts.method,
+            uri: &parts.uri,
+            version: parts.version,
+            headers: &parts.headers,
+        }
+    }
+}
+
+impl<'a, B> From<&'a Request<B>> for RequestView<'a> {
+    fn from(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+        }
+    }
+}
+
+/// Checks a request and negotiates what it offers.
+///
+/// Takes `&http::request::Parts` or `&http::Request<B>`. The checks come in this order: method, target, `Host`, whether an upgrade is
+/// asked for at all, `Upgrade`, version of HTTP, body, key, WebSocket version, path, origin, subprotocols, extensions.
+///
+/// # Errors
+///
+/// The [`Rejection`] to answer with.
+pub fn accept<'a>(
+    request: impl Into<RequestView<'a>>,
+    options: &ServerOptions,
+) -> Result<Accepted, Rejection> {
+    let request = request.into();
+    // The other form, CONNECT over HTTP/2 or 3 (RFC 8441 §5), has neither key nor Upgrade and shares what follows.
+    let form = check_http1_upgrade(request)?;
+    if options
+        .path
+        .as_deref()
+        .is_some_and(|path| path != request.uri.path())
+    {
+        return Err(Rejection::NotFound {
+            path: PeerText::new(request.uri.path()),
+        });
+    }
+    check_origin(request.headers, &options.origins)?;
+    let offered = Subprotocol::parse_list(request.headers.get_all(SEC_WEBSOCKET_PROTOCOL))?;
+    let selected = options
+        .subprotocols
+        .iter()
+        .find(|supported| offered.contains(supported))
+        .cloned();
+    // No extension is supported, so every offer is declined by silence; nonsense is still nonsense:
+    // "the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_" (RFC 6455 §9.1)
+    ExtensionOffer::parse_list(request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
+    Ok(Accepted {
+        form,
+        offered,
+        selected,
+        headers: HeaderMap::new(),
+    })
+}
+
+/// A request that passed every check, and the response that completes its handshake.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    form: Form,
+    offered: Vec<Subprotocol>,
+    /// One of `offered`, or none.
+    selected: Option<Subprotocol>,
+    /// Fields of the application, none of which the handshake itself writes.
+    headers: HeaderMap,
+}
+
+impl Accepted {
+    /// Returns the subprotocol that both sides will speak.
+    pub fn subprotocol(&self) -> Option<&Subprotocol> {
+        self.selected.as_ref()
+    }
+
+    /// Returns the subprotocols that the client offers, in its order of preference.
+    pub fn offered_subprotocols(&self) -> &[Subprotocol] {
+        &self.offered
+    }
+
+    /// Selects a subprotocol in place of the one that was negotiated; `None` selects none.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptedError::NotOffered`] if the client did not offer it (RFC 6455 §4.2.2 item 5).
+    pub fn select_subprotocol(&mut self, selected: Option<Subprotocol>) -> Result<(), AcceptedError> {
+        match selected {
+            Some(name) if !self.offered.contains(&name) => Err(AcceptedError::NotOffered { name }),
+            _ => {
+                self.selected = selected;
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a field to the response, such as `Set-Cookie`.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptedError::Reserved`] if the handshake or HTTP's framing owns the field.
+    pub fn append_header(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), AcceptedError> {
+        if is_reserved(&name) {
+            return Err(AcceptedError::Reserved { name });
+        }
+        self.headers
+            .try_append(name, value)
+            .map(drop)
+            .map_err(|_| AcceptedError::TooManyHeaders)
+    }
+
+    /// Returns the response that completes the handshake.
+    pub fn response(&self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.headers_mut() = self.headers.clone();
+        let headers = response.headers_mut();
+        match &self.form {
+            Form::Http1 { accept } => {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                headers.insert(SEC_WEBSOCKET_ACCEPT, accept.to_header_value());
+            }
+        }
+        if let Some(selected) = &self.selected {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, selected.to_header_value());
+        }
+        *response.status_mut() = match self.form {
+            Form::Http1 { .. } => StatusCode::SWITCHING_PROTOCOLS,
+        };
+        response
+    }
+}
+
+/// A change to a response that the handshake does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptedError {
+    /// The subprotocol is not one of those offered.
+    #[error("subprotocol {name} was not offered by the client")]
+    NotOffered {
+        /// The subprotocol.
+        name: Subprotocol,
+    },
+    /// The handshake writes this field itself.
+    #[error("header {name} belongs to the handshake")]
+    Reserved {
+        /// The field.
+        name: HeaderName,
+    },
+    /// More fields than a map of headers can hold.
+    #[error("too many headers")]
+    TooManyHeaders,
+}
+
+/// Over which version of HTTP the handshake goes, with what only that form has.
+#[derive(Debug, Clone)]
+enum Form {
+    Http1 { accept: AcceptKey },
+}
+
+/// The checks of the HTTP/1.1 form (RFC 6455 §4.2.1).
+fn check_http1_upgrade(request: RequestView<'_>) -> Result<Form, Rejection> {
+    let headers = request.headers;
+    if request.method != Method::GET {
+        return Err(Rejection::method(request.method));
+    }
+    check_target(request.uri)?;
+    check_host(request)?;
+    if !headers.contains_key(UPGRADE) || !list_has(headers, &CONNECTION, "upgrade") {
+        return Err(Rejection::UpgradeRequired);
+    }
+    match Field::of(headers, &UPGRADE) {
+        Field::One(value) if value.as_bytes().eq_ignore_ascii_case(b"websocket") => {}
+        _ => return Err(Rejection::Upgrade),
+    }
+    if request.version != Version::HTTP_11 {
+        return Err(Rejection::Version);
+    }
+    check_no_body(headers)?;
+    let key = match Field::of(headers, &SEC_WEBSOCKET_KEY) {
+        Field::One(value) => Key::parse(value.as_bytes())?,
+        Field::Missing | Field::Repeated => return Err(Rejection::MissingKey),
+    };
+    check_protocol_version(headers)?;
+    Ok(Form::Http1 { accept: key.accept() })
+}
+
+fn check_target(uri: &Uri) -> Result<(), Rejection> {
+    let scheme_is_known = uri.scheme().is_none_or(|scheme| {
+        *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS || ["ws", "wss"].contains(&scheme.as_str())
+    });
+    if scheme_is_known && uri.path().starts_with('/') {
+        Ok(())
+    } else {
+        Err(Rejection::Target)
+    }
+}
+
+/// "A client MUST send a Host header field in all HTTP/1.1 request messages", and a server answers 400 where it is absent, repeated or
+/// invalid (RFC 9112 §3.2). HTTP/1.0 knew requests without it.
+fn check_host(request: RequestView<'_>) -> Result<(), Rejection> {
+    match Field::of(request.headers, &HOST) {
+        Field::One(value) if value.to_str().ok().and_then(split_authority).is_some() => Ok(()),
+        Field::Missing if request.version == Version::HTTP_10 => Ok(()),
+        _ => Err(Rejection::Host),
+    }
+}
+
+/// A body would lie where the frames begin, and two parties could disagree about which is which.
+fn check_no_body(headers: &HeaderMap) -> Result<(), Rejection> {
+    let is_empty = headers.get_all(CONTENT_LENGTH).iter().all(|value| value == "0");
+    if is_empty && !headers.contains_key(TRANSFER_ENCODING) {
+        Ok(())
+    } else {
+        Err(Rejection::Body)
+    }
+}
+
+fn check_protocol_version(headers: &HeaderMap) -> Result<(), Rejection> {
+    let Field::One(value) = Field::of(headers, &SEC_WEBSOCKET_VERSION) else {
+        return Err(Rejection::MissingProtocolVersion);
+    };
+    // "values ... between 0 and 255", "Leading zeros are not allowed" (RFC 6455 §4.1 item 9, §4.3)
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok("13") => Ok(()),
+        Ok(text)
+            if text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0')) =>
+        {
+            match text.parse() {
+                Ok(version) => Err(Rejection::ProtocolVersion { version }),
+                Err(_) => Err(Rejection::MissingProtocolVersion),
+            }
+        }
+        _ => Err(Rejection::MissingProtocolVersion),
+    }
+}
+
+fn check_origin(headers: &HeaderMap, policy: &OriginPolicy) -> Result<(), Rejection> {
+    let origin = match Field::of(headers, &ORIGIN) {
+        Field::Missing => None,
+        Field::One(value) => Some(value),
+        Field::Repeated => return Err(Rejection::RepeatedOrigin),
+    };
+    if policy.allows(origin, headers) {
+        return Ok(());
+    }
+    Err(Rejection::Origin {
+        origin: PeerText::new(origin.map_or(&[][..], HeaderValue::as_bytes)),
+    })
+}
+
+/// Returns whether the handshake or HTTP's framing owns the field.
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+    name.as_str().starts_with("sec-websocket-")
+        || [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
+}
+
+fn parse_request(head: &CompleteHead) -> Result<request::Parts, HeadError> {
+    let mut slots = head.slots();
+    let mut parsed = httparse::Request::new(&mut slots);
+    if parsed.parse(&head.bytes).map_err(parse_fault)?.is_partial() {
+        return Err(HeadError::Field);
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(HeadError::StartLine);
+    };
+    let headers = head.header_map(parsed.headers)?;
+    check_body_length(&headers)?;
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::StartLine)?;
+    parts.uri =
+        Uri::from_maybe_shared(head.bytes.slice_ref(target.as_bytes())).map_err(|_| HeadError::Target)?;
+    parts.version = if minor == 1 {
+        Version::HTTP_11
+    } else {
+        Version::HTTP_10
+    };
+    parts.headers = headers;
+    Ok(parts)
+}
+
+/// Refuses what lets two parties see different ends of the message (RFC 9112 §6.3).
+fn check_body_length(headers: &HeaderMap) -> Result<(), HeadError> {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    match Field::of(headers, &CONTENT_LENGTH) {
+        Field::Missing => Ok(()),
+        Field::One(value) if !chunked => {
+            let digits = trim(value.as_bytes());
+            let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+            if is_number {
+                Ok(())
+            } else {
+                Err(HeadError::BodyLength)
+            }
+        }
+        Field::One(_) | Field::Repeated => Err(HeadError::BodyLength),
+    }
+}

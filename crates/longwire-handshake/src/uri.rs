@@ -1,0 +1,223 @@
+//! WebSocket URIs: what a client dials and asks for (RFC 6455 §3).
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
+
+use crate::field::ascii_value;
+use crate::origin::parse_port;
+
+/// A `ws`, `wss`, `http` or `https` URI, taken apart and checked.
+///
+/// `http` means `ws` and `https` means `wss`. `Display` leaves the credentials out, and so does `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebSocketUri {
+    secure: bool,
+    /// A name, an IPv4 address, or an IPv6 address without brackets; lower case.
+    host: String,
+    port: u16,
+    target: PathAndQuery,
+    credentials: Option<HeaderValue>,
+}
+
+impl WebSocketUri {
+    /// Reads a URI such as `ws://user:secret@example.com:8080/chat?room=1`.
+    ///
+    /// # Errors
+    ///
+    /// [`UriError`] names the part that is wrong. A fragment is an error: "Fragment identifiers are meaningless in the context of
+    /// WebSocket URIs and MUST NOT be used" (RFC 6455 §3).
+    pub fn parse(text: &str) -> Result<Self, UriError> {
+        // `http::Uri` would drop it in silence.
+        if text.contains('#') {
+            return Err(UriError::Fragment);
+        }
+        Self::from_uri(&text.parse().map_err(UriError::Syntax)?)
+    }
+
+    /// Takes a parsed URI; a fragment was dropped when it was parsed.
+    pub fn from_uri(uri: &Uri) -> Result<Self, UriError> {
+        let secure = match uri.scheme_str() {
+            Some("ws" | "http") => false,
+            Some("wss" | "https") => true,
+            Some(other) if other.eq_ignore_ascii_case("ws") => false,
+            Some(other) if other.eq_ignore_ascii_case("wss") => true,
+            _ => return Err(UriError::Scheme),
+        };
+        let authority = uri.authority().ok_or(UriError::Host)?.as_str();
+        let (userinfo, host_and_port) = match authority.rsplit_once('@') {
+            Some((userinfo, rest)) => (Some(userinfo), rest),
+            None => (None, authority),
+        };
+        let (host, port) = split_host(host_and_port)?;
+        let port = match port {
+            // "The port component is OPTIONAL" and may be empty as well (RFC 3986 §3.2.3).
+            None | Some("") => default_port(secure),
+            Some(digits) => parse_port(digits).ok_or(UriError::Port)?,
+        };
+        Ok(Self {
+            secure,
+            host,
+            port,
+            target: target(uri)?,
+            credentials: userinfo.map(basic_credentials).transpose()?.flatten(),
+        })
+    }
+
+    /// Returns whether the connection uses TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Returns the name or address to dial, without the brackets of an IPv6 address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns the port to dial, from 1 to 65535; 80 or 443 unless the URI names one.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the path and query to ask for; the path is `/` where the URI has none.
+    pub fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    /// Returns the value of `Host`: the port only where it is not the default one, an IPv6 address in brackets.
+    pub fn host_header(&self) -> HeaderValue {
+        ascii_value(&self.authority())
+    }
+
+    /// Returns the `Basic` credentials of the URI's user and password, percent-decoded, as a value of `Authorization`.
+    ///
+    /// It is marked sensitive, so that its `Debug` form hides it.
+    pub fn credentials(&self) -> Option<&HeaderValue> {
+        self.credentials.as_ref()
+    }
+
+    fn authority(&self) -> String {
+        let (open, close) = if self.host.contains(':') {
+            ("[", "]")
+        } else {
+            ("", "")
+        };
+        let host = &self.host;
+        if self.port == default_port(self.secure) {
+            format!("{open}{host}{close}")
+        } else {
+            format!("{open}{host}{close}:{}", self.port)
+        }
+    }
+}
+
+impl FromStr for WebSocketUri {
+    type Err = UriError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for WebSocketUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.target)
+    }
+}
+
+impl fmt::Debug for WebSocketUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebSocketUri({self})")
+    }
+}
+
+/// A URI that names no WebSocket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UriError {
+    /// The text is no URI.
+    #[error("malformed URL")]
+    Syntax(#[source] http::uri::InvalidUri),
+    /// The scheme is absent or not one of `ws`, `wss`, `http`, `https`.
+    #[error("URL needs one of the schemes ws, wss, http, https")]
+    Scheme,
+    /// The host is absent, or neither a name nor an address.
+    #[error("missing or invalid host in the URL")]
+    Host,
+    /// The port is not a number from 1 to 65535.
+    #[error("port in the URL is not a number from 1 to 65535")]
+    Port,
+    /// The URI has a fragment (RFC 6455 §3).
+    #[error("URL has a fragment, which a WebSocket URL must not have")]
+    Fragment,
+    /// The path or query has characters that a request cannot carry unescaped.
+    #[error("path or query of the URL has characters that need percent-encoding")]
+    Target,
+    /// User or password cannot be sent as `Basic` (RFC 7617 §2).
+    #[error("user and password in the URL have control characters, or the user a colon")]
+    Credentials,
+}
+
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
+
+fn split_host(text: &str) -> Result<(String, Option<&str>), UriError> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (address, rest) = rest.split_once(']').ok_or(UriError::Host)?;
+        address.parse::<Ipv6Addr>().map_err(|_| UriError::Host)?;
+        let port = match rest {
+            "" => None,
+            rest => Some(rest.strip_prefix(':').ok_or(UriError::Host)?),
+        };
+        return Ok((address.to_ascii_lowercase(), port));
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if host.is_empty() || !host.bytes().all(is_host) {
+        return Err(UriError::Host);
+    }
+    Ok((host.to_ascii_lowercase(), port))
+}
+
+/// Returns the path and query in origin form (RFC 9112 §3.2.1).
+fn target(uri: &Uri) -> Result<PathAndQuery, UriError> {
+    let text = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(UriError::Target);
+    }
+    let slash = if text.starts_with('/') { "" } else { "/" };
+    PathAndQuery::from_maybe_shared(format!("{slash}{text}")).map_err(|_| UriError::Target)
+}
+
+/// Encodes `user:password`; nothing for an empty userinfo.
+fn basic_credentials(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
+    if userinfo.is_empty() {
+        return Ok(None);
+    }
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let mut plain: Vec<u8> = percent_decode_str(user).collect();
+    // "a user-id containing a colon character is invalid" (RFC 7617 §2)
+    if plain.contains(&b':') {
+        return Err(UriError::Credentials);
+    }
+    plain.push(b':');
+    plain.extend(percent_decode_str(password));
+    // "The user-id and password MUST NOT contain any control characters" (RFC 7617 §2)
+    if plain.iter().any(u8::is_ascii_control) {
+        return Err(UriError::Credentials);
+    }
+    let mut value = ascii_value(&format!("Basic {}", BASE64.encode(plain)));
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
