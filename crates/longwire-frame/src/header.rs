@@ -47,43 +47,36 @@ impl FrameHeader {
     /// bytes, so that an error found in some bytes is found in every longer input, however it was split.
     #[inline]
     pub fn parse(bytes: &[u8], role: Role) -> Result<Option<(Self, usize)>, FrameError> {
-        let Some(&first) = bytes.first() else {
+        let Some((&first, rest)) = bytes.split_first() else {
             return Ok(None);
         };
-        let (opcode, fin, rsv1) = parse_first_byte(first)?;
+        let FirstByte { opcode, fin, rsv1 } = FIRST_BYTES[usize::from(first)]?;
 
-        let Some(&second) = bytes.get(1) else {
+        let Some((&second, mut rest)) = rest.split_first() else {
             return Ok(None);
         };
         let masked = second & MASK != 0;
         check_mask(masked, role)?;
-        let len7 = second & LEN7;
-        check_len(opcode, u64::from(len7))?;
 
-        let (len, at) = if len7 < LEN_IN_16_BITS {
-            (u64::from(len7), 2)
-        } else {
-            let Some(extended) = parse_extended_len(len7, &bytes[2..])? else {
+        let len7 = second & LEN7;
+        let mut len = u64::from(len7);
+        // A length below these is its own, and short enough for any frame.
+        if len7 >= LEN_IN_16_BITS {
+            check_len(opcode, len)?;
+            let Some(extended) = parse_extended_len(len7, rest)? else {
                 return Ok(None);
             };
-            extended
-        };
-        if !masked {
-            return Ok(Some((
-                Self {
-                    fin,
-                    rsv1,
-                    opcode,
-                    mask: None,
-                    len,
-                },
-                at,
-            )));
+            (len, rest) = extended;
         }
-        let Some(key) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
-            return Ok(None);
-        };
-        let mask = Some(MaskingKey::new(*key));
+
+        let mut mask = None;
+        if masked {
+            let Some((&key, after)) = rest.split_first_chunk() else {
+                return Ok(None);
+            };
+            mask = Some(MaskingKey::new(key));
+            rest = after;
+        }
         Ok(Some((
             Self {
                 fin,
@@ -92,7 +85,7 @@ impl FrameHeader {
                 mask,
                 len,
             },
-            at + 4,
+            bytes.len() - rest.len(),
         )))
     }
 
@@ -237,6 +230,19 @@ pub struct EncodedHeader {
     len: usize,
 }
 
+impl EncodedHeader {
+    /// Appends the header to a buffer.
+    ///
+    /// The same as `dst.extend_from_slice(&self)`, but without a call to copy a handful of bytes. So that it can be, `dst`
+    /// may grow to have room for [`FrameHeader::MAX_LEN`] bytes.
+    #[inline]
+    pub fn append_to(&self, dst: &mut Vec<u8>) {
+        let end = dst.len() + self.len;
+        dst.extend_from_slice(&self.bytes);
+        dst.truncate(end);
+    }
+}
+
 impl Deref for EncodedHeader {
     type Target = [u8];
 
@@ -253,8 +259,28 @@ impl AsRef<[u8]> for EncodedHeader {
     }
 }
 
-#[inline]
-const fn parse_first_byte(first: u8) -> Result<(Opcode, bool, bool), FrameError> {
+/// What the first byte of a header says.
+#[derive(Clone, Copy)]
+struct FirstByte {
+    opcode: Opcode,
+    fin: bool,
+    rsv1: bool,
+}
+
+/// The verdict on every first byte, as [`parse_first_byte`] gives it: one load in place of its branches.
+static FIRST_BYTES: [Result<FirstByte, FrameError>; 256] = {
+    let mut verdicts = [Err(FrameError::ReservedBits); 256];
+    let mut first = 0;
+    loop {
+        verdicts[first as usize] = parse_first_byte(first);
+        if first == u8::MAX {
+            break verdicts;
+        }
+        first += 1;
+    }
+};
+
+const fn parse_first_byte(first: u8) -> Result<FirstByte, FrameError> {
     // "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values" (RFC 6455 §5.2); none
     // does for these two.
     if first & (RSV2 | RSV3) != 0 {
@@ -269,7 +295,7 @@ const fn parse_first_byte(first: u8) -> Result<(Opcode, bool, bool), FrameError>
     let fin = first & FIN != 0;
     let rsv1 = first & RSV1 != 0;
     match check_flags(opcode, fin, rsv1) {
-        Ok(()) => Ok((opcode, fin, rsv1)),
+        Ok(()) => Ok(FirstByte { opcode, fin, rsv1 }),
         Err(error) => Err(error),
     }
 }
@@ -315,18 +341,19 @@ const fn check_len(opcode: Opcode, len: u64) -> Result<(), FrameError> {
     Ok(())
 }
 
-/// Reads the length that follows the first two bytes; returns it with the position of what comes behind it.
-fn parse_extended_len(len7: u8, bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
+/// Reads the length that the seven bits 126 or 127 announce; returns it with the bytes behind it.
+fn parse_extended_len(len7: u8, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, FrameError> {
     // "the minimal number of bytes MUST be used to encode the length" (RFC 6455 §5.2)
     if len7 == LEN_IN_16_BITS {
-        let Some(&len) = bytes.first_chunk() else {
+        let Some((&len, rest)) = bytes.split_first_chunk() else {
             return Ok(None);
         };
-        let len = u16::from_be_bytes(len);
-        if len < u16::from(LEN_IN_16_BITS) {
-            return Err(FrameError::NonMinimalLength);
-        }
-        return Ok(Some((u64::from(len), 4)));
+        let len = u64::from(u16::from_be_bytes(len));
+        return if len < u64::from(LEN_IN_16_BITS) {
+            Err(FrameError::NonMinimalLength)
+        } else {
+            Ok(Some((len, rest)))
+        };
     }
     // The first of eight bytes shows the top bit, the first six whether 16 bits would do.
     if bytes.first().is_some_and(|&byte| byte & 0x80 != 0) {
@@ -335,10 +362,10 @@ fn parse_extended_len(len7: u8, bytes: &[u8]) -> Result<Option<(u64, usize)>, Fr
     if bytes.starts_with(&[0; 6]) {
         return Err(FrameError::NonMinimalLength);
     }
-    let Some(&len) = bytes.first_chunk() else {
+    let Some((&len, rest)) = bytes.split_first_chunk() else {
         return Ok(None);
     };
-    Ok(Some((u64::from_be_bytes(len), 10)))
+    Ok(Some((u64::from_be_bytes(len), rest)))
 }
 
 const FIN: u8 = 0x80;
@@ -390,6 +417,9 @@ mod tests {
         let expected = Ok(Some((header, bytes.len())));
         assert_eq!(parse_every_prefix(bytes, role), (expected, bytes.len()), "{case}");
         assert_eq!(*header.encode(), *bytes, "{case}");
+        let mut appended = b"before".to_vec();
+        header.encode().append_to(&mut appended);
+        assert_eq!(appended, [b"before", bytes].concat(), "{case}");
 
         let followed = [bytes, &[0xff; 20]].concat();
         assert_eq!(

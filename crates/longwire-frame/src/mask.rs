@@ -23,17 +23,16 @@ impl MaskingKey {
         self.0
     }
 
-    /// Returns the key for eight bytes in a row, the first of which stands at `offset` in the payload.
+    /// Returns the key for four bytes in a row, the first of which stands at `offset` in the payload.
     ///
     /// The lowest byte is for the first of them.
     #[inline]
-    const fn word_at(self, offset: usize) -> u64 {
+    const fn at(self, offset: usize) -> u32 {
         // "j = i MOD 4": only the two lowest bits of the offset matter, and turning the key by as many bytes brings
         // the one for the first byte to the front.
         #[allow(clippy::cast_possible_truncation, reason = "two bits are kept")]
         let turn = 8 * (offset & 3) as u32;
-        let key = u32::from_le_bytes(self.0).rotate_right(turn) as u64;
-        key | key << 32
+        u32::from_le_bytes(self.0).rotate_right(turn)
     }
 }
 
@@ -43,40 +42,50 @@ impl MaskingKey {
 /// count anew in each frame, as each frame has a key of its own.
 #[inline]
 pub fn apply(buf: &mut [u8], key: MaskingKey, offset: usize) {
-    let word = key.word_at(offset);
-    // Blocks of a fixed size become straight lines of vector instructions; a loop over words alone is a third slower
-    // at 200 bytes.
-    let (blocks, rest) = buf.as_chunks_mut::<64>();
-    for block in blocks {
-        for bytes in block.as_chunks_mut::<8>().0 {
-            *bytes = xor(*bytes, word);
-        }
-    }
-    let (words, rest) = rest.as_chunks_mut::<8>();
+    let key = key.at(offset);
+    let (words, rest) = buf.as_chunks_mut();
     for bytes in words {
-        *bytes = xor(*bytes, word);
+        *bytes = xor8(*bytes, key);
     }
-    for (byte, key) in rest.iter_mut().zip(word.to_le_bytes()) {
+    // Whole words leave the key where it was, so the rest begins with its first byte again.
+    let (half, rest) = rest.as_chunks_mut();
+    if let [bytes] = half {
+        *bytes = xor4(*bytes, key);
+    }
+    for (byte, key) in rest.iter_mut().zip(key.to_le_bytes()) {
         *byte ^= key;
     }
 }
 
 /// Appends `src` to `dst`, masked or unmasked on the way.
 ///
-/// `offset` is the position of `src[0]` in its frame's payload. The bytes are read once and written once; nothing is
-/// filled with zeros first.
+/// `offset` is the position of `src[0]` in its frame's payload. Each byte is read once and written once: nothing is
+/// filled with zeros first, and nothing copied and then masked where it lies.
 #[inline]
 pub fn extend(dst: &mut Vec<u8>, src: &[u8], key: MaskingKey, offset: usize) {
-    let word = key.word_at(offset);
+    let key = key.at(offset);
     dst.reserve(src.len());
-    let (words, rest) = src.as_chunks::<8>();
-    dst.extend(words.iter().flat_map(|&bytes| xor(bytes, word)));
-    dst.extend(rest.iter().zip(word.to_le_bytes()).map(|(byte, key)| byte ^ key));
+    let (words, rest) = src.as_chunks();
+    dst.extend(words.iter().flat_map(|&bytes| xor8(bytes, key)));
+    let (half, rest) = rest.as_chunks();
+    if let [bytes] = half {
+        dst.extend_from_slice(&xor4(*bytes, key));
+    }
+    for (byte, key) in rest.iter().zip(key.to_le_bytes()) {
+        dst.push(byte ^ key);
+    }
+}
+
+// The compiler makes vector instructions of the loops over `xor8`: no intrinsics are needed.
+#[inline]
+const fn xor8(bytes: [u8; 8], key: u32) -> [u8; 8] {
+    let key = key as u64;
+    (u64::from_le_bytes(bytes) ^ (key | key << 32)).to_le_bytes()
 }
 
 #[inline]
-const fn xor(bytes: [u8; 8], word: u64) -> [u8; 8] {
-    (u64::from_le_bytes(bytes) ^ word).to_le_bytes()
+const fn xor4(bytes: [u8; 4], key: u32) -> [u8; 4] {
+    (u32::from_le_bytes(bytes) ^ key).to_le_bytes()
 }
 
 #[cfg(test)]
