@@ -1,7 +1,7 @@
 //! Close codes and the payload of close frames (RFC 6455 §5.5.1, §7.4).
 //!
-//! Owns which codes may stand in a close frame and how code and reason are laid out. When a close frame is due, and
-//! what it is answered with, belongs to `longwire-protocol`.
+//! Owns which codes may stand in a close frame and how code and reason are laid out. When a close frame is
+//! due, and what it is answered with, belongs to `longwire-protocol`.
 //!
 //! ```text
 //!  0        2                      ≤ 125
@@ -68,10 +68,10 @@ impl CloseCode {
 
     /// Returns whether this code may stand in a close frame, sent or received.
     ///
-    /// These are 1000–1003, 1007–1014 and 3000–4999. Below 1000 no code is used; 1004, 1005, 1006 and 1015 are
-    /// reserved and "MUST NOT be set as a status code in a Close control frame"; the rest of 1000–2999 is kept for
-    /// the protocol's future, and from 5000 on nothing is defined (RFC 6455 §7.4.1, §7.4.2). 1012–1014 come from
-    /// the IANA registry.
+    /// These are 1000–1003, 1007–1014 and 3000–4999. Below 1000 no code is used; 1004 is reserved; 1005, 1006
+    /// and 1015 "MUST NOT be set as a status code in a Close control frame"; the rest of 1000–2999 is kept for
+    /// the protocol's future, and from 5000 on nothing is defined (RFC 6455 §7.4.1, §7.4.2). 1012–1014 come
+    /// from the IANA registry.
     #[inline]
     pub const fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
@@ -108,12 +108,13 @@ pub const MAX_REASON_LEN: usize = 123;
 ///
 /// # Errors
 ///
-/// [`FrameError::TruncatedCloseCode`] for one byte, [`FrameError::InvalidCloseCode`] for a code that may not be
-/// sent, [`FrameError::InvalidCloseReason`] for a reason that is not UTF-8; a bad code is reported before a bad
-/// reason.
+/// [`FrameError::TruncatedCloseCode`] for one byte, [`FrameError::InvalidCloseCode`] for a code that may not
+/// be sent, [`FrameError::InvalidCloseReason`] for a reason that is not UTF-8; a bad code is reported before
+/// a bad reason.
 pub fn parse_close(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, FrameError> {
     let Some((&code, reason)) = payload.split_first_chunk::<2>() else {
-        // "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer" (RFC 6455 §5.5.1)
+        // "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer" (RFC 6455
+        // §5.5.1)
         return if payload.is_empty() {
             Ok(None)
         } else {
@@ -135,8 +136,8 @@ pub fn parse_close(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, FrameErr
 /// # Errors
 ///
 /// [`FrameError::InvalidCloseCode`] if the code [may not be sent](CloseCode::is_sendable), and
-/// [`FrameError::CloseReasonTooLong`] if the reason is longer than [`MAX_REASON_LEN`] bytes. It is not shortened
-/// here: only the caller knows what may be left out.
+/// [`FrameError::CloseReasonTooLong`] if the reason is longer than [`MAX_REASON_LEN`] bytes. It is not
+/// shortened here: only the caller knows what may be left out.
 pub fn encode_close(code: CloseCode, reason: &str) -> Result<Bytes, FrameError> {
     if !code.is_sendable() {
         return Err(FrameError::InvalidCloseCode { code });

@@ -6,7 +6,7 @@ use crate::{CloseCode, Opcode};
 
 /// Tells why a frame is refused: one that the peer sent, or one that the caller asked to build.
 ///
-/// The rules of a frame are the same in both directions, and so are their errors. Variants that end in
+/// The rules of a frame are the same in both directions, and so are their errors. Variants marked
 /// "(caller)" cannot come from the peer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
@@ -59,8 +59,8 @@ pub enum FrameError {
 
     /// The payload length is 2^63 or more (RFC 6455 §5.2). Close code 1002.
     ///
-    /// This is a malformed header and not a large message: no endpoint, whatever its limits, may accept it. So the
-    /// code is not 1009, which would tell the peer that a smaller message might pass in the same form.
+    /// This is a malformed header and not a large message: no endpoint, whatever its limits, may accept it.
+    /// So the code is not 1009, which would tell the peer that a smaller message might pass in the same form.
     #[error("the most significant bit of the 64-bit payload length is set")]
     LengthTopBit,
 
@@ -106,9 +106,9 @@ pub enum FrameError {
 impl FrameError {
     /// Returns the close code to fail the connection with when the peer's bytes gave this error.
     ///
-    /// That is 1007 for a close reason which is not UTF-8 and 1002 for every other violation. The errors which only a
-    /// caller can make never reach the wire; should the connection be given up for one of them, 1011 is the
-    /// honest code.
+    /// That is 1007 for a close reason which is not UTF-8 and 1002 for every other violation. The errors
+    /// which only a caller can make never reach the wire; should the connection be given up for one of them,
+    /// 1011 is the honest code.
     pub const fn close_code(&self) -> CloseCode {
         match self {
             Self::InvalidCloseReason => CloseCode::INVALID_PAYLOAD,

@@ -1,7 +1,7 @@
 //! Frame headers: the 2 to 14 bytes before a payload (RFC 6455 §5.2).
 //!
-//! Owns the bit layout, the length encodings and every rule that one header alone can break. Payload bytes belong to
-//! [`crate::mask`], the sequence of frames and the limits to `longwire-protocol`.
+//! Owns the bit layout, the length encodings and every rule that one header alone can break. Payload bytes
+//! belong to [`crate::mask`], the sequence of frames and the limits to `longwire-protocol`.
 //!
 //! ```text
 //!  byte 0                    byte 1           then, as the length says          if masked
@@ -16,9 +16,9 @@ use crate::{FrameError, MaskingKey, Opcode, Role};
 
 /// Describes one frame: everything about it but its payload (RFC 6455 §5.2).
 ///
-/// A value is always a valid header, whether it was [parsed](Self::parse) or built with [`data`](Self::data) or
-/// [`control`](Self::control). What a connection's state forbids (a continuation of nothing, RSV1 without an extension
-/// that defines it) is not known here.
+/// A value is always a valid header, whether it was [parsed](Self::parse) or built with [`data`](Self::data)
+/// or [`control`](Self::control). What a connection's state forbids (a continuation of nothing, RSV1 without
+/// an extension that defines it) is not known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FrameHeader {
     /// Set on control frames.
@@ -37,14 +37,15 @@ impl FrameHeader {
 
     /// Reads the header at the front of `bytes`, which a peer sent to us in the given role.
     ///
-    /// Returns the header and its own length in bytes, behind which the payload begins, or `None` if more bytes are
-    /// needed. RSV1 on a text or binary frame is not an error here but [reported](Self::rsv1): only the negotiation
-    /// tells whether it is allowed.
+    /// Returns the header and its own length in bytes, behind which the payload begins, or `None` if more
+    /// bytes are needed. RSV1 on a text or binary frame is not an error here but [reported](Self::rsv1): only
+    /// the negotiation tells whether it is allowed.
     ///
     /// # Errors
     ///
-    /// Any violation that the header alone shows, as soon as the bytes show it. The rules are checked in the order of the
-    /// bytes, so that an error found in some bytes is found in every longer input, however it was split.
+    /// Any violation that the header alone shows, as soon as the bytes show it. The rules are checked in the
+    /// order of the bytes, so that an error found in some bytes is found in every longer input, however it
+    /// was split.
     #[inline]
     pub fn parse(bytes: &[u8], role: Role) -> Result<Option<(Self, usize)>, FrameError> {
         let Some((&first, rest)) = bytes.split_first() else {
@@ -96,8 +97,8 @@ impl FrameHeader {
     ///
     /// # Errors
     ///
-    /// [`FrameError::NotData`] for a control opcode, [`FrameError::UnexpectedRsv1`] for RSV1 on a continuation frame,
-    /// [`FrameError::LengthTopBit`] for a length of 2^63 or more.
+    /// [`FrameError::NotData`] for a control opcode, [`FrameError::UnexpectedRsv1`] for RSV1 on a
+    /// continuation frame, [`FrameError::LengthTopBit`] for a length of 2^63 or more.
     #[inline]
     pub const fn data(
         opcode: Opcode,
@@ -189,7 +190,8 @@ impl FrameHeader {
         self.fin
     }
 
-    /// Returns whether RSV1 is set, as permessage-deflate does on the first frame of a compressed message (RFC 7692 §6).
+    /// Returns whether RSV1 is set, as permessage-deflate does on the first frame of a compressed message
+    /// (RFC 7692 §6).
     ///
     /// Always false for continuation and control frames.
     #[inline]
@@ -233,8 +235,8 @@ pub struct EncodedHeader {
 impl EncodedHeader {
     /// Appends the header to a buffer.
     ///
-    /// The same as `dst.extend_from_slice(&self)`, but without a call to copy a handful of bytes. So that it can be, `dst`
-    /// may grow to have room for [`FrameHeader::MAX_LEN`] bytes.
+    /// The same as `dst.extend_from_slice(&self)`, but without a call to copy a handful of bytes. So that it
+    /// can be, `dst` may grow to have room for [`FrameHeader::MAX_LEN`] bytes.
     #[inline]
     pub fn append_to(&self, dst: &mut Vec<u8>) {
         let end = dst.len() + self.len;
@@ -281,13 +283,14 @@ static FIRST_BYTES: [Result<FirstByte, FrameError>; 256] = {
 };
 
 const fn parse_first_byte(first: u8) -> Result<FirstByte, FrameError> {
-    // "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values" (RFC 6455 §5.2); none
-    // does for these two.
+    // "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values" (RFC 6455
+    // §5.2); none does for these two.
     if first & (RSV2 | RSV3) != 0 {
         return Err(FrameError::ReservedBits);
     }
     let Some(opcode) = Opcode::from_bits(first & OPCODE) else {
-        // "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_." (§5.2)
+        // "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_."
+        // (§5.2)
         return Err(FrameError::ReservedOpcode {
             opcode: first & OPCODE,
         });
@@ -302,8 +305,8 @@ const fn parse_first_byte(first: u8) -> Result<FirstByte, FrameError> {
 
 #[inline]
 const fn check_flags(opcode: Opcode, fin: bool, rsv1: bool) -> Result<(), FrameError> {
-    // "An endpoint MUST NOT set the 'Per-Message Compressed' bit of control frames and non-first fragments of a
-    // data message" (RFC 7692 §6)
+    // "An endpoint MUST NOT set the 'Per-Message Compressed' bit of control frames and non-first fragments of
+    // a data message" (RFC 7692 §6)
     if rsv1 && !matches!(opcode, Opcode::Text | Opcode::Binary) {
         return Err(FrameError::UnexpectedRsv1 { opcode });
     }
@@ -393,7 +396,8 @@ mod tests {
 
     type Parsed = Result<Option<(FrameHeader, usize)>, FrameError>;
 
-    /// Parses every prefix of `bytes`, checks that they agree, and returns the verdict and how many bytes it took.
+    /// Parses every prefix of `bytes`, checks that they agree, and returns the verdict and how many bytes it
+    /// took.
     fn parse_every_prefix(bytes: &[u8], role: Role) -> (Parsed, usize) {
         let whole = FrameHeader::parse(bytes, role);
         let mut decided_at = None;

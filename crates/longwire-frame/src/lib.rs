@@ -1,8 +1,8 @@
 //! WebSocket frames, sans-IO: headers, masking, close codes and UTF-8 (RFC 6455 §5).
 //!
-//! This crate is the lowest layer of longwire and can be used alone. It turns bytes into values and values into bytes,
-//! and checks every rule that one frame alone can break; it does no input or output, keeps no buffers, and does not
-//! know what a message is.
+//! This crate is the lowest layer of longwire and can be used alone. It turns bytes into values and values
+//! into bytes, and checks every rule that one frame alone can break; it does no input or output, keeps no
+//! buffers, and does not know what a message is.
 //!
 //! | Part | What it does |
 //! |---|---|
@@ -53,8 +53,8 @@
 //! # }
 //! ```
 //!
-//! What breaks a rule is refused as soon as the bytes show it, here by the second of ten, with the close code to
-//! answer with:
+//! What breaks a rule is refused as soon as the bytes show it, here by the second of ten, with the close code
+//! to answer with:
 //!
 //! ```
 //! use longwire_frame::{CloseCode, FrameError, FrameHeader, Opcode, Role};

@@ -1,12 +1,12 @@
 //! Masking: the XOR that clients apply to every payload (RFC 6455 §5.3).
 //!
-//! Owns the transformation of payload bytes, in place and while they are copied. Masking undoes itself, so the
-//! same two functions mask and unmask. Where keys come from belongs to the edges: the core is given them.
+//! Owns the transformation of payload bytes, in place and while they are copied. Masking undoes itself, so
+//! the same two functions mask and unmask. Where keys come from belongs to the edges: the core is given them.
 
 /// Holds the four bytes that a payload is masked with (RFC 6455 §5.3).
 ///
-/// A client needs a fresh key for each frame, from a cryptographic source of randomness: a script in a browser
-/// must not be able to choose the bytes that appear on the wire (RFC 6455 §10.3).
+/// A client needs a fresh key for each frame, from a cryptographic source of randomness: a script in a
+/// browser must not be able to choose the bytes that appear on the wire (RFC 6455 §10.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MaskingKey([u8; 4]);
 
@@ -28,8 +28,8 @@ impl MaskingKey {
     /// The lowest byte is for the first of them.
     #[inline]
     const fn at(self, offset: usize) -> u32 {
-        // "j = i MOD 4": only the two lowest bits of the offset matter, and turning the key by as many bytes brings
-        // the one for the first byte to the front.
+        // "j = i MOD 4": only the two lowest bits of the offset matter, and turning the key by as many bytes
+        // brings the one for the first byte to the front.
         #[allow(clippy::cast_possible_truncation, reason = "two bits are kept")]
         let turn = 8 * (offset & 3) as u32;
         u32::from_le_bytes(self.0).rotate_right(turn)

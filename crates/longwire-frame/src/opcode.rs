@@ -27,7 +27,8 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// Reads an opcode from its four bits; `None` for the reserved values 3–7 and 11–15 and for anything wider.
+    /// Reads an opcode from its four bits; `None` for the reserved values 3–7 and 11–15 and for anything
+    /// wider.
     #[inline]
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
