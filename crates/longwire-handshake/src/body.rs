@@ -247,6 +247,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "one table")]
     fn reads_each_framing_to_its_end() {
         use BodyFraming::{Chunked, Empty, Length, UntilClose};
         for (case, framing, wire, body, complete, truncated) in [

@@ -372,3 +372,99 @@ pub(crate) fn parse_fault(error: httparse::Error) -> HeadError {
 const MAX_METHOD: usize = 32;
 /// `HTTP/1.1` and two spaces, with room for nonsense that the parser is to name.
 const MAX_VERSION: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `wire` in pieces of `step` bytes until it is all taken or the head fails.
+    fn feed(reader: &mut HeadReader, wire: &[u8], step: usize) -> Result<Option<CompleteHead>, HeadError> {
+        for piece in wire.chunks(step) {
+            if let Some(head) = reader.handle_bytes(piece)? {
+                return Ok(Some(head));
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn looks_at_each_byte_once_however_small_the_reads() {
+        let mut head = b"GET / HTTP/1.1\r\n".to_vec();
+        while head.len() < 15 * 1024 {
+            head.extend_from_slice(format!("X-Field: {}\r\n", "a".repeat(200)).as_bytes());
+        }
+        for step in [1, 2, 3, 7, 1000, head.len()] {
+            let mut reader = HeadReader::new(Kind::Request, HeadLimits::default());
+            assert!(
+                feed(&mut reader, &head, step).unwrap().is_none(),
+                "{step} bytes at a time"
+            );
+            assert_eq!(reader.counted(), head.len(), "{step} bytes at a time");
+            assert_eq!(reader.buf, head, "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn stops_looking_at_the_byte_that_crosses_a_limit() {
+        let limits = HeadLimits::default();
+        let long_field = [b"GET / HTTP/1.1\r\nA: ".to_vec(), vec![b'a'; 8 << 20]].concat();
+        let many_fields = [b"GET / HTTP/1.1\r\n".to_vec(), b"A: b\r\n".repeat(20_000)].concat();
+        let long_target = [b"GET /".to_vec(), vec![b'a'; 1 << 20]].concat();
+        let endless = [
+            b"GET / HTTP/1.1\r\n".to_vec(),
+            format!("A: {}\r\n", "a".repeat(1000)).repeat(20).into(),
+        ]
+        .concat();
+        for (case, wire, error, looked_at) in [
+            (
+                "8 MiB field",
+                long_field,
+                HeadError::LineTooLong { limit: 8192 },
+                16 + 8192 + 1,
+            ),
+            (
+                "20 000 fields",
+                many_fields,
+                HeadError::TooManyHeaders { limit: 100 },
+                16 + 600 + 1,
+            ),
+            (
+                "1 MiB target",
+                long_target,
+                HeadError::TargetTooLong { limit: 8192 },
+                4 + 8192 + 1,
+            ),
+            (
+                "long head",
+                endless,
+                HeadError::TooLong { limit: 16384 },
+                16384 + 1,
+            ),
+        ] {
+            for step in [1, 1448, wire.len()] {
+                let mut reader = HeadReader::new(Kind::Request, limits.clone());
+                assert_eq!(feed(&mut reader, &wire, step).unwrap_err(), error, "{case}");
+                assert_eq!(reader.counted(), looked_at, "{case}");
+                assert_eq!(reader.handle_bytes(b"more").unwrap_err(), error, "{case}");
+                assert_eq!(
+                    reader.counted(),
+                    looked_at,
+                    "{case}: nothing is interpreted after the error"
+                );
+                assert_eq!(reader.buf.capacity(), 0, "{case}: the memory is given back");
+            }
+        }
+    }
+
+    #[test]
+    fn holds_no_memory_between_heads() {
+        let mut reader = HeadReader::new(Kind::Request, HeadLimits::default());
+        assert!(
+            reader
+                .handle_bytes(b"GET / HTTP/1.1\r\nA: b\r\n\r\n")
+                .unwrap()
+                .is_some()
+        );
+        assert_eq!(reader.buf.capacity(), 0);
+    }
+}

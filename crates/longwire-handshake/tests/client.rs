@@ -1,0 +1,771 @@
+//! What a client asks for, and which answers it takes (RFC 6455 §4.1).
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use longwire_handshake::{
+    Agreement, BodyFraming, ClientHandshake, ClientOptions, Key, OptionsError, ResponseError, ResponseParser,
+    Subprotocol, WebSocketUri,
+};
+
+const KEY: Key = Key::new(*b"the sample nonce");
+
+/// A correct answer, one line an element.
+const RESPONSE: [&str; 4] = [
+    "HTTP/1.1 101 Switching Protocols",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+];
+
+fn names(list: &[&str]) -> Vec<Subprotocol> {
+    list.iter().map(|name| Subprotocol::new(name).unwrap()).collect()
+}
+
+fn handshake(uri: &str, options: &ClientOptions) -> Result<ClientHandshake, OptionsError> {
+    ClientHandshake::new(&WebSocketUri::parse(uri).expect(uri), KEY, options)
+}
+
+fn request(uri: &str, options: &ClientOptions) -> String {
+    String::from_utf8(handshake(uri, options).unwrap().request_bytes().to_vec()).unwrap()
+}
+
+/// Returns an answer with line `at` replaced, or removed if `line` is empty, and lines added.
+fn response(replaced: Option<(usize, &str)>, more: &[&str]) -> String {
+    let mut lines = RESPONSE.to_vec();
+    match replaced {
+        Some((at, "")) => drop(lines.remove(at)),
+        Some((at, line)) => lines[at] = line,
+        None => {}
+    }
+    lines.extend(more);
+    lines.push("\r\n");
+    lines.join("\r\n")
+}
+
+fn verify(answer: &str, offered: &[&str]) -> Result<Agreement, ResponseError> {
+    let options = ClientOptions {
+        subprotocols: names(offered),
+        ..Default::default()
+    };
+    let head = ResponseParser::default()
+        .handle_bytes(answer.as_bytes())?
+        .expect("the head is complete");
+    handshake("ws://example.com/", &options)
+        .unwrap()
+        .verify(&head.parts)
+}
+
+#[test]
+fn asks_as_rfc_6455_does() {
+    let options = ClientOptions {
+        origin: Some(HeaderValue::from_static("http://example.com")),
+        subprotocols: names(&["chat", "superchat"]),
+        ..Default::default()
+    };
+    assert_eq!(
+        request("ws://server.example.com/chat", &options),
+        "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: chat, superchat\r\nOrigin: http://example.com\r\n\r\n"
+    );
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
+fn takes_uris_apart() {
+    for (text, host, port, secure, host_header, target) in [
+        ("ws://example.com", "example.com", 80, false, "example.com", "/"),
+        ("wss://example.com", "example.com", 443, true, "example.com", "/"),
+        ("http://example.com", "example.com", 80, false, "example.com", "/"),
+        (
+            "https://example.com/",
+            "example.com",
+            443,
+            true,
+            "example.com",
+            "/",
+        ),
+        (
+            "WS://Example.COM/A",
+            "example.com",
+            80,
+            false,
+            "example.com",
+            "/A",
+        ),
+        ("WSS://example.com", "example.com", 443, true, "example.com", "/"),
+        (
+            "ws://example.com:80/",
+            "example.com",
+            80,
+            false,
+            "example.com",
+            "/",
+        ),
+        (
+            "wss://example.com:443/",
+            "example.com",
+            443,
+            true,
+            "example.com",
+            "/",
+        ),
+        (
+            "wss://example.com:80/",
+            "example.com",
+            80,
+            true,
+            "example.com:80",
+            "/",
+        ),
+        ("ws://example.com:/", "example.com", 80, false, "example.com", "/"),
+        (
+            "ws://example.com:65535",
+            "example.com",
+            65535,
+            false,
+            "example.com:65535",
+            "/",
+        ),
+        (
+            "ws://example.com?a=b",
+            "example.com",
+            80,
+            false,
+            "example.com",
+            "/?a=b",
+        ),
+        (
+            "ws://example.com/a/../b?c=d&e=%20",
+            "example.com",
+            80,
+            false,
+            "example.com",
+            "/a/../b?c=d&e=%20",
+        ),
+        (
+            "ws://127.0.0.1:9001/",
+            "127.0.0.1",
+            9001,
+            false,
+            "127.0.0.1:9001",
+            "/",
+        ),
+        ("ws://[::1]/", "::1", 80, false, "[::1]", "/"),
+        (
+            "ws://[2001:DB8::1]:9001/x",
+            "2001:db8::1",
+            9001,
+            false,
+            "[2001:db8::1]:9001",
+            "/x",
+        ),
+        ("ws://user:pw@[::1]:81/", "::1", 81, false, "[::1]:81", "/"),
+        (
+            "ws://under_score.test",
+            "under_score.test",
+            80,
+            false,
+            "under_score.test",
+            "/",
+        ),
+    ] {
+        let uri = WebSocketUri::parse(text).expect(text);
+        assert_eq!(
+            (uri.host(), uri.port(), uri.is_secure()),
+            (host, port, secure),
+            "{text}"
+        );
+        assert_eq!(uri.host_header(), host_header, "{text}");
+        assert_eq!(uri.target(), target, "{text}");
+        let request = request(text, &ClientOptions::default());
+        assert!(
+            request.starts_with(&format!("GET {target} HTTP/1.1\r\nHost: {host_header}\r\n")),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
+fn refuses_uris_that_name_no_websocket() {
+    for (text, error) in [
+        ("", "malformed URL"),
+        ("example.com", "URL needs one of the schemes ws, wss, http, https"),
+        ("/chat", "URL needs one of the schemes ws, wss, http, https"),
+        (
+            "ftp://example.com/",
+            "URL needs one of the schemes ws, wss, http, https",
+        ),
+        (
+            "ws:example.com",
+            "URL needs one of the schemes ws, wss, http, https",
+        ),
+        ("ws:///chat", "malformed URL"),
+        ("ws://", "malformed URL"),
+        ("ws://:80/", "missing or invalid host in the URL"),
+        ("ws://user@/", "malformed URL"),
+        ("ws://exa mple.com/", "malformed URL"),
+        ("ws://exa%20mple.com/", "malformed URL"),
+        ("ws://ex\u{e4}mple.com/", "malformed URL"),
+        ("ws://example.com/a b", "malformed URL"),
+        ("ws://example.com/a\r\nX: y", "malformed URL"),
+        ("ws://example.com/?a\r\nX: y", "malformed URL"),
+        ("ws://example.com\r\nX: y/", "malformed URL"),
+        (
+            "ws://example.com/\u{e4}",
+            "path or query of the URL has characters that need percent-encoding",
+        ),
+        ("ws://[::1/", "malformed URL"),
+        ("ws://[::g]/", "missing or invalid host in the URL"),
+        ("ws://[127.0.0.1]/", "missing or invalid host in the URL"),
+        ("ws://::1/", "malformed URL"),
+        (
+            "ws://example.com:0/",
+            "port in the URL is not a number from 1 to 65535",
+        ),
+        (
+            "ws://example.com:65536/",
+            "port in the URL is not a number from 1 to 65535",
+        ),
+        (
+            "ws://example.com:99999/",
+            "port in the URL is not a number from 1 to 65535",
+        ),
+        (
+            "ws://example.com:+80/",
+            "port in the URL is not a number from 1 to 65535",
+        ),
+        (
+            "ws://example.com:8o/",
+            "port in the URL is not a number from 1 to 65535",
+        ),
+        (
+            "ws://example.com/#a",
+            "URL has a fragment, which a WebSocket URL must not have",
+        ),
+        (
+            "ws://example.com/#",
+            "URL has a fragment, which a WebSocket URL must not have",
+        ),
+        (
+            "ws://a%0d%0ab:c@example.com/",
+            "user and password in the URL have control characters, or the user a colon",
+        ),
+        (
+            "ws://a%3Ab:c@example.com/",
+            "user and password in the URL have control characters, or the user a colon",
+        ),
+    ] {
+        let refused = WebSocketUri::parse(text).expect_err(text);
+        assert_eq!(refused.to_string(), error, "{text}");
+    }
+}
+
+#[test]
+fn sends_user_and_password_as_basic() {
+    // base64 of user:pw, us@er:p:w, user:, :pw, and ü:ö in UTF-8
+    for (userinfo, credentials) in [
+        ("user:pw", Some("Basic dXNlcjpwdw==")),
+        ("us%40er:p:w", Some("Basic dXNAZXI6cDp3")),
+        ("us%40er:p%3aw", Some("Basic dXNAZXI6cDp3")),
+        ("user", Some("Basic dXNlcjo=")),
+        ("user:", Some("Basic dXNlcjo=")),
+        (":pw", Some("Basic OnB3")),
+        ("%C3%BC:%C3%B6", Some("Basic w7w6w7Y=")),
+        ("", None),
+    ] {
+        let uri = format!("ws://{userinfo}@example.com/");
+        let text = request(&uri, &ClientOptions::default());
+        let sent = text.lines().find_map(|line| line.strip_prefix("Authorization: "));
+        assert_eq!(sent, credentials, "{userinfo}");
+        assert!(!text.contains('@'), "{userinfo}");
+        let uri = WebSocketUri::parse(&uri).unwrap();
+        assert_eq!(uri.to_string(), "ws://example.com/");
+        assert_eq!(format!("{uri:?}"), "WebSocketUri(ws://example.com/)");
+        assert!(
+            !format!("{:?}", uri.credentials()).contains("Basic"),
+            "{userinfo}"
+        );
+    }
+}
+
+#[test]
+fn lets_the_callers_headers_win_and_never_sends_one_twice() {
+    let mut options = ClientOptions::default();
+    options
+        .headers
+        .insert("host", HeaderValue::from_static("virtual.example:8080"));
+    options
+        .headers
+        .insert("authorization", HeaderValue::from_static("Bearer t"));
+    options.headers.append("cookie", HeaderValue::from_static("a=b"));
+    options.headers.append("cookie", HeaderValue::from_static("c=d"));
+    options.headers.insert("origin", HeaderValue::from_static("null"));
+    let text = request("ws://user:pw@example.com/", &options);
+    assert!(
+        text.starts_with("GET / HTTP/1.1\r\nHost: virtual.example:8080\r\n"),
+        "{text}"
+    );
+    for line in [
+        "Authorization: Bearer t",
+        "Cookie: a=b",
+        "Cookie: c=d",
+        "Origin: null",
+    ] {
+        assert_eq!(text.matches(&format!("\r\n{line}\r\n")).count(), 1, "{line}");
+    }
+    assert!(!text.contains("Basic") && !text.contains("example.com"), "{text}");
+    assert_eq!(text.matches("Host: ").count(), 1);
+}
+
+#[test]
+fn refuses_headers_that_are_not_the_callers() {
+    for name in [
+        "connection",
+        "upgrade",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-protocol",
+        "sec-websocket-extensions",
+        "sec-websocket-accept",
+        "content-length",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+    ] {
+        let mut options = ClientOptions::default();
+        let name = HeaderName::from_static(name);
+        options
+            .headers
+            .insert(name.clone(), HeaderValue::from_static("a"));
+        let refused = handshake("ws://example.com/", &options).expect_err(name.as_str());
+        assert_eq!(refused, OptionsError::ReservedHeader { name });
+    }
+}
+
+#[test]
+fn refuses_options_that_would_double_a_field() {
+    for name in ["host", "authorization", "origin"] {
+        let name = HeaderName::from_static(name);
+        let mut headers = HeaderMap::new();
+        headers.append(name.clone(), HeaderValue::from_static("a"));
+        headers.append(name.clone(), HeaderValue::from_static("b"));
+        let refused = handshake(
+            "ws://example.com/",
+            &ClientOptions {
+                headers,
+                ..Default::default()
+            },
+        );
+        assert_eq!(refused.unwrap_err(), OptionsError::RepeatedHeader { name });
+    }
+    let value = HeaderValue::from_static("https://a");
+    let mut options = ClientOptions {
+        origin: Some(value.clone()),
+        ..Default::default()
+    };
+    options.headers.insert("origin", value);
+    let refused = handshake("ws://example.com/", &options).unwrap_err();
+    assert_eq!(
+        refused,
+        OptionsError::RepeatedHeader {
+            name: http::header::ORIGIN
+        }
+    );
+
+    let options = ClientOptions {
+        subprotocols: names(&["a", "b", "a"]),
+        ..Default::default()
+    };
+    let refused = handshake("ws://example.com/", &options).unwrap_err();
+    assert_eq!(refused.to_string(), "subprotocol a is offered twice");
+}
+
+#[test]
+fn refuses_a_host_header_that_is_none() {
+    for host in ["", "a b", "user@example.com", "example.com/", "example.com:0"] {
+        let mut options = ClientOptions::default();
+        options.headers.insert("host", HeaderValue::from_static(host));
+        assert_eq!(
+            handshake("ws://example.com/", &options).unwrap_err(),
+            OptionsError::Host,
+            "{host}"
+        );
+    }
+}
+
+#[test]
+fn names_no_subprotocol_that_could_break_the_field() {
+    for name in [
+        "",
+        "a b",
+        "a,b",
+        "a\r\nX: y",
+        "a\n",
+        "\u{e4}",
+        "a;b",
+        "\"a\"",
+        "a/b",
+    ] {
+        assert!(Subprotocol::new(name).is_err(), "{name:?}");
+    }
+}
+
+#[test]
+fn takes_answers_that_complete_the_handshake() {
+    for (case, answer, offered, selected) in [
+        ("plain", response(None, &[]), &[][..], None),
+        (
+            "other case",
+            response(Some((1, "upgrade: WebSocket")), &[]),
+            &[],
+            None,
+        ),
+        (
+            "Connection list",
+            response(Some((2, "Connection: keep-alive, upgrade")), &[]),
+            &[],
+            None,
+        ),
+        (
+            "Connection in two fields",
+            response(None, &["Connection: keep-alive"]),
+            &[],
+            None,
+        ),
+        (
+            "other reason",
+            response(Some((0, "HTTP/1.1 101 Web Socket Protocol Handshake")), &[]),
+            &[],
+            None,
+        ),
+        ("no reason", response(Some((0, "HTTP/1.1 101 ")), &[]), &[], None),
+        (
+            "no reason and no space",
+            response(Some((0, "HTTP/1.1 101")), &[]),
+            &[],
+            None,
+        ),
+        (
+            "subprotocol",
+            response(None, &["Sec-WebSocket-Protocol: b"]),
+            &["a", "b"],
+            Some("b"),
+        ),
+        (
+            "no subprotocol though offered",
+            response(None, &[]),
+            &["a", "b"],
+            None,
+        ),
+        (
+            "useless fields",
+            response(None, &["Server: x", "Date: y", "Content-Length: 0"]),
+            &[],
+            None,
+        ),
+        (
+            "after 100",
+            "HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &response(None, &[]),
+            &[],
+            None,
+        ),
+        (
+            "after 103 and 102",
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n".to_owned()
+                + &response(None, &[]),
+            &[],
+            None,
+        ),
+    ] {
+        let agreement = verify(&answer, offered).unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(
+            agreement.subprotocol.as_ref().map(Subprotocol::as_str),
+            selected,
+            "{case}"
+        );
+    }
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
+fn refuses_every_other_answer() {
+    let accept = RESPONSE[3];
+    for (case, answer, error) in [
+        (
+            "200",
+            response(Some((0, "HTTP/1.1 200 OK")), &[]),
+            "server answered with status 200 OK instead of 101",
+        ),
+        (
+            "302",
+            response(Some((0, "HTTP/1.1 302 Found")), &[]),
+            "server answered with status 302 Found instead of 101",
+        ),
+        (
+            "600",
+            response(Some((0, "HTTP/1.1 600 x")), &[]),
+            "server answered with status 600 <unknown status code> instead of 101",
+        ),
+        (
+            "HTTP/1.0",
+            response(Some((0, "HTTP/1.0 101 x")), &[]),
+            "server switched protocols in a version other than HTTP/1.1",
+        ),
+        (
+            "HTTP/2",
+            response(Some((0, "HTTP/2 101 x")), &[]),
+            "malformed response: protocol version is not HTTP/1.1",
+        ),
+        (
+            "ICY",
+            response(Some((0, "ICY 101 x")), &[]),
+            "malformed response: protocol version is not HTTP/1.1",
+        ),
+        (
+            "status of two digits",
+            response(Some((0, "HTTP/1.1 10 x")), &[]),
+            "malformed response: malformed start line",
+        ),
+        (
+            "status of four digits",
+            response(Some((0, "HTTP/1.1 1010 x")), &[]),
+            "malformed response: malformed start line",
+        ),
+        (
+            "status 099",
+            response(Some((0, "HTTP/1.1 099 x")), &[]),
+            "malformed response: malformed start line",
+        ),
+        (
+            "status in letters",
+            response(Some((0, "HTTP/1.1 abc x")), &[]),
+            "malformed response: malformed start line",
+        ),
+        (
+            "empty line first",
+            "\r\n".to_owned() + &response(None, &[]),
+            "malformed response: malformed start line",
+        ),
+        (
+            "request",
+            "GET / HTTP/1.1\r\n\r\n".to_owned(),
+            "malformed response: protocol version is not HTTP/1.1",
+        ),
+        (
+            "binary",
+            "\u{1}\u{2}\u{3}\r\n\r\n".to_owned(),
+            "malformed response: control byte 0x01 in the head",
+        ),
+        (
+            "no Upgrade",
+            response(Some((1, "")), &[]),
+            "Upgrade header of the response is not exactly websocket",
+        ),
+        (
+            "other Upgrade",
+            response(Some((1, "Upgrade: h2c")), &[]),
+            "Upgrade header of the response is not exactly websocket",
+        ),
+        (
+            "two Upgrades",
+            response(None, &[RESPONSE[1]]),
+            "Upgrade header of the response is not exactly websocket",
+        ),
+        (
+            "Upgrade list",
+            response(Some((1, "Upgrade: websocket, h2c")), &[]),
+            "Upgrade header of the response is not exactly websocket",
+        ),
+        (
+            "no Connection",
+            response(Some((2, "")), &[]),
+            "Connection header of the response does not list upgrade",
+        ),
+        (
+            "other Connection",
+            response(Some((2, "Connection: close")), &[]),
+            "Connection header of the response does not list upgrade",
+        ),
+        (
+            "no accept",
+            response(Some((3, "")), &[]),
+            "Sec-WebSocket-Accept header of the response does not match the key",
+        ),
+        (
+            "two accepts",
+            response(None, &[accept]),
+            "Sec-WebSocket-Accept header of the response does not match the key",
+        ),
+        (
+            "other accept",
+            response(
+                Some((3, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xO0=")),
+                &[],
+            ),
+            "Sec-WebSocket-Accept header of the response does not match the key",
+        ),
+        (
+            "accept in other case",
+            response(
+                Some((3, "Sec-WebSocket-Accept: S3PPLMBITXAQ9KYGZZHZRBK+XOO=")),
+                &[],
+            ),
+            "Sec-WebSocket-Accept header of the response does not match the key",
+        ),
+        (
+            "echoed key",
+            response(Some((3, "Sec-WebSocket-Accept: dGhlIHNhbXBsZSBub25jZQ==")), &[]),
+            "Sec-WebSocket-Accept header of the response does not match the key",
+        ),
+        (
+            "empty accept",
+            response(Some((3, "Sec-WebSocket-Accept:")), &[]),
+            "Sec-WebSocket-Accept header of the response does not match the key",
+        ),
+        (
+            "accept and more",
+            response(Some((3, &format!("{accept}, x"))), &[]),
+            "Sec-WebSocket-Accept header of the response does not match the key",
+        ),
+        (
+            "other subprotocol",
+            response(None, &["Sec-WebSocket-Protocol: c"]),
+            "server selected subprotocol \"c\", which was not offered",
+        ),
+        (
+            "subprotocol in other case",
+            response(None, &["Sec-WebSocket-Protocol: A"]),
+            "server selected subprotocol \"A\", which was not offered",
+        ),
+        (
+            "two subprotocols in one",
+            response(None, &["Sec-WebSocket-Protocol: a, b"]),
+            "server selected subprotocol \"a, b\", which was not offered",
+        ),
+        (
+            "empty subprotocol",
+            response(None, &["Sec-WebSocket-Protocol:"]),
+            "server selected subprotocol \"\", which was not offered",
+        ),
+        (
+            "subprotocol twice",
+            response(None, &["Sec-WebSocket-Protocol: a"; 2]),
+            "server selected a subprotocol more than once",
+        ),
+        (
+            "extension",
+            response(None, &["Sec-WebSocket-Extensions: permessage-deflate"]),
+            "server uses extension \"permessage-deflate\", which was not offered",
+        ),
+        (
+            "unknown extension",
+            response(None, &["Sec-WebSocket-Extensions: x-foo; a=b"]),
+            "server uses extension \"x-foo\", which was not offered",
+        ),
+        (
+            "malformed extension",
+            response(None, &["Sec-WebSocket-Extensions: ;"]),
+            "invalid Sec-WebSocket-Extensions header in the response: unexpected byte 0x3b at position 0 of the list of extensions",
+        ),
+        (
+            "empty extension",
+            response(None, &["Sec-WebSocket-Extensions:"]),
+            "invalid Sec-WebSocket-Extensions header in the response: the list of extensions ends too early",
+        ),
+        (
+            "folded field",
+            response(None, &["X: a", " b"]),
+            "malformed response: header field is folded over several lines",
+        ),
+        (
+            "space before the colon",
+            response(Some((1, "Upgrade : websocket")), &[]),
+            "malformed response: malformed header field",
+        ),
+        (
+            "NUL",
+            response(None, &["X: a\0b"]),
+            "malformed response: control byte 0x00 in the head",
+        ),
+        (
+            "bare CR",
+            response(None, &["X: a\rb"]),
+            "malformed response: carriage return without line feed in the head",
+        ),
+        (
+            "bare LF",
+            response(None, &[]).replace("\r\n", "\n"),
+            "malformed response: line feed without carriage return in the head",
+        ),
+        (
+            "101 fields",
+            response(None, &["X: a"; 98]),
+            "malformed response: head has more than 100 header fields",
+        ),
+        (
+            "long field",
+            response(None, &[&*format!("X: {}", "a".repeat(8192))]),
+            "malformed response: line of the head is longer than 8192 bytes",
+        ),
+        (
+            "long status line",
+            response(Some((0, &format!("HTTP/1.1 101 {}", "a".repeat(8192)))), &[]),
+            "malformed response: line of the head is longer than 8192 bytes",
+        ),
+        (
+            "long head",
+            response(None, &[&*format!("X: {}", "a".repeat(8000)); 3]),
+            "malformed response: head is longer than 16384 bytes",
+        ),
+        (
+            "nine interim answers",
+            "HTTP/1.1 100 Continue\r\n\r\n".repeat(9) + &response(None, &[]),
+            "malformed response: more than 8 interim responses",
+        ),
+        (
+            "interim answers that are too long",
+            format!("HTTP/1.1 103 x\r\nX: {}\r\n\r\n", "a".repeat(6000)).repeat(3) + &response(None, &[]),
+            "malformed response: head is longer than 16384 bytes",
+        ),
+    ] {
+        let refused = verify(&answer, &["a", "b"]).expect_err(case);
+        assert_eq!(refused.to_string(), error, "{case}");
+    }
+}
+
+#[test]
+fn refuses_a_subprotocol_when_none_was_offered() {
+    let refused = verify(
+        &response(None, &["Sec-WebSocket-Protocol: a\u{1b}[2J"]).replace('\u{1b}', "\u{9b}"),
+        &[],
+    );
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "server selected subprotocol \"a\\xc2\\x9b[2J\", which was not offered"
+    );
+}
+
+#[test]
+fn hands_on_the_bytes_behind_the_head() {
+    let answer = response(None, &[]) + "frames";
+    let head = ResponseParser::default()
+        .handle_bytes(answer.as_bytes())
+        .unwrap()
+        .unwrap();
+    assert_eq!(head.read_ahead, "frames");
+    let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nbody";
+    let head = ResponseParser::default()
+        .handle_bytes(refusal.as_bytes())
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (head.parts.status.as_u16(), head.body_framing()),
+        (403, BodyFraming::Length(4))
+    );
+    assert_eq!(head.read_ahead, "body");
+}

@@ -1,0 +1,167 @@
+//! Properties of the parsers: no split of the input changes what they see, and no input makes them panic.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use longwire_handshake::{
+    BodyFraming, BodyReader, ExtensionOffer, Key, Origin, RequestParser, ResponseParser, ServerOptions,
+    Subprotocol, WebSocketUri, accept,
+};
+use proptest::prelude::*;
+
+/// What a parser made of a stream: the head and all bytes behind it, or the error.
+type Outcome = Result<Option<(String, Vec<u8>)>, String>;
+
+/// Feeds `wire` in pieces that end at `cuts`, and collects what comes behind the first head.
+fn outcome<H: std::fmt::Debug>(
+    wire: &[u8],
+    cuts: &[usize],
+    mut feed: impl FnMut(&[u8]) -> Result<Option<(H, Bytes)>, String>,
+) -> Outcome {
+    let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (wire.len() + 1)).collect();
+    ends.push(wire.len());
+    ends.sort_unstable();
+    let mut start = 0;
+    for end in ends {
+        if let Some((head, read_ahead)) = feed(&wire[start..end])? {
+            return Ok(Some((format!("{head:?}"), [&read_ahead, &wire[end..]].concat())));
+        }
+        start = end;
+    }
+    Ok(None)
+}
+
+fn request_outcome(wire: &[u8], cuts: &[usize]) -> Outcome {
+    let mut parser = RequestParser::default();
+    outcome(wire, cuts, |piece| {
+        let head = parser.handle_bytes(piece).map_err(|error| error.to_string())?;
+        Ok(head.map(|head| (head.parts, head.read_ahead)))
+    })
+}
+
+fn response_outcome(wire: &[u8], cuts: &[usize]) -> Outcome {
+    let mut parser = ResponseParser::default();
+    outcome(wire, cuts, |piece| {
+        let head = parser.handle_bytes(piece).map_err(|error| error.to_string())?;
+        Ok(head.map(|head| (head.parts, head.read_ahead)))
+    })
+}
+
+const REQUEST: &[u8] = b"\r\nGET /chat?a=b HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nframes\r\n\r\n";
+
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nframes\r\n\r\n";
+
+#[test]
+fn every_single_cut_yields_the_same_head_and_read_ahead() {
+    for cut in 0..=REQUEST.len() {
+        let (_, behind) = request_outcome(REQUEST, &[cut])
+            .unwrap()
+            .expect("the head is complete");
+        assert_eq!(behind, b"frames\r\n\r\n", "cut at {cut}");
+    }
+    for cut in 0..=RESPONSE.len() {
+        let (_, behind) = response_outcome(RESPONSE, &[cut])
+            .unwrap()
+            .expect("the head is complete");
+        assert_eq!(behind, b"frames\r\n\r\n", "cut at {cut}");
+    }
+}
+
+/// Heads with damage: bytes replaced, inserted and removed, so that most of them are nearly right.
+fn damaged(head: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
+    let interesting = prop_oneof![
+        Just(b'\r'),
+        Just(b'\n'),
+        Just(b' '),
+        Just(b':'),
+        Just(b','),
+        Just(0),
+        any::<u8>()
+    ];
+    let edit = (0..head.len(), 0..3_u8, interesting);
+    prop::collection::vec(edit, 0..4).prop_map(move |edits| {
+        let mut wire = head.to_vec();
+        for (at, kind, byte) in edits {
+            let at = at.min(wire.len() - 1);
+            match kind {
+                0 => wire[at] = byte,
+                1 => wire.insert(at, byte),
+                _ => drop(wire.remove(at)),
+            }
+        }
+        wire
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_a_request_yields_the_same(wire in damaged(REQUEST), cuts in prop::collection::vec(any::<usize>(), 0..12)) {
+        let whole = request_outcome(&wire, &[]);
+        prop_assert_eq!(&request_outcome(&wire, &cuts), &whole);
+        let every_byte: Vec<usize> = (0..wire.len()).collect();
+        prop_assert_eq!(&request_outcome(&wire, &every_byte), &whole);
+    }
+
+    #[test]
+    fn any_split_of_a_response_yields_the_same(wire in damaged(RESPONSE), cuts in prop::collection::vec(any::<usize>(), 0..12)) {
+        let whole = response_outcome(&wire, &[]);
+        prop_assert_eq!(&response_outcome(&wire, &cuts), &whole);
+        let every_byte: Vec<usize> = (0..wire.len()).collect();
+        prop_assert_eq!(&response_outcome(&wire, &every_byte), &whole);
+    }
+
+    #[test]
+    fn nothing_makes_a_parser_panic(wire in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = request_outcome(&wire, &[]);
+        let _ = response_outcome(&wire, &[]);
+        let _ = Key::parse(&wire);
+        for framing in [BodyFraming::Empty, BodyFraming::Length(100), BodyFraming::Chunked, BodyFraming::UntilClose] {
+            let mut reader = BodyReader::new(framing, 50);
+            reader.handle_bytes(&wire);
+            reader.handle_eof();
+            prop_assert!(reader.into_body().len() <= 50);
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&wire) {
+            let _ = ExtensionOffer::parse_list([&value]);
+            let _ = Subprotocol::parse_list([&value]);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_a_parser_panic(text in ".{0,80}") {
+        let _ = Origin::parse(&text);
+        let _ = Subprotocol::new(&text);
+        if let Ok(uri) = WebSocketUri::parse(&text) {
+            prop_assert!(!uri.host_header().is_empty());
+        }
+        let _ = WebSocketUri::parse(&format!("ws://{text}"));
+        let _ = WebSocketUri::parse(&format!("ws://a/{text}"));
+        if let Ok(uri) = WebSocketUri::parse(&format!("ws://{text}@a/")) {
+            prop_assert!(uri.host() == "a");
+        }
+    }
+
+    #[test]
+    fn a_damaged_request_is_accepted_or_has_a_definite_status(wire in damaged(REQUEST)) {
+        let head = RequestParser::default().handle_bytes(&wire);
+        let status = match head {
+            Ok(None) => return Ok(()),
+            Ok(Some(head)) => accept(&head.parts, &ServerOptions::default()).map(drop).map_err(|error| error.status()),
+            Err(rejection) => Err(rejection.status()),
+        };
+        if let Err(status) = status {
+            prop_assert!(status.is_client_error(), "{}", status);
+        }
+    }
+
+    #[test]
+    fn extension_lists_survive_a_round_trip(text in "[a-z-]{1,9}( ?; ?[a-z_]{1,6}(=([a-z0-9]{1,4}|\"[a-z0-9]{1,4}\"))?){0,5}(, ?[a-z]{1,5}){0,3}") {
+        let value = HeaderValue::from_str(&text).unwrap();
+        let offers = ExtensionOffer::parse_list([&value]).unwrap();
+        let shown: Vec<String> = offers.iter().map(ToString::to_string).collect();
+        let again = HeaderValue::from_str(&shown.join(", ")).unwrap();
+        prop_assert_eq!(ExtensionOffer::parse_list([&again]).unwrap(), offers);
+    }
+}
