@@ -6,7 +6,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use longwire_frame::{CloseCode, Opcode};
+use longwire_frame::close::encode_close;
+use longwire_frame::{CloseCode, FrameError, Opcode};
 
 use crate::Text;
 
@@ -192,6 +193,15 @@ impl CloseFrame {
             code,
             reason: reason.into(),
         }
+    }
+
+    /// Checks that this can be sent (RFC 6455 §5.5, §7.4).
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] for a code that must not be sent or a reason above 123 bytes.
+    pub fn check(&self) -> Result<(), FrameError> {
+        encode_close(self.code, &self.reason).map(drop)
     }
 }
 
