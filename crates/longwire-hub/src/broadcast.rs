@@ -1,0 +1,105 @@
+//! Fan-out: one frame for many clients, and what happens where one does not keep up.
+//!
+//! Nothing here waits. A frame is written from the caller's task where the client's transport takes it, and queued
+//! where it does not; the client's own task writes the queue.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use longwire_connection::{CloseCode, Error, Message, PreparedMessage};
+
+use crate::{Client, ClientId, Hub, HubConfig, SlowPolicy};
+
+/// What became of a broadcast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// Clients to which the message was written or for which it is queued.
+    pub accepted: usize,
+    /// Messages that slow clients lost by this one: this one or, with [`SlowPolicy::DropOldest`], older ones.
+    pub dropped: usize,
+}
+
+impl Hub {
+    /// Sends a message to every client.
+    ///
+    /// It is framed once, and shared by all. Clients whose connection is closing do not get it.
+    pub fn broadcast(&self, message: impl Into<Message>) -> Delivery {
+        self.broadcast_prepared(&PreparedMessage::new(message), |_| true)
+    }
+
+    /// Sends a message to every client but one: usually the one that it came from.
+    pub fn broadcast_except(&self, id: ClientId, message: impl Into<Message>) -> Delivery {
+        self.broadcast_prepared(&PreparedMessage::new(message), |client| client.id() != id)
+    }
+
+    /// Sends a message that was framed before to those clients that `to` picks.
+    pub fn broadcast_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        mut to: impl FnMut(&Client) -> bool,
+    ) -> Delivery {
+        let config = self.config();
+        let mut delivery = Delivery::default();
+        for client in self.clients().iter().filter(|client| to(client)) {
+            self.deliver(client, prepared, &config, &mut delivery);
+        }
+        delivery
+    }
+
+    fn deliver(
+        &self,
+        client: &Client,
+        prepared: &PreparedMessage,
+        config: &HubConfig,
+        delivery: &mut Delivery,
+    ) {
+        let sender = client.sender();
+        let sent = match config.slow {
+            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, config.queue),
+            SlowPolicy::DropNewest | SlowPolicy::Close => {
+                sender.try_send_prepared(prepared, config.queue).map(|()| 0)
+            }
+        };
+        let dropped = match sent {
+            Ok(dropped) => {
+                delivery.accepted += 1;
+                dropped
+            }
+            Err(Error::QueueFull) => {
+                if config.slow == SlowPolicy::Close {
+                    self.close_slow(client, config);
+                }
+                1
+            }
+            // It is leaving, and its handler will be told how.
+            Err(_) => 0,
+        };
+        if dropped > 0 {
+            delivery.dropped += dropped;
+            client.entry.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
+            self.inner.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Closes a client that does not keep up, and drops it if it does not take even that.
+    fn close_slow(&self, client: &Client, config: &HubConfig) {
+        if client.entry.too_slow.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.inner.closed_slow.fetch_add(1, Ordering::Relaxed);
+        // Behind what is queued, so that what the client does get has no gap.
+        let _ = client.sender().close(CloseCode::TRY_AGAIN_LATER, "too slow");
+        let entry = Arc::downgrade(&client.entry);
+        let leave_timeout = config.leave_timeout;
+        // A handler that receives notices the close by itself; this is for one that waits for something else.
+        if let Some(runtime) = self.inner.runtime.get() {
+            runtime.spawn(async move {
+                tokio::time::sleep(leave_timeout).await;
+                if let Some(entry) = entry.upgrade() {
+                    entry.sender.abort();
+                }
+            });
+        }
+    }
+}

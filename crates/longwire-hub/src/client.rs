@@ -1,0 +1,126 @@
+//! One client as the others see it: who it is, and how to reach it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use longwire_connection::Sender;
+
+use crate::Hub;
+
+/// The name of a client within its hub: counted from 1, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub(crate) u64);
+
+impl ClientId {
+    /// The number.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a hub is told about a client that it admits.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClientInfo {
+    /// The address at the other end; `None` where there is none, such as behind a Unix socket.
+    pub peer_addr: Option<SocketAddr>,
+}
+
+impl ClientInfo {
+    /// Sets the address at the other end. Default: none.
+    #[must_use]
+    pub fn peer_addr(mut self, peer_addr: impl Into<Option<SocketAddr>>) -> Self {
+        self.peer_addr = peer_addr.into();
+        self
+    }
+}
+
+/// A handle to one client of a hub, cheap to clone. It does not keep the client connected.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) entry: Arc<Entry>,
+}
+
+/// What the hub keeps for a client: one allocation of about 100 bytes.
+pub(crate) struct Entry {
+    pub(crate) id: ClientId,
+    pub(crate) sender: Sender,
+    pub(crate) info: ClientInfo,
+    /// The registry holds this entry and this entry the registry, until the client leaves.
+    pub(crate) hub: Hub,
+    pub(crate) dropped: AtomicU64,
+    /// How many [`Member`](crate::socket::Member)s there are; the last one takes the client out of the registry.
+    pub(crate) holders: AtomicU32,
+    /// Whether the client was closed for being slow.
+    pub(crate) too_slow: AtomicBool,
+    /// Whether the handler has to be dropped. Set before the sender's abort, which wakes the handler's task.
+    killed: AtomicBool,
+}
+
+impl Entry {
+    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, hub: Hub) -> Self {
+        Self {
+            id,
+            sender,
+            info,
+            hub,
+            dropped: AtomicU64::new(0),
+            holders: AtomicU32::new(1),
+            too_slow: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+        }
+    }
+
+    /// Drops the connection, and the handler that is run on it.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.sender.abort();
+    }
+
+    #[inline]
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+}
+
+impl Client {
+    /// The client's name within its hub.
+    pub fn id(&self) -> ClientId {
+        self.entry.id
+    }
+
+    /// The address at the other end, where there is one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.entry.info.peer_addr
+    }
+
+    /// How to send to this client, or to close it, from any task.
+    ///
+    /// What is sent this way is not subject to the [`SlowPolicy`](crate::SlowPolicy): `send` waits for room, `try_send`
+    /// refuses.
+    pub fn sender(&self) -> &Sender {
+        &self.entry.sender
+    }
+
+    /// How many broadcast messages this client did not get because it was slow.
+    pub fn dropped(&self) -> u64 {
+        self.entry.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.entry.id)
+            .field("peer_addr", &self.entry.info.peer_addr)
+            .finish_non_exhaustive()
+    }
+}

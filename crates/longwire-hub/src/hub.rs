@@ -1,0 +1,220 @@
+//! The registry: who is connected, and who may join.
+//!
+//! Its lock is held for a look or a change, never while anything is sent. Who sends to many works on a snapshot, which
+//! is kept until somebody joins or leaves, so that a broadcast allocates nothing but its frame.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use longwire_connection::{CloseFrame, Transport, WebSocket};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use crate::client::Entry;
+use crate::socket::Member;
+use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, RunError, Socket};
+
+/// The registry of connected clients; clones are handles to the same one.
+#[derive(Clone, Default)]
+pub struct Hub {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+pub(crate) struct Inner {
+    registry: Mutex<Registry>,
+    config: Mutex<HubConfig>,
+    /// Notified when the last client has left.
+    pub(crate) emptied: Notify,
+    /// Where the limit on a slow client's leaving is waited for: a broadcast may come from a thread outside.
+    pub(crate) runtime: OnceLock<Handle>,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) closed_slow: AtomicU64,
+}
+
+#[derive(Default)]
+struct Registry {
+    clients: BTreeMap<ClientId, Client>,
+    /// All of `clients`, unless one has joined or left since it was made.
+    snapshot: Option<Arc<[Client]>>,
+    admitted: u64,
+    /// What clients are told from the shutdown's beginning on.
+    closing: Option<CloseFrame>,
+}
+
+/// Counts of one hub since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// Clients that are connected now.
+    pub clients: usize,
+    /// Clients that were ever admitted.
+    pub admitted: u64,
+    /// Broadcast messages that a slow client did not get, over all clients.
+    pub dropped: u64,
+    /// Clients that were closed for being slow.
+    pub closed_slow: u64,
+}
+
+impl Hub {
+    /// Makes a hub without clients.
+    pub fn new(config: HubConfig) -> Self {
+        let hub = Self::default();
+        hub.set_config(config);
+        hub
+    }
+
+    /// Changes how slow clients are treated, from the next broadcast on.
+    pub fn set_config(&self, config: HubConfig) {
+        *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// How slow clients are treated.
+    pub fn config(&self) -> HubConfig {
+        *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a client and runs `handler` on its connection until both are done.
+    ///
+    /// The handler runs as under [`longwire_connection::drive`]: what it sends between two yields leaves in one write, and
+    /// when it returns, the connection is closed with 1000, or 1011 for an error. The client is registered from this call
+    /// on until the future has ended or is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Handler`] with the handler's error, [`RunError::Refused`] if the hub is shutting down,
+    /// [`RunError::Aborted`] if its shutdown passed the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, so is the handler; the connection is closed in the background.
+    pub fn run<T, F, Fut, E>(
+        &self,
+        ws: WebSocket<T>,
+        info: ClientInfo,
+        handler: F,
+    ) -> impl Future<Output = Result<(), RunError<E>>> + use<T, F, Fut, E>
+    where
+        T: Transport,
+        F: FnOnce(Socket<T>) -> Fut,
+        Fut: Future<Output = Result<(), E>>,
+    {
+        let admitted = self.admit(ws, info);
+        async move {
+            match admitted {
+                Ok(socket) => socket.run(handler).await,
+                Err(_) => Err(RunError::Refused),
+            }
+        }
+    }
+
+    /// Admits a client whose socket the caller drives; it is registered until the socket is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::ShuttingDown`]: the connection was closed with the shutdown's code.
+    pub fn admit<T: Transport>(&self, mut ws: WebSocket<T>, info: ClientInfo) -> Result<Socket<T>, HubError> {
+        if self.inner.runtime.get().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            // Another thread may have been faster: one is as good as the other.
+            let _ = self.inner.runtime.set(runtime);
+        }
+        let sender = ws.sender();
+        let mut registry = self.registry();
+        if let Some(frame) = registry.closing.clone() {
+            drop(registry);
+            // A connection that is closing already needs no second close frame.
+            let _ = ws.start_close(frame.code, &frame.reason);
+            return Err(HubError::ShuttingDown);
+        }
+        registry.admitted += 1;
+        let id = ClientId(registry.admitted);
+        let entry = Arc::new(Entry::new(id, sender, info, self.clone()));
+        registry.clients.insert(
+            id,
+            Client {
+                entry: Arc::clone(&entry),
+            },
+        );
+        let stale = registry.snapshot.take();
+        drop(registry);
+        drop(stale);
+        Ok(Socket::new(ws, Member::new(entry)))
+    }
+
+    /// All clients that are connected now, in the order in which they came.
+    pub fn clients(&self) -> Arc<[Client]> {
+        let mut registry = self.registry();
+        let Registry {
+            clients, snapshot, ..
+        } = &mut *registry;
+        Arc::clone(snapshot.get_or_insert_with(|| clients.values().cloned().collect()))
+    }
+
+    /// The client of this name, if it is connected.
+    pub fn get(&self, id: ClientId) -> Option<Client> {
+        self.registry().clients.get(&id).cloned()
+    }
+
+    /// How many clients are connected.
+    pub fn len(&self) -> usize {
+        self.registry().clients.len()
+    }
+
+    /// Whether no client is connected.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the hub takes no more clients.
+    pub fn is_shutting_down(&self) -> bool {
+        self.registry().closing.is_some()
+    }
+
+    /// Counts since the hub was made.
+    pub fn stats(&self) -> HubStats {
+        let registry = self.registry();
+        HubStats {
+            clients: registry.clients.len(),
+            admitted: registry.admitted,
+            dropped: self.inner.dropped.load(Ordering::Relaxed),
+            closed_slow: self.inner.closed_slow.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Admits nobody from here on; says who is to be told. The first close frame counts.
+    pub(crate) fn stop_admitting(&self, frame: CloseFrame) -> Arc<[Client]> {
+        self.registry().closing.get_or_insert(frame);
+        self.clients()
+    }
+
+    /// Takes a client out of the registry.
+    pub(crate) fn remove(&self, id: ClientId) {
+        let mut registry = self.registry();
+        let removed = registry.clients.remove(&id);
+        let stale = registry.snapshot.take();
+        let emptied = registry.clients.is_empty();
+        drop(registry);
+        // The last handle of a connection may go with these: not under the lock.
+        drop((removed, stale));
+        if emptied {
+            self.inner.emptied.notify_waiters();
+        }
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Nothing that can panic leaves the registry half changed.
+        self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("clients", &self.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,191 @@
+//! A connection that its hub knows: the socket that handlers get, and the membership that it carries.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use longwire_connection::{Sender, Transport, WebSocket, drive};
+
+use crate::client::Entry;
+use crate::{Client, ClientId, Hub, RunError};
+
+/// A [`WebSocket`] that is registered with a [`Hub`].
+///
+/// Everything that a `WebSocket` can do by reference works here as well. The client stays registered until the socket is
+/// dropped and, where a handler is run on it, the connection is closed.
+pub struct Socket<T: Transport> {
+    ws: WebSocket<T>,
+    member: Member,
+}
+
+impl<T: Transport> Socket<T> {
+    pub(crate) fn new(ws: WebSocket<T>, member: Member) -> Self {
+        Self { ws, member }
+    }
+
+    /// The client's name within its hub.
+    pub fn id(&self) -> ClientId {
+        self.member.entry.id
+    }
+
+    /// The hub that the client is registered with.
+    pub fn hub(&self) -> &Hub {
+        &self.member.entry.hub
+    }
+
+    /// The hub of the server that this socket came from: the same as [`hub`](Self::hub).
+    pub fn server(&self) -> &Hub {
+        self.hub()
+    }
+
+    /// The handle that others have of this client.
+    pub fn client(&self) -> Client {
+        Client {
+            entry: Arc::clone(&self.member.entry),
+        }
+    }
+
+    /// Parts the socket into a handle to send, which can be cloned, and the side that receives. The client stays
+    /// registered until the latter is dropped.
+    pub fn split(self) -> (Sender, Receiver<T>) {
+        let (sender, receiver) = self.ws.split();
+        (
+            sender,
+            Receiver {
+                receiver,
+                _member: self.member,
+            },
+        )
+    }
+
+    /// Drops the connection at once, without a close frame: the peer sees code 1006.
+    pub fn abort(self) {
+        self.ws.abort();
+    }
+
+    /// Gives up the registration for the bare connection. Where a handler is run on it, the client stays registered
+    /// until the handler has ended.
+    pub fn into_inner(self) -> WebSocket<T> {
+        self.ws
+    }
+
+    /// Runs a handler on this socket, as [`Hub::run`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Handler`] with the handler's error, [`RunError::Aborted`] if the hub's shutdown passed its deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, so is the handler; the connection is closed in the background.
+    pub async fn run<F, Fut, E>(self, handler: F) -> Result<(), RunError<E>>
+    where
+        F: FnOnce(Self) -> Fut,
+        Fut: Future<Output = Result<(), E>>,
+    {
+        let member = self.member.clone();
+        let mut driven = pin!(drive(self.ws, |ws| handler(Self {
+            ws,
+            member: self.member
+        })));
+        poll_fn(|cx| {
+            if member.entry.is_killed() {
+                return Poll::Ready(Err(RunError::Aborted));
+            }
+            match driven.as_mut().poll(cx) {
+                Poll::Ready(output) => Poll::Ready(output.map_err(RunError::Handler)),
+                // The abort that comes with a kill wakes the task that was polled last. Where it came before this poll
+                // had left its waker, the poll has met the connection's lock after it, and sees the kill here.
+                Poll::Pending if member.entry.is_killed() => Poll::Ready(Err(RunError::Aborted)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+impl<T: Transport> Deref for Socket<T> {
+    type Target = WebSocket<T>;
+
+    #[inline]
+    fn deref(&self) -> &WebSocket<T> {
+        &self.ws
+    }
+}
+
+impl<T: Transport> DerefMut for Socket<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut WebSocket<T> {
+        &mut self.ws
+    }
+}
+
+impl<T: Transport> fmt::Debug for Socket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", &self.id())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The receiving side of a [`Socket`] that was split: a [`longwire_connection::Receiver`] that is registered.
+pub struct Receiver<T: Transport> {
+    receiver: longwire_connection::Receiver<T>,
+    _member: Member,
+}
+
+impl<T: Transport> Deref for Receiver<T> {
+    type Target = longwire_connection::Receiver<T>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.receiver
+    }
+}
+
+impl<T: Transport> DerefMut for Receiver<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.receiver
+    }
+}
+
+impl<T: Transport> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.receiver.fmt(f)
+    }
+}
+
+/// What keeps a client in the registry: dropped with the task, whether it returns, panics or is cancelled.
+pub(crate) struct Member {
+    entry: Arc<Entry>,
+}
+
+impl Member {
+    /// Makes the first one of an entry, which counts it already.
+    pub(crate) fn new(entry: Arc<Entry>) -> Self {
+        Self { entry }
+    }
+}
+
+impl Clone for Member {
+    fn clone(&self) -> Self {
+        self.entry.holders.fetch_add(1, Ordering::Relaxed);
+        Self {
+            entry: Arc::clone(&self.entry),
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.entry.hub.remove(self.entry.id);
+        }
+    }
+}
