@@ -1,0 +1,136 @@
+//! The connection as a stream of bytes, for what speaks `AsyncRead` and `AsyncWrite`.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use longwire_protocol::{CloseCode, Message};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::parts::into_io;
+use crate::shared::{Item, Sending, Until};
+use crate::{Error, Transport, WebSocket};
+
+/// A connection as a stream of bytes.
+///
+/// Reads join the payloads of the messages that come, of either kind, and end where the connection was closed properly;
+/// an abnormal end is an error. Each write is one binary message of at most 64 KiB. `shutdown` closes with code 1000
+/// and waits for the peer, dropping what comes meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_connection::{Config, testing::pair};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (one, other) = pair(Config::default());
+/// let (mut one, mut other) = (one.into_byte_stream(), other.into_byte_stream());
+/// one.write_all(b"across messages").await?;
+/// let mut word = [0; 6];
+/// other.read_exact(&mut word).await?;
+/// assert_eq!(&word, b"across");
+/// # Ok(())
+/// # }
+/// ```
+pub struct ByteStream<T: Transport> {
+    ws: WebSocket<T>,
+    /// What came and was not read.
+    unread: Bytes,
+    ended: bool,
+}
+
+impl<T: Transport> ByteStream<T> {
+    pub(crate) fn new(ws: WebSocket<T>) -> Self {
+        Self { ws, unread: Bytes::new(), ended: false }
+    }
+
+    /// The socket itself, for what is not bytes: pings, a close code, counters.
+    pub fn get_mut(&mut self) -> &mut WebSocket<T> {
+        &mut self.ws
+    }
+
+    /// Gives back the socket, with what came of a message and was not read.
+    pub fn into_inner(self) -> (WebSocket<T>, Bytes) {
+        (self.ws, self.unread)
+    }
+
+    fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unread.is_empty() && !self.ended {
+            match ready!(self.ws.poll_recv(cx)).map_err(into_io)? {
+                Some(message) => self.unread = message.into_payload(),
+                None => self.ended = true,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Transport> AsyncRead for ByteStream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_unread(cx))?;
+        let n = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.unread.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Transport> AsyncBufRead for ByteStream<T> {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_unread(cx))?;
+        Poll::Ready(Ok(&this.unread))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amt: usize) {
+        self.unread.advance(amt);
+    }
+}
+
+impl<T: Transport> AsyncWrite for ByteStream<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let n = buf.len().min(MAX_WRITE);
+        // Made anew by each call: a caller may come back with other bytes.
+        let message = Message::Binary(Bytes::copy_from_slice(&buf[..n]));
+        let mut sending = Sending::new(Item::Message(message));
+        ready!(self.ws.poll_send(&mut sending, Until::Queued, cx)).map_err(into_io)?;
+        // Nobody has to flush for it to leave; an error is kept for the next call.
+        let _ = self.ws.poll_flush(cx);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ws.poll_flush(cx).map_err(into_io)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.ws.start_close(CloseCode::NORMAL, "") {
+            Ok(()) | Err(Error::Closed) => {}
+            Err(error) => return Poll::Ready(Err(into_io(error))),
+        }
+        self.unread = Bytes::new();
+        while !self.ended {
+            self.ended = ready!(self.ws.poll_recv(cx)).map_err(into_io)?.is_none();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Transport> fmt::Debug for ByteStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteStream").field("unread", &self.unread.len()).finish_non_exhaustive()
+    }
+}
+
+/// The longest message that one write makes.
+const MAX_WRITE: usize = 64 * 1024;

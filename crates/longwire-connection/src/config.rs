@@ -1,0 +1,104 @@
+//! How a connection behaves, and what the handshake hands over to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use longwire_protocol::{Keepalive, Limits, MaskingKeys, Role};
+
+/// How a connection behaves.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use longwire_connection::{Config, Limits};
+///
+/// let config = Config {
+///     limits: Limits { max_message: Some(64 * 1024), ..Limits::default() },
+///     close_timeout: Duration::from_secs(1),
+///     ..Config::default()
+/// };
+/// assert!(config.auto_pong);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What the peer may send. Defaults: messages and frames of 16 MiB, 131 072 fragments a message.
+    pub limits: Limits,
+    /// When to ping a silent peer and when to give it up. Default `None`; servers set it to [`Keepalive::default`].
+    pub keepalive: Option<Keepalive>,
+    /// Whether pings are answered. Default: yes, as RFC 6455 §5.5.2 demands; otherwise the application has to.
+    pub auto_pong: bool,
+    /// How long the closing handshake may take in all, from the first close frame to the end of the transport.
+    /// Default 5 s.
+    pub close_timeout: Duration,
+    /// How many bytes may wait to be written before `send` waits and `try_send` refuses. Default 64 KiB.
+    ///
+    /// A message is taken whole as soon as less than this waits, so that up to this and one message is held.
+    pub send_queue: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            keepalive: None,
+            auto_pong: true,
+            close_timeout: Duration::from_secs(5),
+            send_queue: 64 * 1024,
+        }
+    }
+}
+
+/// What an opening handshake leaves behind for the connection.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_connection::Handover;
+///
+/// let handover = Handover::server().subprotocol(Some("chat".to_owned()));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Handover {
+    pub(crate) keys: Option<MaskingKeys>,
+    pub(crate) read_ahead: Bytes,
+    pub(crate) subprotocol: Option<String>,
+    pub(crate) extensions: Option<String>,
+}
+
+impl Handover {
+    /// A server's end.
+    pub const fn server() -> Self {
+        Self { keys: None, read_ahead: Bytes::new(), subprotocol: None, extensions: None }
+    }
+
+    /// A client's end, with the source of its masking keys: a cryptographically secure generator (RFC 6455 §10.3).
+    pub const fn client(keys: MaskingKeys) -> Self {
+        Self { keys: Some(keys), read_ahead: Bytes::new(), subprotocol: None, extensions: None }
+    }
+
+    /// Sets the bytes that arrived behind the handshake's head: they are the first frames. Default: none.
+    #[must_use]
+    pub fn read_ahead(mut self, read_ahead: impl Into<Bytes>) -> Self {
+        self.read_ahead = read_ahead.into();
+        self
+    }
+
+    /// Sets the subprotocol that was agreed on. Default: none.
+    #[must_use]
+    pub fn subprotocol(mut self, subprotocol: Option<String>) -> Self {
+        self.subprotocol = subprotocol;
+        self
+    }
+
+    /// Sets the extensions that were agreed on, as the header names them. Default: none.
+    #[must_use]
+    pub fn extensions(mut self, extensions: Option<String>) -> Self {
+        self.extensions = extensions;
+        self
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        if self.keys.is_some() { Role::Client } else { Role::Server }
+    }
+}

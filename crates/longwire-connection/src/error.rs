@@ -1,0 +1,75 @@
+//! How a connection can end other than well, and what cannot be sent.
+
+use std::io;
+use std::sync::Arc;
+
+use longwire_protocol::{CloseCode, CloseFrame, FrameError, ProtocolError, SendError};
+
+/// Why something could not be received or sent.
+///
+/// A closing handshake with code 1000, 1001 or none is not an error: it is the end of the messages.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The peer broke the protocol or crossed a limit. A close frame with [`ProtocolError::close_code`] was sent, and
+    /// nothing that came behind the violation was looked at.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4).
+    #[error("the peer closed the connection: {0}")]
+    ClosedByPeer(CloseFrame),
+    /// The transport ended without a close frame: messages may be missing (close code 1006, RFC 6455 §7.1.5).
+    #[error("the connection was lost: it ended without a close frame")]
+    Lost,
+    /// The peer did not answer a keepalive ping in time.
+    #[error("the connection was lost: no answer to a keepalive ping")]
+    PeerGone,
+    /// The peer did not finish the closing handshake in time.
+    #[error("the peer did not finish the closing handshake in time")]
+    CloseTimeout,
+    /// The transport failed. Clones share the cause.
+    #[error("the transport failed: {0}")]
+    Io(#[source] Arc<io::Error>),
+    /// Nothing can be sent any more: a close frame was sent or received, or the connection is gone.
+    #[error("the connection is closed")]
+    Closed,
+    /// More waits to be written than [`Config::send_queue`](crate::Config::send_queue) allows, and the call does not
+    /// wait.
+    #[error("the send queue is full")]
+    QueueFull,
+    /// The parts of a text message that was to be sent are not UTF-8 (RFC 6455 §5.6).
+    #[error("the text message to be sent is not valid UTF-8")]
+    NotText,
+    /// What was to be sent is not a valid frame: a control payload above 125 bytes, a close reason above 123, or a
+    /// close code that must not be sent (RFC 6455 §5.5, §7.4). Nothing was sent.
+    #[error(transparent)]
+    Invalid(FrameError),
+}
+
+impl Error {
+    /// The close code that describes this end: the peer's, the one that was sent to it, or 1006 for a connection that
+    /// ended without one (RFC 6455 §7.1.5). `None` if the connection has not ended because of this.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        match self {
+            Self::Protocol(error) => Some(error.close_code()),
+            Self::ClosedByPeer(frame) => Some(frame.code),
+            Self::Lost | Self::PeerGone | Self::CloseTimeout | Self::Io(_) => Some(CloseCode::ABNORMAL_CLOSURE),
+            Self::Closed | Self::QueueFull | Self::NotText | Self::Invalid(_) => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Frame(error) => Self::Invalid(error),
+            _ => Self::Closed,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Pings whose pong somebody waits for (RFC 6455 §5.5.2, §5.5.3).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::Error;
+
+/// A ping on its way.
+pub(crate) struct PendingPing {
+    payload: Bytes,
+    sent: Instant,
+    done: oneshot::Sender<Duration>,
+}
+
+/// The pong to a ping, as a future of the round-trip time.
+///
+/// It resolves when the receiving side processes the pong, so something has to receive meanwhile; dropping it has no
+/// effect on the connection. A pong answers its ping and every one before it, as the peer may answer only the newest
+/// (RFC 6455 §5.5.3).
+///
+/// # Errors
+///
+/// [`Error::Closed`] if the connection ended first, or if more than [`Pong::MAX_PENDING`] newer pings were sent.
+#[must_use = "the ping was sent; await this for its round-trip time"]
+pub struct Pong {
+    done: oneshot::Receiver<Duration>,
+}
+
+impl Pong {
+    /// How many pings of one connection can wait for their pong at a time.
+    pub const MAX_PENDING: usize = 16;
+
+    /// Notes that a ping with `payload` is sent now.
+    pub(crate) fn await_in(pings: &mut VecDeque<PendingPing>, payload: Bytes) -> Self {
+        if pings.len() == Self::MAX_PENDING {
+            pings.pop_front();
+        }
+        let (done, receiver) = oneshot::channel();
+        pings.push_back(PendingPing { payload, sent: Instant::now(), done });
+        Self { done: receiver }
+    }
+}
+
+/// Resolves the ping that `payload` answers, and those before it.
+pub(crate) fn resolve(pings: &mut VecDeque<PendingPing>, payload: &Bytes) {
+    // The newest of equal payloads: an earlier one would be reported as slower than it was.
+    let Some(at) = pings.iter().rposition(|ping| ping.payload == payload) else { return };
+    let now = Instant::now();
+    for ping in pings.drain(..=at) {
+        // Whoever asked may have gone.
+        let _ = ping.done.send(now.duration_since(ping.sent));
+    }
+}
+
+impl Future for Pong {
+    type Output = Result<Duration, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(ready!(Pin::new(&mut self.done).poll(cx)).map_err(|_| Error::Closed))
+    }
+}
+
+impl fmt::Debug for Pong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pong").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,656 @@
+//! The receiving side: the one task that reads, keeps the deadlines and writes what others left in the queue.
+//!
+//! Owns the order of work of one poll: decode what is here, write what is queued, read more. The rules are the protocol
+//! crate's; what is behind the lock is [`crate::shared`]'s.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+use longwire_protocol::{CloseFrame, Due, Event, Inbound, Message, Outbound, ProtocolError, State, Timers};
+use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::scratch::ReadBuffer;
+use crate::shared::{Shared, Writer};
+use crate::{Config, Error, Handover, Stats, Transport, ping};
+
+/// What [`Receiver::next_event`] yields: messages, and the control frames that come between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A whole message.
+    Message(Message),
+    /// A ping; it is answered already, unless [`Config::auto_pong`] is off.
+    Ping(Bytes),
+    /// A pong, asked for or not.
+    Pong(Bytes),
+}
+
+/// The receiving state of one connection.
+pub(crate) struct Reader<T> {
+    pub(crate) shared: Arc<Shared<T>>,
+    pub(crate) inbound: Inbound,
+    /// What was read and not decoded.
+    read: ReadBuffer,
+    phase: Phase,
+    pub(crate) timers: Timers,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// The task that `sleep` wakes.
+    sleeper: Option<Waker>,
+    close_timeout: Duration,
+    /// What may still be done before the task has to yield.
+    budget: usize,
+    /// Whether the transport has ended.
+    pub(crate) eof: bool,
+    /// The close frame that came; its content may be nothing.
+    close_received: CloseReceived,
+    bytes: u64,
+    messages: u64,
+    names: Option<Box<Names>>,
+}
+
+/// What the handshake agreed on.
+struct Names {
+    subprotocol: Option<String>,
+    extensions: Option<String>,
+}
+
+#[derive(Debug)]
+enum CloseReceived {
+    No,
+    Yes(Option<CloseFrame>),
+}
+
+enum Phase {
+    /// Frames are read.
+    Open,
+    /// The last frames are written; then this is the end.
+    Ending(Result<(), Error>),
+    /// The end was reported.
+    Ended,
+}
+
+impl<T: Transport> Reader<T> {
+    pub(crate) fn new(io: T, handover: Handover, config: &Config) -> Box<Self> {
+        let inbound = Inbound::new(handover.role(), config.limits);
+        let Handover { keys, read_ahead, subprotocol, extensions } = handover;
+        let named = subprotocol.is_some() || extensions.is_some();
+        // The clock is read only where it is needed.
+        let now = || Instant::now().into_std();
+        Box::new(Self {
+            shared: Shared::new(io, Outbound::new(keys), config),
+            inbound,
+            read: if read_ahead.is_empty() { ReadBuffer::default() } else { ReadBuffer::new(&read_ahead) },
+            phase: Phase::Open,
+            timers: Timers::new(config.keepalive, now()),
+            sleep: None,
+            sleeper: None,
+            close_timeout: config.close_timeout,
+            budget: BUDGET,
+            eof: false,
+            close_received: CloseReceived::No,
+            bytes: read_ahead.len() as u64,
+            messages: 0,
+            names: named.then(|| Box::new(Names { subprotocol, extensions })),
+        })
+    }
+
+    /// Yields the next event; `None` at the end, whose error, if it had one, comes once before it.
+    #[inline]
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        if self.budget == 0 {
+            // Others have a turn: a peer that always has more for us must not keep the thread.
+            self.budget = BUDGET;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        loop {
+            if !self.read.is_empty() {
+                let mut input = self.read.bytes();
+                let result = self.inbound.decode(&mut input);
+                let left = input.len();
+                self.read.keep_last(left);
+                if let ControlFlow::Break(item) = self.handle(result) {
+                    self.read.compact();
+                    return Poll::Ready(Some(item));
+                }
+                continue;
+            }
+            if !matches!(self.phase, Phase::Open) {
+                return self.poll_end(cx);
+            }
+            let mut writer = self.shared.lock();
+            if writer.out.is_closing() {
+                self.timers.closing(Instant::now().into_std(), self.close_timeout);
+            }
+            if !writer.out.queue().is_empty() && !self.shared.is_corked() {
+                // Not being able to write is no reason not to read: the peer's last words may be there.
+                let _ = writer.poll_flush(cx);
+            }
+            let polled = poll_read(&mut self.read, &mut self.inbound, writer.io.as_mut(), cx);
+            if polled.is_pending() {
+                writer.set_owner(cx.waker());
+            }
+            drop(writer);
+            match polled {
+                Poll::Ready(Ok(Arrived::Scratch(n))) => self.arrived(n),
+                Poll::Ready(Ok(Arrived::Payload(n, result))) => {
+                    self.arrived(n);
+                    if let ControlFlow::Break(item) = self.handle(result) {
+                        return Poll::Ready(Some(item));
+                    }
+                }
+                Poll::Ready(Ok(Arrived::End)) => self.handle_end(None),
+                Poll::Ready(Err(error)) => self.handle_end(Some(error)),
+                Poll::Pending => {
+                    self.budget = BUDGET;
+                    ready!(self.poll_timers(cx));
+                }
+            }
+            if self.budget == 0 {
+                self.budget = BUDGET;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Yields the next message; a control frame is answered on the way.
+    #[inline]
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+        self.inbound.set_parts(false);
+        loop {
+            match ready!(self.poll_event(cx)) {
+                Some(Ok(Event::Message(message))) => return Poll::Ready(Ok(Some(message))),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    #[inline]
+    fn arrived(&mut self, n: usize) {
+        self.bytes += n as u64;
+        self.timers.heard();
+        self.spend(1 + n / BYTES_A_TURN);
+    }
+
+    #[inline]
+    fn spend(&mut self, turns: usize) {
+        self.budget = self.budget.saturating_sub(turns);
+    }
+
+    /// Does what a decoded event or a violation calls for; breaks with what the application has to see.
+    #[inline]
+    fn handle(
+        &mut self,
+        result: Result<Option<Event>, ProtocolError>,
+    ) -> ControlFlow<Result<Event, Error>> {
+        match result {
+            Ok(Some(event @ Event::Message(_))) => {
+                self.messages += 1;
+                self.spend(1);
+                ControlFlow::Break(Ok(event))
+            }
+            Ok(None) => ControlFlow::Continue(()),
+            Ok(Some(event)) => self.handle_other(event),
+            Err(error) => self.handle_violation(error),
+        }
+    }
+
+    #[cold]
+    fn handle_other(&mut self, event: Event) -> ControlFlow<Result<Event, Error>> {
+        self.spend(1);
+        match &event {
+            Event::Part(part) => self.messages += u64::from(part.last),
+            Event::Ping(_) => self.shared.lock().respond(&event),
+            Event::Pong(payload) => ping::resolve(&mut self.shared.lock().pings, payload),
+            Event::Close(frame) => {
+                self.handle_close(frame.clone(), &event);
+                return ControlFlow::Continue(());
+            }
+            Event::Message(_) => {}
+        }
+        ControlFlow::Break(Ok(event))
+    }
+
+    fn handle_close(&mut self, frame: Option<CloseFrame>, event: &Event) {
+        let mut writer = self.shared.lock();
+        let ours = writer.out.is_closing();
+        writer.respond(event);
+        drop(writer);
+        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        let outcome = match &frame {
+            Some(frame) if !ours && !is_clean(frame) => Err(Error::ClosedByPeer(frame.clone())),
+            _ => Ok(()),
+        };
+        self.close_received = CloseReceived::Yes(frame);
+        self.phase = Phase::Ending(outcome);
+    }
+
+    #[cold]
+    fn handle_violation(&mut self, error: ProtocolError) -> ControlFlow<Result<Event, Error>> {
+        self.shared.lock().fail(&error);
+        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        self.phase = Phase::Ending(Err(Error::Protocol(error)));
+        ControlFlow::Continue(())
+    }
+
+    /// The transport has no more: without a close frame, messages may be missing.
+    #[cold]
+    fn handle_end(&mut self, error: Option<io::Error>) {
+        self.eof = true;
+        self.inbound.end();
+        let outcome = match error {
+            Some(error) => Error::from(error),
+            None => self.shared.lock().failure().unwrap_or(Error::Lost),
+        };
+        self.phase = Phase::Ending(Err(outcome));
+    }
+
+    /// Writes what is left to be written, then reports how the connection ended.
+    #[cold]
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        if matches!(self.phase, Phase::Ended) {
+            return Poll::Ready(None);
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut writer = shared.lock();
+        writer.set_owner(cx.waker());
+        // Where a task flushes when the handler yields, it goes on with this after the handler's end as well.
+        if !shared.is_corked() && writer.poll_flush(cx).is_pending() {
+            drop(writer);
+            if !self.eof && self.poll_timers(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // The peer takes nothing: what it was owed is dropped when the socket is.
+        } else {
+            drop(writer);
+        }
+        match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Ending(Err(error)) => Poll::Ready(Some(Err(error))),
+            _ => Poll::Ready(None),
+        }
+    }
+
+    /// Waits for the next deadline; ready when one has passed and something was done about it.
+    #[inline]
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.timers.deadline() else { return Poll::Pending };
+        if let (Some(sleep), Some(sleeper)) = (&self.sleep, &self.sleeper)
+            && sleeper.will_wake(cx.waker())
+            && !sleep.is_elapsed()
+            && sleep.deadline() <= Instant::from_std(deadline)
+        {
+            return Poll::Pending; // it will wake this task
+        }
+        self.poll_sleep(cx)
+    }
+
+    #[cold]
+    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(deadline) = self.timers.deadline() else { return Poll::Pending };
+            let deadline = Instant::from_std(deadline);
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if sleep.deadline() != deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            self.sleeper = Some(cx.waker().clone());
+            ready!(sleep.as_mut().poll(cx));
+            match self.timers.handle_timeout(Instant::now().into_std()) {
+                Due::Nothing => {}
+                Due::Ping => {
+                    // It cannot fail but for a connection that is closing anyway.
+                    let _ = self.shared.send_now(|out| out.ping(&[]));
+                }
+                due => {
+                    let error = if due == Due::PeerGone { Error::PeerGone } else { Error::CloseTimeout };
+                    self.give_up(error);
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Ends without waiting for the peer any more.
+    fn give_up(&mut self, error: Error) {
+        self.eof = true;
+        self.inbound.end();
+        self.shared.lock().finish();
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Ending(Err(error));
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.phase {
+            Phase::Ended => State::Closed,
+            _ => State::of(&self.inbound, &self.shared.lock().out),
+        }
+    }
+
+    pub(crate) fn close_received(&self) -> Option<Option<&CloseFrame>> {
+        match &self.close_received {
+            CloseReceived::No => None,
+            CloseReceived::Yes(frame) => Some(frame.as_ref()),
+        }
+    }
+
+    pub(crate) fn subprotocol(&self) -> Option<&str> {
+        self.names.as_ref()?.subprotocol.as_deref()
+    }
+
+    pub(crate) fn extensions(&self) -> Option<&str> {
+        self.names.as_ref()?.extensions.as_deref()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let writer = self.shared.lock();
+        Stats {
+            bytes_received: self.bytes,
+            messages_received: self.messages,
+            bytes_sent: writer.written(),
+            messages_sent: writer.messages(),
+            bytes_queued: writer.out.pending(),
+        }
+    }
+
+    /// Gives back what is held while nothing is received.
+    pub(crate) fn compact(&mut self) {
+        self.read.compact();
+    }
+
+    /// One step of leaving: writes what is queued, ends the sending direction, and reads until the peer's end, so that
+    /// the close frame is not lost to a reset (RFC 6455 §7.1.1).
+    pub(crate) fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.poll_timers(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let shared = Arc::clone(&self.shared);
+            let mut writer = shared.lock();
+            writer.set_owner(cx.waker());
+            let written = match writer.poll_flush(cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+            };
+            // With both close frames exchanged, or none to come, this direction is over.
+            if written && (self.inbound.is_ended() || self.eof) {
+                let Some(io) = &mut writer.io else { return Poll::Ready(()) };
+                match Pin::new(io).poll_shutdown(cx) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(())) if self.eof => return Poll::Ready(()),
+                    _ => {}
+                }
+            }
+            if self.eof {
+                return Poll::Pending;
+            }
+            match self.drain(&mut writer, cx) {
+                Poll::Ready(()) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+            if self.budget == 0 {
+                self.budget = BUDGET;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads and looks only for the peer's close frame.
+    fn drain(&mut self, writer: &mut Writer<T>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.read.is_empty() {
+            let polled = match &mut writer.io {
+                Some(io) => ready!(poll_read_scratch(&mut self.read, io, cx)),
+                None => Ok(Arrived::End),
+            };
+            match polled {
+                Ok(Arrived::Scratch(n)) => self.spend(1 + n / BYTES_A_TURN),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => {
+                    self.eof = true;
+                    return Poll::Ready(());
+                }
+            }
+        }
+        let mut input = self.read.bytes();
+        while !input.is_empty() {
+            match self.inbound.decode(&mut input) {
+                Ok(Some(Event::Close(frame))) => self.close_received = CloseReceived::Yes(frame),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        self.read.release();
+        Poll::Ready(())
+    }
+
+    /// Starts leaving: queues a close frame with this content unless one was sent or nobody is there to read it.
+    pub(crate) fn begin_leave(&mut self, frame: Option<CloseFrame>) {
+        let mut writer = self.shared.lock();
+        if !self.eof && writer.check().is_ok() {
+            // A frame that must not be sent is replaced by an empty one, which may.
+            if writer.out.close(frame).is_err() {
+                let _ = writer.out.close(None);
+            }
+        }
+        drop(writer);
+        self.inbound.set_parts(false);
+        self.phase = Phase::Ended;
+        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+    }
+
+    /// Whether there is nothing left to do before the transport is dropped.
+    pub(crate) fn is_over(&self) -> bool {
+        let writer = self.shared.lock();
+        self.eof && (writer.out.queue().is_empty() || writer.failure().is_some())
+    }
+}
+
+/// Where the bytes of one read went, and how many they were.
+enum Arrived {
+    Scratch(usize),
+    Payload(usize, Result<Option<Event>, ProtocolError>),
+    End,
+}
+
+/// Reads once, into the current message if it is a large one, else into the thread's buffer.
+#[inline]
+fn poll_read<T: Transport>(
+    read: &mut ReadBuffer,
+    inbound: &mut Inbound,
+    io: Option<&mut T>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Arrived>> {
+    let Some(io) = io else { return Poll::Ready(Ok(Arrived::End)) };
+    loop {
+        let polled = if inbound.payload_left() < DIRECT_FROM {
+            poll_read_scratch(read, io, cx)
+        } else {
+            poll_read_payload(inbound, io, cx)
+        };
+        match polled {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            polled => return polled,
+        }
+    }
+}
+
+#[inline]
+fn poll_read_scratch<T: Transport>(
+    read: &mut ReadBuffer,
+    io: &mut T,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Arrived>> {
+    let filled = read.fill(|buf| {
+        let mut buf = ReadBuf::new(buf);
+        match Pin::new(io).poll_read(cx, &mut buf) {
+            Poll::Ready(Ok(())) => Ok(buf.filled().len()),
+            Poll::Ready(Err(error)) => Err(Poll::Ready(Err(error))),
+            Poll::Pending => Err(Poll::Pending),
+        }
+    });
+    match filled {
+        Ok(0) => Poll::Ready(Ok(Arrived::End)),
+        Ok(n) => Poll::Ready(Ok(Arrived::Scratch(n))),
+        Err(polled) => polled,
+    }
+}
+
+fn poll_read_payload<T: Transport>(
+    inbound: &mut Inbound,
+    io: &mut T,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Arrived>> {
+    let (polled, result) = inbound.read_payload(|buf| {
+        debug_assert!(buf.has_remaining_mut());
+        pin!(io.read_buf(buf)).poll(cx)
+    });
+    match ready!(polled)? {
+        0 => Poll::Ready(Ok(Arrived::End)),
+        n => Poll::Ready(Ok(Arrived::Payload(n, result))),
+    }
+}
+
+/// A frame that ends a connection as it should end.
+fn is_clean(frame: &CloseFrame) -> bool {
+    use longwire_protocol::CloseCode;
+    matches!(frame.code, CloseCode::NORMAL | CloseCode::GOING_AWAY)
+}
+
+/// The receiving side of a connection: the only task that reads.
+///
+/// It also answers pings, keeps the deadlines, and writes what senders left in the queue, so it has to be polled for
+/// these to happen. Dropped, it closes the connection: a close frame is sent where the peer can still get one, and the
+/// closing handshake goes on in the background for at most [`Config::close_timeout`].
+pub struct Receiver<T: Transport> {
+    /// Always there but in `drop`.
+    reader: Option<Box<Reader<T>>>,
+}
+
+impl<T: Transport> Receiver<T> {
+    pub(crate) fn new(io: T, handover: Handover, config: &Config) -> Self {
+        Self { reader: Some(Reader::new(io, handover, config)) }
+    }
+
+    #[inline]
+    pub(crate) fn reader(&self) -> &Reader<T> {
+        self.reader.as_ref().expect("taken only when dropped")
+    }
+
+    #[inline]
+    pub(crate) fn reader_mut(&mut self) -> &mut Reader<T> {
+        self.reader.as_mut().expect("taken only when dropped")
+    }
+
+    /// Receives the next message.
+    ///
+    /// `None` is the end of a connection that was closed with code 1000, 1001 or none, or that this end closed; it is
+    /// returned again by every further call. Pings are answered on the way.
+    ///
+    /// # Errors
+    ///
+    /// How the connection ended otherwise, once; then `None`. Messages that came before are returned first.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no message is lost: the next call goes on where this one was.
+    #[inline]
+    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
+        let reader = self.reader_mut();
+        poll_fn(|cx| reader.poll_recv(cx)).await
+    }
+
+    /// Receives the next message, ping or pong.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`recv`](Self::recv).
+    pub async fn next_event(&mut self) -> Result<Option<Incoming>, Error> {
+        let reader = self.reader_mut();
+        reader.inbound.set_parts(false);
+        poll_fn(|cx| {
+            loop {
+                let incoming = match ready!(reader.poll_event(cx)) {
+                    Some(Ok(Event::Message(message))) => Incoming::Message(message),
+                    Some(Ok(Event::Ping(payload))) => Incoming::Ping(payload),
+                    Some(Ok(Event::Pong(payload))) => Incoming::Pong(payload),
+                    Some(Ok(_)) => continue,
+                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                    None => return Poll::Ready(Ok(None)),
+                };
+                return Poll::Ready(Ok(Some(incoming)));
+            }
+        })
+        .await
+    }
+
+    /// How far the connection's closing has come.
+    pub fn state(&self) -> State {
+        self.reader().state()
+    }
+
+    /// The close frame that the peer sent: `None` if none came, `Some(None)` if it was empty.
+    pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
+        self.reader().close_received()
+    }
+
+    /// The subprotocol that the handshake agreed on.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.reader().subprotocol()
+    }
+
+    /// The extensions that the handshake agreed on, as their header names them.
+    pub fn extensions(&self) -> Option<&str> {
+        self.reader().extensions()
+    }
+
+    /// What has gone through the connection so far.
+    pub fn stats(&self) -> Stats {
+        self.reader().stats()
+    }
+
+    /// Drops the connection at once, without a close frame: the peer sees code 1006.
+    pub fn abort(mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.shared.lock().finish();
+        }
+    }
+}
+
+impl<T: Transport> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            crate::leave::leave_behind(reader);
+        }
+    }
+}
+
+impl<T: Transport> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// What one poll may do before the task yields: an event, or a read of up to [`BYTES_A_TURN`] bytes, costs one.
+const BUDGET: usize = 256;
+
+/// How many bytes of a read cost as much as one event.
+const BYTES_A_TURN: usize = 4096;
+
+/// When at least this much of a payload is to come, it is read straight into its message.
+const DIRECT_FROM: usize = 32 * 1024;

@@ -1,0 +1,192 @@
+//! Buffers that a thread lends to its connections, so that a connection which waits holds none.
+//!
+//! Owns the thread's spare buffers and what a connection has read but not yet decoded. All of them are initialised
+//! memory: what a slice shows is what was read into it.
+
+use std::cell::RefCell;
+
+/// How much is read at once. A message of 64 KiB comes in one call; four times as much only copies more of what is
+/// incomplete.
+const READ_SIZE: usize = 128 * 1024;
+
+/// A rest of no more than this is moved to a buffer of its own size, so that a connection whose application is slow does
+/// not keep a whole read buffer for it.
+const KEEP_FROM: usize = READ_SIZE / 16;
+
+/// A write buffer that has grown beyond this is not kept.
+const WRITE_SIZE: usize = 256 * 1024;
+
+/// How many buffers of each kind a thread keeps.
+const SPARES: usize = 2;
+
+thread_local! {
+    static SPARE: RefCell<Spares> = const { RefCell::new(Spares { read: Vec::new(), write: Vec::new() }) };
+}
+
+struct Spares {
+    read: Vec<Box<[u8]>>,
+    write: Vec<Vec<u8>>,
+}
+
+/// Takes an empty buffer to gather frames in.
+pub(crate) fn take_write_buffer() -> Vec<u8> {
+    // While the thread ends there are no spares.
+    SPARE.try_with(|spare| spare.borrow_mut().write.pop()).ok().flatten().unwrap_or_default()
+}
+
+/// Gives a buffer back.
+pub(crate) fn give_write_buffer(buf: Vec<u8>) {
+    if buf.capacity() <= WRITE_SIZE {
+        let _ = SPARE.try_with(|spare| {
+            let spares = &mut spare.borrow_mut().write;
+            if spares.len() < SPARES {
+                spares.push(buf);
+            }
+        });
+    }
+}
+
+fn take_read_buffer() -> Box<[u8]> {
+    let spare = SPARE.try_with(|spare| spare.borrow_mut().read.pop()).ok().flatten();
+    spare.unwrap_or_else(|| vec![0; READ_SIZE].into())
+}
+
+fn give_read_buffer(buf: Box<[u8]>) {
+    if buf.len() == READ_SIZE {
+        let _ = SPARE.try_with(|spare| {
+            let spares = &mut spare.borrow_mut().read;
+            if spares.len() < SPARES {
+                spares.push(buf);
+            }
+        });
+    }
+}
+
+/// What was read and not yet decoded. Empty, it holds no memory.
+#[derive(Debug, Default)]
+pub(crate) struct ReadBuffer {
+    buf: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl ReadBuffer {
+    /// Begins with bytes that came from elsewhere.
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        Self { buf: bytes.into(), start: 0, end: bytes.len() }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// What is to be decoded.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    /// Lets `read` fill a borrowed buffer from its front; it says how many bytes it wrote. Only for an empty one.
+    #[inline]
+    pub(crate) fn fill<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
+        debug_assert!(self.is_empty());
+        if self.buf.len() != READ_SIZE {
+            self.buf = take_read_buffer();
+        }
+        let result = read(&mut self.buf);
+        self.start = 0;
+        self.end = *result.as_ref().unwrap_or(&0);
+        if self.end == 0 {
+            self.release();
+        }
+        result
+    }
+
+    /// Takes note that all but the last `left` bytes were decoded.
+    #[inline]
+    pub(crate) fn keep_last(&mut self, left: usize) {
+        self.start = self.end - left;
+        if left == 0 {
+            self.release();
+        }
+    }
+
+    /// Moves a small rest out of a borrowed buffer and gives that back.
+    #[inline]
+    pub(crate) fn compact(&mut self) {
+        let left = self.end - self.start;
+        if self.buf.len() == READ_SIZE && left <= KEEP_FROM {
+            let rest = self.bytes().into();
+            give_read_buffer(std::mem::replace(&mut self.buf, rest));
+            self.start = 0;
+            self.end = left;
+        }
+    }
+
+    /// Drops what is left and gives the buffer back.
+    #[inline]
+    pub(crate) fn release(&mut self) {
+        give_read_buffer(std::mem::take(&mut self.buf));
+        self.start = 0;
+        self.end = 0;
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(n: usize) -> ReadBuffer {
+        let mut buffer = ReadBuffer::default();
+        let read = |buf: &mut [u8]| {
+            buf[..n].fill(7);
+            Ok::<_, ()>(n)
+        };
+        assert_eq!(buffer.fill(read), Ok(n));
+        buffer
+    }
+
+    #[test]
+    fn an_empty_buffer_holds_no_memory() {
+        let mut buffer = filled(100);
+        buffer.keep_last(0);
+        assert_eq!(buffer.buf.len(), 0);
+        assert_eq!(buffer.fill(|_| Err(())), Err(()));
+        assert_eq!(buffer.buf.len(), 0, "nothing was read");
+    }
+
+    #[test]
+    fn a_small_rest_gets_a_buffer_of_its_own_size() {
+        let mut buffer = filled(10_000);
+        buffer.keep_last(KEEP_FROM + 1);
+        buffer.compact();
+        assert_eq!(buffer.buf.len(), READ_SIZE, "worth keeping");
+        buffer.keep_last(100);
+        buffer.compact();
+        assert_eq!(buffer.buf.len(), 100);
+        assert_eq!(buffer.bytes(), [7; 100]);
+        buffer.keep_last(40);
+        assert_eq!(buffer.bytes(), [7; 40]);
+    }
+
+    #[test]
+    fn the_thread_keeps_few_buffers() {
+        let many: Vec<_> = (0..10).map(|_| filled(10)).collect();
+        drop(many);
+        for _ in 0..10 {
+            give_write_buffer(Vec::with_capacity(10));
+        }
+        give_write_buffer(Vec::with_capacity(WRITE_SIZE + 1));
+        SPARE.with(|spare| {
+            assert_eq!(spare.borrow().read.len(), SPARES);
+            assert_eq!(spare.borrow().write.len(), SPARES);
+        });
+    }
+}

@@ -1,0 +1,234 @@
+//! The sending side that any number of tasks can hold.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use longwire_protocol::{CloseCode, CloseFrame, Message, PreparedMessage};
+
+use crate::ping::Pong;
+use crate::shared::{Item, Sending, Shared, Until};
+use crate::{Error, Transport};
+
+/// What a [`Sender`] needs of a connection, whatever its transport is.
+trait Outlet: Send + Sync {
+    fn poll_send(&self, sending: &mut Sending, until: Until, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    fn try_send(&self, message: Message) -> Result<(), Error>;
+    fn try_send_prepared(&self, prepared: &PreparedMessage, limit: usize, drop_oldest: bool)
+    -> Result<usize, Error>;
+    fn ping(&self, payload: Bytes) -> Result<Pong, Error>;
+    fn pong(&self, payload: &[u8]) -> Result<(), Error>;
+    fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error>;
+    fn queued(&self) -> usize;
+    fn is_closed(&self) -> bool;
+    fn abort(&self);
+}
+
+impl<T: Transport> Outlet for Shared<T> {
+    fn poll_send(&self, sending: &mut Sending, until: Until, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_send(sending, until, cx)
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_flush(cx)
+    }
+
+    fn try_send(&self, message: Message) -> Result<(), Error> {
+        self.try_send(message)
+    }
+
+    fn try_send_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        drop_oldest: bool,
+    ) -> Result<usize, Error> {
+        self.try_send_prepared(prepared, limit, drop_oldest)
+    }
+
+    fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
+        self.ping(payload)
+    }
+
+    fn pong(&self, payload: &[u8]) -> Result<(), Error> {
+        self.send_now(|out| out.pong(payload))
+    }
+
+    fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
+        self.close(frame)
+    }
+
+    fn queued(&self) -> usize {
+        self.lock().out.pending()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().check().is_err()
+    }
+
+    fn abort(&self) {
+        self.abort();
+    }
+}
+
+/// A handle to send on one connection, cheap to clone and usable from any task.
+///
+/// Messages of several senders are never mixed: each goes out whole, in the order in which the calls queued them. A
+/// sender does not keep the connection open: that is the [`Receiver`](crate::Receiver)'s or the socket's life. What a
+/// call leaves in the queue is written by the receiving task while that is polled.
+#[derive(Clone)]
+pub struct Sender {
+    outlet: Arc<dyn Outlet>,
+}
+
+impl Sender {
+    pub(crate) fn new<T: Transport>(shared: Arc<Shared<T>>) -> Self {
+        Self { outlet: shared }
+    }
+
+    /// Sends one message.
+    ///
+    /// Completes when the message will reach the transport without any further call: it was written, or the task that
+    /// drives the connection is about to write it. Waits while more than
+    /// [`Config::send_queue`](crate::Config::send_queue) waits to be written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] once a close frame was sent or received, [`Error::Io`] if the transport failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the message is sent whole or not at all, and the connection stays usable.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        let mut sending = Sending::new(Item::Message(message.into()));
+        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Sent, cx)).await
+    }
+
+    /// Queues one message, to be written with the next [`flush`](Self::flush) or [`send`](Self::send), or when the
+    /// receiving task is polled.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn feed(&self, message: impl Into<Message>) -> Result<(), Error> {
+        let mut sending = Sending::new(Item::Message(message.into()));
+        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Queued, cx)).await
+    }
+
+    /// Waits until everything that was queued has been passed to the transport.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the transport failed, [`Error::Closed`] if the connection is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing is lost.
+    pub async fn flush(&self) -> Result<(), Error> {
+        poll_fn(|cx| self.outlet.poll_flush(cx)).await
+    }
+
+    /// Sends one message if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueFull`] if more than [`Config::send_queue`](crate::Config::send_queue) waits to be written or a
+    /// message in parts is open; else as for [`send`](Self::send).
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.outlet.try_send(message.into())
+    }
+
+    /// Sends a message that was framed before if it fits into `limit` bytes of queue; an empty queue takes any.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueFull`] if it does not fit; else as for [`send`](Self::send).
+    pub fn try_send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
+        self.outlet.try_send_prepared(prepared, limit, false).map(drop)
+    }
+
+    /// Sends a message that was framed before; older such messages that were not begun to be written make room for it.
+    /// Returns how many were dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueFull`] if it does not fit all the same, because other messages wait; else as for
+    /// [`send`](Self::send).
+    pub fn send_prepared_dropping(&self, prepared: &PreparedMessage, limit: usize) -> Result<usize, Error> {
+        self.outlet.try_send_prepared(prepared, limit, true)
+    }
+
+    /// Sends a ping with a payload of its own; the returned future is its pong, with the round-trip time.
+    ///
+    /// Pings do not wait for room in the queue.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub fn ping(&self) -> Result<Pong, Error> {
+        self.outlet.ping(Bytes::new())
+    }
+
+    /// Sends a ping with this payload of at most 125 bytes; an empty one is replaced by one of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a longer payload; else as for [`send`](Self::send).
+    pub fn ping_with(&self, payload: impl Into<Bytes>) -> Result<Pong, Error> {
+        self.outlet.ping(payload.into())
+    }
+
+    /// Sends a pong of at most 125 bytes that no ping asked for, or that answers one by hand.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ping_with`](Self::ping_with).
+    pub fn pong(&self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.outlet.pong(payload.as_ref())
+    }
+
+    /// Starts the closing handshake: the close frame goes out behind what is queued, and nothing after it.
+    ///
+    /// The receiver goes on until the peer's close frame and then ends with `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes, [`Error::Closed`] if a close
+    /// frame was sent before.
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+        self.outlet.close(Some(CloseFrame::new(code.into(), reason)))
+    }
+
+    /// Drops the connection at once, without a close frame: the peer sees code 1006.
+    pub fn abort(&self) {
+        self.outlet.abort();
+    }
+
+    /// How many bytes wait to be written.
+    pub fn queued(&self) -> usize {
+        self.outlet.queued()
+    }
+
+    /// Whether nothing more can be sent.
+    pub fn is_closed(&self) -> bool {
+        self.outlet.is_closed()
+    }
+
+    /// Whether both send on the same connection.
+    pub fn same_connection(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.outlet, &other.outlet)
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("queued", &self.queued()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,512 @@
+//! What the receiving task and all senders of a connection share: the transport and the sending half, behind one lock.
+//!
+//! Owns writing: what is queued goes out in order, whoever queued it. The lock is held for one operation, never across
+//! an await, and never while a message is decoded.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use longwire_protocol::{
+    CloseFrame, Event, Message, Opcode, Outbound, PreparedMessage, ProtocolError, SendError,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::ping::{PendingPing, Pong};
+use crate::receiver::Reader;
+use crate::scratch;
+use crate::wakers::Wakers;
+use crate::{Config, Error, Transport};
+
+/// The part of a connection that several tasks may use.
+pub(crate) struct Shared<T> {
+    writer: Mutex<Writer<T>>,
+    /// While this is set, the task that polls the handler flushes when it yields, and nobody else needs to.
+    corked: AtomicBool,
+    /// Whether a [`Driven`](crate::Driven) task takes over the receiving half when it is dropped.
+    managed: AtomicBool,
+}
+
+/// The transport and the sending half.
+pub(crate) struct Writer<T> {
+    /// Gone with the connection, however many senders are left.
+    pub(crate) io: Option<T>,
+    pub(crate) out: Outbound,
+    /// Whether bytes were written to the transport that it may still hold.
+    unflushed: bool,
+    /// The bytes that have left the queue since the connection began.
+    written: u64,
+    messages: u64,
+    send_queue: usize,
+    /// The first error of the transport; nothing is written after it.
+    failed: Option<Arc<io::Error>>,
+    /// Whether the connection is gone for senders.
+    finished: bool,
+    wakers: Arc<Wakers>,
+    /// `wakers` as the waker that the transport is polled with.
+    write_waker: Waker,
+    /// Whether tasks wait in `wakers` for more than the transport: for room, or for a message in parts to end.
+    waiting: bool,
+    /// The task that receives: it writes what others left in the queue.
+    owner: Option<Waker>,
+    /// How many pings got a payload of their own.
+    ping_count: u64,
+    /// Pings whose pong is awaited, oldest first.
+    pub(crate) pings: VecDeque<PendingPing>,
+    /// The receiving half, left here by a dropped socket for the [`Driven`](crate::Driven) task to finish.
+    pub(crate) parked: Option<Box<Reader<T>>>,
+}
+
+/// One message on its way into the queue, and from there to the transport.
+pub(crate) struct Sending {
+    /// What is not yet queued.
+    pub(crate) item: Option<Item>,
+    /// The place in the stream of bytes that has to be written.
+    until: u64,
+}
+
+/// What can be queued.
+pub(crate) enum Item {
+    Message(Message),
+    Part(Bytes, bool),
+    Begin(Opcode),
+}
+
+impl Sending {
+    pub(crate) fn new(item: Item) -> Self {
+        Self { item: Some(item), until: 0 }
+    }
+}
+
+/// How far a sender wants to be taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The message is in the queue.
+    Queued,
+    /// The message reaches the transport without any further call.
+    Sent,
+}
+
+impl<T: Transport> Shared<T> {
+    pub(crate) fn new(io: T, mut out: Outbound, config: &Config) -> Arc<Self> {
+        out.set_auto_pong(config.auto_pong);
+        let wakers = Arc::new(Wakers::default());
+        Arc::new(Self {
+            writer: Mutex::new(Writer {
+                io: Some(io),
+                out,
+                unflushed: false,
+                written: 0,
+                messages: 0,
+                send_queue: config.send_queue,
+                failed: None,
+                finished: false,
+                write_waker: Waker::from(Arc::clone(&wakers)),
+                wakers,
+                waiting: false,
+                owner: None,
+                ping_count: 0,
+                pings: VecDeque::new(),
+                parked: None,
+            }),
+            corked: AtomicBool::new(false),
+            managed: AtomicBool::new(false),
+        })
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Writer<T>> {
+        // A panic of a transport's poll leaves nothing half done here.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts gathering what is sent until [`uncork`](Self::uncork).
+    #[inline]
+    pub(crate) fn cork(&self) {
+        self.corked.store(true, Ordering::Release);
+    }
+
+    /// Stops gathering. What is queued has to be flushed under the returned lock, which every sender that saw the cork
+    /// has left.
+    #[inline]
+    pub(crate) fn uncork(&self) -> MutexGuard<'_, Writer<T>> {
+        let writer = self.lock();
+        self.corked.store(false, Ordering::Release);
+        writer
+    }
+
+    #[inline]
+    pub(crate) fn is_corked(&self) -> bool {
+        self.corked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_managed(&self, managed: bool) {
+        self.managed.store(managed, Ordering::Release);
+    }
+
+    pub(crate) fn is_managed(&self) -> bool {
+        self.managed.load(Ordering::Acquire)
+    }
+
+    /// Takes a message into the queue as soon as there is room, and from there as far as `until` says.
+    #[inline]
+    pub(crate) fn poll_send(
+        &self,
+        sending: &mut Sending,
+        until: Until,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        let mut writer = self.lock();
+        if sending.item.is_some() {
+            ready!(writer.poll_queue(sending, cx))?;
+            if until == Until::Queued || self.is_corked() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        writer.poll_written(sending.until, cx)
+    }
+
+    /// Writes all that is queued, and waits until the transport has passed it on.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.lock().poll_flush(cx)
+    }
+
+    /// Queues something small that never waits for room and writes what the transport takes at once.
+    pub(crate) fn send_now(
+        &self,
+        queue: impl FnOnce(&mut Outbound) -> Result<(), SendError>,
+    ) -> Result<(), Error> {
+        let mut writer = self.lock();
+        writer.check()?;
+        queue(&mut writer.out)?;
+        self.start_writing(&mut writer);
+        Ok(())
+    }
+
+    /// Queues the close frame and lets the receiving task start the limit of the closing handshake.
+    pub(crate) fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
+        let mut writer = self.lock();
+        writer.check()?;
+        writer.out.close(frame)?;
+        self.start_writing(&mut writer);
+        if let Some(owner) = &writer.owner {
+            owner.wake_by_ref();
+        }
+        writer.wake_waiting();
+        Ok(())
+    }
+
+    /// Sends a ping, with a payload of its own in place of an empty one, and notes that its pong is awaited.
+    pub(crate) fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
+        let mut writer = self.lock();
+        writer.check()?;
+        let payload = if payload.is_empty() {
+            writer.ping_count += 1;
+            Bytes::copy_from_slice(&writer.ping_count.to_be_bytes())
+        } else {
+            payload
+        };
+        writer.out.ping(&payload)?;
+        let pong = Pong::await_in(&mut writer.pings, payload);
+        self.start_writing(&mut writer);
+        Ok(pong)
+    }
+
+    /// Drops the transport at once.
+    pub(crate) fn abort(&self) {
+        let mut writer = self.lock();
+        writer.finish();
+        if let Some(owner) = &writer.owner {
+            owner.wake_by_ref();
+        }
+    }
+
+    /// Queues a message if there is room for it now, and writes what the transport takes at once.
+    pub(crate) fn try_send(&self, message: Message) -> Result<(), Error> {
+        let mut writer = self.lock();
+        writer.check()?;
+        if !writer.has_room() || writer.out.is_message_open() {
+            return Err(Error::QueueFull);
+        }
+        writer.queue_message(message)?;
+        self.start_writing(&mut writer);
+        Ok(())
+    }
+
+    /// Queues a message that was framed before, within `limit` bytes of queue; older ones make room if `drop_oldest`.
+    /// Returns how many were dropped for it.
+    pub(crate) fn try_send_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        drop_oldest: bool,
+    ) -> Result<usize, Error> {
+        let mut writer = self.lock();
+        writer.check()?;
+        let len = prepared.server_frame().len();
+        let mut dropped = 0;
+        // An empty queue takes any message: the limit is on what waits.
+        while writer.out.pending() > 0 && writer.out.pending().saturating_add(len) > limit {
+            if !drop_oldest || !writer.drop_oldest() {
+                return Err(Error::QueueFull);
+            }
+            dropped += 1;
+        }
+        writer.lend_buffer();
+        writer.out.prepared(prepared)?;
+        writer.messages += 1;
+        self.start_writing(&mut writer);
+        Ok(dropped)
+    }
+
+    /// Writes what the transport takes at once; the receiving task, and whoever waits, does the rest.
+    fn start_writing(&self, writer: &mut Writer<T>) {
+        if self.is_corked() {
+            return;
+        }
+        // An error is kept, and reported where it can be acted on.
+        let _ = match writer.owner.clone() {
+            Some(owner) => writer.poll_flush(&mut Context::from_waker(&owner)),
+            None => writer.poll_flush(&mut Context::from_waker(Waker::noop())),
+        };
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
+    /// Whether anything can still be sent.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match &self.failed {
+            Some(error) => Err(Error::Io(Arc::clone(error))),
+            None if self.finished || self.out.is_closing() => Err(Error::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// The error that ended writing, if one did.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failed.as_ref().map(|error| Error::Io(Arc::clone(error)))
+    }
+
+    /// Makes every sender see a closed connection, and drops the transport and what is queued.
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+        self.io = None;
+        self.drop_queue();
+        self.pings = VecDeque::new();
+        self.wake_waiting();
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Remembers the task that receives.
+    #[inline]
+    pub(crate) fn set_owner(&mut self, waker: &Waker) {
+        if !self.owner.as_ref().is_some_and(|owner| owner.will_wake(waker)) {
+            self.owner = Some(waker.clone());
+        }
+    }
+
+    /// Queues what an event of the peer obliges to.
+    pub(crate) fn respond(&mut self, event: &Event) {
+        self.lend_buffer();
+        self.out.respond(event);
+    }
+
+    /// Queues the close frame for a violation of the peer.
+    pub(crate) fn fail(&mut self, error: &ProtocolError) {
+        self.lend_buffer();
+        self.out.fail(error);
+        self.wake_waiting();
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.out.pending() < self.send_queue.max(1)
+    }
+
+    #[inline]
+    fn lend_buffer(&mut self) {
+        self.out.queue_mut().lend(scratch::take_write_buffer);
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let dropped = self.out.queue_mut().drop_oldest();
+        // Who waits for bytes behind these counts them as gone.
+        self.written += dropped.unwrap_or(0) as u64;
+        dropped.is_some()
+    }
+
+    /// Waits until a message can be queued.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.check()?;
+        self.poll_unblocked(false, cx)
+    }
+
+    /// Waits until there is room and, but for a part of it, no message in parts is open.
+    #[inline]
+    fn poll_unblocked(&mut self, is_part: bool, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let blocked = |writer: &Self| !writer.has_room() || (writer.out.is_message_open() && !is_part);
+        if blocked(self) {
+            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if blocked(self) {
+                self.waiting = true;
+                self.wakers.register(cx.waker());
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Queues a message, whether there is room or not.
+    #[inline]
+    pub(crate) fn queue_message(&mut self, message: Message) -> Result<(), Error> {
+        self.check()?;
+        self.lend_buffer();
+        self.out.message(message)?;
+        self.messages += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn poll_queue(&mut self, sending: &mut Sending, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.check()?;
+        let is_part = matches!(sending.item, Some(Item::Part(..)));
+        ready!(self.poll_unblocked(is_part, cx))?;
+        match sending.item.take() {
+            Some(Item::Message(message)) => self.queue_message(message)?,
+            Some(Item::Begin(opcode)) => self.out.begin(opcode)?,
+            Some(Item::Part(data, last)) => {
+                self.lend_buffer();
+                self.out.part(data, last)?;
+                if last {
+                    self.messages += 1;
+                    self.wake_waiting();
+                }
+            }
+            None => {}
+        }
+        sending.until = self.written + self.out.queue().len() as u64;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_written(&mut self, until: u64, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.written >= until && !self.unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_flush(cx) {
+            Poll::Pending if self.written >= until && !self.unflushed => Poll::Ready(Ok(())),
+            polled => polled,
+        }
+    }
+
+    /// Writes all that is queued.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(error) = self.failure() {
+            return Poll::Ready(Err(error));
+        }
+        if self.finished {
+            return Poll::Ready(Err(Error::Closed));
+        }
+        let before = self.written;
+        let polled = self.poll_write_all(cx);
+        if self.written != before && self.waiting {
+            self.wake_waiting();
+        }
+        if let Poll::Ready(Err(error)) = polled {
+            let error = Arc::new(error);
+            self.failed = Some(Arc::clone(&error));
+            self.drop_queue();
+            self.wake_waiting();
+            return Poll::Ready(Err(Error::Io(error)));
+        }
+        polled.map_err(Error::from)
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut registered = false;
+        loop {
+            let polled = if !self.out.queue().is_empty() {
+                self.poll_write_some()
+            } else if self.unflushed {
+                self.poll_flush_io()
+            } else {
+                return Poll::Ready(Ok(()));
+            };
+            match polled {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if registered => return Poll::Pending,
+                Poll::Pending => {
+                    // A wake-up before this registration would be lost: ask once more behind it.
+                    self.wakers.register(cx.waker());
+                    if let Some(owner) = &self.owner {
+                        self.wakers.register(owner);
+                    }
+                    registered = true;
+                }
+            }
+        }
+    }
+
+    fn poll_flush_io(&mut self) -> Poll<io::Result<()>> {
+        let mut write_cx = Context::from_waker(&self.write_waker);
+        let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        Pin::new(io).poll_flush(&mut write_cx).map_ok(|()| self.unflushed = false)
+    }
+
+    fn poll_write_some(&mut self) -> Poll<io::Result<()>> {
+        let mut write_cx = Context::from_waker(&self.write_waker);
+        let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let io = Pin::new(io);
+        let polled = match self.out.queue().contiguous() {
+            Some(bytes) => io.poll_write(&mut write_cx, bytes),
+            None => {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let filled = self.out.queue().chunks(&mut slices);
+                io.poll_write_vectored(&mut write_cx, &slices[..filled])
+            }
+        };
+        let n = ready!(polled)?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.out.written(n);
+        self.written += n as u64;
+        self.unflushed = true;
+        if let Some(buf) = self.out.queue_mut().reclaim() {
+            scratch::give_write_buffer(buf);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn drop_queue(&mut self) {
+        let queue = self.out.queue_mut();
+        queue.advance(queue.len());
+        self.unflushed = false;
+        if let Some(buf) = self.out.queue_mut().reclaim() {
+            scratch::give_write_buffer(buf);
+        }
+    }
+
+    fn wake_waiting(&mut self) {
+        self.waiting = false;
+        self.wakers.wake_all();
+    }
+}
+
+/// How many pieces one call writes at most.
+const MAX_SLICES: usize = 32;

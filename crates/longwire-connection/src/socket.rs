@@ -1,0 +1,352 @@
+//! The socket: both sides of a connection in one hand.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use longwire_protocol::{CloseCode, CloseFrame, Message, Opcode, State};
+
+use crate::parts::{MessageReader, MessageWriter};
+use crate::shared::{Item, Sending, Shared, Until};
+use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
+
+/// An open WebSocket connection.
+///
+/// Receiving and sending take `&mut self`; [`sender`](Self::sender) and [`split`](Self::split) give handles for several
+/// tasks. Dropped, the connection is closed: a close frame with code 1000 is sent where the peer can still get one, and
+/// the closing handshake goes on in the background, within the tokio runtime, for at most [`Config::close_timeout`].
+///
+/// # Examples
+///
+/// ```
+/// use longwire_connection::{Config, Error, Message, testing::pair};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let (mut client, mut server) = pair(Config::default());
+/// client.send("hello").await?;
+/// client.send(vec![1, 2, 3]).await?;
+/// assert_eq!(server.recv().await?, Some(Message::text("hello")));
+/// assert_eq!(server.recv().await?, Some(Message::binary(vec![1, 2, 3])));
+///
+/// let (closed, seen) = tokio::join!(client.close(1000, "done"), server.recv());
+/// closed?;
+/// assert_eq!(seen?, None);
+/// # Ok(())
+/// # }
+/// ```
+pub struct WebSocket<T: Transport> {
+    receiver: Receiver<T>,
+}
+
+impl<T: Transport> WebSocket<T> {
+    /// Takes over a transport on which the opening handshake is done.
+    ///
+    /// Outside of a tokio runtime it works as long as neither a keepalive nor a close is waited for.
+    pub fn new(io: T, handover: Handover, config: &Config) -> Self {
+        Self { receiver: Receiver::new(io, handover, config) }
+    }
+
+    /// Receives the next message.
+    ///
+    /// `None` is the end of a connection that was closed with code 1000, 1001 or none, or that this end closed; it is
+    /// returned again by every further call. Pings are answered on the way, and what is queued is written.
+    ///
+    /// # Errors
+    ///
+    /// How the connection ended otherwise, once; then `None`. Messages that came before are returned first.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no message is lost: the next call goes on where this one was.
+    #[inline]
+    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
+        self.receiver.recv().await
+    }
+
+    /// Receives the next message, ping or pong.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`recv`](Self::recv).
+    pub async fn next_event(&mut self) -> Result<Option<Incoming>, Error> {
+        self.receiver.next_event().await
+    }
+
+    /// Begins to receive the next message in parts, as they arrive; `None` as for [`recv`](Self::recv).
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no message is lost.
+    pub async fn recv_parts(&mut self) -> Result<Option<MessageReader<'_, T>>, Error> {
+        MessageReader::begin(&mut self.receiver).await
+    }
+
+    /// Sends one message.
+    ///
+    /// Completes when the message will reach the transport without any further call: it was written, or, in a handler
+    /// that [`drive`](crate::drive) runs, it is written when the handler yields. Waits while
+    /// [`Config::send_queue`] bytes or more wait to be written. It does not receive meanwhile: a peer that sends without
+    /// reading can make both ends wait, unless another task receives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] once a close frame was sent or received (nothing was sent), [`Error::Io`] if the transport
+    /// failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the message is sent whole or not at all, and the connection stays usable.
+    #[inline]
+    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+        self.send_item(Item::Message(message.into()), Until::Sent).await
+    }
+
+    /// Queues one message: it is written with the next [`flush`](Self::flush), [`send`](Self::send) or
+    /// [`recv`](Self::recv). Waits while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn feed(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+        self.send_item(Item::Message(message.into()), Until::Queued).await
+    }
+
+    /// Waits until everything that was queued has been passed to the transport.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the transport failed, [`Error::Closed`] if the connection is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing is lost.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Begins a text message that is sent in parts. Until it is finished, other messages of this connection wait.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, nothing was begun.
+    pub async fn text_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
+        self.writer(Opcode::Text).await
+    }
+
+    /// Begins a binary message that is sent in parts. Until it is finished, other messages of this connection wait.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`text_writer`](Self::text_writer).
+    pub async fn binary_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
+        self.writer(Opcode::Binary).await
+    }
+
+    /// Sends a ping with a payload of its own; the returned future is its pong, with the round-trip time.
+    ///
+    /// Somebody has to receive for the pong to be seen:
+    ///
+    /// ```
+    /// # use longwire_connection::{Config, Error, testing::pair};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let (mut ws, mut server) = pair(Config::default());
+    /// # tokio::spawn(async move { server.recv().await });
+    /// let pong = ws.ping()?;
+    /// let time = tokio::select! {
+    ///     time = pong => time?,
+    ///     message = ws.recv() => panic!("{message:?}"),
+    /// };
+    /// println!("{time:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] once a close frame was sent or received, [`Error::Io`] if the transport failed.
+    pub fn ping(&mut self) -> Result<Pong, Error> {
+        self.shared().ping(Bytes::new())
+    }
+
+    /// Sends a ping with this payload of at most 125 bytes; an empty one is replaced by one of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a longer payload; else as for [`ping`](Self::ping).
+    pub fn ping_with(&mut self, payload: impl Into<Bytes>) -> Result<Pong, Error> {
+        self.shared().ping(payload.into())
+    }
+
+    /// Sends a pong of at most 125 bytes that no ping asked for, or that answers one by hand.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ping_with`](Self::ping_with).
+    pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.shared().send_now(|out| out.pong(payload.as_ref()))
+    }
+
+    /// Closes the connection and waits until the peer has closed it too.
+    ///
+    /// Sends a close frame behind what is queued, then receives until the peer's; messages that come before that are
+    /// dropped. To have them, [`start_close`](Self::start_close) and go on receiving.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes: nothing was sent.
+    /// [`Error::CloseTimeout`] if the peer takes longer than [`Config::close_timeout`]. Else how the connection ended
+    /// before the peer's close frame.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the close frame stays queued; [`recv`](Self::recv) goes on to the end.
+    pub async fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+        match self.start_close(code, reason) {
+            // The peer was first, or the connection is gone: `recv` knows how it ended.
+            Ok(()) | Err(Error::Closed) => {}
+            Err(error) => return Err(error),
+        }
+        while self.recv().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Starts the closing handshake: the close frame goes out behind what is queued, and nothing after it. Receiving
+    /// goes on until the peer's close frame and then ends with `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes, [`Error::Closed`] if a close
+    /// frame was sent before.
+    pub fn start_close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+        self.shared().close(Some(CloseFrame::new(code.into(), reason)))
+    }
+
+    /// Drops the connection at once, without a close frame: the peer sees code 1006.
+    pub fn abort(self) {
+        self.receiver.abort();
+    }
+
+    /// A handle to send on this connection from any task.
+    pub fn sender(&self) -> Sender {
+        Sender::new(Arc::clone(self.shared()))
+    }
+
+    /// Parts the socket into a handle to send, which can be cloned, and the side that receives.
+    pub fn split(self) -> (Sender, Receiver<T>) {
+        (self.sender(), self.receiver)
+    }
+
+    /// Makes a stream of bytes of the connection: reads join the messages' payloads, each write is one message.
+    pub fn into_byte_stream(self) -> ByteStream<T> {
+        ByteStream::new(self)
+    }
+
+    /// How far the connection's closing has come.
+    pub fn state(&self) -> State {
+        self.receiver.state()
+    }
+
+    /// The close frame that the peer sent: `None` if none came, `Some(None)` if it was empty.
+    pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
+        self.receiver.close_received()
+    }
+
+    /// The subprotocol that the handshake agreed on.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.receiver.subprotocol()
+    }
+
+    /// The extensions that the handshake agreed on, as their header names them.
+    pub fn extensions(&self) -> Option<&str> {
+        self.receiver.extensions()
+    }
+
+    /// What has gone through the connection so far.
+    pub fn stats(&self) -> Stats {
+        self.receiver.stats()
+    }
+
+    /// Looks at the transport, such as for its addresses; `None` once it is gone.
+    ///
+    /// The connection is locked meanwhile: `look` must not use it.
+    pub fn with_transport<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.shared().lock().io.as_ref().map(look)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<T>> {
+        &self.receiver.reader().shared
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.shared().poll_flush(cx)
+    }
+
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+        self.receiver.reader_mut().poll_recv(cx)
+    }
+
+    #[inline]
+    pub(crate) fn poll_send(
+        &mut self,
+        sending: &mut Sending,
+        until: Until,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        let polled = self.shared().poll_send(sending, until, cx);
+        if polled.is_pending() {
+            self.compact();
+        }
+        polled
+    }
+
+    /// Gives back what is held for receiving: many peers that do not read must not cost a read buffer each.
+    pub(crate) fn compact(&mut self) {
+        self.receiver.reader_mut().compact();
+    }
+
+    #[inline]
+    pub(crate) async fn send_item(&mut self, item: Item, until: Until) -> Result<(), Error> {
+        let mut sending = Sending::new(item);
+        poll_fn(|cx| self.poll_send(&mut sending, until, cx)).await
+    }
+
+    async fn writer(&mut self, opcode: Opcode) -> Result<MessageWriter<'_, T>, Error> {
+        let mut sending = Sending::new(Item::Begin(opcode));
+        poll_fn(|cx| {
+            ready!(self.poll_send(&mut sending, Until::Queued, cx))?;
+            Poll::Ready(Ok(()))
+        })
+        .await
+        .map(|()| MessageWriter::new(self, opcode))
+    }
+}
+
+impl<T: Transport> fmt::Debug for WebSocket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket").field("state", &self.state()).finish_non_exhaustive()
+    }
+}

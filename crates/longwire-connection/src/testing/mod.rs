@@ -1,0 +1,61 @@
+//! An in-memory transport for tests: deterministic, with faults, and with a record of what went over it.
+//!
+//! [`duplex`] makes two connected [`Pipe`]s that behave like the two ends of a TCP connection. A [`Faults`] plan makes
+//! one end misbehave at a chosen operation, and a [`Tap`] watches and steers an end that a WebSocket owns. Nothing here
+//! sleeps or draws randomness of its own, so a test that fails once fails every time.
+//!
+//! The pipes know bytes only, neither frames nor messages; [`pair`] puts a WebSocket on each.
+//!
+//! # Every operation can fail
+//!
+//! Operations are counted, so a test can learn how many a scenario takes and then break each of them in turn:
+//!
+//! ```
+//! use std::io::ErrorKind;
+//! use longwire_connection::testing::{Faults, Operation, duplex};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! async fn greet(faults: Faults) -> (std::io::Result<()>, u64) {
+//!     let (client, mut server) = duplex(64);
+//!     let mut client = client.with_faults(faults);
+//!     let tap = client.tap();
+//!     let result = async {
+//!         client.write_all(b"hello").await?;
+//!         client.flush().await?;
+//!         client.shutdown().await
+//!     };
+//!     let result = result.await;
+//!     drop(client);
+//!     let mut greeting = Vec::new();
+//!     let _ = server.read_to_end(&mut greeting).await;
+//!     (result, tap.counts().operations())
+//! }
+//!
+//! let (result, operations) = greet(Faults::new()).await;
+//! result?;
+//! assert_eq!(operations, 3);
+//! for k in 0..operations {
+//!     let faults = Faults::new().fail_at(Operation::Any(k), ErrorKind::ConnectionReset);
+//!     let (result, _) = greet(faults).await;
+//!     assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset, "operation {k}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod duplex;
+mod faults;
+mod link;
+mod pair;
+mod tap;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::duplex::{Pipe, duplex};
+pub use self::faults::{Faults, Operation};
+pub use self::pair::{pair, pair_over, repeatable_keys};
+pub use self::tap::{Counts, Tap};

@@ -1,0 +1,161 @@
+//! One direction of a link: the bytes on their way, and the record of all bytes before them.
+//!
+//! Owns capacity, visibility, arrival times and the FIN. Who reads or writes, and what goes wrong then, is decided in
+//! [`super::link`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A bounded queue of bytes that keeps what was taken out of it as the record of the wire.
+///
+/// ```text
+/// bytes   0 ............ delivered ............ released ............ bytes.len()
+///           was read          may be read           waits for a flush
+///                       |------------ at most `capacity` -----------|
+/// ```
+#[derive(Debug)]
+pub(super) struct Wire {
+    bytes: Vec<u8>,
+    /// At most `released`.
+    delivered: usize,
+    /// At most `bytes.len()`.
+    released: usize,
+    /// At least 1.
+    capacity: usize,
+    /// Sorted by both fields; every `start` is at least `delivered`.
+    arrivals: VecDeque<Arrival>,
+    finished: bool,
+    write_sizes: Vec<usize>,
+}
+
+/// Bytes from `start` on (or the FIN, when no bytes follow) cannot be read before `at`.
+#[derive(Debug)]
+struct Arrival {
+    start: usize,
+    at: Instant,
+}
+
+/// What the reading end finds.
+pub(super) enum Readable<'a> {
+    /// At least one byte.
+    Bytes(&'a [u8]),
+    /// Something is on its way and arrives at this time.
+    At(Instant),
+    /// The FIN.
+    End,
+    Nothing,
+}
+
+impl Wire {
+    pub(super) fn new(capacity: usize) -> Self {
+        let mut wire = Self {
+            bytes: Vec::new(),
+            delivered: 0,
+            released: 0,
+            capacity: 1,
+            arrivals: VecDeque::new(),
+            finished: false,
+            write_sizes: Vec::new(),
+        };
+        wire.set_capacity(capacity);
+        wire
+    }
+
+    pub(super) fn set_capacity(&mut self, capacity: usize) {
+        assert!(capacity > 0, "a pipe without capacity can never carry a byte");
+        self.capacity = capacity;
+    }
+
+    pub(super) fn recorded(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn write_sizes(&self) -> &[usize] {
+        &self.write_sizes
+    }
+
+    pub(super) fn unread(&self) -> usize {
+        self.bytes.len() - self.delivered
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// The number of bytes that can be written now. A capacity that was lowered may leave less than none.
+    pub(super) fn space(&self) -> usize {
+        self.capacity.saturating_sub(self.unread())
+    }
+
+    /// Takes the first `len` bytes of `parts` as one write; the caller has seen that they fit.
+    pub(super) fn write(&mut self, parts: &[&[u8]], len: usize) {
+        let mut left = len;
+        for part in parts {
+            let take = left.min(part.len());
+            self.bytes.extend_from_slice(&part[..take]);
+            left -= take;
+        }
+        self.write_sizes.push(len - left);
+    }
+
+    /// Makes everything written readable, `latency` from now if there is one. Returns whether anything changed.
+    pub(super) fn release(&mut self, latency: Option<Duration>) -> bool {
+        if self.released == self.bytes.len() {
+            return false;
+        }
+        self.arrive(self.released, latency);
+        self.released = self.bytes.len();
+        true
+    }
+
+    /// Puts the FIN behind the bytes that were released; those that were not are lost.
+    pub(super) fn finish(&mut self, latency: Option<Duration>) {
+        if !self.finished {
+            self.arrive(self.released, latency);
+            self.finished = true;
+        }
+    }
+
+    fn arrive(&mut self, start: usize, latency: Option<Duration>) {
+        // What is sent later never overtakes, even where the latency was lowered in between.
+        let earliest = self.arrivals.back().map(|arrival| arrival.at);
+        let at = latency.map(|latency| Instant::now() + latency).max(earliest);
+        if let Some(at) = at {
+            self.arrivals.push_back(Arrival { start, at });
+        }
+    }
+
+    pub(super) fn readable(&mut self) -> Readable<'_> {
+        // The clock is asked only where there is latency, so that all else works without a runtime.
+        if !self.arrivals.is_empty() {
+            let now = Instant::now();
+            while self.arrivals.front().is_some_and(|arrival| arrival.at <= now) {
+                self.arrivals.pop_front();
+            }
+        }
+        let arrived = self
+            .arrivals
+            .front()
+            .map_or(self.released, |arrival| arrival.start);
+        if arrived > self.delivered {
+            Readable::Bytes(&self.bytes[self.delivered..arrived])
+        } else if let Some(arrival) = self.arrivals.front() {
+            Readable::At(arrival.at)
+        } else if self.finished {
+            Readable::End
+        } else {
+            Readable::Nothing
+        }
+    }
+
+    /// Removes `len` bytes of those that [`readable`](Self::readable) has shown.
+    pub(super) fn consume(&mut self, len: usize) {
+        self.delivered += len;
+        debug_assert!(
+            self.delivered <= self.released,
+            "consumed bytes that were not readable"
+        );
+    }
+}
