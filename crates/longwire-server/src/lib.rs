@@ -1,1 +1,74 @@
 //! A WebSocket server for tokio.
+//!
+//! [`Server`] listens, reads request heads with a parser of its own, and hands each client to a handler together with its
+//! [`Request`]. The clients of one server form a [`Hub`]: broadcast and shutdown are the hub's.
+//!
+//! ```no_run
+//! use longwire_server::Server;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::bind("127.0.0.1:8080").await?;
+//! server
+//!     .serve(|mut ws, request| async move {
+//!         println!("{:?} asks for {}", request.peer_addr(), request.uri());
+//!         while let Some(message) = ws.recv().await? {
+//!             ws.server().broadcast_except(ws.id(), message);
+//!         }
+//!         Ok(())
+//!     })
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a stranger can cost
+//!
+//! | | |
+//! |---|---|
+//! | a request that is not complete within [`ServerConfig::handshake_timeout`] | 408, or a plain close if nothing came |
+//! | a request head above [`ServerConfig::head`] | 431, or 414 for its target |
+//! | a request that is malformed, or asks for something else | 400, 403, 404, 405, 426; see [`Rejection`] |
+//! | more handshakes at once than [`ServerConfig::max_handshakes`] | the oldest meets 503 |
+//! | no descriptors left | accepting pauses, for at most 1 s at a time |
+//!
+//! Every answer is followed by the end of the connection: the sending direction is shut down and what the peer still
+//! sends is read and dropped for a bounded time, so that the answer is not lost to a TCP reset.
+//!
+//! # HTTP
+//!
+//! This is no HTTP server: one request a connection, no bodies, no keep-alive. [`Server::fallback`] can answer plain GET
+//! and HEAD requests, which is enough for a page that opens a WebSocket; everything else belongs in front of it.
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod config;
+mod error;
+mod gate;
+mod lifecycle;
+mod listen;
+mod pending;
+mod request;
+mod serve;
+mod server;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{ServerConfig, Shutdown};
+pub use error::Error;
+pub use lifecycle::ServerHandle;
+pub use longwire_handshake::{HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol};
+pub use longwire_hub::{Client, ClientId, Delivery, Hub, HubConfig, HubStats, SlowPolicy};
+pub use request::Request;
+pub use serve::{BoxError, HandlerResult, Serve};
+pub use server::Server;
+pub use transport::Transport;
+
+/// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) that the server's [`Hub`] knows.
+pub type Socket = longwire_hub::Socket<Transport>;
+
+/// The receiving side of a [`Socket`] that was split.
+pub type Receiver = longwire_hub::Receiver<Transport>;

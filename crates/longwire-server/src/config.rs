@@ -1,0 +1,75 @@
+//! How a server behaves.
+
+use std::time::Duration;
+
+use longwire_connection::{CloseCode, Config, Keepalive};
+use longwire_handshake::{HeadLimits, ServerOptions};
+use longwire_hub::HubConfig;
+
+/// How a server behaves; the defaults are meant for the open internet.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use longwire_server::ServerConfig;
+///
+/// let config = ServerConfig { handshake_timeout: Duration::from_secs(3), ..ServerConfig::default() };
+/// assert!(config.connection.keepalive.is_some());
+/// ```
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// How connections behave. Default: that of [`Config`], with [`Keepalive::default`].
+    pub connection: Config,
+    /// Subprotocols, allowed origins and the path. Default: none, any, any.
+    pub handshake: ServerOptions,
+    /// How big a request head may be. Default: 16 KiB, 100 header fields.
+    pub head: HeadLimits,
+    /// How long a client has for its request and for taking the answer, in all. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// How many handshakes may be going on at once. One more ends the oldest with 503: an honest client needs its place
+    /// for a moment, one that drips its request for as long as it gets. Default 1024.
+    pub max_handshakes: usize,
+    /// What happens to clients that do not keep up with broadcasts.
+    pub hub: HubConfig,
+    /// How the server takes its leave.
+    pub shutdown: Shutdown,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            connection: Config {
+                keepalive: Some(Keepalive::default()),
+                ..Config::default()
+            },
+            handshake: ServerOptions::default(),
+            head: HeadLimits::default(),
+            handshake_timeout: Duration::from_secs(10),
+            max_handshakes: 1024,
+            hub: HubConfig::default(),
+            shutdown: Shutdown::default(),
+        }
+    }
+}
+
+/// How a server takes its leave: what clients are told, and how long they have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// The close code. Default 1001, going away. One that must not be sent is replaced by 1001.
+    pub code: CloseCode,
+    /// The close reason. Default: none. One above 123 bytes is left out.
+    pub reason: String,
+    /// After how long connections are dropped whose closing handshake or handler has not ended. Default 10 s.
+    pub deadline: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            code: CloseCode::GOING_AWAY,
+            reason: String::new(),
+            deadline: Duration::from_secs(10),
+        }
+    }
+}

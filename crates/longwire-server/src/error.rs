@@ -1,0 +1,24 @@
+//! What a server cannot do.
+
+use std::io;
+
+use longwire_handshake::origin::InvalidOrigin;
+use longwire_handshake::subprotocol::InvalidSubprotocol;
+
+/// Why a server could not be set up, or goes on no longer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("cannot listen: {0}")]
+    Bind(#[source] io::Error),
+    /// The server was shut down: no more clients will be accepted.
+    #[error("the server was shut down")]
+    ShutDown,
+    /// A subprotocol's name is not a token (RFC 6455 §4.1).
+    #[error(transparent)]
+    Subprotocol(#[from] InvalidSubprotocol),
+    /// An origin is not a scheme, a host and an optional port (RFC 6454).
+    #[error(transparent)]
+    Origin(#[from] InvalidOrigin),
+}

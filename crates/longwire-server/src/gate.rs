@@ -1,0 +1,224 @@
+//! One connection's way in: its request is read, judged and answered (RFC 6455 §4.2).
+//!
+//! Owns deadlines and the order of things. What a request must look like is `longwire-handshake`'s.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use longwire_connection::{Handover, WebSocket};
+use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
+use longwire_hub::{ClientInfo, Hub};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use crate::answer::{finish, finish_at_once, read_some};
+use crate::pending::{Pending, Revoked, Ticket};
+use crate::{Request, ServerConfig, Socket, Transport};
+
+/// Answers plain HTTP requests.
+pub(crate) type Fallback =
+    Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send>> + Send + Sync>;
+
+/// What every connection of a server has to pass.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) config: ServerConfig,
+    pub(crate) fallback: Option<Fallback>,
+    pub(crate) hub: Hub,
+    pub(crate) pending: Arc<Pending>,
+}
+
+/// A request that passed.
+struct Passed {
+    accepted: Accepted,
+    request: Request,
+    read_ahead: Bytes,
+}
+
+/// How far the answer has come: two answers in one connection would be none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    NotBegun,
+    Begun,
+}
+
+impl Gate {
+    /// Takes a connection through its handshake; `None` if it ends there.
+    pub(crate) async fn open(
+        self: Arc<Self>,
+        mut io: Transport,
+        peer_addr: Option<SocketAddr>,
+        mut ticket: Ticket,
+    ) -> Option<(Socket, Request)> {
+        let mut answer = Answer::NotBegun;
+        let passed = tokio::select! {
+            biased;
+            revoked = ticket.revoked() => {
+                debug!(?peer_addr, ?revoked, "a handshake was cut off");
+                if answer == Answer::NotBegun {
+                    self.turn_away(&mut io, revoked).await;
+                }
+                return None;
+            }
+            passed = self.shake_hands(&mut io, peer_addr, &mut answer) => passed?,
+        };
+        let Passed {
+            accepted,
+            request,
+            read_ahead,
+        } = passed;
+        let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
+        let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
+        let ws = WebSocket::new(io, handover, &self.config.connection);
+        let info = ClientInfo::default().peer_addr(peer_addr);
+        // From here on the hub counts the connection; the ticket goes after that.
+        let socket = self.hub.admit(ws, info).ok()?;
+        drop(ticket);
+        Some((socket, request))
+    }
+
+    async fn shake_hands(
+        &self,
+        io: &mut Transport,
+        peer_addr: Option<SocketAddr>,
+        answer: &mut Answer,
+    ) -> Option<Passed> {
+        let deadline = Instant::now() + self.config.handshake_timeout;
+        let verdict = match self.read_head(io, deadline).await {
+            Ok(head) => self.judge(head?, io, peer_addr, deadline).await,
+            Err(rejection) => Err(refuse(&rejection, peer_addr)),
+        };
+        *answer = Answer::Begun;
+        match verdict {
+            Ok(passed) => {
+                let response = encode_response(&passed.accepted.response());
+                match timeout_at(deadline, io.write_all(&response)).await {
+                    Ok(Ok(())) => return Some(passed),
+                    Ok(Err(error)) => debug!(?peer_addr, %error, "a client was gone before it was accepted"),
+                    Err(_) => debug!(?peer_addr, "a client did not take its acceptance in time"),
+                }
+            }
+            Err(response) => finish(io, &response, self.config.connection.close_timeout).await,
+        }
+        None
+    }
+
+    /// Reads up to the end of the request's head; `None` if the client left before.
+    async fn read_head(
+        &self,
+        io: &mut Transport,
+        deadline: Instant,
+    ) -> Result<Option<RequestHead>, Rejection> {
+        let mut parser = RequestParser::new(self.config.head.clone());
+        loop {
+            let read = read_some(io, |bytes| match bytes {
+                [] => None,
+                bytes => Some(parser.handle_bytes(bytes)),
+            });
+            match timeout_at(deadline, read).await {
+                Ok(Ok(Some(Ok(None)))) => {}
+                Ok(Ok(Some(parsed))) => return parsed,
+                Ok(Ok(None)) => {
+                    debug!("a client left before its request was complete");
+                    return Ok(None);
+                }
+                Ok(Err(error)) => {
+                    debug!(%error, "a client was lost before its request was complete");
+                    return Ok(None);
+                }
+                Err(_) if parser.is_partial() => return Err(Rejection::Timeout),
+                Err(_) => {
+                    debug!("a client sent nothing");
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Decides on a request; an answer other than 101 comes as the bytes to send.
+    async fn judge(
+        &self,
+        head: RequestHead,
+        io: &Transport,
+        peer_addr: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Result<Passed, Bytes> {
+        let RequestHead { parts, read_ahead } = head;
+        let request = Request::new(parts, peer_addr, io.local_addr());
+        let rejection = match accept(&*request, &self.config.handshake) {
+            Ok(accepted) => {
+                return Ok(Passed {
+                    accepted,
+                    request,
+                    read_ahead,
+                });
+            }
+            Err(rejection) => rejection,
+        };
+        match &self.fallback {
+            Some(fallback) if is_plain(&rejection) => {
+                let is_head = request.method() == Method::HEAD;
+                let response = match timeout_at(deadline, fallback(request)).await {
+                    Ok(response) => Rejection::from_response(response).encode(),
+                    Err(_) => refuse(&Rejection::Unavailable, peer_addr),
+                };
+                Err(if is_head {
+                    without_body(&response)
+                } else {
+                    response
+                })
+            }
+            _ => Err(refuse(&rejection, peer_addr)),
+        }
+    }
+
+    async fn turn_away(&self, io: &mut Transport, revoked: Revoked) {
+        let answer = Rejection::Unavailable.encode();
+        match revoked {
+            // The place is needed now: an answer that does not go out at once does not go out.
+            Revoked::Crowded => finish_at_once(io, &answer).await,
+            Revoked::ShutDown => {
+                finish(io, &answer, FAREWELL.min(self.config.connection.close_timeout)).await;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+fn refuse(rejection: &Rejection, peer_addr: Option<SocketAddr>) -> Bytes {
+    debug!(?peer_addr, status = rejection.status().as_u16(), %rejection, "a handshake was refused");
+    rejection.encode()
+}
+
+/// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.
+fn is_plain(rejection: &Rejection) -> bool {
+    matches!(
+        rejection,
+        Rejection::UpgradeRequired | Rejection::Method { is_head: true, .. }
+    )
+}
+
+/// Cuts an answer off behind its head.
+fn without_body(answer: &Bytes) -> Bytes {
+    let end = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map_or(answer.len(), |at| at + 4);
+    answer.slice(..end)
+}
+
+/// How long a client that is turned away at shutdown has to take its answer.
+const FAREWELL: Duration = Duration::from_secs(1);

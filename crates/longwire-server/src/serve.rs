@@ -1,0 +1,155 @@
+//! Running a handler for every client, until the server is told to stop.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use longwire_hub::{Client, RunError};
+use tracing::{debug, warn};
+
+use crate::listen::{Pause, next_connection};
+use crate::{Error, Request, Server, Socket};
+
+/// Any error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a handler returns: `?` turns every error into this one.
+///
+/// The connection is closed with 1000 after `Ok` and with 1011 after `Err`, unless it was closed before. Errors are logged
+/// with `tracing`: those by which a connection ends at level debug, others as warnings.
+pub type HandlerResult = Result<(), BoxError>;
+
+/// A server that is ready to run: await it.
+#[must_use = "a server runs while it is awaited"]
+pub struct Serve<H> {
+    server: Server,
+    handler: H,
+    signal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl<H> Serve<H> {
+    pub(crate) fn new(server: Server, handler: H) -> Self {
+        Self {
+            server,
+            handler,
+            signal: None,
+        }
+    }
+
+    /// Shuts the server down when `signal` completes, as [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) does.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), longwire_server::Error> {
+    /// # let interrupted = std::future::pending();
+    /// let server = longwire_server::Server::bind("127.0.0.1:0").await?;
+    /// server
+    ///     .serve(|mut ws, _| async move {
+    ///         while let Some(message) = ws.recv().await? {
+    ///             ws.send(message).await?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .with_graceful_shutdown(interrupted)
+    ///     .await
+    /// # }
+    /// ```
+    pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.signal = Some(Box::pin(signal));
+        self
+    }
+}
+
+/// Runs the server. It ends when it is shut down and its clients have left.
+///
+/// If the future is dropped, the server stops listening; handlers that run go on, and
+/// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) still ends them.
+impl<H, Fut> IntoFuture for Serve<H>
+where
+    H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = HandlerResult> + Send + 'static,
+{
+    type Output = Result<(), Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self {
+            server,
+            handler,
+            signal,
+        } = self;
+        Box::pin(async move {
+            let lifecycle = Arc::clone(&server.lifecycle);
+            let signal = async move {
+                match signal {
+                    Some(signal) => signal.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = lifecycle.stopped() => {}
+                () = signal => lifecycle.stop(),
+                () = accept_all(&server, handler) => {}
+            }
+            lifecycle.drain().await;
+            Ok(())
+        })
+    }
+}
+
+impl<H> fmt::Debug for Serve<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes in connections for as long as there is a listener; each has a task of its own from its first byte on.
+async fn accept_all<H, Fut>(server: &Server, handler: H)
+where
+    H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = HandlerResult> + Send + 'static,
+{
+    let Some(listener) = server.lifecycle.listener() else {
+        return;
+    };
+    let handler = Arc::new(handler);
+    let mut pause = Pause::default();
+    loop {
+        let (io, peer_addr) = next_connection(&*listener, &mut pause).await;
+        // In a box that goes with the handshake: what it needs must not be part of the connection's task.
+        let opening = Box::pin(server.open(io, peer_addr));
+        let handler = Arc::clone(&handler);
+        tokio::spawn(async move {
+            let Some((socket, request)) = opening.await else {
+                return;
+            };
+            let client = socket.client();
+            let ended = socket.run(|socket| handler(socket, request)).await;
+            note_end(&client, ended);
+        });
+    }
+}
+
+fn note_end(client: &Client, ended: Result<(), RunError<BoxError>>) {
+    let (id, peer_addr) = (client.id().value(), client.peer_addr());
+    match ended {
+        Ok(()) => debug!(id, ?peer_addr, "a client has left"),
+        Err(RunError::Handler(error)) if is_disconnect(&error) => {
+            debug!(id, ?peer_addr, %error, "a client has left");
+        }
+        Err(error) => warn!(id, ?peer_addr, %error, "a handler failed"),
+    }
+}
+
+/// Whether an error is one by which connections end, rather than one of the handler's making.
+fn is_disconnect(error: &BoxError) -> bool {
+    use longwire_connection::Error;
+    error
+        .downcast_ref()
+        .is_some_and(|error| !matches!(error, Error::QueueFull | Error::NotText | Error::Invalid(_)))
+}
