@@ -53,7 +53,9 @@ impl Error {
         match self {
             Self::Protocol(error) => Some(error.close_code()),
             Self::ClosedByPeer(frame) => Some(frame.code),
-            Self::Lost | Self::PeerGone | Self::CloseTimeout | Self::Io(_) => Some(CloseCode::ABNORMAL_CLOSURE),
+            Self::Lost | Self::PeerGone | Self::CloseTimeout | Self::Io(_) => {
+                Some(CloseCode::ABNORMAL_CLOSURE)
+            }
             Self::Closed | Self::QueueFull | Self::NotText | Self::Invalid(_) => None,
         }
     }

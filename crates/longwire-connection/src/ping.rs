@@ -51,7 +51,9 @@ impl Pong {
 /// Resolves the ping that `payload` answers, and those before it.
 pub(crate) fn resolve(pings: &mut VecDeque<PendingPing>, payload: &Bytes) {
     // The newest of equal payloads: an earlier one would be reported as slower than it was.
-    let Some(at) = pings.iter().rposition(|ping| ping.payload == payload) else { return };
+    let Some(at) = pings.iter().rposition(|ping| ping.payload == payload) else {
+        return;
+    };
     let now = Instant::now();
     for ping in pings.drain(..=at) {
         // Whoever asked may have gone.

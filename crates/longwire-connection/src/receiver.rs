@@ -189,10 +189,7 @@ impl<T: Transport> Reader<T> {
 
     /// Does what a decoded event or a violation calls for; breaks with what the application has to see.
     #[inline]
-    fn handle(
-        &mut self,
-        result: Result<Option<Event>, ProtocolError>,
-    ) -> ControlFlow<Result<Event, Error>> {
+    fn handle(&mut self, result: Result<Option<Event>, ProtocolError>) -> ControlFlow<Result<Event, Error>> {
         match result {
             Ok(Some(event @ Event::Message(_))) => {
                 self.messages += 1;
@@ -283,7 +280,9 @@ impl<T: Transport> Reader<T> {
     /// Waits for the next deadline; ready when one has passed and something was done about it.
     #[inline]
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.timers.deadline() else { return Poll::Pending };
+        let Some(deadline) = self.timers.deadline() else {
+            return Poll::Pending;
+        };
         if let (Some(sleep), Some(sleeper)) = (&self.sleep, &self.sleeper)
             && sleeper.will_wake(cx.waker())
             && !sleep.is_elapsed()
@@ -297,7 +296,9 @@ impl<T: Transport> Reader<T> {
     #[cold]
     fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(deadline) = self.timers.deadline() else { return Poll::Pending };
+            let Some(deadline) = self.timers.deadline() else {
+                return Poll::Pending;
+            };
             let deadline = Instant::from_std(deadline);
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             if sleep.deadline() != deadline {
@@ -337,6 +338,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
+    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     pub(crate) fn close_received(&self) -> Option<Option<&CloseFrame>> {
         match &self.close_received {
             CloseReceived::No => None,
@@ -385,7 +387,9 @@ impl<T: Transport> Reader<T> {
             };
             // With both close frames exchanged, or none to come, this direction is over.
             if written && (self.inbound.is_ended() || self.eof) {
-                let Some(io) = &mut writer.io else { return Poll::Ready(()) };
+                let Some(io) = &mut writer.io else {
+                    return Poll::Ready(());
+                };
                 match Pin::new(io).poll_shutdown(cx) {
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
                     Poll::Ready(Ok(())) if self.eof => return Poll::Ready(()),
@@ -472,7 +476,9 @@ fn poll_read<T: Transport>(
     io: Option<&mut T>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Arrived>> {
-    let Some(io) = io else { return Poll::Ready(Ok(Arrived::End)) };
+    let Some(io) = io else {
+        return Poll::Ready(Ok(Arrived::End));
+    };
     loop {
         let polled = if inbound.payload_left() < DIRECT_FROM {
             poll_read_scratch(read, io, cx)

@@ -14,11 +14,16 @@ use crate::{Error, Transport};
 
 /// What a [`Sender`] needs of a connection, whatever its transport is.
 trait Outlet: Send + Sync {
-    fn poll_send(&self, sending: &mut Sending, until: Until, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    fn poll_send(&self, sending: &mut Sending, until: Until, cx: &mut Context<'_>)
+    -> Poll<Result<(), Error>>;
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
     fn try_send(&self, message: Message) -> Result<(), Error>;
-    fn try_send_prepared(&self, prepared: &PreparedMessage, limit: usize, drop_oldest: bool)
-    -> Result<usize, Error>;
+    fn try_send_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        drop_oldest: bool,
+    ) -> Result<usize, Error>;
     fn ping(&self, payload: Bytes) -> Result<Pong, Error>;
     fn pong(&self, payload: &[u8]) -> Result<(), Error>;
     fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error>;
@@ -28,7 +33,12 @@ trait Outlet: Send + Sync {
 }
 
 impl<T: Transport> Outlet for Shared<T> {
-    fn poll_send(&self, sending: &mut Sending, until: Until, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_send(
+        &self,
+        sending: &mut Sending,
+        until: Until,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         self.poll_send(sending, until, cx)
     }
 

@@ -152,6 +152,19 @@ impl<T: Transport> Shared<T> {
         self.managed.load(Ordering::Acquire)
     }
 
+    /// Queues a message if that is all there is to sending it: under a cork, with room. Else gives it back.
+    #[inline]
+    pub(crate) fn try_gather(&self, message: Message) -> Result<Option<Message>, Error> {
+        if !self.is_corked() {
+            return Ok(Some(message));
+        }
+        let mut writer = self.lock();
+        if !self.is_corked() || writer.is_blocked(false) {
+            return Ok(Some(message));
+        }
+        writer.queue_message(message).map(|()| None)
+    }
+
     /// Takes a message into the queue as soon as there is room, and from there as far as `until` says.
     #[inline]
     pub(crate) fn poll_send(
@@ -353,15 +366,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         self.poll_unblocked(false, cx)
     }
 
+    /// Whether a message, or a part of one, has to wait.
+    #[inline]
+    fn is_blocked(&self, is_part: bool) -> bool {
+        !self.has_room() || (self.out.is_message_open() && !is_part)
+    }
+
     /// Waits until there is room and, but for a part of it, no message in parts is open.
     #[inline]
     fn poll_unblocked(&mut self, is_part: bool, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let blocked = |writer: &Self| !writer.has_room() || (writer.out.is_message_open() && !is_part);
-        if blocked(self) {
+        if self.is_blocked(is_part) {
             if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
                 return Poll::Ready(Err(error));
             }
-            if blocked(self) {
+            if self.is_blocked(is_part) {
                 self.waiting = true;
                 self.wakers.register(cx.waker());
                 return Poll::Pending;
@@ -464,21 +482,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
 
     fn poll_flush_io(&mut self) -> Poll<io::Result<()>> {
         let mut write_cx = Context::from_waker(&self.write_waker);
-        let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         Pin::new(io).poll_flush(&mut write_cx).map_ok(|()| self.unflushed = false)
     }
 
     fn poll_write_some(&mut self) -> Poll<io::Result<()>> {
         let mut write_cx = Context::from_waker(&self.write_waker);
-        let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         let io = Pin::new(io);
-        let polled = match self.out.queue().contiguous() {
-            Some(bytes) => io.poll_write(&mut write_cx, bytes),
-            None => {
-                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                let filled = self.out.queue().chunks(&mut slices);
-                io.poll_write_vectored(&mut write_cx, &slices[..filled])
-            }
+        let polled = if let Some(bytes) = self.out.queue().contiguous() {
+            io.poll_write(&mut write_cx, bytes)
+        } else {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let filled = self.out.queue().chunks(&mut slices);
+            io.poll_write_vectored(&mut write_cx, &slices[..filled])
         };
         let n = ready!(polled)?;
         if n == 0 {

@@ -109,7 +109,10 @@ impl<T: Transport> WebSocket<T> {
     /// If the future is dropped, the message is sent whole or not at all, and the connection stays usable.
     #[inline]
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.send_item(Item::Message(message.into()), Until::Sent).await
+        match self.shared().try_gather(message.into())? {
+            None => Ok(()),
+            Some(message) => self.send_item(Item::Message(message), Until::Sent).await,
+        }
     }
 
     /// Queues one message: it is written with the next [`flush`](Self::flush), [`send`](Self::send) or

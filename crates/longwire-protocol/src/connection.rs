@@ -56,11 +56,7 @@ impl Connection {
     ///
     /// If a client has no masking keys, or a server has some.
     pub fn new(role: Role, keys: Option<MaskingKeys>, limits: Limits) -> Self {
-        assert_eq!(
-            role == Role::Client,
-            keys.is_some(),
-            "a client masks, a server does not (RFC 6455 §5.1)"
-        );
+        assert_eq!(role == Role::Client, keys.is_some(), "a client masks, a server does not (RFC 6455 §5.1)");
         Self {
             inbound: Inbound::new(role, limits),
             outbound: Outbound::new(keys),

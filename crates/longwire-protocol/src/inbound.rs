@@ -85,6 +85,13 @@ struct Payload {
     left: usize,
 }
 
+/// What a message has come to with a frame that may come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Admitted {
+    announced: usize,
+    fragments: u32,
+}
+
 /// At most 13 bytes of a header whose end has not arrived.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spill {
@@ -192,10 +199,15 @@ impl Inbound {
         let room = left.min(buf.capacity() - buf.len());
         let before = buf.len();
         let out = read(&mut buf.limit(room));
-        let arrived = match &self.message {
-            Some(message) if left > 0 => message.buf.len() - before,
-            _ => 0,
-        };
+        let mut arrived = 0;
+        if let (Some(message), Some(frame)) = (&mut self.message, &self.frame)
+            && left > 0
+        {
+            arrived = message.buf.len() - before;
+            if let Some(key) = frame.key {
+                mask::apply(&mut message.buf[before..], key, frame.done);
+            }
+        }
         let result = self.payload_arrived(arrived);
         if result.is_err() {
             self.end();
@@ -220,10 +232,13 @@ impl Inbound {
     fn decode_frames(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ProtocolError> {
         loop {
             if self.frame.is_none() {
-                let Some(header) = self.take_header(input)? else {
-                    return Ok(None);
-                };
-                self.begin_frame(header)?;
+                let Some(header) = self.take_header(input)? else { return Ok(None) };
+                let admitted = self.admit(&header)?;
+                if let Some(payload) = self.take_whole(&header, input) {
+                    // Most messages: one frame that is here from end to end. Nothing has to be remembered of it.
+                    return whole_message(&header, payload).map(Some);
+                }
+                self.begin_frame(&header, admitted);
             }
             if let Some(event) = self.take_payload(input)? {
                 return Ok(Some(event));
@@ -232,6 +247,21 @@ impl Inbound {
                 return Ok(None);
             }
         }
+    }
+
+    /// Takes the payload of an unfragmented message off the input if all of it is there.
+    #[inline]
+    fn take_whole<'a>(&self, header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]> {
+        let is_whole = header.fin()
+            && matches!(header.opcode(), Opcode::Binary | Opcode::Text)
+            && header.len() <= input.len() as u64
+            && !self.parts;
+        if !is_whole {
+            return None;
+        }
+        let (payload, rest) = input.split_at(usize::try_from(header.len()).ok()?);
+        *input = rest;
+        Some(payload)
     }
 
     /// Takes a header off the input, together with what is left from before; `None` if it is not complete.
@@ -266,112 +296,86 @@ impl Inbound {
         Ok(Some(header))
     }
 
-    /// Checks a header against the state of the connection, before any of its payload is looked at.
+    /// Holds a header against the rules of fragmentation and the limits, before any of its payload is looked at.
     #[inline]
-    fn begin_frame(&mut self, header: FrameHeader) -> Result<(), ProtocolError> {
-        let opcode = header.opcode();
+    fn admit(&self, header: &FrameHeader) -> Result<Admitted, ProtocolError> {
         if header.rsv1() {
             return Err(ProtocolError::UnexpectedRsv1);
         }
-        let left = if opcode.is_data() {
-            self.admit_data(opcode, header.len())?
-        } else {
-            usize::try_from(header.len()).expect("a control frame's length is at most 125")
-        };
-        self.frame = Some(Payload {
-            opcode,
-            fin: header.fin(),
-            key: header.mask(),
-            done: 0,
-            left,
-        });
-        Ok(())
-    }
-
-    /// Holds a data frame against the rules of fragmentation and the limits; the payload's length if it may come.
-    #[inline]
-    fn admit_data(&mut self, opcode: Opcode, len: u64) -> Result<usize, ProtocolError> {
-        match (&mut self.message, opcode) {
+        let (announced, fragments) = match (&self.message, header.opcode()) {
+            // Its limit of 125 bytes is the header's own.
+            (_, Opcode::Close | Opcode::Ping | Opcode::Pong) => return Ok(Admitted::default()),
+            (None, Opcode::Text | Opcode::Binary) => (0, 1),
+            // Empty fragments count as well: they cost the peer two bytes each and us the work.
+            (Some(message), Opcode::Continuation) => (message.announced, message.fragments.saturating_add(1)),
             (None, Opcode::Continuation) => return Err(ProtocolError::UnexpectedContinuation),
-            (None, _) => self.message = Some(Assembly::new(opcode == Opcode::Text)),
-            (Some(_), Opcode::Continuation) => {}
-            (Some(_), _) => return Err(ProtocolError::UnfinishedMessage),
-        }
-        let message = self.message.as_mut().expect("a message is in progress");
-        // Empty fragments count as well: they cost the peer two bytes each and us the work.
-        message.fragments = message.fragments.saturating_add(1);
-        if let Some(max) = self.limits.max_fragments
-            && message.fragments > max
+            (Some(_), Opcode::Text | Opcode::Binary) => return Err(ProtocolError::UnfinishedMessage),
+        };
+        let len = header.len();
+        let Limits { max_message, max_frame, max_fragments } = self.limits;
+        if let Some(max) = max_fragments
+            && fragments > max
         {
             return Err(ProtocolError::TooManyFragments { max });
         }
-        if let Some(max) = self.limits.max_frame
+        if let Some(max) = max_frame
             && len > max as u64
         {
             return Err(ProtocolError::FrameTooLong { len, max });
         }
         // Without a limit, what cannot be addressed cannot be received either.
-        let max = self.limits.max_message.unwrap_or(isize::MAX.unsigned_abs());
-        let total = (message.announced as u64).saturating_add(len);
-        match (usize::try_from(total), usize::try_from(len)) {
-            (Ok(total), Ok(len)) if total <= max => {
-                message.announced = total;
-                Ok(len)
-            }
+        let max = max_message.unwrap_or(isize::MAX.unsigned_abs());
+        let total = (announced as u64).saturating_add(len);
+        match usize::try_from(total) {
+            Ok(announced) if announced <= max => Ok(Admitted { announced, fragments }),
             _ => Err(ProtocolError::MessageTooLong { len: total, max }),
         }
     }
 
+    /// Remembers a frame whose payload has to be waited for, or that is one of several.
+    fn begin_frame(&mut self, header: &FrameHeader, admitted: Admitted) {
+        let opcode = header.opcode();
+        if opcode.is_data() {
+            let message = self.message.get_or_insert_with(|| Assembly::new(opcode == Opcode::Text));
+            message.announced = admitted.announced;
+            message.fragments = admitted.fragments;
+        }
+        let left =
+            usize::try_from(header.len()).expect("an admitted length is within a limit that is a usize");
+        self.frame = Some(Payload { opcode, fin: header.fin(), key: header.mask(), done: 0, left });
+    }
+
     /// Moves payload from the input to where it belongs; an event if that completes one.
-    #[inline]
     fn take_payload(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ProtocolError> {
         let Some(frame) = &self.frame else { return Ok(None) };
         let take = frame.left.min(input.len());
         let (arrived, rest) = input.split_at(take);
-        if frame.opcode.is_data() {
-            if let Some(message) = &mut self.message {
+        let buf = match &mut self.message {
+            Some(message) if frame.opcode.is_data() => {
                 grow(&mut message.buf, take, frame.left);
-                message.buf.extend_from_slice(arrived);
+                &mut message.buf
             }
-        } else {
-            self.control.extend_from_slice(arrived);
-        }
+            _ => &mut self.control,
+        };
+        extend_unmasked(buf, arrived, frame.key, frame.done);
         *input = rest;
         self.payload_arrived(take)
     }
 
-    /// Unmasks and checks the last `arrived` bytes of the buffer they were appended to; an event if that completes one.
-    #[inline]
+    /// Checks the last `arrived` bytes of the buffer they were appended to; an event if that completes one.
     fn payload_arrived(&mut self, arrived: usize) -> Result<Option<Event>, ProtocolError> {
-        let Some(frame) = &mut self.frame else {
-            return Ok(None);
-        };
-        let phase = frame.done;
+        let Some(frame) = &mut self.frame else { return Ok(None) };
         frame.done += arrived;
         frame.left -= arrived;
-        let Payload {
-            opcode,
-            fin,
-            key,
-            left,
-            ..
-        } = *frame;
+        let Payload { opcode, fin, left, .. } = *frame;
         let complete = left == 0;
         if complete {
             self.frame = None;
         }
         if opcode.is_control() {
-            unmask_tail(&mut self.control, arrived, key, phase);
-            return if complete {
-                self.finish_control(opcode).map(Some)
-            } else {
-                Ok(None)
-            };
+            return if complete { self.finish_control(opcode).map(Some) } else { Ok(None) };
         }
-        let Some(message) = &mut self.message else {
-            return Ok(None);
-        };
-        unmask_tail(&mut message.buf, arrived, key, phase);
+        let Some(message) = &mut self.message else { return Ok(None) };
         let complete = complete && fin;
         if message.text {
             let start = message.buf.len() - arrived;
@@ -389,23 +393,14 @@ impl Inbound {
         let Some(message) = self.message.take() else {
             return Ok(None);
         };
-        let payload = Bytes::from(message.buf);
-        Ok(Some(Event::Message(if message.text {
-            Message::Text(Text::from_validated(payload))
-        } else {
-            Message::Binary(payload)
-        })))
+        Ok(Some(Event::Message(into_message(message.text, message.buf))))
     }
 
     /// Hands out what has come since the last piece, or drops it if pieces are no longer asked for.
     #[cold]
     fn hand_out_part(&mut self, last: bool) -> Option<Event> {
         let message = self.message.as_mut()?;
-        let opcode = if message.text {
-            Opcode::Text
-        } else {
-            Opcode::Binary
-        };
+        let opcode = if message.text { Opcode::Text } else { Opcode::Binary };
         let data = Bytes::from(std::mem::take(&mut message.buf));
         if last {
             self.message = None;
@@ -453,11 +448,32 @@ fn small(len: usize) -> u8 {
     u8::try_from(len).expect("a header has at most 14 bytes")
 }
 
+/// Makes a message of one frame's payload.
 #[inline]
-fn unmask_tail(buf: &mut [u8], arrived: usize, key: Option<MaskingKey>, phase: usize) {
-    if let Some(key) = key {
-        let start = buf.len() - arrived;
-        mask::apply(&mut buf[start..], key, phase);
+fn whole_message(header: &FrameHeader, payload: &[u8]) -> Result<Event, ProtocolError> {
+    let text = header.opcode() == Opcode::Text;
+    let mut buf = Vec::with_capacity(payload.len());
+    extend_unmasked(&mut buf, payload, header.mask(), 0);
+    if text {
+        let mut utf8 = Utf8Validator::default();
+        utf8.feed(&buf)?;
+        utf8.finish()?;
+    }
+    Ok(Event::Message(into_message(text, buf)))
+}
+
+/// Makes a message of its unmasked payload, which has been checked if it is text.
+#[inline]
+fn into_message(text: bool, payload: Vec<u8>) -> Message {
+    let payload = Bytes::from(payload);
+    if text { Message::Text(Text::from_validated(payload)) } else { Message::Binary(payload) }
+}
+
+#[inline]
+fn extend_unmasked(buf: &mut Vec<u8>, arrived: &[u8], key: Option<MaskingKey>, phase: usize) {
+    match key {
+        Some(key) => mask::extend(buf, arrived, key, phase),
+        None => buf.extend_from_slice(arrived),
     }
 }
 

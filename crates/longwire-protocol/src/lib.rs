@@ -47,7 +47,7 @@ pub use connection::{Connection, State};
 pub use error::{ProtocolError, SendError};
 pub use inbound::{Event, Inbound, Part};
 pub use limits::Limits;
-pub use longwire_frame::{CloseCode, FrameError, MaskingKey, Opcode, Role};
+pub use longwire_frame::{CloseCode, FrameError, InvalidUtf8, MaskingKey, Opcode, Role, Utf8Validator};
 pub use message::{CloseFrame, Message};
 pub use outbound::{MaskingKeys, Outbound};
 pub use prepared::PreparedMessage;

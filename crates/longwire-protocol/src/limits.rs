@@ -30,10 +30,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_message: Some(16 << 20),
-            max_frame: Some(16 << 20),
-            max_fragments: Some(128 << 10),
-        }
+        Self { max_message: Some(16 << 20), max_frame: Some(16 << 20), max_fragments: Some(128 << 10) }
     }
 }

@@ -119,10 +119,7 @@ impl fmt::Debug for Message {
         match self {
             Self::Text(text) if text.len() <= SHOWN => f.debug_tuple("Text").field(text).finish(),
             Self::Text(text) => {
-                let cut = (0..=SHOWN)
-                    .rev()
-                    .find(|&at| text.is_char_boundary(at))
-                    .unwrap_or(0);
+                let cut = (0..=SHOWN).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
                 write!(f, "Text({:?}.. {} bytes)", &text[..cut], text.len())
             }
             Self::Binary(bytes) if bytes.len() <= SHOWN => f.debug_tuple("Binary").field(bytes).finish(),
@@ -189,10 +186,7 @@ impl CloseFrame {
     ///
     /// What must not be sent (a reserved code, a reason above 123 bytes) is refused where it is sent.
     pub fn new(code: CloseCode, reason: impl Into<Text>) -> Self {
-        Self {
-            code,
-            reason: reason.into(),
-        }
+        Self { code, reason: reason.into() }
     }
 
     /// Checks that this can be sent (RFC 6455 §5.5, §7.4).
@@ -222,10 +216,7 @@ mod tests {
 
     #[test]
     fn debug_output_does_not_grow_with_the_payload() {
-        for message in [
-            Message::text("ä".repeat(1 << 20)),
-            Message::binary(vec![0; 1 << 20]),
-        ] {
+        for message in [Message::text("ä".repeat(1 << 20)), Message::binary(vec![0; 1 << 20])] {
             let shown = format!("{message:?}");
             assert!(shown.len() < 400 && shown.contains("bytes"), "{shown}");
         }

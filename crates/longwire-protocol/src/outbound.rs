@@ -36,15 +36,14 @@ pub struct Outbound {
     queue: WriteQueue,
     /// The message that is being sent in parts, with whether its first frame was queued.
     open: Option<OpenMessage>,
+    /// Prepared messages that came while a message in parts was open.
+    deferred: Vec<PreparedMessage>,
     /// The newest ping that could not be answered at once.
     owed_pong: Option<Bytes>,
     /// Whether pings are answered.
     auto_pong: bool,
     /// The close frame that was queued; its content may be nothing.
-    #[allow(
-        clippy::option_option,
-        reason = "no close frame and an empty one are two things"
-    )]
+    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     close: Option<Option<CloseFrame>>,
 }
 
@@ -61,6 +60,7 @@ impl Outbound {
             keys,
             queue: WriteQueue::default(),
             open: None,
+            deferred: Vec::new(),
             owed_pong: None,
             auto_pong: true,
             close: None,
@@ -110,13 +110,20 @@ impl Outbound {
     /// Queues a message that was framed before, for a server: its bytes are shared, not copied, where they are many or
     /// where others wait before them, and may then be dropped by [`WriteQueue::drop_oldest`].
     ///
-    /// A client masks each message by itself, so it frames the payload anew.
+    /// A client masks each message by itself, so it frames the payload anew. While a message in parts is open, prepared
+    /// ones wait for its end.
     ///
     /// # Errors
     ///
-    /// As for [`message`](Self::message).
+    /// [`SendError::Closing`] after a close frame.
     pub fn prepared(&mut self, prepared: &PreparedMessage) -> Result<(), SendError> {
-        self.check_idle()?;
+        if self.close.is_some() {
+            return Err(SendError::Closing);
+        }
+        if self.open.is_some() {
+            self.deferred.push(prepared.clone());
+            return Ok(());
+        }
         if self.keys.is_some() {
             return self.message(prepared.message());
         }
@@ -140,10 +147,7 @@ impl Outbound {
     ///
     /// If `opcode` is neither text nor binary.
     pub fn begin(&mut self, opcode: Opcode) -> Result<(), SendError> {
-        assert!(
-            matches!(opcode, Opcode::Text | Opcode::Binary),
-            "a message is text or binary"
-        );
+        assert!(matches!(opcode, Opcode::Text | Opcode::Binary), "a message is text or binary");
         self.check_idle()?;
         self.open = Some(OpenMessage { opcode, begun: false });
         Ok(())
@@ -161,14 +165,22 @@ impl Outbound {
             return Err(SendError::Closing);
         }
         let open = self.open.ok_or(SendError::NoMessageOpen)?;
-        let opcode = if open.begun {
-            Opcode::Continuation
-        } else {
-            open.opcode
-        };
+        let opcode = if open.begun { Opcode::Continuation } else { open.opcode };
         self.open = (!last).then_some(OpenMessage { begun: true, ..open });
         self.data_frame(opcode, last, data);
+        if last {
+            for prepared in std::mem::take(&mut self.deferred) {
+                self.prepared(&prepared)?;
+            }
+        }
         Ok(())
+    }
+
+    /// How many bytes wait to be written, with those that wait for a message in parts to end.
+    #[inline]
+    pub fn pending(&self) -> usize {
+        let deferred: usize = self.deferred.iter().map(|prepared| prepared.server_frame().len()).sum();
+        self.queue.len() + deferred
     }
 
     /// Whether a message in parts is open.
@@ -211,6 +223,7 @@ impl Outbound {
             }
         }
         self.open = None;
+        self.deferred = Vec::new();
         self.owed_pong = None;
         self.close = Some(frame);
         Ok(())
@@ -245,8 +258,7 @@ impl Outbound {
             Event::Close(frame) if self.close.is_none() => {
                 // "the endpoint typically echos the status code it received" (RFC 6455 §5.5.1)
                 let answer = frame.as_ref().map(|frame| CloseFrame::new(frame.code, ""));
-                self.close(answer)
-                    .expect("a code that may be received may be sent");
+                self.close(answer).expect("a code that may be received may be sent");
             }
             _ => {}
         }
@@ -264,8 +276,7 @@ impl Outbound {
     /// If `code` must not be sent.
     pub fn fail_with(&mut self, code: CloseCode) {
         if self.close.is_none() {
-            self.close(Some(CloseFrame::new(code, "")))
-                .expect("the code may be sent");
+            self.close(Some(CloseFrame::new(code, ""))).expect("the code may be sent");
         }
     }
 
@@ -285,8 +296,7 @@ impl Outbound {
         if self.queue.len() <= PONG_ROOM
             && let Some(payload) = self.owed_pong.take()
         {
-            self.pong(&payload)
-                .expect("a ping's payload fits a pong, and nothing was closed");
+            self.pong(&payload).expect("a ping's payload fits a pong, and nothing was closed");
         }
     }
 
@@ -296,8 +306,7 @@ impl Outbound {
         }
         let key = self.keys.map(|next| next());
         let header = FrameHeader::control(opcode, payload.len() as u64, key)?.encode();
-        self.queue
-            .gather(|tail| gather_frame(tail, &header, payload, key));
+        self.queue.gather(|tail| gather_frame(tail, &header, payload, key));
         Ok(())
     }
 
@@ -306,17 +315,17 @@ impl Outbound {
         let key = self.keys.map(|next| next());
         let header = data_header(opcode, fin, payload.len(), key);
         if payload.len() < SHARE_FROM {
-            self.queue
-                .gather(|tail| gather_frame(tail, &header, &payload, key));
+            self.queue.gather(|tail| gather_frame(tail, &header, &payload, key));
         } else {
             self.share_frame(&header, payload, key);
         }
     }
 
     /// Queues a frame whose payload is too long to be worth copying.
-    fn share_frame(&mut self, header: &[u8], payload: Bytes, key: Option<MaskingKey>) {
+    #[cold]
+    fn share_frame(&mut self, header: &EncodedHeader, payload: Bytes, key: Option<MaskingKey>) {
         let Some(key) = key else {
-            self.queue.gather(|tail| tail.extend_from_slice(header));
+            self.queue.gather(|tail| header.append_to(tail));
             self.queue.share(payload);
             return;
         };
@@ -324,12 +333,10 @@ impl Outbound {
         match payload.try_into_mut() {
             Ok(mut own) => {
                 mask::apply(&mut own, key, 0);
-                self.queue.gather(|tail| tail.extend_from_slice(header));
+                self.queue.gather(|tail| header.append_to(tail));
                 self.queue.share(BytesMut::freeze(own));
             }
-            Err(payload) => self
-                .queue
-                .gather(|tail| gather_frame(tail, header, &payload, Some(key))),
+            Err(payload) => self.queue.gather(|tail| gather_frame(tail, header, &payload, Some(key))),
         }
     }
 }
@@ -338,15 +345,13 @@ impl Outbound {
 #[inline]
 pub(crate) fn data_header(opcode: Opcode, fin: bool, len: usize, key: Option<MaskingKey>) -> EncodedHeader {
     let header = FrameHeader::data(opcode, fin, false, len as u64, key);
-    header
-        .expect("a data opcode without RSV1, and what is in memory is below 2^63 bytes")
-        .encode()
+    header.expect("a data opcode without RSV1, and what is in memory is below 2^63 bytes").encode()
 }
 
 #[inline]
-fn gather_frame(tail: &mut Vec<u8>, header: &[u8], payload: &[u8], key: Option<MaskingKey>) {
-    tail.reserve(header.len() + payload.len());
-    tail.extend_from_slice(header);
+fn gather_frame(tail: &mut Vec<u8>, header: &EncodedHeader, payload: &[u8], key: Option<MaskingKey>) {
+    tail.reserve(FrameHeader::MAX_LEN + payload.len());
+    header.append_to(tail);
     match key {
         Some(key) => mask::extend(tail, payload, key, 0),
         None => tail.extend_from_slice(payload),

@@ -38,21 +38,13 @@ impl PreparedMessage {
         let mut frame = Vec::with_capacity(header.len() + message.len());
         frame.extend_from_slice(&header);
         frame.extend_from_slice(message.as_bytes());
-        Self {
-            text: message.is_text(),
-            frame: frame.into(),
-            header_len: header.len(),
-        }
+        Self { text: message.is_text(), frame: frame.into(), header_len: header.len() }
     }
 
     /// The message that was framed; it shares its bytes with the frame.
     pub fn message(&self) -> Message {
         let payload = self.frame.slice(self.header_len..);
-        if self.text {
-            Message::Text(Text::from_validated(payload))
-        } else {
-            Message::Binary(payload)
-        }
+        if self.text { Message::Text(Text::from_validated(payload)) } else { Message::Binary(payload) }
     }
 
     /// Whether this is a text message.

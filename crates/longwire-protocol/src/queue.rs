@@ -64,11 +64,7 @@ impl WriteQueue {
     pub fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
         let mut skip = self.written;
-        let chunks = self
-            .front
-            .iter()
-            .map(Chunk::bytes)
-            .chain(std::iter::once(&self.tail[..]));
+        let chunks = self.front.iter().map(Chunk::bytes).chain(std::iter::once(&self.tail[..]));
         for (slot, chunk) in slices.iter_mut().zip(chunks) {
             *slot = IoSlice::new(&chunk[skip..]);
             skip = 0;
@@ -152,8 +148,7 @@ impl WriteQueue {
 
     fn push(&mut self, chunk: Chunk) {
         if !self.tail.is_empty() {
-            self.front
-                .push_back(Chunk::Gathered(std::mem::take(&mut self.tail)));
+            self.front.push_back(Chunk::Gathered(std::mem::take(&mut self.tail)));
         }
         self.len += chunk.bytes().len();
         self.front.push_back(chunk);
@@ -172,10 +167,7 @@ mod tests {
     fn taken(queue: &WriteQueue, most: usize) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 64];
         let filled = queue.chunks(&mut slices);
-        let bytes: Vec<u8> = slices[..filled]
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
         if let Some(contiguous) = queue.contiguous() {
             assert_eq!(contiguous, &bytes[..]);
         }

@@ -38,9 +38,7 @@ impl Text {
 
     /// Wraps a string that lives as long as the program, without copying it.
     pub const fn from_static(text: &'static str) -> Self {
-        Self {
-            bytes: Bytes::from_static(text.as_bytes()),
-        }
+        Self { bytes: Bytes::from_static(text.as_bytes()) }
     }
 
     /// Wraps bytes that the incremental validator has accepted up to and including the end.
@@ -98,17 +96,13 @@ impl Borrow<str> for Text {
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self {
-            bytes: Bytes::from(text),
-        }
+        Self { bytes: Bytes::from(text) }
     }
 }
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self {
-            bytes: Bytes::copy_from_slice(text.as_bytes()),
-        }
+        Self { bytes: Bytes::copy_from_slice(text.as_bytes()) }
     }
 }
 

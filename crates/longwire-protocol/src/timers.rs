@@ -26,10 +26,7 @@ pub struct Keepalive {
 
 impl Default for Keepalive {
     fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(30),
-            timeout: Duration::from_secs(20),
-        }
+        Self { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) }
     }
 }
 
@@ -80,13 +77,7 @@ impl Timers {
     /// Starts the keepalive, if there is one, at `now`.
     pub fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
         let check_at = keepalive.and_then(|keepalive| now.checked_add(keepalive.interval));
-        Self {
-            keepalive,
-            check_at,
-            heard: false,
-            pinged: false,
-            close_by: None,
-        }
+        Self { keepalive, check_at, heard: false, pinged: false, close_by: None }
     }
 
     /// Takes note that something came from the peer.
@@ -111,11 +102,7 @@ impl Timers {
     /// Says what is due at `now`, and moves the deadline.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
         if let Some(close_by) = self.close_by {
-            return if now < close_by {
-                Due::Nothing
-            } else {
-                Due::CloseTimedOut
-            };
+            return if now < close_by { Due::Nothing } else { Due::CloseTimedOut };
         }
         let (Some(check_at), Some(keepalive)) = (self.check_at, self.keepalive) else {
             return Due::Nothing;
@@ -139,10 +126,8 @@ impl Timers {
 mod tests {
     use super::*;
 
-    const KEEPALIVE: Keepalive = Keepalive {
-        interval: Duration::from_secs(30),
-        timeout: Duration::from_secs(20),
-    };
+    const KEEPALIVE: Keepalive =
+        Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
 
     fn after(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)
@@ -164,16 +149,8 @@ mod tests {
         let start = Instant::now();
         let mut timers = Timers::new(Some(KEEPALIVE), start);
         timers.heard();
-        assert_eq!(
-            timers.handle_timeout(after(start, 30)),
-            Due::Nothing,
-            "heard before the look"
-        );
-        assert_eq!(
-            timers.handle_timeout(after(start, 60)),
-            Due::Ping,
-            "silent since the look"
-        );
+        assert_eq!(timers.handle_timeout(after(start, 30)), Due::Nothing, "heard before the look");
+        assert_eq!(timers.handle_timeout(after(start, 60)), Due::Ping, "silent since the look");
         timers.heard();
         assert_eq!(timers.handle_timeout(after(start, 80)), Due::Nothing, "answered");
         assert_eq!(timers.deadline(), Some(after(start, 110)));

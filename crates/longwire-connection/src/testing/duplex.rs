@@ -51,13 +51,7 @@ use super::tap::Tap;
 #[must_use]
 pub fn duplex(capacity: usize) -> (Pipe, Pipe) {
     let link = Arc::new(Link::new(capacity));
-    let end = |side| Pipe {
-        tap: Tap {
-            link: Arc::clone(&link),
-            side,
-        },
-        sleep: None,
-    };
+    let end = |side| Pipe { tap: Tap { link: Arc::clone(&link), side }, sleep: None };
     (end(Side::First), end(Side::Second))
 }
 
@@ -85,9 +79,7 @@ impl Pipe {
     /// If `capacity` is 0.
     #[must_use]
     pub fn with_capacity(self, capacity: usize) -> Self {
-        self.tap
-            .link
-            .with(|state, _| state.end(self.tap.side).wire.set_capacity(capacity));
+        self.tap.link.with(|state, _| state.end(self.tap.side).wire.set_capacity(capacity));
         self
     }
 
@@ -96,9 +88,7 @@ impl Pipe {
     /// By default vectored writes are supported.
     #[must_use]
     pub fn without_vectored_writes(self) -> Self {
-        self.tap
-            .link
-            .with(|state, _| state.end(self.tap.side).vectored = Vectored::Unsupported);
+        self.tap.link.with(|state, _| state.end(self.tap.side).vectored = Vectored::Unsupported);
         self
     }
 
@@ -108,9 +98,7 @@ impl Pipe {
     /// lost.
     #[must_use]
     pub fn resetting_on_drop(self) -> Self {
-        self.tap
-            .link
-            .with(|state, _| state.end(self.tap.side).on_drop = OnDrop::Reset);
+        self.tap.link.with(|state, _| state.end(self.tap.side).on_drop = OnDrop::Reset);
         self
     }
 
@@ -120,9 +108,7 @@ impl Pipe {
     }
 
     fn poll_sleep(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if sleep.deadline() != until {
             sleep.as_mut().reset(until);
         }
@@ -133,9 +119,7 @@ impl Pipe {
         if parts.iter().all(|part| part.is_empty()) {
             return Poll::Ready(Ok(0));
         }
-        self.tap
-            .link
-            .with(|state, wakeups| state.write(self.tap.side, cx, parts, wakeups))
+        self.tap.link.with(|state, wakeups| state.write(self.tap.side, cx, parts, wakeups))
     }
 }
 
@@ -147,11 +131,7 @@ impl AsyncRead for Pipe {
         }
         loop {
             let side = this.tap.side;
-            match this
-                .tap
-                .link
-                .with(|state, wakeups| state.read(side, cx, buf, wakeups))
-            {
+            match this.tap.link.with(|state, wakeups| state.read(side, cx, buf, wakeups)) {
                 ReadAttempt::Done(result) => {
                     this.sleep = None;
                     return Poll::Ready(result);
@@ -174,11 +154,7 @@ impl AsyncWrite for Pipe {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut parts: Vec<&[u8]> = bufs
-            .iter()
-            .map(|buf| &**buf)
-            .filter(|buf| !buf.is_empty())
-            .collect();
+        let mut parts: Vec<&[u8]> = bufs.iter().map(|buf| &**buf).filter(|buf| !buf.is_empty()).collect();
         if !self.is_write_vectored() {
             parts.truncate(1);
         }
@@ -186,36 +162,26 @@ impl AsyncWrite for Pipe {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tap
-            .link
-            .with(|state, _| state.end(self.tap.side).vectored == Vectored::Supported)
+        self.tap.link.with(|state, _| state.end(self.tap.side).vectored == Vectored::Supported)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tap
-            .link
-            .with(|state, wakeups| state.flush(self.tap.side, cx, wakeups))
+        self.tap.link.with(|state, wakeups| state.flush(self.tap.side, cx, wakeups))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tap
-            .link
-            .with(|state, wakeups| state.shutdown(self.tap.side, cx, wakeups))
+        self.tap.link.with(|state, wakeups| state.shutdown(self.tap.side, cx, wakeups))
     }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.tap
-            .link
-            .with(|state, wakeups| state.drop_end(self.tap.side, wakeups));
+        self.tap.link.with(|state, wakeups| state.drop_end(self.tap.side, wakeups));
     }
 }
 
 impl fmt::Debug for Pipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pipe")
-            .field("tap", &self.tap)
-            .finish_non_exhaustive()
+        f.debug_struct("Pipe").field("tap", &self.tap).finish_non_exhaustive()
     }
 }

@@ -247,13 +247,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(faults: Faults) -> Self {
         let random = faults.random.map(Random::new);
-        Self {
-            faults,
-            random,
-            begun: [0; Kind::COUNT],
-            bytes_read: 0,
-            bytes_written: 0,
-        }
+        Self { faults, random, begun: [0; Kind::COUNT], bytes_read: 0, bytes_written: 0 }
     }
 
     pub(super) fn begin(&mut self, kind: Kind) -> Begun {
@@ -288,16 +282,8 @@ impl Plan {
 
     fn limit(&self, kind: Kind) -> usize {
         let (at_most, splits, offset) = match kind {
-            Kind::Read => (
-                self.faults.read_at_most,
-                &self.faults.read_splits,
-                self.bytes_read,
-            ),
-            Kind::Write => (
-                self.faults.write_at_most,
-                &self.faults.write_splits,
-                self.bytes_written,
-            ),
+            Kind::Read => (self.faults.read_at_most, &self.faults.read_splits, self.bytes_read),
+            Kind::Write => (self.faults.write_at_most, &self.faults.write_splits, self.bytes_written),
             Kind::Flush | Kind::Shutdown => return usize::MAX,
         };
         let to_split = splits.range(offset + 1..).next().map(|split| split - offset);
@@ -329,11 +315,7 @@ struct Random(u64);
 impl Random {
     fn new(seed: u64) -> Self {
         // Spreads small seeds over all bits; the state must not be 0, from where xorshift never leaves.
-        Self(
-            (seed ^ 0x9e37_79b9_7f4a_7c15)
-                .wrapping_mul(0xbf58_476d_1ce4_e5b9)
-                .max(1),
-        )
+        Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9).max(1))
     }
 
     fn next(&mut self) -> u64 {

@@ -97,11 +97,7 @@ pub(super) enum ReadAttempt {
 
 impl Link {
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            state: Mutex::new(State {
-                ends: [End::new(capacity), End::new(capacity)],
-            }),
-        }
+        Self { state: Mutex::new(State { ends: [End::new(capacity), End::new(capacity)] }) }
     }
 
     /// Runs `f` under the lock and wakes whom it names afterwards.
@@ -189,11 +185,7 @@ impl State {
             own.finish(Kind::Write, 0);
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
-        let offered = parts
-            .iter()
-            .map(|part| part.len())
-            .sum::<usize>()
-            .min(begun.limit);
+        let offered = parts.iter().map(|part| part.len()).sum::<usize>().min(begun.limit);
         let len = offered.min(own.wire.space());
         let blocked = len == 0 && offered > 0;
         if len > 0 {
@@ -356,19 +348,11 @@ impl End {
     }
 
     fn stall_of(&mut self, kind: Kind) -> &mut Stall {
-        if kind.is_read() {
-            &mut self.reading
-        } else {
-            &mut self.writing
-        }
+        if kind.is_read() { &mut self.reading } else { &mut self.writing }
     }
 
     fn waker_of(&mut self, kind: Kind) -> &mut Option<Waker> {
-        if kind.is_read() {
-            &mut self.read_waker
-        } else {
-            &mut self.write_waker
-        }
+        if kind.is_read() { &mut self.read_waker } else { &mut self.write_waker }
     }
 
     pub(super) fn is_gone(&self) -> bool {

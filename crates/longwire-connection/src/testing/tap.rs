@@ -88,14 +88,12 @@ impl Counts {
 impl Tap {
     /// Returns every byte this end has written so far, read by the peer or not.
     pub fn written(&self) -> Vec<u8> {
-        self.link
-            .with(|state, _| state.end(self.side).wire.recorded().to_vec())
+        self.link.with(|state, _| state.end(self.side).wire.recorded().to_vec())
     }
 
     /// Returns how many bytes each write has taken, in order.
     pub fn write_sizes(&self) -> Vec<usize> {
-        self.link
-            .with(|state, _| state.end(self.side).wire.write_sizes().to_vec())
+        self.link.with(|state, _| state.end(self.side).wire.write_sizes().to_vec())
     }
 
     /// Returns how many bytes this end has written that the peer has not read.
@@ -134,15 +132,13 @@ impl Tap {
 
     /// Lets this end's reads be pending until [`resume`](Self::resume), as with a peer that is silent.
     pub fn stall_reads(&self) {
-        self.link
-            .with(|state, _| state.end(self.side).reading = Stall::Stalled);
+        self.link.with(|state, _| state.end(self.side).reading = Stall::Stalled);
     }
 
     /// Lets this end's writes, flushes and shutdowns be pending until [`resume`](Self::resume), as with a peer that does
     /// not read.
     pub fn stall_writes(&self) {
-        self.link
-            .with(|state, _| state.end(self.side).writing = Stall::Stalled);
+        self.link.with(|state, _| state.end(self.side).writing = Stall::Stalled);
     }
 
     /// Ends a stall, whether this handle or the plan has made it, and wakes whoever waits.
@@ -166,8 +162,7 @@ impl Tap {
     ///
     /// Bytes not yet read are lost. Stalls of both ends are over.
     pub fn reset(&self) {
-        self.link
-            .with(|state, wakeups| state.lose(self.side, ErrorKind::ConnectionReset, wakeups));
+        self.link.with(|state, wakeups| state.lose(self.side, ErrorKind::ConnectionReset, wakeups));
         self.resume();
         self.peer().resume();
     }
@@ -175,10 +170,7 @@ impl Tap {
     /// Returns the handle on the other end.
     #[must_use]
     pub fn peer(&self) -> Self {
-        Self {
-            link: Arc::clone(&self.link),
-            side: self.side.other(),
-        }
+        Self { link: Arc::clone(&self.link), side: self.side.other() }
     }
 }
 

@@ -39,11 +39,7 @@ fn read(pipe: &mut Pipe, waker: &Waker) -> Poll<Result<Vec<u8>, ErrorKind>> {
     let mut space = [0; 256];
     let mut buf = ReadBuf::new(&mut space);
     let result = Pin::new(pipe).poll_read(&mut Context::from_waker(waker), &mut buf);
-    result.map(|result| {
-        result
-            .map(|()| buf.filled().to_vec())
-            .map_err(|error| error.kind())
-    })
+    result.map(|result| result.map(|()| buf.filled().to_vec()).map_err(|error| error.kind()))
 }
 
 fn write(pipe: &mut Pipe, bytes: &[u8], waker: &Waker) -> Poll<Result<usize, ErrorKind>> {
@@ -97,11 +93,7 @@ fn capacity_bounds_what_is_under_way_and_a_read_wakes_the_writer() {
     assert_eq!(read(&mut server, Waker::noop()), bytes("hell"));
     assert_eq!(bell.rings(), 1);
     assert_eq!(write(&mut client, b"o", &waker), Poll::Ready(Ok(1)));
-    assert_eq!(
-        client.tap().counts().writes,
-        2,
-        "the write that waited is one operation"
-    );
+    assert_eq!(client.tap().counts().writes, 2, "the write that waited is one operation");
     assert_eq!(client.tap().counts().polls, 3);
 }
 
@@ -114,11 +106,7 @@ fn capacities_of_the_directions_are_independent() {
 }
 
 /// What happens at one end, with what the other end sees then. The end is dropped unless it is given back.
-type Event<Seen> = (
-    &'static str,
-    fn(Pipe) -> Option<Pipe>,
-    Poll<Result<Seen, ErrorKind>>,
-);
+type Event<Seen> = (&'static str, fn(Pipe) -> Option<Pipe>, Poll<Result<Seen, ErrorKind>>);
 
 const RESET: ErrorKind = ErrorKind::ConnectionReset;
 const BROKEN: ErrorKind = ErrorKind::BrokenPipe;
@@ -126,32 +114,12 @@ const BROKEN: ErrorKind = ErrorKind::BrokenPipe;
 #[test]
 fn each_event_wakes_the_reader() {
     let events: [Event<Vec<u8>>; 6] = [
-        (
-            "write",
-            |mut peer| write(&mut peer, b"x", Waker::noop()).is_ready().then_some(peer),
-            bytes("x"),
-        ),
-        (
-            "shutdown",
-            |mut peer| shutdown(&mut peer).is_ready().then_some(peer),
-            READ_END,
-        ),
+        ("write", |mut peer| write(&mut peer, b"x", Waker::noop()).is_ready().then_some(peer), bytes("x")),
+        ("shutdown", |mut peer| shutdown(&mut peer).is_ready().then_some(peer), READ_END),
         ("drop", |_| None, READ_END),
-        (
-            "drop with reset",
-            |peer| Some(peer.resetting_on_drop()).filter(|_| false),
-            Poll::Ready(Err(RESET)),
-        ),
-        (
-            "reset",
-            |peer| Some(peer).inspect(|peer| peer.tap().reset()),
-            Poll::Ready(Err(RESET)),
-        ),
-        (
-            "resume",
-            |peer| Some(peer).inspect(|peer| peer.tap().peer().resume()),
-            Poll::Pending,
-        ),
+        ("drop with reset", |peer| Some(peer.resetting_on_drop()).filter(|_| false), Poll::Ready(Err(RESET))),
+        ("reset", |peer| Some(peer).inspect(|peer| peer.tap().reset()), Poll::Ready(Err(RESET))),
+        ("resume", |peer| Some(peer).inspect(|peer| peer.tap().peer().resume()), Poll::Pending),
     ];
     for (case, event, seen) in events {
         let (mut pipe, peer) = duplex(4);
@@ -171,22 +139,10 @@ fn each_event_wakes_the_writer() {
         peer
     }
     let events: [Event<usize>; 5] = [
-        (
-            "read",
-            |mut peer| read(&mut peer, Waker::noop()).is_ready().then_some(peer),
-            Poll::Ready(Ok(1)),
-        ),
+        ("read", |mut peer| read(&mut peer, Waker::noop()).is_ready().then_some(peer), Poll::Ready(Ok(1))),
         ("drop", |_| None, Poll::Ready(Err(BROKEN))),
-        (
-            "drop with reset",
-            |peer| Some(peer.resetting_on_drop()).filter(|_| false),
-            Poll::Ready(Err(RESET)),
-        ),
-        (
-            "reset",
-            |peer| Some(peer).inspect(|peer| peer.tap().reset()),
-            Poll::Ready(Err(RESET)),
-        ),
+        ("drop with reset", |peer| Some(peer.resetting_on_drop()).filter(|_| false), Poll::Ready(Err(RESET))),
+        ("reset", |peer| Some(peer).inspect(|peer| peer.tap().reset()), Poll::Ready(Err(RESET))),
         ("cut", |peer| Some(cut(peer)), Poll::Ready(Err(BROKEN))),
     ];
     for (case, event, seen) in events {
@@ -249,10 +205,7 @@ fn a_half_closed_connection_still_carries_the_other_direction() {
     assert_eq!(write(&mut client, b"bye", Waker::noop()), Poll::Ready(Ok(3)));
     assert_eq!(shutdown(&mut client), Poll::Ready(Ok(())));
     assert_eq!(shutdown(&mut client), Poll::Ready(Ok(())), "again");
-    assert_eq!(
-        write(&mut client, b"!", Waker::noop()),
-        Poll::Ready(Err(ErrorKind::BrokenPipe))
-    );
+    assert_eq!(write(&mut client, b"!", Waker::noop()), Poll::Ready(Err(ErrorKind::BrokenPipe)));
     assert_eq!(read(&mut server, Waker::noop()), bytes("bye"));
     assert_eq!(read(&mut server, Waker::noop()), READ_END);
     assert_eq!(write(&mut server, b"ciao", Waker::noop()), Poll::Ready(Ok(4)));
@@ -262,10 +215,9 @@ fn a_half_closed_connection_still_carries_the_other_direction() {
 
 #[test]
 fn a_drop_delivers_what_was_written_and_a_reset_does_not() {
-    for (case, reset, seen) in [
-        ("end", false, bytes("bye")),
-        ("reset", true, Poll::Ready(Err(ErrorKind::ConnectionReset))),
-    ] {
+    for (case, reset, seen) in
+        [("end", false, bytes("bye")), ("reset", true, Poll::Ready(Err(ErrorKind::ConnectionReset)))]
+    {
         let (client, mut server) = duplex(8);
         let mut client = if reset { client.resetting_on_drop() } else { client };
         assert_eq!(write(&mut client, b"bye", Waker::noop()), Poll::Ready(Ok(3)));
@@ -278,19 +230,12 @@ fn a_drop_delivers_what_was_written_and_a_reset_does_not() {
 fn vectored_writes_take_all_buffers_or_only_the_first() {
     for (case, vectored, len) in [("supported", true, 6), ("unsupported", false, 2)] {
         let (client, _server) = duplex(6);
-        let mut client = if vectored {
-            client
-        } else {
-            client.without_vectored_writes()
-        };
+        let mut client = if vectored { client } else { client.without_vectored_writes() };
         assert_eq!(client.is_write_vectored(), vectored, "{case}");
         let parts = [&b""[..], b"ab", b"cde", b"fgh"].map(IoSlice::new);
         let mut cx = Context::from_waker(Waker::noop());
         let result = Pin::new(&mut client).poll_write_vectored(&mut cx, &parts);
-        assert!(
-            matches!(result, Poll::Ready(Ok(written)) if written == len),
-            "{case}: {result:?}"
-        );
+        assert!(matches!(result, Poll::Ready(Ok(written)) if written == len), "{case}: {result:?}");
         assert_eq!(client.tap().written(), b"abcdefgh"[..len], "{case}");
         assert_eq!(client.tap().write_sizes(), [len], "{case}");
     }
@@ -301,11 +246,7 @@ fn empty_buffers_are_no_operations() {
     let (mut client, _server) = duplex(1);
     assert_eq!(write(&mut client, b"", Waker::noop()), Poll::Ready(Ok(0)));
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(
-        Pin::new(&mut client)
-            .poll_read(&mut cx, &mut ReadBuf::new(&mut []))
-            .is_ready()
-    );
+    assert!(Pin::new(&mut client).poll_read(&mut cx, &mut ReadBuf::new(&mut [])).is_ready());
     assert_eq!(client.tap().counts(), Counts::default());
 }
 
@@ -314,21 +255,9 @@ fn reads_are_split() {
     for (case, faults, reads) in [
         ("no fault", Faults::new(), &["abcdefgh"][..]),
         ("at most 3", Faults::new().read_at_most(3), &["abc", "def", "gh"]),
-        (
-            "every byte",
-            Faults::new().read_at_most(1),
-            &["a", "b", "c", "d", "e", "f", "g", "h"],
-        ),
-        (
-            "at offsets",
-            Faults::new().split_reads_at([0, 2, 7, 8, 99]),
-            &["ab", "cdefg", "h"],
-        ),
-        (
-            "both",
-            Faults::new().read_at_most(3).split_reads_at([2, 7]),
-            &["ab", "cde", "fg", "h"],
-        ),
+        ("every byte", Faults::new().read_at_most(1), &["a", "b", "c", "d", "e", "f", "g", "h"]),
+        ("at offsets", Faults::new().split_reads_at([0, 2, 7, 8, 99]), &["ab", "cdefg", "h"]),
+        ("both", Faults::new().read_at_most(3).split_reads_at([2, 7]), &["ab", "cde", "fg", "h"]),
     ] {
         let (mut client, server) = duplex(8);
         let mut server = server.with_faults(faults);
@@ -362,9 +291,7 @@ fn plans_count_from_the_moment_they_are_given() {
     let (mut client, mut server) = duplex(64);
     assert_eq!(write(&mut client, b"abcdefgh", Waker::noop()), Poll::Ready(Ok(8)));
     assert_eq!(read_all(&mut server).len(), 1);
-    server
-        .tap()
-        .set_faults(Faults::new().split_reads_at([1]).eof_at(Operation::Read(1)));
+    server.tap().set_faults(Faults::new().split_reads_at([1]).eof_at(Operation::Read(1)));
     assert_eq!(write(&mut client, b"ijkl", Waker::noop()), Poll::Ready(Ok(4)));
     // The read that is pending since before belongs to the old plan.
     assert_eq!(read(&mut server, Waker::noop()), bytes("ijkl"));
@@ -377,21 +304,9 @@ fn plans_count_from_the_moment_they_are_given() {
 fn a_pending_operation_wakes_its_own_task_once() {
     for (case, faults, pending) in [
         ("each", Faults::new().pend_each(), [true, true]),
-        (
-            "second of all",
-            Faults::new().pend_at(Operation::Any(1)),
-            [false, true],
-        ),
-        (
-            "first write",
-            Faults::new().pend_at(Operation::Write(0)),
-            [true, false],
-        ),
-        (
-            "a read",
-            Faults::new().pend_at(Operation::Read(0)),
-            [false, false],
-        ),
+        ("second of all", Faults::new().pend_at(Operation::Any(1)), [false, true]),
+        ("first write", Faults::new().pend_at(Operation::Write(0)), [true, false]),
+        ("a read", Faults::new().pend_at(Operation::Read(0)), [false, false]),
     ] {
         let (client, _server) = duplex(8);
         let mut client = client.with_faults(faults);
@@ -421,11 +336,7 @@ fn a_stall_lasts_until_it_is_resumed() {
         if case == "handle" {
             tap.stall();
         }
-        assert_eq!(
-            write(&mut server, b"in", Waker::noop()),
-            Poll::Ready(Ok(2)),
-            "{case}"
-        );
+        assert_eq!(write(&mut server, b"in", Waker::noop()), Poll::Ready(Ok(2)), "{case}");
         let (read_bell, read_waker) = Bell::new();
         let (write_bell, write_waker) = Bell::new();
         for _ in 0..3 {
@@ -434,11 +345,7 @@ fn a_stall_lasts_until_it_is_resumed() {
             }
             if writes {
                 assert_eq!(write(&mut client, b"out", &write_waker), Poll::Pending, "{case}");
-                assert_eq!(
-                    flush(&mut client),
-                    Poll::Pending,
-                    "{case}: later operations of the side too"
-                );
+                assert_eq!(flush(&mut client), Poll::Pending, "{case}: later operations of the side too");
                 assert_eq!(write(&mut client, b"out", &write_waker), Poll::Pending, "{case}");
             }
         }
@@ -452,11 +359,7 @@ fn a_stall_lasts_until_it_is_resumed() {
             "{case}"
         );
         assert_eq!(read(&mut client, &read_waker), bytes("in"), "{case}");
-        assert_eq!(
-            write(&mut client, b"out", &write_waker),
-            Poll::Ready(Ok(3)),
-            "{case}"
-        );
+        assert_eq!(write(&mut client, b"out", &write_waker), Poll::Ready(Ok(3)), "{case}");
     }
 }
 
@@ -475,14 +378,8 @@ fn a_reset_ends_stalls() {
     ends[0].tap().reset();
     for (pipe, bell) in ends.iter_mut().zip(bells) {
         assert!(bell.rings() > 0);
-        assert_eq!(
-            read(pipe, Waker::noop()),
-            Poll::Ready(Err(ErrorKind::ConnectionReset))
-        );
-        assert_eq!(
-            write(pipe, b"x", Waker::noop()),
-            Poll::Ready(Err(ErrorKind::ConnectionReset))
-        );
+        assert_eq!(read(pipe, Waker::noop()), Poll::Ready(Err(ErrorKind::ConnectionReset)));
+        assert_eq!(write(pipe, b"x", Waker::noop()), Poll::Ready(Err(ErrorKind::ConnectionReset)));
     }
 }
 
@@ -494,16 +391,9 @@ fn an_early_end_cuts_the_stream() {
     assert_eq!(read(&mut server, Waker::noop()), bytes("ab"));
     assert_eq!(read(&mut server, Waker::noop()), READ_END);
     assert_eq!(read(&mut server, Waker::noop()), READ_END);
-    assert_eq!(
-        write(&mut client, b"e", Waker::noop()),
-        Poll::Ready(Err(ErrorKind::BrokenPipe))
-    );
+    assert_eq!(write(&mut client, b"e", Waker::noop()), Poll::Ready(Err(ErrorKind::BrokenPipe)));
     assert_eq!(write(&mut server, b"f", Waker::noop()), Poll::Ready(Ok(1)));
-    assert_eq!(
-        read(&mut client, Waker::noop()),
-        bytes("f"),
-        "the other direction is open"
-    );
+    assert_eq!(read(&mut client, Waker::noop()), bytes("f"), "the other direction is open");
 }
 
 #[test]
@@ -535,20 +425,10 @@ fn failures_end_what_their_kind_says() {
         (ErrorKind::Interrupted, Ok(1), Ok(1), Ok(1), Ok(1)),
         (ErrorKind::BrokenPipe, broken, Ok(1), Ok(0), Ok(1)),
         (ErrorKind::ConnectionReset, lost, lost, lost, lost),
-        (
-            ErrorKind::TimedOut,
-            Err(ErrorKind::TimedOut),
-            Err(ErrorKind::TimedOut),
-            lost,
-            lost,
-        ),
+        (ErrorKind::TimedOut, Err(ErrorKind::TimedOut), Err(ErrorKind::TimedOut), lost, lost),
     ] {
-        for operation in [
-            Operation::Any(0),
-            Operation::Write(0),
-            Operation::Flush(0),
-            Operation::Shutdown(0),
-        ] {
+        for operation in [Operation::Any(0), Operation::Write(0), Operation::Flush(0), Operation::Shutdown(0)]
+        {
             let (client, mut server) = duplex(8);
             let mut client = client.with_faults(Faults::new().fail_at(operation, kind));
             let seen = match operation {
@@ -560,27 +440,11 @@ fn failures_end_what_their_kind_says() {
             assert_eq!(seen, Poll::Ready(Err(kind)), "{case}");
             assert_eq!(client.tap().written(), b"", "{case}");
 
-            assert_eq!(
-                write(&mut client, b"x", Waker::noop()),
-                Poll::Ready(own_write),
-                "{case}"
-            );
+            assert_eq!(write(&mut client, b"x", Waker::noop()), Poll::Ready(own_write), "{case}");
             let len = |read: Poll<Result<Vec<u8>, ErrorKind>>| read.map_ok(|bytes| bytes.len());
-            assert_eq!(
-                len(read(&mut server, Waker::noop())),
-                Poll::Ready(peer_read),
-                "{case}"
-            );
-            assert_eq!(
-                write(&mut server, b"y", Waker::noop()),
-                Poll::Ready(peer_write),
-                "{case}"
-            );
-            assert_eq!(
-                len(read(&mut client, Waker::noop())),
-                Poll::Ready(own_read),
-                "{case}"
-            );
+            assert_eq!(len(read(&mut server, Waker::noop())), Poll::Ready(peer_read), "{case}");
+            assert_eq!(write(&mut server, b"y", Waker::noop()), Poll::Ready(peer_write), "{case}");
+            assert_eq!(len(read(&mut client, Waker::noop())), Poll::Ready(own_read), "{case}");
         }
     }
 }
@@ -590,16 +454,8 @@ fn held_bytes_wait_for_a_flush_a_shutdown_or_a_full_buffer() {
     type Event = fn(Pipe) -> Option<Pipe>;
     let events: [(&str, Event, &str); 5] = [
         ("nothing", Some, ""),
-        (
-            "flush",
-            |mut pipe| flush(&mut pipe).is_ready().then_some(pipe),
-            "abc",
-        ),
-        (
-            "shutdown",
-            |mut pipe| shutdown(&mut pipe).is_ready().then_some(pipe),
-            "abc",
-        ),
+        ("flush", |mut pipe| flush(&mut pipe).is_ready().then_some(pipe), "abc"),
+        ("shutdown", |mut pipe| shutdown(&mut pipe).is_ready().then_some(pipe), "abc"),
         (
             "full",
             |mut pipe| {
@@ -616,16 +472,45 @@ fn held_bytes_wait_for_a_flush_a_shutdown_or_a_full_buffer() {
         let mut client = client.with_faults(Faults::new().hold_until_flush());
         let (bell, waker) = Bell::new();
         assert_eq!(read(&mut server, &waker), Poll::Pending, "{case}");
-        assert_eq!(
-            write(&mut client, b"abc", Waker::noop()),
-            Poll::Ready(Ok(3)),
-            "{case}"
-        );
+        assert_eq!(write(&mut client, b"abc", Waker::noop()), Poll::Ready(Ok(3)), "{case}");
         assert_eq!(bell.rings(), 0, "{case}");
         let _client = event(client);
         assert_eq!(read_all(&mut server).concat(), seen.as_bytes(), "{case}");
         assert_eq!(bell.rings(), usize::from(case != "nothing"), "{case}");
     }
+}
+
+#[test]
+fn held_bytes_are_lost_when_the_pipe_breaks() {
+    let (client, mut server) = duplex(4);
+    let faults = Faults::new().hold_until_flush().fail_at(Operation::Flush(0), BROKEN);
+    let mut client = client.with_faults(faults);
+    assert_eq!(write(&mut client, b"abc", Waker::noop()), Poll::Ready(Ok(3)));
+    assert_eq!(flush(&mut client), Poll::Ready(Err(BROKEN)));
+    assert_eq!(flush(&mut client), Poll::Ready(Ok(())));
+    assert_eq!(read(&mut server, Waker::noop()), READ_END);
+}
+
+#[test]
+fn a_flush_of_nothing_wakes_nobody() {
+    let (mut client, mut server) = duplex(4);
+    let (bell, waker) = Bell::new();
+    assert_eq!(read(&mut server, &waker), Poll::Pending);
+    assert_eq!(flush(&mut client), Poll::Ready(Ok(())));
+    assert_eq!(bell.rings(), 0);
+}
+
+#[test]
+fn a_dropped_pipe_keeps_no_waker() {
+    let (mut client, _server) = duplex(1);
+    let tap = client.tap();
+    let (bell, waker) = Bell::new();
+    assert_eq!(read(&mut client, &waker), Poll::Pending);
+    assert_eq!(write(&mut client, b"ab", &waker), Poll::Ready(Ok(1)));
+    assert_eq!(write(&mut client, b"b", &waker), Poll::Pending);
+    drop((client, waker));
+    assert!(tap.is_dropped());
+    assert_eq!(Arc::strong_count(&bell), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -638,10 +523,7 @@ async fn latency_delays_bytes_and_the_end_and_keeps_their_order() {
         loop {
             let mut buf = [0; 64];
             let len = server.read(&mut buf).await.unwrap();
-            seen.push((
-                start.elapsed().as_millis(),
-                String::from_utf8_lossy(&buf[..len]).into_owned(),
-            ));
+            seen.push((start.elapsed().as_millis(), String::from_utf8_lossy(&buf[..len]).into_owned()));
             if len == 0 {
                 return seen;
             }
@@ -654,9 +536,7 @@ async fn latency_delays_bytes_and_the_end_and_keeps_their_order() {
     client.tap().set_faults(Faults::new());
     client.write_all(b"c").await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    client
-        .tap()
-        .set_faults(Faults::new().latency(Duration::from_millis(40)));
+    client.tap().set_faults(Faults::new().latency(Duration::from_millis(40)));
     drop(client);
     let seen = seen.await.unwrap();
     let expected = [(100, "a"), (130, "bc"), (300, "")];
@@ -676,10 +556,7 @@ async fn a_seed_gives_the_same_faults_again() {
     for seed in [0, 1, u64::MAX] {
         let (first, counts) = sizes(seed).await;
         assert_eq!((first.clone(), counts), sizes(seed).await);
-        assert!(
-            first.contains(&1) && first.iter().any(|&len| len > 16),
-            "sizes vary: {first:?}"
-        );
+        assert!(first.contains(&1) && first.iter().any(|&len| len > 16), "sizes vary: {first:?}");
         assert!(counts.polls > counts.operations(), "some are pending");
     }
     assert_ne!(sizes(0).await, sizes(1).await);
@@ -687,29 +564,18 @@ async fn a_seed_gives_the_same_faults_again() {
 
 /// Polls one of the tasks that were woken at a time until all have ended, and fails where none is woken any more.
 fn run_in_any_order(mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>>, schedule: &[u8]) {
-    let mut bells: Vec<_> = tasks
-        .iter()
-        .map(|_| Arc::new(Bell(AtomicUsize::new(1))))
-        .collect();
+    let mut bells: Vec<_> = tasks.iter().map(|_| Arc::new(Bell(AtomicUsize::new(1)))).collect();
     let mut schedule = schedule.iter().cycle();
     while !tasks.is_empty() {
         let choice = usize::from(*schedule.next().unwrap());
         let woken: Vec<_> = (0..tasks.len()).filter(|&task| bells[task].rings() > 0).collect();
         assert!(!woken.is_empty(), "{} tasks wait for ever", tasks.len());
         // One poll in eight is one that nobody asked for.
-        let task = if choice < 32 {
-            choice % tasks.len()
-        } else {
-            woken[choice % woken.len()]
-        };
+        let task = if choice < 32 { choice % tasks.len() } else { woken[choice % woken.len()] };
         // A new waker each time: wakers of earlier polls do not count.
         let (bell, waker) = Bell::new();
         bells[task] = bell;
-        if tasks[task]
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_ready()
-        {
+        if tasks[task].as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             drop(tasks.swap_remove(task));
             bells.swap_remove(task);
         }

@@ -24,7 +24,8 @@ pub(super) struct Wire {
     released: usize,
     /// At least 1.
     capacity: usize,
-    /// Sorted by both fields; every `start` is at least `delivered`.
+    /// Sorted by `start`, which is at least `delivered`. Only the first is looked at, so that what is sent later never
+    /// overtakes, even where the latency was lowered in between.
     arrivals: VecDeque<Arrival>,
     finished: bool,
     write_sizes: Vec<usize>,
@@ -119,11 +120,8 @@ impl Wire {
     }
 
     fn arrive(&mut self, start: usize, latency: Option<Duration>) {
-        // What is sent later never overtakes, even where the latency was lowered in between.
-        let earliest = self.arrivals.back().map(|arrival| arrival.at);
-        let at = latency.map(|latency| Instant::now() + latency).max(earliest);
-        if let Some(at) = at {
-            self.arrivals.push_back(Arrival { start, at });
+        if let Some(latency) = latency {
+            self.arrivals.push_back(Arrival { start, at: Instant::now() + latency });
         }
     }
 
@@ -135,10 +133,7 @@ impl Wire {
                 self.arrivals.pop_front();
             }
         }
-        let arrived = self
-            .arrivals
-            .front()
-            .map_or(self.released, |arrival| arrival.start);
+        let arrived = self.arrivals.front().map_or(self.released, |arrival| arrival.start);
         if arrived > self.delivered {
             Readable::Bytes(&self.bytes[self.delivered..arrived])
         } else if let Some(arrival) = self.arrivals.front() {
@@ -153,9 +148,6 @@ impl Wire {
     /// Removes `len` bytes of those that [`readable`](Self::readable) has shown.
     pub(super) fn consume(&mut self, len: usize) {
         self.delivered += len;
-        debug_assert!(
-            self.delivered <= self.released,
-            "consumed bytes that were not readable"
-        );
+        debug_assert!(self.delivered <= self.released, "consumed bytes that were not readable");
     }
 }
