@@ -124,3 +124,13 @@ impl fmt::Debug for Client {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registered_client_costs_little() {
+        assert!(size_of::<Entry>() <= 88, "{}", size_of::<Entry>());
+    }
+}

@@ -18,11 +18,7 @@ pub struct HubConfig {
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self {
-            slow: SlowPolicy::Close,
-            queue: 256 * 1024,
-            leave_timeout: Duration::from_secs(5),
-        }
+        Self { slow: SlowPolicy::Close, queue: 256 * 1024, leave_timeout: Duration::from_secs(5) }
     }
 }
 

@@ -133,12 +133,7 @@ impl Hub {
         registry.admitted += 1;
         let id = ClientId(registry.admitted);
         let entry = Arc::new(Entry::new(id, sender, info, self.clone()));
-        registry.clients.insert(
-            id,
-            Client {
-                entry: Arc::clone(&entry),
-            },
-        );
+        registry.clients.insert(id, Client { entry: Arc::clone(&entry) });
         let stale = registry.snapshot.take();
         drop(registry);
         drop(stale);
@@ -148,9 +143,7 @@ impl Hub {
     /// All clients that are connected now, in the order in which they came.
     pub fn clients(&self) -> Arc<[Client]> {
         let mut registry = self.registry();
-        let Registry {
-            clients, snapshot, ..
-        } = &mut *registry;
+        let Registry { clients, snapshot, .. } = &mut *registry;
         Arc::clone(snapshot.get_or_insert_with(|| clients.values().cloned().collect()))
     }
 
@@ -213,8 +206,6 @@ impl Hub {
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub")
-            .field("clients", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Hub").field("clients", &self.len()).finish_non_exhaustive()
     }
 }

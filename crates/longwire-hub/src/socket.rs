@@ -44,22 +44,14 @@ impl<T: Transport> Socket<T> {
 
     /// The handle that others have of this client.
     pub fn client(&self) -> Client {
-        Client {
-            entry: Arc::clone(&self.member.entry),
-        }
+        Client { entry: Arc::clone(&self.member.entry) }
     }
 
     /// Parts the socket into a handle to send, which can be cloned, and the side that receives. The client stays
     /// registered until the latter is dropped.
     pub fn split(self) -> (Sender, Receiver<T>) {
         let (sender, receiver) = self.ws.split();
-        (
-            sender,
-            Receiver {
-                receiver,
-                _member: self.member,
-            },
-        )
+        (sender, Receiver { receiver, _member: self.member })
     }
 
     /// Drops the connection at once, without a close frame: the peer sees code 1006.
@@ -88,10 +80,7 @@ impl<T: Transport> Socket<T> {
         Fut: Future<Output = Result<(), E>>,
     {
         let member = self.member.clone();
-        let mut driven = pin!(drive(self.ws, |ws| handler(Self {
-            ws,
-            member: self.member
-        })));
+        let mut driven = pin!(drive(self.ws, |ws| handler(Self { ws, member: self.member })));
         poll_fn(|cx| {
             if member.entry.is_killed() {
                 return Poll::Ready(Err(RunError::Aborted));
@@ -126,10 +115,7 @@ impl<T: Transport> DerefMut for Socket<T> {
 
 impl<T: Transport> fmt::Debug for Socket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket")
-            .field("id", &self.id())
-            .field("state", &self.state())
-            .finish_non_exhaustive()
+        f.debug_struct("Socket").field("id", &self.id()).field("state", &self.state()).finish_non_exhaustive()
     }
 }
 
@@ -176,9 +162,7 @@ impl Member {
 impl Clone for Member {
     fn clone(&self) -> Self {
         self.entry.holders.fetch_add(1, Ordering::Relaxed);
-        Self {
-            entry: Arc::clone(&self.entry),
-        }
+        Self { entry: Arc::clone(&self.entry) }
     }
 }
 
