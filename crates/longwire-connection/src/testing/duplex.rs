@@ -60,7 +60,8 @@ pub fn duplex(capacity: usize) -> (Pipe, Pipe) {
 /// At most one task at a time can wait for reading and one for writing: the last that was pending is woken.
 pub struct Pipe {
     tap: Tap,
-    /// Set while a read waits for bytes that are on their way.
+    /// Set while a read waits for bytes that are on their way. What arrives first stays first until that read has it, so
+    /// the time never changes.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -109,9 +110,6 @@ impl Pipe {
 
     fn poll_sleep(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        if sleep.deadline() != until {
-            sleep.as_mut().reset(until);
-        }
         sleep.as_mut().poll(cx)
     }
 

@@ -275,6 +275,7 @@ async fn writes_are_split() {
     for (case, faults, sizes) in [
         ("no fault", Faults::new(), &[8][..]),
         ("at most 3", Faults::new().write_at_most(3), &[3, 3, 2]),
+        ("at neighbours", Faults::new().split_writes_at([1, 2]), &[1, 1, 6]),
         ("at offsets", Faults::new().split_writes_at([0, 2, 7]), &[2, 5, 1]),
         ("pending", Faults::new().pend_each().write_at_most(5), &[5, 3]),
     ] {
