@@ -6,7 +6,6 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -102,61 +101,12 @@ impl<T: Transport> Reader<T> {
     }
 
     /// Yields the next event; `None` at the end, whose error, if it had one, comes once before it.
-    #[inline]
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
-        if self.budget == 0 {
-            // Others have a turn: a peer that always has more for us must not keep the thread.
-            self.budget = BUDGET;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         loop {
-            if !self.read.is_empty() {
-                let mut input = self.read.bytes();
-                let result = self.inbound.decode(&mut input);
-                let left = input.len();
-                self.read.keep_last(left);
-                if let ControlFlow::Break(item) = self.handle(result) {
-                    self.read.compact();
-                    return Poll::Ready(Some(item));
-                }
-                continue;
-            }
-            if !matches!(self.phase, Phase::Open) {
-                return self.poll_end(cx);
-            }
-            let mut writer = self.shared.lock();
-            if writer.out.is_closing() {
-                self.timers.closing(Instant::now().into_std(), self.close_timeout);
-            }
-            if !writer.out.queue().is_empty() && !self.shared.is_corked() {
-                // Not being able to write is no reason not to read: the peer's last words may be there.
-                let _ = writer.poll_flush(cx);
-            }
-            let polled = poll_read(&mut self.read, &mut self.inbound, writer.io.as_mut(), cx);
-            if polled.is_pending() {
-                writer.set_owner(cx.waker());
-            }
-            drop(writer);
-            match polled {
-                Poll::Ready(Ok(Arrived::Scratch(n))) => self.arrived(n),
-                Poll::Ready(Ok(Arrived::Payload(n, result))) => {
-                    self.arrived(n);
-                    if let ControlFlow::Break(item) = self.handle(result) {
-                        return Poll::Ready(Some(item));
-                    }
-                }
-                Poll::Ready(Ok(Arrived::End)) => self.handle_end(None),
-                Poll::Ready(Err(error)) => self.handle_end(Some(error)),
-                Poll::Pending => {
-                    self.budget = BUDGET;
-                    ready!(self.poll_timers(cx));
-                }
-            }
-            if self.budget == 0 {
-                self.budget = BUDGET;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            match ready!(self.poll_step(cx)) {
+                Step::More => {}
+                Step::Event(event) => return Poll::Ready(Some(event)),
+                Step::End => return Poll::Ready(None),
             }
         }
     }
@@ -166,13 +116,91 @@ impl<T: Transport> Reader<T> {
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
         self.inbound.set_parts(false);
         loop {
-            match ready!(self.poll_event(cx)) {
-                Some(Ok(Event::Message(message))) => return Poll::Ready(Ok(Some(message))),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => return Poll::Ready(Ok(None)),
+            if let Some(message) = self.take_message() {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            match ready!(self.poll_step(cx)) {
+                Step::Event(Ok(Event::Message(message))) => return Poll::Ready(Ok(Some(message))),
+                Step::Event(Err(error)) => return Poll::Ready(Err(error)),
+                Step::Event(Ok(_)) | Step::More => {}
+                Step::End => return Poll::Ready(Ok(None)),
             }
         }
+    }
+
+    /// Takes a message that was read in one piece.
+    #[inline]
+    fn take_message(&mut self) -> Option<Message> {
+        if self.read.is_empty() || self.budget == 0 {
+            return None;
+        }
+        let mut input = self.read.bytes();
+        let message = self.inbound.decode_message(&mut input)?;
+        let left = input.len();
+        self.took(left);
+        self.messages += 1;
+        self.spend(1);
+        Some(message)
+    }
+
+    /// Takes note that all but the last `left` bytes were decoded, before something else is done.
+    #[inline]
+    fn took(&mut self, left: usize) {
+        self.read.keep_last(left);
+        self.read.compact();
+    }
+
+    /// Decodes what is here, or else reads more, or else gets on with ending.
+    #[inline]
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.budget == 0 {
+            // Others have a turn: a peer that always has more for us must not keep the thread.
+            self.budget = BUDGET;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !self.read.is_empty() {
+            return Poll::Ready(self.decode());
+        }
+        if !matches!(self.phase, Phase::Open) {
+            return self.poll_end(cx);
+        }
+        let mut writer = self.shared.lock();
+        if writer.out.is_closing() {
+            self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        }
+        if !writer.out.queue().is_empty() && !self.shared.is_corked() {
+            // Not being able to write is no reason not to read: the peer's last words may be there.
+            let _ = writer.poll_flush(cx);
+        }
+        let polled = poll_read(&mut self.read, &mut self.inbound, writer.io.as_mut(), cx);
+        if polled.is_pending() {
+            writer.set_owner(cx.waker());
+        }
+        drop(writer);
+        match polled {
+            Poll::Ready(Ok(Arrived::Scratch(n))) => self.arrived(n),
+            Poll::Ready(Ok(Arrived::Payload(n, result))) => {
+                self.arrived(n);
+                return Poll::Ready(self.handle(result));
+            }
+            Poll::Ready(Ok(Arrived::End)) => self.handle_end(None),
+            Poll::Ready(Err(error)) => self.handle_end(Some(error)),
+            Poll::Pending => {
+                self.budget = BUDGET;
+                ready!(self.poll_timers(cx));
+            }
+        }
+        Poll::Ready(Step::More)
+    }
+
+    /// Decodes up to the next event.
+    fn decode(&mut self) -> Step {
+        let mut input = self.read.bytes();
+        let result = self.inbound.decode(&mut input);
+        let left = input.len();
+        self.took(left);
+        self.handle(result)
     }
 
     #[inline]
@@ -187,35 +215,28 @@ impl<T: Transport> Reader<T> {
         self.budget = self.budget.saturating_sub(turns);
     }
 
-    /// Does what a decoded event or a violation calls for; breaks with what the application has to see.
-    #[inline]
-    fn handle(&mut self, result: Result<Option<Event>, ProtocolError>) -> ControlFlow<Result<Event, Error>> {
+    /// Does what a decoded event or a violation calls for.
+    fn handle(&mut self, result: Result<Option<Event>, ProtocolError>) -> Step {
         match result {
-            Ok(Some(event @ Event::Message(_))) => {
-                self.messages += 1;
-                self.spend(1);
-                ControlFlow::Break(Ok(event))
-            }
-            Ok(None) => ControlFlow::Continue(()),
-            Ok(Some(event)) => self.handle_other(event),
+            Ok(Some(event)) => self.handle_event(event),
+            Ok(None) => Step::More,
             Err(error) => self.handle_violation(error),
         }
     }
 
-    #[cold]
-    fn handle_other(&mut self, event: Event) -> ControlFlow<Result<Event, Error>> {
+    fn handle_event(&mut self, event: Event) -> Step {
         self.spend(1);
         match &event {
+            Event::Message(_) => self.messages += 1,
             Event::Part(part) => self.messages += u64::from(part.last),
             Event::Ping(_) => self.shared.lock().respond(&event),
             Event::Pong(payload) => ping::resolve(&mut self.shared.lock().pings, payload),
             Event::Close(frame) => {
                 self.handle_close(frame.clone(), &event);
-                return ControlFlow::Continue(());
+                return Step::More;
             }
-            Event::Message(_) => {}
         }
-        ControlFlow::Break(Ok(event))
+        Step::Event(Ok(event))
     }
 
     fn handle_close(&mut self, frame: Option<CloseFrame>, event: &Event) {
@@ -233,11 +254,11 @@ impl<T: Transport> Reader<T> {
     }
 
     #[cold]
-    fn handle_violation(&mut self, error: ProtocolError) -> ControlFlow<Result<Event, Error>> {
+    fn handle_violation(&mut self, error: ProtocolError) -> Step {
         self.shared.lock().fail(&error);
         self.timers.closing(Instant::now().into_std(), self.close_timeout);
         self.phase = Phase::Ending(Err(Error::Protocol(error)));
-        ControlFlow::Continue(())
+        Step::More
     }
 
     /// The transport has no more: without a close frame, messages may be missing.
@@ -254,9 +275,9 @@ impl<T: Transport> Reader<T> {
 
     /// Writes what is left to be written, then reports how the connection ended.
     #[cold]
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if matches!(self.phase, Phase::Ended) {
-            return Poll::Ready(None);
+            return Poll::Ready(Step::End);
         }
         let shared = Arc::clone(&self.shared);
         let mut writer = shared.lock();
@@ -272,8 +293,8 @@ impl<T: Transport> Reader<T> {
             drop(writer);
         }
         match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Ending(Err(error)) => Poll::Ready(Some(Err(error))),
-            _ => Poll::Ready(None),
+            Phase::Ending(Err(error)) => Poll::Ready(Step::Event(Err(error))),
+            _ => Poll::Ready(Step::End),
         }
     }
 
@@ -459,6 +480,16 @@ impl<T: Transport> Reader<T> {
         let writer = self.shared.lock();
         self.eof && (writer.out.queue().is_empty() || writer.failure().is_some())
     }
+}
+
+/// What one step of receiving came to.
+enum Step {
+    /// There may be more to decode, or another step to take.
+    More,
+    /// Something for the application, or the error that ended the connection.
+    Event(Result<Event, Error>),
+    /// The end was reported before.
+    End,
 }
 
 /// Where the bytes of one read went, and how many they were.

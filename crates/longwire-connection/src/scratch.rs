@@ -3,7 +3,7 @@
 //! Owns the thread's spare buffers and what a connection has read but not yet decoded. All of them are initialised
 //! memory: what a slice shows is what was read into it.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 /// How much is read at once. A message of 64 KiB comes in one call; four times as much only copies more of what is
 /// incomplete.
@@ -16,49 +16,43 @@ const KEEP_FROM: usize = READ_SIZE / 16;
 /// A write buffer that has grown beyond this is not kept.
 const WRITE_SIZE: usize = 256 * 1024;
 
-/// How many buffers of each kind a thread keeps.
-const SPARES: usize = 2;
-
+// One of each kind is enough: they are lent for the time of a poll, and a thread polls one connection at a time. A second
+// is only made while a connection keeps one because its application is slow, and then dropped.
 thread_local! {
-    static SPARE: RefCell<Spares> = const { RefCell::new(Spares { read: Vec::new(), write: Vec::new() }) };
-}
-
-struct Spares {
-    read: Vec<Box<[u8]>>,
-    write: Vec<Vec<u8>>,
+    static READ: Cell<Box<[u8]>> = Cell::new(Box::default());
+    static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Takes an empty buffer to gather frames in.
+#[inline]
 pub(crate) fn take_write_buffer() -> Vec<u8> {
     // While the thread ends there are no spares.
-    SPARE.try_with(|spare| spare.borrow_mut().write.pop()).ok().flatten().unwrap_or_default()
+    WRITE.try_with(Cell::take).unwrap_or_default()
 }
 
 /// Gives a buffer back.
+#[inline]
 pub(crate) fn give_write_buffer(buf: Vec<u8>) {
     if buf.capacity() <= WRITE_SIZE {
-        let _ = SPARE.try_with(|spare| {
-            let spares = &mut spare.borrow_mut().write;
-            if spares.len() < SPARES {
-                spares.push(buf);
-            }
-        });
+        let _ = WRITE.try_with(|spare| spare.set(buf));
     }
 }
 
+#[inline]
 fn take_read_buffer() -> Box<[u8]> {
-    let spare = SPARE.try_with(|spare| spare.borrow_mut().read.pop()).ok().flatten();
-    spare.unwrap_or_else(|| vec![0; READ_SIZE].into())
+    let spare = READ.try_with(Cell::take).unwrap_or_default();
+    if spare.is_empty() { new_read_buffer() } else { spare }
 }
 
+#[cold]
+fn new_read_buffer() -> Box<[u8]> {
+    vec![0; READ_SIZE].into()
+}
+
+#[inline]
 fn give_read_buffer(buf: Box<[u8]>) {
     if buf.len() == READ_SIZE {
-        let _ = SPARE.try_with(|spare| {
-            let spares = &mut spare.borrow_mut().read;
-            if spares.len() < SPARES {
-                spares.push(buf);
-            }
-        });
+        let _ = READ.try_with(|spare| spare.set(buf));
     }
 }
 
@@ -177,16 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_keeps_few_buffers() {
+    fn the_thread_keeps_one_buffer_of_each_kind() {
         let many: Vec<_> = (0..10).map(|_| filled(10)).collect();
         drop(many);
-        for _ in 0..10 {
-            give_write_buffer(Vec::with_capacity(10));
-        }
+        give_write_buffer(Vec::with_capacity(10));
         give_write_buffer(Vec::with_capacity(WRITE_SIZE + 1));
-        SPARE.with(|spare| {
-            assert_eq!(spare.borrow().read.len(), SPARES);
-            assert_eq!(spare.borrow().write.len(), SPARES);
-        });
+        assert_eq!(READ.take().len(), READ_SIZE);
+        assert_eq!(WRITE.take().capacity(), 10, "the large one was dropped");
     }
 }

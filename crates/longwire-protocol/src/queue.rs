@@ -83,6 +83,21 @@ impl WriteQueue {
         assert!(n <= self.len, "more was written than was queued");
         self.len -= n;
         self.written += n;
+        if !self.front.is_empty() {
+            self.drop_written_chunks();
+        }
+        if self.len == 0 {
+            self.tail.clear();
+            self.written = 0;
+        } else if self.front.is_empty() && self.written > COMPACT && self.written > self.tail.len() / 2 {
+            // Moves less than it frees, so that a queue which never runs empty stays as small as what waits.
+            self.tail.drain(..self.written);
+            self.written = 0;
+        }
+    }
+
+    #[cold]
+    fn drop_written_chunks(&mut self) {
         while let Some(first) = self.front.front() {
             let len = first.bytes().len();
             if self.written < len {
@@ -91,15 +106,7 @@ impl WriteQueue {
             self.written -= len;
             self.front.pop_front();
         }
-        if self.len == 0 {
-            self.tail.clear();
-            self.written = 0;
-            self.front = VecDeque::new();
-        } else if self.written > COMPACT && self.written > self.tail.len() / 2 {
-            // Moves less than it frees, so that a queue which never runs empty stays as small as what waits.
-            self.tail.drain(..self.written);
-            self.written = 0;
-        }
+        self.front = VecDeque::new();
     }
 
     /// Gives back the gathering buffer if nothing waits, so that an idle connection holds none.
