@@ -137,17 +137,10 @@ impl<T: Transport> Reader<T> {
         let mut input = self.read.bytes();
         let message = self.inbound.decode_message(&mut input)?;
         let left = input.len();
-        self.took(left);
+        self.read.keep_last(left);
         self.messages += 1;
         self.spend(1);
         Some(message)
-    }
-
-    /// Takes note that all but the last `left` bytes were decoded, before something else is done.
-    #[inline]
-    fn took(&mut self, left: usize) {
-        self.read.keep_last(left);
-        self.read.compact();
     }
 
     /// Decodes what is here, or else reads more, or else gets on with ending.
@@ -199,7 +192,7 @@ impl<T: Transport> Reader<T> {
         let mut input = self.read.bytes();
         let result = self.inbound.decode(&mut input);
         let left = input.len();
-        self.took(left);
+        self.read.keep_last(left);
         self.handle(result)
     }
 
@@ -603,9 +596,9 @@ impl<T: Transport> Receiver<T> {
     ///
     /// If the future is dropped, no message is lost: the next call goes on where this one was.
     #[inline]
-    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> + Send {
         let reader = self.reader_mut();
-        poll_fn(|cx| reader.poll_recv(cx)).await
+        poll_fn(|cx| reader.poll_recv(cx))
     }
 
     /// Receives the next message, ping or pong.

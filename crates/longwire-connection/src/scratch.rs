@@ -97,17 +97,19 @@ impl ReadBuffer {
         result
     }
 
-    /// Takes note that all but the last `left` bytes were decoded.
+    /// Takes note that all but the last `left` bytes were decoded, and gives a borrowed buffer back if little is left.
     #[inline]
     pub(crate) fn keep_last(&mut self, left: usize) {
         self.start = self.end - left;
         if left == 0 {
             self.release();
+        } else if self.buf.len() == READ_SIZE {
+            self.compact();
         }
     }
 
     /// Moves a small rest out of a borrowed buffer and gives that back.
-    #[inline]
+    #[cold]
     pub(crate) fn compact(&mut self) {
         let left = self.end - self.start;
         if self.buf.len() == READ_SIZE && left <= KEEP_FROM {
@@ -160,10 +162,8 @@ mod tests {
     fn a_small_rest_gets_a_buffer_of_its_own_size() {
         let mut buffer = filled(10_000);
         buffer.keep_last(KEEP_FROM + 1);
-        buffer.compact();
         assert_eq!(buffer.buf.len(), READ_SIZE, "worth keeping");
         buffer.keep_last(100);
-        buffer.compact();
         assert_eq!(buffer.buf.len(), 100);
         assert_eq!(buffer.bytes(), [7; 100]);
         buffer.keep_last(40);

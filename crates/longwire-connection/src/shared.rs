@@ -152,17 +152,15 @@ impl<T: Transport> Shared<T> {
         self.managed.load(Ordering::Acquire)
     }
 
-    /// Queues a message if that is all there is to sending it: under a cork, with room. Else gives it back.
+    /// Queues a short message if that is all there is to sending it: under a cork, with room, nothing in the way.
     #[inline]
-    pub(crate) fn try_gather(&self, message: Message) -> Result<Option<Message>, Error> {
+    pub(crate) fn try_gather(&self, message: &Message) -> bool {
         if !self.is_corked() {
-            return Ok(Some(message));
+            return false;
         }
         let mut writer = self.lock();
-        if !self.is_corked() || writer.is_blocked(false) {
-            return Ok(Some(message));
-        }
-        writer.queue_message(message).map(|()| None)
+        // Under the lock, or the task that flushes might have been here in between.
+        self.is_corked() && writer.try_gather(message)
     }
 
     /// Takes a message into the queue as soon as there is room, and from there as far as `until` says.
@@ -386,6 +384,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn try_gather(&mut self, message: &Message) -> bool {
+        if self.failed.is_some() || self.finished || !self.has_room() {
+            return false;
+        }
+        self.lend_buffer();
+        let gathered = self.out.gather_message(message);
+        self.messages += u64::from(gathered);
+        gathered
     }
 
     /// Queues a message, whether there is room or not.

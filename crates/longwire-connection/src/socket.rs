@@ -62,8 +62,8 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// If the future is dropped, no message is lost: the next call goes on where this one was.
     #[inline]
-    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
-        self.receiver.recv().await
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> + Send {
+        self.receiver.recv()
     }
 
     /// Receives the next message, ping or pong.
@@ -109,10 +109,11 @@ impl<T: Transport> WebSocket<T> {
     /// If the future is dropped, the message is sent whole or not at all, and the connection stays usable.
     #[inline]
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        match self.shared().try_gather(message.into())? {
-            None => Ok(()),
-            Some(message) => self.send_item(Item::Message(message), Until::Sent).await,
+        let message = message.into();
+        if self.shared().try_gather(&message) {
+            return Ok(());
         }
+        self.send_item(Item::Message(message), Until::Sent).await
     }
 
     /// Queues one message: it is written with the next [`flush`](Self::flush), [`send`](Self::send) or

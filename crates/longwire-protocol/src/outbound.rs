@@ -107,6 +107,20 @@ impl Outbound {
         Ok(())
     }
 
+    /// Queues one message as one frame if it is short enough to be copied; whether it did.
+    ///
+    /// This is [`message`](Self::message) for the most frequent case, without what the others cost: where it does nothing,
+    /// that says why.
+    #[inline]
+    pub fn gather_message(&mut self, message: &Message) -> bool {
+        let payload = message.payload();
+        if payload.len() >= SHARE_FROM || self.check_idle().is_err() {
+            return false;
+        }
+        self.gather_data(message.opcode(), true, payload);
+        true
+    }
+
     /// Queues a message that was framed before, for a server: its bytes are shared, not copied, where they are many or
     /// where others wait before them, and may then be dropped by [`WriteQueue::drop_oldest`].
     ///
@@ -310,20 +324,25 @@ impl Outbound {
         Ok(())
     }
 
-    #[inline]
     fn data_frame(&mut self, opcode: Opcode, fin: bool, payload: Bytes) {
-        let key = self.keys.map(|next| next());
-        let header = data_header(opcode, fin, payload.len(), key);
         if payload.len() < SHARE_FROM {
-            self.queue.gather(|tail| gather_frame(tail, &header, &payload, key));
+            self.gather_data(opcode, fin, &payload);
         } else {
-            self.share_frame(&header, payload, key);
+            self.share_data(opcode, fin, payload);
         }
     }
 
+    #[inline]
+    fn gather_data(&mut self, opcode: Opcode, fin: bool, payload: &[u8]) {
+        let key = self.keys.map(|next| next());
+        let header = data_header(opcode, fin, payload.len(), key);
+        self.queue.gather(|tail| gather_frame(tail, &header, payload, key));
+    }
+
     /// Queues a frame whose payload is too long to be worth copying.
-    #[cold]
-    fn share_frame(&mut self, header: &EncodedHeader, payload: Bytes, key: Option<MaskingKey>) {
+    fn share_data(&mut self, opcode: Opcode, fin: bool, payload: Bytes) {
+        let key = self.keys.map(|next| next());
+        let header = &data_header(opcode, fin, payload.len(), key);
         let Some(key) = key else {
             self.queue.gather(|tail| header.append_to(tail));
             self.queue.share(payload);
