@@ -1,0 +1,220 @@
+//! The builder of a connection: what to ask for, and how long and how much to allow.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
+use http::{HeaderName, HeaderValue, Response};
+use longwire_connection::WebSocket;
+use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol, WebSocketUri};
+
+use crate::deadline::Deadline;
+use crate::{Config, Error, InvalidOption, Transport, dial, handshake, random};
+
+/// A client: a URL and what to ask for there. It can connect any number of times.
+///
+/// Every option is checked before anything is sent: the first that is wrong is the error of [`connect`](Self::connect).
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use longwire_client::{Client, Error};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::new("ws://user:secret@example.com:8080/chat?room=1")
+///     .header("x-request-id", "42")
+///     .origin("https://example.com")
+///     .subprotocol("chat.v2")
+///     .subprotocol("chat.v1")
+///     .handshake_timeout(Duration::from_secs(3));
+///
+/// match client.connect().await {
+///     Ok((mut ws, response)) => {
+///         println!("{:?} over {:?}", ws.subprotocol(), response.headers().get("server"));
+///         ws.close(1000, "").await?;
+///     }
+///     Err(Error::UnexpectedResponse { response, .. }) => {
+///         println!("{}: {}", response.status(), String::from_utf8_lossy(response.body()));
+///     }
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a client does nothing until it connects"]
+pub struct Client {
+    url: String,
+    options: ClientOptions,
+    /// The first option that cannot be sent.
+    fault: Option<InvalidOption>,
+    handshake_timeout: Duration,
+    head_limits: HeadLimits,
+    max_refusal_body: usize,
+    config: Config,
+}
+
+impl Client {
+    /// Makes a client for a `ws` or `http` URL.
+    ///
+    /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            options: ClientOptions::default(),
+            fault: None,
+            handshake_timeout: Duration::from_secs(10),
+            head_limits: HeadLimits::default(),
+            max_refusal_body: 64 * 1024,
+            config: Config::default(),
+        }
+    }
+
+    /// Adds a header to the request.
+    ///
+    /// `Host` and `Authorization` replace what the URL says. Headers that the handshake writes itself, such as `Connection` and
+    /// `Sec-WebSocket-Key`, are refused, and so is a second `Host`, `Authorization` or `Origin`.
+    pub fn header<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        let added = name.try_into().map_err(|_| InvalidOption::HeaderName).and_then(|name| {
+            let mut value = header_value(&name, value)?;
+            // Keeps them out of the `Debug` form of a request.
+            value.set_sensitive(name == AUTHORIZATION || name == COOKIE);
+            let appended = self.options.headers.try_append(name, value);
+            appended.map(drop).map_err(|_| InvalidOption::TooManyHeaders)
+        });
+        self.note(added);
+        self
+    }
+
+    /// Sets the `Origin` header, which browsers send and other programs need not. Default: none.
+    pub fn origin<V: TryInto<HeaderValue>>(mut self, origin: V) -> Self {
+        let set = header_value(&ORIGIN, origin).map(|origin| self.options.origin = Some(origin));
+        self.note(set);
+        self
+    }
+
+    /// Offers a subprotocol, behind those offered before. Default: none.
+    ///
+    /// The server selects one of them, or none: see [`WebSocket::subprotocol`].
+    pub fn subprotocol<P>(mut self, name: P) -> Self
+    where
+        P: TryInto<Subprotocol>,
+        P::Error: Into<InvalidOption>,
+    {
+        let name = name.try_into().map_err(Into::into);
+        let added = name.map(|name| self.options.subprotocols.push(name));
+        self.note(added);
+        self
+    }
+
+    /// Sets how long [`connect`](Self::connect) may take in all, from resolving the name to the last byte of the answer. Default: 10 s.
+    pub fn handshake_timeout(mut self, limit: Duration) -> Self {
+        self.handshake_timeout = limit;
+        self
+    }
+
+    /// Sets how big the head of the answer may be. Default: 16 KiB and 100 fields.
+    pub fn head_limits(mut self, limits: HeadLimits) -> Self {
+        self.head_limits = limits;
+        self
+    }
+
+    /// Sets how many bytes of the body are kept when the server refuses. Default: 64 KiB.
+    pub fn max_refusal_body(mut self, limit: usize) -> Self {
+        self.max_refusal_body = limit;
+        self
+    }
+
+    /// Sets how the open connection behaves: message limits, keepalive and more. Default: [`Config::default`].
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Dials the URL's host and completes the handshake; yields the connection and the server's answer.
+    ///
+    /// The host's addresses are raced (RFC 8305). One deadline covers it all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Uri`], [`Error::Option`], [`Error::Options`] or [`Error::TlsUnsupported`] before anything is sent;
+    /// [`Error::UnexpectedResponse`] with the whole answer if the server refuses; else how the attempt failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the attempt ends and its connection is closed.
+    pub async fn connect(&self) -> Result<(WebSocket<Transport>, Response<()>), Error> {
+        let (uri, handshake) = self.prepare()?;
+        if uri.is_secure() {
+            return Err(Error::TlsUnsupported);
+        }
+        let deadline = Deadline::after(self.handshake_timeout);
+        let io = deadline.run(dial::tcp(uri.host(), uri.port())).await?;
+        handshake::run(io, handshake, self.settings(deadline)).await
+    }
+
+    /// Completes the handshake over a stream that is connected to the URL's host already, by whatever means.
+    ///
+    /// The URL says what to ask for; its scheme may be any of the four.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect), but for the errors of dialling.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the stream is dropped with it.
+    pub async fn handshake_over<T: longwire_connection::Transport>(
+        &self,
+        io: T,
+    ) -> Result<(WebSocket<T>, Response<()>), Error> {
+        let (_, handshake) = self.prepare()?;
+        let deadline = Deadline::after(self.handshake_timeout);
+        handshake::run(io, handshake, self.settings(deadline)).await
+    }
+
+    /// Checks everything that can be checked without a network.
+    fn prepare(&self) -> Result<(WebSocketUri, ClientHandshake), Error> {
+        let uri = WebSocketUri::parse(&self.url)?;
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone().into());
+        }
+        let handshake = ClientHandshake::new(&uri, random::nonce(), &self.options)?;
+        Ok((uri, handshake))
+    }
+
+    fn settings(&self, deadline: Deadline) -> handshake::Settings<'_> {
+        handshake::Settings {
+            deadline,
+            head_limits: &self.head_limits,
+            max_refusal_body: self.max_refusal_body,
+            config: &self.config,
+        }
+    }
+
+    /// Keeps the first fault.
+    fn note(&mut self, set: Result<(), InvalidOption>) {
+        if let Err(fault) = set {
+            self.fault.get_or_insert(fault);
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    /// Leaves out the URL's user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("uri", &WebSocketUri::parse(&self.url))
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+fn header_value<V: TryInto<HeaderValue>>(name: &HeaderName, value: V) -> Result<HeaderValue, InvalidOption> {
+    value.try_into().map_err(|_| InvalidOption::HeaderValue { name: name.clone() })
+}

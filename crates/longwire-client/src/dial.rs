@@ -1,0 +1,141 @@
+//! Reaching a host over TCP: resolving its name and racing its addresses (RFC 8305).
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::{Error, Transport};
+
+/// Connects to a host over TCP.
+///
+/// Dropping the future ends every attempt; a query that the system's resolver has begun runs on in its thread.
+pub(crate) async fn tcp(host: &str, port: u16) -> Result<Transport, Error> {
+    let addresses =
+        lookup_host((host, port)).await.map_err(|source| Error::Resolve { host: host.to_owned(), source })?;
+    let stream = race(addresses.collect(), TcpStream::connect)
+        .await
+        .and_then(|stream| {
+            // A small frame must not wait for the acknowledgement of the one before it.
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        })
+        .map_err(|source| Error::Connect { host: host.to_owned(), port, source })?;
+    Ok(Transport::Tcp(stream))
+}
+
+/// Starts an attempt at one address after the other, the next when one fails or [`ATTEMPT_DELAY`] has passed, and takes the first
+/// that succeeds.
+async fn race<T, F>(addresses: Vec<SocketAddr>, attempt: impl Fn(SocketAddr) -> F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = io::Result<T>> + Send + 'static,
+{
+    if let [address] = addresses[..] {
+        return attempt(address).await;
+    }
+    let mut waiting = alternate_families(addresses);
+    // Dropping the set ends the attempts that lost.
+    let mut attempts = JoinSet::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    loop {
+        if let Some(address) = waiting.pop_front() {
+            attempts.spawn(attempt(address));
+        }
+        let finished = if waiting.is_empty() {
+            attempts.join_next().await
+        } else {
+            match timeout(ATTEMPT_DELAY, attempts.join_next()).await {
+                Ok(finished) => finished,
+                Err(_) => continue,
+            }
+        };
+        match finished {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(error))) => failure = error,
+            Some(Err(error)) => failure = error.into(),
+            None => return Err(failure),
+        }
+    }
+}
+
+/// Orders addresses so that the families take turns and the resolver's preference stays first (RFC 8305 §4).
+fn alternate_families(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (mut preferred, mut other): (VecDeque<_>, VecDeque<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv4() == first_is_ipv4);
+    let mut order = VecDeque::with_capacity(preferred.len() + other.len());
+    while !(preferred.is_empty() && other.is_empty()) {
+        order.extend(preferred.pop_front());
+        order.extend(other.pop_front());
+    }
+    order
+}
+
+/// "Connection Attempt Delay ... Recommended to be 250 milliseconds" (RFC 8305 §8).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    /// What an attempt does: the last part of the port says how.
+    async fn attempt(address: SocketAddr) -> io::Result<u16> {
+        match address.port() {
+            port @ 1..=9 => Ok(port),
+            port @ 10..=19 => {
+                sleep(Duration::from_millis(100)).await;
+                Ok(port)
+            }
+            port @ 20..=29 => Err(io::Error::other(port.to_string())),
+            _ => pending().await,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn takes_the_first_address_that_answers() {
+        for (case, list, winner, millis) in [
+            ("one address", &["127.0.0.1:1"][..], 1, 0),
+            ("the first", &["127.0.0.1:1", "127.0.0.1:2"], 1, 0),
+            ("the second, as the first refuses", &["127.0.0.1:20", "127.0.0.1:2"], 2, 0),
+            ("the second, as the first is silent", &["127.0.0.1:30", "127.0.0.1:2"], 2, 250),
+            ("the other family first", &["[::1]:30", "[::1]:31", "127.0.0.1:2"], 2, 250),
+            ("the slow first", &["127.0.0.1:10", "127.0.0.1:2"], 10, 100),
+            ("after two silent ones", &["127.0.0.1:30", "127.0.0.1:31", "127.0.0.1:12"], 12, 600),
+        ] {
+            let start = Instant::now();
+            assert_eq!(race(addresses(list), attempt).await.expect(case), winner, "{case}");
+            assert_eq!(start.elapsed(), Duration::from_millis(millis), "{case}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_the_last_failure() {
+        for (list, failure) in [
+            (&["127.0.0.1:20"][..], "20"),
+            (&["127.0.0.1:20", "127.0.0.1:21"], "21"),
+            (&[], "the host has no address"),
+        ] {
+            assert_eq!(race(addresses(list), attempt).await.unwrap_err().to_string(), failure);
+        }
+    }
+
+    #[test]
+    fn lets_the_families_take_turns() {
+        let given = addresses(&["[::1]:1", "[::1]:2", "[::1]:3", "127.0.0.1:1", "127.0.0.1:2"]);
+        let order = addresses(&["[::1]:1", "127.0.0.1:1", "[::1]:2", "127.0.0.1:2", "[::1]:3"]);
+        assert_eq!(alternate_families(given), order);
+    }
+}

@@ -1,0 +1,94 @@
+//! Why a connection could not be made.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Response};
+use longwire_handshake::{InvalidSubprotocol, OptionsError, ResponseError, UriError};
+
+/// Why no connection was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server refused, redirected or asked for credentials: its status is not 101.
+    #[error("server answered with status {} instead of 101", .response.status())]
+    UnexpectedResponse {
+        /// The answer, with its body as far as it was read.
+        response: Box<Response<Bytes>>,
+        /// Whether the body is whole: neither cut off by the server, by the deadline, nor by the bound on its size.
+        body_is_whole: bool,
+    },
+    /// The server's answer is malformed or does not complete the handshake (RFC 6455 §4.1).
+    #[error(transparent)]
+    Response(#[from] ResponseError),
+    /// The server closed the connection before its answer was complete.
+    #[error("connection closed before the handshake was complete")]
+    ClosedEarly,
+    /// The attempt was not complete by its deadline.
+    #[error("handshake was not complete within {limit:?}")]
+    Timeout {
+        /// The whole time allowed.
+        limit: Duration,
+    },
+    /// The URL names no WebSocket; nothing was sent.
+    #[error("invalid URL: {0}")]
+    Uri(#[from] UriError),
+    /// A header, origin or subprotocol is invalid; nothing was sent.
+    #[error(transparent)]
+    Option(#[from] InvalidOption),
+    /// The headers or subprotocols cannot be sent together; nothing was sent.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The URL asks for TLS; nothing was sent.
+    #[error("TLS is not supported by this build")]
+    TlsUnsupported,
+    /// The host's name could not be resolved.
+    #[error("cannot resolve {host}")]
+    Resolve {
+        /// The host's name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// None of the host's addresses took a connection.
+    #[error("cannot connect to {host} port {port}")]
+    Connect {
+        /// The host's name or address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the last attempt failed with.
+        source: io::Error,
+    },
+    /// The connection failed during the handshake.
+    #[error("connection failed during the handshake")]
+    Io(#[from] io::Error),
+}
+
+/// An option of a [`Client`](crate::Client) that no request can carry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidOption {
+    /// The name of a header is not a token (RFC 9110 §5.1).
+    #[error("invalid name of a header")]
+    HeaderName,
+    /// The value of a header has bytes that no value may have, such as a line break (RFC 9110 §5.5).
+    #[error("invalid value of header {name}")]
+    HeaderValue {
+        /// The header.
+        name: HeaderName,
+    },
+    /// There are more headers than a request can hold.
+    #[error("too many headers")]
+    TooManyHeaders,
+    /// The name of a subprotocol is not a token.
+    #[error(transparent)]
+    Subprotocol(#[from] InvalidSubprotocol),
+}
+
+impl From<std::convert::Infallible> for InvalidOption {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,0 +1,92 @@
+//! Driving the opening handshake over a stream.
+//!
+//! Owns the order of writes and reads; what they mean is `longwire-handshake`'s.
+
+use http::Response;
+use longwire_connection::{Handover, WebSocket};
+use longwire_handshake::{
+    BodyReader, ClientHandshake, HeadLimits, ResponseError, ResponseHead, ResponseParser,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::deadline::Deadline;
+use crate::{Config, Error, random};
+
+/// What a handshake needs beside its request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    pub(crate) deadline: Deadline,
+    pub(crate) head_limits: &'a HeadLimits,
+    pub(crate) max_refusal_body: usize,
+    pub(crate) config: &'a Config,
+}
+
+/// Sends the request, verifies the answer and makes the connection.
+pub(crate) async fn run<T: longwire_connection::Transport>(
+    mut io: T,
+    handshake: ClientHandshake,
+    settings: Settings<'_>,
+) -> Result<(WebSocket<T>, Response<()>), Error> {
+    let exchange = exchange(&mut io, &handshake, settings.head_limits);
+    let head = settings.deadline.run(exchange).await?;
+    match handshake.verify(&head.parts) {
+        Ok(agreement) => {
+            let subprotocol = agreement.subprotocol.map(|name| name.as_str().to_owned());
+            let handover =
+                Handover::client(random::masking_key).read_ahead(head.read_ahead).subprotocol(subprotocol);
+            let ws = WebSocket::new(io, handover, settings.config);
+            Ok((ws, Response::from_parts(head.parts, ())))
+        }
+        Err(ResponseError::Status { .. }) => {
+            Err(read_refusal(&mut io, head, settings.deadline, settings.max_refusal_body).await)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn exchange(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    handshake: &ClientHandshake,
+    limits: &HeadLimits,
+) -> Result<ResponseHead, Error> {
+    io.write_all(&handshake.request_bytes()).await?;
+    io.flush().await?;
+    let mut parser = ResponseParser::new(limits.clone());
+    let mut buf = vec![0; READ_LEN];
+    loop {
+        let len = io.read(&mut buf).await?;
+        if len == 0 {
+            return Err(Error::ClosedEarly);
+        }
+        if let Some(head) = parser.handle_bytes(&buf[..len]).map_err(ResponseError::Head)? {
+            return Ok(head);
+        }
+    }
+}
+
+/// Reads the body of an answer that is not a 101, as far as it comes in time: a late body does not hide the status.
+async fn read_refusal(
+    io: &mut (impl AsyncRead + Unpin),
+    head: ResponseHead,
+    deadline: Deadline,
+    limit: usize,
+) -> Error {
+    let mut body = BodyReader::new(head.body_framing(), limit);
+    body.handle_bytes(&head.read_ahead);
+    let reading = deadline.run(async {
+        let mut buf = vec![0; READ_LEN];
+        while !body.is_complete() {
+            match io.read(&mut buf).await? {
+                0 => body.handle_eof(),
+                len => body.handle_bytes(&buf[..len]),
+            }
+        }
+        Ok(())
+    });
+    let body_is_whole = reading.await.is_ok() && !body.is_truncated();
+    let response = Box::new(Response::from_parts(head.parts, body.into_body()));
+    Error::UnexpectedResponse { response, body_is_whole }
+}
+
+/// A head is a few hundred bytes; the buffer is given back when the handshake is done.
+const READ_LEN: usize = 4096;

@@ -1,0 +1,17 @@
+//! Randomness: the nonce of a handshake and the masking keys of its frames (RFC 6455 §4.1, §10.3).
+//!
+//! Both come from `ThreadRng`, which the operating system seeds and reseeds: "the masking key MUST be
+//! derived from a strong source of entropy", or a page could choose what a proxy sees on the wire.
+
+use longwire_connection::MaskingKey;
+use longwire_handshake::Key;
+
+/// Makes the nonce of one connection.
+pub(crate) fn nonce() -> Key {
+    Key::new(rand::random())
+}
+
+/// Makes the masking key of one frame.
+pub(crate) fn masking_key() -> MaskingKey {
+    MaskingKey::new(rand::random())
+}
