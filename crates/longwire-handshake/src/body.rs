@@ -35,11 +35,7 @@ impl BodyFraming {
         if head.headers.contains_key(TRANSFER_ENCODING) {
             let only_chunked = matches!(Field::of(&head.headers, &TRANSFER_ENCODING), Field::One(value)
                 if value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-            return if only_chunked {
-                Self::Chunked
-            } else {
-                Self::UntilClose
-            };
+            return if only_chunked { Self::Chunked } else { Self::UntilClose };
         }
         match Field::of(&head.headers, &CONTENT_LENGTH) {
             Field::One(value) if value.as_bytes().iter().all(u8::is_ascii_digit) => {
@@ -97,13 +93,7 @@ impl BodyReader {
             BodyFraming::Chunked => State::ChunkSize { size: 0, digits: 0 },
             BodyFraming::UntilClose => State::UntilClose,
         };
-        Self {
-            state,
-            body: Vec::new(),
-            limit,
-            overhead: 0,
-            truncated: false,
-        }
+        Self { state, body: Vec::new(), limit, overhead: 0, truncated: false }
     }
 
     /// Takes the next bytes of the connection, the read-ahead of the head first.
@@ -112,18 +102,12 @@ impl BodyReader {
             let taken = match self.state {
                 State::Length(left) => {
                     let taken = self.take(bytes, left);
-                    self.advance(
-                        State::Length(left - taken as u64),
-                        left == taken as u64,
-                        State::Done,
-                    );
+                    self.advance(State::Length(left - taken as u64), left == taken as u64, State::Done);
                     taken
                 }
                 State::ChunkData { left } => {
                     let taken = self.take(bytes, left);
-                    let next = State::ChunkData {
-                        left: left - taken as u64,
-                    };
+                    let next = State::ChunkData { left: left - taken as u64 };
                     self.advance(next, left == taken as u64, State::ChunkEnd);
                     taken
                 }
@@ -188,10 +172,7 @@ impl BodyReader {
                 if byte.is_ascii_hexdigit() && digits < MAX_SIZE_DIGITS =>
             {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                State::ChunkSize {
-                    size: size << 4 | u64::from(digit),
-                    digits: digits + 1,
-                }
+                State::ChunkSize { size: size << 4 | u64::from(digit), digits: digits + 1 }
             }
             (State::ChunkSize { size, digits: 1.. } | State::ChunkExtension { size }, b'\n') => match size {
                 0 => State::Trailer { empty: true },
@@ -205,9 +186,7 @@ impl BodyReader {
             (State::ChunkEnd, b'\n') => State::ChunkSize { size: 0, digits: 0 },
             (State::Trailer { empty: true }, b'\n') => State::Done,
             (State::Trailer { .. }, b'\n') if self.spend() => State::Trailer { empty: true },
-            (State::Trailer { empty }, _) if self.spend() => State::Trailer {
-                empty: empty && byte == b'\r',
-            },
+            (State::Trailer { empty }, _) if self.spend() => State::Trailer { empty: empty && byte == b'\r' },
             _ => return self.cut(),
         };
     }
@@ -255,105 +234,21 @@ mod tests {
             ("length 0", Length(0), b"next", b"", true, false),
             ("length", Length(4), b"bodynext", b"body", true, false),
             ("length, cut off", Length(9), b"body", b"body", false, true),
-            (
-                "at the bound",
-                Length(10),
-                b"0123456789",
-                b"0123456789",
-                true,
-                false,
-            ),
-            (
-                "over the bound",
-                Length(11),
-                b"0123456789a",
-                b"0123456789",
-                true,
-                true,
-            ),
-            (
-                "length of 2^64-1",
-                Length(u64::MAX),
-                b"body",
-                b"body",
-                false,
-                true,
-            ),
+            ("at the bound", Length(10), b"0123456789", b"0123456789", true, false),
+            ("over the bound", Length(11), b"0123456789a", b"0123456789", true, true),
+            ("length of 2^64-1", Length(u64::MAX), b"body", b"body", false, true),
             ("until close", UntilClose, b"body", b"body", false, false),
-            (
-                "until close, at the bound",
-                UntilClose,
-                b"0123456789",
-                b"0123456789",
-                false,
-                false,
-            ),
-            (
-                "until close, over the bound",
-                UntilClose,
-                b"0123456789a",
-                b"0123456789",
-                true,
-                true,
-            ),
-            (
-                "chunks",
-                Chunked,
-                b"2\r\nbo\r\n2;a=b\r\ndy\r\n0\r\n\r\nnext",
-                b"body",
-                true,
-                false,
-            ),
-            (
-                "chunk size in capitals",
-                Chunked,
-                b"A\r\n0123456789\r\n0\r\n\r\n",
-                b"0123456789",
-                true,
-                false,
-            ),
-            (
-                "chunks with trailer",
-                Chunked,
-                b"4\r\nbody\r\n0\r\nA: b\r\n\r\nnext",
-                b"body",
-                true,
-                false,
-            ),
+            ("until close, at the bound", UntilClose, b"0123456789", b"0123456789", false, false),
+            ("until close, over the bound", UntilClose, b"0123456789a", b"0123456789", true, true),
+            ("chunks", Chunked, b"2\r\nbo\r\n2;a=b\r\ndy\r\n0\r\n\r\nnext", b"body", true, false),
+            ("chunk size in capitals", Chunked, b"A\r\n0123456789\r\n0\r\n\r\n", b"0123456789", true, false),
+            ("chunks with trailer", Chunked, b"4\r\nbody\r\n0\r\nA: b\r\n\r\nnext", b"body", true, false),
             ("chunks, cut off", Chunked, b"4\r\nbo", b"bo", false, true),
-            (
-                "chunks, over the bound",
-                Chunked,
-                b"b\r\n0123456789a\r\n0\r\n\r\n",
-                b"0123456789",
-                true,
-                true,
-            ),
+            ("chunks, over the bound", Chunked, b"b\r\n0123456789a\r\n0\r\n\r\n", b"0123456789", true, true),
             ("chunk without size", Chunked, b"\r\nbody", b"", true, true),
-            (
-                "chunk with bad size",
-                Chunked,
-                b"4\r\nbody\r\nxyz\r\n",
-                b"body",
-                true,
-                true,
-            ),
-            (
-                "chunk with too long a size",
-                Chunked,
-                b"00000000000000004\r\nbody",
-                b"",
-                true,
-                true,
-            ),
-            (
-                "chunk longer than it says",
-                Chunked,
-                b"2\r\nbody\r\n0\r\n\r\n",
-                b"bo",
-                true,
-                true,
-            ),
+            ("chunk with bad size", Chunked, b"4\r\nbody\r\nxyz\r\n", b"body", true, true),
+            ("chunk with too long a size", Chunked, b"00000000000000004\r\nbody", b"", true, true),
+            ("chunk longer than it says", Chunked, b"2\r\nbody\r\n0\r\n\r\n", b"bo", true, true),
         ] {
             let expected = (body.to_vec(), complete, truncated);
             assert_eq!(read(framing, 10, wire), expected, "{case}");
@@ -365,10 +260,7 @@ mod tests {
         let endless_extension = [b"1;".to_vec(), vec![b'a'; MAX_OVERHEAD + 1]].concat();
         let endless_trailer = [b"0\r\n".to_vec(), b"a\r\n".repeat(MAX_OVERHEAD)].concat();
         for wire in [endless_extension, endless_trailer] {
-            assert_eq!(
-                read_split(BodyFraming::Chunked, 10, &wire, 4096),
-                (vec![], true, true)
-            );
+            assert_eq!(read_split(BodyFraming::Chunked, 10, &wire, 4096), (vec![], true, true));
         }
     }
 
@@ -380,27 +272,12 @@ mod tests {
             ("length", 400, &[("content-length", "7")], Length(7)),
             ("length on 204", 204, &[("content-length", "7")], Empty),
             ("length on 304", 304, &[("content-length", "7")], Empty),
-            (
-                "two lengths",
-                400,
-                &[("content-length", "7"), ("content-length", "7")],
-                UntilClose,
-            ),
+            ("two lengths", 400, &[("content-length", "7"), ("content-length", "7")], UntilClose),
             ("signed length", 400, &[("content-length", "+7")], UntilClose),
             ("empty length", 400, &[("content-length", "")], UntilClose),
-            (
-                "length of 2^64",
-                400,
-                &[("content-length", "18446744073709551616")],
-                UntilClose,
-            ),
+            ("length of 2^64", 400, &[("content-length", "18446744073709551616")], UntilClose),
             ("chunked", 400, &[("transfer-encoding", "Chunked")], Chunked),
-            (
-                "gzip, chunked",
-                400,
-                &[("transfer-encoding", "gzip, chunked")],
-                UntilClose,
-            ),
+            ("gzip, chunked", 400, &[("transfer-encoding", "gzip, chunked")], UntilClose),
             (
                 "chunked and length",
                 400,

@@ -79,11 +79,7 @@ impl ClientHandshake {
                 headers.append(name, value.clone());
             }
         }
-        Ok(Self {
-            request,
-            accept: key.accept(),
-            subprotocols: options.subprotocols.clone(),
-        })
+        Ok(Self { request, accept: key.accept(), subprotocols: options.subprotocols.clone() })
     }
 
     /// Returns the request.
@@ -105,9 +101,7 @@ impl ClientHandshake {
     pub fn verify(&self, answer: &response::Parts) -> Result<Agreement, ResponseError> {
         let headers = &answer.headers;
         if answer.status != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(ResponseError::Status {
-                status: answer.status,
-            });
+            return Err(ResponseError::Status { status: answer.status });
         }
         if answer.version != Version::HTTP_11 {
             return Err(ResponseError::Version);
@@ -126,13 +120,9 @@ impl ClientHandshake {
         // Nothing was offered, so nothing can be agreed on.
         let extensions = ExtensionOffer::parse_list(headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
         if let Some(extension) = extensions.first() {
-            return Err(ResponseError::Extension {
-                name: PeerText::new(extension.name()),
-            });
+            return Err(ResponseError::Extension { name: PeerText::new(extension.name()) });
         }
-        Ok(Agreement {
-            subprotocol: self.verify_subprotocol(headers)?,
-        })
+        Ok(Agreement { subprotocol: self.verify_subprotocol(headers)? })
     }
 
     /// A server may speak none of those offered and say so by silence (RFC 6455 §4.2.2 item 5).
@@ -142,9 +132,7 @@ impl ClientHandshake {
             Field::Repeated => Err(ResponseError::RepeatedSubprotocol),
             Field::One(value) => {
                 let named = self.subprotocols.iter().find(|offered| value == offered.as_str());
-                let named = named.ok_or_else(|| ResponseError::Subprotocol {
-                    name: PeerText::new(value),
-                })?;
+                let named = named.ok_or_else(|| ResponseError::Subprotocol { name: PeerText::new(value) })?;
                 Ok(Some(named.clone()))
             }
         }
@@ -260,10 +248,7 @@ impl ResponseHead {
 impl ResponseParser {
     /// Makes a parser with the given limits.
     pub fn new(limits: HeadLimits) -> Self {
-        Self {
-            reader: HeadReader::new(Kind::Response, limits),
-            interim: 0,
-        }
+        Self { reader: HeadReader::new(Kind::Response, limits), interim: 0 }
     }
 
     /// Takes the next bytes of the connection; yields the head of the final answer once it is complete.
@@ -278,10 +263,7 @@ impl ResponseParser {
             if !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS {
                 self.reader.forget_counted();
                 self.interim = 0;
-                return Ok(Some(ResponseHead {
-                    parts,
-                    read_ahead: Bytes::copy_from_slice(bytes),
-                }));
+                return Ok(Some(ResponseHead { parts, read_ahead: Bytes::copy_from_slice(bytes) }));
             }
             self.interim += 1;
             if self.interim > MAX_INTERIM {
@@ -334,11 +316,7 @@ fn parse_response(head: &CompleteHead) -> Result<response::Parts, HeadError> {
     };
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = StatusCode::from_u16(code).map_err(|_| HeadError::StartLine)?;
-    parts.version = if minor == 1 {
-        Version::HTTP_11
-    } else {
-        Version::HTTP_10
-    };
+    parts.version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     parts.headers = head.header_map(parsed.headers)?;
     Ok(parts)
 }

@@ -8,10 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 
 /// Encodes a request without a body; `Host` comes first.
 pub fn encode_request<B>(request: &Request<B>) -> Bytes {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut out = BytesMut::with_capacity(256);
     out.put_slice(request.method().as_str().as_bytes());
     out.put_u8(b' ');
@@ -55,21 +52,11 @@ pub(crate) fn encode_refusal_without_body<B: AsRef<[u8]>>(response: &Response<B>
 fn refusal_head<B: AsRef<[u8]>>(response: &Response<B>) -> BytesMut {
     let headers = response.headers();
     let mut out = status_line(response.status());
-    put_fields(&mut out, headers, |name| {
-        ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
-    });
+    put_fields(&mut out, headers, |name| ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name));
     if !forbids_body(response.status()) {
-        put_field(
-            &mut out,
-            &CONTENT_LENGTH,
-            &HeaderValue::from(response.body().as_ref().len()),
-        );
+        put_field(&mut out, &CONTENT_LENGTH, &HeaderValue::from(response.body().as_ref().len()));
     }
-    let connection = if headers.contains_key(UPGRADE) {
-        "close, Upgrade"
-    } else {
-        "close"
-    };
+    let connection = if headers.contains_key(UPGRADE) { "close, Upgrade" } else { "close" };
     put_field(&mut out, &CONNECTION, &HeaderValue::from_static(connection));
     out.put_slice(b"\r\n");
     out
@@ -137,10 +124,7 @@ mod tests {
     #[test]
     fn writes_no_body_where_the_status_forbids_one() {
         let response = Response::builder().status(204).body("ignored").unwrap();
-        assert_eq!(
-            encode_refusal(&response),
-            "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
-        );
+        assert_eq!(encode_refusal(&response), "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
     }
 
     #[test]

@@ -26,10 +26,7 @@ impl ExtensionOffer {
     ) -> Result<Vec<Self>, ExtensionError> {
         let mut offers = Vec::new();
         for value in values {
-            let mut cursor = Cursor {
-                bytes: value.as_bytes(),
-                at: 0,
-            };
+            let mut cursor = Cursor { bytes: value.as_bytes(), at: 0 };
             loop {
                 offers.push(cursor.offer()?);
                 match cursor.next() {
@@ -137,15 +134,8 @@ impl Cursor<'_> {
         }
         self.at += 1;
         self.skip_whitespace();
-        let value = if self.peek() == Some(b'"') {
-            self.quoted()?
-        } else {
-            self.token()?
-        };
-        Ok(ExtensionParam {
-            name,
-            value: Some(value),
-        })
+        let value = if self.peek() == Some(b'"') { self.quoted()? } else { self.token()? };
+        Ok(ExtensionParam { name, value: Some(value) })
     }
 
     fn token(&mut self) -> Result<String, ExtensionError> {
@@ -200,9 +190,6 @@ impl Cursor<'_> {
     /// Names the byte that [`next`](Self::next) has just taken.
     fn unexpected_before(&self) -> ExtensionError {
         let at = self.at - 1;
-        ExtensionError::Unexpected {
-            byte: self.bytes[at],
-            at,
-        }
+        ExtensionError::Unexpected { byte: self.bytes[at], at }
     }
 }

@@ -90,11 +90,7 @@ mod tests {
             for value in values {
                 headers.append(http::header::CONNECTION, HeaderValue::from_static(value));
             }
-            assert_eq!(
-                list_has(&headers, &http::header::CONNECTION, "upgrade"),
-                found,
-                "{case}"
-            );
+            assert_eq!(list_has(&headers, &http::header::CONNECTION, "upgrade"), found, "{case}");
         }
     }
 }

@@ -25,12 +25,7 @@ pub struct HeadLimits {
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self {
-            max_bytes: 16 * 1024,
-            max_headers: 100,
-            max_line: 8 * 1024,
-            max_target: 8 * 1024,
-        }
+        Self { max_bytes: 16 * 1024, max_headers: 100, max_line: 8 * 1024, max_target: 8 * 1024 }
     }
 }
 
@@ -166,9 +161,7 @@ impl CompleteHead {
             let value = HeaderValue::from_maybe_shared(self.bytes.slice_ref(field.value))
                 .map_err(|_| HeadError::Field)?;
             let limit = self.fields;
-            headers
-                .try_append(name, value)
-                .map_err(|_| HeadError::TooManyHeaders { limit })?;
+            headers.try_append(name, value).map_err(|_| HeadError::TooManyHeaders { limit })?;
         }
         Ok(headers)
     }
@@ -220,11 +213,7 @@ impl HeadReader {
                     let head = Bytes::copy_from_slice(&self.buf);
                     let fields = self.lines - 1;
                     self.restart();
-                    return Ok(Some(CompleteHead {
-                        bytes: head,
-                        taken: index + 1,
-                        fields,
-                    }));
+                    return Ok(Some(CompleteHead { bytes: head, taken: index + 1, fields }));
                 }
                 Err(error) => return Err(self.fail(error)),
             }
@@ -267,9 +256,7 @@ impl HeadReader {
     fn step(&mut self, byte: u8) -> Result<Step, HeadError> {
         self.counted += 1;
         if self.counted > self.limits.max_bytes {
-            return Err(HeadError::TooLong {
-                limit: self.limits.max_bytes,
-            });
+            return Err(HeadError::TooLong { limit: self.limits.max_bytes });
         }
         match (self.after_cr, byte) {
             (true, b'\n') => {
@@ -287,9 +274,7 @@ impl HeadReader {
             (false, b' ' | b'\t') if self.line_len == 0 => Err(HeadError::Folded),
             (false, _) => {
                 if self.line_len == 0 && self.lines > self.limits.max_headers {
-                    return Err(HeadError::TooManyHeaders {
-                        limit: self.limits.max_headers,
-                    });
+                    return Err(HeadError::TooManyHeaders { limit: self.limits.max_headers });
                 }
                 self.lengthen_line()
             }
@@ -315,9 +300,7 @@ impl HeadReader {
             (1, _) => {
                 self.target_len += 1;
                 if self.target_len > self.limits.max_target {
-                    return Err(HeadError::TargetTooLong {
-                        limit: self.limits.max_target,
-                    });
+                    return Err(HeadError::TargetTooLong { limit: self.limits.max_target });
                 }
             }
             (2, _) if self.line_len > MAX_METHOD + self.limits.max_target + MAX_VERSION => {
@@ -331,9 +314,7 @@ impl HeadReader {
     fn lengthen_line(&mut self) -> Result<Step, HeadError> {
         self.line_len += 1;
         if self.line_len > self.limits.max_line {
-            return Err(HeadError::LineTooLong {
-                limit: self.limits.max_line,
-            });
+            return Err(HeadError::LineTooLong { limit: self.limits.max_line });
         }
         Ok(Step::Continue)
     }
@@ -395,10 +376,7 @@ mod tests {
         }
         for step in [1, 2, 3, 7, 1000, head.len()] {
             let mut reader = HeadReader::new(Kind::Request, HeadLimits::default());
-            assert!(
-                feed(&mut reader, &head, step).unwrap().is_none(),
-                "{step} bytes at a time"
-            );
+            assert!(feed(&mut reader, &head, step).unwrap().is_none(), "{step} bytes at a time");
             assert_eq!(reader.counted(), head.len(), "{step} bytes at a time");
             assert_eq!(reader.buf, head, "{step} bytes at a time");
         }
@@ -410,47 +388,21 @@ mod tests {
         let long_field = [b"GET / HTTP/1.1\r\nA: ".to_vec(), vec![b'a'; 8 << 20]].concat();
         let many_fields = [b"GET / HTTP/1.1\r\n".to_vec(), b"A: b\r\n".repeat(20_000)].concat();
         let long_target = [b"GET /".to_vec(), vec![b'a'; 1 << 20]].concat();
-        let endless = [
-            b"GET / HTTP/1.1\r\n".to_vec(),
-            format!("A: {}\r\n", "a".repeat(1000)).repeat(20).into(),
-        ]
-        .concat();
+        let endless =
+            [b"GET / HTTP/1.1\r\n".to_vec(), format!("A: {}\r\n", "a".repeat(1000)).repeat(20).into()]
+                .concat();
         for (case, wire, error, looked_at) in [
-            (
-                "8 MiB field",
-                long_field,
-                HeadError::LineTooLong { limit: 8192 },
-                16 + 8192 + 1,
-            ),
-            (
-                "20 000 fields",
-                many_fields,
-                HeadError::TooManyHeaders { limit: 100 },
-                16 + 600 + 1,
-            ),
-            (
-                "1 MiB target",
-                long_target,
-                HeadError::TargetTooLong { limit: 8192 },
-                4 + 8192 + 1,
-            ),
-            (
-                "long head",
-                endless,
-                HeadError::TooLong { limit: 16384 },
-                16384 + 1,
-            ),
+            ("8 MiB field", long_field, HeadError::LineTooLong { limit: 8192 }, 16 + 8192 + 1),
+            ("20 000 fields", many_fields, HeadError::TooManyHeaders { limit: 100 }, 16 + 600 + 1),
+            ("1 MiB target", long_target, HeadError::TargetTooLong { limit: 8192 }, 4 + 8192 + 1),
+            ("long head", endless, HeadError::TooLong { limit: 16384 }, 16384 + 1),
         ] {
             for step in [1, 1448, wire.len()] {
                 let mut reader = HeadReader::new(Kind::Request, limits.clone());
                 assert_eq!(feed(&mut reader, &wire, step).unwrap_err(), error, "{case}");
                 assert_eq!(reader.counted(), looked_at, "{case}");
                 assert_eq!(reader.handle_bytes(b"more").unwrap_err(), error, "{case}");
-                assert_eq!(
-                    reader.counted(),
-                    looked_at,
-                    "{case}: nothing is interpreted after the error"
-                );
+                assert_eq!(reader.counted(), looked_at, "{case}: nothing is interpreted after the error");
                 assert_eq!(reader.buf.capacity(), 0, "{case}: the memory is given back");
             }
         }
@@ -459,12 +411,7 @@ mod tests {
     #[test]
     fn holds_no_memory_between_heads() {
         let mut reader = HeadReader::new(Kind::Request, HeadLimits::default());
-        assert!(
-            reader
-                .handle_bytes(b"GET / HTTP/1.1\r\nA: b\r\n\r\n")
-                .unwrap()
-                .is_some()
-        );
+        assert!(reader.handle_bytes(b"GET / HTTP/1.1\r\nA: b\r\n\r\n").unwrap().is_some());
         assert_eq!(reader.buf.capacity(), 0);
     }
 }

@@ -61,10 +61,7 @@ impl AllowedOrigins {
     /// Makes a list of origins such as `https://example.com`.
     pub fn new<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
         let origins = origins.into_iter().map(Origin::parse).collect::<Result<_, _>>()?;
-        Ok(Self {
-            origins,
-            missing: false,
-        })
+        Ok(Self { origins, missing: false })
     }
 
     /// Admits requests without `Origin` too: programs that are not browsers.
@@ -92,24 +89,16 @@ impl Origin {
     ///
     /// [`InvalidOrigin`] for anything else, `null`, a path and a trailing slash included.
     pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
-        let invalid = || InvalidOrigin {
-            origin: PeerText::new(text),
-        };
+        let invalid = || InvalidOrigin { origin: PeerText::new(text) };
         let (scheme, authority) = text.split_once("://").ok_or_else(invalid)?;
         let scheme_is_valid = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
         if !scheme_is_valid {
             return Err(invalid());
         }
         let scheme = scheme.to_ascii_lowercase();
         let (host, port) = split_authority(authority).ok_or_else(invalid)?;
-        Ok(Self {
-            port: port.or_else(|| default_port(&scheme)),
-            host,
-            scheme,
-        })
+        Ok(Self { port: port.or_else(|| default_port(&scheme)), host, scheme })
     }
 
     /// Returns whether `host`, a `Host` field, names this origin's host and port.

@@ -136,10 +136,7 @@ impl Rejection {
             return response.headers().clone();
         }
         let mut headers = HeaderMap::new();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         match self {
             Self::Method { .. } => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET"));
@@ -213,9 +210,6 @@ impl Rejection {
     }
 
     pub(crate) fn method(method: &Method) -> Self {
-        Self::Method {
-            method: PeerText::new(method.as_str()),
-            is_head: *method == Method::HEAD,
-        }
+        Self::Method { method: PeerText::new(method.as_str()), is_head: *method == Method::HEAD }
     }
 }

@@ -41,9 +41,7 @@ pub struct RequestHead {
 impl RequestParser {
     /// Makes a parser with the given limits.
     pub fn new(limits: HeadLimits) -> Self {
-        Self {
-            reader: HeadReader::new(Kind::Request, limits),
-        }
+        Self { reader: HeadReader::new(Kind::Request, limits) }
     }
 
     /// Takes the next bytes of the connection; yields the head once it is complete.
@@ -59,10 +57,7 @@ impl RequestParser {
         };
         self.reader.forget_counted();
         let parts = parse_request(&head).map_err(|error| self.reader.fail(error))?;
-        Ok(Some(RequestHead {
-            parts,
-            read_ahead: Bytes::copy_from_slice(&bytes[head.taken..]),
-        }))
+        Ok(Some(RequestHead { parts, read_ahead: Bytes::copy_from_slice(&bytes[head.taken..]) }))
     }
 
     /// Returns whether a part of a head has arrived, so that an end of the stream cuts a request off.
@@ -104,12 +99,7 @@ pub struct RequestView<'a> {
 
 impl<'a> From<&'a request::Parts> for RequestView<'a> {
     fn from(parts: &'a request::Parts) -> Self {
-        Self {
-            method: &parts.method,
-            uri: &parts.uri,
-            version: parts.version,
-            headers: &parts.headers,
-        }
+        Self { method: &parts.method, uri: &parts.uri, version: parts.version, headers: &parts.headers }
     }
 }
 
@@ -139,31 +129,16 @@ pub fn accept<'a>(
     let request = request.into();
     // The other form, CONNECT over HTTP/2 or 3 (RFC 8441 §5), has neither key nor Upgrade and shares what follows.
     let form = check_http1_upgrade(request)?;
-    if options
-        .path
-        .as_deref()
-        .is_some_and(|path| path != request.uri.path())
-    {
-        return Err(Rejection::NotFound {
-            path: PeerText::new(request.uri.path()),
-        });
+    if options.path.as_deref().is_some_and(|path| path != request.uri.path()) {
+        return Err(Rejection::NotFound { path: PeerText::new(request.uri.path()) });
     }
     check_origin(request.headers, &options.origins)?;
     let offered = Subprotocol::parse_list(request.headers.get_all(SEC_WEBSOCKET_PROTOCOL))?;
-    let selected = options
-        .subprotocols
-        .iter()
-        .find(|supported| offered.contains(supported))
-        .cloned();
+    let selected = options.subprotocols.iter().find(|supported| offered.contains(supported)).cloned();
     // No extension is supported, so every offer is declined by silence; nonsense is still nonsense:
     // "the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_" (RFC 6455 §9.1)
     ExtensionOffer::parse_list(request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
-    Ok(Accepted {
-        form,
-        offered,
-        selected,
-        headers: HeaderMap::new(),
-    })
+    Ok(Accepted { form, offered, selected, headers: HeaderMap::new() })
 }
 
 /// A request that passed every check, and the response that completes its handshake.
@@ -212,10 +187,7 @@ impl Accepted {
         if is_reserved(&name) {
             return Err(AcceptedError::Reserved { name });
         }
-        self.headers
-            .try_append(name, value)
-            .map(drop)
-            .map_err(|_| AcceptedError::TooManyHeaders)
+        self.headers.try_append(name, value).map(drop).map_err(|_| AcceptedError::TooManyHeaders)
     }
 
     /// Returns the response that completes the handshake.
@@ -298,11 +270,7 @@ fn check_target(uri: &Uri) -> Result<(), Rejection> {
     let scheme_is_known = uri.scheme().is_none_or(|scheme| {
         *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS || ["ws", "wss"].contains(&scheme.as_str())
     });
-    if scheme_is_known && uri.path().starts_with('/') {
-        Ok(())
-    } else {
-        Err(Rejection::Target)
-    }
+    if scheme_is_known && uri.path().starts_with('/') { Ok(()) } else { Err(Rejection::Target) }
 }
 
 /// "A client MUST send a Host header field in all HTTP/1.1 request messages", and a server answers 400 where it is absent, repeated or
@@ -318,11 +286,7 @@ fn check_host(request: RequestView<'_>) -> Result<(), Rejection> {
 /// A body would lie where the frames begin, and two parties could disagree about which is which.
 fn check_no_body(headers: &HeaderMap) -> Result<(), Rejection> {
     let is_empty = headers.get_all(CONTENT_LENGTH).iter().all(|value| value == "0");
-    if is_empty && !headers.contains_key(TRANSFER_ENCODING) {
-        Ok(())
-    } else {
-        Err(Rejection::Body)
-    }
+    if is_empty && !headers.contains_key(TRANSFER_ENCODING) { Ok(()) } else { Err(Rejection::Body) }
 }
 
 fn check_protocol_version(headers: &HeaderMap) -> Result<(), Rejection> {
@@ -353,9 +317,7 @@ fn check_origin(headers: &HeaderMap, policy: &OriginPolicy) -> Result<(), Reject
     if policy.allows(origin, headers) {
         return Ok(());
     }
-    Err(Rejection::Origin {
-        origin: PeerText::new(origin.map_or(&[][..], HeaderValue::as_bytes)),
-    })
+    Err(Rejection::Origin { origin: PeerText::new(origin.map_or(&[][..], HeaderValue::as_bytes)) })
 }
 
 /// Returns whether the handshake or HTTP's framing owns the field.
@@ -379,11 +341,7 @@ fn parse_request(head: &CompleteHead) -> Result<request::Parts, HeadError> {
     parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::StartLine)?;
     parts.uri =
         Uri::from_maybe_shared(head.bytes.slice_ref(target.as_bytes())).map_err(|_| HeadError::Target)?;
-    parts.version = if minor == 1 {
-        Version::HTTP_11
-    } else {
-        Version::HTTP_10
-    };
+    parts.version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     parts.headers = headers;
     Ok(parts)
 }
@@ -396,11 +354,7 @@ fn check_body_length(headers: &HeaderMap) -> Result<(), HeadError> {
         Field::One(value) if !chunked => {
             let digits = trim(value.as_bytes());
             let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-            if is_number {
-                Ok(())
-            } else {
-                Err(HeadError::BodyLength)
-            }
+            if is_number { Ok(()) } else { Err(HeadError::BodyLength) }
         }
         Field::One(_) | Field::Repeated => Err(HeadError::BodyLength),
     }

@@ -26,9 +26,7 @@ impl Subprotocol {
         if is_token(name.as_bytes()) {
             Ok(Self(name.into()))
         } else {
-            Err(InvalidSubprotocol {
-                name: PeerText::new(name),
-            })
+            Err(InvalidSubprotocol { name: PeerText::new(name) })
         }
     }
 
@@ -56,24 +54,18 @@ impl Subprotocol {
         values: impl IntoIterator<Item = &'a HeaderValue>,
     ) -> Result<Vec<Self>, SubprotocolError> {
         let mut names = Vec::new();
-        let elements = values
-            .into_iter()
-            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+        let elements = values.into_iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
         for element in elements {
             let name = trim(element);
             let name = std::str::from_utf8(name)
                 .ok()
                 .and_then(|name| Self::new(name).ok())
-                .ok_or_else(|| SubprotocolError::NotAToken {
-                    name: PeerText::new(name),
-                })?;
+                .ok_or_else(|| SubprotocolError::NotAToken { name: PeerText::new(name) })?;
             names.push(name);
         }
         match first_duplicate(&names) {
             // "The elements that comprise this value MUST be non-empty strings ... and MUST all be unique strings" (RFC 6455 §4.1)
-            Some(name) => Err(SubprotocolError::Repeated {
-                name: PeerText::new(name.as_str()),
-            }),
+            Some(name) => Err(SubprotocolError::Repeated { name: PeerText::new(name.as_str()) }),
             None => Ok(names),
         }
     }

@@ -17,21 +17,13 @@ impl PeerText {
     pub fn new(text: impl AsRef<[u8]>) -> Self {
         let text = text.as_ref();
         let kept = &text[..text.len().min(MAX_LEN)];
-        Self {
-            bytes: kept.into(),
-            cut: kept.len() < text.len(),
-        }
+        Self { bytes: kept.into(), cut: kept.len() < text.len() }
     }
 }
 
 impl fmt::Display for PeerText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\"{}{}\"",
-            self.bytes.escape_ascii(),
-            if self.cut { "..." } else { "" }
-        )
+        write!(f, "\"{}{}\"", self.bytes.escape_ascii(), if self.cut { "..." } else { "" })
     }
 }
 

@@ -103,11 +103,7 @@ impl WebSocketUri {
     }
 
     fn authority(&self) -> String {
-        let (open, close) = if self.host.contains(':') {
-            ("[", "]")
-        } else {
-            ("", "")
-        };
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
         let host = &self.host;
         if self.port == default_port(self.secure) {
             format!("{open}{host}{close}")

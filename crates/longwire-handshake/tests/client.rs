@@ -42,16 +42,9 @@ fn response(replaced: Option<(usize, &str)>, more: &[&str]) -> String {
 }
 
 fn verify(answer: &str, offered: &[&str]) -> Result<Agreement, ResponseError> {
-    let options = ClientOptions {
-        subprotocols: names(offered),
-        ..Default::default()
-    };
-    let head = ResponseParser::default()
-        .handle_bytes(answer.as_bytes())?
-        .expect("the head is complete");
-    handshake("ws://example.com/", &options)
-        .unwrap()
-        .verify(&head.parts)
+    let options = ClientOptions { subprotocols: names(offered), ..Default::default() };
+    let head = ResponseParser::default().handle_bytes(answer.as_bytes())?.expect("the head is complete");
+    handshake("ws://example.com/", &options).unwrap().verify(&head.parts)
 }
 
 #[test]
@@ -76,105 +69,24 @@ fn takes_uris_apart() {
         ("ws://example.com", "example.com", 80, false, "example.com", "/"),
         ("wss://example.com", "example.com", 443, true, "example.com", "/"),
         ("http://example.com", "example.com", 80, false, "example.com", "/"),
-        (
-            "https://example.com/",
-            "example.com",
-            443,
-            true,
-            "example.com",
-            "/",
-        ),
-        (
-            "WS://Example.COM/A",
-            "example.com",
-            80,
-            false,
-            "example.com",
-            "/A",
-        ),
+        ("https://example.com/", "example.com", 443, true, "example.com", "/"),
+        ("WS://Example.COM/A", "example.com", 80, false, "example.com", "/A"),
         ("WSS://example.com", "example.com", 443, true, "example.com", "/"),
-        (
-            "ws://example.com:80/",
-            "example.com",
-            80,
-            false,
-            "example.com",
-            "/",
-        ),
-        (
-            "wss://example.com:443/",
-            "example.com",
-            443,
-            true,
-            "example.com",
-            "/",
-        ),
-        (
-            "wss://example.com:80/",
-            "example.com",
-            80,
-            true,
-            "example.com:80",
-            "/",
-        ),
+        ("ws://example.com:80/", "example.com", 80, false, "example.com", "/"),
+        ("wss://example.com:443/", "example.com", 443, true, "example.com", "/"),
+        ("wss://example.com:80/", "example.com", 80, true, "example.com:80", "/"),
         ("ws://example.com:/", "example.com", 80, false, "example.com", "/"),
-        (
-            "ws://example.com:65535",
-            "example.com",
-            65535,
-            false,
-            "example.com:65535",
-            "/",
-        ),
-        (
-            "ws://example.com?a=b",
-            "example.com",
-            80,
-            false,
-            "example.com",
-            "/?a=b",
-        ),
-        (
-            "ws://example.com/a/../b?c=d&e=%20",
-            "example.com",
-            80,
-            false,
-            "example.com",
-            "/a/../b?c=d&e=%20",
-        ),
-        (
-            "ws://127.0.0.1:9001/",
-            "127.0.0.1",
-            9001,
-            false,
-            "127.0.0.1:9001",
-            "/",
-        ),
+        ("ws://example.com:65535", "example.com", 65535, false, "example.com:65535", "/"),
+        ("ws://example.com?a=b", "example.com", 80, false, "example.com", "/?a=b"),
+        ("ws://example.com/a/../b?c=d&e=%20", "example.com", 80, false, "example.com", "/a/../b?c=d&e=%20"),
+        ("ws://127.0.0.1:9001/", "127.0.0.1", 9001, false, "127.0.0.1:9001", "/"),
         ("ws://[::1]/", "::1", 80, false, "[::1]", "/"),
-        (
-            "ws://[2001:DB8::1]:9001/x",
-            "2001:db8::1",
-            9001,
-            false,
-            "[2001:db8::1]:9001",
-            "/x",
-        ),
+        ("ws://[2001:DB8::1]:9001/x", "2001:db8::1", 9001, false, "[2001:db8::1]:9001", "/x"),
         ("ws://user:pw@[::1]:81/", "::1", 81, false, "[::1]:81", "/"),
-        (
-            "ws://under_score.test",
-            "under_score.test",
-            80,
-            false,
-            "under_score.test",
-            "/",
-        ),
+        ("ws://under_score.test", "under_score.test", 80, false, "under_score.test", "/"),
     ] {
         let uri = WebSocketUri::parse(text).expect(text);
-        assert_eq!(
-            (uri.host(), uri.port(), uri.is_secure()),
-            (host, port, secure),
-            "{text}"
-        );
+        assert_eq!((uri.host(), uri.port(), uri.is_secure()), (host, port, secure), "{text}");
         assert_eq!(uri.host_header(), host_header, "{text}");
         assert_eq!(uri.target(), target, "{text}");
         let request = request(text, &ClientOptions::default());
@@ -192,14 +104,8 @@ fn refuses_uris_that_name_no_websocket() {
         ("", "malformed URL"),
         ("example.com", "URL needs one of the schemes ws, wss, http, https"),
         ("/chat", "URL needs one of the schemes ws, wss, http, https"),
-        (
-            "ftp://example.com/",
-            "URL needs one of the schemes ws, wss, http, https",
-        ),
-        (
-            "ws:example.com",
-            "URL needs one of the schemes ws, wss, http, https",
-        ),
+        ("ftp://example.com/", "URL needs one of the schemes ws, wss, http, https"),
+        ("ws:example.com", "URL needs one of the schemes ws, wss, http, https"),
         ("ws:///chat", "malformed URL"),
         ("ws://", "malformed URL"),
         ("ws://:80/", "missing or invalid host in the URL"),
@@ -211,42 +117,18 @@ fn refuses_uris_that_name_no_websocket() {
         ("ws://example.com/a\r\nX: y", "malformed URL"),
         ("ws://example.com/?a\r\nX: y", "malformed URL"),
         ("ws://example.com\r\nX: y/", "malformed URL"),
-        (
-            "ws://example.com/\u{e4}",
-            "path or query of the URL has characters that need percent-encoding",
-        ),
+        ("ws://example.com/\u{e4}", "path or query of the URL has characters that need percent-encoding"),
         ("ws://[::1/", "malformed URL"),
         ("ws://[::g]/", "missing or invalid host in the URL"),
         ("ws://[127.0.0.1]/", "missing or invalid host in the URL"),
         ("ws://::1/", "malformed URL"),
-        (
-            "ws://example.com:0/",
-            "port in the URL is not a number from 1 to 65535",
-        ),
-        (
-            "ws://example.com:65536/",
-            "port in the URL is not a number from 1 to 65535",
-        ),
-        (
-            "ws://example.com:99999/",
-            "port in the URL is not a number from 1 to 65535",
-        ),
-        (
-            "ws://example.com:+80/",
-            "port in the URL is not a number from 1 to 65535",
-        ),
-        (
-            "ws://example.com:8o/",
-            "port in the URL is not a number from 1 to 65535",
-        ),
-        (
-            "ws://example.com/#a",
-            "URL has a fragment, which a WebSocket URL must not have",
-        ),
-        (
-            "ws://example.com/#",
-            "URL has a fragment, which a WebSocket URL must not have",
-        ),
+        ("ws://example.com:0/", "port in the URL is not a number from 1 to 65535"),
+        ("ws://example.com:65536/", "port in the URL is not a number from 1 to 65535"),
+        ("ws://example.com:99999/", "port in the URL is not a number from 1 to 65535"),
+        ("ws://example.com:+80/", "port in the URL is not a number from 1 to 65535"),
+        ("ws://example.com:8o/", "port in the URL is not a number from 1 to 65535"),
+        ("ws://example.com/#a", "URL has a fragment, which a WebSocket URL must not have"),
+        ("ws://example.com/#", "URL has a fragment, which a WebSocket URL must not have"),
         (
             "ws://a%0d%0ab:c@example.com/",
             "user and password in the URL have control characters, or the user a colon",
@@ -282,36 +164,21 @@ fn sends_user_and_password_as_basic() {
         let uri = WebSocketUri::parse(&uri).unwrap();
         assert_eq!(uri.to_string(), "ws://example.com/");
         assert_eq!(format!("{uri:?}"), "WebSocketUri(ws://example.com/)");
-        assert!(
-            !format!("{:?}", uri.credentials()).contains("Basic"),
-            "{userinfo}"
-        );
+        assert!(!format!("{:?}", uri.credentials()).contains("Basic"), "{userinfo}");
     }
 }
 
 #[test]
 fn lets_the_callers_headers_win_and_never_sends_one_twice() {
     let mut options = ClientOptions::default();
-    options
-        .headers
-        .insert("host", HeaderValue::from_static("virtual.example:8080"));
-    options
-        .headers
-        .insert("authorization", HeaderValue::from_static("Bearer t"));
+    options.headers.insert("host", HeaderValue::from_static("virtual.example:8080"));
+    options.headers.insert("authorization", HeaderValue::from_static("Bearer t"));
     options.headers.append("cookie", HeaderValue::from_static("a=b"));
     options.headers.append("cookie", HeaderValue::from_static("c=d"));
     options.headers.insert("origin", HeaderValue::from_static("null"));
     let text = request("ws://user:pw@example.com/", &options);
-    assert!(
-        text.starts_with("GET / HTTP/1.1\r\nHost: virtual.example:8080\r\n"),
-        "{text}"
-    );
-    for line in [
-        "Authorization: Bearer t",
-        "Cookie: a=b",
-        "Cookie: c=d",
-        "Origin: null",
-    ] {
+    assert!(text.starts_with("GET / HTTP/1.1\r\nHost: virtual.example:8080\r\n"), "{text}");
+    for line in ["Authorization: Bearer t", "Cookie: a=b", "Cookie: c=d", "Origin: null"] {
         assert_eq!(text.matches(&format!("\r\n{line}\r\n")).count(), 1, "{line}");
     }
     assert!(!text.contains("Basic") && !text.contains("example.com"), "{text}");
@@ -339,9 +206,7 @@ fn refuses_headers_that_are_not_the_callers() {
     ] {
         let mut options = ClientOptions::default();
         let name = HeaderName::from_static(name);
-        options
-            .headers
-            .insert(name.clone(), HeaderValue::from_static("a"));
+        options.headers.insert(name.clone(), HeaderValue::from_static("a"));
         let refused = handshake("ws://example.com/", &options).expect_err(name.as_str());
         assert_eq!(refused, OptionsError::ReservedHeader { name });
     }
@@ -354,33 +219,16 @@ fn refuses_options_that_would_double_a_field() {
         let mut headers = HeaderMap::new();
         headers.append(name.clone(), HeaderValue::from_static("a"));
         headers.append(name.clone(), HeaderValue::from_static("b"));
-        let refused = handshake(
-            "ws://example.com/",
-            &ClientOptions {
-                headers,
-                ..Default::default()
-            },
-        );
+        let refused = handshake("ws://example.com/", &ClientOptions { headers, ..Default::default() });
         assert_eq!(refused.unwrap_err(), OptionsError::RepeatedHeader { name });
     }
     let value = HeaderValue::from_static("https://a");
-    let mut options = ClientOptions {
-        origin: Some(value.clone()),
-        ..Default::default()
-    };
+    let mut options = ClientOptions { origin: Some(value.clone()), ..Default::default() };
     options.headers.insert("origin", value);
     let refused = handshake("ws://example.com/", &options).unwrap_err();
-    assert_eq!(
-        refused,
-        OptionsError::RepeatedHeader {
-            name: http::header::ORIGIN
-        }
-    );
+    assert_eq!(refused, OptionsError::RepeatedHeader { name: http::header::ORIGIN });
 
-    let options = ClientOptions {
-        subprotocols: names(&["a", "b", "a"]),
-        ..Default::default()
-    };
+    let options = ClientOptions { subprotocols: names(&["a", "b", "a"]), ..Default::default() };
     let refused = handshake("ws://example.com/", &options).unwrap_err();
     assert_eq!(refused.to_string(), "subprotocol a is offered twice");
 }
@@ -390,27 +238,13 @@ fn refuses_a_host_header_that_is_none() {
     for host in ["", "a b", "user@example.com", "example.com/", "example.com:0"] {
         let mut options = ClientOptions::default();
         options.headers.insert("host", HeaderValue::from_static(host));
-        assert_eq!(
-            handshake("ws://example.com/", &options).unwrap_err(),
-            OptionsError::Host,
-            "{host}"
-        );
+        assert_eq!(handshake("ws://example.com/", &options).unwrap_err(), OptionsError::Host, "{host}");
     }
 }
 
 #[test]
 fn names_no_subprotocol_that_could_break_the_field() {
-    for name in [
-        "",
-        "a b",
-        "a,b",
-        "a\r\nX: y",
-        "a\n",
-        "\u{e4}",
-        "a;b",
-        "\"a\"",
-        "a/b",
-    ] {
+    for name in ["", "a b", "a,b", "a\r\nX: y", "a\n", "\u{e4}", "a;b", "\"a\"", "a/b"] {
         assert!(Subprotocol::new(name).is_err(), "{name:?}");
     }
 }
@@ -419,61 +253,16 @@ fn names_no_subprotocol_that_could_break_the_field() {
 fn takes_answers_that_complete_the_handshake() {
     for (case, answer, offered, selected) in [
         ("plain", response(None, &[]), &[][..], None),
-        (
-            "other case",
-            response(Some((1, "upgrade: WebSocket")), &[]),
-            &[],
-            None,
-        ),
-        (
-            "Connection list",
-            response(Some((2, "Connection: keep-alive, upgrade")), &[]),
-            &[],
-            None,
-        ),
-        (
-            "Connection in two fields",
-            response(None, &["Connection: keep-alive"]),
-            &[],
-            None,
-        ),
-        (
-            "other reason",
-            response(Some((0, "HTTP/1.1 101 Web Socket Protocol Handshake")), &[]),
-            &[],
-            None,
-        ),
+        ("other case", response(Some((1, "upgrade: WebSocket")), &[]), &[], None),
+        ("Connection list", response(Some((2, "Connection: keep-alive, upgrade")), &[]), &[], None),
+        ("Connection in two fields", response(None, &["Connection: keep-alive"]), &[], None),
+        ("other reason", response(Some((0, "HTTP/1.1 101 Web Socket Protocol Handshake")), &[]), &[], None),
         ("no reason", response(Some((0, "HTTP/1.1 101 ")), &[]), &[], None),
-        (
-            "no reason and no space",
-            response(Some((0, "HTTP/1.1 101")), &[]),
-            &[],
-            None,
-        ),
-        (
-            "subprotocol",
-            response(None, &["Sec-WebSocket-Protocol: b"]),
-            &["a", "b"],
-            Some("b"),
-        ),
-        (
-            "no subprotocol though offered",
-            response(None, &[]),
-            &["a", "b"],
-            None,
-        ),
-        (
-            "useless fields",
-            response(None, &["Server: x", "Date: y", "Content-Length: 0"]),
-            &[],
-            None,
-        ),
-        (
-            "after 100",
-            "HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &response(None, &[]),
-            &[],
-            None,
-        ),
+        ("no reason and no space", response(Some((0, "HTTP/1.1 101")), &[]), &[], None),
+        ("subprotocol", response(None, &["Sec-WebSocket-Protocol: b"]), &["a", "b"], Some("b")),
+        ("no subprotocol though offered", response(None, &[]), &["a", "b"], None),
+        ("useless fields", response(None, &["Server: x", "Date: y", "Content-Length: 0"]), &[], None),
+        ("after 100", "HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &response(None, &[]), &[], None),
         (
             "after 103 and 102",
             "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n".to_owned()
@@ -483,11 +272,7 @@ fn takes_answers_that_complete_the_handshake() {
         ),
     ] {
         let agreement = verify(&answer, offered).unwrap_or_else(|error| panic!("{case}: {error}"));
-        assert_eq!(
-            agreement.subprotocol.as_ref().map(Subprotocol::as_str),
-            selected,
-            "{case}"
-        );
+        assert_eq!(agreement.subprotocol.as_ref().map(Subprotocol::as_str), selected, "{case}");
     }
 }
 
@@ -556,11 +341,7 @@ fn refuses_every_other_answer() {
             "GET / HTTP/1.1\r\n\r\n".to_owned(),
             "malformed response: protocol version is not HTTP/1.1",
         ),
-        (
-            "binary",
-            "\u{1}\u{2}\u{3}\r\n\r\n".to_owned(),
-            "malformed response: control byte 0x01 in the head",
-        ),
+        ("binary", "\u{1}\u{2}\u{3}\r\n\r\n".to_owned(), "malformed response: control byte 0x01 in the head"),
         (
             "no Upgrade",
             response(Some((1, "")), &[]),
@@ -603,18 +384,12 @@ fn refuses_every_other_answer() {
         ),
         (
             "other accept",
-            response(
-                Some((3, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xO0=")),
-                &[],
-            ),
+            response(Some((3, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xO0=")), &[]),
             "Sec-WebSocket-Accept header of the response does not match the key",
         ),
         (
             "accept in other case",
-            response(
-                Some((3, "Sec-WebSocket-Accept: S3PPLMBITXAQ9KYGZZHZRBK+XOO=")),
-                &[],
-            ),
+            response(Some((3, "Sec-WebSocket-Accept: S3PPLMBITXAQ9KYGZZHZRBK+XOO=")), &[]),
             "Sec-WebSocket-Accept header of the response does not match the key",
         ),
         (
@@ -687,11 +462,7 @@ fn refuses_every_other_answer() {
             response(Some((1, "Upgrade : websocket")), &[]),
             "malformed response: malformed header field",
         ),
-        (
-            "NUL",
-            response(None, &["X: a\0b"]),
-            "malformed response: control byte 0x00 in the head",
-        ),
+        ("NUL", response(None, &["X: a\0b"]), "malformed response: control byte 0x00 in the head"),
         (
             "bare CR",
             response(None, &["X: a\rb"]),
@@ -740,10 +511,8 @@ fn refuses_every_other_answer() {
 
 #[test]
 fn refuses_a_subprotocol_when_none_was_offered() {
-    let refused = verify(
-        &response(None, &["Sec-WebSocket-Protocol: a\u{1b}[2J"]).replace('\u{1b}', "\u{9b}"),
-        &[],
-    );
+    let refused =
+        verify(&response(None, &["Sec-WebSocket-Protocol: a\u{1b}[2J"]).replace('\u{1b}', "\u{9b}"), &[]);
     assert_eq!(
         refused.unwrap_err().to_string(),
         "server selected subprotocol \"a\\xc2\\x9b[2J\", which was not offered"
@@ -753,19 +522,10 @@ fn refuses_a_subprotocol_when_none_was_offered() {
 #[test]
 fn hands_on_the_bytes_behind_the_head() {
     let answer = response(None, &[]) + "frames";
-    let head = ResponseParser::default()
-        .handle_bytes(answer.as_bytes())
-        .unwrap()
-        .unwrap();
+    let head = ResponseParser::default().handle_bytes(answer.as_bytes()).unwrap().unwrap();
     assert_eq!(head.read_ahead, "frames");
     let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nbody";
-    let head = ResponseParser::default()
-        .handle_bytes(refusal.as_bytes())
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        (head.parts.status.as_u16(), head.body_framing()),
-        (403, BodyFraming::Length(4))
-    );
+    let head = ResponseParser::default().handle_bytes(refusal.as_bytes()).unwrap().unwrap();
+    assert_eq!((head.parts.status.as_u16(), head.body_framing()), (403, BodyFraming::Length(4)));
     assert_eq!(head.read_ahead, "body");
 }

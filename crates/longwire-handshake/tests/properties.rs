@@ -56,30 +56,19 @@ const RESPONSE: &[u8] =
 #[test]
 fn every_single_cut_yields_the_same_head_and_read_ahead() {
     for cut in 0..=REQUEST.len() {
-        let (_, behind) = request_outcome(REQUEST, &[cut])
-            .unwrap()
-            .expect("the head is complete");
+        let (_, behind) = request_outcome(REQUEST, &[cut]).unwrap().expect("the head is complete");
         assert_eq!(behind, b"frames\r\n\r\n", "cut at {cut}");
     }
     for cut in 0..=RESPONSE.len() {
-        let (_, behind) = response_outcome(RESPONSE, &[cut])
-            .unwrap()
-            .expect("the head is complete");
+        let (_, behind) = response_outcome(RESPONSE, &[cut]).unwrap().expect("the head is complete");
         assert_eq!(behind, b"frames\r\n\r\n", "cut at {cut}");
     }
 }
 
 /// Heads with damage: bytes replaced, inserted and removed, so that most of them are nearly right.
 fn damaged(head: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
-    let interesting = prop_oneof![
-        Just(b'\r'),
-        Just(b'\n'),
-        Just(b' '),
-        Just(b':'),
-        Just(b','),
-        Just(0),
-        any::<u8>()
-    ];
+    let interesting =
+        prop_oneof![Just(b'\r'), Just(b'\n'), Just(b' '), Just(b':'), Just(b','), Just(0), any::<u8>()];
     let edit = (0..head.len(), 0..3_u8, interesting);
     prop::collection::vec(edit, 0..4).prop_map(move |edits| {
         let mut wire = head.to_vec();

@@ -20,9 +20,7 @@ const REQUEST: [&str; 6] = [
 fn request(changes: &[&str], more: &[&str]) -> String {
     let mut lines: Vec<&str> = REQUEST.to_vec();
     for change in changes {
-        let at = lines
-            .iter()
-            .position(|line| field_name(line) == field_name(change));
+        let at = lines.iter().position(|line| field_name(line) == field_name(change));
         let at = at.expect("the change names a line");
         if change.ends_with(':') {
             lines.remove(at);
@@ -38,15 +36,11 @@ fn request(changes: &[&str], more: &[&str]) -> String {
 /// Returns the name of a field, empty for the request line.
 fn field_name(line: &str) -> String {
     let word = line.split(' ').next().unwrap_or_default();
-    word.split_once(':')
-        .map(|(name, _)| name.to_ascii_lowercase())
-        .unwrap_or_default()
+    word.split_once(':').map(|(name, _)| name.to_ascii_lowercase()).unwrap_or_default()
 }
 
 fn check(request: &str, options: &ServerOptions) -> Result<Accepted, Rejection> {
-    let head = RequestParser::default()
-        .handle_bytes(request.as_bytes())?
-        .expect("the head is complete");
+    let head = RequestParser::default().handle_bytes(request.as_bytes())?.expect("the head is complete");
     accept(&head.parts, options)
 }
 
@@ -70,17 +64,9 @@ fn assert_refused(case: &str, request: &str, status: u16) -> Rejection {
 
 #[test]
 fn answers_the_example_of_rfc_6455() {
-    let request = request(
-        &[],
-        &[
-            "Origin: http://example.com",
-            "Sec-WebSocket-Protocol: chat, superchat",
-        ],
-    );
-    let options = ServerOptions {
-        subprotocols: vec![Subprotocol::new("chat").unwrap()],
-        ..Default::default()
-    };
+    let request = request(&[], &["Origin: http://example.com", "Sec-WebSocket-Protocol: chat, superchat"]);
+    let options =
+        ServerOptions { subprotocols: vec![Subprotocol::new("chat").unwrap()], ..Default::default() };
     let accepted = check(&request, &options).unwrap();
     assert_eq!(
         encode_response(&accepted.response()),
@@ -94,23 +80,11 @@ fn accepts_what_browsers_and_proxies_send() {
     for (case, changes, more) in [
         ("plain", &[][..], &[][..]),
         ("Firefox's Connection", &["Connection: keep-alive, Upgrade"], &[]),
-        (
-            "Connection in two fields",
-            &["Connection: keep-alive"],
-            &["Connection: upgrade"],
-        ),
-        (
-            "names and tokens in other case",
-            &["CONNECTION: UPGRADE", "upgrade: WebSocket"],
-            &[],
-        ),
+        ("Connection in two fields", &["Connection: keep-alive"], &["Connection: upgrade"]),
+        ("names and tokens in other case", &["CONNECTION: UPGRADE", "upgrade: WebSocket"], &[]),
         ("absolute target", &["GET http://example.com/chat HTTP/1.1"], &[]),
         ("absolute ws target", &["GET ws://example.com/chat HTTP/1.1"], &[]),
-        (
-            "absolute target without path",
-            &["GET http://example.com HTTP/1.1"],
-            &[],
-        ),
+        ("absolute target without path", &["GET http://example.com HTTP/1.1"], &[]),
         ("Host with port", &["Host: example.com:8080"], &[]),
         ("Host with IPv6 address", &["Host: [::1]:8080"], &[]),
         ("empty body", &[], &["Content-Length: 0"]),
@@ -119,16 +93,8 @@ fn accepts_what_browsers_and_proxies_send() {
         ("value that is not ASCII", &[], &["X-Name: J\u{fc}rgen"]),
         ("origin", &[], &["Origin: https://elsewhere.example"]),
         ("null origin", &[], &["Origin: null"]),
-        (
-            "subprotocol that is not spoken here",
-            &[],
-            &["Sec-WebSocket-Protocol: chat"],
-        ),
-        (
-            "subprotocols in two fields",
-            &[],
-            &["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b, c"],
-        ),
+        ("subprotocol that is not spoken here", &[], &["Sec-WebSocket-Protocol: chat"]),
+        ("subprotocols in two fields", &[], &["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b, c"]),
         (
             "Chromium's extensions",
             &[],
@@ -144,11 +110,7 @@ fn accepts_what_browsers_and_proxies_send() {
             &[],
             &["Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=99"],
         ),
-        (
-            "another product's cookies",
-            &[],
-            &["Cookie: a=b; c=\"d\"", "Cookie: e=f"],
-        ),
+        ("another product's cookies", &[], &["Cookie: a=b; c=\"d\"", "Cookie: e=f"]),
     ] {
         assert_accepted(case, &request(changes, more));
     }
@@ -161,47 +123,22 @@ fn refuses_each_broken_request_with_its_status() {
         // No upgrade at all
         (
             "plain GET",
-            &[
-                "Connection:",
-                "Upgrade:",
-                "Sec-WebSocket-Version:",
-                "Sec-WebSocket-Key:",
-            ][..],
+            &["Connection:", "Upgrade:", "Sec-WebSocket-Version:", "Sec-WebSocket-Key:"][..],
             &[][..],
             426,
         ),
-        (
-            "plain GET in HTTP/1.0",
-            &["GET / HTTP/1.0", "Host:", "Connection:", "Upgrade:"],
-            &[],
-            426,
-        ),
+        ("plain GET in HTTP/1.0", &["GET / HTTP/1.0", "Host:", "Connection:", "Upgrade:"], &[], 426),
         ("no Upgrade", &["Upgrade:"], &[], 426),
         ("no Connection", &["Connection:"], &[], 426),
-        (
-            "Connection without upgrade",
-            &["Connection: keep-alive"],
-            &[],
-            426,
-        ),
-        (
-            "Connection with a longer token",
-            &["Connection: upgraded"],
-            &[],
-            426,
-        ),
+        ("Connection without upgrade", &["Connection: keep-alive"], &[], 426),
+        ("Connection with a longer token", &["Connection: upgraded"], &[], 426),
         // Method
         ("POST", &["POST / HTTP/1.1"], &[], 405),
         ("HEAD", &["HEAD / HTTP/1.1"], &[], 405),
         ("OPTIONS *", &["OPTIONS * HTTP/1.1"], &[], 405),
         ("CONNECT", &["CONNECT example.com:80 HTTP/1.1"], &[], 405),
         ("get", &["get / HTTP/1.1"], &[], 405),
-        (
-            "POST without upgrade",
-            &["POST / HTTP/1.1", "Upgrade:"],
-            &["Content-Length: 3"],
-            405,
-        ),
+        ("POST without upgrade", &["POST / HTTP/1.1", "Upgrade:"], &["Content-Length: 3"], 405),
         // Version of HTTP
         ("HTTP/1.0", &["GET / HTTP/1.0"], &[], 400),
         ("HTTP/1.2", &["GET / HTTP/1.2"], &[], 400),
@@ -231,31 +168,11 @@ fn refuses_each_broken_request_with_its_status() {
         ("Upgrade with a version", &["Upgrade: websocket/13"], &[], 400),
         // Key
         ("no key", &["Sec-WebSocket-Key:"], &[], 400),
-        (
-            "two keys",
-            &[],
-            &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="],
-            400,
-        ),
+        ("two keys", &[], &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="], 400),
         ("empty key", &["Sec-WebSocket-Key: "], &[], 400),
-        (
-            "short key",
-            &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"],
-            &[],
-            400,
-        ),
-        (
-            "long key",
-            &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEy"],
-            &[],
-            400,
-        ),
-        (
-            "key of unused bits",
-            &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR=="],
-            &[],
-            400,
-        ),
+        ("short key", &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"], &[], 400),
+        ("long key", &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEy"], &[], 400),
+        ("key of unused bits", &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR=="], &[], 400),
         (
             "Hixie-76",
             &["Sec-WebSocket-Version:", "Sec-WebSocket-Key:"],
@@ -278,24 +195,9 @@ fn refuses_each_broken_request_with_its_status() {
         // Body
         ("body", &[], &["Content-Length: 4"], 400),
         ("chunked body", &[], &["Transfer-Encoding: chunked"], 400),
-        (
-            "length and chunked",
-            &[],
-            &["Content-Length: 4", "Transfer-Encoding: chunked"],
-            400,
-        ),
-        (
-            "length 0 and chunked",
-            &[],
-            &["Content-Length: 0", "Transfer-Encoding: chunked"],
-            400,
-        ),
-        (
-            "two lengths",
-            &[],
-            &["Content-Length: 0", "Content-Length: 0"],
-            400,
-        ),
+        ("length and chunked", &[], &["Content-Length: 4", "Transfer-Encoding: chunked"], 400),
+        ("length 0 and chunked", &[], &["Content-Length: 0", "Transfer-Encoding: chunked"], 400),
+        ("two lengths", &[], &["Content-Length: 0", "Content-Length: 0"], 400),
         ("list of lengths", &[], &["Content-Length: 0, 0"], 400),
         ("signed length", &[], &["Content-Length: +0"], 400),
         ("empty length", &[], &["Content-Length:"], 400),
@@ -315,29 +217,14 @@ fn refuses_each_broken_request_with_its_status() {
         ),
         // Extensions
         ("empty extensions", &[], &["Sec-WebSocket-Extensions:"], 400),
-        (
-            "malformed extensions",
-            &[],
-            &["Sec-WebSocket-Extensions: foo; =bar"],
-            400,
-        ),
-        (
-            "unterminated quote",
-            &[],
-            &["Sec-WebSocket-Extensions: foo; a=\"b"],
-            400,
-        ),
+        ("malformed extensions", &[], &["Sec-WebSocket-Extensions: foo; =bar"], 400),
+        ("unterminated quote", &[], &["Sec-WebSocket-Extensions: foo; a=\"b"], 400),
         // Origin
         ("two origins", &[], &["Origin: http://a", "Origin: http://b"], 400),
         // Smuggling
         ("folded field", &[], &["X-A: b", " c"], 400),
         ("field that starts with a tab", &[], &["\tX-A: b"], 400),
-        (
-            "space before the colon",
-            &["Upgrade:"],
-            &["Upgrade : websocket"],
-            400,
-        ),
+        ("space before the colon", &["Upgrade:"], &["Upgrade : websocket"], 400),
         ("bare CR in a value", &[], &["X-A: b\rc"], 400),
         ("bare LF in a value", &[], &["X-A: b\nX-B: c"], 400),
         ("NUL in a value", &[], &["X-A: b\0c"], 400),
@@ -351,26 +238,11 @@ fn refuses_each_broken_request_with_its_status() {
         ("tab in the request line", &["GET /\tHTTP/1.1"], &[], 400),
         ("space behind the version", &["GET / HTTP/1.1 "], &[], 400),
         // Sizes
-        (
-            "8 KiB target",
-            &[&*format!("GET /{} HTTP/1.1", "a".repeat(8192))],
-            &[],
-            414,
-        ),
+        ("8 KiB target", &[&*format!("GET /{} HTTP/1.1", "a".repeat(8192))], &[], 414),
         ("8 KiB field", &[], &[&*format!("X-A: {}", "a".repeat(8192))], 431),
         ("95 more fields", &[], &["X-A: b"; 96], 431),
-        (
-            "16 KiB head",
-            &[],
-            &[&*format!("X-A: {}", "a".repeat(8000)); 3],
-            431,
-        ),
-        (
-            "long method",
-            &[&*format!("{} / HTTP/1.1", "GET".repeat(11))],
-            &[],
-            400,
-        ),
+        ("16 KiB head", &[], &[&*format!("X-A: {}", "a".repeat(8000)); 3], 431),
+        ("long method", &[&*format!("{} / HTTP/1.1", "GET".repeat(11))], &[], 400),
     ] {
         assert_refused(case, &request(changes, more), status);
     }
@@ -378,21 +250,12 @@ fn refuses_each_broken_request_with_its_status() {
 
 #[test]
 fn accepts_a_head_just_within_the_limits() {
-    assert_accepted(
-        "longest target",
-        &request(&[&*format!("GET /{} HTTP/1.1", "a".repeat(8191))], &[]),
-    );
-    assert_accepted(
-        "longest field",
-        &request(&[], &[&*format!("X-A: {}", "a".repeat(8192 - 5))]),
-    );
+    assert_accepted("longest target", &request(&[&*format!("GET /{} HTTP/1.1", "a".repeat(8191))], &[]));
+    assert_accepted("longest field", &request(&[], &[&*format!("X-A: {}", "a".repeat(8192 - 5))]));
     assert_accepted("most fields", &request(&[], &["X-A: b"; 95]));
     let third = format!("A: {}", "a".repeat(5000));
     let room = 16 * 1024 - request(&[], &[&third, &third, "B: "]).len();
-    assert_accepted(
-        "longest head",
-        &request(&[], &[&third, &third, &format!("B: {}", "b".repeat(room))]),
-    );
+    assert_accepted("longest head", &request(&[], &[&third, &third, &format!("B: {}", "b".repeat(room))]));
     assert_refused(
         "one byte more",
         &request(&[], &[&third, &third, &format!("B: {}", "b".repeat(room + 1))]),
@@ -404,35 +267,13 @@ fn accepts_a_head_just_within_the_limits() {
 fn says_in_the_answer_what_would_be_accepted() {
     for (case, changes, field, value) in [
         ("405", &["POST / HTTP/1.1"][..], "allow", "GET"),
-        (
-            "426 without upgrade",
-            &["Upgrade:"],
-            "sec-websocket-version",
-            "13",
-        ),
+        ("426 without upgrade", &["Upgrade:"], "sec-websocket-version", "13"),
         ("426 without upgrade", &["Upgrade:"], "upgrade", "websocket"),
-        (
-            "426 for another version",
-            &["Sec-WebSocket-Version: 8"],
-            "sec-websocket-version",
-            "13",
-        ),
-        (
-            "426 for another version",
-            &["Sec-WebSocket-Version: 8"],
-            "upgrade",
-            "websocket",
-        ),
-        (
-            "400 without version",
-            &["Sec-WebSocket-Version:"],
-            "sec-websocket-version",
-            "13",
-        ),
+        ("426 for another version", &["Sec-WebSocket-Version: 8"], "sec-websocket-version", "13"),
+        ("426 for another version", &["Sec-WebSocket-Version: 8"], "upgrade", "websocket"),
+        ("400 without version", &["Sec-WebSocket-Version:"], "sec-websocket-version", "13"),
     ] {
-        let response = check_default(&request(changes, &[]))
-            .expect_err(case)
-            .to_response();
+        let response = check_default(&request(changes, &[])).expect_err(case).to_response();
         assert_eq!(response.headers()[field], value, "{case}");
     }
 }
@@ -451,18 +292,12 @@ fn encodes_a_refusal_that_ends_the_connection() {
     for (rejection, status) in [
         (Rejection::Timeout, "408 Request Timeout"),
         (Rejection::Unavailable, "503 Service Unavailable"),
-        (
-            check_default(&request(&["Sec-WebSocket-Key:"], &[])).unwrap_err(),
-            "400 Bad Request",
-        ),
+        (check_default(&request(&["Sec-WebSocket-Key:"], &[])).unwrap_err(), "400 Bad Request"),
     ] {
         let answer = String::from_utf8(rejection.encode().to_vec()).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
-        assert!(
-            head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
-            "{head}"
-        );
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
         assert!(head.ends_with("\r\nConnection: close"), "{head}");
         assert!(!body.is_empty());
     }
@@ -479,11 +314,7 @@ fn answers_head_without_a_body() {
 
 #[test]
 fn carries_an_answer_of_the_application() {
-    let own = http::Response::builder()
-        .status(401)
-        .header("www-authenticate", "Basic")
-        .body("who?")
-        .unwrap();
+    let own = http::Response::builder().status(401).header("www-authenticate", "Basic").body("who?").unwrap();
     let rejection = Rejection::from_response(own);
     assert_eq!(rejection.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(
@@ -496,50 +327,26 @@ fn carries_an_answer_of_the_application() {
 
 #[test]
 fn quotes_the_peer_harmlessly_in_the_log_and_never_in_the_answer() {
-    let options = ServerOptions {
-        origins: OriginPolicy::only(["https://a"]).unwrap(),
-        ..Default::default()
-    };
+    let options = ServerOptions { origins: OriginPolicy::only(["https://a"]).unwrap(), ..Default::default() };
     let text = request(&[], &["Origin: <script>\u{9b}2J\t"]);
     let rejection = check(&text, &options).unwrap_err();
-    assert_eq!(
-        rejection.to_string(),
-        "origin \"<script>\\xc2\\x9b2J\" is not allowed"
-    );
-    assert!(
-        !String::from_utf8(rejection.encode().to_vec())
-            .unwrap()
-            .contains("script")
-    );
+    assert_eq!(rejection.to_string(), "origin \"<script>\\xc2\\x9b2J\" is not allowed");
+    assert!(!String::from_utf8(rejection.encode().to_vec()).unwrap().contains("script"));
 }
 
 #[test]
 fn serves_one_path_where_one_is_set() {
-    let options = ServerOptions {
-        path: Some("/chat".into()),
-        ..Default::default()
-    };
-    assert!(
-        check(&request(&[], &[]), &options).is_ok(),
-        "the query is no part of the path"
-    );
+    let options = ServerOptions { path: Some("/chat".into()), ..Default::default() };
+    assert!(check(&request(&[], &[]), &options).is_ok(), "the query is no part of the path");
     for target in ["/", "/chat/", "/Chat", "/chats", "/%63hat"] {
         let text = request(&[&format!("GET {target} HTTP/1.1")], &[]);
-        assert_eq!(
-            check(&text, &options).expect_err(target).status(),
-            404,
-            "{target}"
-        );
+        assert_eq!(check(&text, &options).expect_err(target).status(), 404, "{target}");
     }
 }
 
 #[test]
 fn selects_the_first_own_subprotocol_that_is_offered() {
-    let names = |list: &[&str]| {
-        list.iter()
-            .map(|name| Subprotocol::new(name).unwrap())
-            .collect::<Vec<_>>()
-    };
+    let names = |list: &[&str]| list.iter().map(|name| Subprotocol::new(name).unwrap()).collect::<Vec<_>>();
     for (case, own, offered, selected) in [
         ("none of either", &[][..], None, None),
         ("none offered", &["a"], None, None),
@@ -548,28 +355,13 @@ fn selects_the_first_own_subprotocol_that_is_offered() {
         ("the server's preference", &["b", "a"], Some("a, b"), Some("b")),
         ("other case", &["A"], Some("a"), None),
     ] {
-        let options = ServerOptions {
-            subprotocols: names(own),
-            ..Default::default()
-        };
+        let options = ServerOptions { subprotocols: names(own), ..Default::default() };
         let field = offered.map(|list| format!("Sec-WebSocket-Protocol: {list}"));
         let text = request(&[], &field.iter().map(String::as_str).collect::<Vec<_>>());
         let accepted = check(&text, &options).expect(case);
-        assert_eq!(
-            accepted.subprotocol().map(Subprotocol::as_str),
-            selected,
-            "{case}"
-        );
-        let answered = accepted
-            .response()
-            .headers()
-            .get("sec-websocket-protocol")
-            .cloned();
-        assert_eq!(
-            answered.as_ref().map(|value| value.to_str().unwrap()),
-            selected,
-            "{case}"
-        );
+        assert_eq!(accepted.subprotocol().map(Subprotocol::as_str), selected, "{case}");
+        let answered = accepted.response().headers().get("sec-websocket-protocol").cloned();
+        assert_eq!(answered.as_ref().map(|value| value.to_str().unwrap()), selected, "{case}");
     }
 }
 
@@ -578,10 +370,7 @@ fn lets_the_application_select_what_was_offered_only() {
     let mut accepted = check_default(&request(&[], &["Sec-WebSocket-Protocol: a, b"])).unwrap();
     assert_eq!(accepted.offered_subprotocols(), ["a", "b"]);
     let [b, c] = ["b", "c"].map(|name| Subprotocol::new(name).unwrap());
-    assert_eq!(
-        accepted.select_subprotocol(Some(c.clone())),
-        Err(AcceptedError::NotOffered { name: c })
-    );
+    assert_eq!(accepted.select_subprotocol(Some(c.clone())), Err(AcceptedError::NotOffered { name: c }));
     assert_eq!(accepted.subprotocol(), None);
     assert_eq!(accepted.select_subprotocol(Some(b.clone())), Ok(()));
     assert_eq!(accepted.response().headers()["sec-websocket-protocol"], "b");
@@ -604,14 +393,9 @@ fn lets_the_application_add_fields_that_are_not_the_handshakes() {
         let refused = Err(AcceptedError::Reserved { name: name.clone() });
         assert_eq!(accepted.append_header(name, value.clone()), refused);
     }
-    accepted
-        .append_header(http::header::SET_COOKIE, value.clone())
-        .unwrap();
+    accepted.append_header(http::header::SET_COOKIE, value.clone()).unwrap();
     accepted.append_header(http::header::SET_COOKIE, value).unwrap();
-    assert_eq!(
-        accepted.response().headers().get_all("set-cookie").iter().count(),
-        2
-    );
+    assert_eq!(accepted.response().headers().get_all("set-cookie").iter().count(), 2);
 }
 
 #[test]
@@ -640,18 +424,9 @@ fn checks_origins_against_the_policy() {
         let field = origin.map(|origin| format!("Origin: {origin}"));
         let text = request(&[], &field.iter().map(String::as_str).collect::<Vec<_>>());
         for (policy, allowed) in [(&any, by_any), (&same, by_same), (&only, by_only)] {
-            let options = ServerOptions {
-                origins: policy.clone(),
-                ..Default::default()
-            };
-            let status = check(&text, &options)
-                .map(drop)
-                .map_err(|rejection| rejection.status());
-            let expected = if allowed {
-                Ok(())
-            } else {
-                Err(StatusCode::FORBIDDEN)
-            };
+            let options = ServerOptions { origins: policy.clone(), ..Default::default() };
+            let status = check(&text, &options).map(drop).map_err(|rejection| rejection.status());
+            let expected = if allowed { Ok(()) } else { Err(StatusCode::FORBIDDEN) };
             assert_eq!(status, expected, "{origin:?} under {policy:?}");
         }
     }
@@ -659,30 +434,17 @@ fn checks_origins_against_the_policy() {
 
 #[test]
 fn admits_a_missing_origin_on_demand() {
-    let allowed = longwire_handshake::AllowedOrigins::new(["https://example.com"])
-        .unwrap()
-        .or_missing();
-    let options = ServerOptions {
-        origins: OriginPolicy::Only(allowed),
-        ..Default::default()
-    };
+    let allowed = longwire_handshake::AllowedOrigins::new(["https://example.com"]).unwrap().or_missing();
+    let options = ServerOptions { origins: OriginPolicy::Only(allowed), ..Default::default() };
     assert!(check(&request(&[], &[]), &options).is_ok());
     assert!(check(&request(&[], &["Origin: null"]), &options).is_err());
 }
 
 #[test]
 fn refuses_origins_that_are_none() {
-    for text in [
-        "",
-        "null",
-        "example.com",
-        "https://",
-        "https://a/",
-        "https://a/b",
-        "https://a:0",
-        "1x://a",
-        "*",
-    ] {
+    for text in
+        ["", "null", "example.com", "https://", "https://a/", "https://a/b", "https://a:0", "1x://a", "*"]
+    {
         assert!(OriginPolicy::only([text]).is_err(), "{text}");
     }
 }
@@ -699,8 +461,5 @@ fn checks_a_request_of_a_foreign_http_server() {
         .unwrap();
     assert!(accept(&foreign, &ServerOptions::default()).is_ok());
     *foreign.version_mut() = http::Version::HTTP_2;
-    assert_eq!(
-        accept(&foreign, &ServerOptions::default()).unwrap_err().status(),
-        400
-    );
+    assert_eq!(accept(&foreign, &ServerOptions::default()).unwrap_err().status(), 400);
 }
