@@ -1,14 +1,14 @@
 //! A connection that its hub knows: the socket that handlers get, and the membership that it carries.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use longwire_connection::{Sender, Transport, WebSocket, drive};
+use pin_project_lite::pin_project;
 
 use crate::client::Entry;
 use crate::{Client, ClientId, Hub, RunError};
@@ -74,26 +74,44 @@ impl<T: Transport> Socket<T> {
     /// # Cancel safety
     ///
     /// If the future is dropped, so is the handler; the connection is closed in the background.
-    pub async fn run<F, Fut, E>(self, handler: F) -> Result<(), RunError<E>>
+    pub fn run<F, Fut, E>(
+        self,
+        handler: F,
+    ) -> impl Future<Output = Result<(), RunError<E>>> + use<T, F, Fut, E>
     where
         F: FnOnce(Self) -> Fut,
         Fut: Future<Output = Result<(), E>>,
     {
-        let member = self.member.clone();
-        let mut driven = pin!(drive(self.ws, |ws| handler(Self { ws, member: self.member })));
-        poll_fn(|cx| {
-            if member.entry.is_killed() {
-                return Poll::Ready(Err(RunError::Aborted));
-            }
-            match driven.as_mut().poll(cx) {
-                Poll::Ready(output) => Poll::Ready(output.map_err(RunError::Handler)),
-                // The abort that comes with a kill wakes the task that was polled last. Where it came before this poll
-                // had left its waker, the poll has met the connection's lock after it, and sees the kill here.
-                Poll::Pending if member.entry.is_killed() => Poll::Ready(Err(RunError::Aborted)),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
+        let Self { ws, member } = self;
+        Run { member: member.clone(), driven: drive(ws, |ws| handler(Self { ws, member })) }
+    }
+}
+
+pin_project! {
+    /// A handler's run; by hand, as every connection holds one and an `async fn` would keep its arguments twice.
+    struct Run<D> {
+        #[pin]
+        driven: D,
+        member: Member,
+    }
+}
+
+impl<D: Future<Output = Result<(), E>>, E> Future for Run<D> {
+    type Output = Result<(), RunError<E>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let run = self.project();
+        if run.member.entry.is_killed() {
+            return Poll::Ready(Err(RunError::Aborted));
+        }
+        match run.driven.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(output.map_err(RunError::Handler)),
+            // The abort that comes with a kill wakes the task that was polled last. Where it came before this poll
+            // had left its waker, the poll has met the connection's lock after it, and sees the kill here.
+            Poll::Pending if run.member.entry.is_killed() => Poll::Ready(Err(RunError::Aborted)),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 

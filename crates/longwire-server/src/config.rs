@@ -39,10 +39,7 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            connection: Config {
-                keepalive: Some(Keepalive::default()),
-                ..Config::default()
-            },
+            connection: Config { keepalive: Some(Keepalive::default()), ..Config::default() },
             handshake: ServerOptions::default(),
             head: HeadLimits::default(),
             handshake_timeout: Duration::from_secs(10),
@@ -66,10 +63,6 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self {
-            code: CloseCode::GOING_AWAY,
-            reason: String::new(),
-            deadline: Duration::from_secs(10),
-        }
+        Self { code: CloseCode::GOING_AWAY, reason: String::new(), deadline: Duration::from_secs(10) }
     }
 }

@@ -68,11 +68,7 @@ impl Gate {
             }
             passed = self.shake_hands(&mut io, peer_addr, &mut answer) => passed?,
         };
-        let Passed {
-            accepted,
-            request,
-            read_ahead,
-        } = passed;
+        let Passed { accepted, request, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         let ws = WebSocket::new(io, handover, &self.config.connection);
@@ -153,11 +149,7 @@ impl Gate {
         let request = Request::new(parts, peer_addr, io.local_addr());
         let rejection = match accept(&*request, &self.config.handshake) {
             Ok(accepted) => {
-                return Ok(Passed {
-                    accepted,
-                    request,
-                    read_ahead,
-                });
+                return Ok(Passed { accepted, request, read_ahead });
             }
             Err(rejection) => rejection,
         };
@@ -168,11 +160,7 @@ impl Gate {
                     Ok(response) => Rejection::from_response(response).encode(),
                     Err(_) => refuse(&Rejection::Unavailable, peer_addr),
                 };
-                Err(if is_head {
-                    without_body(&response)
-                } else {
-                    response
-                })
+                Err(if is_head { without_body(&response) } else { response })
             }
             _ => Err(refuse(&rejection, peer_addr)),
         }
@@ -192,9 +180,7 @@ impl Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Gate").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -205,18 +191,12 @@ fn refuse(rejection: &Rejection, peer_addr: Option<SocketAddr>) -> Bytes {
 
 /// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.
 fn is_plain(rejection: &Rejection) -> bool {
-    matches!(
-        rejection,
-        Rejection::UpgradeRequired | Rejection::Method { is_head: true, .. }
-    )
+    matches!(rejection, Rejection::UpgradeRequired | Rejection::Method { is_head: true, .. })
 }
 
 /// Cuts an answer off behind its head.
 fn without_body(answer: &Bytes) -> Bytes {
-    let end = answer
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .map_or(answer.len(), |at| at + 4);
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
     answer.slice(..end)
 }
 

@@ -62,16 +62,8 @@ impl Lifecycle {
 
     /// Tells every client, and waits until all have left or were dropped.
     pub(crate) async fn drain(&self) {
-        let shutdown = self
-            .shutdown
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Shutdown {
-            code,
-            reason,
-            deadline,
-        } = shutdown;
+        let shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Shutdown { code, reason, deadline } = shutdown;
         let clients = async {
             let mut drained = self.hub.shutdown(code, &reason, deadline).await;
             if let Err(HubError::InvalidClose(error)) = &drained {
@@ -83,10 +75,7 @@ impl Lifecycle {
         };
         match tokio::join!(clients, timeout(deadline, self.pending.emptied())) {
             (Ok(drained), _) if drained.aborted > 0 => {
-                warn!(
-                    aborted = drained.aborted,
-                    "connections were dropped at the deadline of the shutdown"
-                );
+                warn!(aborted = drained.aborted, "connections were dropped at the deadline of the shutdown");
             }
             _ => debug!("every client has left"),
         }

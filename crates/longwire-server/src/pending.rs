@@ -61,11 +61,7 @@ impl Pending {
             state.places.insert(number, place);
         }
         drop(state);
-        Ticket {
-            number,
-            revoked,
-            pending: Arc::clone(self),
-        }
+        Ticket { number, revoked, pending: Arc::clone(self) }
     }
 
     /// Revokes every place, and every one to come.

@@ -33,13 +33,7 @@ impl Request {
         local_addr: Option<SocketAddr>,
     ) -> Self {
         let head = http::Request::from_parts(head, ());
-        Self {
-            inner: Box::new(Inner {
-                head,
-                peer_addr,
-                local_addr,
-            }),
-        }
+        Self { inner: Box::new(Inner { head, peer_addr, local_addr }) }
     }
 
     /// The client's address; `None` where there is none, such as on a Unix socket. Behind a proxy it is the proxy's.

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use longwire_hub::{Client, RunError};
+use pin_project_lite::pin_project;
 use tracing::{debug, warn};
 
 use crate::listen::{Pause, next_connection};
@@ -29,11 +31,7 @@ pub struct Serve<H> {
 
 impl<H> Serve<H> {
     pub(crate) fn new(server: Server, handler: H) -> Self {
-        Self {
-            server,
-            handler,
-            signal: None,
-        }
+        Self { server, handler, signal: None }
     }
 
     /// Shuts the server down when `signal` completes, as [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) does.
@@ -75,11 +73,7 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self {
-            server,
-            handler,
-            signal,
-        } = self;
+        let Self { server, handler, signal } = self;
         Box::pin(async move {
             let lifecycle = Arc::clone(&server.lifecycle);
             let signal = async move {
@@ -102,9 +96,7 @@ where
 
 impl<H> fmt::Debug for Serve<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Serve")
-            .field("server", &self.server)
-            .finish_non_exhaustive()
+        f.debug_struct("Serve").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
@@ -124,14 +116,58 @@ where
         // In a box that goes with the handshake: what it needs must not be part of the connection's task.
         let opening = Box::pin(server.open(io, peer_addr));
         let handler = Arc::clone(&handler);
-        tokio::spawn(async move {
-            let Some((socket, request)) = opening.await else {
-                return;
-            };
-            let client = socket.client();
-            let ended = socket.run(|socket| handler(socket, request)).await;
-            note_end(&client, ended);
-        });
+        tokio::spawn(connection(opening, |socket, request| {
+            socket.run(move |socket| handler(socket, request))
+        }));
+    }
+}
+
+/// One client, from its handshake to its end.
+pub(crate) fn connection<O, S, R>(opening: Pin<Box<O>>, start: S) -> impl Future<Output = ()> + use<O, S, R>
+where
+    O: Future<Output = Option<(Socket, Request)>>,
+    S: FnOnce(Socket, Request) -> R,
+    R: Future<Output = Result<(), RunError<BoxError>>>,
+{
+    Connection::Opening { opening, start: Some(start) }
+}
+
+pin_project! {
+    /// By hand, as every connection holds one and an `async fn` would keep what is over.
+    #[project = ConnectionProjection]
+    enum Connection<O, S, R> {
+        Opening { opening: Pin<Box<O>>, start: Option<S> },
+        Running { #[pin] run: R, client: Client },
+    }
+}
+
+impl<O, S, R> Future for Connection<O, S, R>
+where
+    O: Future<Output = Option<(Socket, Request)>>,
+    S: FnOnce(Socket, Request) -> R,
+    R: Future<Output = Result<(), RunError<BoxError>>>,
+{
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.as_mut().project() {
+                ConnectionProjection::Opening { opening, start } => {
+                    let opened = ready!(opening.as_mut().poll(cx));
+                    let (Some((socket, request)), Some(start)) = (opened, start.take()) else {
+                        return Poll::Ready(());
+                    };
+                    let client = socket.client();
+                    let run = start(socket, request);
+                    self.set(Self::Running { run, client });
+                }
+                ConnectionProjection::Running { run, client } => {
+                    note_end(client, ready!(run.poll(cx)));
+                    return Poll::Ready(());
+                }
+            }
+        }
     }
 }
 

@@ -105,19 +105,10 @@ impl Server {
         let lifecycle = Lifecycle::new(listener, hub.clone(), Arc::clone(&pending));
         let (report, done) = mpsc::unbounded_channel();
         Self {
-            gate: Arc::new(Gate {
-                config,
-                fallback: None,
-                hub,
-                pending,
-            }),
+            gate: Arc::new(Gate { config, fallback: None, hub, pending }),
             lifecycle: Arc::new(lifecycle),
             local_addr,
-            pull: Mutex::new(Pull {
-                pause: Pause::default(),
-                done,
-                report,
-            }),
+            pull: Mutex::new(Pull { pause: Pause::default(), done, report }),
         }
     }
 
@@ -156,10 +147,7 @@ impl Server {
     ///
     /// [`Error::Subprotocol`] for a name that is not a token.
     pub fn subprotocols<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
-        let names = names
-            .into_iter()
-            .map(Subprotocol::new)
-            .collect::<Result<_, _>>()?;
+        let names = names.into_iter().map(Subprotocol::new).collect::<Result<_, _>>()?;
         Ok(self.configure(|config| config.handshake.subprotocols = names))
     }
 
@@ -220,9 +208,7 @@ impl Server {
 
     /// A handle with which to shut the server down.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle {
-            lifecycle: Arc::clone(&self.lifecycle),
-        }
+        ServerHandle { lifecycle: Arc::clone(&self.lifecycle) }
     }
 
     /// Runs `handler` for every client, each in a task of its own, once the returned value is awaited.

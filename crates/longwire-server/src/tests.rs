@@ -1,1 +1,114 @@
-//! Tests that need to look inside.
+//! Tests that need to look inside: listeners that fail, and what a task holds.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+
+use crate::listen::Listen;
+use crate::pending::{Pending, Revoked};
+use crate::{Server, Transport};
+
+/// A listener whose first answers are these errors.
+#[derive(Debug)]
+struct Failing {
+    errors: Mutex<VecDeque<io::Error>>,
+    asked: AtomicUsize,
+    listener: TcpListener,
+}
+
+impl Listen for Failing {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match self.errors.lock().unwrap().pop_front() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Listen::poll_accept(&self.listener, cx),
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_of_accept_are_survived() {
+    let gone = || io::Error::from(io::ErrorKind::ConnectionAborted);
+    let exhausted = || io::Error::other("too many open files");
+    for (case, errors, shortest, longest) in [
+        ("connections that were gone", vec![gone(), gone(), gone()], 0, 1000),
+        ("no descriptors, five times", (0..5).map(|_| exhausted()).collect(), 10 + 20 + 40 + 80 + 160, 5000),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let count = errors.len();
+        let errors = Mutex::new(errors.into());
+        let listener = Arc::new(Failing { errors, asked: AtomicUsize::new(0), listener });
+        let server = Server::from_listen(Arc::clone(&listener) as Arc<dyn Listen>, addr);
+        let begun = Instant::now();
+        let serving = tokio::spawn(server.serve(|_, _| async { Ok(()) }).into_future());
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        timeout(Duration::from_secs(10), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 426 "), "{case}: {answer}");
+        let took = begun.elapsed().as_millis();
+        assert!((shortest..longest).contains(&took), "{case}: {took} ms");
+        let asked = listener.asked.load(Ordering::Relaxed);
+        assert!(asked <= count + 5, "{case}: no busy loop: {asked}");
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_place_goes_from_the_oldest_to_the_newest() {
+    let pending = Arc::new(Pending::default());
+    let mut first = pending.enter(2);
+    let second = pending.enter(2);
+    drop(second);
+    let mut third = pending.enter(2);
+    assert!(timeout(Duration::ZERO, first.revoked()).await.is_err(), "a place was free");
+    let mut fourth = pending.enter(2);
+    assert_eq!(first.revoked().await, Revoked::Crowded);
+    assert!(timeout(Duration::ZERO, third.revoked()).await.is_err());
+
+    pending.close();
+    assert_eq!(third.revoked().await, Revoked::ShutDown);
+    assert_eq!(fourth.revoked().await, Revoked::ShutDown);
+    assert_eq!(pending.enter(2).revoked().await, Revoked::ShutDown, "who comes too late");
+    assert!(timeout(Duration::from_millis(1), pending.emptied()).await.is_err(), "three are still there");
+    drop((first, third, fourth));
+    timeout(Duration::from_secs(1), pending.emptied()).await.unwrap();
+}
+
+/// 10 000 idle connections are 10 000 of these.
+#[tokio::test]
+async fn a_task_holds_little_beside_its_handler() {
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let listener = server.lifecycle.listener().unwrap();
+    let _client = TcpStream::connect(server.local_addr()).await.unwrap();
+    let (io, peer_addr) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+    let opening = Box::pin(server.open(io, peer_addr));
+    let task = crate::serve::connection(opening, |socket, request| {
+        socket.run(move |_| {
+            drop(request);
+            Handler([0; 256])
+        })
+    });
+    let overhead = size_of_val(&task) - size_of::<Handler>();
+    assert!(overhead <= 128, "{overhead}");
+}
+
+/// A handler of known size.
+struct Handler([u8; 256]);
+
+impl Future for Handler {
+    type Output = crate::HandlerResult;
+
+    fn poll(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(if self.0[0] == 0 { Ok(()) } else { Err("changed".into()) })
+    }
+}
