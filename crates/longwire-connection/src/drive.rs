@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use longwire_protocol::{CloseCode, CloseFrame};
 
@@ -60,20 +59,16 @@ where
     let output = {
         let mut handler = pin!(handler(ws));
         poll_fn(|cx| {
-            shared.cork();
+            let cork = shared.cork();
             let polled = handler.as_mut().poll(cx);
-            let mut writer = shared.uncork();
-            writer.set_owner(cx.waker());
-            if !writer.out.queue().is_empty() {
+            if cork.has_gathered() {
+                let mut writer = shared.lock();
+                writer.set_owner(cx.waker());
                 // An error is kept and reported to the handler's next call; what the transport does not take now, this
                 // task writes when it is woken for it.
                 let _ = writer.poll_flush(cx);
             }
-            drop(writer);
-            match polled {
-                Poll::Ready(output) => Poll::Ready(output),
-                Poll::Pending => Poll::Pending,
-            }
+            polled
         })
         .await
     };
@@ -103,7 +98,6 @@ impl<T: Transport> Managed<T> {
 impl<T: Transport> Drop for Managed<T> {
     fn drop(&mut self) {
         self.shared.set_managed(false);
-        drop(self.shared.uncork());
         if let Some(reader) = self.take_parked() {
             leave_behind(reader);
         }

@@ -27,6 +27,7 @@
 
 mod byte_stream;
 mod config;
+mod cork;
 mod drive;
 mod error;
 mod leave;

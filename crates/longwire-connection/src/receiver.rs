@@ -16,7 +16,7 @@ use longwire_protocol::{CloseFrame, Due, Event, Inbound, Message, Outbound, Prot
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::scratch::ReadBuffer;
+use crate::scratch::{self, ReadBuffer};
 use crate::shared::{Shared, Writer};
 use crate::{Config, Error, Handover, Stats, Transport, ping};
 
@@ -135,7 +135,7 @@ impl<T: Transport> Reader<T> {
             return None;
         }
         let mut input = self.read.bytes();
-        let message = self.inbound.decode_message(&mut input)?;
+        let message = scratch::with_block(|block| self.inbound.decode_message(&mut input, block))?;
         let left = input.len();
         self.read.keep_last(left);
         self.messages += 1;
@@ -162,24 +162,44 @@ impl<T: Transport> Reader<T> {
         if writer.out.is_closing() {
             self.timers.closing(Instant::now().into_std(), self.close_timeout);
         }
-        if !writer.out.queue().is_empty() && !self.shared.is_corked() {
+        if !self.shared.is_corked() && !writer.out.queue().is_empty() {
             // Not being able to write is no reason not to read: the peer's last words may be there.
             let _ = writer.poll_flush(cx);
         }
-        let polled = poll_read(&mut self.read, &mut self.inbound, writer.io.as_mut(), cx);
+        let Some(io) = writer.io.as_mut() else {
+            drop(writer);
+            self.handle_end(None);
+            return Poll::Ready(Step::More);
+        };
+        if self.inbound.payload_left() >= DIRECT_FROM {
+            let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
+            if polled.is_pending() {
+                writer.before_waiting(cx);
+            }
+            drop(writer);
+            return self.after_read(polled, cx).map(|step| match step {
+                Step::More => self.handle(result),
+                step => step,
+            });
+        }
+        let polled = poll_read(&mut self.read, io, cx);
         if polled.is_pending() {
-            writer.set_owner(cx.waker());
+            writer.before_waiting(cx);
         }
         drop(writer);
+        self.after_read(polled, cx)
+    }
+
+    /// Takes note of what a read came to.
+    #[inline]
+    fn after_read(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<Step> {
         match polled {
-            Poll::Ready(Ok(Arrived::Scratch(n))) => self.arrived(n),
-            Poll::Ready(Ok(Arrived::Payload(n, result))) => {
-                self.arrived(n);
-                return Poll::Ready(self.handle(result));
-            }
-            Poll::Ready(Ok(Arrived::End)) => self.handle_end(None),
+            Poll::Ready(Ok(n)) if n > 0 => self.arrived(n),
+            Poll::Ready(Ok(_)) => self.handle_end(None),
             Poll::Ready(Err(error)) => self.handle_end(Some(error)),
             Poll::Pending => {
+                // What was gathered so far has just been written.
+                self.shared.set_gathered(false);
                 self.budget = BUDGET;
                 ready!(self.poll_timers(cx));
             }
@@ -429,12 +449,11 @@ impl<T: Transport> Reader<T> {
     fn drain(&mut self, writer: &mut Writer<T>, cx: &mut Context<'_>) -> Poll<()> {
         if self.read.is_empty() {
             let polled = match &mut writer.io {
-                Some(io) => ready!(poll_read_scratch(&mut self.read, io, cx)),
-                None => Ok(Arrived::End),
+                Some(io) => ready!(poll_read(&mut self.read, io, cx)),
+                None => Ok(0),
             };
             match polled {
-                Ok(Arrived::Scratch(n)) => self.spend(1 + n / BYTES_A_TURN),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(n) if n > 0 => self.spend(1 + n / BYTES_A_TURN),
                 _ => {
                     self.eof = true;
                     return Poll::Ready(());
@@ -485,70 +504,43 @@ enum Step {
     End,
 }
 
-/// Where the bytes of one read went, and how many they were.
-enum Arrived {
-    Scratch(usize),
-    Payload(usize, Result<Option<Event>, ProtocolError>),
-    End,
-}
-
-/// Reads once, into the current message if it is a large one, else into the thread's buffer.
+/// Reads once into the thread's buffer.
 #[inline]
 fn poll_read<T: Transport>(
     read: &mut ReadBuffer,
-    inbound: &mut Inbound,
-    io: Option<&mut T>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<Arrived>> {
-    let Some(io) = io else {
-        return Poll::Ready(Ok(Arrived::End));
-    };
-    loop {
-        let polled = if inbound.payload_left() < DIRECT_FROM {
-            poll_read_scratch(read, io, cx)
-        } else {
-            poll_read_payload(inbound, io, cx)
-        };
-        match polled {
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            polled => return polled,
-        }
-    }
-}
-
-#[inline]
-fn poll_read_scratch<T: Transport>(
-    read: &mut ReadBuffer,
     io: &mut T,
     cx: &mut Context<'_>,
-) -> Poll<io::Result<Arrived>> {
-    let filled = read.fill(|buf| {
-        let mut buf = ReadBuf::new(buf);
-        match Pin::new(io).poll_read(cx, &mut buf) {
-            Poll::Ready(Ok(())) => Ok(buf.filled().len()),
-            Poll::Ready(Err(error)) => Err(Poll::Ready(Err(error))),
-            Poll::Pending => Err(Poll::Pending),
+) -> Poll<io::Result<usize>> {
+    loop {
+        let mut buf = ReadBuf::new(read.lend());
+        let polled = Pin::new(&mut *io).poll_read(cx, &mut buf);
+        let n = buf.filled().len();
+        read.filled(n);
+        match polled {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(n)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
         }
-    });
-    match filled {
-        Ok(0) => Poll::Ready(Ok(Arrived::End)),
-        Ok(n) => Poll::Ready(Ok(Arrived::Scratch(n))),
-        Err(polled) => polled,
     }
 }
 
+/// Reads once, straight into the current message.
+#[cold]
 fn poll_read_payload<T: Transport>(
     inbound: &mut Inbound,
     io: &mut T,
     cx: &mut Context<'_>,
-) -> Poll<io::Result<Arrived>> {
-    let (polled, result) = inbound.read_payload(|buf| {
-        debug_assert!(buf.has_remaining_mut());
-        pin!(io.read_buf(buf)).poll(cx)
-    });
-    match ready!(polled)? {
-        0 => Poll::Ready(Ok(Arrived::End)),
-        n => Poll::Ready(Ok(Arrived::Payload(n, result))),
+) -> (Poll<io::Result<usize>>, Result<Option<Event>, ProtocolError>) {
+    loop {
+        let (polled, result) = inbound.read_payload(|buf| {
+            debug_assert!(buf.has_remaining_mut());
+            pin!(io.read_buf(buf)).poll(cx)
+        });
+        match polled {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            polled => return (polled, result),
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 //! Owns the thread's spare buffers and what a connection has read but not yet decoded. All of them are initialised
 //! memory: what a slice shows is what was read into it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+
+use bytes::BytesMut;
 
 /// How much is read at once. A message of 64 KiB comes in one call; four times as much only copies more of what is
 /// incomplete.
@@ -21,6 +23,13 @@ const WRITE_SIZE: usize = 256 * 1024;
 thread_local! {
     static READ: Cell<Box<[u8]>> = Cell::new(Box::default());
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Lends the block that short messages are cut from.
+#[inline]
+pub(crate) fn with_block<R>(lend: impl FnOnce(&mut BytesMut) -> R) -> R {
+    BLOCK.with(|block| lend(&mut block.borrow_mut()))
 }
 
 /// Takes an empty buffer to gather frames in.
@@ -81,20 +90,24 @@ impl ReadBuffer {
         &self.buf[self.start..self.end]
     }
 
-    /// Lets `read` fill a borrowed buffer from its front; it says how many bytes it wrote. Only for an empty one.
+    /// Borrows a buffer to read into, from its front. Only for an empty one; [`filled`](Self::filled) has to follow.
     #[inline]
-    pub(crate) fn fill<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
+    pub(crate) fn lend(&mut self) -> &mut [u8] {
         debug_assert!(self.is_empty());
         if self.buf.len() != READ_SIZE {
             self.buf = take_read_buffer();
         }
-        let result = read(&mut self.buf);
+        &mut self.buf
+    }
+
+    /// Takes note that `n` bytes were read into the borrowed buffer.
+    #[inline]
+    pub(crate) fn filled(&mut self, n: usize) {
         self.start = 0;
-        self.end = *result.as_ref().unwrap_or(&0);
-        if self.end == 0 {
+        self.end = n;
+        if n == 0 {
             self.release();
         }
-        result
     }
 
     /// Takes note that all but the last `left` bytes were decoded, and gives a borrowed buffer back if little is left.
@@ -141,11 +154,8 @@ mod tests {
 
     fn filled(n: usize) -> ReadBuffer {
         let mut buffer = ReadBuffer::default();
-        let read = |buf: &mut [u8]| {
-            buf[..n].fill(7);
-            Ok::<_, ()>(n)
-        };
-        assert_eq!(buffer.fill(read), Ok(n));
+        buffer.lend()[..n].fill(7);
+        buffer.filled(n);
         buffer
     }
 
@@ -154,7 +164,8 @@ mod tests {
         let mut buffer = filled(100);
         buffer.keep_last(0);
         assert_eq!(buffer.buf.len(), 0);
-        assert_eq!(buffer.fill(|_| Err(())), Err(()));
+        assert_eq!(buffer.lend().len(), READ_SIZE);
+        buffer.filled(0);
         assert_eq!(buffer.buf.len(), 0, "nothing was read");
     }
 

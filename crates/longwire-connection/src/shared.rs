@@ -16,6 +16,7 @@ use longwire_protocol::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::cork::Cork;
 use crate::ping::{PendingPing, Pong};
 use crate::receiver::Reader;
 use crate::scratch;
@@ -25,8 +26,6 @@ use crate::{Config, Error, Transport};
 /// The part of a connection that several tasks may use.
 pub(crate) struct Shared<T> {
     writer: Mutex<Writer<T>>,
-    /// While this is set, the task that polls the handler flushes when it yields, and nobody else needs to.
-    corked: AtomicBool,
     /// Whether a [`Driven`](crate::Driven) task takes over the receiving half when it is dropped.
     managed: AtomicBool,
 }
@@ -113,7 +112,6 @@ impl<T: Transport> Shared<T> {
                 pings: VecDeque::new(),
                 parked: None,
             }),
-            corked: AtomicBool::new(false),
             managed: AtomicBool::new(false),
         })
     }
@@ -124,24 +122,37 @@ impl<T: Transport> Shared<T> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts gathering what is sent until [`uncork`](Self::uncork).
+    /// Starts gathering what this thread sends on the connection until the guard is dropped.
     #[inline]
-    pub(crate) fn cork(&self) {
-        self.corked.store(true, Ordering::Release);
+    pub(crate) fn cork(&self) -> Cork {
+        Cork::new(self.address())
     }
 
-    /// Stops gathering. What is queued has to be flushed under the returned lock, which every sender that saw the cork
-    /// has left.
-    #[inline]
-    pub(crate) fn uncork(&self) -> MutexGuard<'_, Writer<T>> {
-        let writer = self.lock();
-        self.corked.store(false, Ordering::Release);
-        writer
-    }
-
+    /// Whether this thread is polling the handler of this connection: then what it sends may wait in the queue.
     #[inline]
     pub(crate) fn is_corked(&self) -> bool {
-        self.corked.load(Ordering::Acquire)
+        Cork::is_on(self.address())
+    }
+
+    #[inline]
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Leaves what was queued to the end of the handler's turn, if that is running.
+    #[inline]
+    fn leave_to_cork(&self) -> bool {
+        self.set_gathered(true)
+    }
+
+    /// Notes, in the handler's turn, whether its end has to flush; whether this is the handler's turn.
+    #[inline]
+    pub(crate) fn set_gathered(&self, gathered: bool) -> bool {
+        let corked = self.is_corked();
+        if corked {
+            Cork::set_gathered(gathered);
+        }
+        corked
     }
 
     pub(crate) fn set_managed(&self, managed: bool) {
@@ -158,9 +169,7 @@ impl<T: Transport> Shared<T> {
         if !self.is_corked() {
             return false;
         }
-        let mut writer = self.lock();
-        // Under the lock, or the task that flushes might have been here in between.
-        self.is_corked() && writer.try_gather(message)
+        self.lock().try_gather(message) && self.leave_to_cork()
     }
 
     /// Takes a message into the queue as soon as there is room, and from there as far as `until` says.
@@ -174,7 +183,7 @@ impl<T: Transport> Shared<T> {
         let mut writer = self.lock();
         if sending.item.is_some() {
             ready!(writer.poll_queue(sending, cx))?;
-            if until == Until::Queued || self.is_corked() {
+            if until == Until::Queued || self.leave_to_cork() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -276,7 +285,7 @@ impl<T: Transport> Shared<T> {
 
     /// Writes what the transport takes at once; the receiving task, and whoever waits, does the rest.
     fn start_writing(&self, writer: &mut Writer<T>) {
-        if self.is_corked() {
+        if self.leave_to_cork() {
             return;
         }
         // An error is kept, and reported where it can be acted on.
@@ -397,7 +406,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         gathered
     }
 
-    /// Queues a message, whether there is room or not.
+    /// What the receiving task does before it waits: what is queued is written, and others know whom to wake.
+    #[inline]
+    pub(crate) fn before_waiting(&mut self, cx: &mut Context<'_>) {
+        self.set_owner(cx.waker());
+        if !self.out.queue().is_empty() {
+            // Under a cork this is most probably the end of the handler's turn. An error is kept for the next call.
+            let _ = self.poll_flush(cx);
+        }
+    }
+
+    /// Queues a message, whether there is room or not.    /// Queues a message, whether there is room or not.
     #[inline]
     pub(crate) fn queue_message(&mut self, message: Message) -> Result<(), Error> {
         self.check()?;

@@ -107,18 +107,23 @@ impl Outbound {
         Ok(())
     }
 
-    /// Queues one message as one frame if it is short enough to be copied; whether it did.
+    /// Whether [`gather_message`](Self::gather_message) would queue this message.
+    #[inline]
+    pub fn can_gather(&self, message: &Message) -> bool {
+        message.len() < SHARE_FROM && self.check_idle().is_ok()
+    }
+
+    /// Queues one message as one frame if it is short enough to be copied and nothing is in the way; whether it did.
     ///
     /// This is [`message`](Self::message) for the most frequent case, without what the others cost: where it does nothing,
     /// that says why.
     #[inline]
     pub fn gather_message(&mut self, message: &Message) -> bool {
-        let payload = message.payload();
-        if payload.len() >= SHARE_FROM || self.check_idle().is_err() {
-            return false;
+        let can = self.can_gather(message);
+        if can {
+            self.gather_data(message.opcode(), true, message.payload());
         }
-        self.gather_data(message.opcode(), true, payload);
-        true
+        can
     }
 
     /// Queues a message that was framed before, for a server: its bytes are shared, not copied, where they are many or

@@ -1,0 +1,81 @@
+//! The cork: while a thread polls a connection's handler, what it sends there is gathered.
+//!
+//! Owned by the thread, so that it costs no synchronisation: another thread that sends on the same connection sees no
+//! cork and writes what is queued itself.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+thread_local! {
+    /// The address of the connection whose handler this thread polls, or [`NOBODY`].
+    static CORKED: Cell<usize> = const { Cell::new(NOBODY) };
+    /// Whether something was left to the end of the handler's turn.
+    static GATHERED: Cell<bool> = const { Cell::new(false) };
+}
+
+const NOBODY: usize = 0;
+
+/// Keeps a connection corked on this thread.
+///
+/// A handler may poll another connection's handler in its turn: the outer cork is back when the inner one is dropped.
+pub(crate) struct Cork {
+    outer: (usize, bool),
+    /// Bound to the thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Cork {
+    #[inline]
+    pub(crate) fn new(address: usize) -> Self {
+        Self { outer: (CORKED.replace(address), GATHERED.replace(false)), not_send: PhantomData }
+    }
+
+    /// Whether the connection at `address` is corked on this thread.
+    #[inline]
+    pub(crate) fn is_on(address: usize) -> bool {
+        CORKED.get() == address
+    }
+
+    /// Notes whether something waits for the end of the handler's turn.
+    #[inline]
+    pub(crate) fn set_gathered(gathered: bool) {
+        GATHERED.set(gathered);
+    }
+
+    #[inline]
+    pub(crate) fn has_gathered(&self) -> bool {
+        GATHERED.get()
+    }
+}
+
+impl Drop for Cork {
+    #[inline]
+    fn drop(&mut self) {
+        CORKED.set(self.outer.0);
+        GATHERED.set(self.outer.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn belongs_to_one_connection_and_one_thread() {
+        let cork = Cork::new(1);
+        assert!(Cork::is_on(1) && !Cork::is_on(2));
+        std::thread::spawn(|| assert!(!Cork::is_on(1))).join().unwrap();
+        drop(cork);
+        assert!(!Cork::is_on(1));
+    }
+
+    #[test]
+    fn the_outer_one_is_back_behind_the_inner_one() {
+        let outer = Cork::new(1);
+        Cork::set_gathered(true);
+        let inner = Cork::new(2);
+        assert!(!Cork::is_on(1) && !inner.has_gathered());
+        drop(inner);
+        assert!(Cork::is_on(1) && outer.has_gathered());
+    }
+}
