@@ -42,7 +42,9 @@ impl Cork {
         GATHERED.set(gathered);
     }
 
+    /// Whether something was left since this cork was put on.
     #[inline]
+    #[allow(clippy::unused_self, reason = "asked of the innermost cork, which the caller has to hold")]
     pub(crate) fn has_gathered(&self) -> bool {
         GATHERED.get()
     }

@@ -1,1 +1,151 @@
-//! A WebSocket library for Rust and tokio: client and server, strict, safe and fast.
+//! A WebSocket client and server for tokio: strict, safe and fast, with nothing to set up.
+//!
+//! # A client
+//!
+//! ```no_run
+//! # async fn client() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut ws = longwire::connect("ws://127.0.0.1:8080/chat").await?;
+//! ws.send("something").await?;
+//! while let Some(message) = ws.recv().await? {
+//!     println!("{message}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`recv`](WebSocket::recv) gives `None` when the connection was closed as it should be, and an [`Error`] with a close code
+//! when it was not. [`Client`] sets headers, an origin, subprotocols and time limits.
+//!
+//! # A server
+//!
+//! ```no_run
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = longwire::Server::bind("127.0.0.1:8080").await?;
+//! server
+//!     .serve(|mut ws, request| async move {
+//!         println!("{:?} asked for {}", request.peer_addr(), request.uri());
+//!         ws.send("something").await?;
+//!         while let Some(message) = ws.recv().await? {
+//!             ws.server().broadcast_except(ws.id(), message);
+//!         }
+//!         Ok(())
+//!     })
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each client has a task of its own. What a handler sends is written when it yields, all at once; when it returns, the
+//! connection is closed, with code 1000 for `Ok` and 1011 for `Err`. [`Server::hub`] reaches all clients,
+//! [`Server::handle`] shuts the server down.
+//!
+//! # Both, from end to end
+//!
+//! ```
+//! use longwire::{CloseCode, Message, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::bind("127.0.0.1:0").await?;
+//! let (addr, handle) = (server.local_addr(), server.handle());
+//! let served = tokio::spawn(
+//!     server
+//!         .serve(|mut ws, _request| async move {
+//!             while let Some(message) = ws.recv().await? {
+//!                 ws.send(message).await?;
+//!             }
+//!             Ok(())
+//!         })
+//!         .into_future(),
+//! );
+//!
+//! let mut ws = longwire::connect(format!("ws://{addr}")).await?;
+//! ws.send("text").await?;
+//! ws.send(vec![1, 2, 3]).await?; // binary
+//! assert_eq!(ws.recv().await?, Some(Message::text("text")));
+//! assert_eq!(ws.recv().await?, Some(Message::binary(vec![1, 2, 3])));
+//! ws.close(CloseCode::NORMAL, "done").await?;
+//!
+//! handle.shutdown().await;
+//! served.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to find what
+//!
+//! | to | use |
+//! |---|---|
+//! | send from several tasks | [`WebSocket::sender`], [`WebSocket::split`], [`Sender`] |
+//! | send many messages in one write | [`WebSocket::feed`] and [`WebSocket::flush`]; a server's handler gets it by itself |
+//! | know whether the peer is there, and how far away | [`WebSocket::ping`], [`Config::keepalive`] |
+//! | send or receive one message in parts | [`WebSocket::binary_writer`], [`WebSocket::recv_parts`] |
+//! | pipe bytes | [`WebSocket::into_byte_stream`] |
+//! | use combinators | `Stream` and `Sink` of the futures crates, on [`WebSocket`] |
+//! | send the same to many clients | `Hub::broadcast`, [`PreparedMessage`] |
+//! | bound what a peer can do | [`Limits`], [`Config`], `ServerConfig` |
+//! | speak WebSocket over a stream of your own | [`WebSocket::new`], [`drive`] |
+//! | do without IO | the crates `longwire-protocol`, `longwire-handshake` and `longwire-frame` |
+//!
+//! # What is on by default
+//!
+//! Messages and frames of up to 16 MiB, in up to 131 072 fragments. Pings are answered. A server pings a client that was
+//! silent for 30 s and drops it 20 s later. The opening handshake may take 10 s in all, the closing one 5 s. A request head
+//! may have 16 KiB and 100 fields. At most 64 KiB and one message wait to be written on a connection before `send` waits.
+//! Masking keys come from a cryptographically secure generator, one a frame. `TCP_NODELAY` is set.
+//!
+//! # Cancel safety
+//!
+//! Every future may be dropped at any await, as `select!` and time-outs do: no message is lost, repeated or torn.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `client` | yes | [`connect`], [`Client`] |
+//! | `server` | yes | [`Server`] and its hub |
+//! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
+
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "testing")]
+#[doc(inline)]
+pub use longwire_connection::testing;
+#[doc(inline)]
+pub use longwire_connection::{
+    ByteStream, CloseCode, CloseFrame, Config, Error, FrameError, Handover, Incoming, Keepalive, Limits,
+    MaskingKey, MaskingKeys, Message, MessageReader, MessageWriter, Pong, PreparedMessage, ProtocolError,
+    Receiver, Sender, State, Stats, Text, Transport, WebSocket, drive,
+};
+
+#[cfg(feature = "client")]
+#[doc(inline)]
+pub use longwire_client::{Client, connect};
+
+#[cfg(feature = "server")]
+#[doc(inline)]
+pub use longwire_server::{
+    ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Request, Server, ServerConfig, ServerHandle,
+    Shutdown, SlowPolicy, Socket,
+};
+
+/// The client's own types: its errors, its transport and the limits of its handshake.
+#[cfg(feature = "client")]
+pub mod client {
+    #[doc(inline)]
+    pub use longwire_client::{
+        Client, Error, HeadLimits, InvalidOption, OptionsError, ResponseError, Subprotocol, Transport,
+        UriError, connect,
+    };
+}
+
+/// The server's own types: its errors, its transport, what it asks of a request, and its clients.
+#[cfg(feature = "server")]
+pub mod server {
+    #[doc(inline)]
+    pub use longwire_server::{
+        BoxError, Client, ClientId, Delivery, Error, HandlerResult, HeadLimits, Hub, HubConfig, HubStats,
+        OriginPolicy, Receiver, Rejection, Request, Serve, Server, ServerConfig, ServerHandle, ServerOptions,
+        Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
+    };
+}

@@ -1,0 +1,142 @@
+//! The `cat` of WebSockets: lines in, text messages out; messages in, lines out.
+//!
+//! ```text
+//! echo hello | cargo run --release --example cat -- ws://127.0.0.1:9001
+//! ```
+//! At the end of standard input it waits until nothing has come for a moment, closes with code 1000 and exits with 0.
+//! What fails goes to standard error, and the exit status is 1.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use longwire::{Client, CloseCode, Message, Sender, client, server::BoxError};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, stdin, stdout};
+use tokio::time::{Instant, sleep_until};
+
+#[derive(Parser)]
+struct Args {
+    /// A ws:// URL.
+    url: String,
+    /// A header of the request; may be given several times.
+    #[arg(long, value_name = "K: V")]
+    header: Vec<String>,
+    /// The Origin header of the request.
+    #[arg(long)]
+    origin: Option<String>,
+    /// A subprotocol to offer; may be given several times.
+    #[arg(long, value_name = "P")]
+    subprotocol: Vec<String>,
+    /// Compress messages (permessage-deflate).
+    #[arg(long, conflicts_with = "no_deflate")]
+    deflate: bool,
+    /// Do not offer to compress messages.
+    #[arg(long)]
+    no_deflate: bool,
+    /// The proxy to go through.
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Do not check the server's certificate.
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
+    /// The certificates to trust, as PEM.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// How many redirects to follow.
+    #[arg(long, value_name = "N")]
+    follow: Option<usize>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.deflate || args.proxy.is_some() || args.insecure || args.ca.is_some() || args.follow.is_some() {
+        eprintln!("--deflate, --proxy, --insecure, --ca and --follow are not supported yet");
+        return ExitCode::from(2);
+    }
+    match run(&args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cat: {}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<(), BoxError> {
+    let mut request = Client::new(&args.url);
+    for header in &args.header {
+        let (name, value) = header.split_once(':').ok_or("a header has the form 'K: V'")?;
+        request = request.header(name.trim(), value.trim());
+    }
+    if let Some(origin) = &args.origin {
+        request = request.origin(origin.as_str());
+    }
+    for subprotocol in &args.subprotocol {
+        request = request.subprotocol(subprotocol.as_str());
+    }
+    let (ws, _response) = request.connect().await.inspect_err(show_refusal)?;
+
+    // Both directions at once: a server that waits for its replies to be read must not hold up the lines.
+    let (sender, mut receiver) = ws.split();
+    let mut sending = pin!(send_lines(&sender));
+    // Set at the end of standard input: until when replies may arrive. Each one gives the next as long.
+    let mut quiet_at = None;
+    loop {
+        tokio::select! {
+            message = receiver.recv() => match message? {
+                Some(message) => {
+                    print(&message).await?;
+                    quiet_at = quiet_at.map(|_| Instant::now() + QUIET);
+                }
+                None => return Ok(()), // the server has closed, or has answered our close
+            },
+            sent = &mut sending, if quiet_at.is_none() => {
+                sent?;
+                quiet_at = Some(Instant::now() + QUIET);
+            }
+            () = sleep_until(quiet_at.unwrap_or_else(Instant::now)), if quiet_at.is_some() => {
+                if !sender.is_closed() {
+                    sender.close(CloseCode::NORMAL, "")?;
+                }
+                // From here on the close timeout is the limit.
+                quiet_at = Some(Instant::now() + Duration::from_secs(60));
+            }
+        }
+    }
+}
+
+async fn send_lines(sender: &Sender) -> Result<(), BoxError> {
+    let mut lines = BufReader::new(stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        sender.send(line).await?;
+    }
+    Ok(())
+}
+
+async fn print(message: &Message) -> std::io::Result<()> {
+    let mut stdout = stdout();
+    stdout.write_all(message.as_bytes()).await?;
+    stdout.write_all(b"\n").await?;
+    stdout.flush().await
+}
+
+/// What a server says that refuses is often worth reading.
+fn show_refusal(error: &client::Error) {
+    if let client::Error::UnexpectedResponse { response, .. } = error {
+        eprintln!("{}", String::from_utf8_lossy(response.body()).escape_debug());
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut shown: Vec<String> = causes.map(ToString::to_string).collect();
+    shown.dedup_by(|cause, error| error.contains(cause.as_str()));
+    shown.join(": ")
+}
+
+/// How long to wait for replies that are on their way.
+const QUIET: Duration = Duration::from_millis(500);
