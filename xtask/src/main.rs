@@ -1,3 +1,81 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask ci` runs every check, and each check has a name of its own.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod autobahn;
+mod browser;
+mod cargo;
+mod ci;
+mod examples;
+mod interop;
+mod process;
+mod programs;
+mod setup;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a part of the work comes to: nothing to say, or the reason why it failed.
+type Outcome<T = ()> = Result<T, String>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs every check, the cheap ones first, and stops at the first that fails.
+    Ci,
+    /// Checks the formatting.
+    Fmt,
+    /// Runs clippy over everything, and checks the facade with each set of its features.
+    Clippy,
+    /// Checks what the architecture and the style promise and no compiler does.
+    Tidy,
+    /// Runs the tests.
+    Test,
+    /// Runs the examples of the documentation.
+    Doctest,
+    /// Builds the documentation.
+    Doc,
+    /// Builds the examples and runs each with a fixed script.
+    Examples,
+    /// Tries the examples with Node's `ws`, undici and Python's `websockets`.
+    Interop(interop::Arguments),
+    /// Drives the demo page, and a page that exchanges messages with `echo`, in headless Chromium.
+    Browser(browser::Arguments),
+    /// Runs the Autobahn test suite against longwire's server and its client.
+    Autobahn(autobahn::Arguments),
+    /// Installs what the other commands need, as far as it is not there.
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Ci => ci::run(),
+        Command::Fmt => cargo::fmt(),
+        Command::Clippy => cargo::clippy(),
+        Command::Tidy => tidy::run(),
+        Command::Test => cargo::test(),
+        Command::Doctest => cargo::doctest(),
+        Command::Doc => cargo::doc(),
+        Command::Examples => examples::run(),
+        Command::Interop(arguments) => interop::run(&arguments),
+        Command::Browser(arguments) => browser::run(&arguments),
+        Command::Autobahn(arguments) => autobahn::run(&arguments),
+        Command::Setup => setup::everything(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

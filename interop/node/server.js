@@ -1,0 +1,31 @@
+// An echo server of Node's `ws`, for the `cat` example.
+//
+// Prints `listening on URL` when it is ready and `closed CODE` when a client has gone. `/forbidden` is refused with
+// 403; on `/request`, each message is answered with what the request asked for instead of an echo.
+"use strict";
+
+const http = require("node:http");
+const { WebSocketServer } = require("ws");
+
+const server = http.createServer((_, response) => response.writeHead(404).end());
+const sockets = new WebSocketServer({ noServer: true });
+
+server.on("upgrade", (request, stream, head) => {
+  if (request.url === "/forbidden") {
+    const body = "members only\n";
+    stream.end(`HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    return;
+  }
+  sockets.handleUpgrade(request, stream, head, (socket) => {
+    const { headers } = request;
+    const summary = `origin=${headers.origin} subprotocol=${socket.protocol} x-interop=${headers["x-interop"]}`;
+    socket.on("message", (data, isBinary) => {
+      if (request.url === "/request") socket.send(summary);
+      else socket.send(data, { binary: isBinary });
+    });
+    socket.on("error", (error) => console.log(`error ${error.message}`));
+    socket.on("close", (code) => console.log(`closed ${code}`));
+  });
+});
+
+server.listen(0, "127.0.0.1", () => console.log(`listening on ws://127.0.0.1:${server.address().port}`));

@@ -1,0 +1,122 @@
+"""Drives headless Chromium: the demo page as a visitor would, and the exchange with an echo server.
+
+usage: browser.py --driver PROGRAM --chromium PROGRAM --demo URL --echo URL --screenshot FILE
+"""
+
+import argparse
+import http.server
+import json
+import pathlib
+import re
+import sys
+import threading
+
+from webdriver import Browser, WebDriverError
+
+EXCHANGE = pathlib.Path(__file__).parents[1] / "exchange.js"
+
+RUN_EXCHANGE = """
+const [url, done] = arguments;
+exchange(WebSocket, url).then((what) => done({ what }), (error) => done({ error: String(error) }));
+"""
+
+
+def connected(browser, url):
+    browser.open(url)
+    browser.wait("the page connects", "#status", lambda text: text.strip() == "connected")
+
+
+def echo(browser):
+    # chromedriver types characters of the basic plane only.
+    typed = "hello, lóng wire ♪"
+    browser.type("#echo-input", typed)
+    browser.click("#echo-send")
+    log = browser.wait("the echo comes back", "#echo-log", lambda text: typed in text)
+    if not re.search(r"\d\s*(ms|µs|μs)", log):
+        raise WebDriverError(f"the echo has no round-trip time: {log!r}")
+    return re.search(r"[\d.,]+\s*(ms|µs|μs)", log)[0]
+
+
+def chat(browser, tabs):
+    """Each tab says something, and both show it with the speaker's name."""
+    for tab, name in zip(tabs, ["Ada", "Grace"]):
+        browser.switch(tab)
+        browser.type("#chat-name", name)
+        browser.type("#chat-input", f"{name} says hello")
+        browser.click("#chat-send")
+        for reader in tabs:
+            browser.switch(reader)
+            browser.wait(
+                f"the tab number {tabs.index(reader) + 1} shows what {name} said",
+                "#chat-log",
+                lambda text: f"{name} says hello" in text and text.count(name) >= 2,
+            )
+
+
+def number(text):
+    """The first number of a statistic, such as `1,024 messages`."""
+    found = re.search(r"\d[\d,.\u202f\u00a0 ]*", text)
+    return float(re.sub(r"[^\d.]", "", found[0]).rstrip(".") or 0) if found else None
+
+
+def statistics(browser, tabs):
+    browser.switch(tabs[0])
+    browser.wait("two clients are counted", "#stats-clients", lambda text: (number(text) or 0) >= len(tabs))
+    before = {name: browser.text(f"#stats-{name}") for name in ["in", "out", "uptime"]}
+    browser.type("#echo-input", "one more")
+    browser.click("#echo-send")
+    for name, old in before.items():
+        browser.wait(f"the statistic moves on from {old!r}", f"#stats-{name}", lambda text: text != old)
+
+
+def exchange(browser, url):
+    """Runs exchange.js in a page that a server of another origin served, as a real one would be."""
+    page = f"<!doctype html><title>exchange</title><script>{EXCHANGE.read_text()}</script>".encode()
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser.open(f"http://127.0.0.1:{server.server_address[1]}/")
+        result = browser.run(RUN_EXCHANGE, url)
+        server.shutdown()
+    if "error" in result:
+        raise WebDriverError(f"exchange with {url}: {result['error']}")
+    return result["what"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ["driver", "chromium", "demo", "echo", "screenshot"]:
+        parser.add_argument(f"--{name}", required=True)
+    args = parser.parse_args()
+
+    with Browser(args.driver, args.chromium) as browser:
+        print(f"Chromium {browser.version}")
+        tabs = [browser.tab()]
+        connected(browser, args.demo)
+        print("demo: echoed in", echo(browser), flush=True)
+        tabs.append(browser.new_tab())
+        connected(browser, args.demo)
+        chat(browser, tabs)
+        print("demo: two tabs chat", flush=True)
+        statistics(browser, tabs)
+        print("demo: the statistics move", flush=True)
+        pathlib.Path(args.screenshot).write_bytes(browser.screenshot())
+        print("demo: screenshot in", args.screenshot)
+        print("echo:", exchange(browser, args.echo))
+
+
+try:
+    main()
+except (WebDriverError, OSError, json.JSONDecodeError) as error:
+    sys.exit(f"browser.py: {error}")

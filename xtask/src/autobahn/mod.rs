@@ -1,0 +1,231 @@
+//! The Autobahn test suite against longwire's server and longwire's client.
+//!
+//! The suite's own programs (`interop/autobahn/fuzzer.py`) run the cases and tell each result as a line; this module
+//! deals the cases out to several of them, which run side by side, and [`verdict`] judges.
+
+mod shard;
+mod verdict;
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Outcome,
+    process::{self, PATIENCE, Running},
+    programs::{self, Program},
+    setup::{self, Python},
+    workspace,
+};
+use shard::Shard;
+use verdict::judge;
+
+/// What to run; by default groups 1 to 10 against both roles.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only this role of longwire
+    #[arg(value_enum, long)]
+    role: Option<Role>,
+    /// Runs the cases of permessage-deflate too (12.* and 13.*)
+    #[arg(long)]
+    full: bool,
+    /// How many parts of the cases run side by side
+    #[arg(long, default_value_t = SHARDS)]
+    shards: usize,
+    /// Seconds that one role may take
+    #[arg(long, default_value_t = LIMIT)]
+    limit: u64,
+    /// A server that stands in for `echo`
+    #[arg(long, value_name = "COMMAND")]
+    echo: Option<String>,
+    /// A client that stands in for `autobahn_client`; the URL follows
+    #[arg(long, value_name = "COMMAND")]
+    client: Option<String>,
+    /// Cases to run, such as `7.1.2` or `9.*`
+    cases: Vec<String>,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self {
+            role: None,
+            full: false,
+            shards: SHARDS,
+            limit: LIMIT,
+            echo: None,
+            client: None,
+            cases: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Role {
+    Server,
+    Client,
+}
+
+/// Many cases wait for a second or so, so that more of them than processors run well side by side.
+const SHARDS: usize = 4;
+
+const LIMIT: u64 = 900;
+
+/// Runs the suite against both roles, or the one that is asked for; every case has to pass.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let roles: &[Role] = match arguments.role {
+        Some(Role::Server) => &[Role::Server],
+        Some(Role::Client) => &[Role::Client],
+        None => &[Role::Server, Role::Client],
+    };
+    let python = setup::autobahn()?;
+    let stand_ins: Vec<_> = roles
+        .iter()
+        .map(|role| match role {
+            Role::Server => &arguments.echo,
+            Role::Client => &arguments.client,
+        })
+        .collect();
+    programs::build(&stand_ins)?;
+    let cases = select(&known_cases(&python)?, arguments)?;
+    for &role in roles {
+        run_role(role, arguments, &python, &cases)?;
+    }
+    Ok(())
+}
+
+fn known_cases(python: &Python) -> Outcome<Vec<String>> {
+    let listed = process::output(python.script("autobahn/fuzzer.py").arg("list"))?;
+    Ok(listed.lines().filter_map(|line| line.strip_prefix("case\t")).map(str::to_owned).collect())
+}
+
+/// Those of the suite's cases that are asked for. A pattern that matches none is a mistake.
+fn select(known: &[String], arguments: &Arguments) -> Outcome<Vec<String>> {
+    let of_deflate = |case: &str| case.starts_with("12.") || case.starts_with("13.");
+    if arguments.cases.is_empty() {
+        let wanted = |case: &&String| arguments.full || !of_deflate(case);
+        return Ok(known.iter().filter(wanted).cloned().collect());
+    }
+    for pattern in &arguments.cases {
+        if !known.iter().any(|case| matches(pattern, case)) {
+            return Err(format!("the suite has no case {pattern}"));
+        }
+    }
+    let wanted = |case: &&String| arguments.cases.iter().any(|pattern| matches(pattern, case));
+    Ok(known.iter().filter(wanted).cloned().collect())
+}
+
+/// Whether a case is the one that the pattern names, or one of the group in front of its `*`.
+fn matches(pattern: &str, case: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(group) => case.starts_with(group),
+        None => case == pattern,
+    }
+}
+
+fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]) -> Outcome {
+    let began = Instant::now();
+    let deadline = began + Duration::from_secs(arguments.limit);
+    let name = format!("{role:?}").to_lowercase();
+    let logs = workspace::target()?.join("autobahn").join(&name);
+    workspace::empty_directory(&logs)?;
+
+    let echo = match role {
+        Role::Server => Some(start_echo(arguments)?),
+        Role::Client => None,
+    };
+    let client = Program::new("autobahn_client", arguments.client.as_deref())?;
+    let mut shards = deal(cases, arguments.shards)
+        .into_iter()
+        .enumerate()
+        .map(|(number, cases)| {
+            let log = logs.join(format!("{number}.log"));
+            match &echo {
+                Some((_, url)) => Shard::against_server(python, url, &cases, log),
+                None => Shard::against_client(python, &client, &cases, log),
+            }
+        })
+        .collect::<Outcome<Vec<_>>>()?;
+    while !shards.iter_mut().map(Shard::step).fold(true, |all, ended| all & ended) {
+        if Instant::now() > deadline {
+            println!("the limit of {} s is reached", arguments.limit);
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+
+    let mut complaints = Vec::new();
+    let mut results = Vec::new();
+    for shard in shards {
+        let (told, complaint) = shard.end()?;
+        results.extend(told);
+        complaints.extend(complaint);
+    }
+    if let Some((echo, _)) = echo {
+        // A server that a case brought down has not passed.
+        echo.interrupt()?;
+        echo.succeed(PATIENCE)?;
+    }
+    let table = logs.join("results.tsv");
+    let rows: Vec<_> = results.iter().map(ToString::to_string).collect();
+    fs::write(&table, rows.join("\n"))
+        .map_err(|error| format!("cannot write {}: {error}", table.display()))?;
+
+    let verdict = judge(cases, &results);
+    for failed in &verdict.failed {
+        println!("{failed}");
+    }
+    println!("autobahn, {name}: {verdict} ({:.1} s; {})", began.elapsed().as_secs_f64(), logs.display());
+    complaints.extend(verdict.complaint());
+    if complaints.is_empty() { Ok(()) } else { Err(format!("{name}: {}", complaints.join("; "))) }
+}
+
+fn start_echo(arguments: &Arguments) -> Outcome<(Running, String)> {
+    let program = Program::new("echo", arguments.echo.as_deref())?;
+    let mut command = program.command();
+    command.args(["--listen", "127.0.0.1:0"]);
+    if arguments.full {
+        command.arg("--deflate");
+    }
+    let echo = Running::start("echo", &mut command)?;
+    let url = echo.url()?;
+    Ok((echo, url))
+}
+
+/// Deals cases out like cards: neighbours take about the same time.
+fn deal(cases: &[String], hands: usize) -> Vec<Vec<String>> {
+    let hands = hands.clamp(1, cases.len().max(1));
+    (0..hands).map(|hand| cases.iter().skip(hand).step_by(hands).cloned().collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(cases: &[&str]) -> Vec<String> {
+        cases.iter().map(|&case| case.to_owned()).collect()
+    }
+
+    #[test]
+    fn cases_are_selected_by_group_and_by_name() {
+        let known = owned(&["1.1.1", "1.1.2", "10.1.1", "12.1.1", "13.7.18"]);
+        for (patterns, full, expected) in [
+            (&[][..], false, Ok(owned(&["1.1.1", "1.1.2", "10.1.1"]))),
+            (&[], true, Ok(known.clone())),
+            (&["1.*"], false, Ok(owned(&["1.1.1", "1.1.2"]))),
+            (&["1.1.1", "12.*"], false, Ok(owned(&["1.1.1", "12.1.1"]))),
+            (&["1.1"], false, Err("the suite has no case 1.1".to_owned())),
+        ] {
+            let arguments = Arguments { full, cases: owned(patterns), ..Arguments::default() };
+            assert_eq!(select(&known, &arguments), expected, "{patterns:?} {full}");
+        }
+    }
+
+    #[test]
+    fn every_case_is_dealt_once() {
+        let cases = owned(&["1", "2", "3", "4", "5"]);
+        assert_eq!(deal(&cases, 2), [owned(&["1", "3", "5"]), owned(&["2", "4"])]);
+        assert_eq!(deal(&cases, 9).len(), 5);
+        assert_eq!(deal(&cases, 0), [cases]);
+    }
+}

@@ -1,0 +1,52 @@
+//! The checks that cargo does.
+
+use std::{env, process::Command};
+
+use crate::{Outcome, process, workspace};
+
+/// A cargo command in the root of the workspace.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(workspace::root()).args(arguments);
+    command
+}
+
+/// Checks the formatting.
+pub(crate) fn fmt() -> Outcome {
+    process::run(&mut cargo(&["fmt", "--all", "--check"]))
+}
+
+/// Runs clippy over every target, and checks the facade with the sets of features that leave something out.
+pub(crate) fn clippy() -> Outcome {
+    let everything = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    process::run(&mut cargo(&everything))?;
+    for features in ["", "client", "server"] {
+        let facade = ["clippy", "-p", "longwire", "--no-default-features", "--features", features];
+        process::run(cargo(&facade).args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
+}
+
+/// Runs the tests, with nextest where it is installed: it runs those of all crates side by side.
+pub(crate) fn test() -> Outcome {
+    let nextest = process::output(&mut cargo(&["nextest", "--version"])).is_ok();
+    let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
+    process::run(cargo(runner).args(["--workspace", "--all-features", "--lib", "--bins", "--tests"]))
+}
+
+/// Runs the examples of the documentation.
+pub(crate) fn doctest() -> Outcome {
+    process::run(&mut cargo(&["test", "--doc", "--workspace", "--all-features"]))
+}
+
+/// Builds the documentation of the crates.
+pub(crate) fn doc() -> Outcome {
+    let mut command = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
+    process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Builds the examples as users run them.
+pub(crate) fn build_examples() -> Outcome {
+    process::run(&mut cargo(&["build", "--release", "--package", "longwire-examples", "--examples"]))
+}

@@ -1,0 +1,79 @@
+//! The whole check: its parts, their order, and the table at the end.
+
+use std::time::{Duration, Instant};
+
+use crate::{Outcome, autobahn, browser, cargo, examples, interop, tidy};
+
+/// A part of the check: the name of its own command, and what it does.
+type Part = (&'static str, fn() -> Outcome);
+
+/// Cheap to dear, so that a small mistake is told at once.
+const PARTS: &[Part] = &[
+    ("fmt", cargo::fmt),
+    ("tidy", tidy::run),
+    ("clippy", cargo::clippy),
+    ("test", cargo::test),
+    ("doctest", cargo::doctest),
+    ("doc", cargo::doc),
+    ("examples", examples::run),
+    ("interop", || interop::run(&interop::Arguments::default())),
+    ("browser", || browser::run(&browser::Arguments::default())),
+    ("autobahn", || autobahn::run(&autobahn::Arguments::default())),
+];
+
+/// Runs the parts one after the other; the first that fails is the last.
+pub(crate) fn run() -> Outcome {
+    let (table, outcome) = run_parts(PARTS);
+    println!("\n{table}");
+    outcome
+}
+
+fn run_parts(parts: &[Part]) -> (String, Outcome) {
+    let began = Instant::now();
+    let mut rows = Vec::new();
+    for &(name, part) in parts {
+        println!("\n== {name} ==");
+        let part_began = Instant::now();
+        let outcome = part();
+        let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
+        rows.push((name, verdict, part_began.elapsed()));
+        if let Err(reason) = outcome {
+            let table = table(&rows, parts, began.elapsed());
+            return (table, Err(format!("{name} failed: {reason}")));
+        }
+    }
+    (table(&rows, parts, began.elapsed()), Ok(()))
+}
+
+fn table(rows: &[(&str, &str, Duration)], parts: &[Part], total: Duration) -> String {
+    let mut lines = vec![format!("{:<10} {:<8} {:>8}", "part", "result", "seconds")];
+    for (name, verdict, time) in rows {
+        lines.push(format!("{name:<10} {verdict:<8} {:>8.1}", time.as_secs_f64()));
+    }
+    for (name, _) in &parts[rows.len()..] {
+        lines.push(format!("{name:<10} {:<8} {:>8}", "not run", "-"));
+    }
+    lines.push(format!("{:<10} {:<8} {:>8.1}", "all", "", total.as_secs_f64()));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_is_the_last_part_and_says_why() {
+        let parts: &[Part] = &[
+            ("one", || Ok(())),
+            ("two", || Err("the reason".to_owned())),
+            ("three", || panic!("ran after a failure")),
+        ];
+        let (table, outcome) = run_parts(parts);
+        assert_eq!(outcome, Err("two failed: the reason".to_owned()));
+        let verdicts: Vec<_> =
+            table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        assert_eq!(verdicts[1][..2], ["one", "ok"]);
+        assert_eq!(verdicts[2][..2], ["two", "FAILED"]);
+        assert_eq!(verdicts[3], ["three", "not", "run", "-"]);
+    }
+}

@@ -1,0 +1,198 @@
+//! Runs each example with a fixed script, as its reader would.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Outcome, cargo,
+    process::{PATIENCE, Running},
+    programs::Program,
+};
+
+/// How an example is tried.
+enum Script {
+    Here(fn() -> Outcome),
+    /// By the part of this name, all of which is about that example.
+    Part(&'static str),
+}
+
+/// Every example has a row: `cargo xtask tidy` sees to it.
+const SCRIPTS: &[(&str, Script)] = &[
+    ("echo", Script::Here(echo)),
+    ("cat", Script::Here(cat)),
+    ("broadcast", Script::Here(broadcast)),
+    ("demo", Script::Here(demo)),
+    ("autobahn_client", Script::Part("autobahn")),
+];
+
+/// Builds the examples and runs them.
+pub(crate) fn run() -> Outcome {
+    cargo::build_examples()?;
+    for (name, script) in SCRIPTS {
+        match script {
+            Script::Here(script) => {
+                script().map_err(|reason| format!("example {name}: {reason}"))?;
+                println!("example {name}: ok");
+            }
+            Script::Part(part) => println!("example {name}: see `cargo xtask {part}`"),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an example has a script.
+pub(crate) fn has_script(name: &str) -> bool {
+    SCRIPTS.iter().any(|(known, _)| *known == name)
+}
+
+/// The name of the example in a file, from its path in the repository.
+pub(crate) fn name_of(file: &str) -> Option<&str> {
+    let path = Path::new(file);
+    let in_examples = path.parent() == Some(Path::new("examples"));
+    let name = path.file_name()?.to_str()?.strip_suffix(".rs")?;
+    // The library is there because a package must have a target that is not an example.
+    (in_examples && name != "lib").then_some(name)
+}
+
+fn start(name: &'static str, arguments: &[&str]) -> Outcome<Running> {
+    Running::start(name, Program::new(name, None)?.command().args(arguments))
+}
+
+fn start_server(name: &'static str, arguments: &[&str]) -> Outcome<(Running, String)> {
+    let server = start(name, &[&["--listen", "127.0.0.1:0"], arguments].concat())?;
+    let url = server.url()?;
+    Ok((server, url))
+}
+
+fn interrupt(server: Running) -> Outcome {
+    server.interrupt()?;
+    server.succeed(PATIENCE).map(drop)
+}
+
+fn expect_lines(program: Running, expected: &[&str]) -> Outcome {
+    let lines = program.succeed(PATIENCE)?;
+    if lines == expected { Ok(()) } else { Err(format!("printed {lines:?}, expected {expected:?}")) }
+}
+
+/// Echoes on one thread and on several, and ends on SIGINT.
+fn echo() -> Outcome {
+    for threads in ["1", "2"] {
+        let (server, url) = start_server("echo", &["--threads", threads])?;
+        let mut client = start("cat", &[&url])?;
+        client.write_line("are you there?")?;
+        expect_lines(client, &["are you there?"])?;
+        interrupt(server)?;
+    }
+    let (server, url) = start_server("echo", &["--max-message", "10"])?;
+    let mut client = start("cat", &[&url])?;
+    client.write_line("eleven bytes are too many")?;
+    let ended = client.finish(PATIENCE)?;
+    if ended.status.code() != Some(1) || !ended.stderr.contains("1009") {
+        let stderr = ended.stderr.trim();
+        return Err(format!("a message over the limit was to end cat with 1009; {}: {stderr}", ended.status));
+    }
+    interrupt(server)
+}
+
+/// Shows each reply when it comes, and tells what is wrong with a command line.
+fn cat() -> Outcome {
+    let (server, url) = start_server("echo", &[])?;
+    let mut client = start("cat", &[&url])?;
+    for line in ["one", "", "three"] {
+        client.write_line(line)?;
+        let reply = client.next_line(PATIENCE)?;
+        if reply.as_deref() != Some(line) {
+            return Err(format!("sent {line:?}, got {reply:?}"));
+        }
+    }
+    expect_lines(client, &[])?;
+    interrupt(server)?;
+
+    for (arguments, status) in [(&["no URL at all"][..], 1), (&[], 2), (&["--no-such-flag", &url], 2)] {
+        let ended = start("cat", arguments)?.finish(PATIENCE)?;
+        if ended.status.code() != Some(status) || ended.stderr.trim().is_empty() {
+            return Err(format!("{arguments:?} was to end with status {status}: {}", ended.status));
+        }
+    }
+    Ok(())
+}
+
+/// Every client but the sender gets a message.
+fn broadcast() -> Outcome {
+    let (server, url) = start_server("broadcast", &[])?;
+    let mut ada = start("cat", &[&url])?;
+    let mut grace = start("cat", &[&url])?;
+    // Nothing tells that both are connected but that what one says reaches the other.
+    let deadline = Instant::now() + PATIENCE;
+    let heard = loop {
+        grace.write_line("Grace was here")?;
+        if let Some(line) = ada.try_line(Duration::from_millis(200)) {
+            break line;
+        }
+        if Instant::now() > deadline {
+            return Err("what one client says does not reach the other".to_owned());
+        }
+    };
+    if heard != "Grace was here" {
+        return Err(format!("one client said `Grace was here`, the other heard `{heard}`"));
+    }
+    ada.write_line("Ada was here")?;
+    expect_next(&grace, "Ada was here")?;
+    let own = ada.succeed(PATIENCE)?.into_iter().find(|line| line != "Grace was here");
+    if let Some(own) = own {
+        return Err(format!("a client was sent its own message `{own}`"));
+    }
+    expect_lines(grace, &[])?;
+    interrupt(server)
+}
+
+fn expect_next(program: &Running, expected: &str) -> Outcome {
+    let line = program.next_line(PATIENCE)?;
+    if line.as_deref() == Some(expected) {
+        Ok(())
+    } else {
+        Err(format!("printed {line:?}, not {expected:?}"))
+    }
+}
+
+/// Serves its page; `cargo xtask browser` uses it.
+fn demo() -> Outcome {
+    let (server, url) = start_server("demo", &[])?;
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let page = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    if !page.starts_with("HTTP/1.1 200 ") || !page.contains("id=\"echo-input\"") {
+        return Err(format!("{url} is not the page: {}", page.lines().next().unwrap_or_default()));
+    }
+    interrupt(server)
+}
+
+fn get(address: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    Ok(String::from_utf8_lossy(&response).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_are_the_files_of_their_directory() {
+        for (file, name) in [
+            ("examples/echo.rs", Some("echo")),
+            ("examples/lib.rs", None),
+            ("examples/demo/page.html", None),
+            ("examples/demo/page.rs", None),
+            ("crates/longwire/examples/echo.rs", None),
+        ] {
+            assert_eq!(name_of(file), name, "{file}");
+        }
+    }
+}

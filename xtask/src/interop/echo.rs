@@ -1,0 +1,63 @@
+//! The `echo` example with clients of Node's `ws`, undici and Python's `websockets`.
+
+use std::{process::Command, time::Duration};
+
+use crate::{
+    Outcome,
+    process::{PATIENCE, Running},
+    programs::Program,
+};
+
+use super::Peers;
+
+/// Each client exchanges messages with the server, and is told goodbye when the server is interrupted.
+pub(super) fn run(echo: &Program, peers: &Peers) -> Outcome {
+    let server = Running::start(echo.name(), echo.command().args(["--listen", "127.0.0.1:0"]))?;
+    let url = server.url()?;
+
+    for (name, client) in clients(peers) {
+        let lines = Running::start(name, client("exchange").arg(&url))?.succeed(LIMIT)?;
+        println!("echo with {name}: {}", lines.join(" "));
+    }
+
+    let mut waiting = Vec::new();
+    for (name, client) in clients(peers) {
+        let client = Running::start(name, client("farewell").arg(&url))?;
+        client.wait_for("that it is connected", |line| (line == "ready").then_some(()))?;
+        waiting.push((name, client));
+    }
+    server.interrupt()?;
+    for (name, client) in waiting {
+        let lines = client.succeed(LIMIT)?;
+        if lines != ["closed with 1001"] {
+            return Err(format!(
+                "{name} was to be closed with 1001 on SIGINT, it tells: {}",
+                lines.join(" ")
+            ));
+        }
+    }
+    server.succeed(PATIENCE)?;
+    println!("echo on SIGINT: every client closed with 1001, exit status 0");
+    Ok(())
+}
+
+/// The name of each client, and the command that has it do a task.
+fn clients(peers: &Peers) -> [(&'static str, impl Fn(&str) -> Command); 3] {
+    let client = |name: &'static str| {
+        let command = move |task: &str| {
+            let mut command = match name {
+                "websockets" => peers.python.script("python/client.py"),
+                _ => peers.node.script("client.js"),
+            };
+            if name != "websockets" {
+                command.arg(name);
+            }
+            command.arg(task);
+            command
+        };
+        (name, command)
+    };
+    [client("ws"), client("undici"), client("websockets")]
+}
+
+const LIMIT: Duration = Duration::from_secs(120);

@@ -1,0 +1,264 @@
+//! Running other programs: to their end, or beside this one and in conversation with it.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::Outcome;
+
+/// How a command is shown to people.
+pub(crate) fn shown(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy()];
+    words.extend(command.get_args().map(|argument| argument.to_string_lossy()));
+    words.join(" ")
+}
+
+/// Runs a command to its end, on this program's own output.
+pub(crate) fn run(command: &mut Command) -> Outcome {
+    let shown = shown(command);
+    println!("$ {shown}");
+    let status = command.status().map_err(|error| format!("cannot run `{shown}`: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{shown}` ended with {status}")) }
+}
+
+/// Runs a command to its end and returns its standard output.
+pub(crate) fn output(command: &mut Command) -> Outcome<String> {
+    let shown = shown(command);
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("cannot run `{shown}`: {error}"))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("`{shown}` ended with {}: {}", output.status, stderr.trim()));
+    }
+    String::from_utf8(output.stdout).map_err(|_| format!("`{shown}` printed something other than UTF-8"))
+}
+
+/// A program that runs beside this one. It is killed when this value is dropped.
+pub(crate) struct Running {
+    name: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// The lines of standard output; disconnected at its end.
+    lines: Receiver<String>,
+    stderr: Arc<Mutex<String>>,
+    stderr_ended: Receiver<()>,
+}
+
+/// A program that has ended.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// The lines of standard output that nobody had read before.
+    pub(crate) lines: Vec<String>,
+    pub(crate) stderr: String,
+}
+
+impl Running {
+    /// Starts a program; `name` is what messages call it.
+    pub(crate) fn start(name: &str, command: &mut Command) -> Outcome<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot start {name} (`{}`): {error}", shown(command)))?;
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let (line, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for text in BufReader::new(stdout).lines() {
+                let text = text.unwrap_or_else(|error| format!("(unreadable: {error})"));
+                if line.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut errors = child.stderr.take().expect("standard error is piped");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (ended, stderr_ended) = mpsc::channel();
+        thread::spawn({
+            let stderr = Arc::clone(&stderr);
+            move || {
+                let mut buf = [0; 4096];
+                while let Ok(len @ 1..) = errors.read(&mut buf) {
+                    let text = String::from_utf8_lossy(&buf[..len]);
+                    stderr.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+                }
+                // The receiver is gone when the program was dropped, and nobody waits.
+                let _ = ended.send(());
+            }
+        });
+        let stdin = child.stdin.take();
+        Ok(Self { name: name.to_owned(), child, stdin, lines, stderr, stderr_ended })
+    }
+
+    /// The next line of standard output, or `None` at its end.
+    pub(crate) fn next_line(&self, limit: Duration) -> Outcome<Option<String>> {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = limit.as_secs_f64();
+                Err(format!("{} printed nothing for {seconds} s{}", self.name, self.said()))
+            }
+        }
+    }
+
+    /// Whether a line comes within `limit`, and which.
+    pub(crate) fn try_line(&self, limit: Duration) -> Option<String> {
+        self.lines.recv_timeout(limit).ok()
+    }
+
+    /// Reads lines until one is accepted.
+    pub(crate) fn wait_for<T>(&self, what: &str, accept: impl Fn(&str) -> Option<T>) -> Outcome<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.next_line(left)? {
+                Some(line) => {
+                    if let Some(found) = accept(&line) {
+                        return Ok(found);
+                    }
+                }
+                None => return Err(format!("{} ended before it printed {what}{}", self.name, self.said())),
+            }
+        }
+    }
+
+    /// Waits for a server to be ready, and returns its URL.
+    pub(crate) fn url(&self) -> Outcome<String> {
+        self.wait_for("the URL it listens on", url_in)
+    }
+
+    /// Writes a line to standard input.
+    pub(crate) fn write_line(&mut self, line: &str) -> Outcome {
+        let stdin = self.stdin.as_mut().ok_or_else(|| format!("{}: standard input is closed", self.name))?;
+        stdin.write_all(line.as_bytes()).and_then(|()| stdin.write_all(b"\n")).map_err(|error| {
+            format!("{} does not take its standard input: {error}{}", self.name, self.said())
+        })
+    }
+
+    /// Ends standard input.
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub(crate) fn interrupt(&self) -> Outcome {
+        let pid = self.child.id().to_string();
+        output(Command::new("kill").args(["-INT", &pid])).map(drop)
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Ends standard input, and waits for the program to end by itself.
+    pub(crate) fn finish(mut self, limit: Duration) -> Outcome<Ended> {
+        self.close_stdin();
+        let deadline = Instant::now() + limit;
+        let status = loop {
+            let status =
+                self.child.try_wait().map_err(|error| format!("cannot wait for {}: {error}", self.name))?;
+            if let Some(status) = status {
+                break status;
+            }
+            if Instant::now() > deadline {
+                let seconds = limit.as_secs_f64();
+                return Err(format!("{} did not end within {seconds} s{}", self.name, self.said()));
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        let lines = std::iter::from_fn(|| self.try_line(PATIENCE)).collect();
+        // Nothing but the program's own children could hold it open any longer.
+        let _ = self.stderr_ended.recv_timeout(Duration::from_secs(5));
+        Ok(Ended { status, lines, stderr: self.stderr() })
+    }
+
+    /// Waits for the program to end by itself with status 0, and returns the rest of its output.
+    pub(crate) fn succeed(self, limit: Duration) -> Outcome<Vec<String>> {
+        let name = self.name.clone();
+        let ended = self.finish(limit)?;
+        if ended.status.success() {
+            return Ok(ended.lines);
+        }
+        let said = [ended.lines.join("\n"), ended.stderr].concat();
+        Err(format!("{name} ended with {}: {}", ended.status, said.trim()))
+    }
+
+    /// What it wrote to standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn said(&self) -> String {
+        let stderr = self.stderr();
+        if stderr.trim().is_empty() { String::new() } else { format!("; it said: {}", stderr.trim()) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first URL in a line, if there is one.
+fn url_in(line: &str) -> Option<String> {
+    let start = ["ws://", "http://"].iter().filter_map(|scheme| line.find(scheme)).min()?;
+    line[start..].split_whitespace().next().map(str::to_owned)
+}
+
+/// How long a program may take for a thing that takes no time: start, answer, end.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Running {
+        Running::start("the script", Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_awaited_and_the_rest_is_kept() {
+        let running =
+            shell("echo starting; echo listening on ws://127.0.0.1:80/x now; echo rest; echo oops >&2");
+        assert_eq!(running.url().unwrap(), "ws://127.0.0.1:80/x");
+        let ended = running.finish(PATIENCE).unwrap();
+        assert!(ended.status.success());
+        assert_eq!(ended.lines, ["rest"]);
+        assert_eq!(ended.stderr, "oops\n");
+    }
+
+    #[test]
+    fn a_failure_tells_the_status_and_standard_error() {
+        let reason = shell("echo the reason >&2; exit 3").succeed(PATIENCE).unwrap_err();
+        assert!(reason.contains("exit status: 3") && reason.contains("the reason"), "{reason}");
+        let reason = shell("echo why >&2").url().unwrap_err();
+        assert!(reason.contains("ended before"), "{reason}");
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_a_failure() {
+        let reason = shell("exec sleep 60").finish(Duration::from_millis(50)).map(drop).unwrap_err();
+        assert!(reason.contains("did not end within"), "{reason}");
+    }
+
+    #[test]
+    fn lines_go_in_and_come_out() {
+        let mut running = shell("cat");
+        let line = "x".repeat(1 << 20);
+        running.write_line(&line).unwrap();
+        assert_eq!(running.next_line(PATIENCE).unwrap(), Some(line));
+        assert!(running.succeed(PATIENCE).unwrap().is_empty());
+    }
+}

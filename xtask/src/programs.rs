@@ -1,0 +1,47 @@
+//! The examples as programs under test.
+
+use std::{ffi::OsString, process::Command};
+
+use crate::{Outcome, cargo, workspace};
+
+/// An example's program, or what stands in for it.
+///
+/// A stand-in is a command line of words without quotes. It shows that a check itself works: that it passes with a
+/// correct program of another implementation, and fails with a broken one.
+pub(crate) struct Program {
+    name: &'static str,
+    words: Vec<OsString>,
+}
+
+impl Program {
+    /// The program of the example `name`, which has to be built, or the stand-in.
+    pub(crate) fn new(name: &'static str, stand_in: Option<&str>) -> Outcome<Self> {
+        let words: Vec<OsString> = if let Some(words) = stand_in {
+            words.split_whitespace().map(Into::into).collect()
+        } else {
+            vec![workspace::target()?.join("release/examples").join(name).into()]
+        };
+        if words.is_empty() {
+            Err(format!("the stand-in for {name} is empty"))
+        } else {
+            Ok(Self { name, words })
+        }
+    }
+
+    /// The name of the example.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A command that runs it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]);
+        command
+    }
+}
+
+/// Builds the examples, unless every one that is needed has a stand-in.
+pub(crate) fn build(stand_ins: &[&Option<String>]) -> Outcome {
+    if stand_ins.iter().all(|stand_in| stand_in.is_some()) { Ok(()) } else { cargo::build_examples() }
+}

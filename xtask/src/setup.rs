@@ -1,0 +1,210 @@
+//! Installs what the checks need, as far as it is not there: into `.tools`, or with the system's packages.
+//!
+//! What cannot be installed is a failure of the check that needs it: nothing is left out in silence.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    Outcome,
+    process::{output, run},
+    workspace::{interop, read, tools},
+};
+
+/// Node.js with the packages of `interop/package.json`.
+pub(crate) struct Node {
+    modules: PathBuf,
+}
+
+impl Node {
+    /// A command that runs a script of `interop/node`.
+    pub(crate) fn script(&self, name: &str) -> Command {
+        let mut command = Command::new("node");
+        command.env("NODE_PATH", &self.modules).arg(interop().join("node").join(name));
+        command
+    }
+}
+
+/// A Python virtual environment.
+pub(crate) struct Python {
+    interpreter: PathBuf,
+}
+
+impl Python {
+    /// A command that runs a script of `interop`.
+    pub(crate) fn script(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.interpreter);
+        // The suite of Autobahn is old, and interpreters complain about it.
+        command.args(["-B", "-u", "-W", "ignore"]).arg(interop().join(name));
+        command
+    }
+}
+
+/// Chromium and the program that drives it.
+pub(crate) struct Chromium {
+    pub(crate) browser: PathBuf,
+    pub(crate) driver: PathBuf,
+}
+
+/// Installs everything.
+pub(crate) fn everything() -> Outcome {
+    node()?;
+    python()?;
+    autobahn()?;
+    let Chromium { browser, driver } = chromium()?;
+    println!("node, python and autobahn are in {}", tools().display());
+    println!("chromium: {}, driver: {}", browser.display(), driver.display());
+    Ok(())
+}
+
+/// Sets up Node.js with the packages that `cargo xtask interop` needs.
+pub(crate) fn node() -> Outcome<Node> {
+    if find(&["node"]).is_none() || find(&["npm"]).is_none() {
+        debian(&["nodejs", "npm"])?;
+    }
+    let directory = tools().join("node");
+    let files = [interop().join("package.json"), interop().join("package-lock.json")];
+    once(&directory, &files, || {
+        for file in &files {
+            let copy = directory.join(file.file_name().unwrap_or_default());
+            fs::copy(file, &copy).map_err(|error| format!("cannot write {}: {error}", copy.display()))?;
+        }
+        let mut npm = Command::new("npm");
+        npm.current_dir(&directory).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+        run(&mut npm)
+    })?;
+    Ok(Node { modules: directory.join("node_modules") })
+}
+
+/// Sets up a Python environment with the packages that `cargo xtask interop` needs.
+pub(crate) fn python() -> Outcome<Python> {
+    let requirements = interop().join("python/requirements.txt");
+    environment("python", std::slice::from_ref(&requirements), |python| {
+        run(Command::new(&python.interpreter).args(PIP).arg("-r").arg(&requirements))
+    })
+}
+
+/// Sets up a Python environment with the Autobahn test suite.
+pub(crate) fn autobahn() -> Outcome<Python> {
+    let of_suite = |name| interop().join("autobahn").join(name);
+    let requirements = of_suite("requirements.txt");
+    let files = [requirements.clone(), of_suite("convert.py"), of_suite("octets.py")];
+    environment("autobahn", &files, |python| {
+        let pip = || {
+            let mut command = Command::new(&python.interpreter);
+            command.args(PIP);
+            command
+        };
+        // The suite comes as source, with a build script for these.
+        run(pip().args(["setuptools==75.8.0", "wheel==0.45.1"]))?;
+        // Not compiled: what is not yet converted is no Python 3.
+        run(pip().args(["--no-deps", "--no-compile", "--no-build-isolation", "-r"]).arg(&requirements))?;
+        run(&mut python.script("autobahn/convert.py"))
+    })
+}
+
+/// Finds Chromium and its driver, and installs them where they are missing.
+pub(crate) fn chromium() -> Outcome<Chromium> {
+    let browsers = ["chromium", "chromium-browser", "google-chrome"];
+    let found = || Some(Chromium { browser: find(&browsers)?, driver: find(&["chromedriver"])? });
+    if let Some(chromium) = found() {
+        return Ok(chromium);
+    }
+    debian(&["chromium", "chromium-driver"])?;
+    found().ok_or_else(|| "chromium and chromedriver were installed, but are not in the PATH".to_owned())
+}
+
+const PIP: [&str; 5] = ["-m", "pip", "--quiet", "--disable-pip-version-check", "install"];
+
+/// Makes the virtual environment `.tools/NAME`, once for each state of `files`.
+fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Outcome) -> Outcome<Python> {
+    let directory = tools().join(name);
+    let python = Python { interpreter: directory.join("bin/python") };
+    once(&directory, files, || {
+        if find(&["python3"]).is_none() {
+            debian(&["python3", "python3-venv"])?;
+        }
+        let mut venv = Command::new("python3");
+        venv.args(["-m", "venv"]).arg(&directory);
+        if run(&mut venv).is_err() {
+            // Debian has the modules that this takes in a package of their own.
+            debian(&["python3-venv"])?;
+            run(&mut venv)?;
+        }
+        fill(&python)
+    })?;
+    Ok(python)
+}
+
+/// Fills a directory, unless that was done and none of `files` has changed since.
+fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Outcome) -> Outcome {
+    let contents = files.iter().map(|file| read(file)).collect::<Outcome<Vec<_>>>()?.concat();
+    // An environment does not survive a move: its programs know where they are.
+    let state = format!("{}\n{contents}", directory.display());
+    let stamp = directory.join("longwire.stamp");
+    if fs::read_to_string(&stamp).is_ok_and(|done| done == state) {
+        return Ok(());
+    }
+    crate::workspace::empty_directory(directory)?;
+    fill()?;
+    fs::write(&stamp, state).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+}
+
+/// The first of some programs that is in the PATH.
+fn find(names: &[&str]) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let places: Vec<_> = env::split_paths(&path).collect();
+    names.iter().find_map(|name| places.iter().map(|place| place.join(name)).find(|file| file.is_file()))
+}
+
+/// Installs packages of Debian or Ubuntu.
+fn debian(packages: &[&str]) -> Outcome {
+    let wanted = packages.join(" ");
+    if find(&["apt-get"]).is_none() {
+        return Err(format!("{wanted} must be installed, and this system has no apt-get to do it with"));
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new(if is_root() { "env" } else { "sudo" });
+        if !is_root() {
+            command.args(["--non-interactive", "env"]);
+        }
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes"]).args(arguments);
+        run(&mut command).map_err(|reason| format!("cannot install {wanted}: {reason}"))
+    };
+    apt(&["update"])?;
+    apt(&[["install", "--no-install-recommends"].as_slice(), packages].concat())
+}
+
+fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_filled_once_for_each_state_of_its_files() {
+        let scratch = env::temp_dir().join(format!("longwire-xtask-{}", std::process::id()));
+        fs::create_dir_all(&scratch).unwrap();
+        let (directory, file) = (scratch.join("tool"), scratch.join("requirements"));
+        let mut filled = 0;
+        for (contents, outcome, expected) in [
+            ("one", Err("no network".to_owned()), 1),
+            ("one", Ok(()), 2),
+            ("one", Ok(()), 2),
+            ("two", Ok(()), 3),
+        ] {
+            fs::write(&file, contents).unwrap();
+            let _ = once(&directory, std::slice::from_ref(&file), || {
+                filled += 1;
+                outcome
+            });
+            assert_eq!(filled, expected, "{contents}");
+        }
+        fs::remove_dir_all(&scratch).unwrap();
+    }
+}

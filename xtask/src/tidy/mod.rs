@@ -1,0 +1,58 @@
+//! Holds what the architecture and the style promise and no compiler checks.
+//!
+//! Each check takes text and returns complaints, so that its tests can show it a violation.
+
+mod code;
+mod layers;
+mod manifests;
+mod repository;
+mod source;
+mod text;
+
+use std::path::Path;
+
+use crate::{Outcome, workspace};
+
+/// A file of the repository: its path from the root, and its text.
+struct File {
+    path: String,
+    text: String,
+}
+
+/// Runs every check and tells all complaints.
+pub(crate) fn run() -> Outcome {
+    let mut files = Vec::new();
+    for path in workspace::files()? {
+        let bytes = std::fs::read(workspace::root().join(&path));
+        let bytes = bytes.map_err(|error| format!("cannot read {path}: {error}"))?;
+        // What is not UTF-8 is an image or the like, about which there is nothing to say.
+        if let Ok(text) = String::from_utf8(bytes) {
+            files.push(File { path, text });
+        }
+    }
+
+    let mut complaints = Vec::new();
+    for file in &files {
+        complaints.extend(text::check(file));
+        if Path::new(&file.path).extension().is_some_and(|extension| extension == "rs") {
+            complaints.extend(source::check(file));
+        }
+    }
+    complaints.extend(repository::check(&files));
+    complaints.extend(manifests::check(&files)?);
+    complaints.extend(layers::check(&files)?);
+
+    if complaints.is_empty() {
+        println!("{} files are tidy", files.len());
+        return Ok(());
+    }
+    for complaint in &complaints {
+        println!("{complaint}");
+    }
+    Err(format!("{} complaints", complaints.len()))
+}
+
+#[cfg(test)]
+fn file(path: &str, text: &str) -> File {
+    File { path: path.to_owned(), text: text.to_owned() }
+}
