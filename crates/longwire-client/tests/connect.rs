@@ -9,7 +9,7 @@ use longwire_connection::Message;
 use support::{SWITCHING, answer_with, field, fill, read_request, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// A server's text frame with `hello`.
 const HELLO: &[u8] = b"\x81\x05hello";
@@ -213,6 +213,8 @@ async fn yields_a_refusal_whose_body_never_ends() {
     let (io, mut server) = tokio::io::duplex(1024);
     let server = tokio::spawn(async move {
         read_request(&mut server).await;
+        // The body has what is left of the deadline, not one of its own.
+        tokio::time::sleep(Duration::from_secs(4)).await;
         server.write_all(b"HTTP/1.1 500 x\r\n\r\nsorry").await.unwrap();
         server
     });
@@ -291,6 +293,27 @@ async fn keeps_the_deadline_over_tcp_too() {
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
     assert!(start.elapsed() >= limit && start.elapsed() < Duration::from_secs(5));
     server.abort();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn keeps_the_deadline_while_it_dials() {
+    use tokio::net::{TcpSocket, TcpStream};
+    // A listener whose queue is full does not answer at all.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let limit = Duration::from_millis(100);
+    let mut queued = Vec::new();
+    while let Ok(stream) = timeout(limit, TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+        assert!(queued.len() < 100, "the queue fills up");
+    }
+    let start = Instant::now();
+    let error = Client::new(format!("ws://{address}")).handshake_timeout(limit).connect().await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    assert!(start.elapsed() >= limit && start.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
@@ -420,7 +443,7 @@ async fn sends_nothing_where_an_option_is_wrong() {
         let refused = client.connect().await.expect_err(case);
         assert_eq!(refused.to_string(), error, "{case}");
     }
-    let seen = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+    let seen = timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(seen.is_err(), "nothing was dialled");
 }
 
@@ -603,4 +626,15 @@ fn hides_secrets_in_its_debug_form() {
         .header("cookie", "session=secret");
     let shown = format!("{client:?}");
     assert!(shown.contains("example.com") && !shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn can_be_used_from_any_task() {
+    fn check<T: Send>(_: T) {}
+    fn check_error<T: std::error::Error + Send + Sync + 'static>() {}
+    let client = Client::new("ws://example.com");
+    check(client.connect());
+    check(client.handshake_over(tokio::io::empty()));
+    check(connect("ws://example.com"));
+    check_error::<Error>();
 }
