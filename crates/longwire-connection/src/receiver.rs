@@ -12,7 +12,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
-use longwire_protocol::{CloseFrame, Due, Event, Inbound, Message, Outbound, ProtocolError, State, Timers};
+use longwire_protocol::{
+    CloseFrame, Due, Event, Inbound, Message, Outbound, ProtocolError, Role, State, Timers,
+};
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -45,6 +47,7 @@ pub(crate) struct Reader<T> {
     close_timeout: Duration,
     /// What may still be done before the task has to yield.
     budget: usize,
+    is_server: bool,
     /// Whether the transport has ended.
     pub(crate) eof: bool,
     /// The close frame that came; its content may be nothing.
@@ -78,6 +81,7 @@ enum Phase {
 impl<T: Transport> Reader<T> {
     pub(crate) fn new(io: T, handover: Handover, config: &Config) -> Box<Self> {
         let inbound = Inbound::new(handover.role(), config.limits);
+        let is_server = handover.role() == Role::Server;
         let Handover { keys, read_ahead, subprotocol, extensions } = handover;
         let named = subprotocol.is_some() || extensions.is_some();
         // The clock is read only where it is needed.
@@ -92,6 +96,7 @@ impl<T: Transport> Reader<T> {
             sleeper: None,
             close_timeout: config.close_timeout,
             budget: BUDGET,
+            is_server,
             eof: false,
             close_received: CloseReceived::No,
             bytes: read_ahead.len() as u64,
@@ -414,6 +419,7 @@ impl<T: Transport> Reader<T> {
             let shared = Arc::clone(&self.shared);
             let mut writer = shared.lock();
             writer.set_owner(cx.waker());
+            let mut is_shut = false;
             let written = match writer.poll_flush(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => true,
@@ -427,7 +433,8 @@ impl<T: Transport> Reader<T> {
                 match Pin::new(io).poll_shutdown(cx) {
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
                     Poll::Ready(Ok(())) if self.eof => return Poll::Ready(()),
-                    _ => {}
+                    Poll::Ready(Ok(())) => is_shut = true,
+                    Poll::Pending => {}
                 }
             }
             if self.eof {
@@ -435,6 +442,11 @@ impl<T: Transport> Reader<T> {
             }
             match self.drain(&mut writer, cx) {
                 Poll::Ready(()) => {}
+                // "The server MUST close the underlying TCP connection immediately" (RFC 6455 §5.5.1): its peer has
+                // nothing more to say, and what it said all the same was just read. A client waits for the server.
+                Poll::Pending if is_shut && self.is_server && self.is_closed_by_peer() => {
+                    return Poll::Ready(());
+                }
                 Poll::Pending => return Poll::Pending,
             }
             if self.budget == 0 {
@@ -470,6 +482,10 @@ impl<T: Transport> Reader<T> {
         }
         self.read.release();
         Poll::Ready(())
+    }
+
+    fn is_closed_by_peer(&self) -> bool {
+        matches!(self.close_received, CloseReceived::Yes(_))
     }
 
     /// Starts leaving: queues a close frame with this content unless one was sent or nobody is there to read it.
