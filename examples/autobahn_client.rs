@@ -1,0 +1,60 @@
+//! The client that the Autobahn test suite tries: it asks for the number of cases, and echoes in each.
+//!
+//! ```text
+//! cargo run --release --example autobahn_client -- ws://127.0.0.1:9001
+//! ```
+//! The URL is that of the suite's fuzzing server; `cargo xtask autobahn --role client` does it all.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use longwire::server::BoxError;
+
+#[derive(Parser)]
+struct Args {
+    /// The URL of the fuzzing server.
+    url: String,
+    /// The name to appear under in the suite's reports.
+    #[arg(long, default_value = "longwire")]
+    agent: String,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("autobahn_client: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<(), BoxError> {
+    let Args { url, agent } = args;
+    for case in 1..=case_count(url).await? {
+        // How a case ends is the suite's to judge: most of them have this end fail the connection.
+        if let Err(error) = echo(&format!("{url}/runCase?case={case}&agent={agent}")).await {
+            eprintln!("case {case} ended with: {error}");
+        }
+    }
+    let mut ws = longwire::connect(format!("{url}/updateReports?agent={agent}")).await?;
+    while ws.recv().await?.is_some() {}
+    Ok(())
+}
+
+async fn case_count(url: &str) -> Result<usize, BoxError> {
+    let mut ws = longwire::connect(format!("{url}/getCaseCount")).await?;
+    let message = ws.recv().await?.ok_or("the server does not tell how many cases there are")?;
+    let count = message.to_string().trim().parse()?;
+    while ws.recv().await?.is_some() {}
+    Ok(count)
+}
+
+async fn echo(url: &str) -> Result<(), BoxError> {
+    let mut ws = longwire::connect(url).await?;
+    while let Some(message) = ws.recv().await? {
+        ws.send(message).await?;
+    }
+    Ok(())
+}
