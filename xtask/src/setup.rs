@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     Outcome,
-    process::{output, run},
+    process::{output, run, shown},
     workspace::{interop, read, tools},
 };
 
@@ -171,8 +171,10 @@ fn debian(packages: &[&str]) -> Outcome {
         if !is_root() {
             command.args(["--non-interactive", "env"]);
         }
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes"]).args(arguments);
-        run(&mut command).map_err(|reason| format!("cannot install {wanted}: {reason}"))
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "--yes"]).args(arguments);
+        println!("$ {}", shown(&command));
+        // Its output is of interest only where it fails.
+        output(&mut command).map(drop).map_err(|reason| format!("cannot install {wanted}: {reason}"))
     };
     apt(&["update"])?;
     apt(&[["install", "--no-install-recommends"].as_slice(), packages].concat())
