@@ -8,10 +8,13 @@ import http.server
 import json
 import pathlib
 import re
+import signal
 import sys
 import threading
 
 from webdriver import Browser, WebDriverError
+
+LIMIT = 180
 
 EXCHANGE = pathlib.Path(__file__).parents[1] / "exchange.js"
 
@@ -100,6 +103,9 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
 
+    # Ends this program in the orderly way, which ends the browser too, before its caller would kill it.
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"browser.py: not done within {LIMIT} s"))
+    signal.alarm(LIMIT)
     with Browser(args.driver, args.chromium) as browser:
         print(f"Chromium {browser.version}")
         tabs = [browser.tab()]

@@ -113,7 +113,8 @@ pub(crate) fn chromium() -> Outcome<Chromium> {
     if let Some(chromium) = found() {
         return Ok(chromium);
     }
-    debian(&["chromium", "chromium-driver"])?;
+    // The fonts are for the screenshot.
+    debian(&["chromium", "chromium-driver", "fonts-dejavu-core"])?;
     found().ok_or_else(|| "chromium and chromedriver were installed, but are not in the PATH".to_owned())
 }
 
