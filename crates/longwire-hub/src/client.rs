@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
 use longwire_connection::Sender;
 
@@ -49,7 +50,7 @@ pub struct Client {
     pub(crate) entry: Arc<Entry>,
 }
 
-/// What the hub keeps for a client: one allocation of about 100 bytes.
+/// What the hub keeps for a client: one allocation of about 130 bytes.
 pub(crate) struct Entry {
     pub(crate) id: ClientId,
     pub(crate) sender: Sender,
@@ -61,8 +62,10 @@ pub(crate) struct Entry {
     pub(crate) holders: AtomicU32,
     /// Whether the client was closed for being slow.
     pub(crate) too_slow: AtomicBool,
-    /// Whether the handler has to be dropped. Set before the sender's abort, which wakes the handler's task.
+    /// Whether the handler has to be dropped. Set before `task` is woken.
     killed: AtomicBool,
+    /// The task that runs the handler: it may wait for anything, so the connection alone could not wake it.
+    task: Mutex<Option<Waker>>,
 }
 
 impl Entry {
@@ -76,6 +79,7 @@ impl Entry {
             holders: AtomicU32::new(1),
             too_slow: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            task: Mutex::new(None),
         }
     }
 
@@ -83,6 +87,18 @@ impl Entry {
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         self.sender.abort();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Notes which task a kill has to wake; ask [`is_killed`](Self::is_killed) after that.
+    pub(crate) fn set_task(&self, task: Option<Waker>) {
+        let mut known = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *known, task);
+        drop(known);
+        drop(before);
     }
 
     #[inline]
@@ -131,6 +147,6 @@ mod tests {
 
     #[test]
     fn a_registered_client_costs_little() {
-        assert!(size_of::<Entry>() <= 88, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 112, "{}", size_of::<Entry>());
     }
 }

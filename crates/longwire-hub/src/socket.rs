@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use longwire_connection::{Sender, Transport, WebSocket, drive};
 use pin_project_lite::pin_project;
@@ -83,7 +83,7 @@ impl<T: Transport> Socket<T> {
         Fut: Future<Output = Result<(), E>>,
     {
         let Self { ws, member } = self;
-        Run { member: member.clone(), driven: drive(ws, |ws| handler(Self { ws, member })) }
+        Run { task: None, member: member.clone(), driven: drive(ws, |ws| handler(Self { ws, member })) }
     }
 }
 
@@ -93,6 +93,8 @@ pin_project! {
         #[pin]
         driven: D,
         member: Member,
+        // The task that the member's entry knows, to look without its lock.
+        task: Option<Waker>,
     }
 }
 
@@ -102,16 +104,16 @@ impl<D: Future<Output = Result<(), E>>, E> Future for Run<D> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let run = self.project();
-        if run.member.entry.is_killed() {
+        let entry = &run.member.entry;
+        if !run.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *run.task = Some(cx.waker().clone());
+            entry.set_task(Some(cx.waker().clone()));
+        }
+        // A kill before this look is seen here; one after it wakes the task, which was left before it.
+        if entry.is_killed() {
             return Poll::Ready(Err(RunError::Aborted));
         }
-        match run.driven.poll(cx) {
-            Poll::Ready(output) => Poll::Ready(output.map_err(RunError::Handler)),
-            // The abort that comes with a kill wakes the task that was polled last. Where it came before this poll
-            // had left its waker, the poll has met the connection's lock after it, and sees the kill here.
-            Poll::Pending if run.member.entry.is_killed() => Poll::Ready(Err(RunError::Aborted)),
-            Poll::Pending => Poll::Pending,
-        }
+        run.driven.poll(cx).map_err(RunError::Handler)
     }
 }
 
@@ -187,6 +189,8 @@ impl Clone for Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // A handle that somebody keeps must not keep the task's memory.
+            self.entry.set_task(None);
             self.entry.hub.remove(self.entry.id);
         }
     }

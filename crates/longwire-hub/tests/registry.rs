@@ -238,6 +238,23 @@ async fn shutdown_drops_at_its_deadline_who_has_not_left() {
     drop((silent_client, deaf_client));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_is_dropped_that_the_deadline_meets_in_its_first_poll() {
+    let hub = Hub::default();
+    let (_client, server) = pair(Config::default());
+    let run = tokio::spawn(hub.run(server, ClientInfo::default(), |ws| async move {
+        // Until the connection was dropped under it; the task could not yet be woken for that.
+        while ws.with_transport(|_| ()).is_some() {
+            std::thread::yield_now();
+        }
+        std::future::pending::<()>().await;
+        Ok::<_, Error>(())
+    }));
+    let drained = hub.shutdown(1001, "", Duration::ZERO).await.unwrap();
+    assert_eq!(drained.aborted, 1);
+    assert!(matches!(within_a_second(run).await.unwrap(), Err(RunError::Aborted)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_second_shutdown_waits_for_the_same_end() {
     let hub = Hub::default();

@@ -122,7 +122,7 @@ async fn an_answer_is_not_lost_to_what_the_client_still_sends() {
     let mut stream = tcp(server.addr).await;
     stream.write_all(b"NO HEAD AT ALL\r\n\r\n").await.unwrap();
     // Unread bytes at the server's close would reset the connection, and the answer with it.
-    stream.write_all(&[b'x'; 300 * 1024]).await.unwrap();
+    stream.write_all(&vec![b'x'; 300 * 1024]).await.unwrap();
     sleep(Duration::from_millis(50)).await;
     stream.write_all(&[b'x'; 1024]).await.unwrap();
     check_refusal("behind 300 KiB", &rest(&mut stream).await, 400);
@@ -357,4 +357,5 @@ async fn clients_that_leave_in_the_middle_do_no_harm() {
 /// Ends a connection with a TCP reset.
 fn reset(stream: TcpStream) {
     stream.set_zero_linger().expect("it is open");
+    drop(stream);
 }

@@ -347,9 +347,15 @@ async fn a_signal_shuts_the_server_down() {
     let task = tokio::spawn(serving.into_future());
     let mut ws = open(addr).await;
     check_echo(&mut ws, "hello").await;
+    let mut half = tcp(addr).await;
+    half.write_all(&REQUEST.as_bytes()[..50]).await.unwrap();
+    check_echo(&mut open(addr).await, "accepted behind it").await;
     signal.send(()).unwrap();
     assert_eq!(soon(ws.recv()).await.unwrap(), None);
     drop(ws);
+    let answer = rest(&mut half).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    drop(half);
     soon(task).await.unwrap().unwrap();
     assert!(handle.hub().is_shutting_down());
     refuses_connections(addr).await;
