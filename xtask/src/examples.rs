@@ -82,13 +82,13 @@ fn expect_lines(program: Running, expected: &[&str]) -> Outcome {
 fn echo() -> Outcome {
     for threads in ["1", "2"] {
         let (server, url) = start_server("echo", &["--threads", threads])?;
-        let mut client = start("cat", &[&url])?;
+        let client = start("cat", &[&url])?;
         client.write_line("are you there?")?;
         expect_lines(client, &["are you there?"])?;
         interrupt(server)?;
     }
     let (server, url) = start_server("echo", &["--max-message", "10"])?;
-    let mut client = start("cat", &[&url])?;
+    let client = start("cat", &[&url])?;
     client.write_line("eleven bytes are too many")?;
     let ended = client.finish(PATIENCE)?;
     if ended.status.code() != Some(1) || !ended.stderr.contains("1009") {
@@ -101,7 +101,7 @@ fn echo() -> Outcome {
 /// Shows each reply when it comes, and tells what is wrong with a command line.
 fn cat() -> Outcome {
     let (server, url) = start_server("echo", &[])?;
-    let mut client = start("cat", &[&url])?;
+    let client = start("cat", &[&url])?;
     for line in ["one", "", "three"] {
         client.write_line(line)?;
         let reply = client.next_line(PATIENCE)?;
@@ -124,8 +124,8 @@ fn cat() -> Outcome {
 /// Every client but the sender gets a message.
 fn broadcast() -> Outcome {
     let (server, url) = start_server("broadcast", &[])?;
-    let mut ada = start("cat", &[&url])?;
-    let mut grace = start("cat", &[&url])?;
+    let ada = start("cat", &[&url])?;
+    let grace = start("cat", &[&url])?;
     // Nothing tells that both are connected but that what one says reaches the other.
     let deadline = Instant::now() + PATIENCE;
     let heard = loop {

@@ -2,10 +2,11 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, RecvTimeoutError},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
     time::{Duration, Instant},
@@ -15,7 +16,8 @@ use crate::Outcome;
 
 /// How a command is shown to people.
 pub(crate) fn shown(command: &Command) -> String {
-    let mut words = vec![command.get_program().to_string_lossy()];
+    let program = Path::new(command.get_program());
+    let mut words = vec![program.file_name().unwrap_or(program.as_os_str()).to_string_lossy()];
     words.extend(command.get_args().map(|argument| argument.to_string_lossy()));
     words.join(" ")
 }
@@ -44,7 +46,8 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
 pub(crate) struct Running {
     name: String,
     child: Child,
-    stdin: Option<ChildStdin>,
+    /// The lines for standard input; a thread writes them, since a program that does not read must not stop this one.
+    stdin: Option<Sender<String>>,
     /// The lines of standard output; disconnected at its end.
     lines: Receiver<String>,
     stderr: Arc<Mutex<String>>,
@@ -67,7 +70,7 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot start {name} (`{}`): {error}", shown(command)))?;
+            .map_err(|error| format!("cannot start {name} ({}): {error}", command.get_program().display()))?;
         let stdout = child.stdout.take().expect("standard output is piped");
         let (line, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -93,8 +96,17 @@ impl Running {
                 let _ = ended.send(());
             }
         });
-        let stdin = child.stdin.take();
-        Ok(Self { name: name.to_owned(), child, stdin, lines, stderr, stderr_ended })
+        let mut input = child.stdin.take().expect("standard input is piped");
+        let (stdin, to_write) = mpsc::channel::<String>();
+        thread::spawn(move || {
+            for line in to_write {
+                // A program that has ended takes nothing more; that it did is what its caller finds.
+                if input.write_all(line.as_bytes()).and_then(|()| input.write_all(b"\n")).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { name: name.to_owned(), child, stdin: Some(stdin), lines, stderr, stderr_ended })
     }
 
     /// The next line of standard output, or `None` at its end.
@@ -135,12 +147,10 @@ impl Running {
         self.wait_for("the URL it listens on", url_in)
     }
 
-    /// Writes a line to standard input.
-    pub(crate) fn write_line(&mut self, line: &str) -> Outcome {
-        let stdin = self.stdin.as_mut().ok_or_else(|| format!("{}: standard input is closed", self.name))?;
-        stdin.write_all(line.as_bytes()).and_then(|()| stdin.write_all(b"\n")).map_err(|error| {
-            format!("{} does not take its standard input: {error}{}", self.name, self.said())
-        })
+    /// Writes a line to standard input; it may wait there until the program reads it.
+    pub(crate) fn write_line(&self, line: &str) -> Outcome {
+        let sent = self.stdin.as_ref().is_some_and(|stdin| stdin.send(line.to_owned()).is_ok());
+        if sent { Ok(()) } else { Err(format!("{} takes no more standard input{}", self.name, self.said())) }
     }
 
     /// Ends standard input.
@@ -254,8 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_does_not_read_does_not_stop_this_one() {
+        let running = shell("exec sleep 60");
+        for _ in 0..4 {
+            running.write_line(&"x".repeat(1 << 20)).unwrap();
+        }
+        assert!(running.finish(Duration::from_millis(50)).is_err());
+    }
+
+    #[test]
     fn lines_go_in_and_come_out() {
-        let mut running = shell("cat");
+        let running = shell("cat");
         let line = "x".repeat(1 << 20);
         running.write_line(&line).unwrap();
         assert_eq!(running.next_line(PATIENCE).unwrap(), Some(line));

@@ -39,7 +39,7 @@ fn echo_lines(cat: &Program, server: &Running, url: &str) -> Outcome {
     let mut lines: Vec<_> = LENGTHS.iter().map(|&len| line_of(len)).collect();
     lines.push("aé€𝄞".to_owned());
 
-    let mut running = Running::start(cat.name(), cat.command().arg(url))?;
+    let running = Running::start(cat.name(), cat.command().arg(url))?;
     // All at once and then the end, as from a pipe: the replies are on their way when standard input ends.
     for line in &lines {
         running.write_line(line)?;
@@ -72,7 +72,7 @@ fn send_flags(cat: &Program, server: &Running, url: &str) -> Outcome {
         ["--subprotocol", "chat.example"],
     ];
     let url = format!("{url}/request");
-    let mut running = Running::start(cat.name(), cat.command().args(flags.as_flattened()).arg(url))?;
+    let running = Running::start(cat.name(), cat.command().args(flags.as_flattened()).arg(url))?;
     running.write_line("what did I ask for?")?;
     let received = running.succeed(LIMIT)?;
     let expected = "origin=http://origin.example subprotocol=chat.example x-interop=a value";
