@@ -65,10 +65,8 @@ pub(crate) struct Ended {
 impl Running {
     /// Starts a program; `name` is what messages call it.
     pub(crate) fn start(name: &str, command: &mut Command) -> Outcome<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("cannot start {name} ({}): {error}", command.get_program().display()))?;
         let stdout = child.stdout.take().expect("standard output is piped");
