@@ -1,0 +1,66 @@
+//! Connections: TCP and the opening handshake, blocking, because neither is measured.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::Outcome;
+
+/// Opens the connections of the numbers `0..conns`.
+pub(crate) fn connect_all(addr: SocketAddr, conns: u32) -> Outcome<Vec<TcpStream>> {
+    (0..conns)
+        .map(|index| connect(addr, index).map_err(|reason| format!("connection {index}: {reason}")))
+        .collect()
+}
+
+/// Opens a connection and shakes hands.
+fn connect(addr: SocketAddr, index: u32) -> Outcome<TcpStream> {
+    let text = |error: std::io::Error| error.to_string();
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP)).map_err(text)?;
+    // An address has some 28 000 ports to connect from: every further address of the loopback network has its own.
+    let network = index / CONNECTIONS_PER_ADDRESS;
+    if network > 0 && addr.is_ipv4() {
+        let [_, .., low] = (network + 1).to_be_bytes();
+        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, low), 0)).into()).map_err(text)?;
+    }
+    socket.connect(&addr.into()).map_err(text)?;
+    // Closing is not measured, and must not leave thousands of ports waiting.
+    socket.set_linger(Some(Duration::ZERO)).map_err(text)?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_nodelay(true).map_err(text)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
+
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).map_err(text)?;
+    let mut response = Vec::new();
+    let mut buf = [0; 1024];
+    // An echo server says nothing by itself: what follows the head would be a fault, and is found as one.
+    while !response.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut buf).map_err(text)? {
+            0 => return Err("the server closed during the handshake".to_owned()),
+            len => response.extend_from_slice(&buf[..len]),
+        }
+    }
+    let head = String::from_utf8_lossy(&response);
+    if head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT) {
+        Ok(stream)
+    } else {
+        Err(format!("the server answered: {}", head.lines().next().unwrap_or_default()))
+    }
+}
+
+/// The answer to the key of RFC 6455 §1.3, which every request here carries.
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// How long anything may take that takes no time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+const CONNECTIONS_PER_ADDRESS: u32 = 20_000;

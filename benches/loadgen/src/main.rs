@@ -1,0 +1,81 @@
+//! A load generator for WebSocket echo servers: one thread, epoll, frames made beforehand, every echo checked.
+//!
+//! It measures the server from outside: `--server-pid` names the process whose CPU time or memory is read from
+//! `/proc` at both ends of what is measured. The result is one line of words and numbers in turn.
+
+mod connection;
+mod frames;
+mod idle;
+mod load;
+mod process;
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What a part of the work comes to, or the reason why it failed.
+type Outcome<T = ()> = Result<T, String>;
+
+#[derive(Parser)]
+#[command(about = "A load generator for WebSocket echo servers")]
+struct Arguments {
+    /// The address of the server.
+    addr: SocketAddr,
+    /// Connections.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    conns: u32,
+    /// Messages in flight on each connection: so many leave in one write, and all echoes are awaited.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    depth: u32,
+    /// Payload bytes of a message; with `--idle` given any number of times, each is echoed once in turn.
+    #[arg(long, value_name = "BYTES")]
+    size: Vec<usize>,
+    /// Send text, which is ASCII, instead of binary messages.
+    #[arg(long)]
+    text: bool,
+    /// Expect the very bytes that were sent, masked as they are: the server knows no frames.
+    #[arg(long)]
+    raw: bool,
+    /// How long to measure.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    seconds: f64,
+    /// How long to run before measuring.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.2)]
+    warm_up: f64,
+    /// Exchange so many messages on each connection, without a warm-up, instead of measuring for a time.
+    #[arg(long, value_name = "N", conflicts_with_all = ["seconds", "warm_up"])]
+    messages: Option<u64>,
+    /// The server's process, whose CPU time or memory is measured.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Open so many connections and measure the memory that each costs while nothing happens.
+    #[arg(long, value_name = "N", requires = "server_pid")]
+    idle: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    raise_descriptor_limit();
+    let outcome = match arguments.idle {
+        Some(conns) => idle::run(&arguments, conns),
+        None => load::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("loadgen: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Raises the limit of open files as far as it goes. Where that is too little, connecting says so.
+fn raise_descriptor_limit() {
+    const ENOUGH: u64 = 1 << 17;
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: Some(ENOUGH), maximum: Some(ENOUGH) };
+    if now.maximum.is_none_or(|maximum| maximum >= ENOUGH) || setrlimit(Resource::Nofile, raised).is_err() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+    }
+}

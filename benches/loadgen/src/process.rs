@@ -1,0 +1,47 @@
+//! What the kernel tells of the server: CPU time and memory.
+
+use std::fs;
+
+use crate::Outcome;
+
+/// The CPU time of all threads of a process, user and kernel together, in nanoseconds.
+pub(crate) fn cpu_nanoseconds(pid: u32) -> Outcome<u64> {
+    let directory = format!("/proc/{pid}/task");
+    let tasks = fs::read_dir(&directory).map_err(|error| format!("cannot read {directory}: {error}"))?;
+    let mut total = 0;
+    for task in tasks {
+        let path =
+            task.map_err(|error| format!("cannot read {directory}: {error}"))?.path().join("schedstat");
+        // A thread may end between the two.
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        total += number(text.split_whitespace().next(), &path.to_string_lossy())?;
+    }
+    Ok(total)
+}
+
+/// The memory of a process in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    /// Resident.
+    pub(crate) rss: u64,
+    /// Resident, with each page that is shared divided among those who share it.
+    pub(crate) pss: u64,
+}
+
+impl Memory {
+    /// Reads what a process has now.
+    pub(crate) fn of(pid: u32) -> Outcome<Self> {
+        let path = format!("/proc/{pid}/smaps_rollup");
+        let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            number(line.and_then(|rest| rest.split_whitespace().next()), &path).map(|kib| kib * 1024)
+        };
+        Ok(Self { rss: field("Rss:")?, pss: field("Pss:")? })
+    }
+}
+
+fn number(word: Option<&str>, path: &str) -> Outcome<u64> {
+    word.and_then(|word| word.parse().ok())
+        .ok_or_else(|| format!("{path} does not hold the number it should"))
+}

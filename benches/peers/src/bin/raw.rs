@@ -1,0 +1,18 @@
+//! Sends back every byte as it came, and knows nothing of frames: what the kernel and tokio cost by themselves.
+
+use std::process::ExitCode;
+
+use longwire_bench_peers::serve;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+fn main() -> ExitCode {
+    serve(|mut stream, _| async move {
+        let mut buf = vec![0; 128 * 1024];
+        loop {
+            match stream.read(&mut buf).await? {
+                0 => return Ok(()),
+                len => stream.write_all(&buf[..len]).await?,
+            }
+        }
+    })
+}

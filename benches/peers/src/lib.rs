@@ -1,0 +1,154 @@
+//! What the echo servers share: the command line, the listener, the opening handshake and the loop.
+//!
+//! One thread, `TCP_NODELAY`, tasks without tokio's cooperative budget: the libraries' own echo examples that aim at
+//! speed do it so. The handshake is made here for all of them and not measured, so that each gets the bare socket
+//! and none the boxed stream of an HTTP library.
+
+use std::{future::Future, io, net::SocketAddr, pin::Pin, process::ExitCode, task::Poll};
+
+use clap::{Parser, ValueEnum};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    runtime::Builder,
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// How a connection ends that does not end well.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The command line of an echo server.
+#[derive(Clone, Copy, Parser)]
+pub struct Options {
+    /// The address to listen on; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:9001")]
+    pub listen: SocketAddr,
+    /// How many messages that are there already are answered with one flush; 1 sends each by itself.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub batch: usize,
+    /// What the sizes of buffers are chosen for, where the library lets one choose.
+    #[arg(long, value_enum, default_value_t = Tuning::Speed)]
+    pub tuning: Tuning,
+}
+
+/// What buffers are chosen for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tuning {
+    /// Throughput.
+    Speed,
+    /// Many idle connections.
+    Memory,
+}
+
+/// Runs a server until it is ended from outside; `connection` gets each socket after the handshake.
+pub fn serve<F>(connection: impl Fn(TcpStream, Options) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    let options = Options::parse();
+    let run = async {
+        let listener = TcpListener::bind(options.listen).await?;
+        println!("listening on ws://{}", listener.local_addr()?);
+        loop {
+            let (mut stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            // The request comes at once from the load generator: to await it here keeps the tasks free of it.
+            if shake_hands(&mut stream).await.is_ok() {
+                tokio::spawn(tokio::task::unconstrained(report(connection(stream, options))));
+            }
+        }
+    };
+    let outcome: io::Result<()> =
+        Builder::new_current_thread().enable_all().build().and_then(|runtime| runtime.block_on(run));
+    if let Err(error) = outcome {
+        eprintln!("{error}");
+    }
+    ExitCode::FAILURE
+}
+
+/// A connection's end is told only where it is asked for: the load generator resets every one.
+async fn report(connection: impl Future<Output = Result<(), BoxError>>) {
+    if let Err(error) = connection.await
+        && std::env::var_os("VERBOSE").is_some()
+    {
+        eprintln!("{error}");
+    }
+}
+
+async fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+    let mut head = Vec::with_capacity(512);
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() > 4096 || stream.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    let head = String::from_utf8_lossy(&head);
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let accept = derive_accept_key(key.ok_or(io::ErrorKind::InvalidData)?.as_bytes());
+    let response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(response.as_bytes()).await
+}
+
+/// What an echo server does about one thing that a library's stream yields.
+pub enum Step<M> {
+    /// It goes back.
+    Echo(M),
+    /// It is none of the application's business.
+    Skip,
+    /// The connection is over.
+    End,
+}
+
+/// Echoes: answers up to `batch` messages that are there already with one flush.
+///
+/// # Errors
+///
+/// What the library reports.
+pub async fn echo<W, M, E>(
+    mut ws: W,
+    batch: usize,
+    step: impl Fn(W::Item) -> Result<Step<M>, E>,
+) -> Result<(), BoxError>
+where
+    W: Stream + Sink<M, Error = E> + Unpin,
+    E: Into<BoxError>,
+{
+    while let Some(item) = ws.next().await {
+        if batch <= 1 {
+            match step(item).map_err(Into::into)? {
+                Step::Echo(message) => ws.send(message).await.map_err(Into::into)?,
+                Step::Skip => {}
+                Step::End => return Ok(()),
+            }
+            continue;
+        }
+        let mut next = Some(item);
+        let mut taken = 0;
+        while let Some(item) = next.take() {
+            match step(item).map_err(Into::into)? {
+                Step::Echo(message) => ws.feed(message).await.map_err(Into::into)?,
+                Step::Skip => {}
+                Step::End => return Ok(()),
+            }
+            taken += 1;
+            if taken < batch {
+                next = ready(&mut ws).await;
+            }
+        }
+        ws.flush().await.map_err(Into::into)?;
+    }
+    Ok(())
+}
+
+/// What the stream yields without waiting. Its end is found by whoever asks again.
+async fn ready<W: Stream + Unpin>(ws: &mut W) -> Option<W::Item> {
+    std::future::poll_fn(|cx| match Pin::new(&mut *ws).poll_next(cx) {
+        Poll::Ready(item) => Poll::Ready(item),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
