@@ -103,6 +103,16 @@ pub enum Step<M> {
     End,
 }
 
+/// When the messages of a batch are handed to the library.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// Each as soon as it was taken.
+    AtOnce,
+    /// All when no further one is there: faster with a library that flushes, or tries to, when it is asked for a
+    /// message.
+    AtTheEnd,
+}
+
 /// Echoes: answers up to `batch` messages that are there already with one flush.
 ///
 /// # Errors
@@ -111,26 +121,22 @@ pub enum Step<M> {
 pub async fn echo<W, M, E>(
     mut ws: W,
     batch: usize,
+    feed: Feed,
     step: impl Fn(W::Item) -> Result<Step<M>, E>,
 ) -> Result<(), BoxError>
 where
     W: Stream + Sink<M, Error = E> + Unpin,
     E: Into<BoxError>,
 {
+    let mut held = Vec::new();
     while let Some(item) = ws.next().await {
-        if batch <= 1 {
-            match step(item).map_err(Into::into)? {
-                Step::Echo(message) => ws.send(message).await.map_err(Into::into)?,
-                Step::Skip => {}
-                Step::End => return Ok(()),
-            }
-            continue;
-        }
         let mut next = Some(item);
         let mut taken = 0;
         while let Some(item) = next.take() {
             match step(item).map_err(Into::into)? {
-                Step::Echo(message) => ws.feed(message).await.map_err(Into::into)?,
+                Step::Echo(message) if batch <= 1 => ws.send(message).await.map_err(Into::into)?,
+                Step::Echo(message) if feed == Feed::AtOnce => ws.feed(message).await.map_err(Into::into)?,
+                Step::Echo(message) => held.push(message),
                 Step::Skip => {}
                 Step::End => return Ok(()),
             }
@@ -139,7 +145,12 @@ where
                 next = ready(&mut ws).await;
             }
         }
-        ws.flush().await.map_err(Into::into)?;
+        for message in held.drain(..) {
+            ws.feed(message).await.map_err(Into::into)?;
+        }
+        if batch > 1 {
+            ws.flush().await.map_err(Into::into)?;
+        }
     }
     Ok(())
 }

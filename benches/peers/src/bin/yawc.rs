@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use longwire_bench_peers::{Step, Tuning, echo, serve};
+use longwire_bench_peers::{Feed, Step, Tuning, echo, serve};
 use yawc::{OpCode, Options, Role, WebSocket};
 
 fn main() -> ExitCode {
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             Tuning::Memory => config.with_read_buffer_capacity(1024).with_write_buffer_capacity(1024),
         };
         let ws = WebSocket::from_stream(stream, Role::Server, config)?;
-        echo(ws, options.batch, |frame| {
+        echo(ws, options.batch, Feed::AtOnce, |frame| {
             Ok(match frame.opcode() {
                 OpCode::Text | OpCode::Binary => Step::Echo(frame),
                 OpCode::Close => Step::End,
