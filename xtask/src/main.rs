@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod autobahn;
+mod bench;
 mod browser;
 mod cargo;
 mod ci;
@@ -52,6 +53,8 @@ enum Command {
     Browser(browser::Arguments),
     /// Runs the Autobahn test suite against longwire's server and its client.
     Autobahn(autobahn::Arguments),
+    /// Compares longwire's echo server with those of other libraries.
+    Bench(bench::Arguments),
     /// Installs what the other commands need, as far as it is not there.
     Setup,
 }
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Interop(arguments) => interop::run(&arguments),
         Command::Browser(arguments) => browser::run(&arguments),
         Command::Autobahn(arguments) => autobahn::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Setup => setup::everything(),
     };
     match outcome {

@@ -156,6 +156,11 @@ impl Running {
         self.stdin = None;
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends SIGINT, as Ctrl-C does.
     pub(crate) fn interrupt(&self) -> Outcome {
         let pid = self.child.id().to_string();

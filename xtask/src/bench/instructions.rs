@@ -1,0 +1,114 @@
+//! The instructions that a server's own code takes for a message, counted by callgrind: the same number on a busy
+//! machine as on a quiet one.
+//!
+//! Two runs differ in nothing but the number of messages, so that their difference knows nothing of starting,
+//! connecting and ending.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    machine,
+    servers::{Programs, Server, Tuning},
+};
+use crate::{
+    Outcome,
+    process::{PATIENCE, Running},
+    workspace,
+};
+
+/// Counts and prints the table.
+pub(crate) fn run(servers: &[Server]) -> Outcome {
+    let programs = Programs::build_v3()?;
+    let directory = workspace::target()?.join("bench-callgrind");
+    workspace::empty_directory(&directory)?;
+    println!("{}\n\nUser-space instructions for each echoed message, one connection.\n", machine()?);
+    let names: Vec<_> = servers.iter().map(|server| server.name()).collect();
+    println!("| message | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
+    for (name, message) in MESSAGES {
+        let mut row = vec![name.to_owned()];
+        for &server in servers {
+            let count = |messages| count(&programs, server, message, messages, &directory);
+            let difference = count(MORE)?.saturating_sub(count(FEWER)?);
+            row.push((difference / (MORE - FEWER)).to_string());
+        }
+        println!("| {} |", row.join(" | "));
+    }
+    Ok(())
+}
+
+/// What is sent.
+#[derive(Clone, Copy)]
+struct Message {
+    size: usize,
+    depth: usize,
+    text: bool,
+}
+
+/// The instructions of a server from its start to its end, with so many messages echoed.
+fn count(
+    programs: &Programs,
+    server: Server,
+    message: Message,
+    messages: u64,
+    directory: &Path,
+) -> Outcome<u64> {
+    let counted = directory.join(format!("{}-{}-{messages}", server.name(), message.size));
+    let file = format!("--callgrind-out-file={}", counted.display());
+    let tuning = Tuning::Speed { depth: message.depth };
+    let started =
+        programs.start_under(server, tuning, &["valgrind", "--quiet", "--tool=callgrind", &file])?;
+    let mut command = programs.load_generator(&started);
+    for (option, value) in [("--size", message.size), ("--depth", message.depth)] {
+        command.arg(option).arg(value.to_string());
+    }
+    command.arg("--messages").arg(messages.to_string());
+    if message.text {
+        command.arg("--text");
+    }
+    let name = format!("the load generator for {}", server.name());
+    Running::start(&name, &mut command)?.succeed(LIMIT)?;
+    started.running.interrupt()?;
+    // The status is that of the signal, with the peers; what counts is that the figures were written.
+    started.running.finish(PATIENCE)?;
+    let counts = workspace::read(&counted)?;
+    total(&counts).ok_or_else(|| format!("{} holds no total", counted.display()))
+}
+
+/// The total of a file that callgrind wrote.
+fn total(text: &str) -> Option<u64> {
+    let mut totals = text.lines().filter_map(|line| {
+        line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: "))?.trim().parse().ok()
+    });
+    totals.next_back()
+}
+
+const MESSAGES: [(&str, Message); 5] = [
+    ("16 B", Message { size: 16, depth: 1, text: false }),
+    ("16 B, depth 16", Message { size: 16, depth: 16, text: false }),
+    ("1 KiB", Message { size: 1024, depth: 1, text: false }),
+    ("1 KiB, text", Message { size: 1024, depth: 1, text: true }),
+    ("16 KiB", Message { size: 16 * 1024, depth: 1, text: false }),
+];
+
+/// Multiples of every depth.
+const FEWER: u64 = 1600;
+const MORE: u64 = 8000;
+
+/// Under callgrind a server takes about fifty times as long.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_read_from_what_callgrind_writes() {
+        for (text, expected) in [
+            ("events: Ir\nfn=(1)\n1 5\n\ntotals: 1234\n", Some(1234)),
+            ("summary: 77\nevents: Ir\n", Some(77)),
+            ("events: Ir\n", None),
+        ] {
+            assert_eq!(total(text), expected, "{text}");
+        }
+    }
+}

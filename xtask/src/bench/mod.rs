@@ -1,0 +1,89 @@
+//! The benchmarks: echo servers of longwire and of its peers, driven over loopback in turn, and longwire's own parts.
+//!
+//! Servers and load are programs: nothing here is measured. The peers and the load generator are the workspace
+//! `benches`, which keeps their dependencies out of ours.
+
+mod cells;
+mod idle;
+mod instructions;
+mod load;
+mod servers;
+mod table;
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    Outcome,
+    cargo::cargo,
+    process::{self, output},
+};
+use servers::Server;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    load: load::Arguments,
+    /// The servers to measure. Default: longwire and its peers.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', global = true)]
+    servers: Vec<Server>,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Measures the memory of idle connections.
+    Idle(idle::Arguments),
+    /// Counts the instructions that a server's own code takes for a message (with valgrind).
+    Instructions,
+    /// Runs the microbenchmarks of the frame codec.
+    Micro,
+}
+
+/// Runs the load, or the part that was asked for.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let servers = if arguments.servers.is_empty() { &Server::COMPARED[..] } else { &arguments.servers };
+    match &arguments.part {
+        None => load::run(&arguments.load, servers),
+        Some(Part::Idle(arguments)) => idle::run(arguments, servers),
+        Some(Part::Instructions) => instructions::run(servers),
+        Some(Part::Micro) => process::run(&mut cargo(&["bench", "--package", "longwire-frame"])),
+    }
+}
+
+/// A line that says what all this ran on.
+fn machine() -> Outcome<String> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model =
+        cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = output(std::process::Command::new("uname").arg("-sr"))?;
+    let compiler = output(std::process::Command::new("rustc").arg("--version"))?;
+    let load = read("/proc/loadavg");
+    let load = load.split_whitespace().next().unwrap_or("?");
+    Ok(format!("{model}, {cores} cores, {}, {}; load average before: {load}", kernel.trim(), compiler.trim()))
+}
+
+/// The value of a word in a line of words and values in turn, as the load generator prints it.
+fn value(line: &str, word: &str) -> Outcome<f64> {
+    let mut words = line.split_whitespace();
+    words
+        .find(|candidate| *candidate == word)
+        .and_then(|_| words.next())
+        .and_then(|value| value.parse().ok())
+        .ok_or_else(|| format!("the load generator printed no {word}: {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_found_by_the_word_before_it() {
+        let line = "messages 12 seconds 1.5";
+        assert_eq!(value(line, "seconds"), Ok(1.5));
+        assert!(value(line, "cpu").is_err() && value("seconds", "seconds").is_err());
+    }
+}

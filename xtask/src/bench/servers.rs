@@ -1,0 +1,165 @@
+//! The echo servers and the load generator: how they are built and started.
+
+use std::{ffi::OsStr, path::PathBuf, process::Command};
+
+use clap::ValueEnum;
+
+use crate::{
+    Outcome,
+    cargo::cargo,
+    process::{self, Running},
+    workspace,
+};
+
+/// An echo server. The names of the peers' programs are those of their libraries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Server {
+    Longwire,
+    Fastwebsockets,
+    TokioWebsockets,
+    TokioTungstenite,
+    Yawc,
+    Sockudo,
+    /// Sends bytes back as they come and knows no frames: a yardstick, not a peer.
+    Raw,
+}
+
+impl Server {
+    /// What is compared unless something else is asked for.
+    pub(crate) const COMPARED: [Self; 6] = [
+        Self::Longwire,
+        Self::Fastwebsockets,
+        Self::TokioWebsockets,
+        Self::TokioTungstenite,
+        Self::Yawc,
+        Self::Sockudo,
+    ];
+
+    /// Its name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Longwire => "longwire",
+            Self::Fastwebsockets => "fastwebsockets",
+            Self::TokioWebsockets => "tokio-websockets",
+            Self::TokioTungstenite => "tokio-tungstenite",
+            Self::Yawc => "yawc",
+            Self::Sockudo => "sockudo-ws",
+            Self::Raw => "raw",
+        }
+    }
+
+    /// Whether longwire has to stand the comparison.
+    pub(crate) fn is_peer(self) -> bool {
+        !matches!(self, Self::Longwire | Self::Raw)
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Longwire => "examples/echo",
+            Self::Fastwebsockets => "fastwebsockets",
+            Self::TokioWebsockets => "tokio_websockets",
+            Self::TokioTungstenite => "tungstenite",
+            Self::Yawc => "yawc",
+            Self::Sockudo => "sockudo",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// What a peer's buffers are chosen for; longwire has no such choice.
+#[derive(Clone, Copy)]
+pub(crate) enum Tuning {
+    /// Throughput at so many messages in flight on each connection.
+    Speed { depth: usize },
+    /// Many idle connections.
+    Memory,
+}
+
+/// The programs, built.
+pub(crate) struct Programs {
+    /// Where longwire's examples are, and where the peers are.
+    ours: PathBuf,
+    peers: PathBuf,
+}
+
+impl Programs {
+    /// Builds everything as it is installed.
+    pub(crate) fn build() -> Outcome<Self> {
+        Self::build_into("", &[])
+    }
+
+    /// Builds for processors of the last ten years, which is what instructions are counted with.
+    pub(crate) fn build_v3() -> Outcome<Self> {
+        Self::build_into("bench-v3", &[("RUSTFLAGS", "-Ctarget-cpu=x86-64-v3")])
+    }
+
+    fn build_into(directory: &str, environment: &[(&str, &str)]) -> Outcome<Self> {
+        let benches = workspace::root().join("benches");
+        let (ours, peers) = (workspace::target()?.join(directory), benches.join("target").join(directory));
+        let build = |arguments: &[&str], target: &PathBuf| {
+            let mut command = cargo(&["build", "--release", "--locked"]);
+            command.args(arguments).arg("--target-dir").arg(target).envs(environment.iter().copied());
+            command
+        };
+        process::run(&mut build(&["--package", "longwire-examples", "--example", "echo"], &ours))?;
+        process::run(build(&[], &peers).current_dir(&benches))?;
+        Ok(Self { ours: ours.join("release"), peers: peers.join("release") })
+    }
+
+    /// The command line of a server that picks its port.
+    fn server(&self, server: Server, tuning: Tuning) -> Vec<String> {
+        let directory = if server == Server::Longwire { &self.ours } else { &self.peers };
+        let program = directory.join(server.program()).display().to_string();
+        let mut words = vec![program, "--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        match (server, tuning) {
+            (Server::Longwire, _) => words.extend(["--threads", "1"].map(str::to_owned)),
+            (_, Tuning::Speed { depth: 1 }) => {}
+            (_, Tuning::Speed { .. }) => words.extend(["--batch", "32"].map(str::to_owned)),
+            (_, Tuning::Memory) => words.extend(["--tuning", "memory"].map(str::to_owned)),
+        }
+        words
+    }
+
+    /// Starts a server on the first core.
+    pub(crate) fn start(&self, server: Server, tuning: Tuning) -> Outcome<Started> {
+        self.start_under(server, tuning, &["prlimit", DESCRIPTORS, "taskset", "--cpu-list", "0"])
+    }
+
+    /// Starts a server by another program, which has to become the server or to run it within itself.
+    pub(crate) fn start_under<W: AsRef<OsStr>>(
+        &self,
+        server: Server,
+        tuning: Tuning,
+        wrapper: &[W],
+    ) -> Outcome<Started> {
+        let mut command = Command::new(&wrapper[0]);
+        command.args(&wrapper[1..]).args(self.server(server, tuning));
+        let running = Running::start(server.name(), &mut command)?;
+        let url = running.url()?;
+        let addr = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
+        Ok(Started { server, running, addr })
+    }
+
+    /// The load generator, on the second core where there is one.
+    pub(crate) fn load_generator(&self, started: &Started) -> Command {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", if cores > 1 { "1" } else { "0" }]);
+        command.arg(self.peers.join("loadgen")).arg(&started.addr);
+        command.args(["--server-pid", &started.running.id().to_string()]);
+        if started.server == Server::Raw {
+            command.arg("--raw");
+        }
+        command
+    }
+}
+
+/// A server that runs. It is ended when this value is dropped.
+pub(crate) struct Started {
+    server: Server,
+    pub(crate) running: Running,
+    addr: String,
+}
+
+/// Descriptors for ten thousand connections; the colon leaves the upper limit, which only the superuser may raise.
+const DESCRIPTORS: &str = "--nofile=12000:";
