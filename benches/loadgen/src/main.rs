@@ -3,6 +3,8 @@
 //! It measures the server from outside: `--server-pid` names the process whose CPU time or memory is read from
 //! `/proc` at both ends of what is measured. The result is one line of words and numbers in turn.
 
+#![forbid(unsafe_code)]
+
 mod connection;
 mod frames;
 mod idle;

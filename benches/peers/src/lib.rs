@@ -4,6 +4,8 @@
 //! speed do it so. The handshake is made here for all of them and not measured, so that each gets the bare socket
 //! and none the boxed stream of an HTTP library.
 
+#![forbid(unsafe_code)]
+
 use std::{future::Future, io, net::SocketAddr, pin::Pin, process::ExitCode, task::Poll};
 
 use clap::{Parser, ValueEnum};

@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[derive(Args)]
-pub(crate) struct Arguments {
+pub(crate) struct Extent {
     /// One short round of a few cells.
     #[arg(long)]
     quick: bool,
@@ -34,14 +34,14 @@ pub(crate) struct Arguments {
 }
 
 /// Measures and prints the table.
-pub(crate) fn run(arguments: &Arguments, servers: &[Server]) -> Outcome {
+pub(crate) fn run(extent: &Extent, servers: &[Server]) -> Outcome {
     let programs = Programs::build()?;
     let machine = machine()?;
-    let (rounds, seconds) = if arguments.quick { (1, 0.3) } else { (arguments.rounds, arguments.seconds) };
+    let (rounds, seconds) = if extent.quick { (1, 0.3) } else { (extent.rounds, extent.seconds) };
     let wanted = |cell: &Cell| {
         let name = cell.to_string();
-        (!arguments.quick || cell.is_quick())
-            && (arguments.cells.is_empty() || arguments.cells.iter().any(|text| name.contains(text)))
+        (!extent.quick || cell.is_quick())
+            && (extent.cells.is_empty() || extent.cells.iter().any(|text| name.contains(text)))
     };
     let (cells, skipped) = Cell::all();
     let cells: Vec<_> = cells.into_iter().filter(wanted).collect();

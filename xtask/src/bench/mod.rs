@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
     #[command(flatten)]
-    load: load::Arguments,
+    load: load::Extent,
     /// The servers to measure. Default: longwire and its peers.
     #[arg(long, value_name = "A,B", value_delimiter = ',', global = true)]
     servers: Vec<Server>,
@@ -85,5 +85,11 @@ mod tests {
         let line = "messages 12 seconds 1.5";
         assert_eq!(value(line, "seconds"), Ok(1.5));
         assert!(value(line, "cpu").is_err() && value("seconds", "seconds").is_err());
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        use clap::CommandFactory;
+        crate::Arguments::command().debug_assert();
     }
 }
