@@ -200,13 +200,11 @@ pub struct MessageReader<'a, T: Transport> {
 impl<'a, T: Transport> MessageReader<'a, T> {
     pub(crate) async fn begin(receiver: &'a mut Receiver<T>) -> Result<Option<Self>, Error> {
         let reader = receiver.reader_mut();
+        // What is left of a message that nobody read to its end is not the beginning of one.
+        reader.inbound.skip_rest();
         let first = poll_fn(|cx| {
-            // What is left of a message that nobody read to its end is not the beginning of one.
-            let skipping = reader.inbound.is_amid_parts();
-            reader.inbound.set_parts(!skipping);
-            let polled = poll_part(reader, cx);
-            reader.inbound.set_parts(false);
-            polled
+            reader.inbound.set_parts(true);
+            poll_part(reader, cx)
         })
         .await?;
         Ok(first.map(|Part { opcode, data, last }| Self {
@@ -244,10 +242,7 @@ impl<'a, T: Transport> MessageReader<'a, T> {
                 return Poll::Ready(Ok(None));
             }
             let reader = self.receiver.reader_mut();
-            reader.inbound.set_parts(true);
-            let polled = poll_part(reader, cx);
-            reader.inbound.set_parts(false);
-            match ready!(polled)? {
+            match ready!(poll_part(reader, cx))? {
                 Some(part) => {
                     self.part = part.data;
                     self.last = part.last;

@@ -113,6 +113,8 @@ struct Assembly {
     utf8: Utf8Validator,
     /// Whether pieces were handed out, so that what is left is no whole message.
     in_parts: bool,
+    /// Whether nobody wants the rest of the pieces.
+    skipped: bool,
 }
 
 impl Inbound {
@@ -177,14 +179,23 @@ impl Inbound {
     /// Asks for messages in pieces, as they arrive, from now on; or for whole messages again.
     ///
     /// Asked for in the middle of a message, the first piece is what has come of it so far. Taken back in the middle of
-    /// a message of which pieces were handed out, the rest of that message is checked and dropped.
+    /// a message of which pieces were handed out, the rest of that message is skipped.
+    #[inline]
     pub fn set_parts(&mut self, parts: bool) {
+        if self.parts && !parts {
+            self.skip_rest();
+        }
         self.parts = parts;
     }
 
-    /// Whether pieces of the message in progress were handed out and its last one was not.
-    pub fn is_amid_parts(&self) -> bool {
-        self.message.as_ref().is_some_and(|message| message.in_parts)
+    /// Checks and drops the rest of a message of which pieces were handed out.
+    #[cold]
+    pub fn skip_rest(&mut self) {
+        if let Some(message) = &mut self.message
+            && message.in_parts
+        {
+            message.skipped = true;
+        }
     }
 
     /// How many bytes of the current data frame's payload are to come: what [`read_payload`](Self::read_payload) takes.
@@ -192,7 +203,7 @@ impl Inbound {
     /// Zero while a header or a control frame is awaited and while messages are handed out in pieces.
     pub fn payload_left(&self) -> usize {
         match &self.frame {
-            Some(frame) if frame.opcode.is_data() && !self.parts && !self.is_amid_parts() => frame.left,
+            Some(frame) if frame.opcode.is_data() && !self.parts && !self.is_in_parts() => frame.left,
             _ => 0,
         }
     }
@@ -235,6 +246,10 @@ impl Inbound {
             self.end();
         }
         (out, result)
+    }
+
+    fn is_in_parts(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.in_parts)
     }
 
     /// Whether a close frame or an error has ended what is interpreted.
@@ -398,11 +413,12 @@ impl Inbound {
         Ok(Some(Event::Message(into_message(message.text, message.buf.into()))))
     }
 
-    /// Hands out what has come since the last piece, or drops it if pieces are no longer asked for.
+    /// Hands out what has come since the last piece, unless the message is skipped.
     #[cold]
     fn hand_out_part(&mut self, last: bool) -> Option<Event> {
         let message = self.message.as_mut()?;
         let opcode = if message.text { Opcode::Text } else { Opcode::Binary };
+        let skipped = message.skipped;
         let data = Bytes::from(std::mem::take(&mut message.buf));
         if last {
             self.message = None;
@@ -411,7 +427,7 @@ impl Inbound {
         } else {
             message.in_parts = true;
         }
-        self.parts.then_some(Event::Part(Part { opcode, data, last }))
+        (!skipped).then_some(Event::Part(Part { opcode, data, last }))
     }
 
     #[cold]
@@ -441,6 +457,7 @@ impl Assembly {
             fragments: 0,
             utf8: Utf8Validator::default(),
             in_parts: false,
+            skipped: false,
         }
     }
 }
