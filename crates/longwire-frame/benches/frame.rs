@@ -75,12 +75,7 @@ mod masking {
             let dst = black_box(&mut dst);
             dst.clear();
             let key = black_box(KEY).bytes();
-            dst.extend(
-                black_box(&src)[1..]
-                    .iter()
-                    .enumerate()
-                    .map(|(i, byte)| byte ^ key[(OFFSET + i) % 4]),
-            );
+            dst.extend(black_box(&src)[1..].iter().enumerate().map(|(i, byte)| byte ^ key[(OFFSET + i) % 4]));
         });
     }
 
@@ -100,12 +95,7 @@ mod utf8 {
     use super::{Bencher, BytesCount, SIZES, Utf8Validator, black_box};
 
     fn ascii(len: usize) -> Vec<u8> {
-        b"The quick brown fox jumps over the lazy dog. "
-            .iter()
-            .copied()
-            .cycle()
-            .take(len)
-            .collect()
+        b"The quick brown fox jumps over the lazy dog. ".iter().copied().cycle().take(len).collect()
     }
 
     /// Characters of one to four bytes, filled up with ASCII to the length.

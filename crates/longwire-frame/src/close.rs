@@ -115,11 +115,7 @@ pub fn parse_close(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, FrameErr
     let Some((&code, reason)) = payload.split_first_chunk::<2>() else {
         // "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer" (RFC 6455
         // §5.5.1)
-        return if payload.is_empty() {
-            Ok(None)
-        } else {
-            Err(FrameError::TruncatedCloseCode)
-        };
+        return if payload.is_empty() { Ok(None) } else { Err(FrameError::TruncatedCloseCode) };
     };
     let code = CloseCode::new(u16::from_be_bytes(code));
     if !code.is_sendable() {
@@ -215,28 +211,14 @@ mod tests {
         for (case, payload, expected) in [
             ("empty", &hex!("")[..], Ok(None)),
             ("code alone", &hex!("03e8"), Ok(Some((CloseCode::NORMAL, "")))),
-            (
-                "code and reason",
-                &hex!("03e9 627965"),
-                Ok(Some((CloseCode::GOING_AWAY, "bye"))),
-            ),
-            (
-                "private code",
-                &hex!("1387 c3a9"),
-                Ok(Some((CloseCode::new(4999), "é"))),
-            ),
-            (
-                "one byte",
-                &hex!("03"),
-                Err((FrameError::TruncatedCloseCode, CloseCode::PROTOCOL_ERROR)),
-            ),
+            ("code and reason", &hex!("03e9 627965"), Ok(Some((CloseCode::GOING_AWAY, "bye")))),
+            ("private code", &hex!("1387 c3a9"), Ok(Some((CloseCode::new(4999), "é")))),
+            ("one byte", &hex!("03"), Err((FrameError::TruncatedCloseCode, CloseCode::PROTOCOL_ERROR))),
             (
                 "1005, which stands for no code",
                 &hex!("03ed"),
                 Err((
-                    FrameError::InvalidCloseCode {
-                        code: CloseCode::NO_STATUS_RECEIVED,
-                    },
+                    FrameError::InvalidCloseCode { code: CloseCode::NO_STATUS_RECEIVED },
                     CloseCode::PROTOCOL_ERROR,
                 )),
             ),
@@ -253,12 +235,7 @@ mod tests {
             (
                 "bad code and bad reason",
                 &hex!("0000 ff"),
-                Err((
-                    FrameError::InvalidCloseCode {
-                        code: CloseCode::new(0),
-                    },
-                    CloseCode::PROTOCOL_ERROR,
-                )),
+                Err((FrameError::InvalidCloseCode { code: CloseCode::new(0) }, CloseCode::PROTOCOL_ERROR)),
             ),
         ] {
             let parsed = parse_close(payload).map_err(|error| (error, error.close_code()));

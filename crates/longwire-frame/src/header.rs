@@ -78,16 +78,7 @@ impl FrameHeader {
             mask = Some(MaskingKey::new(key));
             rest = after;
         }
-        Ok(Some((
-            Self {
-                fin,
-                rsv1,
-                opcode,
-                mask,
-                len,
-            },
-            bytes.len() - rest.len(),
-        )))
+        Ok(Some((Self { fin, rsv1, opcode, mask, len }, bytes.len() - rest.len())))
     }
 
     /// Creates the header of a data frame to be sent.
@@ -110,13 +101,7 @@ impl FrameHeader {
         if opcode.is_control() {
             return Err(FrameError::NotData { opcode });
         }
-        Self::checked(Self {
-            fin,
-            rsv1,
-            opcode,
-            mask,
-            len,
-        })
+        Self::checked(Self { fin, rsv1, opcode, mask, len })
     }
 
     /// Creates the header of a close, ping or pong frame to be sent.
@@ -131,13 +116,7 @@ impl FrameHeader {
         if opcode.is_data() {
             return Err(FrameError::NotControl { opcode });
         }
-        Self::checked(Self {
-            fin: true,
-            rsv1: false,
-            opcode,
-            mask,
-            len,
-        })
+        Self::checked(Self { fin: true, rsv1: false, opcode, mask, len })
     }
 
     #[inline]
@@ -291,9 +270,7 @@ const fn parse_first_byte(first: u8) -> Result<FirstByte, FrameError> {
     let Some(opcode) = Opcode::from_bits(first & OPCODE) else {
         // "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_."
         // (§5.2)
-        return Err(FrameError::ReservedOpcode {
-            opcode: first & OPCODE,
-        });
+        return Err(FrameError::ReservedOpcode { opcode: first & OPCODE });
     };
     let fin = first & FIN != 0;
     let rsv1 = first & RSV1 != 0;
@@ -426,11 +403,7 @@ mod tests {
         assert_eq!(appended, [b"before", bytes].concat(), "{case}");
 
         let followed = [bytes, &[0xff; 20]].concat();
-        assert_eq!(
-            FrameHeader::parse(&followed, role),
-            expected,
-            "{case}, payload behind it"
-        );
+        assert_eq!(FrameHeader::parse(&followed, role), expected, "{case}, payload behind it");
     }
 
     /// Checks that `bytes` are refused once `seen` of them have come, not earlier and not later.
@@ -450,48 +423,13 @@ mod tests {
     fn reads_and_writes_the_examples_of_the_rfc() {
         // RFC 6455 §5.7; the first two bytes of each frame and its key, without the payload.
         for (case, bytes, role, header) in [
-            (
-                "unmasked text",
-                &hex!("81 05")[..],
-                Role::Client,
-                data(Opcode::Text, true, 5, None),
-            ),
-            (
-                "masked text",
-                &hex!("81 85 37fa213d"),
-                Role::Server,
-                data(Opcode::Text, true, 5, Some(KEY)),
-            ),
-            (
-                "first of two fragments",
-                &hex!("01 03"),
-                Role::Client,
-                data(Opcode::Text, false, 3, None),
-            ),
-            (
-                "last fragment",
-                &hex!("80 02"),
-                Role::Client,
-                data(Opcode::Continuation, true, 2, None),
-            ),
-            (
-                "unmasked ping",
-                &hex!("89 05"),
-                Role::Client,
-                control(Opcode::Ping, 5, None),
-            ),
-            (
-                "masked pong",
-                &hex!("8a 85 37fa213d"),
-                Role::Server,
-                control(Opcode::Pong, 5, Some(KEY)),
-            ),
-            (
-                "256 bytes",
-                &hex!("82 7e 0100"),
-                Role::Client,
-                data(Opcode::Binary, true, 256, None),
-            ),
+            ("unmasked text", &hex!("81 05")[..], Role::Client, data(Opcode::Text, true, 5, None)),
+            ("masked text", &hex!("81 85 37fa213d"), Role::Server, data(Opcode::Text, true, 5, Some(KEY))),
+            ("first of two fragments", &hex!("01 03"), Role::Client, data(Opcode::Text, false, 3, None)),
+            ("last fragment", &hex!("80 02"), Role::Client, data(Opcode::Continuation, true, 2, None)),
+            ("unmasked ping", &hex!("89 05"), Role::Client, control(Opcode::Ping, 5, None)),
+            ("masked pong", &hex!("8a 85 37fa213d"), Role::Server, control(Opcode::Pong, 5, Some(KEY))),
+            ("256 bytes", &hex!("82 7e 0100"), Role::Client, data(Opcode::Binary, true, 256, None)),
             (
                 "64 KiB",
                 &hex!("82 7f 0000000000010000"),
@@ -521,12 +459,7 @@ mod tests {
             (1 << 62, &hex!("82 7f 4000000000000000")),
             ((1 << 63) - 1, &hex!("82 7f 7fffffffffffffff")),
         ] {
-            check_header(
-                &format!("{len} bytes"),
-                bytes,
-                Role::Client,
-                data(Opcode::Binary, true, len, None),
-            );
+            check_header(&format!("{len} bytes"), bytes, Role::Client, data(Opcode::Binary, true, len, None));
 
             let masked = [&[bytes[0], bytes[1] | 0x80], &bytes[2..], &KEY.bytes()].concat();
             let header = data(Opcode::Binary, true, len, Some(KEY));
@@ -623,29 +556,12 @@ mod tests {
         for opcode in [Opcode::Close, Opcode::Ping, Opcode::Pong] {
             let first = 0x80 | opcode.bits();
             let error = FrameError::ControlTooLong { opcode };
-            check_header(
-                "125 bytes",
-                &[first, 125],
-                Role::Client,
-                control(opcode, 125, None),
-            );
+            check_header("125 bytes", &[first, 125], Role::Client, control(opcode, 125, None));
             // Refused before the extended length shows whether it is minimal.
             check_refused("126 bytes", &[first, 126, 0, 126], Role::Client, error, 2);
             check_refused("1 byte in 16 bits", &[first, 126, 0, 1], Role::Client, error, 2);
-            check_refused(
-                "top bit",
-                &[first, 127, 0x80, 0, 0, 0, 0, 0, 0, 0],
-                Role::Client,
-                error,
-                2,
-            );
-            check_refused(
-                "masked",
-                &[first, 0x80 | 0x7e, 0, 0x7e, 1, 2, 3, 4],
-                Role::Server,
-                error,
-                2,
-            );
+            check_refused("top bit", &[first, 127, 0x80, 0, 0, 0, 0, 0, 0, 0], Role::Client, error, 2);
+            check_refused("masked", &[first, 0x80 | 0x7e, 0, 0x7e, 1, 2, 3, 4], Role::Server, error, 2);
             assert_eq!(FrameHeader::control(opcode, 126, None), Err(error));
             assert_eq!(FrameHeader::control(opcode, u64::MAX, None), Err(error));
         }
@@ -654,42 +570,12 @@ mod tests {
     #[test]
     fn a_client_masks_and_a_server_does_not() {
         for (case, bytes, role, error) in [
-            (
-                "text to a server",
-                &hex!("81 05")[..],
-                Role::Server,
-                FrameError::MissingMask,
-            ),
-            (
-                "empty text to a server",
-                &hex!("81 00"),
-                Role::Server,
-                FrameError::MissingMask,
-            ),
-            (
-                "long text to a server",
-                &hex!("81 7e 0001"),
-                Role::Server,
-                FrameError::MissingMask,
-            ),
-            (
-                "ping to a server",
-                &hex!("89 7f"),
-                Role::Server,
-                FrameError::MissingMask,
-            ),
-            (
-                "text to a client",
-                &hex!("81 85 37fa213d"),
-                Role::Client,
-                FrameError::UnexpectedMask,
-            ),
-            (
-                "ping to a client",
-                &hex!("89 fe"),
-                Role::Client,
-                FrameError::UnexpectedMask,
-            ),
+            ("text to a server", &hex!("81 05")[..], Role::Server, FrameError::MissingMask),
+            ("empty text to a server", &hex!("81 00"), Role::Server, FrameError::MissingMask),
+            ("long text to a server", &hex!("81 7e 0001"), Role::Server, FrameError::MissingMask),
+            ("ping to a server", &hex!("89 7f"), Role::Server, FrameError::MissingMask),
+            ("text to a client", &hex!("81 85 37fa213d"), Role::Client, FrameError::UnexpectedMask),
+            ("ping to a client", &hex!("89 fe"), Role::Client, FrameError::UnexpectedMask),
         ] {
             check_refused(case, bytes, role, error, 2);
         }
@@ -698,16 +584,10 @@ mod tests {
     #[test]
     fn a_header_that_breaks_a_rule_cannot_be_built() {
         for opcode in [Opcode::Close, Opcode::Ping, Opcode::Pong] {
-            assert_eq!(
-                FrameHeader::data(opcode, true, false, 0, None),
-                Err(FrameError::NotData { opcode })
-            );
+            assert_eq!(FrameHeader::data(opcode, true, false, 0, None), Err(FrameError::NotData { opcode }));
         }
         for opcode in [Opcode::Continuation, Opcode::Text, Opcode::Binary] {
-            assert_eq!(
-                FrameHeader::control(opcode, 0, None),
-                Err(FrameError::NotControl { opcode })
-            );
+            assert_eq!(FrameHeader::control(opcode, 0, None), Err(FrameError::NotControl { opcode }));
         }
         let opcode = Opcode::Continuation;
         assert_eq!(
@@ -720,10 +600,7 @@ mod tests {
     fn two_bytes_at_most_are_read_of_an_unmasked_short_frame() {
         let empty = control(Opcode::Close, 0, None);
         assert!(empty.is_empty() && empty.fin() && !empty.rsv1());
-        assert_eq!(
-            FrameHeader::parse(&hex!("88 00 ff ff"), Role::Client),
-            Ok(Some((empty, 2)))
-        );
+        assert_eq!(FrameHeader::parse(&hex!("88 00 ff ff"), Role::Client), Ok(Some((empty, 2))));
         assert_eq!(FrameHeader::parse(&[], Role::Client), Ok(None));
         assert_eq!(size_of::<FrameHeader>(), 16);
     }

@@ -99,11 +99,7 @@ mod tests {
     /// The formula of RFC 6455 §5.3, letter by letter: "transformed-octet-i = original-octet-i XOR
     /// masking-key-octet-j" with "j = i MOD 4".
     fn naive(bytes: &[u8], key: MaskingKey, offset: usize) -> Vec<u8> {
-        bytes
-            .iter()
-            .enumerate()
-            .map(|(i, byte)| byte ^ key.bytes()[(offset % 4 + i) % 4])
-            .collect()
+        bytes.iter().enumerate().map(|(i, byte)| byte ^ key.bytes()[(offset % 4 + i) % 4]).collect()
     }
 
     /// Masks `padding` and then `bytes` into one buffer, so that they lie at every alignment.
@@ -113,21 +109,11 @@ mod tests {
 
         let mut in_place = [&before[..], bytes].concat();
         apply(&mut in_place[padding..], key, offset);
-        assert_eq!(
-            in_place,
-            expected,
-            "apply, {} bytes behind {padding} at offset {offset}",
-            bytes.len()
-        );
+        assert_eq!(in_place, expected, "apply, {} bytes behind {padding} at offset {offset}", bytes.len());
 
         let mut appended = before;
         extend(&mut appended, bytes, key, offset);
-        assert_eq!(
-            appended,
-            expected,
-            "extend, {} bytes behind {padding} at offset {offset}",
-            bytes.len()
-        );
+        assert_eq!(appended, expected, "extend, {} bytes behind {padding} at offset {offset}", bytes.len());
     }
 
     #[test]
@@ -144,9 +130,7 @@ mod tests {
     #[test]
     fn equals_the_naive_version_at_every_length_offset_and_alignment() {
         let key = MaskingKey::new(hex!("01 80 fe 37"));
-        let bytes: Vec<u8> = (0..300_u16)
-            .map(|i| i.wrapping_mul(151).to_be_bytes()[1])
-            .collect();
+        let bytes: Vec<u8> = (0..300_u16).map(|i| i.wrapping_mul(151).to_be_bytes()[1]).collect();
         for len in 0..=bytes.len() {
             for offset in 0..4 {
                 for padding in [0, 1, 3, 6, 8, 14] {

@@ -81,9 +81,7 @@ mod tests {
 
     #[test]
     fn exactly_six_opcodes_are_defined_and_keep_their_bits() {
-        let defined: Vec<u8> = (0..=u8::MAX)
-            .filter(|&bits| Opcode::from_bits(bits).is_some())
-            .collect();
+        let defined: Vec<u8> = (0..=u8::MAX).filter(|&bits| Opcode::from_bits(bits).is_some()).collect();
         assert_eq!(defined, [0x0, 0x1, 0x2, 0x8, 0x9, 0xa]);
         for bits in defined {
             assert_eq!(Opcode::from_bits(bits).map(Opcode::bits), Some(bits));

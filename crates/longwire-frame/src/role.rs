@@ -47,10 +47,9 @@ mod tests {
 
     #[test]
     fn only_the_client_masks() {
-        for (role, masks, peer, name) in [
-            (Role::Client, true, Role::Server, "client"),
-            (Role::Server, false, Role::Client, "server"),
-        ] {
+        for (role, masks, peer, name) in
+            [(Role::Client, true, Role::Server, "client"), (Role::Server, false, Role::Client, "server")]
+        {
             assert_eq!(role.masks(), masks, "{name}");
             assert_eq!(role.peer(), peer, "{name}");
             assert_eq!(role.to_string(), name);
