@@ -10,7 +10,7 @@ use longwire_protocol::{CloseCode, Message};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::parts::into_io;
-use crate::shared::{Item, Sending, Until};
+use crate::writer::{Item, Sending, Until};
 use crate::{Error, Transport, WebSocket};
 
 /// A connection as a stream of bytes.

@@ -90,7 +90,7 @@ impl<T: Transport> Managed<T> {
         Self { shared }
     }
 
-    fn take_parked(&self) -> Option<Box<crate::receiver::Reader<T>>> {
+    fn take_parked(&self) -> Option<Box<crate::reader::Reader<T>>> {
         self.shared.lock().parked.take()
     }
 }

@@ -33,6 +33,7 @@ mod error;
 mod leave;
 mod parts;
 mod ping;
+mod reader;
 mod receiver;
 mod scratch;
 mod sender;
@@ -43,6 +44,7 @@ mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod wakers;
+mod writer;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

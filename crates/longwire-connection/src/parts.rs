@@ -10,7 +10,7 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, Event, Opcode, Part, Utf8Validator};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::shared::{Item, Sending, Until};
+use crate::writer::{Item, Sending, Until};
 use crate::{Error, Receiver, Transport, WebSocket};
 
 /// Writes one message in parts, each as a frame.
@@ -254,7 +254,7 @@ impl<'a, T: Transport> MessageReader<'a, T> {
 }
 
 fn poll_part<T: Transport>(
-    reader: &mut crate::receiver::Reader<T>,
+    reader: &mut crate::reader::Reader<T>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Option<Part>, Error>> {
     loop {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Message, PreparedMessage};
 
 use crate::ping::Pong;
-use crate::shared::{Item, Sending, Shared, Until};
+use crate::shared::Shared;
+use crate::writer::{Item, Sending, Until};
 use crate::{Error, Transport};
 
 /// What a [`Sender`] needs of a connection, whatever its transport is.

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Message, Opcode, State};
 
 use crate::parts::{MessageReader, MessageWriter};
-use crate::shared::{Item, Sending, Shared, Until};
+use crate::shared::Shared;
+use crate::writer::{Item, Sending, Until};
 use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
 
 /// An open WebSocket connection.

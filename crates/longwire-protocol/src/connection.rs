@@ -60,7 +60,7 @@ impl Connection {
         Self {
             inbound: Inbound::new(role, limits),
             outbound: Outbound::new(keys),
-            timers: Timers::new(None, Instant::now()),
+            timers: Timers::idle(),
             close_timeout: Duration::from_secs(5),
         }
     }

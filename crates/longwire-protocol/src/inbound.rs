@@ -5,40 +5,10 @@
 
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
-use longwire_frame::{
-    FrameHeader, InvalidUtf8, MaskingKey, Opcode, Role, Utf8Validator, close::parse_close, mask,
-};
+use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
 
-use crate::{CloseFrame, Limits, Message, ProtocolError, Text};
-
-/// What the peer did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A whole message.
-    Message(Message),
-    /// A piece of a message, while [`Inbound::set_parts`] asks for pieces.
-    Part(Part),
-    /// A ping with its payload of at most 125 bytes; a pong is owed (RFC 6455 §5.5.2).
-    Ping(Bytes),
-    /// A pong with its payload of at most 125 bytes, asked for or not (RFC 6455 §5.5.3).
-    Pong(Bytes),
-    /// The close frame, the last event there is; `None` if it was empty (RFC 6455 §5.5.1).
-    Close(Option<CloseFrame>),
-}
-
-/// A piece of a message that is received in parts.
-///
-/// Pieces follow what arrives, not the peer's frames. The pieces of a text message are valid UTF-8 together; a single
-/// one may begin or end inside a character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// [`Opcode::Text`] or [`Opcode::Binary`], the same for all pieces of a message.
-    pub opcode: Opcode,
-    /// The piece's bytes, possibly none.
-    pub data: Bytes,
-    /// Whether the message ends with this piece.
-    pub last: bool,
-}
+use crate::assembly::{Assembly, extend_unmasked, grow, into_message, whole_message};
+use crate::{CloseFrame, Event, Limits, Message, Part, ProtocolError};
 
 /// The receiving half of a connection.
 ///
@@ -99,22 +69,6 @@ struct Admitted {
 struct Spill {
     bytes: [u8; FrameHeader::MAX_LEN],
     len: u8,
-}
-
-/// A message in progress.
-#[derive(Debug)]
-struct Assembly {
-    text: bool,
-    /// The payload so far, unmasked, and (for text) checked: less what was handed out in pieces.
-    buf: Vec<u8>,
-    /// The payload lengths of all frames so far, as announced.
-    announced: usize,
-    fragments: u32,
-    utf8: Utf8Validator,
-    /// Whether pieces were handed out, so that what is left is no whole message.
-    in_parts: bool,
-    /// Whether nobody wants the rest of the pieces.
-    skipped: bool,
 }
 
 impl Inbound {
@@ -447,26 +401,6 @@ impl Inbound {
     }
 }
 
-impl Assembly {
-    #[inline]
-    fn new(text: bool) -> Self {
-        Self {
-            text,
-            buf: Vec::new(),
-            announced: 0,
-            fragments: 0,
-            utf8: Utf8Validator::default(),
-            in_parts: false,
-            skipped: false,
-        }
-    }
-}
-
-/// The length of a piece of a header.
-fn small(len: usize) -> u8 {
-    u8::try_from(len).expect("a header has at most 14 bytes")
-}
-
 /// Takes the payload of an unfragmented message off the input if all of it is there.
 #[inline]
 fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -481,82 +415,10 @@ fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]
     Some(payload)
 }
 
-/// Makes a message of one frame's payload.
-#[inline]
-fn whole_message(header: &FrameHeader, payload: &[u8], block: &mut BytesMut) -> Result<Message, InvalidUtf8> {
-    if payload.len() > SHORT {
-        let mut buf = Vec::with_capacity(payload.len());
-        extend_unmasked(&mut buf, payload, header.mask(), 0);
-        return checked_message(header, buf);
-    }
-    if block.capacity() < payload.len() {
-        // Reuses the block if all that was cut from it is gone.
-        block.reserve(BLOCK);
-    }
-    block.extend_from_slice(payload);
-    if let Some(key) = header.mask() {
-        mask::apply(block, key, 0);
-    }
-    checked_message(header, block.split())
+/// The length of a piece of a header.
+fn small(len: usize) -> u8 {
+    u8::try_from(len).expect("a header has at most 14 bytes")
 }
-
-/// Makes a message of the unmasked payload of its only frame.
-#[inline]
-fn checked_message<B>(header: &FrameHeader, payload: B) -> Result<Message, InvalidUtf8>
-where
-    B: AsRef<[u8]>,
-    Bytes: From<B>,
-{
-    let text = header.opcode() == Opcode::Text;
-    if text {
-        let mut utf8 = Utf8Validator::default();
-        utf8.feed(payload.as_ref())?;
-        utf8.finish()?;
-    }
-    Ok(into_message(text, Bytes::from(payload)))
-}
-
-/// Makes a message of its unmasked payload, which has been checked if it is text.
-#[inline]
-fn into_message(text: bool, payload: Bytes) -> Message {
-    if text { Message::Text(Text::from_validated(payload)) } else { Message::Binary(payload) }
-}
-
-#[inline]
-fn extend_unmasked(buf: &mut Vec<u8>, arrived: &[u8], key: Option<MaskingKey>, phase: usize) {
-    match key {
-        Some(key) => mask::extend(buf, arrived, key, phase),
-        None => buf.extend_from_slice(arrived),
-    }
-}
-
-/// Makes room for `arriving` bytes of a frame of which `left` are to come (`arriving` among them).
-///
-/// What is allocated follows what has come: exactly the frame when all of it is here, else at most [`AHEAD`] times as
-/// much as there is, so that a large message is moved seldom and a header that lies costs nothing.
-#[inline]
-fn grow(buf: &mut Vec<u8>, arriving: usize, left: usize) {
-    if buf.capacity() - buf.len() < arriving {
-        let have = buf.len() + arriving;
-        let wanted = if arriving == left && buf.is_empty() {
-            left
-        } else {
-            (buf.len() + left)
-                .min(have.saturating_mul(AHEAD))
-                .max(buf.capacity().saturating_mul(2).min(have * 2))
-        };
-        buf.reserve_exact(wanted - buf.len());
-    }
-}
-
-/// How many times what has come may be allocated for what is announced.
-const AHEAD: usize = 8;
 
 /// The least that is made room for when a payload is read straight into its message.
 const DIRECT_STEP: usize = 64 * 1024;
-
-/// The longest payload that shares an allocation with others.
-const SHORT: usize = 256;
-
-/// The size of the blocks that short payloads are cut from.
-const BLOCK: usize = 4096;

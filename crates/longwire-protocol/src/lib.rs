@@ -32,8 +32,10 @@
 //! # Ok::<(), longwire_protocol::ProtocolError>(())
 //! ```
 
+mod assembly;
 mod connection;
 mod error;
+mod event;
 mod inbound;
 mod limits;
 mod message;
@@ -45,7 +47,8 @@ mod timers;
 
 pub use connection::{Connection, State};
 pub use error::{ProtocolError, SendError};
-pub use inbound::{Event, Inbound, Part};
+pub use event::{Event, Part};
+pub use inbound::Inbound;
 pub use limits::Limits;
 pub use longwire_frame::{CloseCode, FrameError, InvalidUtf8, MaskingKey, Opcode, Role, Utf8Validator};
 pub use message::{CloseFrame, Message};

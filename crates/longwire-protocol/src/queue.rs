@@ -224,7 +224,7 @@ mod tests {
             let mut queue = WriteQueue::default();
             let (mut expected, mut actual) = (Vec::new(), Vec::new());
             for (i, (op, n)) in ops.into_iter().enumerate() {
-                let bytes = vec![i as u8; n];
+                let bytes = vec![u8::try_from(i).unwrap_or(0); n];
                 match op {
                     0 => queue.gather(|tail| tail.extend_from_slice(&bytes)),
                     1 => queue.share(bytes.clone().into()),

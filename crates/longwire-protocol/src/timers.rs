@@ -80,6 +80,11 @@ impl Timers {
         Self { keepalive, check_at, heard: false, pinged: false, close_by: None }
     }
 
+    /// No keepalive: nothing is due until the connection closes.
+    pub const fn idle() -> Self {
+        Self { keepalive: None, check_at: None, heard: false, pinged: false, close_by: None }
+    }
+
     /// Takes note that something came from the peer.
     #[inline]
     pub fn heard(&mut self) {

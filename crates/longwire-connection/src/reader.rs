@@ -1,0 +1,462 @@
+//! The state of receiving, and the order of work of one poll.
+//!
+//! Decode what is here, write what is queued, read more, look at the clock. The rules are the protocol crate's; what is
+//! behind the lock is [`crate::shared`]'s; the end is [`crate::leave`]'s.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::BufMut;
+use longwire_protocol::{
+    CloseCode, CloseFrame, Due, Event, Inbound, Message, Outbound, ProtocolError, Role, State, Timers,
+};
+use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::scratch::{self, ReadBuffer};
+use crate::shared::Shared;
+use crate::{Config, Error, Handover, Stats, Transport, ping};
+
+/// The receiving state of one connection.
+pub(crate) struct Reader<T> {
+    pub(crate) shared: Arc<Shared<T>>,
+    pub(crate) inbound: Inbound,
+    /// What was read and not decoded.
+    pub(crate) read: ReadBuffer,
+    pub(crate) phase: Phase,
+    pub(crate) timers: Timers,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// The task that `sleep` wakes.
+    sleeper: Option<Waker>,
+    pub(crate) close_timeout: Duration,
+    /// What may still be done before the task has to yield.
+    pub(crate) budget: usize,
+    pub(crate) is_server: bool,
+    /// Whether the transport has ended.
+    pub(crate) eof: bool,
+    /// The close frame that came; its content may be nothing.
+    pub(crate) close_received: CloseReceived,
+    bytes: u64,
+    messages: u64,
+    names: Option<Box<Names>>,
+}
+
+/// What the handshake agreed on.
+struct Names {
+    subprotocol: Option<String>,
+    extensions: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) enum CloseReceived {
+    No,
+    Yes(Option<CloseFrame>),
+}
+
+pub(crate) enum Phase {
+    /// Frames are read.
+    Open,
+    /// The last frames are written; then this is the end.
+    Ending(Result<(), Error>),
+    /// The end was reported.
+    Ended,
+}
+
+impl<T: Transport> Reader<T> {
+    pub(crate) fn new(io: T, handover: Handover, config: &Config) -> Box<Self> {
+        let inbound = Inbound::new(handover.role(), config.limits);
+        let is_server = handover.role() == Role::Server;
+        let Handover { keys, read_ahead, subprotocol, extensions } = handover;
+        let named = subprotocol.is_some() || extensions.is_some();
+        // The clock is read only where it is needed.
+        let now = || Instant::now().into_std();
+        Box::new(Self {
+            shared: Shared::new(io, Outbound::new(keys), config),
+            inbound,
+            read: if read_ahead.is_empty() { ReadBuffer::default() } else { ReadBuffer::new(&read_ahead) },
+            phase: Phase::Open,
+            timers: Timers::new(config.keepalive, now()),
+            sleep: None,
+            sleeper: None,
+            close_timeout: config.close_timeout,
+            budget: BUDGET,
+            is_server,
+            eof: false,
+            close_received: CloseReceived::No,
+            bytes: read_ahead.len() as u64,
+            messages: 0,
+            names: named.then(|| Box::new(Names { subprotocol, extensions })),
+        })
+    }
+
+    /// Yields the next event; `None` at the end, whose error, if it had one, comes once before it.
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        loop {
+            match ready!(self.poll_step(cx)) {
+                Step::More => {}
+                Step::Event(event) => return Poll::Ready(Some(event)),
+                Step::End => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Yields the next message; a control frame is answered on the way.
+    #[inline]
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+        self.inbound.set_parts(false);
+        loop {
+            if let Some(message) = self.take_message() {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            match ready!(self.poll_step(cx)) {
+                Step::Event(Ok(Event::Message(message))) => return Poll::Ready(Ok(Some(message))),
+                Step::Event(Err(error)) => return Poll::Ready(Err(error)),
+                Step::Event(Ok(_)) | Step::More => {}
+                Step::End => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    /// Takes a message that was read in one piece.
+    #[inline]
+    fn take_message(&mut self) -> Option<Message> {
+        if self.read.is_empty() || self.budget == 0 {
+            return None;
+        }
+        let mut input = self.read.bytes();
+        let message = scratch::with_block(|block| self.inbound.decode_message(&mut input, block))?;
+        let left = input.len();
+        self.read.keep_last(left);
+        self.messages += 1;
+        self.spend(1);
+        Some(message)
+    }
+
+    /// Decodes what is here, or else reads more, or else gets on with ending.
+    #[inline]
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.budget == 0 {
+            // Others have a turn: a peer that always has more for us must not keep the thread.
+            self.budget = BUDGET;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !self.read.is_empty() {
+            return Poll::Ready(self.decode());
+        }
+        if !matches!(self.phase, Phase::Open) {
+            return self.poll_end(cx);
+        }
+        let mut writer = self.shared.lock();
+        if writer.out.is_closing() {
+            self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        }
+        if !self.shared.is_corked() && !writer.out.queue().is_empty() {
+            // Not being able to write is no reason not to read: the peer's last words may be there.
+            let _ = writer.poll_flush(cx);
+        }
+        let Some(io) = writer.io.as_mut() else {
+            drop(writer);
+            self.handle_end(None);
+            return Poll::Ready(Step::More);
+        };
+        if self.inbound.payload_left() >= DIRECT_FROM {
+            let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
+            if polled.is_pending() {
+                writer.before_waiting(cx);
+            }
+            drop(writer);
+            return self.after_read(polled, cx).map(|step| match step {
+                Step::More => self.handle(result),
+                step => step,
+            });
+        }
+        let polled = poll_read(&mut self.read, io, cx);
+        if polled.is_pending() {
+            writer.before_waiting(cx);
+        }
+        drop(writer);
+        self.after_read(polled, cx)
+    }
+
+    /// Takes note of what a read came to.
+    #[inline]
+    fn after_read(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<Step> {
+        match polled {
+            Poll::Ready(Ok(n)) if n > 0 => self.arrived(n),
+            Poll::Ready(Ok(_)) => self.handle_end(None),
+            Poll::Ready(Err(error)) => self.handle_end(Some(error)),
+            Poll::Pending => {
+                // What was gathered so far has just been written.
+                self.shared.set_gathered(false);
+                self.budget = BUDGET;
+                ready!(self.poll_timers(cx));
+            }
+        }
+        Poll::Ready(Step::More)
+    }
+
+    /// Decodes up to the next event.
+    fn decode(&mut self) -> Step {
+        let mut input = self.read.bytes();
+        let result = self.inbound.decode(&mut input);
+        let left = input.len();
+        self.read.keep_last(left);
+        self.handle(result)
+    }
+
+    #[inline]
+    fn arrived(&mut self, n: usize) {
+        self.bytes += n as u64;
+        self.timers.heard();
+        self.spend(1 + n / BYTES_A_TURN);
+    }
+
+    #[inline]
+    pub(crate) fn spend(&mut self, turns: usize) {
+        self.budget = self.budget.saturating_sub(turns);
+    }
+
+    /// Does what a decoded event or a violation calls for.
+    fn handle(&mut self, result: Result<Option<Event>, ProtocolError>) -> Step {
+        match result {
+            Ok(Some(event)) => self.handle_event(event),
+            Ok(None) => Step::More,
+            Err(error) => self.handle_violation(error),
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) -> Step {
+        self.spend(1);
+        match &event {
+            Event::Message(_) => self.messages += 1,
+            Event::Part(part) => self.messages += u64::from(part.last),
+            Event::Ping(_) => self.shared.lock().respond(&event),
+            Event::Pong(payload) => ping::resolve(&mut self.shared.lock().pings, payload),
+            Event::Close(frame) => {
+                self.handle_close(frame.clone(), &event);
+                return Step::More;
+            }
+        }
+        Step::Event(Ok(event))
+    }
+
+    fn handle_close(&mut self, frame: Option<CloseFrame>, event: &Event) {
+        let mut writer = self.shared.lock();
+        let ours = writer.out.is_closing();
+        writer.respond(event);
+        drop(writer);
+        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        let outcome = match &frame {
+            Some(frame) if !ours && !is_clean(frame) => Err(Error::ClosedByPeer(frame.clone())),
+            _ => Ok(()),
+        };
+        self.close_received = CloseReceived::Yes(frame);
+        self.phase = Phase::Ending(outcome);
+    }
+
+    #[cold]
+    fn handle_violation(&mut self, error: ProtocolError) -> Step {
+        self.shared.lock().fail(&error);
+        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        self.phase = Phase::Ending(Err(Error::Protocol(error)));
+        Step::More
+    }
+
+    /// The transport has no more: without a close frame, messages may be missing.
+    #[cold]
+    fn handle_end(&mut self, error: Option<io::Error>) {
+        self.eof = true;
+        self.inbound.end();
+        let outcome = match error {
+            Some(error) => Error::from(error),
+            None => self.shared.lock().failure().unwrap_or(Error::Lost),
+        };
+        self.phase = Phase::Ending(Err(outcome));
+    }
+
+    /// Writes what is left to be written, then reports how the connection ended.
+    #[cold]
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if matches!(self.phase, Phase::Ended) {
+            return Poll::Ready(Step::End);
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut writer = shared.lock();
+        writer.set_owner(cx.waker());
+        // Where a task flushes when the handler yields, it goes on with this after the handler's end as well.
+        if !shared.is_corked() && writer.poll_flush(cx).is_pending() {
+            drop(writer);
+            if !self.eof && self.poll_timers(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // The peer takes nothing: what it was owed is dropped when the socket is.
+        } else {
+            drop(writer);
+        }
+        match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Ending(Err(error)) => Poll::Ready(Step::Event(Err(error))),
+            _ => Poll::Ready(Step::End),
+        }
+    }
+
+    /// Waits for the next deadline; ready when one has passed and something was done about it.
+    #[inline]
+    pub(crate) fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.timers.deadline() else {
+            return Poll::Pending;
+        };
+        if let (Some(sleep), Some(sleeper)) = (&self.sleep, &self.sleeper)
+            && sleeper.will_wake(cx.waker())
+            && !sleep.is_elapsed()
+            && sleep.deadline() <= Instant::from_std(deadline)
+        {
+            return Poll::Pending; // it will wake this task
+        }
+        self.poll_sleep(cx)
+    }
+
+    #[cold]
+    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(deadline) = self.timers.deadline() else {
+                return Poll::Pending;
+            };
+            let deadline = Instant::from_std(deadline);
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if sleep.deadline() != deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            self.sleeper = Some(cx.waker().clone());
+            ready!(sleep.as_mut().poll(cx));
+            match self.timers.handle_timeout(Instant::now().into_std()) {
+                Due::Nothing => {}
+                Due::Ping => {
+                    // It cannot fail but for a connection that is closing anyway.
+                    let _ = self.shared.send_now(|out| out.ping(&[]));
+                }
+                due => {
+                    let error = if due == Due::PeerGone { Error::PeerGone } else { Error::CloseTimeout };
+                    self.give_up(error);
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Ends without waiting for the peer any more.
+    fn give_up(&mut self, error: Error) {
+        self.eof = true;
+        self.inbound.end();
+        self.shared.lock().finish();
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Ending(Err(error));
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.phase {
+            Phase::Ended => State::Closed,
+            _ => State::of(&self.inbound, &self.shared.lock().out),
+        }
+    }
+
+    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
+    pub(crate) fn close_received(&self) -> Option<Option<&CloseFrame>> {
+        match &self.close_received {
+            CloseReceived::No => None,
+            CloseReceived::Yes(frame) => Some(frame.as_ref()),
+        }
+    }
+
+    pub(crate) fn subprotocol(&self) -> Option<&str> {
+        self.names.as_ref()?.subprotocol.as_deref()
+    }
+
+    pub(crate) fn extensions(&self) -> Option<&str> {
+        self.names.as_ref()?.extensions.as_deref()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let writer = self.shared.lock();
+        Stats {
+            bytes_received: self.bytes,
+            messages_received: self.messages,
+            bytes_sent: writer.written(),
+            messages_sent: writer.messages(),
+            bytes_queued: writer.out.pending(),
+        }
+    }
+
+    /// Gives back what is held while nothing is received.
+    pub(crate) fn compact(&mut self) {
+        self.read.compact();
+    }
+}
+
+/// What one step of receiving came to.
+enum Step {
+    /// There may be more to decode, or another step to take.
+    More,
+    /// Something for the application, or the error that ended the connection.
+    Event(Result<Event, Error>),
+    /// The end was reported before.
+    End,
+}
+
+/// Reads once into the thread's buffer.
+#[inline]
+pub(crate) fn poll_read<T: Transport>(
+    read: &mut ReadBuffer,
+    io: &mut T,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        let mut buf = ReadBuf::new(read.lend());
+        let polled = Pin::new(&mut *io).poll_read(cx, &mut buf);
+        let n = buf.filled().len();
+        read.filled(n);
+        match polled {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(n)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Reads once, straight into the current message.
+#[cold]
+fn poll_read_payload<T: Transport>(
+    inbound: &mut Inbound,
+    io: &mut T,
+    cx: &mut Context<'_>,
+) -> (Poll<io::Result<usize>>, Result<Option<Event>, ProtocolError>) {
+    loop {
+        let (polled, result) = inbound.read_payload(|buf| {
+            debug_assert!(buf.has_remaining_mut());
+            pin!(io.read_buf(buf)).poll(cx)
+        });
+        match polled {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            polled => return (polled, result),
+        }
+    }
+}
+
+/// A frame that ends a connection as it should end.
+fn is_clean(frame: &CloseFrame) -> bool {
+    matches!(frame.code, CloseCode::NORMAL | CloseCode::GOING_AWAY)
+}
+
+/// What one poll may do before the task yields: an event, or a read of up to [`BYTES_A_TURN`] bytes, costs one.
+pub(crate) const BUDGET: usize = 256;
+
+/// How many bytes of a read cost as much as one event.
+pub(crate) const BYTES_A_TURN: usize = 4096;
+
+/// When at least this much of a payload is to come, it is read straight into its message.
+const DIRECT_FROM: usize = 32 * 1024;
