@@ -1,4 +1,4 @@
-//! The `cat` of WebSockets: lines in, text messages out; messages in, lines out.
+//! The `cat` of `WebSocket`s: lines in, text messages out; messages in, lines out.
 //!
 //! ```text
 //! echo hello | cargo run --release --example cat -- ws://127.0.0.1:9001

@@ -1,0 +1,191 @@
+//! One server with a page: echo with round-trip times, a chat between tabs, and live statistics.
+//!
+//! ```text
+//! cargo run --release --example demo
+//! ```
+//! It prints the page's address. Open it in two tabs to chat with yourself. On SIGINT every client is closed with code 1001
+//! (going away).
+
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use http::{HeaderValue, Response, StatusCode, header};
+use longwire::server::BoxError;
+use longwire::{ClientId, CloseCode, Hub, Message, PreparedMessage, Server, Socket};
+use serde_json::{Value, json};
+
+#[derive(Parser)]
+struct Args {
+    /// The address to listen on. Default: 127.0.0.1:8080, or a free port if that is taken.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+}
+
+/// What the clients share.
+struct App {
+    started: Instant,
+    received: AtomicU64,
+    sent: AtomicU64,
+    chat: Mutex<Chat>,
+}
+
+#[derive(Default)]
+struct Chat {
+    members: HashSet<ClientId>,
+    /// The newest messages, for those who come later.
+    history: VecDeque<Value>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<(), BoxError> {
+    let server = match args.listen {
+        Some(addr) => Server::bind(addr).await?,
+        None => match Server::bind("127.0.0.1:8080").await {
+            Ok(server) => server,
+            Err(_) => Server::bind("127.0.0.1:0").await?,
+        },
+    };
+    println!("listening on http://{}", server.local_addr());
+
+    let app = Arc::new(App {
+        started: Instant::now(),
+        received: AtomicU64::new(0),
+        sent: AtomicU64::new(0),
+        chat: Mutex::default(),
+    });
+    server
+        .fallback(|request| async move { page(request.uri().path()) })
+        .serve(move |ws, request| {
+            let app = Arc::clone(&app);
+            async move {
+                match request.uri().path() {
+                    "/echo" => echo(ws, &app).await,
+                    "/chat" => chat(ws, &app).await,
+                    "/stats" => stats(ws, &app).await,
+                    _ => refuse(ws).await,
+                }
+            }
+        })
+        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
+        .await?;
+    Ok(())
+}
+
+fn page(path: &str) -> Response<&'static str> {
+    let (status, content_type, body) = match path {
+        "/" => (StatusCode::OK, "text/html; charset=utf-8", include_str!("demo.html")),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "not found\n"),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+async fn echo(mut ws: Socket, app: &App) -> Result<(), BoxError> {
+    while let Some(message) = ws.recv().await? {
+        app.received.fetch_add(1, Relaxed);
+        ws.send(message).await?;
+        app.sent.fetch_add(1, Relaxed);
+    }
+    Ok(())
+}
+
+/// Hands what one member says to all of them, and what was said before to a new one.
+async fn chat(mut ws: Socket, app: &App) -> Result<(), BoxError> {
+    let (id, hub) = (ws.id(), ws.server().clone());
+    let history: Vec<_> = app.chat().history.iter().cloned().collect();
+    ws.send(json!({ "history": history }).to_string()).await?;
+    app.chat().members.insert(id);
+    app.say(&hub, &json!({ "notice": format!("client {} joined", id.value()) }));
+
+    let ended = async {
+        while let Some(message) = ws.recv().await? {
+            app.received.fetch_add(1, Relaxed);
+            let Some(said) = said(&message) else {
+                return Ok(ws.close(CloseCode::POLICY_VIOLATION, "not a chat message").await?);
+            };
+            let mut chat = app.chat();
+            chat.history.push_back(said.clone());
+            if chat.history.len() > HISTORY {
+                chat.history.pop_front();
+            }
+            drop(chat);
+            app.say(&hub, &said);
+        }
+        Ok(())
+    };
+    let ended = ended.await;
+    app.chat().members.remove(&id);
+    app.say(&hub, &json!({ "notice": format!("client {} left", id.value()) }));
+    ended
+}
+
+/// A chat message as it is passed on: nothing but a name and a text, both of bounded length.
+fn said(message: &Message) -> Option<Value> {
+    let said: Value = serde_json::from_str(message.as_text()?).ok()?;
+    let field = |name: &str, most: usize| -> Option<String> {
+        Some(said.get(name)?.as_str()?.chars().take(most).collect())
+    };
+    Some(json!({ "name": field("name", 40)?, "text": field("text", 1000)? }))
+}
+
+/// Tells once a second how the server is doing.
+async fn stats(mut ws: Socket, app: &App) -> Result<(), BoxError> {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            message = ws.recv() => {
+                if message?.is_none() {
+                    return Ok(());
+                }
+            }
+            _ = every.tick() => {
+                let stats = json!({
+                    "clients": ws.server().len(),
+                    "received": app.received.load(Relaxed),
+                    "sent": app.sent.load(Relaxed),
+                    "uptime": app.started.elapsed().as_secs(),
+                });
+                ws.send(stats.to_string()).await?;
+                app.sent.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+async fn refuse(mut ws: Socket) -> Result<(), BoxError> {
+    Ok(ws.close(CloseCode::POLICY_VIOLATION, "no such endpoint").await?)
+}
+
+impl App {
+    fn chat(&self) -> MutexGuard<'_, Chat> {
+        self.chat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends to all members of the chat; a slow one is the hub's business.
+    fn say(&self, hub: &Hub, what: &Value) {
+        let members = self.chat().members.clone();
+        let prepared = PreparedMessage::new(what.to_string());
+        let delivery = hub.broadcast_prepared(&prepared, |client| members.contains(&client.id()));
+        self.sent.fetch_add(delivery.accepted as u64, Relaxed);
+    }
+}
+
+/// How many messages a newcomer is shown.
+const HISTORY: usize = 50;
