@@ -149,3 +149,8 @@ pub mod server {
         Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
     };
 }
+
+/// The README's snippets compile as they stand.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
