@@ -10,7 +10,7 @@ use crate::{CloseFrame, Message};
 pub enum Event {
     /// A whole message.
     Message(Message),
-    /// A piece of a message, while [`Inbound::set_parts`] asks for pieces.
+    /// A piece of a message, while [`Inbound::set_parts`](crate::Inbound::set_parts) asks for pieces.
     Part(Part),
     /// A ping with its payload of at most 125 bytes; a pong is owed (RFC 6455 §5.5.2).
     Ping(Bytes),
