@@ -213,13 +213,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     #[inline]
     pub(crate) fn before_waiting(&mut self, cx: &mut Context<'_>) {
         self.set_owner(cx.waker());
-        if !self.out.queue().is_empty() {
+        if self.unflushed || !self.out.queue().is_empty() {
             // Under a cork this is most probably the end of the handler's turn. An error is kept for the next call.
             let _ = self.poll_flush(cx);
         }
     }
 
-    /// Queues a message, whether there is room or not.    /// Queues a message, whether there is room or not.
+    /// Queues a message, whether there is room or not.
     #[inline]
     pub(crate) fn queue_message(&mut self, message: Message) -> Result<(), Error> {
         self.check()?;

@@ -1,0 +1,284 @@
+//! What the suites share: a model of the wire that knows nothing of the library's own codec, and runs in virtual time.
+
+#![allow(dead_code, reason = "each suite uses a part of this")]
+
+use std::time::Duration;
+
+use longwire_connection::testing::Pipe;
+use longwire_connection::{Config, Error, Handover, MaskingKey, Message, WebSocket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub(crate) const CONTINUATION: u8 = 0x0;
+pub(crate) const TEXT: u8 = 0x1;
+pub(crate) const BINARY: u8 = 0x2;
+pub(crate) const CLOSE: u8 = 0x8;
+pub(crate) const PING: u8 = 0x9;
+pub(crate) const PONG: u8 = 0xa;
+
+/// The key of every frame that a client of these suites sends: runs can be compared byte by byte.
+pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A source of that one key.
+pub(crate) fn one_key() -> MaskingKey {
+    MaskingKey::new(KEY)
+}
+
+/// Which end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Client,
+    Server,
+}
+
+/// One frame as it is on the wire, unmasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) fin: bool,
+    pub(crate) opcode: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        assert_eq!(self.opcode, CLOSE);
+        self.payload.first_chunk().map(|code| u16::from_be_bytes(*code))
+    }
+}
+
+/// Makes a socket of a pipe.
+pub(crate) fn socket(end: End, pipe: Pipe, config: &Config) -> WebSocket<Pipe> {
+    let handover = match end {
+        End::Client => Handover::client(one_key),
+        End::Server => Handover::server(),
+    };
+    WebSocket::new(pipe, handover, config)
+}
+
+/// Makes a client of one pipe and a server of the other.
+pub(crate) fn sockets(pipes: (Pipe, Pipe), config: &Config) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
+    (socket(End::Client, pipes.0, config), socket(End::Server, pipes.1, config))
+}
+
+/// Encodes a frame as `from` sends it; `first` is its first byte.
+pub(crate) fn frame(from: End, first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask_bit = if from == End::Client { 0x80 } else { 0 };
+    let mut bytes = vec![first];
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(len @ 0..=125), _) => bytes.push(mask_bit | len),
+        (_, Ok(len)) => {
+            bytes.push(mask_bit | 126);
+            bytes.extend(len.to_be_bytes());
+        }
+        _ => {
+            bytes.push(mask_bit | 127);
+            bytes.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    if from == End::Client {
+        bytes.extend(KEY);
+        bytes.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+    } else {
+        bytes.extend(payload);
+    }
+    bytes
+}
+
+pub(crate) fn text_frame(from: End, text: &str) -> Vec<u8> {
+    frame(from, 0x80 | TEXT, text.as_bytes())
+}
+
+pub(crate) fn close_frame(from: End, code: u16) -> Vec<u8> {
+    frame(from, 0x80 | CLOSE, &code.to_be_bytes())
+}
+
+/// Takes one frame off `bytes`; `None` if it is incomplete.
+fn take_frame(bytes: &mut &[u8], from: End) -> Option<Frame> {
+    let (&[first, second], mut rest) = bytes.split_first_chunk()?;
+    assert_eq!(first & 0x70, 0, "no extension was negotiated");
+    assert_eq!(second & 0x80 != 0, from == End::Client, "a client masks, a server does not");
+    let len = match second & 0x7f {
+        126 => {
+            let (len, tail) = rest.split_first_chunk()?;
+            rest = tail;
+            u64::from(u16::from_be_bytes(*len))
+        }
+        127 => {
+            let (len, tail) = rest.split_first_chunk()?;
+            rest = tail;
+            u64::from_be_bytes(*len)
+        }
+        len => u64::from(len),
+    };
+    let mut key = [0; 4];
+    if from == End::Client {
+        let (found, tail) = rest.split_first_chunk()?;
+        (key, rest) = (*found, tail);
+    }
+    let (payload, tail) = rest.split_at_checked(usize::try_from(len).unwrap())?;
+    *bytes = tail;
+    let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    Some(Frame { fin: first & 0x80 != 0, opcode: first & 0x0f, payload })
+}
+
+/// What one end wrote: its frames, and how many bytes of an incomplete one follow them.
+///
+/// # Panics
+///
+/// If it breaks a rule of RFC 6455 §5: of masks, of control frames, of fragments, of text; or if anything at all follows
+/// a close frame.
+pub(crate) fn check_wire(mut bytes: &[u8], from: End) -> (Vec<Frame>, usize) {
+    let mut frames = Vec::new();
+    let mut open: Option<(u8, Vec<u8>)> = None;
+    while let Some(frame) = take_frame(&mut bytes, from) {
+        match frame.opcode {
+            CLOSE | PING | PONG => {
+                assert!(frame.fin && frame.payload.len() <= 125, "a control frame: {frame:?}");
+            }
+            TEXT | BINARY => {
+                assert!(open.is_none(), "a message inside another: {frame:?}");
+                open = Some((frame.opcode, frame.payload.clone()));
+            }
+            CONTINUATION => {
+                open.as_mut().expect("a continuation of nothing").1.extend(&frame.payload);
+            }
+            opcode => panic!("reserved opcode {opcode}"),
+        }
+        if frame.opcode < CLOSE && frame.fin {
+            let (opcode, payload) = open.take().unwrap();
+            assert!(opcode == BINARY || std::str::from_utf8(&payload).is_ok(), "text that is not UTF-8");
+        }
+        if frame.opcode == CLOSE {
+            assert!(bytes.is_empty(), "{} bytes behind the close frame", bytes.len());
+        }
+        frames.push(frame);
+    }
+    (frames, bytes.len())
+}
+
+/// What one end wrote, all of it whole frames.
+pub(crate) fn whole_frames(bytes: &[u8], from: End) -> Vec<Frame> {
+    let (frames, left) = check_wire(bytes, from);
+    assert_eq!(left, 0, "a frame is cut short");
+    frames
+}
+
+/// The messages in these frames.
+pub(crate) fn messages(frames: &[Frame]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut open = (0, Vec::new());
+    for frame in frames.iter().filter(|frame| frame.opcode < CLOSE) {
+        if frame.opcode != CONTINUATION {
+            open = (frame.opcode, Vec::new());
+        }
+        open.1.extend(&frame.payload);
+        if frame.fin {
+            messages.push(match open.0 {
+                TEXT => Message::text(String::from_utf8(open.1.clone()).unwrap()),
+                _ => Message::binary(open.1.clone()),
+            });
+        }
+    }
+    messages
+}
+
+/// The code of the close frame that these end with; `None` if there is none.
+pub(crate) fn close_code(frames: &[Frame]) -> Option<u16> {
+    let last = frames.last()?;
+    (last.opcode == CLOSE).then(|| last.close_code().unwrap_or(1005))
+}
+
+/// A message as a line of a test's record.
+pub(crate) fn show(message: &Message) -> String {
+    match message.as_text() {
+        Some(text) => format!("text {text}"),
+        None => format!("binary {:02x?}", message.as_bytes()),
+    }
+}
+
+/// How a connection ended, as a line of a test's record.
+pub(crate) fn show_end(end: &Result<Option<Message>, Error>) -> String {
+    match end {
+        Ok(Some(message)) => show(message),
+        Ok(None) => "end".to_owned(),
+        Err(error) => format!("error {error}"),
+    }
+}
+
+/// Receives to the end.
+pub(crate) async fn recv_all(ws: &mut WebSocket<Pipe>) -> (Vec<Message>, Result<(), Error>) {
+    let mut messages = Vec::new();
+    loop {
+        match ws.recv().await {
+            Ok(Some(message)) => messages.push(message),
+            Ok(None) => return (messages, Ok(())),
+            Err(error) => return (messages, Err(error)),
+        }
+    }
+}
+
+/// The echo handler that everybody writes.
+pub(crate) async fn echo(mut ws: WebSocket<Pipe>) -> Result<(), Error> {
+    while let Some(message) = ws.recv().await? {
+        ws.send(message).await?;
+    }
+    Ok(())
+}
+
+/// Reads the next `n` frames that `from` wrote, as a peer without a library.
+pub(crate) async fn read_frames(pipe: &mut Pipe, from: End, n: usize) -> Vec<Frame> {
+    let mut bytes = Vec::new();
+    loop {
+        let (frames, _) = check_wire(&bytes, from);
+        if frames.len() >= n || pipe.read_buf(&mut bytes).await.unwrap() == 0 {
+            return frames;
+        }
+    }
+}
+
+/// Reads to the end.
+pub(crate) async fn read_to_end(pipe: &mut Pipe) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pipe.read_to_end(&mut bytes).await.unwrap();
+    bytes
+}
+
+pub(crate) async fn write(pipe: &mut Pipe, bytes: impl AsRef<[u8]>) {
+    pipe.write_all(bytes.as_ref()).await.unwrap();
+    pipe.flush().await.unwrap();
+}
+
+/// Lets every task that can run do so, without time passing.
+pub(crate) async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs a test in virtual time.
+///
+/// # Panics
+///
+/// If it waits for ever, or leaves a task behind that does.
+pub(crate) fn run<O>(what: &str, test: impl Future<Output = O>) -> O {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O");
+    runtime.block_on(async {
+        let deadline = Duration::from_secs(600);
+        let output = tokio::time::timeout(deadline, test).await;
+        let output = output.unwrap_or_else(|_| panic!("{what} waits for ever"));
+        let metrics = tokio::runtime::Handle::current().metrics();
+        for _ in 0..60 {
+            if metrics.num_alive_tasks() == 0 {
+                return output;
+            }
+            settle().await;
+            if metrics.num_alive_tasks() > 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        panic!("{what} leaves {} tasks behind", metrics.num_alive_tasks());
+    })
+}

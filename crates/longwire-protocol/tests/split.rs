@@ -1,0 +1,462 @@
+//! The same bytes in any split, through any of the ways in, give the same events and the same error.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use longwire_protocol::{
+    CloseCode, CloseFrame, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode, Outbound, Part,
+    PreparedMessage, ProtocolError, Role,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+/// How the next bytes are handed in.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// To `decode`.
+    Decode,
+    /// To `decode_message` as long as it takes something, to `decode` what it leaves.
+    Message,
+    /// To `read_payload` as far as it takes it, to `decode` what it leaves.
+    Payload,
+}
+
+/// Something that a peer sends.
+#[derive(Clone, Debug)]
+enum Item {
+    /// A message in one frame more than there are cuts, with a ping before the frames that are chosen.
+    Message {
+        text: bool,
+        payload: Vec<u8>,
+        cuts: Vec<Index>,
+        pings: Vec<bool>,
+    },
+    Control {
+        opcode: u8,
+        payload: Vec<u8>,
+    },
+    Close(Vec<u8>),
+    /// A frame that may be anything.
+    Frame {
+        first: u8,
+        payload: Vec<u8>,
+    },
+    /// No frame at all.
+    Raw(Vec<u8>),
+}
+
+/// What came of some bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Outcome {
+    events: Vec<Event>,
+    error: Option<ProtocolError>,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(1500)))]
+
+    #[test]
+    fn any_split_through_any_way_gives_the_same(
+        role in select(&[Role::Client, Role::Server][..]),
+        limits in limits(),
+        mut bytes in bytes(),
+        steps in steps(),
+    ) {
+        let bytes = bytes.for_role(role);
+        let whole = receive(role, limits, bytes, &[]);
+        let one_by_one = receive(role, limits, bytes, &[(1, Way::Decode)]);
+        prop_assert_eq!(&one_by_one, &whole);
+        let mixed = receive(role, limits, bytes, &steps);
+        prop_assert_eq!(&mixed, &whole);
+        for way in [Way::Message, Way::Payload] {
+            let split = receive(role, limits, bytes, &[(steps[0].0, way)]);
+            prop_assert_eq!(&split, &whole);
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_message_are_the_message(
+        role in select(&[Role::Client, Role::Server][..]),
+        limits in limits(),
+        mut bytes in bytes(),
+        steps in steps(),
+    ) {
+        let bytes = bytes.for_role(role);
+        let whole = receive(role, limits, bytes, &[]);
+        let mut inbound = Inbound::new(role, limits);
+        inbound.set_parts(true);
+        let parts = receive_with(&mut inbound, bytes, &steps);
+        prop_assert_eq!(join_parts(parts), whole);
+    }
+
+    #[test]
+    fn garbage_never_panics_and_nothing_is_interpreted_after_an_error(
+        role in select(&[Role::Client, Role::Server][..]),
+        garbage in vec(any::<u8>(), 0..200),
+        steps in steps(),
+    ) {
+        let whole = receive(role, Limits::default(), &garbage, &[]);
+        prop_assert_eq!(receive(role, Limits::default(), &garbage, &steps), whole);
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_received(
+        masks in any::<bool>(),
+        sent in vec(sent(), 1..8),
+        steps in steps(),
+    ) {
+        let keys: MaskingKeys = || MaskingKey::new([0x37, 0xfa, 0x21, 0x3d]);
+        let mut outbound = Outbound::new(masks.then_some(keys));
+        let mut expected = Vec::new();
+        for sent in sent {
+            expected.push(send(&mut outbound, sent));
+        }
+        let bytes = drain(&mut outbound);
+        let role = if masks { Role::Server } else { Role::Client };
+        for steps in [&[][..], &steps] {
+            let got = receive(role, Limits::default(), &bytes, steps);
+            prop_assert_eq!(got, Outcome { events: expected.clone(), error: None });
+        }
+    }
+}
+
+#[test]
+fn a_client_does_not_alter_a_payload_that_others_hold() {
+    let keys: MaskingKeys = || MaskingKey::new([1, 2, 3, 4]);
+    for len in [0, 1, 16 * 1024 - 1, 16 * 1024, 100_000] {
+        let payload = Bytes::from(vec![b'x'; len]);
+        let mut outbound = Outbound::new(Some(keys));
+        outbound.message(payload.clone().into()).expect("nothing is open");
+        assert!(payload.iter().all(|&byte| byte == b'x'), "{len}");
+        let got = receive(Role::Server, Limits::default(), &drain(&mut outbound), &[]);
+        assert_eq!(got.events, [Event::Message(payload.into())], "{len}");
+    }
+}
+
+fn receive(role: Role, limits: Limits, bytes: &[u8], steps: &[(usize, Way)]) -> Outcome {
+    receive_with(&mut Inbound::new(role, limits), bytes, steps)
+}
+
+/// Hands in all of `bytes`, `steps` over and over, and checks that nothing follows the end.
+fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut block = BytesMut::new();
+    let mut rest = bytes;
+    let mut steps = steps.iter().cycle();
+    while !rest.is_empty() {
+        let (len, way) =
+            steps.next().map_or((rest.len(), Way::Decode), |&(len, way)| (len.min(rest.len()), way));
+        let (mut piece, after) = rest.split_at(len);
+        rest = after;
+        while !piece.is_empty() {
+            let ended = inbound.is_ended();
+            let result = match way {
+                Way::Message => match inbound.decode_message(&mut piece, &mut block) {
+                    Some(message) => Ok(Some(Event::Message(message))),
+                    None => inbound.decode(&mut piece),
+                },
+                Way::Payload if inbound.payload_left() > 0 => {
+                    let (taken, result) = inbound.read_payload(|buf| {
+                        let take = piece.len().min(buf.remaining_mut());
+                        buf.put_slice(&piece[..take]);
+                        take
+                    });
+                    assert!(taken > 0, "what is to come has room");
+                    piece = &piece[taken..];
+                    result
+                }
+                _ => inbound.decode(&mut piece),
+            };
+            match result {
+                Ok(None) => {}
+                _ if ended => panic!("interpreted after the end: {result:?}"),
+                Ok(Some(event)) => {
+                    assert_eq!(inbound.is_ended(), matches!(event, Event::Close(_)), "{event:?}");
+                    outcome.events.push(event);
+                }
+                Err(error) => {
+                    assert!(inbound.is_ended());
+                    outcome.error = Some(error);
+                }
+            }
+        }
+        if inbound.is_ended() {
+            assert_eq!(inbound.payload_left(), 0);
+        }
+    }
+    if inbound.is_ended() {
+        for follows in [&b"\x81\x01a"[..], b"\x81\x81\0\0\0\0a", b"\xff"] {
+            let mut input = follows;
+            assert_eq!(inbound.decode_message(&mut input, &mut block), None);
+            assert_eq!(inbound.decode(&mut input), Ok(None));
+            assert_eq!(input, b"");
+        }
+    }
+    outcome
+}
+
+/// Puts the pieces of each message together; what belongs to none that ended is dropped.
+fn join_parts(outcome: Outcome) -> Outcome {
+    let mut events = Vec::new();
+    let mut kind = None;
+    let mut joined = Vec::new();
+    for event in outcome.events {
+        let Event::Part(Part { opcode, data, last }) = event else {
+            assert!(!matches!(event, Event::Message(_)), "a whole message among parts");
+            events.push(event);
+            continue;
+        };
+        assert_eq!(*kind.get_or_insert(opcode), opcode);
+        joined.extend_from_slice(&data);
+        if last {
+            kind = None;
+            events.push(Event::Message(message(opcode, std::mem::take(&mut joined))));
+        }
+    }
+    Outcome { events, ..outcome }
+}
+
+fn message(opcode: Opcode, payload: Vec<u8>) -> Message {
+    match opcode {
+        Opcode::Text => Message::text(String::from_utf8(payload).expect("text is UTF-8")),
+        _ => payload.into(),
+    }
+}
+
+/// A peer's bytes, masked as far as they are frames where the peer is a client.
+#[derive(Clone, Debug)]
+struct PeerBytes {
+    items: Vec<Item>,
+    key: [u8; 4],
+    /// A byte that is changed at the end, and what to.
+    mutation: Option<(Index, u8)>,
+    encoded: Vec<u8>,
+}
+
+impl PeerBytes {
+    fn for_role(&mut self, role: Role) -> &[u8] {
+        let key = (role == Role::Server).then_some(self.key);
+        let mut out = Vec::new();
+        for item in &self.items {
+            encode(item, key, &mut out);
+        }
+        if let Some((index, byte)) = self.mutation
+            && !out.is_empty()
+        {
+            let at = index.index(out.len());
+            out[at] = byte;
+        }
+        self.encoded = out;
+        &self.encoded
+    }
+}
+
+fn encode(item: &Item, key: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    match item {
+        Item::Message { text, payload, cuts, pings } => {
+            let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(payload.len() + 1)).collect();
+            ends.sort_unstable();
+            ends.push(payload.len());
+            let mut start = 0;
+            for (at, &end) in ends.iter().enumerate() {
+                if pings.get(at) == Some(&true) && at > 0 {
+                    frame(0x89, b"between", key, out);
+                }
+                let opcode = if at > 0 { 0 } else { 2 - u8::from(*text) };
+                let fin = if at + 1 == ends.len() { 0x80 } else { 0 };
+                frame(fin | opcode, &payload[start..end], key, out);
+                start = end;
+            }
+        }
+        Item::Control { opcode, payload } => frame(0x80 | opcode, payload, key, out),
+        Item::Close(payload) => frame(0x88, payload, key, out),
+        Item::Frame { first, payload } => frame(*first, payload, key, out),
+        Item::Raw(raw) => out.extend_from_slice(raw),
+    }
+}
+
+/// Lays out a frame by hand, whatever it is.
+fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    out.push(first);
+    let mask = if key.is_some() { 0x80 } else { 0 };
+    match u16::try_from(payload.len()).expect("test payloads are short") {
+        len @ ..126 => out.push(mask | u8::try_from(len).expect("below 126")),
+        len => {
+            out.push(mask | 126);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+    }
+    let key = key.inspect(|key| out.extend_from_slice(key)).unwrap_or_default();
+    out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+}
+
+/// Sends one thing and says what the other end has to make of it.
+fn send(outbound: &mut Outbound, sent: Sent) -> Event {
+    const IDLE: &str = "nothing is open or closed";
+    match sent {
+        Sent::Message(message) => {
+            outbound.message(message.clone()).expect(IDLE);
+            Event::Message(message)
+        }
+        Sent::Gathered(message) => {
+            assert!(outbound.gather_message(&message), "short and nothing in the way");
+            Event::Message(message)
+        }
+        Sent::Prepared(message) => {
+            outbound.prepared(&PreparedMessage::new(message.clone())).expect(IDLE);
+            Event::Message(message)
+        }
+        Sent::Parts(message, cuts) => {
+            outbound.begin(message.opcode()).expect(IDLE);
+            let mut rest = message.payload().clone();
+            for cut in cuts {
+                let at = cut.index(rest.len() + 1);
+                outbound.part(rest.split_to(at), false).expect(IDLE);
+            }
+            outbound.part(rest, true).expect(IDLE);
+            Event::Message(message)
+        }
+        Sent::Ping(payload) => {
+            outbound.ping(&payload).expect(IDLE);
+            Event::Ping(payload.into())
+        }
+        Sent::Pong(payload) => {
+            outbound.pong(&payload).expect(IDLE);
+            Event::Pong(payload.into())
+        }
+    }
+}
+
+/// Takes what waits to be written.
+fn drain(outbound: &mut Outbound) -> Vec<u8> {
+    let mut out = Vec::new();
+    while !outbound.queue().is_empty() {
+        let mut slices = [std::io::IoSlice::new(&[]); 3];
+        let count = outbound.queue().chunks(&mut slices);
+        let before = out.len();
+        for slice in &slices[..count] {
+            out.extend_from_slice(slice);
+        }
+        let taken = out.len() - before;
+        outbound.written(taken);
+    }
+    out
+}
+
+#[derive(Clone, Debug)]
+enum Sent {
+    Message(Message),
+    Gathered(Message),
+    Prepared(Message),
+    Parts(Message, Vec<Index>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    let message = prop_oneof![
+        "\\PC{0,40}".prop_map(Message::from),
+        vec(any::<u8>(), 0..300).prop_map(Message::from),
+        (16_380..16_390_usize, any::<u8>()).prop_map(|(len, byte)| vec![byte; len].into()),
+        (65_530..65_540_usize, any::<u8>()).prop_map(|(len, byte)| vec![byte; len].into()),
+    ]
+    .boxed();
+    let short =
+        prop_oneof!["\\PC{0,40}".prop_map(Message::from), vec(any::<u8>(), 0..300).prop_map(Message::from)];
+    prop_oneof![
+        message.clone().prop_map(Sent::Message),
+        short.prop_map(Sent::Gathered),
+        message.clone().prop_map(Sent::Prepared),
+        (message, vec(any::<Index>(), 0..4)).prop_map(|(message, cuts)| Sent::Parts(message, cuts)),
+        vec(any::<u8>(), 0..=125).prop_map(Sent::Ping),
+        vec(any::<u8>(), 0..=125).prop_map(Sent::Pong),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<(usize, Way)>> {
+    let way = select(&[Way::Decode, Way::Message, Way::Payload][..]);
+    vec((prop_oneof![1..5_usize, 1..400_usize], way), 1..8)
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    prop_oneof![
+        4 => Just(Limits::default()),
+        1 => (0..300_usize, 0..300_usize, 1..5_u32).prop_map(|(message, frame, fragments)| Limits {
+            max_message: Some(message),
+            max_frame: Some(frame),
+            max_fragments: Some(fragments),
+        }),
+        1 => Just(Limits { max_message: None, max_frame: None, max_fragments: None }),
+    ]
+}
+
+fn bytes() -> impl Strategy<Value = PeerBytes> {
+    let mutation = prop_oneof![2 => Just(None), 1 => any::<(Index, u8)>().prop_map(Some)];
+    (vec(item(), 1..8), any::<[u8; 4]>(), mutation).prop_map(|(items, key, mutation)| PeerBytes {
+        items,
+        key,
+        mutation,
+        encoded: Vec::new(),
+    })
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    let payload = prop_oneof![
+        // Characters of one to four bytes, to be cut inside.
+        "[a-cäß€語🦀]{0,20}".prop_map(|text| (true, text.into_bytes())),
+        "[a-c🦀]{80,120}".prop_map(|text| (true, text.into_bytes())),
+        vec(any::<u8>(), 0..200).prop_map(|bytes| (false, bytes)),
+        vec(any::<u8>(), 0..20).prop_map(|bytes| (true, bytes)),
+    ];
+    let message = (payload, vec(any::<Index>(), 0..5), vec(any::<bool>(), 0..6))
+        .prop_map(|((text, payload), cuts, pings)| Item::Message { text, payload, cuts, pings });
+    let control = (select(&[9_u8, 10][..]), vec(any::<u8>(), 0..=125))
+        .prop_map(|(opcode, payload)| Item::Control { opcode, payload });
+    let close = prop_oneof![
+        Just(Vec::new()),
+        "[a-ä]{0,10}".prop_map(|reason| [b"\x03\xe8", reason.as_bytes()].concat()),
+        vec(any::<u8>(), 0..10),
+    ]
+    .prop_map(Item::Close);
+    let anything =
+        (any::<u8>(), vec(any::<u8>(), 0..10)).prop_map(|(first, payload)| Item::Frame { first, payload });
+    prop_oneof![
+        12 => message,
+        4 => control,
+        1 => close,
+        1 => anything,
+        1 => vec(any::<u8>(), 1..6).prop_map(Item::Raw),
+    ]
+}
+
+/// How many cases are run: `PROPTEST_CASES` if it is set.
+fn cases(default: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default)
+}
+
+/// The generator makes what the properties are about: errors of all sorts, and text cut inside characters.
+#[test]
+fn fragmented_text_survives_any_cut() {
+    let text = "aä€🦀z";
+    for first in 0..=text.len() {
+        for second in first..=text.len() {
+            let mut bytes = Vec::new();
+            frame(0x01, &text.as_bytes()[..first], None, &mut bytes);
+            frame(0x00, &text.as_bytes()[first..second], None, &mut bytes);
+            frame(0x89, b"", None, &mut bytes);
+            frame(0x80, &text.as_bytes()[second..], None, &mut bytes);
+            frame(0x88, b"\x03\xe8", None, &mut bytes);
+            for len in 1..=bytes.len() {
+                for way in [Way::Decode, Way::Message, Way::Payload] {
+                    let got = receive(Role::Client, Limits::default(), &bytes, &[(len, way)]);
+                    let expected = [
+                        Event::Ping(Bytes::new()),
+                        Event::Message(Message::text(text)),
+                        Event::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))),
+                    ];
+                    assert_eq!(got.events, expected, "{first} {second} {len} {way:?}");
+                    assert_eq!(got.error, None);
+                }
+            }
+        }
+    }
+}
