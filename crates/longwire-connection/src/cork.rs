@@ -9,8 +9,6 @@ use std::marker::PhantomData;
 thread_local! {
     /// The address of the connection whose handler this thread polls, or [`NOBODY`].
     static CORKED: Cell<usize> = const { Cell::new(NOBODY) };
-    /// Whether something was left to the end of the handler's turn.
-    static GATHERED: Cell<bool> = const { Cell::new(false) };
 }
 
 const NOBODY: usize = 0;
@@ -19,7 +17,7 @@ const NOBODY: usize = 0;
 ///
 /// A handler may poll another connection's handler in its turn: the outer cork is back when the inner one is dropped.
 pub(crate) struct Cork {
-    outer: (usize, bool),
+    outer: usize,
     /// Bound to the thread.
     not_send: PhantomData<*const ()>,
 }
@@ -27,7 +25,7 @@ pub(crate) struct Cork {
 impl Cork {
     #[inline]
     pub(crate) fn new(address: usize) -> Self {
-        Self { outer: (CORKED.replace(address), GATHERED.replace(false)), not_send: PhantomData }
+        Self { outer: CORKED.replace(address), not_send: PhantomData }
     }
 
     /// Whether the connection at `address` is corked on this thread.
@@ -35,26 +33,12 @@ impl Cork {
     pub(crate) fn is_on(address: usize) -> bool {
         CORKED.get() == address
     }
-
-    /// Notes whether something waits for the end of the handler's turn.
-    #[inline]
-    pub(crate) fn set_gathered(gathered: bool) {
-        GATHERED.set(gathered);
-    }
-
-    /// Whether something was left since this cork was put on.
-    #[inline]
-    #[allow(clippy::unused_self, reason = "asked of the innermost cork, which the caller has to hold")]
-    pub(crate) fn has_gathered(&self) -> bool {
-        GATHERED.get()
-    }
 }
 
 impl Drop for Cork {
     #[inline]
     fn drop(&mut self) {
-        CORKED.set(self.outer.0);
-        GATHERED.set(self.outer.1);
+        CORKED.set(self.outer);
     }
 }
 
@@ -74,10 +58,11 @@ mod tests {
     #[test]
     fn the_outer_one_is_back_behind_the_inner_one() {
         let outer = Cork::new(1);
-        Cork::set_gathered(true);
         let inner = Cork::new(2);
-        assert!(!Cork::is_on(1) && !inner.has_gathered());
+        assert!(!Cork::is_on(1) && Cork::is_on(2));
         drop(inner);
-        assert!(Cork::is_on(1) && outer.has_gathered());
+        assert!(Cork::is_on(1));
+        drop(outer);
+        assert!(!Cork::is_on(1));
     }
 }

@@ -61,13 +61,8 @@ where
         poll_fn(|cx| {
             let cork = shared.cork();
             let polled = handler.as_mut().poll(cx);
-            if cork.has_gathered() {
-                let mut writer = shared.lock();
-                writer.set_owner(cx.waker());
-                // An error is kept and reported to the handler's next call; what the transport does not take now, this
-                // task writes when it is woken for it.
-                let _ = writer.poll_flush(cx);
-            }
+            drop(cork);
+            shared.lock().end_turn(cx);
             polled
         })
         .await

@@ -163,6 +163,6 @@ impl<T: Transport> Reader<T> {
     /// Whether there is nothing left to do before the transport is dropped.
     fn is_over(&self) -> bool {
         let writer = self.shared.lock();
-        self.eof && (writer.out.queue().is_empty() || writer.failure().is_some())
+        self.eof && (!writer.has_unwritten() || writer.failure().is_some())
     }
 }

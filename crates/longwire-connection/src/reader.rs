@@ -41,6 +41,8 @@ pub(crate) struct Reader<T> {
     pub(crate) close_received: CloseReceived,
     bytes: u64,
     messages: u64,
+    /// How many bytes were written when a call was last blocked.
+    written_before: u64,
     names: Option<Box<Names>>,
 }
 
@@ -88,6 +90,7 @@ impl<T: Transport> Reader<T> {
             close_received: CloseReceived::No,
             bytes: read_ahead.len() as u64,
             messages: 0,
+            written_before: 0,
             names: named.then(|| Box::new(Names { subprotocol, extensions })),
         })
     }
@@ -154,7 +157,7 @@ impl<T: Transport> Reader<T> {
         if writer.out.is_closing() {
             self.timers.closing(Instant::now().into_std(), self.close_timeout);
         }
-        if !self.shared.is_corked() && !writer.out.queue().is_empty() {
+        if !self.shared.is_corked() && writer.has_unwritten() {
             // Not being able to write is no reason not to read: the peer's last words may be there.
             let _ = writer.poll_flush(cx);
         }
@@ -190,8 +193,6 @@ impl<T: Transport> Reader<T> {
             Poll::Ready(Ok(_)) => self.handle_end(None),
             Poll::Ready(Err(error)) => self.handle_end(Some(error)),
             Poll::Pending => {
-                // What was gathered so far has just been written.
-                self.shared.set_gathered(false);
                 self.budget = BUDGET;
                 ready!(self.poll_timers(cx));
             }
@@ -391,9 +392,21 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Gives back what is held while nothing is received.
-    pub(crate) fn compact(&mut self) {
+    /// While nothing is received because the peer does not take what is sent: gives back what is held (many such peers
+    /// must not cost a read buffer each) and looks at the clock. Ready when the connection was given up.
+    pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         self.read.compact();
+        let written = self.shared.lock().written();
+        if written != self.written_before {
+            // A peer that takes bytes is there, whatever it has to say.
+            self.written_before = written;
+            self.timers.heard();
+        }
+        ready!(self.poll_timers(cx));
+        match &self.phase {
+            Phase::Ending(Err(error)) => Poll::Ready(error.clone()),
+            _ => Poll::Ready(Error::Closed),
+        }
     }
 }
 

@@ -43,7 +43,8 @@ impl<T: Transport> Shared<T> {
         Cork::new(self.address())
     }
 
-    /// Whether this thread is polling the handler of this connection: then what it sends may wait in the queue.
+    /// Whether this thread is polling the handler of this connection: then what it sends may wait in the queue for the
+    /// end of the handler's turn.
     #[inline]
     pub(crate) fn is_corked(&self) -> bool {
         Cork::is_on(self.address())
@@ -52,22 +53,6 @@ impl<T: Transport> Shared<T> {
     #[inline]
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
-    }
-
-    /// Leaves what was queued to the end of the handler's turn, if that is running.
-    #[inline]
-    fn leave_to_cork(&self) -> bool {
-        self.set_gathered(true)
-    }
-
-    /// Notes, in the handler's turn, whether its end has to flush; whether this is the handler's turn.
-    #[inline]
-    pub(crate) fn set_gathered(&self, gathered: bool) -> bool {
-        let corked = self.is_corked();
-        if corked {
-            Cork::set_gathered(gathered);
-        }
-        corked
     }
 
     pub(crate) fn set_managed(&self, managed: bool) {
@@ -81,10 +66,7 @@ impl<T: Transport> Shared<T> {
     /// Queues a short message if that is all there is to sending it: under a cork, with room, nothing in the way.
     #[inline]
     pub(crate) fn try_gather(&self, message: &Message) -> bool {
-        if !self.is_corked() {
-            return false;
-        }
-        self.lock().try_gather(message) && self.leave_to_cork()
+        self.is_corked() && self.lock().try_gather(message)
     }
 
     /// Takes a message into the queue as soon as there is room, and from there as far as `until` says.
@@ -98,7 +80,7 @@ impl<T: Transport> Shared<T> {
         let mut writer = self.lock();
         if sending.item.is_some() {
             ready!(writer.poll_queue(sending, cx))?;
-            if until == Until::Queued || self.leave_to_cork() {
+            if until == Until::Queued || self.is_corked() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -200,7 +182,7 @@ impl<T: Transport> Shared<T> {
 
     /// Writes what the transport takes at once; the receiving task, and whoever waits, does the rest.
     fn start_writing(&self, writer: &mut Writer<T>) {
-        if self.leave_to_cork() {
+        if self.is_corked() {
             return;
         }
         // An error is kept, and reported where it can be acted on.

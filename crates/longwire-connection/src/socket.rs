@@ -307,7 +307,11 @@ impl<T: Transport> WebSocket<T> {
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.shared().poll_flush(cx)
+        let polled = self.shared().poll_flush(cx);
+        if polled.is_pending() {
+            return self.poll_blocked(cx);
+        }
+        polled
     }
 
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
@@ -323,14 +327,15 @@ impl<T: Transport> WebSocket<T> {
     ) -> Poll<Result<(), Error>> {
         let polled = self.shared().poll_send(sending, until, cx);
         if polled.is_pending() {
-            self.compact();
+            return self.poll_blocked(cx);
         }
         polled
     }
 
-    /// Gives back what is held for receiving: many peers that do not read must not cost a read buffer each.
-    pub(crate) fn compact(&mut self) {
-        self.receiver.reader_mut().compact();
+    /// What a call does that waits for the transport to take bytes: nobody receives meanwhile.
+    #[cold]
+    pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.receiver.reader_mut().poll_blocked(cx).map(Err)
     }
 
     #[inline]

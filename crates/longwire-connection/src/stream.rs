@@ -41,7 +41,7 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
         let shared = self.shared();
         let ready = shared.lock().poll_room(cx);
         if ready.is_pending() {
-            self.compact();
+            return self.poll_blocked(cx);
         }
         ready
     }

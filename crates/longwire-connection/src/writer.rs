@@ -132,6 +132,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         self.written
     }
 
+    /// Whether the transport has something to take yet, or to pass on.
+    #[inline]
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.unflushed || !self.out.queue().is_empty()
+    }
+
     /// Remembers the task that receives.
     #[inline]
     pub(crate) fn set_owner(&mut self, waker: &Waker) {
@@ -213,8 +219,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     #[inline]
     pub(crate) fn before_waiting(&mut self, cx: &mut Context<'_>) {
         self.set_owner(cx.waker());
-        if self.unflushed || !self.out.queue().is_empty() {
+        if self.has_unwritten() {
             // Under a cork this is most probably the end of the handler's turn. An error is kept for the next call.
+            let _ = self.poll_flush(cx);
+        }
+    }
+
+    /// The end of a turn of the handler, in the task that drives it: what was queued meanwhile is written.
+    #[inline]
+    pub(crate) fn end_turn(&mut self, cx: &mut Context<'_>) {
+        if self.owner.is_none() {
+            // Where nobody receives yet, this task does the rest of others' writes.
+            self.owner = Some(cx.waker().clone());
+        }
+        if self.has_unwritten() {
+            // An error is kept and reported to the handler's next call.
             let _ = self.poll_flush(cx);
         }
     }

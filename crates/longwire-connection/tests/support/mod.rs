@@ -66,11 +66,11 @@ pub(crate) fn frame(from: End, first: u8, payload: &[u8]) -> Vec<u8> {
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(len @ 0..=125), _) => bytes.push(mask_bit | len),
         (_, Ok(len)) => {
-            bytes.push(mask_bit | 126);
+            bytes.push(mask_bit + 126);
             bytes.extend(len.to_be_bytes());
         }
         _ => {
-            bytes.push(mask_bit | 127);
+            bytes.push(mask_bit + 127);
             bytes.extend((payload.len() as u64).to_be_bytes());
         }
     }

@@ -1,0 +1,70 @@
+//! Calls that wait for the peer to take bytes: how long, and what they do meanwhile.
+
+mod support;
+
+use std::time::Duration;
+
+use longwire_connection::testing::{Pipe, duplex};
+use longwire_connection::{Config, Error, Keepalive, WebSocket, drive};
+use support::{End, run, socket};
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep};
+
+const KEEPALIVE: Keepalive =
+    Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
+
+fn config() -> Config {
+    Config { keepalive: Some(KEEPALIVE), send_queue: 100, ..Config::default() }
+}
+
+async fn send_for_ever(ws: &mut WebSocket<Pipe>) -> Error {
+    loop {
+        if let Err(error) = ws.send(vec![7; 40]).await {
+            return error;
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_given_up() {
+    for driven in [false, true] {
+        run("a peer that takes nothing", async {
+            let (pipe, peer) = duplex(64);
+            let tap = pipe.tap();
+            let mut ws = socket(End::Server, pipe, &config());
+            let start = Instant::now();
+            let error = if driven {
+                drive(ws, async |mut ws| Err::<(), _>(send_for_ever(&mut ws).await)).await.unwrap_err()
+            } else {
+                let error = send_for_ever(&mut ws).await;
+                assert!(matches!(ws.recv().await, Err(Error::PeerGone)), "receiving tells it as well");
+                error
+            };
+            assert!(matches!(error, Error::PeerGone), "{error}");
+            // It took some bytes in the first interval; the ping goes out behind the second.
+            assert_eq!(start.elapsed().as_secs(), 80, "driven: {driven}");
+            assert!(tap.is_dropped());
+            drop(peer);
+        });
+    }
+}
+
+#[test]
+fn a_slow_peer_that_says_nothing_is_not_given_up() {
+    run("a slow peer", async {
+        let (pipe, mut peer) = duplex(64);
+        let mut ws = socket(End::Server, pipe, &config());
+        let reading = tokio::spawn(async move {
+            let mut buf = [0; 10];
+            for _ in 0..30 {
+                sleep(Duration::from_secs(15)).await;
+                peer.read_exact(&mut buf).await.unwrap();
+            }
+            Instant::now()
+        });
+        let error = send_for_ever(&mut ws).await;
+        // The peer is dropped when it has read for 450 s.
+        assert!(matches!(error, Error::Io(_)), "{error}");
+        assert_eq!(reading.await.unwrap(), Instant::now());
+    });
+}
