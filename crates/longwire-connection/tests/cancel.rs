@@ -216,7 +216,7 @@ fn check<P>(
     name: &str,
     dropped: Dropped,
     same: Same,
-    scenario: impl AsyncFn(WebSocket<Pipe>, &Cancel) -> Vec<String>,
+    scenario: &impl AsyncFn(WebSocket<Pipe>, &Cancel) -> Vec<String>,
     peer: impl Fn(WebSocket<Pipe>) -> P,
 ) where
     P: Future<Output = Vec<String>> + Send + 'static,
@@ -224,7 +224,7 @@ fn check<P>(
     for (place, pipes) in PLACES {
         let observe = |plan| {
             let cancel = Cancel::new(plan);
-            let outcome = observe(place, pipes, &cancel, &scenario, &peer);
+            let outcome = observe(place, pipes, &cancel, scenario, &peer);
             match same {
                 Same::Everything => (outcome, cancel),
                 Same::Messages if place == Place::Client => (outcome.in_any_order(End::Client), cancel),
@@ -325,7 +325,7 @@ fn recv() {
         "recv",
         Dropped::Redone,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             let mut got = Vec::new();
             loop {
                 let received = cancel.redo(async || ws.recv().await).await;
@@ -345,7 +345,7 @@ fn receiver_recv_and_stream_next() {
         "Receiver::recv, Stream::next",
         Dropped::Redone,
         Same::Everything,
-        async |ws, cancel| {
+        &async |ws, cancel| {
             let (_sender, mut receiver) = ws.split();
             let mut got = vec![show_end(&cancel.redo(async || receiver.recv().await).await)];
             while let Some(item) = cancel.redo(async || receiver.next().await).await {
@@ -363,7 +363,7 @@ fn next_event() {
         "next_event",
         Dropped::Redone,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             let mut got = Vec::new();
             loop {
                 match cancel.redo(async || ws.next_event().await).await {
@@ -408,7 +408,7 @@ fn recv_parts_and_next() {
         "recv_parts, next",
         Dropped::Redone,
         Same::Everything,
-        async |ws, cancel| {
+        &async |ws, cancel| {
             read_parts(ws, cancel, async |reader, bytes, cancel| {
                 while let Some(part) = cancel.redo(async || reader.next().await).await.unwrap() {
                     bytes.extend(part);
@@ -426,7 +426,7 @@ fn message_reader_as_async_read() {
         "MessageReader::read",
         Dropped::Redone,
         Same::Everything,
-        async |ws, cancel| {
+        &async |ws, cancel| {
             read_parts(ws, cancel, async |reader, bytes, cancel| {
                 while cancel.redo(async || reader.read_buf(bytes).await).await.unwrap() > 0 {}
             })
@@ -443,7 +443,7 @@ fn recv_behind_a_reader_that_was_dropped() {
         "recv behind recv_parts",
         Dropped::Redone,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             let mut got = Vec::new();
             loop {
                 match cancel.watch(ws.recv_parts()).await {
@@ -471,7 +471,7 @@ fn send() {
         "send",
         Dropped::Left,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             for message in outgoing() {
                 sent(cancel.watch(ws.send(message)).await);
             }
@@ -488,7 +488,7 @@ fn feed_and_flush() {
         "feed, flush",
         Dropped::Left,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             for message in outgoing() {
                 sent(cancel.watch(ws.feed(message.clone())).await);
                 sent(cancel.watch(ws.feed(message)).await);
@@ -507,7 +507,7 @@ fn sink() {
         "Sink",
         Dropped::Left,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             for message in outgoing() {
                 sent(cancel.watch(SinkExt::feed(&mut ws, message.clone())).await);
                 sent(cancel.watch(SinkExt::send(&mut ws, message)).await);
@@ -526,7 +526,7 @@ fn sender_send_feed_and_flush() {
         "Sender",
         Dropped::Left,
         Same::Everything,
-        async |ws, cancel| {
+        &async |ws, cancel| {
             let (sender, mut receiver) = ws.split();
             let receiving = tokio::spawn(async move { receiver.recv().await });
             for message in outgoing() {
@@ -547,7 +547,7 @@ fn senders_beside_each_other() {
         "Sender beside another",
         Dropped::Left,
         Same::Messages,
-        async |ws, cancel| {
+        &async |ws, cancel| {
             let (sender, mut receiver) = ws.split();
             let receiving = tokio::spawn(async move { receiver.recv().await });
             let other = sender.clone();
@@ -574,7 +574,7 @@ fn message_writer() {
         "MessageWriter",
         Dropped::Left,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             ws.send("before").await.unwrap();
             if let Some(writer) = cancel.watch(ws.text_writer()).await {
                 let mut writer = writer.unwrap();
@@ -600,7 +600,7 @@ fn message_writer_as_async_write() {
         "MessageWriter::write_all",
         Dropped::Left,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             let mut writer = ws.binary_writer().await.unwrap();
             for part in [&[1; 5][..], &[2; 60], &[3; 1]] {
                 if let Some(n) = cancel.watch(AsyncWriteExt::write(&mut writer, part)).await {
@@ -624,7 +624,7 @@ fn close() {
         "close",
         Dropped::Left,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             ws.feed("accepted").await.unwrap();
             let closed = cancel.watch(ws.close(4001, "enough")).await;
             assert!(matches!(closed, None | Some(Ok(()))), "{closed:?}");
@@ -640,7 +640,7 @@ fn pong() {
         "Pong",
         Dropped::Left,
         Same::Everything,
-        async |ws, cancel| {
+        &async |ws, cancel| {
             let (sender, mut receiver) = ws.split();
             let receiving = tokio::spawn(async move { receiver.recv().await });
             for message in outgoing() {
@@ -663,7 +663,7 @@ fn byte_stream_reads() {
         "ByteStream::read",
         Dropped::Redone,
         Same::Everything,
-        async |ws, cancel| {
+        &async |ws, cancel| {
             let mut stream = ws.into_byte_stream();
             let mut bytes: Vec<u8> = Vec::new();
             loop {
@@ -685,7 +685,7 @@ fn byte_stream_writes() {
         "ByteStream::write",
         Dropped::Left,
         Same::Everything,
-        async |ws, cancel| {
+        &async |ws, cancel| {
             let mut stream = ws.into_byte_stream();
             for bytes in [&[1; 5][..], &[2; 60], &[3; 1]] {
                 if let Some(n) = cancel.watch(stream.write(bytes)).await {
@@ -707,7 +707,7 @@ fn recv_and_send_in_turn() {
         "echo",
         Dropped::Left,
         Same::Everything,
-        async |mut ws, cancel| {
+        &async |mut ws, cancel| {
             let mut got = Vec::new();
             for _ in outgoing() {
                 let message = cancel.redo(async || ws.recv().await).await.unwrap().unwrap();

@@ -281,7 +281,7 @@ fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>, out: &mut Vec<u8>) {
     match u16::try_from(payload.len()).expect("test payloads are short") {
         len @ ..126 => out.push(mask | u8::try_from(len).expect("below 126")),
         len => {
-            out.push(mask | 126);
+            out.push(mask + 126);
             out.extend_from_slice(&len.to_be_bytes());
         }
     }
