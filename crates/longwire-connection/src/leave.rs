@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::Transport;
-use crate::reader::{BUDGET, BYTES_A_TURN, CloseReceived, Phase, Reader, poll_read};
+use crate::reader::{BUDGET, BYTES_A_TURN, Reader, poll_read};
 use crate::writer::Writer;
 
 /// Leaves what a dropped socket was: to the task that drives it, else in the background.
@@ -132,7 +132,7 @@ impl<T: Transport> Reader<T> {
         let mut input = self.read.bytes();
         while !input.is_empty() {
             match self.inbound.decode(&mut input) {
-                Ok(Some(Event::Close(frame))) => self.close_received = CloseReceived::Yes(frame),
+                Ok(Some(Event::Close(frame))) => self.ending.note_close(frame),
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -142,7 +142,7 @@ impl<T: Transport> Reader<T> {
     }
 
     fn is_closed_by_peer(&self) -> bool {
-        matches!(self.close_received, CloseReceived::Yes(_))
+        self.ending.close_received().is_some()
     }
 
     /// Starts leaving: queues a close frame with this content unless one was sent or nobody is there to read it.
@@ -156,7 +156,8 @@ impl<T: Transport> Reader<T> {
         }
         drop(writer);
         self.inbound.set_parts(false);
-        self.phase = Phase::Ended;
+        // Nobody is left to be told.
+        let _ = self.ending.report();
         self.timers.closing(Instant::now().into_std(), self.close_timeout);
     }
 

@@ -29,6 +29,7 @@ mod byte_stream;
 mod config;
 mod cork;
 mod drive;
+mod ending;
 mod error;
 mod leave;
 mod parts;

@@ -12,8 +12,17 @@ use tokio::time::Instant;
 
 use crate::Error;
 
+/// The pings of one connection.
+#[derive(Default)]
+pub(crate) struct Pings {
+    /// How many got a payload of their own.
+    count: u64,
+    /// Those whose pong is awaited, oldest first.
+    awaited: VecDeque<PendingPing>,
+}
+
 /// A ping on its way.
-pub(crate) struct PendingPing {
+struct PendingPing {
     payload: Bytes,
     sent: Instant,
     done: oneshot::Sender<Duration>,
@@ -36,28 +45,36 @@ pub struct Pong {
 impl Pong {
     /// How many pings of one connection can wait for their pong at a time.
     pub const MAX_PENDING: usize = 16;
-
-    /// Notes that a ping with `payload` is sent now.
-    pub(crate) fn await_in(pings: &mut VecDeque<PendingPing>, payload: Bytes) -> Self {
-        if pings.len() == Self::MAX_PENDING {
-            pings.pop_front();
-        }
-        let (done, receiver) = oneshot::channel();
-        pings.push_back(PendingPing { payload, sent: Instant::now(), done });
-        Self { done: receiver }
-    }
 }
 
-/// Resolves the ping that `payload` answers, and those before it.
-pub(crate) fn resolve(pings: &mut VecDeque<PendingPing>, payload: &Bytes) {
-    // The newest of equal payloads: an earlier one would be reported as slower than it was.
-    let Some(at) = pings.iter().rposition(|ping| ping.payload == payload) else {
-        return;
-    };
-    let now = Instant::now();
-    for ping in pings.drain(..=at) {
-        // Whoever asked may have gone.
-        let _ = ping.done.send(now.duration_since(ping.sent));
+impl Pings {
+    /// A payload that no ping of this connection had before.
+    pub(crate) fn next_payload(&mut self) -> Bytes {
+        self.count += 1;
+        Bytes::copy_from_slice(&self.count.to_be_bytes())
+    }
+
+    /// Notes that a ping with `payload` is sent now.
+    pub(crate) fn sent(&mut self, payload: Bytes) -> Pong {
+        if self.awaited.len() == Pong::MAX_PENDING {
+            self.awaited.pop_front();
+        }
+        let (done, receiver) = oneshot::channel();
+        self.awaited.push_back(PendingPing { payload, sent: Instant::now(), done });
+        Pong { done: receiver }
+    }
+
+    /// Resolves the ping that `payload` answers, and those before it.
+    pub(crate) fn resolve(&mut self, payload: &Bytes) {
+        // The newest of equal payloads: an earlier one would be reported as slower than it was.
+        let Some(at) = self.awaited.iter().rposition(|ping| ping.payload == payload) else {
+            return;
+        };
+        let now = Instant::now();
+        for ping in self.awaited.drain(..=at) {
+            // Whoever asked may have gone.
+            let _ = ping.done.send(now.duration_since(ping.sent));
+        }
     }
 }
 

@@ -16,9 +16,10 @@ use longwire_protocol::{
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::ending::Ending;
 use crate::scratch::{self, ReadBuffer};
 use crate::shared::Shared;
-use crate::{Config, Error, Handover, Stats, Transport, ping};
+use crate::{Config, Error, Handover, Stats, Transport};
 
 /// The receiving state of one connection.
 pub(crate) struct Reader<T> {
@@ -26,7 +27,7 @@ pub(crate) struct Reader<T> {
     pub(crate) inbound: Inbound,
     /// What was read and not decoded.
     pub(crate) read: ReadBuffer,
-    pub(crate) phase: Phase,
+    pub(crate) ending: Ending,
     pub(crate) timers: Timers,
     sleep: Option<Pin<Box<Sleep>>>,
     /// The task that `sleep` wakes.
@@ -37,8 +38,6 @@ pub(crate) struct Reader<T> {
     pub(crate) is_server: bool,
     /// Whether the transport has ended.
     pub(crate) eof: bool,
-    /// The close frame that came; its content may be nothing.
-    pub(crate) close_received: CloseReceived,
     bytes: u64,
     messages: u64,
     /// How many bytes were written when a call was last blocked.
@@ -50,21 +49,6 @@ pub(crate) struct Reader<T> {
 struct Names {
     subprotocol: Option<String>,
     extensions: Option<String>,
-}
-
-#[derive(Debug)]
-pub(crate) enum CloseReceived {
-    No,
-    Yes(Option<CloseFrame>),
-}
-
-pub(crate) enum Phase {
-    /// Frames are read.
-    Open,
-    /// The last frames are written; then this is the end.
-    Ending(Result<(), Error>),
-    /// The end was reported.
-    Ended,
 }
 
 impl<T: Transport> Reader<T> {
@@ -79,7 +63,7 @@ impl<T: Transport> Reader<T> {
             shared: Shared::new(io, Outbound::new(keys), config),
             inbound,
             read: if read_ahead.is_empty() { ReadBuffer::default() } else { ReadBuffer::new(&read_ahead) },
-            phase: Phase::Open,
+            ending: Ending::default(),
             timers: Timers::new(config.keepalive, now()),
             sleep: None,
             sleeper: None,
@@ -87,7 +71,6 @@ impl<T: Transport> Reader<T> {
             budget: BUDGET,
             is_server,
             eof: false,
-            close_received: CloseReceived::No,
             bytes: read_ahead.len() as u64,
             messages: 0,
             written_before: 0,
@@ -150,7 +133,7 @@ impl<T: Transport> Reader<T> {
         if !self.read.is_empty() {
             return Poll::Ready(self.decode());
         }
-        if !matches!(self.phase, Phase::Open) {
+        if !self.ending.is_open() {
             return self.poll_end(cx);
         }
         let mut writer = self.shared.lock();
@@ -236,7 +219,11 @@ impl<T: Transport> Reader<T> {
             Event::Message(_) => self.messages += 1,
             Event::Part(part) => self.messages += u64::from(part.last),
             Event::Ping(_) => self.shared.lock().respond(&event),
-            Event::Pong(payload) => ping::resolve(&mut self.shared.lock().pings, payload),
+            Event::Pong(payload) => {
+                if let Some(pings) = &mut self.shared.lock().pings {
+                    pings.resolve(payload);
+                }
+            }
             Event::Close(frame) => {
                 self.handle_close(frame.clone(), &event);
                 return Step::More;
@@ -255,15 +242,15 @@ impl<T: Transport> Reader<T> {
             Some(frame) if !ours && !is_clean(frame) => Err(Error::ClosedByPeer(frame.clone())),
             _ => Ok(()),
         };
-        self.close_received = CloseReceived::Yes(frame);
-        self.phase = Phase::Ending(outcome);
+        self.ending.note_close(frame);
+        self.ending.begin(outcome);
     }
 
     #[cold]
     fn handle_violation(&mut self, error: ProtocolError) -> Step {
         self.shared.lock().fail(&error);
         self.timers.closing(Instant::now().into_std(), self.close_timeout);
-        self.phase = Phase::Ending(Err(Error::Protocol(error)));
+        self.ending.begin(Err(Error::Protocol(error)));
         Step::More
     }
 
@@ -276,13 +263,13 @@ impl<T: Transport> Reader<T> {
             Some(error) => Error::from(error),
             None => self.shared.lock().failure().unwrap_or(Error::Lost),
         };
-        self.phase = Phase::Ending(Err(outcome));
+        self.ending.begin(Err(outcome));
     }
 
     /// Writes what is left to be written, then reports how the connection ended.
     #[cold]
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if matches!(self.phase, Phase::Ended) {
+        if self.ending.is_reported() {
             return Poll::Ready(Step::End);
         }
         let shared = Arc::clone(&self.shared);
@@ -298,10 +285,10 @@ impl<T: Transport> Reader<T> {
         } else {
             drop(writer);
         }
-        match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Ending(Err(error)) => Poll::Ready(Step::Event(Err(error))),
-            _ => Poll::Ready(Step::End),
-        }
+        Poll::Ready(match self.ending.report() {
+            Ok(()) => Step::End,
+            Err(error) => Step::Event(Err(error)),
+        })
     }
 
     /// Waits for the next deadline; ready when one has passed and something was done about it.
@@ -353,24 +340,22 @@ impl<T: Transport> Reader<T> {
         self.eof = true;
         self.inbound.end();
         self.shared.lock().finish();
-        if matches!(self.phase, Phase::Open) {
-            self.phase = Phase::Ending(Err(error));
+        if self.ending.is_open() {
+            self.ending.begin(Err(error));
         }
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.phase {
-            Phase::Ended => State::Closed,
-            _ => State::of(&self.inbound, &self.shared.lock().out),
+        if self.ending.is_reported() {
+            State::Closed
+        } else {
+            State::of(&self.inbound, &self.shared.lock().out)
         }
     }
 
     #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     pub(crate) fn close_received(&self) -> Option<Option<&CloseFrame>> {
-        match &self.close_received {
-            CloseReceived::No => None,
-            CloseReceived::Yes(frame) => Some(frame.as_ref()),
-        }
+        self.ending.close_received()
     }
 
     pub(crate) fn subprotocol(&self) -> Option<&str> {
@@ -403,10 +388,7 @@ impl<T: Transport> Reader<T> {
             self.timers.heard();
         }
         ready!(self.poll_timers(cx));
-        match &self.phase {
-            Phase::Ending(Err(error)) => Poll::Ready(error.clone()),
-            _ => Poll::Ready(Error::Closed),
-        }
+        Poll::Ready(self.ending.error().cloned().unwrap_or(Error::Closed))
     }
 }
 

@@ -121,14 +121,9 @@ impl<T: Transport> Shared<T> {
     pub(crate) fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
         let mut writer = self.lock();
         writer.check()?;
-        let payload = if payload.is_empty() {
-            writer.ping_count += 1;
-            Bytes::copy_from_slice(&writer.ping_count.to_be_bytes())
-        } else {
-            payload
-        };
+        let payload = if payload.is_empty() { writer.pings().next_payload() } else { payload };
         writer.out.ping(&payload)?;
-        let pong = Pong::await_in(&mut writer.pings, payload);
+        let pong = writer.pings().sent(payload);
         self.start_writing(&mut writer);
         Ok(pong)
     }
@@ -167,7 +162,7 @@ impl<T: Transport> Shared<T> {
         let len = prepared.server_frame().len();
         let mut dropped = 0;
         // An empty queue takes any message: the limit is on what waits.
-        while writer.out.pending() > 0 && writer.out.pending().saturating_add(len) > limit {
+        while writer.out.pending() > 0 && writer.out.cost().saturating_add(len) > limit {
             if !drop_oldest || !writer.drop_oldest() {
                 return Err(Error::QueueFull);
             }

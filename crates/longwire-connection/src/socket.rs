@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -109,12 +110,9 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// If the future is dropped, the message is sent whole or not at all, and the connection stays usable.
     #[inline]
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        let message = message.into();
-        if self.shared().try_gather(&message) {
-            return Ok(());
-        }
-        self.send_item(Item::Message(message), Until::Sent).await
+    pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> + Send {
+        // Not an async block: what a handler keeps while it waits is as large as its largest future.
+        SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Sent }
     }
 
     /// Queues one message: it is written with the next [`flush`](Self::flush), [`send`](Self::send) or
@@ -127,8 +125,8 @@ impl<T: Transport> WebSocket<T> {
     /// # Cancel safety
     ///
     /// As for [`send`](Self::send).
-    pub async fn feed(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.send_item(Item::Message(message.into()), Until::Queued).await
+    pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> + Send {
+        SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Queued }
     }
 
     /// Waits until everything that was queued has been passed to the transport.
@@ -338,12 +336,6 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.reader_mut().poll_blocked(cx).map(Err)
     }
 
-    #[inline]
-    pub(crate) async fn send_item(&mut self, item: Item, until: Until) -> Result<(), Error> {
-        let mut sending = Sending::new(item);
-        poll_fn(|cx| self.poll_send(&mut sending, until, cx)).await
-    }
-
     async fn writer(&mut self, opcode: Opcode) -> Result<MessageWriter<'_, T>, Error> {
         let mut sending = Sending::new(Item::Begin(opcode));
         poll_fn(|cx| {
@@ -352,6 +344,30 @@ impl<T: Transport> WebSocket<T> {
         })
         .await
         .map(|()| MessageWriter::new(self, opcode))
+    }
+}
+
+/// One message on its way.
+struct SendMessage<'a, T: Transport> {
+    ws: &'a mut WebSocket<T>,
+    sending: Sending,
+    until: Until,
+}
+
+impl<T: Transport> Future for SendMessage<'_, T> {
+    type Output = Result<(), Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { ws, sending, until } = &mut *self;
+        if *until == Until::Sent
+            && let Some(Item::Message(message)) = &sending.item
+            && ws.shared().try_gather(message)
+        {
+            sending.item = None;
+            return Poll::Ready(Ok(()));
+        }
+        ws.poll_send(sending, *until, cx)
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Owns how queued bytes reach the transport: in order, as many as it takes, and who is woken when it takes more.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use longwire_protocol::{Event, Message, Opcode, Outbound, ProtocolError};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Error;
-use crate::ping::PendingPing;
+use crate::ping::Pings;
 use crate::reader::Reader;
 use crate::scratch;
 use crate::wakers::Wakers;
@@ -33,17 +32,14 @@ pub(crate) struct Writer<T> {
     failed: Option<Arc<io::Error>>,
     /// Whether the connection is gone for senders.
     finished: bool,
-    wakers: Arc<Wakers>,
-    /// `wakers` as the waker that the transport is polled with.
-    write_waker: Waker,
+    /// Who waits; made when somebody has to wait for the first time.
+    wakers: Option<Arc<Wakers>>,
     /// Whether tasks wait in `wakers` for more than the transport: for room, or for a message in parts to end.
     waiting: bool,
     /// The task that receives: it writes what others left in the queue.
     pub(crate) owner: Option<Waker>,
-    /// How many pings got a payload of their own.
-    pub(crate) ping_count: u64,
-    /// Pings whose pong is awaited, oldest first.
-    pub(crate) pings: VecDeque<PendingPing>,
+    /// Pings whose pong is awaited; made with the first.
+    pub(crate) pings: Option<Box<Pings>>,
     /// The receiving half, left here by a dropped socket for the [`Driven`](crate::Driven) task to finish.
     pub(crate) parked: Option<Box<Reader<T>>>,
 }
@@ -80,7 +76,6 @@ pub(crate) enum Until {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     pub(crate) fn new(io: T, out: Outbound, send_queue: usize) -> Self {
-        let wakers = Arc::new(Wakers::default());
         Self {
             io: Some(io),
             out,
@@ -90,12 +85,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             send_queue,
             failed: None,
             finished: false,
-            write_waker: Waker::from(Arc::clone(&wakers)),
-            wakers,
+            wakers: None,
             waiting: false,
             owner: None,
-            ping_count: 0,
-            pings: VecDeque::new(),
+            pings: None,
             parked: None,
         }
     }
@@ -120,7 +113,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         self.finished = true;
         self.io = None;
         self.drop_queue();
-        self.pings = VecDeque::new();
+        self.pings = None;
         self.wake_waiting();
     }
 
@@ -161,7 +154,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
 
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.out.pending() < self.send_queue.max(1)
+        self.out.cost() < self.send_queue.max(1)
     }
 
     #[inline]
@@ -197,7 +190,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             }
             if self.is_blocked(is_part) {
                 self.waiting = true;
-                self.wakers.register(cx.waker());
+                self.wakers().register(cx.waker());
                 return Poll::Pending;
             }
         }
@@ -308,12 +301,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     }
 
     fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Nobody waits before the transport has said that somebody has to.
+        let mut waker = Waker::noop().clone();
         let mut registered = false;
         loop {
+            let mut write_cx = Context::from_waker(&waker);
             let polled = if !self.out.queue().is_empty() {
-                self.poll_write_some()
+                self.poll_write_some(&mut write_cx)
             } else if self.unflushed {
-                self.poll_flush_io()
+                self.poll_flush_io(&mut write_cx)
             } else {
                 return Poll::Ready(Ok(()));
             };
@@ -323,37 +319,37 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if registered => return Poll::Pending,
                 Poll::Pending => {
-                    // A wake-up before this registration would be lost: ask once more behind it.
-                    self.wakers.register(cx.waker());
+                    // The transport keeps one waker for writing, the last that it was polled with: one for all who wait.
+                    let wakers = Arc::clone(self.wakers());
+                    wakers.register(cx.waker());
                     if let Some(owner) = &self.owner {
-                        self.wakers.register(owner);
+                        wakers.register(owner);
                     }
+                    waker = Waker::from(wakers);
                     registered = true;
                 }
             }
         }
     }
 
-    fn poll_flush_io(&mut self) -> Poll<io::Result<()>> {
-        let mut write_cx = Context::from_waker(&self.write_waker);
+    fn poll_flush_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        Pin::new(io).poll_flush(&mut write_cx).map_ok(|()| self.unflushed = false)
+        Pin::new(io).poll_flush(cx).map_ok(|()| self.unflushed = false)
     }
 
-    fn poll_write_some(&mut self) -> Poll<io::Result<()>> {
-        let mut write_cx = Context::from_waker(&self.write_waker);
+    fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let io = Pin::new(io);
         let polled = if let Some(bytes) = self.out.queue().contiguous() {
-            io.poll_write(&mut write_cx, bytes)
+            io.poll_write(cx, bytes)
         } else {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let filled = self.out.queue().chunks(&mut slices);
-            io.poll_write_vectored(&mut write_cx, &slices[..filled])
+            io.poll_write_vectored(cx, &slices[..filled])
         };
         let n = ready!(polled)?;
         if n == 0 {
@@ -379,7 +375,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
 
     pub(crate) fn wake_waiting(&mut self) {
         self.waiting = false;
-        self.wakers.wake_all();
+        if let Some(wakers) = &self.wakers {
+            wakers.wake_all();
+        }
+    }
+
+    #[cold]
+    pub(crate) fn pings(&mut self) -> &mut Pings {
+        self.pings.get_or_insert_default()
+    }
+
+    #[cold]
+    fn wakers(&mut self) -> &Arc<Wakers> {
+        self.wakers.get_or_insert_default()
     }
 }
 

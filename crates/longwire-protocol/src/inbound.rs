@@ -36,7 +36,7 @@ pub struct Inbound {
     /// The front of a header that has not arrived whole. Empty while a payload is arriving.
     spill: Spill,
     /// The message in progress; `None` between messages.
-    message: Option<Assembly>,
+    message: Option<Box<Assembly>>,
     /// What has come of the payload of a control frame.
     control: Vec<u8>,
     /// Whether messages are handed out in pieces.
@@ -307,7 +307,7 @@ impl Inbound {
     fn begin_frame(&mut self, header: &FrameHeader, admitted: Admitted) {
         let opcode = header.opcode();
         if opcode.is_data() {
-            let message = self.message.get_or_insert_with(|| Assembly::new(opcode == Opcode::Text));
+            let message = self.message.get_or_insert_with(|| Box::new(Assembly::new(opcode == Opcode::Text)));
             message.announced = admitted.announced;
             message.fragments = admitted.fragments;
         }

@@ -36,12 +36,20 @@ pub struct Outbound {
     queue: WriteQueue,
     /// The message that is being sent in parts, with whether its first frame was queued.
     open: Option<OpenMessage>,
+    /// Whether pings are answered.
+    auto_pong: bool,
+    /// Whether a close frame was queued.
+    closing: bool,
+    /// What most connections have none of most of the time.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
     /// Prepared messages that came while a message in parts was open.
     deferred: Vec<PreparedMessage>,
     /// The newest ping that could not be answered at once.
     owed_pong: Option<Bytes>,
-    /// Whether pings are answered.
-    auto_pong: bool,
     /// The close frame that was queued; its content may be nothing.
     #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     close: Option<Option<CloseFrame>>,
@@ -56,15 +64,7 @@ struct OpenMessage {
 impl Outbound {
     /// Makes a client's sending half if there are masking keys, else a server's.
     pub fn new(keys: Option<MaskingKeys>) -> Self {
-        Self {
-            keys,
-            queue: WriteQueue::default(),
-            open: None,
-            deferred: Vec::new(),
-            owed_pong: None,
-            auto_pong: true,
-            close: None,
-        }
+        Self { keys, queue: WriteQueue::default(), open: None, auto_pong: true, closing: false, rare: None }
     }
 
     /// Chooses whether [`respond`](Self::respond) answers pings. Default: it does.
@@ -90,7 +90,7 @@ impl Outbound {
     #[inline]
     pub fn written(&mut self, n: usize) {
         self.queue.advance(n);
-        if self.owed_pong.is_some() {
+        if self.rare.is_some() {
             self.settle_pong();
         }
     }
@@ -136,11 +136,11 @@ impl Outbound {
     ///
     /// [`SendError::Closing`] after a close frame.
     pub fn prepared(&mut self, prepared: &PreparedMessage) -> Result<(), SendError> {
-        if self.close.is_some() {
+        if self.closing {
             return Err(SendError::Closing);
         }
         if self.open.is_some() {
-            self.deferred.push(prepared.clone());
+            self.rare_mut().deferred.push(prepared.clone());
             return Ok(());
         }
         if self.keys.is_some() {
@@ -180,17 +180,18 @@ impl Outbound {
     ///
     /// [`SendError::NoMessageOpen`], or [`SendError::Closing`] after a close frame.
     pub fn part(&mut self, data: Bytes, last: bool) -> Result<(), SendError> {
-        if self.close.is_some() {
+        if self.closing {
             return Err(SendError::Closing);
         }
         let open = self.open.ok_or(SendError::NoMessageOpen)?;
         let opcode = if open.begun { Opcode::Continuation } else { open.opcode };
         self.open = (!last).then_some(OpenMessage { begun: true, ..open });
         self.data_frame(opcode, last, data);
-        if last {
-            for prepared in std::mem::take(&mut self.deferred) {
+        if last && let Some(rare) = &mut self.rare {
+            for prepared in std::mem::take(&mut rare.deferred) {
                 self.prepared(&prepared)?;
             }
+            self.drop_rare();
         }
         Ok(())
     }
@@ -198,8 +199,34 @@ impl Outbound {
     /// How many bytes wait to be written, with those that wait for a message in parts to end.
     #[inline]
     pub fn pending(&self) -> usize {
-        let deferred: usize = self.deferred.iter().map(|prepared| prepared.server_frame().len()).sum();
-        self.queue.len() + deferred
+        self.queue.len() + self.deferred(|prepared| prepared.server_frame().len())
+    }
+
+    /// How much memory what is [`pending`](Self::pending) takes, in bytes, about: many small pieces take more than their
+    /// bytes. What a limit on the queue has to be compared with.
+    #[inline]
+    pub fn cost(&self) -> usize {
+        self.queue.cost()
+            + self.deferred(|prepared| prepared.server_frame().len() + size_of::<PreparedMessage>())
+    }
+
+    #[inline]
+    fn deferred(&self, measure: impl Fn(&PreparedMessage) -> usize) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.deferred.iter().map(measure).sum())
+    }
+
+    /// Gives the rare state back when there is none of it any more.
+    fn drop_rare(&mut self) {
+        if let Some(Rare { deferred, owed_pong: None, close: None }) = self.rare.as_deref()
+            && deferred.is_empty()
+        {
+            self.rare = None;
+        }
+    }
+
+    #[cold]
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Whether a message in parts is open.
@@ -242,21 +269,20 @@ impl Outbound {
             }
         }
         self.open = None;
-        self.deferred = Vec::new();
-        self.owed_pong = None;
-        self.close = Some(frame);
+        self.closing = true;
+        self.rare = Some(Box::new(Rare { close: Some(frame), ..Rare::default() }));
         Ok(())
     }
 
     /// The close frame that was sent, if one was; its content may be nothing.
     pub fn close_sent(&self) -> Option<&Option<CloseFrame>> {
-        self.close.as_ref()
+        self.rare.as_ref()?.close.as_ref()
     }
 
     /// Whether a close frame was sent.
     #[inline]
     pub fn is_closing(&self) -> bool {
-        self.close.is_some()
+        self.closing
     }
 
     /// Queues what an event of the peer obliges this end to: a pong for a ping, the answer to a close frame.
@@ -270,11 +296,14 @@ impl Outbound {
     /// Never for an event that [`Inbound`](crate::Inbound) made.
     pub fn respond(&mut self, event: &Event) {
         match event {
-            Event::Ping(payload) if self.auto_pong && self.close.is_none() => {
-                self.owed_pong = Some(payload.clone());
-                self.settle_pong();
+            Event::Ping(payload) if self.auto_pong && !self.closing => {
+                if self.queue.len() <= PONG_ROOM {
+                    self.pong(payload).expect("a ping's payload fits a pong, and nothing was closed");
+                } else {
+                    self.rare_mut().owed_pong = Some(payload.clone());
+                }
             }
-            Event::Close(frame) if self.close.is_none() => {
+            Event::Close(frame) if !self.closing => {
                 // "the endpoint typically echos the status code it received" (RFC 6455 §5.5.1)
                 let answer = frame.as_ref().map(|frame| CloseFrame::new(frame.code, ""));
                 self.close(answer).expect("a code that may be received may be sent");
@@ -294,14 +323,14 @@ impl Outbound {
     ///
     /// If `code` must not be sent.
     pub fn fail_with(&mut self, code: CloseCode) {
-        if self.close.is_none() {
+        if !self.closing {
             self.close(Some(CloseFrame::new(code, ""))).expect("the code may be sent");
         }
     }
 
     #[inline]
     fn check_idle(&self) -> Result<(), SendError> {
-        if self.close.is_some() {
+        if self.closing {
             Err(SendError::Closing)
         } else if self.open.is_some() {
             Err(SendError::MessageOpen)
@@ -313,14 +342,16 @@ impl Outbound {
     #[cold]
     fn settle_pong(&mut self) {
         if self.queue.len() <= PONG_ROOM
-            && let Some(payload) = self.owed_pong.take()
+            && let Some(rare) = &mut self.rare
+            && let Some(payload) = rare.owed_pong.take()
         {
             self.pong(&payload).expect("a ping's payload fits a pong, and nothing was closed");
         }
+        self.drop_rare();
     }
 
     fn control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SendError> {
-        if self.close.is_some() {
+        if self.closing {
             return Err(SendError::Closing);
         }
         let key = self.keys.map(|next| next());

@@ -48,6 +48,12 @@ impl WriteQueue {
         self.len
     }
 
+    /// How much memory what waits takes, in bytes, about.
+    #[inline]
+    pub fn cost(&self) -> usize {
+        self.len + self.front.len() * size_of::<Chunk>()
+    }
+
     /// Whether nothing waits to be written.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -63,26 +63,26 @@ pub enum Due {
 #[derive(Clone, Copy, Debug)]
 pub struct Timers {
     keepalive: Option<Keepalive>,
-    /// When the keepalive is looked at next, if there is one.
-    check_at: Option<Instant>,
+    /// When something is due: the keepalive's next look, or the end of the closing handshake.
+    due_at: Option<Instant>,
     /// Whether anything came from the peer since the last look.
     heard: bool,
     /// Whether the last look sent a ping.
     pinged: bool,
-    /// When the closing handshake has to be over.
-    close_by: Option<Instant>,
+    /// Whether the closing handshake has begun.
+    closing: bool,
 }
 
 impl Timers {
     /// Starts the keepalive, if there is one, at `now`.
     pub fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
-        let check_at = keepalive.and_then(|keepalive| now.checked_add(keepalive.interval));
-        Self { keepalive, check_at, heard: false, pinged: false, close_by: None }
+        let due_at = keepalive.and_then(|keepalive| now.checked_add(keepalive.interval));
+        Self { keepalive, due_at, heard: false, pinged: false, closing: false }
     }
 
     /// No keepalive: nothing is due until the connection closes.
     pub const fn idle() -> Self {
-        Self { keepalive: None, check_at: None, heard: false, pinged: false, close_by: None }
+        Self { keepalive: None, due_at: None, heard: false, pinged: false, closing: false }
     }
 
     /// Takes note that something came from the peer.
@@ -93,28 +93,28 @@ impl Timers {
 
     /// Starts the closing handshake's limit, unless it runs already. The keepalive has no say from here on.
     pub fn closing(&mut self, now: Instant, limit: Duration) {
-        if self.close_by.is_none() {
-            self.close_by = now.checked_add(limit);
+        if !self.closing {
+            self.closing = true;
+            self.due_at = now.checked_add(limit);
         }
-        self.check_at = None;
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has to be called next; `None` if nothing can become due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.close_by.or(self.check_at)
+        self.due_at
     }
 
     /// Says what is due at `now`, and moves the deadline.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
-        if let Some(close_by) = self.close_by {
-            return if now < close_by { Due::Nothing } else { Due::CloseTimedOut };
+        if self.due_at.is_none_or(|due_at| now < due_at) {
+            return Due::Nothing;
         }
-        let (Some(check_at), Some(keepalive)) = (self.check_at, self.keepalive) else {
+        if self.closing {
+            return Due::CloseTimedOut;
+        }
+        let Some(keepalive) = self.keepalive else {
             return Due::Nothing;
         };
-        if now < check_at {
-            return Due::Nothing;
-        }
         let (due, wait) = match (self.heard, self.pinged) {
             (true, _) => (Due::Nothing, keepalive.interval),
             (false, false) => (Due::Ping, keepalive.timeout),
@@ -122,7 +122,7 @@ impl Timers {
         };
         self.heard = false;
         self.pinged = due == Due::Ping;
-        self.check_at = now.checked_add(wait);
+        self.due_at = now.checked_add(wait);
         due
     }
 }
