@@ -24,12 +24,7 @@ pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {
         shared.lock().parked = Some(reader);
     } else {
         let code = if std::thread::panicking() { CloseCode::INTERNAL_ERROR } else { CloseCode::NORMAL };
-        let mut leave = Leave::new(reader, CloseFrame::new(code, ""));
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(leave)),
-            // Without a runtime there is no waiting: what the transport takes at once has to do.
-            Err(_) => drop(Pin::new(&mut leave).poll_unwaited()),
-        }
+        Leave::new(reader, CloseFrame::new(code, "")).in_background();
     }
 }
 
@@ -42,6 +37,14 @@ impl<T: Transport> Leave<T> {
     pub(crate) fn new(mut reader: Box<Reader<T>>, frame: CloseFrame) -> Self {
         reader.begin_leave(Some(frame));
         Self { reader }
+    }
+
+    pub(crate) fn in_background(mut self) {
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(self)),
+            // Without a runtime there is no waiting: what the transport takes at once has to do.
+            Err(_) => drop(Pin::new(&mut self).poll_unwaited()),
+        }
     }
 
     fn poll_unwaited(self: Pin<&mut Self>) -> Poll<()> {

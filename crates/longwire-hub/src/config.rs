@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct HubConfig {
     /// What happens to a client whose queue is full. Default [`SlowPolicy::Close`].
     pub slow: SlowPolicy,
-    /// How many bytes may wait for one client before a broadcast counts it as slow. Default 256 KiB.
+    /// How many bytes may wait for one client before a broadcast counts it as slow. Default 256 KiB. Each waiting
+    /// message counts for some tens of bytes more than it has, as it takes them in memory.
     ///
     /// A client for which nothing waits takes a broadcast of any size. The bytes of one broadcast are shared by all the
     /// clients that it waits for.

@@ -125,8 +125,8 @@ async fn a_client_that_never_reads_delays_nobody_and_costs_a_bounded_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn each_policy_loses_what_it_says() {
-    // Two messages fit into the connection, and eight into the queue.
-    let config = |slow| HubConfig { slow, queue: 8 * 1030, ..HubConfig::default() };
+    // Two messages fit into the connection, and eight into the queue with what it takes to hold them.
+    let config = |slow| HubConfig { slow, queue: 8 * (1030 + 40), ..HubConfig::default() };
     let sent = 100;
     for slow in [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close] {
         let hub = Hub::new(config(slow));
@@ -159,6 +159,17 @@ async fn each_policy_loses_what_it_says() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_small_messages_count_for_more_than_their_bytes() {
+    let hub = Hub::new(HubConfig { slow: SlowPolicy::DropNewest, queue: 10_000, ..HubConfig::default() });
+    let (id, _sleeper) = join(&hub, 64);
+    for _ in 0..10_000 {
+        hub.broadcast("x");
+    }
+    let queued = hub.get(id).unwrap().sender().queued();
+    assert!((300..1000).contains(&queued), "{queued} bytes in pieces of 3");
 }
 
 #[tokio::test(start_paused = true)]
