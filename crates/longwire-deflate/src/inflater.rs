@@ -239,8 +239,9 @@ impl InMessage {
         let before = (self.context.total_in(), self.context.total_out());
         let status = self.context.decompress(&ENDING, &mut nothing, FlushDecompress::Sync);
         let taken = self.context.total_in() - before.0;
+        // The payload may also end with the first byte of an empty stored block that has BFINAL set itself.
         matches!(status, Ok(Status::StreamEnd))
-            && taken == ENDING.len() as u64
+            && (taken == ENDING.len() as u64 || taken == TAIL_LEN)
             && self.context.total_out() == before.1
     }
 }
@@ -266,6 +267,9 @@ const BYTES_PER_FINAL: u64 = 32;
 /// "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message" (RFC 7692 §7.2.2), and then an empty stored block with BFINAL:
 /// the decompressor reports an end, and takes all of this, if and only if the payload ended between blocks.
 const ENDING: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
+
+/// How much of that belongs to the message.
+const TAIL_LEN: u64 = 4;
 
 /// A compressed message that cannot be read: the connection has to be failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
