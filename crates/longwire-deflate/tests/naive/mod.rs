@@ -28,7 +28,7 @@ impl Reader {
     pub(crate) fn message(&mut self, payload: &[u8], takeover_of_final: bool) -> Result<Vec<u8>, Malformed> {
         let start = self.plain.len();
         let whole = [payload, &[0x00, 0x00, 0xff, 0xff]].concat();
-        let mut bits = Bits { bytes: &whole, at: 0 };
+        let mut bits = Bits { bytes: &whole, at: 0, payload_len: payload.len() };
         while bits.at < whole.len() * 8 {
             let is_final = bits.take(1)? == 1;
             match bits.take(2)? {
@@ -66,6 +66,7 @@ impl Reader {
         }
         for _ in 0..len {
             let byte = bits.take(8)?;
+            bits.check_payload()?;
             self.plain.push(u8::try_from(byte).unwrap());
         }
         Ok(())
@@ -74,6 +75,9 @@ impl Reader {
     fn compressed(&mut self, bits: &mut Bits<'_>, lens: &Code, dists: &Code) -> Result<(), Malformed> {
         loop {
             let symbol = lens.read(bits)?;
+            if symbol < 256 {
+                bits.check_payload()?;
+            }
             match symbol {
                 0..256 => self.plain.push(u8::try_from(symbol).unwrap()),
                 256 => return Ok(()),
@@ -82,6 +86,7 @@ impl Reader {
                     let len = base + bits.take(extra)?;
                     let &(base, extra) = DISTANCES.get(dists.read(bits)?).ok_or(Malformed)?;
                     let distance = base + bits.take(extra)?;
+                    bits.check_payload()?;
                     if distance > self.window || distance > self.plain.len() - self.base {
                         return Err(Malformed);
                     }
@@ -172,6 +177,8 @@ impl Code {
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// How many of the bytes the sender has sent: those behind them say nothing.
+    payload_len: usize,
 }
 
 impl Bits<'_> {
@@ -183,6 +190,10 @@ impl Bits<'_> {
             self.at += 1;
         }
         Ok(value)
+    }
+
+    fn check_payload(&self) -> Result<(), Malformed> {
+        if self.at <= self.payload_len * 8 { Ok(()) } else { Err(Malformed) }
     }
 
     fn align(&mut self) {
