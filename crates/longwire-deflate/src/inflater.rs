@@ -37,7 +37,7 @@ struct InMessage {
 /// Why [`Inflater::inflate_spare`] has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Inflated {
+pub enum Progress {
     /// All input is taken, and all that it yields is there.
     NeedInput,
     /// There is no space left; more may come, even if there is no input left.
@@ -63,24 +63,24 @@ impl Inflater {
     pub fn inflate(&mut self, input: &mut &[u8], out: &mut Vec<u8>, room: usize) -> Result<(), InflateError> {
         let limit = out.len().saturating_add(room);
         loop {
-            let inflated = if out.len() < out.capacity() {
+            let progress = if out.len() < out.capacity() {
                 self.inflate_spare(input, out)?
             } else if out.len() < limit {
                 grow(out, input.len(), limit);
                 continue;
             } else {
                 let mut one_more = Vec::with_capacity(1);
-                let inflated = self.inflate_spare(input, &mut one_more)?;
+                let progress = self.inflate_spare(input, &mut one_more)?;
                 if !one_more.is_empty() {
                     return Err(self.fail(InflateError::TooBig { room }));
                 }
-                inflated
+                progress
             };
             if out.len() > limit {
                 out.truncate(limit);
                 return Err(self.fail(InflateError::TooBig { room }));
             }
-            if inflated == Inflated::NeedInput {
+            if progress == Progress::NeedInput {
                 return Ok(());
             }
         }
@@ -88,19 +88,19 @@ impl Inflater {
 
     /// Decompresses as much as there is spare capacity in `out`, which does not grow.
     ///
-    /// For messages that are handed on in parts. [`Inflated::Full`] means: take what is there, and call again with what `input` has become,
-    /// until the answer is [`Inflated::NeedInput`].
+    /// For messages that are handed on in parts. [`Progress::Full`] means: take what is there, and call again with what `input` has become,
+    /// until the answer is [`Progress::NeedInput`].
     ///
     /// # Errors
     ///
     /// Those of [`inflate`](Self::inflate) save [`InflateError::TooBig`].
-    pub fn inflate_spare(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Inflated, InflateError> {
+    pub fn inflate_spare(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Progress, InflateError> {
         if input.is_empty() && self.message.is_none() {
-            return Ok(Inflated::NeedInput);
+            return Ok(Progress::NeedInput);
         }
         loop {
             if out.len() == out.capacity() {
-                return Ok(Inflated::Full);
+                return Ok(Progress::Full);
             }
             let message = match &mut self.message {
                 Some(message) => message,
@@ -114,7 +114,7 @@ impl Inflater {
                 Ok(Step::Final) => message.restart(&self.history),
                 Ok(Step::Some) => {}
                 // The space is not full, or this would be the next round.
-                Ok(Step::Nothing) if input.is_empty() => return Ok(Inflated::NeedInput),
+                Ok(Step::Nothing) if input.is_empty() => return Ok(Progress::NeedInput),
                 Ok(Step::Nothing) => return Err(self.fail(InflateError::Data)),
             }
         }

@@ -32,11 +32,11 @@ where
     offers
         .into_iter()
         .filter_map(|params| Offer::parse(params).ok())
-        .find_map(|offer| accept_offer(&offer, options))
+        .find_map(|offer| accept_offer(offer, options))
 }
 
-fn accept_offer(offer: &Offer, options: &DeflateOptions) -> Option<Agreement> {
-    let offered = &offer.0;
+fn accept_offer(offer: Offer, options: &DeflateOptions) -> Option<Agreement> {
+    let offered = offer.0;
     let server_max_window_bits = match offered.server_max_window_bits {
         // "A server accepts an extension negotiation offer with this parameter by including the
         // 'server_max_window_bits' extension parameter in the extension negotiation response [..] with the same or smaller value" (§7.1.2.1)
@@ -84,8 +84,8 @@ pub fn verify<'a>(
 ) -> Result<Agreement, AnswerError> {
     let answer = Params::parse_answer(answer)?;
     let mut error = None;
-    for offer in offers {
-        match verify_against(&answer, offer) {
+    for &offer in offers {
+        match verify_against(answer, offer) {
             Ok(agreement) => return Ok(agreement),
             Err(why) => error = error.or(Some(why)),
         }
@@ -93,8 +93,8 @@ pub fn verify<'a>(
     Err(error.unwrap_or(AnswerError::NotOffered))
 }
 
-fn verify_against(answer: &Params, offer: &Offer) -> Result<Agreement, AnswerError> {
-    let offered = &offer.0;
+fn verify_against(answer: Params, offer: Offer) -> Result<Agreement, AnswerError> {
+    let offered = offer.0;
     if offered.server_no_context_takeover && !answer.server_no_context_takeover {
         return Err(AnswerError::ServerTakeover);
     }
@@ -118,7 +118,7 @@ fn verify_against(answer: &Params, offer: &Offer) -> Result<Agreement, AnswerErr
             .client_window()
             .or(offered.client_window())
             .map_or(ClientWindow::Absent, ClientWindow::AtMost),
-        ..*answer
+        ..answer
     }))
 }
 

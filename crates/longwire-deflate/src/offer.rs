@@ -28,10 +28,10 @@ impl Offer {
     }
 
     /// The same offer without what it asks of the server; `None` if it asks nothing.
-    pub(crate) fn without_demands(&self) -> Option<Self> {
+    pub(crate) fn without_demands(self) -> Option<Self> {
         let plain =
             Self(Params { server_no_context_takeover: false, server_max_window_bits: None, ..self.0 });
-        (plain != *self).then_some(plain)
+        (plain != self).then_some(plain)
     }
 }
 

@@ -124,7 +124,7 @@ impl Params {
     }
 
     /// The value of `client_max_window_bits`.
-    pub(crate) fn client_window(&self) -> Option<WindowBits> {
+    pub(crate) fn client_window(self) -> Option<WindowBits> {
         match self.client_max_window_bits {
             ClientWindow::AtMost(bits) => Some(bits),
             ClientWindow::Any | ClientWindow::Absent => None,

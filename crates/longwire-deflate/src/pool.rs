@@ -49,6 +49,7 @@ struct Shared {
     /// All reset, the one that waits longest first.
     compressors: Mutex<VecDeque<(ContextKind, Box<Compress>)>>,
     /// All reset.
+    #[expect(clippy::vec_box, reason = "who holds one holds a pointer, which many do not")]
     decompressors: Mutex<Vec<Box<Decompress>>>,
 }
 
@@ -166,7 +167,9 @@ mod tests {
         drop(pool.take_compressor(kind(1, 9)));
         assert_eq!(pool.idle_compressors(), 2, "the oldest is gone");
         let two = [pool.take_decompressor(), pool.take_decompressor()];
-        two.into_iter().for_each(|context| pool.give_decompressor(context));
+        for context in two {
+            pool.give_decompressor(context);
+        }
         assert_eq!(pool.idle_decompressors(), 1);
     }
 

@@ -95,9 +95,9 @@ fn inflate_spare(inflater: &mut Inflater, pieces: &[&[u8]], space: usize) -> Res
         let mut input = *piece;
         loop {
             let mut out = Vec::with_capacity(space);
-            let inflated = inflater.inflate_spare(&mut input, &mut out)?;
+            let progress = inflater.inflate_spare(&mut input, &mut out)?;
             all.append(&mut out);
-            if inflated == longwire_deflate::Inflated::NeedInput {
+            if progress == longwire_deflate::Progress::NeedInput {
                 break;
             }
         }
