@@ -1,0 +1,219 @@
+//! Compression of the messages in one direction (RFC 7692 §7.2.1).
+//!
+//! Owns what is on the wire of a compressed message, and when a compressor is borrowed. Which messages are worth it, and RSV1,
+//! belong to whoever frames messages.
+
+use std::fmt;
+
+use flate2::{Compress, FlushCompress};
+
+use crate::{Direction, Level, Pool, WindowBits, history::History, pool::ContextKind};
+
+/// Compresses the messages that one end of a connection sends.
+///
+/// Takes a compressor from its [`Pool`] when a message needs one, and nothing before. Without context takeover it is given
+/// back after each message; with it, by [`park`](Self::park) or when the deflater is dropped.
+///
+/// # What has to be sent
+///
+/// With context takeover, the next message refers to what was compressed before. So what [`compress`](Self::compress) yields has to be
+/// sent as it is, once, and in that order: if it is not, call [`forget`](Self::forget), or the peer reads garbage. An uncompressed
+/// message in between is no matter, because neither end counts it.
+///
+/// # Prepared messages
+///
+/// A message for many peers is compressed once, from an empty window, by a deflater without context takeover; each peer whose
+/// window is at least as large can read it. What a connection with context takeover sent that way
+/// is in its peer's window all the same, so its own deflater has to be told: by [`note`](Self::note), or by
+/// [`forget`](Self::forget).
+///
+/// ```
+/// use longwire_deflate::{Deflater, Direction, Level, Pool, WindowBits};
+///
+/// let pool = Pool::default();
+/// let takeover = Direction { window_bits: WindowBits::MAX, context_takeover: true };
+/// let alone = Direction { context_takeover: false, ..takeover };
+/// let mut prepared = Vec::new();
+/// if let Some(mut deflater) = Deflater::new(&pool, alone, Level::SMALLEST) {
+///     deflater.compress(b"to all of you", &mut prepared);
+/// }
+/// # let mut connections: Vec<_> = Deflater::new(&pool, takeover, Level::FASTEST).into_iter().collect();
+/// for connection in &mut connections {
+///     // ... the prepared bytes are sent ...
+///     connection.forget();
+/// }
+/// ```
+pub struct Deflater {
+    pool: Pool,
+    /// At the end of what `history` has, and of a byte.
+    context: Option<Box<Compress>>,
+    /// With context takeover, the last window of what the peer has decompressed.
+    history: History,
+    direction: Direction,
+    level: Level,
+    within_message: bool,
+}
+
+impl Deflater {
+    /// Makes a deflater that allocates nothing until it is used.
+    ///
+    /// Returns `None` for 8 window bits, with which the backend cannot compress: all messages are then sent uncompressed, as
+    /// any message may be (RFC 7692 §6).
+    pub fn new(pool: &Pool, direction: Direction, level: Level) -> Option<Self> {
+        (direction.window_bits >= WindowBits::SMALLEST_TO_SEND).then(|| Self {
+            pool: pool.clone(),
+            context: None,
+            history: History::default(),
+            direction,
+            level,
+            within_message: false,
+        })
+    }
+
+    /// Compresses a whole message, or the last part of one, and appends what is to be sent to `out`.
+    ///
+    /// An empty message becomes one byte (RFC 7692 §7.2.3.6). In the worst case the result is longer than the message, by an eighth
+    /// and a few bytes.
+    pub fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) {
+        if message.is_empty() {
+            // What stands before ends with an empty stored block, or this is the first byte of the message: either way it is
+            // the header of one more, whose end is not sent.
+            out.push(0x00);
+        } else {
+            self.append(message, out);
+            // "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end." (RFC 7692 §7.2.1)
+            debug_assert!(out.ends_with(&BLOCK_END));
+            out.truncate(out.len() - BLOCK_END.len());
+        }
+        self.within_message = false;
+        if !self.direction.context_takeover {
+            self.give_back();
+        }
+    }
+
+    /// Compresses a part of a message that is not the last, and appends what is to be sent to `out`.
+    ///
+    /// The peer can decompress all of the part from that. This costs five bytes for each part; an empty part yields nothing.
+    pub fn compress_part(&mut self, part: &[u8], out: &mut Vec<u8>) {
+        if !part.is_empty() {
+            self.within_message = true;
+            self.append(part, out);
+        }
+    }
+
+    /// Gives the compressor back to the pool and keeps only the window, in as many bytes as it has: at most 32 KiB, none without
+    /// context takeover.
+    ///
+    /// For connections that have been idle. The next message takes a compressor again and has it read the window, which takes up
+    /// to 30 µs; the ratio does not suffer. Within a message this does nothing.
+    pub fn park(&mut self) {
+        if !self.within_message {
+            self.give_back();
+            self.history.shrink();
+        }
+    }
+
+    /// Takes note of a message that the peer decompresses, but that another deflater has compressed.
+    ///
+    /// Later messages can refer to it. With context takeover this costs a copy of `plaintext`, and parks the compressor; without, nothing.
+    ///
+    /// # Panics
+    ///
+    /// If called between the parts of a message.
+    pub fn note(&mut self, plaintext: &[u8]) {
+        assert!(!self.within_message, "messages cannot be interleaved");
+        if self.direction.context_takeover {
+            self.give_back();
+            self.history.push(plaintext, self.direction.kept());
+        }
+    }
+
+    /// Starts over: the next message refers to nothing before it.
+    ///
+    /// Always right, whatever the peer has decompressed until then. It costs ratio, and frees the window. After the first parts of a message this means
+    /// that the message is given up.
+    pub fn forget(&mut self) {
+        self.give_back();
+        self.history.clear();
+        self.within_message = false;
+    }
+
+    /// Returns how many bytes are kept for this deflater besides a compressor.
+    pub fn window_memory(&self) -> usize {
+        self.history.allocated()
+    }
+
+    /// Returns whether a compressor is held.
+    pub fn is_parked(&self) -> bool {
+        self.context.is_none()
+    }
+
+    fn append(&mut self, plaintext: &[u8], out: &mut Vec<u8>) {
+        let mut context = self.context.take().unwrap_or_else(|| self.resume());
+        append(&mut context, plaintext, out);
+        self.context = Some(context);
+        self.history.push(plaintext, self.direction.kept());
+    }
+
+    fn resume(&self) -> Box<Compress> {
+        let mut context = self.pool.take_compressor(self.kind());
+        for part in self.history.parts() {
+            context.set_dictionary(part).expect("raw deflate takes a dictionary between blocks");
+        }
+        context
+    }
+
+    fn give_back(&mut self) {
+        if let Some(context) = self.context.take() {
+            self.pool.give_compressor(self.kind(), context);
+        }
+    }
+
+    fn kind(&self) -> ContextKind {
+        ContextKind { level: self.level, window_bits: self.direction.window_bits }
+    }
+}
+
+impl Drop for Deflater {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+impl fmt::Debug for Deflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deflater")
+            .field("direction", &self.direction)
+            .field("level", &self.level)
+            .field("parked", &self.is_parked())
+            .field("window_memory", &self.window_memory())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Compresses `plaintext` up to the end of an empty stored block.
+fn append(context: &mut Compress, mut plaintext: &[u8], out: &mut Vec<u8>) {
+    loop {
+        out.reserve((plaintext.len() + plaintext.len() / 8 + SPARE).min(STEP));
+        let before = context.total_in();
+        context
+            .compress_vec(plaintext, out, FlushCompress::Sync)
+            .expect("raw deflate fails only after its stream was finished");
+        let taken = usize::try_from(context.total_in() - before).expect("at most what was given");
+        plaintext = &plaintext[taken..];
+        // Full means that more may wait inside. (If nothing does, one more empty block comes, which does no harm.)
+        if plaintext.is_empty() && out.len() < out.capacity() {
+            return;
+        }
+    }
+}
+
+/// The end of the empty stored block that a flush writes.
+const BLOCK_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// What a compressed message takes beside nine bits for each byte, and 6 bytes more than that, so that a flush never fills
+/// the space exactly.
+const SPARE: usize = 32;
+
+/// How much is reserved at once, at most.
+const STEP: usize = 64 * 1024;

@@ -1,0 +1,98 @@
+//! The last window of plaintext, so that a context can be given back and another one carry on.
+//!
+//! Owns which bytes are kept, and in how much memory. A context has a window of its own; this is the copy that outlives it.
+
+/// The last bytes of a direction, oldest first:
+///
+/// ```text
+///            0        start       len
+/// until full [ oldest ........ newest ]       start is 0
+/// full       [ newer  | oldest ... newer ]    the next byte goes to start
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    bytes: Vec<u8>,
+    /// Less than the largest window, and 0 until `bytes` is as long as the window.
+    start: u16,
+}
+
+impl History {
+    /// Appends what was said, and forgets what is more than `size` bytes ago.
+    ///
+    /// `size` is the same in every call, and at most 32 KiB. Memory grows with what is kept, to `size` at most.
+    pub(crate) fn push(&mut self, said: &[u8], size: usize) {
+        let said = &said[said.len().saturating_sub(size)..];
+        let (growth, rest) = said.split_at(said.len().min(size - self.bytes.len()));
+        if !growth.is_empty() {
+            let needed = self.bytes.len() + growth.len();
+            if needed > self.bytes.capacity() {
+                let wanted = needed.max(self.bytes.capacity() * 2).min(size);
+                self.bytes.reserve_exact(wanted - self.bytes.len());
+            }
+            self.bytes.extend_from_slice(growth);
+        }
+        if !rest.is_empty() {
+            let start = usize::from(self.start);
+            let (to_end, from_zero) = rest.split_at(rest.len().min(size - start));
+            self.bytes[start..start + to_end.len()].copy_from_slice(to_end);
+            self.bytes[..from_zero.len()].copy_from_slice(from_zero);
+            let next = (start + rest.len()) % size;
+            self.start = u16::try_from(next).expect("a window is at most 32 KiB");
+        }
+    }
+
+    /// Returns what is kept, the older part first.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let (newer, older) = self.bytes.split_at(usize::from(self.start));
+        [older, newer].into_iter().filter(|part| !part.is_empty())
+    }
+
+    /// Forgets all, and frees the memory.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Frees what was allocated ahead.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
+    /// Returns the number of bytes allocated.
+    pub(crate) fn allocated(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn keeps_the_last_bytes_in_order(
+            size in 1usize..40,
+            pushes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..20),
+        ) {
+            let mut history = History::default();
+            let mut naive = Vec::new();
+            for said in pushes {
+                history.push(&said, size);
+                naive.extend_from_slice(&said);
+                let kept = &naive[naive.len().saturating_sub(size)..];
+                prop_assert_eq!(history.parts().collect::<Vec<_>>().concat(), kept);
+                prop_assert!(history.allocated() <= size);
+            }
+            history.shrink();
+            prop_assert_eq!(history.allocated(), naive.len().min(size));
+        }
+    }
+
+    #[test]
+    fn keeps_nothing_in_a_window_of_nothing() {
+        let mut history = History::default();
+        history.push(b"Hello", 0);
+        assert_eq!((history.parts().count(), history.allocated()), (0, 0));
+    }
+}

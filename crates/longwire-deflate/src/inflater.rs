@@ -1,0 +1,293 @@
+//! Decompression of the messages in one direction (RFC 7692 §7.2.2).
+//!
+//! Owns how much a message may become, and what is left of it for the next one. Which messages are compressed belongs to whoever reads
+//! frames.
+
+use std::fmt;
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::{Direction, Pool, history::History};
+
+/// Decompresses the messages that one end of a connection receives.
+///
+/// A decompressor is borrowed from the [`Pool`] for the time of a message. Between messages, the last window of
+/// plaintext is kept if there is context takeover (at most 32 KiB), and nothing if not.
+///
+/// Feed the payloads of a message's frames with [`inflate`](Self::inflate), split as they come, then call [`finish`](Self::finish).
+/// After an error the connection has to be failed, as the messages that follow can refer to what was not read.
+pub struct Inflater {
+    pool: Pool,
+    message: Option<InMessage>,
+    history: History,
+    direction: Direction,
+}
+
+/// A message that has begun.
+struct InMessage {
+    context: Box<Decompress>,
+    /// Compressed bytes so far.
+    taken: u64,
+    /// Blocks with BFINAL so far.
+    finals: u64,
+    /// Whether the last byte taken ended a block with BFINAL.
+    at_final: bool,
+}
+
+/// Why [`Inflater::inflate_spare`] has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// All input is taken, and all that it yields is there.
+    NeedInput,
+    /// There is no space left; more may come, even if there is no input left.
+    Full,
+}
+
+impl Inflater {
+    /// Makes an inflater that allocates nothing until it is used.
+    pub fn new(pool: &Pool, direction: Direction) -> Self {
+        Self { pool: pool.clone(), message: None, history: History::default(), direction }
+    }
+
+    /// Decompresses some of a message, and appends what it yields to `out`: at most `room` bytes.
+    ///
+    /// Takes all of `input`, which may be split anywhere. `out` grows with what comes, and to at most `room` bytes more
+    /// than it has; so a message that is small on the wire and huge inside costs no more than `room` allows. An input that
+    /// yields nothing is taken as well: whoever bounds the size of messages should count the compressed bytes too.
+    ///
+    /// # Errors
+    ///
+    /// [`InflateError::TooBig`] once there is one byte more, with `room` bytes appended; the other errors if the
+    /// data cannot be decompressed. `input` then is what was not looked at.
+    pub fn inflate(&mut self, input: &mut &[u8], out: &mut Vec<u8>, room: usize) -> Result<(), InflateError> {
+        let limit = out.len().saturating_add(room);
+        loop {
+            let progress = if out.len() < out.capacity() {
+                self.inflate_spare(input, out)?
+            } else if out.len() < limit {
+                grow(out, input.len(), limit);
+                continue;
+            } else {
+                let mut one_more = Vec::with_capacity(1);
+                let progress = self.inflate_spare(input, &mut one_more)?;
+                if !one_more.is_empty() {
+                    return Err(self.fail(InflateError::TooBig { room }));
+                }
+                progress
+            };
+            if out.len() > limit {
+                out.truncate(limit);
+                return Err(self.fail(InflateError::TooBig { room }));
+            }
+            if progress == Progress::NeedInput {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Decompresses as much as there is spare capacity in `out`, which does not grow.
+    ///
+    /// For messages that are handed on in parts. [`Progress::Full`] means: take what is there, and call again with what `input` has become,
+    /// until the answer is [`Progress::NeedInput`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`inflate`](Self::inflate) save [`InflateError::TooBig`].
+    pub fn inflate_spare(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Progress, InflateError> {
+        if input.is_empty() && self.message.is_none() {
+            return Ok(Progress::NeedInput);
+        }
+        loop {
+            if out.len() == out.capacity() {
+                return Ok(Progress::Full);
+            }
+            let message = match &mut self.message {
+                Some(message) => message,
+                none => none.insert(InMessage::begin(&self.pool, &self.history)),
+            };
+            let start = out.len();
+            let step = message.step(input, out);
+            self.history.push(&out[start..], self.direction.kept());
+            match step {
+                Err(error) => return Err(self.fail(error)),
+                Ok(Step::Final) => message.restart(&self.history),
+                Ok(Step::Some) => {}
+                // The space is not full, or this would be the next round.
+                Ok(Step::Nothing) if input.is_empty() => return Ok(Progress::NeedInput),
+                Ok(Step::Nothing) => return Err(self.fail(InflateError::Data)),
+            }
+        }
+    }
+
+    /// Ends a message.
+    ///
+    /// A message without any payload is taken for an empty one. (It should have one byte, RFC 7692 §7.2.3.6, but what it means cannot be mistaken.)
+    ///
+    /// # Errors
+    ///
+    /// [`InflateError::Truncated`] unless the payload ends where a sender may end it: with the first byte of an empty
+    /// stored block, or with a block that has BFINAL set.
+    pub fn finish(&mut self) -> Result<(), InflateError> {
+        let Some(mut message) = self.message.take() else {
+            return Ok(());
+        };
+        if !message.is_complete() {
+            return Err(self.fail(InflateError::Truncated));
+        }
+        self.pool.give_decompressor(message.context);
+        Ok(())
+    }
+
+    /// Frees what the window has allocated ahead, so that it takes as many bytes as it has: at most 32 KiB, none without
+    /// context takeover.
+    ///
+    /// For connections that have been idle. Nothing has to be done to go on. Within a message the decompressor stays.
+    pub fn park(&mut self) {
+        self.history.shrink();
+    }
+
+    /// Returns how many bytes are kept for this inflater besides a decompressor.
+    pub fn window_memory(&self) -> usize {
+        self.history.allocated()
+    }
+
+    fn fail(&mut self, error: InflateError) -> InflateError {
+        self.message = None;
+        self.history.clear();
+        error
+    }
+}
+
+impl Drop for Inflater {
+    fn drop(&mut self) {
+        if let Some(message) = self.message.take() {
+            self.pool.give_decompressor(message.context);
+        }
+    }
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflater")
+            .field("direction", &self.direction)
+            .field("within_message", &self.message.is_some())
+            .field("window_memory", &self.window_memory())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one call of the backend has come to.
+enum Step {
+    /// Input was taken or output came.
+    Some,
+    /// The same, and a block with BFINAL has ended.
+    Final,
+    /// Neither.
+    Nothing,
+}
+
+impl InMessage {
+    fn begin(pool: &Pool, history: &History) -> Self {
+        let mut message = Self { context: pool.take_decompressor(), taken: 0, finals: 0, at_final: false };
+        message.remember(history);
+        message
+    }
+
+    fn step(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Step, InflateError> {
+        let before = (self.context.total_in(), self.context.total_out());
+        let status =
+            self.context.decompress_vec(input, out, FlushDecompress::Sync).map_err(|_| InflateError::Data)?;
+        let taken = self.context.total_in() - before.0;
+        self.taken += taken;
+        *input = &input[usize::try_from(taken).expect("at most what was given")..];
+        if taken > 0 {
+            self.at_final = false;
+        }
+        if status == Status::StreamEnd {
+            self.at_final = true;
+            self.finals += 1;
+            // Each restart costs as much as reading a window, which two bytes of input could otherwise ask for.
+            if self.finals > FINALS + self.taken / BYTES_PER_FINAL {
+                return Err(InflateError::TooManyFinals);
+            }
+            return Ok(Step::Final);
+        }
+        let any = taken > 0 || self.context.total_out() > before.1;
+        Ok(if any { Step::Some } else { Step::Nothing })
+    }
+
+    /// Goes on after a block with BFINAL.
+    fn restart(&mut self, history: &History) {
+        self.context.reset(false);
+        self.remember(history);
+    }
+
+    fn remember(&mut self, history: &History) {
+        for part in history.parts() {
+            self.context.set_dictionary(part).expect("raw inflate takes a dictionary at any time");
+        }
+    }
+
+    /// Tells whether the message may end here, and ends it.
+    fn is_complete(&mut self) -> bool {
+        // Laxer than the text, which has a sender append 0x00 (RFC 7692 §7.2.3.4): nothing can be missing after BFINAL.
+        if self.at_final {
+            return true;
+        }
+        let mut nothing = [0];
+        let before = (self.context.total_in(), self.context.total_out());
+        let status = self.context.decompress(&ENDING, &mut nothing, FlushDecompress::Sync);
+        let taken = self.context.total_in() - before.0;
+        // The payload may also end with the first byte of an empty stored block that has BFINAL set itself.
+        matches!(status, Ok(Status::StreamEnd))
+            && (taken == ENDING.len() as u64 || taken == TAIL_LEN)
+            && self.context.total_out() == before.1
+    }
+}
+
+/// Makes space for what `arriving` compressed bytes may yield, in proportion to what has come; capacity never exceeds `limit`.
+fn grow(out: &mut Vec<u8>, arriving: usize, limit: usize) {
+    let likely = arriving.saturating_mul(LIKELY_RATIO).max(SMALLEST_STEP);
+    let wanted = out.len().saturating_add(likely).max(out.capacity().saturating_mul(2)).min(limit);
+    out.reserve_exact(wanted - out.len());
+}
+
+/// Text and JSON come to a third or a fourth; what is smaller costs another step.
+const LIKELY_RATIO: usize = 4;
+
+const SMALLEST_STEP: usize = 256;
+
+/// Blocks with BFINAL that a message may have: each frame's payload may end with one.
+const FINALS: u64 = 32;
+
+/// How many compressed bytes it takes for one more.
+const BYTES_PER_FINAL: u64 = 32;
+
+/// "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message" (RFC 7692 §7.2.2), and then an empty stored block with BFINAL:
+/// the decompressor reports an end, and takes all of this, if and only if the payload ended between blocks.
+const ENDING: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
+
+/// How much of that belongs to the message.
+const TAIL_LEN: u64 = 4;
+
+/// A compressed message that cannot be read: the connection has to be failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InflateError {
+    /// The payload is no DEFLATE data, or refers to before the window (RFC 1951 §3.2). Close code 1007.
+    #[error("compressed data is malformed")]
+    Data,
+    /// The message ends within a block (RFC 7692 §7.2.1). Close code 1007.
+    #[error("compressed message ends too early")]
+    Truncated,
+    /// The message has more blocks with BFINAL set than 32, and one for each 32 compressed bytes. Close code 1008.
+    #[error("compressed message has too many final blocks")]
+    TooManyFinals,
+    /// The message is longer than there is room for. Close code 1009.
+    #[error("compressed data yields more than the {room} bytes there is room for")]
+    TooBig {
+        /// How many bytes were allowed.
+        room: usize,
+    },
+}

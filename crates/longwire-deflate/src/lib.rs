@@ -1,0 +1,100 @@
+//! `permessage-deflate` for WebSocket, sans-IO: negotiation, compression and pooled contexts (RFC 7692).
+//!
+//! This crate can be used alone. It does no input or output, reads no header fields and knows no frames: names and values
+//! of parameters come in, and so do payloads; what to answer, and other payloads, go out.
+//!
+//! | Part | What it does |
+//! |---|---|
+//! | [`DeflateOptions`] | what the user wants, in either role |
+//! | [`accept`], [`verify`] | the server's choice among offers, the client's check of the answer |
+//! | [`Agreement`], [`Direction`] | what both ends hold to, and what that means for each direction |
+//! | [`Deflater`], [`Inflater`] | the two codecs of a connection, whole messages or parts |
+//! | [`Pool`] | the compressors and decompressors that all connections share |
+//!
+//! What is left to the caller: the name of the extension, the list syntax of `Sec-WebSocket-Extensions`, RSV1, which messages are worth
+//! compressing, and the limit of a message's size.
+//!
+//! # A connection, from the offer to a message
+//!
+//! ```
+//! use longwire_deflate::{DeflateOptions, Deflater, Inflater, Pool, accept, verify};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // The client offers; as a header field this is "permessage-deflate; client_max_window_bits".
+//! let options = DeflateOptions::default();
+//! let offers = options.offers();
+//!
+//! // The server has read the parameters of each offer, and answers with "permessage-deflate".
+//! let parsed = [[("client_max_window_bits", None)]];
+//! let Some(agreement) = accept(parsed, &options) else {
+//!     return Ok(()); // no compression
+//! };
+//! assert_eq!(agreement.to_string(), "permessage-deflate");
+//!
+//! // The client checks the parameters of the answer.
+//! let agreed = verify([], &offers)?;
+//! assert_eq!(agreed, agreement);
+//!
+//! // Each end sends with one direction and receives with the other. Nothing is allocated yet.
+//! let pool = Pool::default();
+//! let Some(mut deflater) = Deflater::new(&pool, agreed.client_to_server(), options.level) else {
+//!     return Ok(()); // 8 window bits: the client sends without compression
+//! };
+//! let mut inflater = Inflater::new(&pool, agreement.client_to_server());
+//!
+//! for message in ["Hello", "Hello", ""] {
+//!     let mut payload = Vec::new(); // sent with RSV1 on its first frame
+//!     deflater.compress(message.as_bytes(), &mut payload);
+//!
+//!     let mut received = Vec::new();
+//!     for mut part in payload.chunks(2) {
+//!         let room = 1024 - received.len();
+//!         inflater.inflate(&mut part, &mut received, room)?;
+//!     }
+//!     inflater.finish()?;
+//!     assert_eq!(received, message.as_bytes());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Memory
+//!
+//! A compressor takes 250 to 380 KiB and a decompressor 48. They belong to the [`Pool`], and are borrowed:
+//!
+//! | | within a message | between messages, context takeover | without |
+//! |---|---|---|---|
+//! | [`Deflater`] | a compressor, and the window | the same; after [`park`](Deflater::park), the window | nothing |
+//! | [`Inflater`] | a decompressor, and the window | the window | nothing |
+//!
+//! The window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until as much was said. Whoever takes a context again has it
+//! read them and carries on, so that the other end sees one unbroken stream.
+//!
+//! # What a peer cannot do
+//!
+//! Whatever it sends, [`Inflater::inflate`] allocates no more than the room it is given, takes time in proportion to
+//! what it is fed and what it yields, and ends. Data that is malformed, or refers to before the window, is an error; so is a message that ends
+//! within a block.
+
+#![forbid(unsafe_code)]
+
+mod agreement;
+mod deflater;
+mod history;
+mod inflater;
+mod negotiate;
+mod offer;
+mod options;
+mod params;
+mod pool;
+mod window;
+
+pub use agreement::{Agreement, Direction};
+pub use deflater::Deflater;
+pub use inflater::{InflateError, Inflater, Progress};
+pub use negotiate::{AnswerError, accept, verify};
+pub use offer::Offer;
+pub use options::{DeflateOptions, Level};
+pub use params::{EXTENSION_NAME, ParamError};
+pub use pool::{Pool, PoolOptions};
+pub use window::WindowBits;

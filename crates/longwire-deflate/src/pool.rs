@@ -1,0 +1,183 @@
+//! Compressors and decompressors that connections share.
+//!
+//! Owns how many wait for use, and that whoever gets one finds it as if it were new. When one is needed belongs to
+//! `deflater.rs` and `inflater.rs`.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use flate2::{Compress, Compression, Decompress};
+
+use crate::{Level, WindowBits};
+
+/// Where connections borrow compressors and decompressors, and give them back.
+///
+/// A compressor takes 250 to 380 KiB and a decompressor 48, so they are made when a message needs one and none waits, and shared by all who
+/// have a clone of the pool. Clones are cheap and share one store. A lock is held for the moment of taking or giving,
+/// never while compressing.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+/// How many contexts wait in a [`Pool`] for their next use, at most; what is given back beyond that is freed.
+///
+/// This bounds what an idle process keeps, not what a busy one uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolOptions {
+    /// Compressors of all levels and windows together. Default: 16, for 6 MiB at most: as many as threads compress at
+    /// once on a common machine.
+    pub idle_compressors: usize,
+
+    /// Decompressors. Default: 64, for 3 MiB at most: more than compressors, because a message that arrives in parts keeps one until
+    /// its end.
+    pub idle_decompressors: usize,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self { idle_compressors: 16, idle_decompressors: 64 }
+    }
+}
+
+struct Shared {
+    options: PoolOptions,
+    /// All reset, the one that waits longest first.
+    compressors: Mutex<VecDeque<(ContextKind, Box<Compress>)>>,
+    /// All reset.
+    #[expect(clippy::vec_box, reason = "who holds one holds a pointer, which many do not")]
+    decompressors: Mutex<Vec<Box<Decompress>>>,
+}
+
+/// What two compressors have in common that can stand in for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ContextKind {
+    pub(crate) level: Level,
+    /// Not 8, which the backend refuses with a panic.
+    pub(crate) window_bits: WindowBits,
+}
+
+impl Pool {
+    /// Makes a pool, which is empty at first.
+    pub fn new(options: PoolOptions) -> Self {
+        let shared = Shared { options, compressors: Mutex::default(), decompressors: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Returns how many compressors wait for use.
+    pub fn idle_compressors(&self) -> usize {
+        lock(&self.shared.compressors).len()
+    }
+
+    /// Returns how many decompressors wait for use.
+    pub fn idle_decompressors(&self) -> usize {
+        lock(&self.shared.decompressors).len()
+    }
+
+    pub(crate) fn take_compressor(&self, kind: ContextKind) -> Box<Compress> {
+        let mut idle = lock(&self.shared.compressors);
+        // The latest first: it is the likeliest to be in the processor's caches.
+        let found = idle.iter().rposition(|(of, _)| *of == kind).and_then(|at| idle.remove(at));
+        drop(idle);
+        match found {
+            Some((_, context)) => context,
+            None => Box::new(Compress::new_with_window_bits(
+                Compression::new(kind.level.get().into()),
+                false,
+                kind.window_bits.get(),
+            )),
+        }
+    }
+
+    pub(crate) fn give_compressor(&self, kind: ContextKind, mut context: Box<Compress>) {
+        context.reset();
+        let mut idle = lock(&self.shared.compressors);
+        idle.push_back((kind, context));
+        // The one that waited longest goes, so that a kind that nobody uses any more cannot fill the pool.
+        let surplus = if idle.len() > self.shared.options.idle_compressors { idle.pop_front() } else { None };
+        drop(idle);
+        drop(surplus);
+    }
+
+    pub(crate) fn take_decompressor(&self) -> Box<Decompress> {
+        // Any window: zlib-rs allocates 32 KiB in any case, and reads what was sent with less.
+        let found = lock(&self.shared.decompressors).pop();
+        found.unwrap_or_else(|| Box::new(Decompress::new_with_window_bits(false, WindowBits::MAX.get())))
+    }
+
+    pub(crate) fn give_decompressor(&self, mut context: Box<Decompress>) {
+        context.reset(false);
+        let mut idle = lock(&self.shared.decompressors);
+        if idle.len() < self.shared.options.idle_decompressors {
+            idle.push(context);
+        }
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self::new(PoolOptions::default())
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+/// Takes a lock. Nothing is done under it that could panic half-way, so a poisoned one guards a store that is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(level: u8, bits: u8) -> ContextKind {
+        ContextKind { level: Level::new(level).unwrap(), window_bits: WindowBits::new(bits).unwrap() }
+    }
+
+    #[test]
+    fn lends_what_was_given_back_to_the_same_kind_only() {
+        let pool = Pool::default();
+        let first = pool.take_compressor(kind(1, 15));
+        pool.give_compressor(kind(1, 15), first);
+        for other in [kind(1, 14), kind(2, 15)] {
+            let context = pool.take_compressor(other);
+            assert_eq!(pool.idle_compressors(), 1);
+            drop(context);
+        }
+        let _taken = pool.take_compressor(kind(1, 15));
+        assert_eq!(pool.idle_compressors(), 0);
+    }
+
+    #[test]
+    fn keeps_no_more_than_set_and_the_latest_of_them() {
+        let pool = Pool::new(PoolOptions { idle_compressors: 2, idle_decompressors: 1 });
+        for kind in [kind(1, 9), kind(1, 10), kind(1, 11)] {
+            pool.give_compressor(kind, pool.take_compressor(kind));
+        }
+        assert_eq!(pool.idle_compressors(), 2);
+        drop(pool.take_compressor(kind(1, 9)));
+        assert_eq!(pool.idle_compressors(), 2, "the oldest is gone");
+        let two = [pool.take_decompressor(), pool.take_decompressor()];
+        for context in two {
+            pool.give_decompressor(context);
+        }
+        assert_eq!(pool.idle_decompressors(), 1);
+    }
+
+    #[test]
+    fn may_be_set_to_keep_nothing() {
+        let pool = Pool::new(PoolOptions { idle_compressors: 0, idle_decompressors: 0 });
+        pool.give_compressor(kind(1, 9), pool.take_compressor(kind(1, 9)));
+        pool.give_decompressor(pool.take_decompressor());
+        assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (0, 0));
+    }
+}

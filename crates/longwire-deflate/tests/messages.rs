@@ -1,0 +1,221 @@
+//! Messages as the RFC has them, ends that are no ends, and what is kept between messages.
+
+use hex_literal::hex;
+use longwire_deflate::{Deflater, Direction, InflateError, Inflater, Level, Pool, WindowBits};
+
+const TAKEOVER: Direction = Direction { window_bits: WindowBits::MAX, context_takeover: true };
+const NO_TAKEOVER: Direction = Direction { window_bits: WindowBits::MAX, context_takeover: false };
+
+/// Reads messages one after the other, each byte by byte.
+fn read(direction: Direction, messages: &[&[u8]]) -> Result<Vec<Vec<u8>>, InflateError> {
+    let mut inflater = Inflater::new(&Pool::default(), direction);
+    let read_one = |message: &&[u8]| {
+        let mut out = Vec::new();
+        for byte in message.chunks(1) {
+            inflater.inflate(&mut &*byte, &mut out, 1000)?;
+        }
+        inflater.finish().map(|()| out)
+    };
+    messages.iter().map(read_one).collect()
+}
+
+#[test]
+fn reads_the_messages_of_the_rfc() {
+    for (case, message) in [
+        ("§7.2.3.1 one block", &hex!("f2 48 cd c9 c9 07 00")[..]),
+        ("§7.2.3.3 no compression", &hex!("00 05 00 fa ff 48 65 6c 6c 6f 00")),
+        ("§7.2.3.4 BFINAL", &hex!("f3 48 cd c9 c9 07 00 00")),
+        ("§7.2.3.4 BFINAL, and nothing behind it", &hex!("f3 48 cd c9 c9 07 00")),
+        ("§7.2.1, an empty block with BFINAL at the end", &hex!("f2 48 cd c9 c9 07 00 00 00 ff ff 01")),
+        ("§7.2.3.5 two blocks", &hex!("f2 48 05 00 00 00 ff ff ca c9 c9 07 00")),
+    ] {
+        for direction in [TAKEOVER, NO_TAKEOVER] {
+            let twice = read(direction, &[message, message]);
+            assert_eq!(twice, Ok(vec![b"Hello".to_vec(); 2]), "{case} {direction:?}");
+        }
+    }
+}
+
+#[test]
+fn a_message_may_refer_to_the_one_before_only_with_takeover() {
+    // RFC 7692 §7.2.3.2
+    let messages = [&hex!("f2 48 cd c9 c9 07 00")[..], &hex!("f2 00 11 00 00")];
+    assert_eq!(read(TAKEOVER, &messages), Ok(vec![b"Hello".to_vec(); 2]));
+    assert_eq!(read(NO_TAKEOVER, &messages), Err(InflateError::Data));
+}
+
+#[test]
+fn an_empty_message_is_one_byte_on_any_context() {
+    // RFC 7692 §7.2.3.6
+    for direction in [TAKEOVER, NO_TAKEOVER] {
+        let pool = Pool::default();
+        let mut deflater = Deflater::new(&pool, direction, Level::FASTEST).unwrap();
+        let messages: [&[u8]; 5] = [b"", b"Hello", b"", b"", b"Hello"];
+        let wire = messages.map(|message| {
+            let mut out = Vec::new();
+            deflater.compress(message, &mut out);
+            if message.is_empty() {
+                assert_eq!(out, [0x00]);
+            }
+            out
+        });
+        let wire = wire.each_ref().map(Vec::as_slice);
+        assert_eq!(read(direction, &wire), Ok(messages.map(<[u8]>::to_vec).to_vec()));
+    }
+    assert_eq!(read(TAKEOVER, &[b""]), Ok(vec![vec![]]), "no payload at all");
+}
+
+#[test]
+fn a_final_block_does_not_end_the_window() {
+    // "Hello" with BFINAL, then §7.2.3.2's reference to it: in the next message, and in the same one.
+    let (hello, again) = (hex!("f3 48 cd c9 c9 07 00 00"), hex!("f2 00 11 00 00"));
+    assert_eq!(read(TAKEOVER, &[&hello, &again, &again]), Ok(vec![b"Hello".to_vec(); 3]));
+    let both = [&hello[..7], &again].concat();
+    assert_eq!(read(TAKEOVER, &[&both, &again]), Ok(vec![b"HelloHello".to_vec(), b"Hello".to_vec()]));
+    assert_eq!(read(NO_TAKEOVER, &[&both]), Err(InflateError::Data));
+}
+
+#[test]
+fn a_message_that_ends_within_a_block_is_an_error() {
+    for message in [
+        &hex!("f2 48 cd c9 c9 07 00")[..],
+        &hex!("00 05 00 fa ff 48 65 6c 6c 6f 00"),
+        &hex!("f3 48 cd c9 c9 07 00 00"),
+    ] {
+        for len in 1..message.len() {
+            // What is left of the second is an empty message, and of the third the whole block with BFINAL.
+            let complete = (len == 1 && message[0] == 0x00) || (len == 7 && message[0] == 0xf3);
+            let read = read(TAKEOVER, &[&message[..len]]);
+            assert_eq!(read.is_err(), !complete, "{len} of {message:02x?}: {read:?}");
+        }
+        let with_tail = [message, &hex!("00 00 ff ff")].concat();
+        assert!(read(TAKEOVER, &[&with_tail]).is_err(), "the end that a sender removes: {message:02x?}");
+    }
+}
+
+#[test]
+fn what_is_no_deflate_data_is_an_error() {
+    for (case, message) in [
+        ("block type 3", &hex!("06 00")[..]),
+        ("stored length without its complement", &hex!("00 05 00 05 00")),
+        ("distance before the start", &hex!("f2 00 11 00 00")),
+        ("code lengths that are too many", &hex!("04 ff ff ff ff ff")),
+        ("behind a final block", &hex!("03 00 06 00")),
+    ] {
+        assert_eq!(read(NO_TAKEOVER, &[message]), Err(InflateError::Data), "{case}");
+    }
+}
+
+#[test]
+fn an_inflater_starts_over_after_an_error() {
+    let pool = Pool::default();
+    let mut inflater = Inflater::new(&pool, TAKEOVER);
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        inflater.inflate(&mut &hex!("f2 48 cd c9 c9 07 00")[..], &mut out, 100).unwrap();
+        inflater.finish().unwrap();
+        let mut input = &hex!("06")[..];
+        assert_eq!(inflater.inflate(&mut input, &mut out, 100), Err(InflateError::Data));
+        assert_eq!(inflater.window_memory(), 0);
+        assert_eq!(inflater.finish(), Ok(()));
+        let mut input = &hex!("f2 00 11 00 00")[..];
+        assert_eq!(inflater.inflate(&mut input, &mut out, 100), Err(InflateError::Data));
+    }
+}
+
+#[test]
+fn a_message_is_too_big_with_its_first_byte_too_much() {
+    let message = hex!("f2 48 cd c9 c9 07 00");
+    for (room, capacity) in [(0, 0), (0, 100), (4, 0), (4, 4), (4, 100)] {
+        let mut inflater = Inflater::new(&Pool::default(), TAKEOVER);
+        let mut out = Vec::with_capacity(capacity);
+        let result = inflater.inflate(&mut &message[..], &mut out, room);
+        assert_eq!(result, Err(InflateError::TooBig { room }), "room {room}, capacity {capacity}");
+        assert_eq!(out, &b"Hello"[..room]);
+    }
+    for capacity in [0, 5, 100] {
+        let mut inflater = Inflater::new(&Pool::default(), TAKEOVER);
+        let mut out = Vec::with_capacity(capacity);
+        out.extend_from_slice(&b"....."[..capacity.min(5)]);
+        inflater.inflate(&mut &message[..], &mut out, 5).unwrap();
+        inflater.finish().unwrap();
+        assert_eq!(out.len(), capacity.min(5) + 5);
+    }
+    // An empty message needs no room.
+    let mut inflater = Inflater::new(&Pool::default(), TAKEOVER);
+    inflater.inflate(&mut &[0][..], &mut Vec::new(), 0).unwrap();
+    inflater.finish().unwrap();
+}
+
+#[test]
+fn final_blocks_are_paid_for_with_bytes() {
+    // Two bytes are an empty block with BFINAL; each makes the inflater read its window again.
+    let finals = |count: usize| hex!("03 00").repeat(count);
+    assert_eq!(read(TAKEOVER, &[&finals(32)]), Ok(vec![vec![]]));
+    assert_eq!(read(TAKEOVER, &[&finals(1000)]), Err(InflateError::TooManyFinals));
+    // A sender that ends each of its frames with one.
+    let frame = [&hex!("01 20 00 df ff")[..], &[b'x'; 32]].concat();
+    assert_eq!(read(TAKEOVER, &[&frame.repeat(20)]), Ok(vec![vec![b'x'; 640]]));
+    let mut inflater = Inflater::new(&Pool::default(), TAKEOVER);
+    inflater.inflate(&mut &*frame.repeat(2000), &mut Vec::new(), 64_000).unwrap();
+}
+
+#[test]
+fn eight_bits_cannot_be_sent_but_read() {
+    let window_bits = WindowBits::MIN;
+    for context_takeover in [true, false] {
+        let direction = Direction { window_bits, context_takeover };
+        assert!(Deflater::new(&Pool::default(), direction, Level::FASTEST).is_none());
+        let message = hex!("f2 48 cd c9 c9 07 00");
+        assert_eq!(read(direction, &[&message]), Ok(vec![b"Hello".to_vec()]));
+    }
+    let direction = Direction { window_bits, context_takeover: true };
+    let mut inflater = Inflater::new(&Pool::default(), direction);
+    let stored = [&hex!("00 00 04 ff fb")[..], &[7; 1024], &[0]].concat();
+    inflater.inflate(&mut &*stored, &mut Vec::new(), 1024).unwrap();
+    assert_eq!(inflater.window_memory(), 256);
+}
+
+#[test]
+fn contexts_are_held_no_longer_than_needed() {
+    let pool = Pool::default();
+    let mut deflaters: Vec<_> =
+        [TAKEOVER, NO_TAKEOVER].map(|of| Deflater::new(&pool, of, Level::FASTEST).unwrap()).into();
+    let idle = || (pool.idle_compressors(), pool.idle_decompressors());
+    let mut out = Vec::new();
+    deflaters[1].compress(b"Hello", &mut out);
+    assert_eq!(idle(), (1, 0), "without takeover, a message");
+    deflaters[1].compress_part(b"Hel", &mut out);
+    deflaters[1].park();
+    assert_eq!(idle(), (0, 0), "not in the midst of one");
+    deflaters[1].compress(b"", &mut out);
+    assert_eq!(idle(), (1, 0));
+    deflaters[0].compress(b"Hello", &mut out);
+    assert_eq!((idle(), deflaters[0].window_memory() >= 5), ((0, 0), true), "with takeover, until parked");
+    deflaters[0].park();
+    assert_eq!((idle(), deflaters[0].window_memory()), ((1, 0), 5));
+    deflaters[0].note(b"Hello");
+    deflaters[0].compress(b"Hello", &mut out);
+    deflaters.clear();
+    assert_eq!(idle(), (1, 0), "or dropped");
+
+    let mut inflater = Inflater::new(&pool, TAKEOVER);
+    inflater.inflate(&mut &[][..], &mut out, 100).unwrap();
+    inflater.inflate(&mut &hex!("f2 48 cd c9")[..], &mut out, 100).unwrap();
+    assert_eq!(idle(), (1, 0));
+    inflater.inflate(&mut &hex!("c9 07 00")[..], &mut out, 100).unwrap();
+    inflater.finish().unwrap();
+    assert_eq!(idle(), (1, 1));
+    inflater.park();
+    assert_eq!(inflater.window_memory(), 5);
+    inflater.inflate(&mut &hex!("f2 00")[..], &mut out, 100).unwrap();
+    assert_eq!(idle(), (1, 0));
+    drop(inflater);
+    assert_eq!(idle(), (1, 1));
+}
+
+#[test]
+fn both_halves_are_small_until_used() {
+    assert!(size_of::<Deflater>() <= 64, "{}", size_of::<Deflater>());
+    assert!(size_of::<Inflater>() <= 80, "{}", size_of::<Inflater>());
+}
