@@ -215,6 +215,37 @@ fn contexts_are_held_no_longer_than_needed() {
 }
 
 #[test]
+fn a_context_tells_nothing_of_whoever_had_it_before() {
+    let pool = Pool::default();
+    let hello = hex!("f2 48 cd c9 c9 07 00");
+    let given_up = |len: usize| {
+        let mut inflater = Inflater::new(&pool, TAKEOVER);
+        inflater.inflate(&mut &hello[..len], &mut Vec::new(), 100).unwrap();
+        let mut deflater = Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap();
+        deflater.compress_part(&b"Hello, Hello, Hello"[..len], &mut Vec::new());
+    };
+    for len in 1..=hello.len() {
+        given_up(len);
+        assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (1, 1));
+        let mut inflater = Inflater::new(&pool, TAKEOVER);
+        let mut out = Vec::new();
+        inflater.inflate(&mut &hello[..], &mut out, 100).unwrap();
+        inflater.finish().unwrap();
+        assert_eq!(out, b"Hello");
+        drop(inflater);
+        let mut inflater = Inflater::new(&pool, TAKEOVER);
+        let refers_back = inflater.inflate(&mut &hex!("f2 00 11 00 00")[..], &mut out, 100);
+        assert_eq!(refers_back, Err(InflateError::Data), "what another connection has read");
+
+        given_up(len);
+        let mut deflater = Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap();
+        let mut wire = Vec::new();
+        deflater.compress(b"Hello, Hello, Hello", &mut wire);
+        assert_eq!(read(NO_TAKEOVER, &[&wire]), Ok(vec![b"Hello, Hello, Hello".to_vec()]));
+    }
+}
+
+#[test]
 fn both_halves_are_small_until_used() {
     assert!(size_of::<Deflater>() <= 64, "{}", size_of::<Deflater>());
     assert!(size_of::<Inflater>() <= 80, "{}", size_of::<Inflater>());
