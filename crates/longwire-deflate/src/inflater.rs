@@ -237,7 +237,8 @@ impl InMessage {
         if self.at_final {
             return true;
         }
-        let mut nothing = [0];
+        // Space for what a block that goes on would take for its data.
+        let mut nothing = [0; ENDING.len()];
         let before = (self.context.total_in(), self.context.total_out());
         let status = self.context.decompress(&ENDING, &mut nothing, FlushDecompress::Sync);
         let taken = self.context.total_in() - before.0;

@@ -94,6 +94,19 @@ fn a_message_that_ends_within_a_block_is_an_error() {
 }
 
 #[test]
+fn what_is_appended_to_a_message_is_not_part_of_it() {
+    for (case, message) in [
+        ("four bytes missing", &hex!("00 04 00 fb ff")[..]),
+        ("four bytes missing from a block with BFINAL", &hex!("01 04 00 fb ff")),
+        ("nine bytes missing", &hex!("01 09 00 f6 ff")),
+    ] {
+        for direction in [TAKEOVER, NO_TAKEOVER] {
+            assert_eq!(read(direction, &[message]), Err(InflateError::Truncated), "{case}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_deflate_data_is_an_error() {
     for (case, message) in [
         ("block type 3", &hex!("06 00")[..]),
