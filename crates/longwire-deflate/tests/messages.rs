@@ -174,6 +174,33 @@ fn final_blocks_are_paid_for_with_bytes() {
 }
 
 #[test]
+fn what_does_not_shrink_comes_whole() {
+    let mut x = 1_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        x.to_le_bytes()[3]
+    })
+    .take(400_000)
+    .collect();
+    for level in [1, 3, 6, 9] {
+        let pool = Pool::default();
+        let mut deflater = Deflater::new(&pool, TAKEOVER, Level::new(level).unwrap()).unwrap();
+        let mut inflater = Inflater::new(&pool, TAKEOVER);
+        for len in [1, 100, 60_000, 65_000, 65_536, 70_000, 130_000, 400_000] {
+            // From space for nothing to space for all.
+            for capacity in [0, len, 2 * len] {
+                let mut wire = Vec::with_capacity(capacity);
+                deflater.compress(&noise[..len], &mut wire);
+                let mut out = Vec::new();
+                inflater.inflate(&mut &*wire, &mut out, len).unwrap();
+                inflater.finish().unwrap();
+                assert!(out == noise[..len], "{len} bytes at level {level}");
+            }
+        }
+    }
+}
+
+#[test]
 fn eight_bits_cannot_be_sent_but_read() {
     let window_bits = WindowBits::MIN;
     for context_takeover in [true, false] {
