@@ -8,7 +8,8 @@ use crate::{WindowBits, params::Params};
 
 /// What the two ends agreed on.
 ///
-/// Its [`Display`](fmt::Display) form is what a server answers with, such as `permessage-deflate; server_max_window_bits=10`.
+/// Its [`Display`](fmt::Display) form is what a server answers with, such as
+/// `permessage-deflate; server_max_window_bits=10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agreement {
     /// `client_max_window_bits` has a value or is absent.

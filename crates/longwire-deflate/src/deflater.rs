@@ -1,7 +1,7 @@
 //! Compression of the messages in one direction (RFC 7692 §7.2.1).
 //!
-//! Owns what is on the wire of a compressed message, and when a compressor is borrowed. Which messages are worth it, and RSV1,
-//! belong to whoever frames messages.
+//! Owns what is on the wire of a compressed message, and when a compressor is borrowed. Which messages are worth it,
+//! and RSV1, belong to whoever frames messages.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use crate::{Direction, Level, Pool, WindowBits, history::History, pool::ContextK
 
 /// Compresses the messages that one end of a connection sends.
 ///
-/// Takes a compressor from its [`Pool`] when a message needs one, and nothing before. Without context takeover it is given
-/// back after each message; with it, by [`park`](Self::park) or when the deflater is dropped.
+/// Takes a compressor from its [`Pool`] when a message needs one, and nothing before. Without context takeover it is
+/// given back after each message; with it, by [`park`](Self::park) or when the deflater is dropped.
 ///
 /// # What has to be sent
 ///
-/// With context takeover, the next message refers to what was compressed before. So what [`compress`](Self::compress) yields has to be
-/// sent as it is, once, and in that order: if it is not, call [`forget`](Self::forget), or the peer reads garbage. An uncompressed
-/// message in between is no matter, because neither end counts it.
+/// With context takeover, the next message refers to what was compressed before. So what [`compress`](Self::compress)
+/// yields has to be sent as it is, once, and in that order: if it is not, call [`forget`](Self::forget), or the peer
+/// reads garbage. An uncompressed message in between is no matter, because neither end counts it.
 ///
 /// # Prepared messages
 ///
-/// A message for many peers is compressed once, from an empty window, by a deflater without context takeover; each peer whose
-/// window is at least as large can read it. What a connection with context takeover sent that way
-/// is in its peer's window all the same, so its own deflater has to be told: by [`note`](Self::note), or by
+/// A message for many peers is compressed once, from an empty window, by a deflater without context takeover; each peer
+/// whose window is at least as large can read it. What a connection with context takeover sent that way is in its
+/// peer's window all the same, so its own deflater has to be told: by [`note`](Self::note), or by
 /// [`forget`](Self::forget).
 ///
 /// ```
@@ -57,8 +57,8 @@ pub struct Deflater {
 impl Deflater {
     /// Makes a deflater that allocates nothing until it is used.
     ///
-    /// Returns `None` for 8 window bits, with which the backend cannot compress: all messages are then sent uncompressed, as
-    /// any message may be (RFC 7692 §6).
+    /// Returns `None` for 8 window bits, with which the backend cannot compress: all messages are then sent
+    /// uncompressed, as any message may be (RFC 7692 §6).
     pub fn new(pool: &Pool, direction: Direction, level: Level) -> Option<Self> {
         (direction.window_bits >= WindowBits::SMALLEST_TO_SEND).then(|| Self {
             pool: pool.clone(),
@@ -72,12 +72,12 @@ impl Deflater {
 
     /// Compresses a whole message, or the last part of one, and appends what is to be sent to `out`.
     ///
-    /// An empty message becomes one byte (RFC 7692 §7.2.3.6). In the worst case the result is longer than the message, by an eighth
-    /// and a few bytes.
+    /// An empty message becomes one byte (RFC 7692 §7.2.3.6). In the worst case the result is longer than the message,
+    /// by an eighth and a few bytes.
     pub fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) {
         if message.is_empty() {
-            // What stands before ends with an empty stored block, or this is the first byte of the message: either way it is
-            // the header of one more, whose end is not sent.
+            // What stands before ends with an empty stored block, or this is the first byte of the message: either way
+            // it is the header of one more, whose end is not sent.
             out.push(0x00);
         } else {
             self.append(message, out);
@@ -93,7 +93,8 @@ impl Deflater {
 
     /// Compresses a part of a message that is not the last, and appends what is to be sent to `out`.
     ///
-    /// The peer can decompress all of the part from that. This costs five bytes for each part; an empty part yields nothing.
+    /// The peer can decompress all of the part from that. This costs five bytes for each part; an empty part yields
+    /// nothing.
     pub fn compress_part(&mut self, part: &[u8], out: &mut Vec<u8>) {
         if !part.is_empty() {
             self.within_message = true;
@@ -101,11 +102,11 @@ impl Deflater {
         }
     }
 
-    /// Gives the compressor back to the pool and keeps only the window, in as many bytes as it has: at most 32 KiB, none without
-    /// context takeover.
+    /// Gives the compressor back to the pool and keeps only the window, in as many bytes as it has: at most 32 KiB,
+    /// none without context takeover.
     ///
-    /// For connections that have been idle. The next message takes a compressor again and has it read the window, which takes up
-    /// to 30 µs; the ratio does not suffer. Within a message this does nothing.
+    /// For connections that have been idle. The next message takes a compressor again and has it read the window, which
+    /// takes up to 30 µs; the ratio does not suffer. Within a message this does nothing.
     pub fn park(&mut self) {
         if !self.within_message {
             self.give_back();
@@ -115,7 +116,8 @@ impl Deflater {
 
     /// Takes note of a message that the peer decompresses, but that another deflater has compressed.
     ///
-    /// Later messages can refer to it. With context takeover this costs a copy of `plaintext`, and parks the compressor; without, nothing.
+    /// Later messages can refer to it. With context takeover this costs a copy of `plaintext`, and parks the
+    /// compressor; without, nothing.
     ///
     /// # Panics
     ///
@@ -130,8 +132,8 @@ impl Deflater {
 
     /// Starts over: the next message refers to nothing before it.
     ///
-    /// Always right, whatever the peer has decompressed until then. It costs ratio, and frees the window. After the first parts of a message this means
-    /// that the message is given up.
+    /// Always right, whatever the peer has decompressed until then. It costs ratio, and frees the window. After the
+    /// first parts of a message this means that the message is given up.
     pub fn forget(&mut self) {
         self.give_back();
         self.history.clear();
@@ -211,8 +213,8 @@ fn append(context: &mut Compress, mut plaintext: &[u8], out: &mut Vec<u8>) {
 /// The end of the empty stored block that a flush writes.
 const BLOCK_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// What a compressed message takes beside nine bits for each byte, and 6 bytes more than that, so that a flush never fills
-/// the space exactly.
+/// What a compressed message takes beside nine bits for each byte, and 6 bytes more than that, so that a flush never
+/// fills the space exactly.
 const SPARE: usize = 32;
 
 /// How much is reserved at once, at most.

@@ -1,6 +1,7 @@
 //! The last window of plaintext, so that a context can be given back and another one carry on.
 //!
-//! Owns which bytes are kept, and in how much memory. A context has a window of its own; this is the copy that outlives it.
+//! Owns which bytes are kept, and in how much memory. A context has a window of its own; this is the copy that outlives
+//! it.
 
 /// The last bytes of a direction, oldest first:
 ///

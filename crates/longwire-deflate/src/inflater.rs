@@ -1,7 +1,7 @@
 //! Decompression of the messages in one direction (RFC 7692 §7.2.2).
 //!
-//! Owns how much a message may become, and what is left of it for the next one. Which messages are compressed belongs to whoever reads
-//! frames.
+//! Owns how much a message may become, and what is left of it for the next one. Which messages are compressed belongs
+//! to whoever reads frames.
 
 use std::fmt;
 
@@ -14,8 +14,9 @@ use crate::{Direction, Pool, history::History};
 /// A decompressor is borrowed from the [`Pool`] for the time of a message. Between messages, the last window of
 /// plaintext is kept if there is context takeover (at most 32 KiB), and nothing if not.
 ///
-/// Feed the payloads of a message's frames with [`inflate`](Self::inflate), split as they come, then call [`finish`](Self::finish).
-/// After an error the connection has to be failed, as the messages that follow can refer to what was not read.
+/// Feed the payloads of a message's frames with [`inflate`](Self::inflate), split as they come, then call
+/// [`finish`](Self::finish). After an error the connection has to be failed, as the messages that follow can refer to
+/// what was not read.
 pub struct Inflater {
     pool: Pool,
     message: Option<InMessage>,
@@ -53,8 +54,8 @@ impl Inflater {
     /// Decompresses some of a message, and appends what it yields to `out`: at most `room` bytes.
     ///
     /// Takes all of `input`, which may be split anywhere. `out` grows with what comes, and to at most `room` bytes more
-    /// than it has; so a message that is small on the wire and huge inside costs no more than `room` allows. An input that
-    /// yields nothing is taken as well: whoever bounds the size of messages should count the compressed bytes too.
+    /// than it has; so a message that is small on the wire and huge inside costs no more than `room` allows. An input
+    /// that yields nothing is taken as well: whoever bounds the size of messages should count the compressed bytes too.
     ///
     /// # Errors
     ///
@@ -88,8 +89,8 @@ impl Inflater {
 
     /// Decompresses as much as there is spare capacity in `out`, which does not grow.
     ///
-    /// For messages that are handed on in parts. [`Progress::Full`] means: take what is there, and call again with what `input` has become,
-    /// until the answer is [`Progress::NeedInput`].
+    /// For messages that are handed on in parts. [`Progress::Full`] means: take what is there, and call again with what
+    /// `input` has become, until the answer is [`Progress::NeedInput`].
     ///
     /// # Errors
     ///
@@ -122,7 +123,8 @@ impl Inflater {
 
     /// Ends a message.
     ///
-    /// A message without any payload is taken for an empty one. (It should have one byte, RFC 7692 §7.2.3.6, but what it means cannot be mistaken.)
+    /// A message without any payload is taken for an empty one. (It should have one byte, RFC 7692 §7.2.3.6, but what
+    /// it means cannot be mistaken.)
     ///
     /// # Errors
     ///
@@ -139,8 +141,8 @@ impl Inflater {
         Ok(())
     }
 
-    /// Frees what the window has allocated ahead, so that it takes as many bytes as it has: at most 32 KiB, none without
-    /// context takeover.
+    /// Frees what the window has allocated ahead, so that it takes as many bytes as it has: at most 32 KiB, none
+    /// without context takeover.
     ///
     /// For connections that have been idle. Nothing has to be done to go on. Within a message the decompressor stays.
     pub fn park(&mut self) {
@@ -235,7 +237,8 @@ impl InMessage {
         if self.at_final {
             return true;
         }
-        let mut nothing = [0];
+        // Space for what a block that goes on would take for its data.
+        let mut nothing = [0; ENDING.len()];
         let before = (self.context.total_in(), self.context.total_out());
         let status = self.context.decompress(&ENDING, &mut nothing, FlushDecompress::Sync);
         let taken = self.context.total_in() - before.0;
@@ -246,7 +249,8 @@ impl InMessage {
     }
 }
 
-/// Makes space for what `arriving` compressed bytes may yield, in proportion to what has come; capacity never exceeds `limit`.
+/// Makes space for what `arriving` compressed bytes may yield, in proportion to what has come; capacity never exceeds
+/// `limit`.
 fn grow(out: &mut Vec<u8>, arriving: usize, limit: usize) {
     let likely = arriving.saturating_mul(LIKELY_RATIO).max(SMALLEST_STEP);
     let wanted = out.len().saturating_add(likely).max(out.capacity().saturating_mul(2)).min(limit);
@@ -264,8 +268,9 @@ const FINALS: u64 = 32;
 /// How many compressed bytes it takes for one more.
 const BYTES_PER_FINAL: u64 = 32;
 
-/// "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message" (RFC 7692 §7.2.2), and then an empty stored block with BFINAL:
-/// the decompressor reports an end, and takes all of this, if and only if the payload ended between blocks.
+/// "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message" (RFC 7692 §7.2.2), and then
+/// an empty stored block with BFINAL: the decompressor reports an end, and takes all of this, if and only if the
+/// payload ended between blocks.
 const ENDING: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
 
 /// How much of that belongs to the message.
@@ -275,7 +280,9 @@ const TAIL_LEN: u64 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InflateError {
-    /// The payload is no DEFLATE data, or refers to before the window (RFC 1951 §3.2). Close code 1007.
+    /// The payload is no DEFLATE data, or refers to before what was said (RFC 1951 §3.2). Close code 1007.
+    ///
+    /// A reference that is longer than the agreed window allows is an error only if what it refers to is gone.
     #[error("compressed data is malformed")]
     Data,
     /// The message ends within a block (RFC 7692 §7.2.1). Close code 1007.

@@ -1,7 +1,7 @@
 //! `permessage-deflate` for WebSocket, sans-IO: negotiation, compression and pooled contexts (RFC 7692).
 //!
-//! This crate can be used alone. It does no input or output, reads no header fields and knows no frames: names and values
-//! of parameters come in, and so do payloads; what to answer, and other payloads, go out.
+//! This crate can be used alone. It does no input or output, reads no header fields and knows no frames: names and
+//! values of parameters come in, and so do payloads; what to answer, and other payloads, go out.
 //!
 //! | Part | What it does |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | [`Deflater`], [`Inflater`] | the two codecs of a connection, whole messages or parts |
 //! | [`Pool`] | the compressors and decompressors that all connections share |
 //!
-//! What is left to the caller: the name of the extension, the list syntax of `Sec-WebSocket-Extensions`, RSV1, which messages are worth
-//! compressing, and the limit of a message's size.
+//! What is left to the caller: the name of the extension, the list syntax of `Sec-WebSocket-Extensions`, RSV1, which
+//! messages are worth compressing, and the limit of a message's size.
 //!
 //! # A connection, from the offer to a message
 //!
@@ -67,14 +67,14 @@
 //! | [`Deflater`] | a compressor, and the window | the same; after [`park`](Deflater::park), the window | nothing |
 //! | [`Inflater`] | a decompressor, and the window | the window | nothing |
 //!
-//! The window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until as much was said. Whoever takes a context again has it
-//! read them and carries on, so that the other end sees one unbroken stream.
+//! The window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until as much was said. Whoever takes a
+//! context again has it read them and carries on, so that the other end sees one unbroken stream.
 //!
 //! # What a peer cannot do
 //!
 //! Whatever it sends, [`Inflater::inflate`] allocates no more than the room it is given, takes time in proportion to
-//! what it is fed and what it yields, and ends. Data that is malformed, or refers to before the window, is an error; so is a message that ends
-//! within a block.
+//! what it is fed and what it yields, and ends. Data that is malformed, or refers to what was never said, is an error; so
+//! is a message that ends within a block.
 
 #![forbid(unsafe_code)]
 

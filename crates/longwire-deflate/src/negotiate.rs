@@ -8,9 +8,9 @@ use crate::{
 /// Chooses among a client's offers, for a server.
 ///
 /// `offers` are the parameters of each element of `Sec-WebSocket-Extensions` that is named
-/// [`EXTENSION_NAME`](crate::EXTENSION_NAME), in the client's order. The first one that is acceptable is agreed to. One that is malformed,
-/// or that `options` cannot be kept with, is declined and the next considered; `None` means that messages go
-/// uncompressed, which is no reason to refuse the connection (RFC 7692 §5.1).
+/// [`EXTENSION_NAME`](crate::EXTENSION_NAME), in the client's order. The first one that is acceptable is agreed to. One
+/// that is malformed, or that `options` cannot be kept with, is declined and the next considered; `None` means that
+/// messages go uncompressed, which is no reason to refuse the connection (RFC 7692 §5.1).
 ///
 /// # Examples
 ///
@@ -39,10 +39,11 @@ fn accept_offer(offer: Offer, options: &DeflateOptions) -> Option<Agreement> {
     let offered = offer.0;
     let server_max_window_bits = match offered.server_max_window_bits {
         // "A server accepts an extension negotiation offer with this parameter by including the
-        // 'server_max_window_bits' extension parameter in the extension negotiation response [..] with the same or smaller value" (§7.1.2.1)
+        // 'server_max_window_bits' extension parameter in the extension negotiation response [..] with the same or
+        // smaller value" (§7.1.2.1)
         Some(asked) => Some(asked.min(options.server_max_window_bits.max(SMALLEST_TO_SEND))),
-        // "A server may include the 'server_max_window_bits' extension parameter in an extension negotiation response even if the
-        // extension negotiation offer being accepted [..] doesn't include" it (§7.1.2.1)
+        // "A server may include the 'server_max_window_bits' extension parameter in an extension negotiation response
+        // even if the extension negotiation offer being accepted [..] doesn't include" it (§7.1.2.1)
         None => restricted(options.server_max_window_bits.max(SMALLEST_TO_SEND)),
     };
     if server_max_window_bits.is_some_and(|bits| bits < SMALLEST_TO_SEND) {
@@ -51,7 +52,8 @@ fn accept_offer(offer: Offer, options: &DeflateOptions) -> Option<Agreement> {
     let client_max_window_bits =
         match (offered.client_max_window_bits, restricted(options.client_max_window_bits)) {
             (ClientWindow::Absent | ClientWindow::Any, None) => ClientWindow::Absent,
-            // "the server MUST NOT include the 'client_max_window_bits' extension parameter in the extension negotiation response" (§7.1.2.2)
+            // "the server MUST NOT include the 'client_max_window_bits' extension parameter in the extension
+            // negotiation response" (§7.1.2.2)
             (ClientWindow::Absent, Some(_)) => return None,
             (ClientWindow::Any, Some(wanted)) => ClientWindow::AtMost(wanted),
             // Repeated even if unchanged, so that there is no doubt about it.
@@ -71,13 +73,14 @@ fn accept_offer(offer: Offer, options: &DeflateOptions) -> Option<Agreement> {
 /// Checks a server's answer, for a client that sent `offers`.
 ///
 /// `answer` are the parameters of the one element of the response's `Sec-WebSocket-Extensions` that is named
-/// [`EXTENSION_NAME`](crate::EXTENSION_NAME); a second such element is for the caller to refuse. What is agreed on may be less than the answer allows: a client that promised a smaller
-/// window, or to do without context takeover, keeps to that.
+/// [`EXTENSION_NAME`](crate::EXTENSION_NAME); a second such element is for the caller to refuse. What is agreed on may
+/// be less than the answer allows: a client that promised a smaller window, or to do without context takeover, keeps to
+/// that.
 ///
 /// # Errors
 ///
-/// The connection has to be failed (RFC 7692 §5.2, §7.1) unless the answer is one that an offer allows. The error tells what stands
-/// against the first offer.
+/// The connection has to be failed (RFC 7692 §5.2, §7.1) unless the answer is one that an offer allows. The error tells
+/// what stands against the first offer.
 pub fn verify<'a>(
     answer: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     offers: &[Offer],
@@ -112,8 +115,8 @@ fn verify_against(answer: Params, offer: Offer) -> Result<Agreement, AnswerError
     }
     Ok(Agreement::new(Params {
         client_no_context_takeover: answer.client_no_context_takeover || offered.client_no_context_takeover,
-        // "even if the server doesn't include the 'client_max_window_bits' extension parameter in the corresponding extension negotiation
-        // response, the client is not going to use a larger LZ77 sliding window" (§7.1.2.2)
+        // "even if the server doesn't include the 'client_max_window_bits' extension parameter in the corresponding
+        // extension negotiation response, the client is not going to use a larger LZ77 sliding window" (§7.1.2.2)
         client_max_window_bits: answer
             .client_window()
             .or(offered.client_window())

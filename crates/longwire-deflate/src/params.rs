@@ -1,7 +1,7 @@
 //! The four parameters of `permessage-deflate`, as an offer and an answer share them (RFC 7692 §7.1).
 //!
-//! Owns which parameters there are, and which values each may have. What they mean in an offer belongs to `offer.rs`, what in an
-//! answer to `negotiate.rs`; splitting a header field into names and values is left to the caller.
+//! Owns which parameters there are, and which values each may have. What they mean in an offer belongs to `offer.rs`,
+//! what in an answer to `negotiate.rs`; splitting a header field into names and values is left to the caller.
 
 use std::fmt;
 

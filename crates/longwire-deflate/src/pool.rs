@@ -15,9 +15,9 @@ use crate::{Level, WindowBits};
 
 /// Where connections borrow compressors and decompressors, and give them back.
 ///
-/// A compressor takes 250 to 380 KiB and a decompressor 48, so they are made when a message needs one and none waits, and shared by all who
-/// have a clone of the pool. Clones are cheap and share one store. A lock is held for the moment of taking or giving,
-/// never while compressing.
+/// A compressor takes 250 to 380 KiB and a decompressor 48, so they are made when a message needs one and none waits,
+/// and shared by all who have a clone of the pool. Clones are cheap and share one store. A lock is held for the moment
+/// of taking or giving, never while compressing.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -33,8 +33,8 @@ pub struct PoolOptions {
     /// once on a common machine.
     pub idle_compressors: usize,
 
-    /// Decompressors. Default: 64, for 3 MiB at most: more than compressors, because a message that arrives in parts keeps one until
-    /// its end.
+    /// Decompressors. Default: 64, for 3 MiB at most: more than compressors, because a message that arrives in parts
+    /// keeps one until its end.
     pub idle_decompressors: usize,
 }
 

@@ -37,7 +37,8 @@ impl WindowBits {
     }
 
     /// Reads a parameter's value.
-    // "This parameter has a decimal integer value without leading zeroes between 8 to 15, inclusive" (RFC 7692 §7.1.2.1)
+    // "This parameter has a decimal integer value without leading zeroes between 8 to 15, inclusive" (RFC 7692
+    // §7.1.2.1)
     pub(crate) fn parse(value: &str) -> Option<Self> {
         match value.as_bytes() {
             [digit @ b'8'..=b'9'] => Some(Self(digit - b'0')),

@@ -94,6 +94,19 @@ fn a_message_that_ends_within_a_block_is_an_error() {
 }
 
 #[test]
+fn what_is_appended_to_a_message_is_not_part_of_it() {
+    for (case, message) in [
+        ("four bytes missing", &hex!("00 04 00 fb ff")[..]),
+        ("four bytes missing from a block with BFINAL", &hex!("01 04 00 fb ff")),
+        ("nine bytes missing", &hex!("01 09 00 f6 ff")),
+    ] {
+        for direction in [TAKEOVER, NO_TAKEOVER] {
+            assert_eq!(read(direction, &[message]), Err(InflateError::Truncated), "{case}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_deflate_data_is_an_error() {
     for (case, message) in [
         ("block type 3", &hex!("06 00")[..]),
@@ -161,6 +174,33 @@ fn final_blocks_are_paid_for_with_bytes() {
 }
 
 #[test]
+fn what_does_not_shrink_comes_whole() {
+    let mut x = 1_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        x.to_le_bytes()[3]
+    })
+    .take(400_000)
+    .collect();
+    for level in [1, 3, 6, 9] {
+        let pool = Pool::default();
+        let mut deflater = Deflater::new(&pool, TAKEOVER, Level::new(level).unwrap()).unwrap();
+        let mut inflater = Inflater::new(&pool, TAKEOVER);
+        for len in [1, 100, 60_000, 65_000, 65_536, 70_000, 130_000, 400_000] {
+            // From space for nothing to space for all.
+            for capacity in [0, len, 2 * len] {
+                let mut wire = Vec::with_capacity(capacity);
+                deflater.compress(&noise[..len], &mut wire);
+                let mut out = Vec::new();
+                inflater.inflate(&mut &*wire, &mut out, len).unwrap();
+                inflater.finish().unwrap();
+                assert!(out == noise[..len], "{len} bytes at level {level}");
+            }
+        }
+    }
+}
+
+#[test]
 fn eight_bits_cannot_be_sent_but_read() {
     let window_bits = WindowBits::MIN;
     for context_takeover in [true, false] {
@@ -212,6 +252,37 @@ fn contexts_are_held_no_longer_than_needed() {
     assert_eq!(idle(), (1, 0));
     drop(inflater);
     assert_eq!(idle(), (1, 1));
+}
+
+#[test]
+fn a_context_tells_nothing_of_whoever_had_it_before() {
+    let pool = Pool::default();
+    let hello = hex!("f2 48 cd c9 c9 07 00");
+    let given_up = |len: usize| {
+        let mut inflater = Inflater::new(&pool, TAKEOVER);
+        inflater.inflate(&mut &hello[..len], &mut Vec::new(), 100).unwrap();
+        let mut deflater = Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap();
+        deflater.compress_part(&b"Hello, Hello, Hello"[..len], &mut Vec::new());
+    };
+    for len in 1..=hello.len() {
+        given_up(len);
+        assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (1, 1));
+        let mut inflater = Inflater::new(&pool, TAKEOVER);
+        let mut out = Vec::new();
+        inflater.inflate(&mut &hello[..], &mut out, 100).unwrap();
+        inflater.finish().unwrap();
+        assert_eq!(out, b"Hello");
+        drop(inflater);
+        let mut inflater = Inflater::new(&pool, TAKEOVER);
+        let refers_back = inflater.inflate(&mut &hex!("f2 00 11 00 00")[..], &mut out, 100);
+        assert_eq!(refers_back, Err(InflateError::Data), "what another connection has read");
+
+        given_up(len);
+        let mut deflater = Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap();
+        let mut wire = Vec::new();
+        deflater.compress(b"Hello, Hello, Hello", &mut wire);
+        assert_eq!(read(NO_TAKEOVER, &[&wire]), Ok(vec![b"Hello, Hello, Hello".to_vec()]));
+    }
 }
 
 #[test]
