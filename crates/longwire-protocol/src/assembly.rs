@@ -22,20 +22,27 @@ pub(crate) struct Assembly {
     pub(crate) in_parts: bool,
     /// Whether nobody wants the rest of the pieces.
     pub(crate) skipped: bool,
+    /// If it is compressed, how many bytes it has yielded so far.
+    pub(crate) inflated: Option<usize>,
 }
 
 impl Assembly {
     #[inline]
-    pub(crate) fn new(text: bool) -> Self {
+    pub(crate) fn new(first: &FrameHeader) -> Self {
         Self {
-            text,
+            text: first.opcode() == Opcode::Text,
             buf: Vec::new(),
             announced: 0,
             fragments: 0,
             utf8: Utf8Validator::default(),
             in_parts: false,
             skipped: false,
+            inflated: first.rsv1().then_some(0),
         }
+    }
+
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.inflated.is_some()
     }
 }
 

@@ -50,6 +50,13 @@ pub enum ProtocolError {
         /// The limit in frames.
         max: u32,
     },
+    /// The payload of a compressed message is not what a compressor yields, or ends too early (RFC 7692 §7.2.2). Close
+    /// code 1007.
+    #[error("compressed message is malformed")]
+    MalformedCompression,
+    /// A compressed message ends its stream again and again, each time at a cost. Close code 1008.
+    #[error("compressed message has too many final blocks")]
+    TooManyFinalBlocks,
 }
 
 impl ProtocolError {
@@ -60,9 +67,9 @@ impl ProtocolError {
             Self::UnexpectedContinuation | Self::UnfinishedMessage | Self::UnexpectedRsv1 => {
                 CloseCode::PROTOCOL_ERROR
             }
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::MalformedCompression => CloseCode::INVALID_PAYLOAD,
             Self::FrameTooLong { .. } | Self::MessageTooLong { .. } => CloseCode::MESSAGE_TOO_BIG,
-            Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
+            Self::TooManyFragments { .. } | Self::TooManyFinalBlocks => CloseCode::POLICY_VIOLATION,
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
 
 use crate::assembly::{Assembly, extend_unmasked, grow, into_message, whole_message};
+use crate::compression::Inflating;
 use crate::{CloseFrame, Event, Limits, Message, Part, ProtocolError};
 
 /// The receiving half of a connection.
@@ -37,6 +38,8 @@ pub struct Inbound {
     spill: Spill,
     /// The message in progress; `None` between messages.
     message: Option<Box<Assembly>>,
+    /// There if compression was negotiated.
+    inflating: Option<Box<Inflating>>,
     /// What has come of the payload of a control frame.
     control: Vec<u8>,
     /// Whether messages are handed out in pieces.
@@ -80,9 +83,25 @@ impl Inbound {
             frame: None,
             spill: Spill::default(),
             message: None,
+            inflating: None,
             control: Vec::new(),
             parts: false,
             ended: false,
+        }
+    }
+
+    /// Takes compressed messages from here on, with what the handshake agreed on. The caller sees to it that nothing was
+    /// received yet.
+    #[cfg(feature = "deflate")]
+    pub fn set_compression(&mut self, compression: &crate::Compression) {
+        self.inflating = Some(Box::new(compression.inflating(self.role)));
+    }
+
+    /// Frees what is kept for compressed messages beside their window. For connections that have been idle.
+    #[cold]
+    pub fn park(&mut self) {
+        if let Some(inflating) = &mut self.inflating {
+            inflating.park();
         }
     }
 
@@ -122,6 +141,9 @@ impl Inbound {
             return None;
         }
         let (header, len) = FrameHeader::parse(input, self.role).ok()??;
+        if header.rsv1() {
+            return None;
+        }
         self.admit(&header).ok()?;
         let mut rest = input.get(len..)?;
         let payload = take_whole(&header, &mut rest)?;
@@ -157,7 +179,9 @@ impl Inbound {
     /// Zero while a header or a control frame is awaited and while messages are handed out in pieces.
     pub fn payload_left(&self) -> usize {
         match &self.frame {
-            Some(frame) if frame.opcode.is_data() && !self.parts && !self.is_in_parts() => frame.left,
+            Some(frame) if frame.opcode.is_data() && !self.parts && !self.is_in_parts_or_compressed() => {
+                frame.left
+            }
             _ => 0,
         }
     }
@@ -195,15 +219,15 @@ impl Inbound {
                 mask::apply(&mut message.buf[before..], key, frame.done);
             }
         }
-        let result = self.payload_arrived(arrived);
+        let result = self.payload_arrived(arrived, arrived);
         if result.is_err() {
             self.end();
         }
         (out, result)
     }
 
-    fn is_in_parts(&self) -> bool {
-        self.message.as_ref().is_some_and(|message| message.in_parts)
+    fn is_in_parts_or_compressed(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.in_parts || message.is_compressed())
     }
 
     /// Whether a close frame or an error has ended what is interpreted.
@@ -270,7 +294,7 @@ impl Inbound {
     /// Holds a header against the rules of fragmentation and the limits, before any of its payload is looked at.
     #[inline]
     fn admit(&self, header: &FrameHeader) -> Result<Admitted, ProtocolError> {
-        if header.rsv1() {
+        if header.rsv1() && self.inflating.is_none() {
             return Err(ProtocolError::UnexpectedRsv1);
         }
         let (announced, fragments) = match (&self.message, header.opcode()) {
@@ -294,11 +318,14 @@ impl Inbound {
         {
             return Err(ProtocolError::FrameTooLong { len, max });
         }
-        // Without a limit, what cannot be addressed cannot be received either.
-        let max = max_message.unwrap_or(isize::MAX.unsigned_abs());
+        let max = max_message.unwrap_or(ADDRESSABLE);
         let total = (announced as u64).saturating_add(len);
+        let is_compressed =
+            header.rsv1() || self.message.as_ref().is_some_and(|message| message.is_compressed());
+        // What does not get shorter by compression gets longer by less than an eighth. What it yields has a limit of its own.
+        let wire_max = if is_compressed { max.saturating_add(max / 8).saturating_add(64) } else { max };
         match usize::try_from(total) {
-            Ok(announced) if announced <= max => Ok(Admitted { announced, fragments }),
+            Ok(announced) if announced <= wire_max.min(ADDRESSABLE) => Ok(Admitted { announced, fragments }),
             _ => Err(ProtocolError::MessageTooLong { len: total, max }),
         }
     }
@@ -307,7 +334,7 @@ impl Inbound {
     fn begin_frame(&mut self, header: &FrameHeader, admitted: Admitted) {
         let opcode = header.opcode();
         if opcode.is_data() {
-            let message = self.message.get_or_insert_with(|| Box::new(Assembly::new(opcode == Opcode::Text)));
+            let message = self.message.get_or_insert_with(|| Box::new(Assembly::new(header)));
             message.announced = admitted.announced;
             message.fragments = admitted.fragments;
         }
@@ -322,6 +349,12 @@ impl Inbound {
         let take = frame.left.min(input.len());
         let (arrived, rest) = input.split_at(take);
         let buf = match &mut self.message {
+            Some(message) if frame.opcode.is_data() && message.is_compressed() => {
+                *input = rest;
+                let (key, phase) = (frame.key, frame.done);
+                let yielded = self.inflate(arrived, key, phase)?;
+                return self.payload_arrived(take, yielded);
+            }
             Some(message) if frame.opcode.is_data() => {
                 grow(&mut message.buf, take, frame.left);
                 &mut message.buf
@@ -330,11 +363,30 @@ impl Inbound {
         };
         extend_unmasked(buf, arrived, frame.key, frame.done);
         *input = rest;
-        self.payload_arrived(take)
+        self.payload_arrived(take, take)
+    }
+
+    /// Decompresses a piece of the message in progress; gives how many bytes it yielded.
+    fn inflate(
+        &mut self,
+        piece: &[u8],
+        key: Option<MaskingKey>,
+        phase: usize,
+    ) -> Result<usize, ProtocolError> {
+        let (Some(inflating), Some(message)) = (&mut self.inflating, &mut self.message) else { return Ok(0) };
+        let max = self.limits.max_message.unwrap_or(ADDRESSABLE);
+        let inflated = message.inflated.get_or_insert(0);
+        let before = message.buf.len();
+        inflating
+            .inflate(piece, key, phase, &mut message.buf, max - *inflated)
+            .map_err(|error| ProtocolError::of_inflating(error, max))?;
+        let yielded = message.buf.len() - before;
+        *inflated += yielded;
+        Ok(yielded)
     }
 
     /// Checks the last `arrived` bytes of the buffer they were appended to; an event if that completes one.
-    fn payload_arrived(&mut self, arrived: usize) -> Result<Option<Event>, ProtocolError> {
+    fn payload_arrived(&mut self, arrived: usize, yielded: usize) -> Result<Option<Event>, ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok(None) };
         frame.done += arrived;
         frame.left -= arrived;
@@ -348,8 +400,15 @@ impl Inbound {
         }
         let Some(message) = &mut self.message else { return Ok(None) };
         let complete = complete && fin;
+        if complete
+            && message.is_compressed()
+            && let Some(inflating) = &mut self.inflating
+        {
+            let max = self.limits.max_message.unwrap_or(ADDRESSABLE);
+            inflating.finish().map_err(|error| ProtocolError::of_inflating(error, max))?;
+        }
         if message.text {
-            let start = message.buf.len() - arrived;
+            let start = message.buf.len() - yielded;
             message.utf8.feed(&message.buf[start..])?;
             if complete {
                 message.utf8.finish()?;
@@ -422,3 +481,6 @@ fn small(len: usize) -> u8 {
 
 /// The least that is made room for when a payload is read straight into its message.
 const DIRECT_STEP: usize = 64 * 1024;
+
+/// Without a limit, what cannot be addressed cannot be received either.
+const ADDRESSABLE: usize = isize::MAX.unsigned_abs();

@@ -33,7 +33,13 @@
 //! ```
 
 mod assembly;
+#[cfg(feature = "deflate")]
+mod compression;
+#[cfg(not(feature = "deflate"))]
+#[path = "no_compression.rs"]
+mod compression;
 mod connection;
+mod data_frame;
 mod error;
 mod event;
 mod inbound;
@@ -45,13 +51,15 @@ mod queue;
 mod text;
 mod timers;
 
+#[cfg(feature = "deflate")]
+pub use compression::Compression;
 pub use connection::{Connection, State};
 pub use error::{ProtocolError, SendError};
 pub use event::{Event, Part};
 pub use inbound::Inbound;
 pub use limits::Limits;
 pub use longwire_frame::{CloseCode, FrameError, InvalidUtf8, MaskingKey, Opcode, Role, Utf8Validator};
-pub use message::{CloseFrame, Message};
+pub use message::{CloseFrame, Compress, Message};
 pub use outbound::{MaskingKeys, Outbound};
 pub use prepared::PreparedMessage;
 pub use queue::WriteQueue;

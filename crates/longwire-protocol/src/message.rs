@@ -33,6 +33,18 @@ pub enum Message {
     Binary(Bytes),
 }
 
+/// Whether a message is compressed, where compression was negotiated (RFC 7692 §6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compress {
+    /// By its length: from the threshold of the connection on.
+    #[default]
+    Auto,
+    /// Whatever its length is. Where contexts are not kept between messages, one that would grow is sent as it is.
+    Always,
+    /// Not. For what is compressed already, and for secrets beside text that somebody else chooses (RFC 7692 §8).
+    Never,
+}
+
 impl Message {
     /// Makes a text message.
     pub fn text(text: impl Into<Text>) -> Self {

@@ -1,8 +1,10 @@
 //! Messages that are framed once and sent to many (RFC 6455 §5.1: what a server sends is the same for every client).
 
 use bytes::Bytes;
+#[cfg(feature = "deflate")]
+use longwire_frame::Opcode;
 
-use crate::outbound::data_header;
+use crate::data_frame::DataFrame;
 use crate::{Message, Text};
 
 /// A message with its frame, encoded once for any number of receivers.
@@ -28,17 +30,31 @@ pub struct PreparedMessage {
     /// Header and payload as a server sends them.
     frame: Bytes,
     header_len: usize,
+    #[cfg(feature = "deflate")]
+    compressed: std::sync::Arc<CompressedFrames>,
 }
+
+/// The frame by window bits, from 9 on, made when the first connection that agreed on them needs it; `None` where
+/// compression gains nothing.
+#[cfg(feature = "deflate")]
+type CompressedFrames = [std::sync::OnceLock<Option<Bytes>>; 7];
 
 impl PreparedMessage {
     /// Frames a message.
     pub fn new(message: impl Into<Message>) -> Self {
         let message = message.into();
-        let header = data_header(message.opcode(), true, message.len(), None);
+        let header =
+            DataFrame { opcode: message.opcode(), fin: true, rsv1: false }.header(message.len(), None);
         let mut frame = Vec::with_capacity(header.len() + message.len());
         frame.extend_from_slice(&header);
         frame.extend_from_slice(message.as_bytes());
-        Self { text: message.is_text(), frame: frame.into(), header_len: header.len() }
+        Self {
+            text: message.is_text(),
+            frame: frame.into(),
+            header_len: header.len(),
+            #[cfg(feature = "deflate")]
+            compressed: std::sync::Arc::default(),
+        }
     }
 
     /// The message that was framed; it shares its bytes with the frame.
@@ -52,7 +68,31 @@ impl PreparedMessage {
         self.text
     }
 
-    /// The frame as a server sends it.
+    /// The frame for connections with these window bits, with what `compress` makes of the payload. The first call for
+    /// some window bits decides for all.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn compressed_frame(
+        &self,
+        bits: longwire_deflate::WindowBits,
+        compress: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Option<&Bytes> {
+        let slot = self.compressed.get(usize::from(bits.get()).checked_sub(9)?)?;
+        let frame = slot.get_or_init(|| {
+            let payload = compress(&self.frame[self.header_len..])?;
+            let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
+            let header = DataFrame { opcode, fin: true, rsv1: true }.header(payload.len(), None);
+            Some([&header[..], &payload].concat().into())
+        });
+        frame.as_ref()
+    }
+
+    /// How many bytes the payload has.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn len(&self) -> usize {
+        self.frame.len() - self.header_len
+    }
+
+    /// The frame as a server sends it uncompressed.
     pub fn server_frame(&self) -> &Bytes {
         &self.frame
     }

@@ -1,0 +1,196 @@
+//! permessage-deflate in the two halves of a connection: who compresses with what (RFC 7692 §6, §7.2).
+//!
+//! Owns which messages are compressed and what a broken one means. Windows and contexts are `longwire-deflate`'s; RSV1 and
+//! frames belong to [`crate::inbound`] and [`crate::outbound`].
+
+use bytes::Bytes;
+use longwire_deflate::{Agreement, DeflateOptions, Deflater, Direction, InflateError, Inflater, Level, Pool};
+use longwire_frame::{MaskingKey, Role, mask};
+
+use crate::{Compress, PreparedMessage, ProtocolError};
+
+/// What a connection compresses with: what the handshake agreed on, this end's choices, and the pool of contexts.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_deflate::{DeflateOptions, Pool, verify};
+/// use longwire_protocol::{Compression, Event, Inbound, Limits, Outbound, Role};
+///
+/// let options = DeflateOptions::default();
+/// let agreement = verify([], &options.offers()).unwrap(); // what both ends took from the handshake
+/// let compression = Compression::new(agreement, &options, &Pool::default());
+///
+/// let mut server = Outbound::new(None);
+/// server.set_compression(&compression);
+/// server.message("la".repeat(1000).into())?;
+/// let mut wire = server.queue().contiguous().unwrap();
+/// assert!(wire.len() < 50);
+///
+/// let mut client = Inbound::new(Role::Client, Limits::default());
+/// client.set_compression(&compression);
+/// assert_eq!(client.decode(&mut wire), Ok(Some(Event::Message("la".repeat(1000).into()))));
+/// # Ok::<(), longwire_protocol::SendError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Compression {
+    agreement: Agreement,
+    level: Level,
+    threshold: usize,
+    pool: Pool,
+}
+
+impl Compression {
+    /// Puts together what was agreed on, how hard and from which length on to compress, and where contexts come from.
+    ///
+    /// Connections that share a pool share its contexts: one pool for a process is enough.
+    pub fn new(agreement: Agreement, options: &DeflateOptions, pool: &Pool) -> Self {
+        Self { agreement, level: options.level, threshold: options.threshold, pool: pool.clone() }
+    }
+
+    /// What the handshake agreed on.
+    pub fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    pub(crate) fn inflating(&self, role: Role) -> Inflating {
+        let direction = match role {
+            Role::Client => self.agreement.server_to_client(),
+            Role::Server => self.agreement.client_to_server(),
+        };
+        Inflating { inflater: Inflater::new(&self.pool, direction) }
+    }
+
+    pub(crate) fn deflating(&self, role: Role) -> Option<Deflating> {
+        let direction = match role {
+            Role::Client => self.agreement.client_to_server(),
+            Role::Server => self.agreement.server_to_client(),
+        };
+        let deflater = Deflater::new(&self.pool, direction, self.level)?;
+        let &Self { level, threshold, .. } = self;
+        Some(Deflating { deflater, direction, level, threshold, pool: self.pool.clone() })
+    }
+}
+
+/// Decompression of what one end receives.
+#[derive(Debug)]
+pub(crate) struct Inflating {
+    inflater: Inflater,
+}
+
+impl Inflating {
+    /// Decompresses a piece of a message's payload that is still masked: at most `room` bytes are appended to `out`.
+    pub(crate) fn inflate(
+        &mut self,
+        mut piece: &[u8],
+        key: Option<MaskingKey>,
+        mut phase: usize,
+        out: &mut Vec<u8>,
+        room: usize,
+    ) -> Result<(), InflateError> {
+        let Some(key) = key else {
+            return self.inflater.inflate(&mut piece, out, room);
+        };
+        let limit = out.len().saturating_add(room);
+        let mut unmasked = [0; UNMASK_STEP];
+        for chunk in piece.chunks(UNMASK_STEP) {
+            let unmasked = &mut unmasked[..chunk.len()];
+            unmasked.copy_from_slice(chunk);
+            mask::apply(unmasked, key, phase);
+            phase += chunk.len();
+            self.inflater.inflate(&mut &*unmasked, out, limit - out.len())?;
+        }
+        Ok(())
+    }
+
+    /// Ends a message.
+    pub(crate) fn finish(&mut self) -> Result<(), InflateError> {
+        self.inflater.finish()
+    }
+
+    pub(crate) fn park(&mut self) {
+        self.inflater.park();
+    }
+}
+
+impl ProtocolError {
+    /// What a message that cannot be decompressed is to the protocol, where messages may have `max` bytes.
+    pub(crate) fn of_inflating(error: InflateError, max: usize) -> Self {
+        match error {
+            InflateError::TooBig { .. } => Self::MessageTooLong { len: (max as u64).saturating_add(1), max },
+            InflateError::TooManyFinals => Self::TooManyFinalBlocks,
+            _ => Self::MalformedCompression,
+        }
+    }
+}
+
+/// Compression of what one end sends.
+#[derive(Debug)]
+pub(crate) struct Deflating {
+    deflater: Deflater,
+    direction: Direction,
+    level: Level,
+    threshold: usize,
+    pool: Pool,
+}
+
+impl Deflating {
+    /// Whether a message that begins with `len` bytes is to be compressed.
+    #[inline]
+    pub(crate) fn wants(&self, len: usize, compress: Compress) -> bool {
+        match compress {
+            Compress::Auto => len >= self.threshold,
+            Compress::Always => true,
+            Compress::Never => false,
+        }
+    }
+
+    /// Compresses a whole message; `None` where it would not get smaller and may go as it is.
+    pub(crate) fn message(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        let mut payload = Vec::new();
+        self.deflater.compress(message, &mut payload);
+        // With context takeover, what was compressed has to be sent: the next message refers to it.
+        (self.direction.context_takeover || payload.len() < message.len()).then_some(payload)
+    }
+
+    /// Compresses a part of a message.
+    pub(crate) fn part(&mut self, part: &[u8], last: bool) -> Vec<u8> {
+        let mut payload = Vec::new();
+        if last {
+            self.deflater.compress(part, &mut payload);
+        } else {
+            self.deflater.compress_part(part, &mut payload);
+        }
+        payload
+    }
+
+    /// The frame of a message that was compressed once for all; `None` if it is to go as it is.
+    ///
+    /// It refers to nothing before it. Where this end's context lives on, it starts over, so that nothing later refers to
+    /// a message that may still be dropped from the queue.
+    pub(crate) fn prepared<'a>(&mut self, prepared: &'a PreparedMessage) -> Option<&'a Bytes> {
+        if !self.wants(prepared.len(), Compress::Auto) {
+            return None;
+        }
+        let alone = Direction { context_takeover: false, ..self.direction };
+        let frame = prepared.compressed_frame(alone.window_bits, |message| {
+            let mut payload = Vec::new();
+            Deflater::new(&self.pool, alone, self.level)?.compress(message, &mut payload);
+            (payload.len() < message.len()).then_some(payload)
+        })?;
+        self.deflater.forget();
+        Some(frame)
+    }
+
+    /// Whether a compressor is kept for this connection.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.deflater.is_parked()
+    }
+
+    pub(crate) fn park(&mut self) {
+        self.deflater.park();
+    }
+}
+
+/// How much of a payload is unmasked at a time, on the stack, before it is decompressed.
+const UNMASK_STEP: usize = 4096;

@@ -1,0 +1,35 @@
+//! The frames of a message as bytes: header, mask and payload (RFC 6455 §5.2).
+
+use longwire_frame::{EncodedHeader, FrameHeader, MaskingKey, Opcode, mask};
+
+/// A data frame but for its payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DataFrame {
+    pub(crate) opcode: Opcode,
+    pub(crate) fin: bool,
+    pub(crate) rsv1: bool,
+}
+
+impl DataFrame {
+    /// The header for a payload of `len` bytes in memory.
+    #[inline]
+    pub(crate) fn header(self, len: usize, key: Option<MaskingKey>) -> EncodedHeader {
+        let header = FrameHeader::data(self.opcode, self.fin, self.rsv1, len as u64, key);
+        header.expect("RSV1 is on first frames only, and what is in memory is below 2^63 bytes").encode()
+    }
+}
+
+#[inline]
+pub(crate) fn gather_frame(
+    tail: &mut Vec<u8>,
+    header: &EncodedHeader,
+    payload: &[u8],
+    key: Option<MaskingKey>,
+) {
+    tail.reserve(FrameHeader::MAX_LEN + payload.len());
+    header.append_to(tail);
+    match key {
+        Some(key) => mask::extend(tail, payload, key, 0),
+        None => tail.extend_from_slice(payload),
+    }
+}

@@ -1,0 +1,68 @@
+//! What stands for compression where the crate is built without it: nothing that could be made.
+
+use bytes::Bytes;
+use longwire_frame::MaskingKey;
+
+use crate::{Compress, PreparedMessage, ProtocolError};
+
+#[derive(Debug)]
+pub(crate) enum Inflating {}
+
+#[derive(Debug)]
+pub(crate) enum Deflating {}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum InflateError {}
+
+impl Inflating {
+    pub(crate) fn inflate(
+        &mut self,
+        _: &[u8],
+        _: Option<MaskingKey>,
+        _: usize,
+        _: &mut Vec<u8>,
+        _: usize,
+    ) -> Result<(), InflateError> {
+        match *self {}
+    }
+
+    pub(crate) fn finish(&mut self) -> Result<(), InflateError> {
+        match *self {}
+    }
+
+    pub(crate) fn park(&mut self) {
+        match *self {}
+    }
+}
+
+impl ProtocolError {
+    pub(crate) fn of_inflating(error: InflateError, _: usize) -> Self {
+        match error {}
+    }
+}
+
+impl Deflating {
+    pub(crate) fn wants(&self, _: usize, _: Compress) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn message(&mut self, _: &[u8]) -> Option<Vec<u8>> {
+        match *self {}
+    }
+
+    pub(crate) fn part(&mut self, _: &[u8], _: bool) -> Vec<u8> {
+        match *self {}
+    }
+
+    pub(crate) fn prepared<'a>(&mut self, _: &'a PreparedMessage) -> Option<&'a Bytes> {
+        match *self {}
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn park(&mut self) {
+        match *self {}
+    }
+}

@@ -1,0 +1,270 @@
+//! Compressed messages through both halves: every kind of sending, every way of being split, every kind of garbage.
+
+#![cfg(feature = "deflate")]
+
+use bytes::Bytes;
+use longwire_deflate::{Agreement, DeflateOptions, Pool, WindowBits, accept};
+use longwire_protocol::{
+    CloseCode, Compress, Compression, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode,
+    Outbound, PreparedMessage, ProtocolError, Role,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const KEYS: MaskingKeys = || MaskingKey::new([0x37, 0xfa, 0x21, 0x3d]);
+
+/// How a message is sent.
+#[derive(Clone, Debug)]
+enum How {
+    Whole(Compress),
+    Prepared,
+    /// Cut at these 255th parts of its length.
+    Parts(Compress, Vec<u8>),
+    /// The connection was idle before.
+    Parked,
+}
+
+fn options(bits: u8, no_takeover: bool) -> DeflateOptions {
+    let mut options = DeflateOptions::default();
+    options.threshold = 20;
+    options.server_no_context_takeover = no_takeover;
+    options.client_no_context_takeover = no_takeover;
+    options.server_max_window_bits = WindowBits::new(bits).unwrap();
+    options.client_max_window_bits = WindowBits::new(bits).unwrap();
+    options
+}
+
+fn agreement(options: &DeflateOptions) -> Agreement {
+    accept([[("client_max_window_bits", None)]], options).unwrap()
+}
+
+fn compression(bits: u8, no_takeover: bool) -> Compression {
+    let options = options(bits, no_takeover);
+    Compression::new(agreement(&options), &options, &Pool::default())
+}
+
+fn ends(role: Role, limits: Limits, compression: &Compression) -> (Outbound, Inbound) {
+    let mut outbound = Outbound::new((role == Role::Client).then_some(KEYS));
+    let mut inbound = Inbound::new(if role == Role::Client { Role::Server } else { Role::Client }, limits);
+    outbound.set_compression(compression);
+    inbound.set_compression(compression);
+    (outbound, inbound)
+}
+
+fn drain(outbound: &mut Outbound) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while !outbound.queue().is_empty() {
+        let mut slices = [std::io::IoSlice::new(&[]); 4];
+        let filled = outbound.queue().chunks(&mut slices);
+        let before = bytes.len();
+        bytes.extend(slices[..filled].iter().flat_map(|slice| slice.iter()));
+        outbound.written(bytes.len() - before);
+    }
+    bytes
+}
+
+fn send(outbound: &mut Outbound, message: &Message, how: &How) {
+    match how {
+        How::Whole(compress) => outbound.message_with(message.clone(), *compress).unwrap(),
+        How::Prepared => outbound.prepared(&PreparedMessage::new(message.clone())).unwrap(),
+        How::Parked => {
+            outbound.park();
+            assert!(!outbound.keeps_compressor());
+            outbound.message(message.clone()).unwrap();
+        }
+        How::Parts(compress, cuts) => {
+            let payload = Bytes::copy_from_slice(message.as_bytes());
+            let mut cuts: Vec<_> = cuts.iter().map(|&cut| payload.len() * usize::from(cut) / 255).collect();
+            cuts.sort_unstable();
+            let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
+            outbound.begin_with(opcode, *compress).unwrap();
+            let mut start = 0;
+            for cut in cuts {
+                outbound.part(payload.slice(start..cut), false).unwrap();
+                start = cut;
+            }
+            outbound.part(payload.slice(start..), true).unwrap();
+        }
+    }
+}
+
+fn receive(inbound: &mut Inbound, bytes: &[u8], steps: &[usize]) -> Result<Vec<Message>, ProtocolError> {
+    let mut messages = Vec::new();
+    let (mut rest, mut steps) = (bytes, steps.iter().cycle());
+    while !rest.is_empty() {
+        let step = steps.next().map_or(rest.len(), |&step| step.min(rest.len()));
+        let (mut piece, after) = rest.split_at(step);
+        rest = after;
+        while let Some(event) = inbound.decode(&mut piece)? {
+            let Event::Message(message) = event else { panic!("{event:?}") };
+            messages.push(message);
+        }
+    }
+    Ok(messages)
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let words = vec(select(&["alpha ", "beta ", "Grüße ", "{\"id\":", "42}, "][..]), 0..400);
+    let noise = vec(any::<u8>(), 0..3000);
+    prop_oneof![words.prop_map(|words| words.concat().into()), noise.prop_map(Message::from)]
+}
+
+fn how() -> impl Strategy<Value = How> {
+    let compress = select(&[Compress::Auto, Compress::Always, Compress::Never][..]);
+    prop_oneof![
+        compress.clone().prop_map(How::Whole),
+        Just(How::Prepared),
+        Just(How::Parked),
+        (compress, vec(any::<u8>(), 0..4)).prop_map(|(compress, cuts)| How::Parts(compress, cuts)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_is_sent_is_what_is_received(
+        role in select(&[Role::Client, Role::Server][..]),
+        bits in 9..=15_u8,
+        no_takeover in any::<bool>(),
+        sent in vec((message(), how()), 1..8),
+        steps in vec(1..2000_usize, 1..6),
+    ) {
+        let compression = compression(bits, no_takeover);
+        let (mut outbound, mut inbound) = ends(role, Limits::default(), &compression);
+        for (message, how) in &sent {
+            send(&mut outbound, message, how);
+        }
+        let bytes = drain(&mut outbound);
+        let messages: Vec<_> = sent.into_iter().map(|(message, _)| message).collect();
+        prop_assert_eq!(receive(&mut inbound, &bytes, &steps), Ok(messages));
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_nothing_is_interpreted_after_it(
+        payload in vec(any::<u8>(), 1..120),
+        no_takeover in any::<bool>(),
+        step in 1..20_usize,
+    ) {
+        let compression = compression(15, no_takeover);
+        let mut bytes = vec![0xc2, u8::try_from(payload.len()).unwrap()];
+        bytes.extend(&payload);
+        let whole = receive(&mut ends(Role::Server, Limits::default(), &compression).1, &bytes, &[]);
+        let (_, mut inbound) = ends(Role::Server, Limits::default(), &compression);
+        let split = receive(&mut inbound, &bytes, &[step]);
+        prop_assert_eq!(&split, &whole);
+        if let Err(error) = split {
+            prop_assert!(matches!(error, ProtocolError::MalformedCompression | ProtocolError::TooManyFinalBlocks));
+            prop_assert!(inbound.is_ended());
+        }
+    }
+}
+
+#[test]
+fn rsv1_is_set_on_the_first_frame_of_a_compressed_message_alone() {
+    let compression = compression(15, false);
+    let first_bytes = |how: &How, message: &Message| {
+        let (mut outbound, _) = ends(Role::Server, Limits::default(), &compression);
+        send(&mut outbound, message, how);
+        let (mut bytes, mut first) = (&drain(&mut outbound)[..], Vec::new());
+        while let [byte, len, rest @ ..] = bytes {
+            assert!(*len < 126, "short enough");
+            first.push(*byte);
+            bytes = &rest[usize::from(*len)..];
+        }
+        first
+    };
+    let long = Message::from("text ".repeat(20));
+    assert_eq!(first_bytes(&How::Whole(Compress::Auto), &long), [0xc1]);
+    assert_eq!(first_bytes(&How::Whole(Compress::Never), &long), [0x81]);
+    assert_eq!(first_bytes(&How::Whole(Compress::Auto), &"short".into()), [0x81], "below the threshold");
+    assert_eq!(first_bytes(&How::Whole(Compress::Always), &"short".into()), [0xc1]);
+    assert_eq!(first_bytes(&How::Prepared, &long), [0xc1]);
+    let parts = How::Parts(Compress::Always, vec![100, 255]);
+    assert_eq!(first_bytes(&parts, &long), [0x41, 0x00, 0x80]);
+}
+
+#[test]
+fn rsv1_where_it_means_nothing_is_an_error() {
+    let compression = compression(15, false);
+    let decode = |inbound: &mut Inbound, bytes: &[u8]| inbound.decode(&mut &*bytes);
+    let mut plain = Inbound::new(Role::Client, Limits::default());
+    assert_eq!(decode(&mut plain, b"\xc1\x00"), Err(ProtocolError::UnexpectedRsv1));
+    for bytes in [&b"\x01\x00\xc0\x00"[..], b"\xc9\x00", b"\xc8\x00"] {
+        let mut inbound = ends(Role::Server, Limits::default(), &compression).1;
+        let error = decode(&mut inbound, bytes).unwrap_err();
+        assert_eq!(error.close_code(), CloseCode::PROTOCOL_ERROR, "{bytes:x?}: {error}");
+    }
+}
+
+/// A megabyte of zeros in a kilobyte, and a limit that is in between.
+#[test]
+fn the_limit_is_on_what_a_message_yields() {
+    let compression = compression(15, false);
+    let bomb = |len: usize| {
+        let (mut outbound, _) = ends(Role::Server, Limits::default(), &compression);
+        outbound.message(vec![0; len].into()).unwrap();
+        drain(&mut outbound)
+    };
+    let max = 100_000;
+    let limits = Limits { max_message: Some(max), ..Limits::default() };
+    for steps in [&[][..], &[1], &[100]] {
+        let mut inbound = ends(Role::Server, limits, &compression).1;
+        assert_eq!(receive(&mut inbound, &bomb(max), steps), Ok(vec![vec![0; max].into()]));
+        let mut inbound = ends(Role::Server, limits, &compression).1;
+        let error = receive(&mut inbound, &bomb(max + 1), steps).unwrap_err();
+        assert_eq!(error, ProtocolError::MessageTooLong { len: 100_001, max });
+        assert_eq!(error.close_code(), CloseCode::MESSAGE_TOO_BIG);
+    }
+    // In parts the limit is on all of them together.
+    let mut inbound = ends(Role::Server, limits, &compression).1;
+    inbound.set_parts(true);
+    let bytes = bomb(10 * max);
+    let (mut input, mut yielded) = (&bytes[..], 0);
+    let error = loop {
+        match inbound.decode(&mut input) {
+            Ok(Some(Event::Part(part))) => yielded += part.data.len(),
+            Ok(other) => assert!(other.is_none() && !input.is_empty(), "{other:?}"),
+            Err(error) => break error,
+        }
+        assert!(yielded <= max);
+    };
+    assert_eq!(error.close_code(), CloseCode::MESSAGE_TOO_BIG);
+}
+
+/// What does not get smaller by compression is sent as it is where that is allowed, and may be as long as the limit.
+#[test]
+fn noise_of_the_longest_allowed_length_arrives() {
+    let mut state = 1_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(100_000)
+    .collect();
+    let limits = Limits { max_message: Some(noise.len()), ..Limits::default() };
+    for no_takeover in [false, true] {
+        let (mut outbound, mut inbound) = ends(Role::Client, limits, &compression(15, no_takeover));
+        outbound.message(noise.clone().into()).unwrap();
+        let bytes = drain(&mut outbound);
+        assert_eq!(bytes[0], if no_takeover { 0x82 } else { 0xc2 });
+        assert_eq!(receive(&mut inbound, &bytes, &[]), Ok(vec![noise.clone().into()]));
+    }
+}
+
+#[test]
+fn text_is_checked_where_it_is_decompressed() {
+    for (text, valid) in [(&b"Gr\xc3\xbc\xc3\x9fe"[..], true), (b"Gr\xc3\x28", false), (b"Gr\xc3", false)] {
+        let (mut outbound, mut inbound) = ends(Role::Server, Limits::default(), &compression(15, false));
+        outbound.message_with(Bytes::from_static(text).into(), Compress::Always).unwrap();
+        let mut bytes = drain(&mut outbound);
+        assert_eq!(bytes[0], 0xc2);
+        bytes[0] = 0xc1;
+        let received = receive(&mut inbound, &bytes, &[1]);
+        assert_eq!(received.is_ok(), valid);
+        if let Err(error) = received {
+            assert_eq!(error, ProtocolError::InvalidUtf8);
+        }
+    }
+}
