@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use longwire::{Server, server};
+use longwire::{DeflateOptions, Server, server};
 use tokio::runtime::{Builder, Runtime};
 
 #[derive(Parser)]
@@ -28,11 +28,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if args.deflate {
-        eprintln!("--deflate is not supported yet");
-        return ExitCode::from(2);
-    }
-    match runtime(args.threads).map_err(Into::into).and_then(|runtime| runtime.block_on(run(args.listen))) {
+    match runtime(args.threads).map_err(Into::into).and_then(|runtime| runtime.block_on(run(&args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("broadcast: {error}");
@@ -49,8 +45,10 @@ fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
     }
 }
 
-async fn run(listen: SocketAddr) -> Result<(), server::BoxError> {
-    let server = Server::bind(listen).await?;
+async fn run(args: &Args) -> Result<(), server::BoxError> {
+    let server = Server::bind(args.listen).await?.configure(|config| {
+        config.handshake.deflate = args.deflate.then(DeflateOptions::default);
+    });
     println!("listening on ws://{}", server.local_addr());
 
     let broadcast = server.serve(|mut ws, _request| async move {

@@ -29,8 +29,9 @@ struct Args {
     /// A subprotocol to offer; may be given several times.
     #[arg(long, value_name = "P")]
     subprotocol: Vec<String>,
-    /// Compress messages (permessage-deflate).
+    /// Offer to compress messages (permessage-deflate), which is the default.
     #[arg(long, conflicts_with = "no_deflate")]
+    #[allow(dead_code, reason = "said for clarity")]
     deflate: bool,
     /// Do not offer to compress messages.
     #[arg(long)]
@@ -52,8 +53,8 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    if args.deflate || args.proxy.is_some() || args.insecure || args.ca.is_some() || args.follow.is_some() {
-        eprintln!("--deflate, --proxy, --insecure, --ca and --follow are not supported yet");
+    if args.proxy.is_some() || args.insecure || args.ca.is_some() || args.follow.is_some() {
+        eprintln!("--proxy, --insecure, --ca and --follow are not supported yet");
         return ExitCode::from(2);
     }
     match run(&args).await {
@@ -67,6 +68,9 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), BoxError> {
     let mut request = Client::new(&args.url);
+    if args.no_deflate {
+        request = request.deflate(None);
+    }
     for header in &args.header {
         let (name, value) = header.split_once(':').ok_or("a header has the form 'K: V'")?;
         request = request.header(name.trim(), value.trim());

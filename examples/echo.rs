@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use longwire::{Limits, Server, server};
+use longwire::{DeflateOptions, Limits, Server, server};
 use tokio::runtime::{Builder, Runtime};
 
 #[derive(Parser)]
@@ -40,8 +40,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if args.deflate || args.unix.is_some() || args.tls_cert.is_some() || args.tls_key.is_some() {
-        eprintln!("--deflate, --unix, --tls-cert and --tls-key are not supported yet");
+    if args.unix.is_some() || args.tls_cert.is_some() || args.tls_key.is_some() {
+        eprintln!("--unix, --tls-cert and --tls-key are not supported yet");
         return ExitCode::from(2);
     }
     match runtime(args.threads).map_err(Into::into).and_then(|runtime| runtime.block_on(run(&args))) {
@@ -67,6 +67,7 @@ async fn run(args: &Args) -> Result<(), server::BoxError> {
         let max_message = args.max_message.or(default.max_message);
         let max_frame = args.max_message.or(default.max_frame);
         config.connection.limits = Limits { max_message, max_frame, ..default };
+        config.handshake.deflate = args.deflate.then(DeflateOptions::default);
     });
     println!("listening on ws://{}", server.local_addr());
 

@@ -62,7 +62,11 @@ impl Client {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            options: ClientOptions::default(),
+            options: ClientOptions {
+                #[cfg(feature = "deflate")]
+                deflate: Some(longwire_handshake::deflate::DeflateOptions::default()),
+                ..ClientOptions::default()
+            },
             fault: None,
             handshake_timeout: Duration::from_secs(10),
             head_limits: HeadLimits::default(),
@@ -109,6 +113,19 @@ impl Client {
         let name = name.try_into().map_err(Into::into);
         let added = name.map(|name| self.options.subprotocols.push(name));
         self.note(added);
+        self
+    }
+
+    /// Offers compression with these options (RFC 7692), or with `None` does not offer it. Default: offered, with
+    /// [`DeflateOptions::default`](longwire_handshake::deflate::DeflateOptions).
+    ///
+    /// A server is free to decline; then nothing is compressed.
+    #[cfg(feature = "deflate")]
+    pub fn deflate(
+        mut self,
+        options: impl Into<Option<longwire_handshake::deflate::DeflateOptions>>,
+    ) -> Self {
+        self.options.deflate = options.into();
         self
     }
 
@@ -194,6 +211,8 @@ impl Client {
             head_limits: &self.head_limits,
             max_refusal_body: self.max_refusal_body,
             config: &self.config,
+            #[cfg(feature = "deflate")]
+            deflate: self.options.deflate.as_ref(),
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) head_limits: &'a HeadLimits,
     pub(crate) max_refusal_body: usize,
     pub(crate) config: &'a Config,
+    #[cfg(feature = "deflate")]
+    pub(crate) deflate: Option<&'a longwire_handshake::deflate::DeflateOptions>,
 }
 
 /// Sends the request, verifies the answer and makes the connection.
@@ -34,6 +36,11 @@ pub(crate) async fn run<T: longwire_connection::Transport>(
             let subprotocol = agreement.subprotocol.map(|name| name.as_str().to_owned());
             let handover =
                 Handover::client(random::masking_key).read_ahead(head.read_ahead).subprotocol(subprotocol);
+            #[cfg(feature = "deflate")]
+            let handover = match (agreement.deflate, settings.deflate) {
+                (Some(agreement), Some(options)) => handover.deflate(agreement, options),
+                _ => handover,
+            };
             let ws = WebSocket::new(io, handover, settings.config);
             Ok((ws, Response::from_parts(head.parts, ())))
         }

@@ -32,6 +32,8 @@ mod drive;
 mod ending;
 mod error;
 mod leave;
+#[cfg(feature = "deflate")]
+mod parking;
 mod parts;
 mod ping;
 mod reader;
@@ -54,9 +56,11 @@ pub use config::{Config, Handover};
 pub use drive::drive;
 pub use error::Error;
 pub use longwire_protocol::{
-    CloseCode, CloseFrame, FrameError, Keepalive, Limits, MaskingKey, MaskingKeys, Message, PreparedMessage,
-    ProtocolError, State, Text,
+    CloseCode, CloseFrame, Compress, FrameError, Keepalive, Limits, MaskingKey, MaskingKeys, Message,
+    PreparedMessage, ProtocolError, State, Text,
 };
+#[cfg(feature = "deflate")]
+pub use longwire_protocol::{Compression, deflate};
 pub use parts::{MessageReader, MessageWriter};
 pub use ping::Pong;
 pub use receiver::{Incoming, Receiver};

@@ -17,6 +17,8 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::ending::Ending;
+#[cfg(feature = "deflate")]
+use crate::parking::Parking;
 use crate::scratch::{self, ReadBuffer};
 use crate::shared::Shared;
 use crate::{Config, Error, Handover, Stats, Transport};
@@ -40,6 +42,9 @@ pub(crate) struct Reader<T> {
     pub(crate) eof: bool,
     bytes: u64,
     messages: u64,
+    /// When a compressor is given back, if messages are compressed.
+    #[cfg(feature = "deflate")]
+    parking: Option<Box<Parking>>,
     /// How many bytes were written when a call was last blocked.
     written_before: u64,
     names: Option<Box<Names>>,
@@ -53,14 +58,22 @@ struct Names {
 
 impl<T: Transport> Reader<T> {
     pub(crate) fn new(io: T, handover: Handover, config: &Config) -> Box<Self> {
-        let inbound = Inbound::new(handover.role(), config.limits);
+        #[cfg_attr(not(feature = "deflate"), allow(unused_mut))]
+        let mut inbound = Inbound::new(handover.role(), config.limits);
         let is_server = handover.role() == Role::Server;
-        let Handover { keys, read_ahead, subprotocol, extensions } = handover;
+        let Handover { keys, read_ahead, subprotocol, extensions, .. } = handover;
+        #[cfg_attr(not(feature = "deflate"), allow(unused_mut))]
+        let mut outbound = Outbound::new(keys);
+        #[cfg(feature = "deflate")]
+        if let Some(compression) = &handover.compression {
+            inbound.set_compression(compression);
+            outbound.set_compression(compression);
+        }
         let named = subprotocol.is_some() || extensions.is_some();
         // The clock is read only where it is needed.
         let now = || Instant::now().into_std();
         Box::new(Self {
-            shared: Shared::new(io, Outbound::new(keys), config),
+            shared: Shared::new(io, outbound, config),
             inbound,
             read: if read_ahead.is_empty() { ReadBuffer::default() } else { ReadBuffer::new(&read_ahead) },
             ending: Ending::default(),
@@ -73,6 +86,8 @@ impl<T: Transport> Reader<T> {
             eof: false,
             bytes: read_ahead.len() as u64,
             messages: 0,
+            #[cfg(feature = "deflate")]
+            parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
             written_before: 0,
             names: named.then(|| Box::new(Names { subprotocol, extensions })),
         })
@@ -177,6 +192,8 @@ impl<T: Transport> Reader<T> {
             Poll::Ready(Err(error)) => self.handle_end(Some(error)),
             Poll::Pending => {
                 self.budget = BUDGET;
+                #[cfg(feature = "deflate")]
+                self.poll_parking(cx);
                 ready!(self.poll_timers(cx));
             }
         }
@@ -289,6 +306,16 @@ impl<T: Transport> Reader<T> {
             Ok(()) => Step::End,
             Err(error) => Step::Event(Err(error)),
         })
+    }
+
+    #[cfg(feature = "deflate")]
+    #[inline]
+    fn poll_parking(&mut self, cx: &mut Context<'_>) {
+        if let Some(parking) = &mut self.parking
+            && parking.poll(&mut self.shared.lock(), cx)
+        {
+            self.inbound.park();
+        }
     }
 
     /// Waits for the next deadline; ready when one has passed and something was done about it.

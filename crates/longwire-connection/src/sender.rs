@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, CloseFrame, Message, PreparedMessage};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, PreparedMessage};
 
 use crate::ping::Pong;
 use crate::shared::Shared;
@@ -115,6 +115,20 @@ impl Sender {
     /// If the future is dropped, the message is sent whole or not at all, and the connection stays usable.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
         let mut sending = Sending::new(Item::Message(message.into()));
+        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Sent, cx)).await
+    }
+
+    /// Sends one message, compressed or not as `compress` says where compression was negotiated (RFC 7692 §6).
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
+        let mut sending = Sending::new(Item::Message(message.into())).compress(compress);
         poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Sent, cx)).await
     }
 

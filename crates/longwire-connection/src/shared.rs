@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseFrame, Message, Outbound, PreparedMessage, SendError};
+use longwire_protocol::{CloseFrame, Compress, Message, Outbound, PreparedMessage, SendError};
 
 use crate::cork::Cork;
 use crate::ping::Pong;
@@ -144,7 +144,7 @@ impl<T: Transport> Shared<T> {
         if !writer.has_room() || writer.out.is_message_open() {
             return Err(Error::QueueFull);
         }
-        writer.queue_message(message)?;
+        writer.queue_message(message, Compress::Auto)?;
         self.start_writing(&mut writer);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, CloseFrame, Message, Opcode, State};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, State};
 
 use crate::parts::{MessageReader, MessageWriter};
 use crate::shared::Shared;
@@ -113,6 +113,24 @@ impl<T: Transport> WebSocket<T> {
     pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> + Send {
         // Not an async block: what a handler keeps while it waits is as large as its largest future.
         SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Sent }
+    }
+
+    /// Sends one message, compressed or not as `compress` says where compression was negotiated (RFC 7692 §6).
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub fn send_with(
+        &mut self,
+        message: impl Into<Message>,
+        compress: Compress,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let sending = Sending::new(Item::Message(message.into())).compress(compress);
+        SendMessage { ws: self, sending, until: Until::Sent }
     }
 
     /// Queues one message: it is written with the next [`flush`](Self::flush), [`send`](Self::send) or
@@ -361,6 +379,7 @@ impl<T: Transport> Future for SendMessage<'_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { ws, sending, until } = &mut *self;
         if *until == Until::Sent
+            && sending.compress == Compress::Auto
             && let Some(Item::Message(message)) = &sending.item
             && ws.shared().try_gather(message)
         {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
-use longwire_protocol::{CloseCode, Message, State};
+use longwire_protocol::{CloseCode, Compress, Message, State};
 
 use crate::{Error, Receiver, Transport, WebSocket};
 
@@ -47,7 +47,7 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.shared().lock().queue_message(message)
+        self.shared().lock().queue_message(message, Compress::Auto)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

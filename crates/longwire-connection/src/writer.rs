@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{Event, Message, Opcode, Outbound, ProtocolError};
+use longwire_protocol::{Compress, Event, Message, Opcode, Outbound, ProtocolError};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Error;
@@ -48,6 +48,7 @@ pub(crate) struct Writer<T> {
 pub(crate) struct Sending {
     /// What is not yet queued.
     pub(crate) item: Option<Item>,
+    pub(crate) compress: Compress,
     /// The place in the stream of bytes that has to be written.
     pub(crate) until: u64,
 }
@@ -61,7 +62,12 @@ pub(crate) enum Item {
 
 impl Sending {
     pub(crate) fn new(item: Item) -> Self {
-        Self { item: Some(item), until: 0 }
+        Self { item: Some(item), compress: Compress::Auto, until: 0 }
+    }
+
+    pub(crate) fn compress(mut self, compress: Compress) -> Self {
+        self.compress = compress;
+        self
     }
 }
 
@@ -233,10 +239,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
 
     /// Queues a message, whether there is room or not.
     #[inline]
-    pub(crate) fn queue_message(&mut self, message: Message) -> Result<(), Error> {
+    pub(crate) fn queue_message(&mut self, message: Message, compress: Compress) -> Result<(), Error> {
         self.check()?;
         self.lend_buffer();
-        self.out.message(message)?;
+        self.out.message_with(message, compress)?;
         self.messages += 1;
         Ok(())
     }
@@ -251,8 +257,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         let is_part = matches!(sending.item, Some(Item::Part(..)));
         ready!(self.poll_unblocked(is_part, cx))?;
         match sending.item.take() {
-            Some(Item::Message(message)) => self.queue_message(message)?,
-            Some(Item::Begin(opcode)) => self.out.begin(opcode)?,
+            Some(Item::Message(message)) => self.queue_message(message, sending.compress)?,
+            Some(Item::Begin(opcode)) => self.out.begin_with(opcode, sending.compress)?,
             Some(Item::Part(data, last)) => {
                 self.lend_buffer();
                 self.out.part(data, last)?;

@@ -58,6 +58,8 @@ pub use error::{ProtocolError, SendError};
 pub use event::{Event, Part};
 pub use inbound::Inbound;
 pub use limits::Limits;
+#[cfg(feature = "deflate")]
+pub use longwire_deflate as deflate;
 pub use longwire_frame::{CloseCode, FrameError, InvalidUtf8, MaskingKey, Opcode, Role, Utf8Validator};
 pub use message::{CloseFrame, Compress, Message};
 pub use outbound::{MaskingKeys, Outbound};

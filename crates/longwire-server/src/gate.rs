@@ -71,6 +71,11 @@ impl Gate {
         let Passed { accepted, request, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
+        #[cfg(feature = "deflate")]
+        let handover = match (accepted.deflate(), &self.config.handshake.deflate) {
+            (Some(agreement), Some(options)) => handover.deflate(*agreement, options),
+            _ => handover,
+        };
         let ws = WebSocket::new(io, handover, &self.config.connection);
         let info = ClientInfo::default().peer_addr(peer_addr);
         // From here on the hub counts the connection; the ticket goes after that.

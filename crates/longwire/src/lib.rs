@@ -113,10 +113,24 @@
 pub use longwire_connection::testing;
 #[doc(inline)]
 pub use longwire_connection::{
-    ByteStream, CloseCode, CloseFrame, Config, Error, FrameError, Handover, Incoming, Keepalive, Limits,
-    MaskingKey, MaskingKeys, Message, MessageReader, MessageWriter, Pong, PreparedMessage, ProtocolError,
-    Receiver, Sender, State, Stats, Text, Transport, WebSocket, drive,
+    ByteStream, CloseCode, CloseFrame, Compress, Config, Error, FrameError, Handover, Incoming, Keepalive,
+    Limits, MaskingKey, MaskingKeys, Message, MessageReader, MessageWriter, Pong, PreparedMessage,
+    ProtocolError, Receiver, Sender, State, Stats, Text, Transport, WebSocket, drive,
 };
+
+#[cfg(feature = "deflate")]
+#[doc(inline)]
+pub use longwire_connection::deflate::DeflateOptions;
+/// Compression (RFC 7692): its parameters, and what a handshake agreed on.
+#[cfg(feature = "deflate")]
+pub mod deflate {
+    #[doc(inline)]
+    pub use longwire_connection::Compression;
+    #[doc(inline)]
+    pub use longwire_connection::deflate::{
+        Agreement, DeflateOptions, Direction, Level, Pool, PoolOptions, WindowBits,
+    };
+}
 
 #[cfg(feature = "client")]
 #[doc(inline)]
