@@ -141,6 +141,26 @@ fn a_message_in_parts_that_is_cut_short_is_an_error() {
     });
 }
 
+/// Not even a proper close makes half a message a whole one, however often one asks.
+#[test]
+fn a_close_in_the_middle_of_a_message_is_not_its_end() {
+    for code in [1000, 1011] {
+        run("a close inside a message", async {
+            let (pipe, mut peer) = duplex(4096);
+            let mut ws = socket(End::Server, pipe, &Config::default());
+            write(&mut peer, [frame(End::Client, BINARY, b"half"), close_frame(End::Client, code)].concat())
+                .await;
+            let mut reader = ws.recv_parts().await.unwrap().unwrap();
+            assert_eq!(reader.next().await.unwrap().unwrap(), "half");
+            for _ in 0..3 {
+                reader.next().await.expect_err("the message has no end");
+            }
+            drop(reader);
+            assert!(matches!(ws.recv().await, Ok(None)));
+        });
+    }
+}
+
 fn noise(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + i / 251) as u8 ^ seed).collect()
 }
