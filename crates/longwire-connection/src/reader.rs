@@ -186,7 +186,7 @@ impl<T: Transport> Reader<T> {
     /// Decodes up to the next event.
     fn decode(&mut self) -> Step {
         let mut input = self.read.bytes();
-        let result = self.inbound.decode(&mut input);
+        let result = scratch::with_spare(|spare| self.inbound.decode_lending(&mut input, spare));
         let left = input.len();
         self.read.keep_last(left);
         self.handle(result)

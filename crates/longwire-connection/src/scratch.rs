@@ -23,6 +23,8 @@ const WRITE_SIZE: usize = 256 * 1024;
 thread_local! {
     static READ: Cell<Box<[u8]>> = Cell::new(Box::default());
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// The memory of a large payload that is gone.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
@@ -30,6 +32,15 @@ thread_local! {
 #[inline]
 pub(crate) fn with_block<R>(lend: impl FnOnce(&mut BytesMut) -> R) -> R {
     BLOCK.with(|block| lend(&mut block.borrow_mut()))
+}
+
+/// Lends the memory that the thread keeps for a large payload: to leave some there, or to take it.
+#[inline]
+pub(crate) fn with_spare<R>(lend: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut spare = SPARE.try_with(Cell::take).unwrap_or_default();
+    let result = lend(&mut spare);
+    let _ = SPARE.try_with(|place| place.set(spare));
+    result
 }
 
 /// Takes an empty buffer to gather frames in.

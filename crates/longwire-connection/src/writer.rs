@@ -344,7 +344,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let io = Pin::new(io);
-        let polled = if let Some(bytes) = self.out.queue().contiguous() {
+        let contiguous = self.out.queue().contiguous();
+        let in_one_piece = contiguous.is_some();
+        let polled = if let Some(bytes) = contiguous {
             io.poll_write(cx, bytes)
         } else {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -355,7 +357,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.out.written(n);
+        if in_one_piece {
+            self.out.written(n);
+        } else {
+            scratch::with_spare(|spare| self.out.written_sparing(n, spare));
+        }
         self.written += n as u64;
         self.unflushed = true;
         if let Some(buf) = self.out.queue_mut().reclaim() {

@@ -11,6 +11,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, response};
 
 use crate::body::BodyFraming;
+#[cfg(feature = "deflate")]
+use crate::deflate::DeflateOptions;
 use crate::encode::encode_request;
 use crate::extension::{ExtensionError, ExtensionOffer};
 use crate::field::{Field, list_has};
@@ -32,6 +34,9 @@ pub struct ClientOptions {
     pub origin: Option<HeaderValue>,
     /// Subprotocols to offer, in order of preference; none by default.
     pub subprotocols: Vec<Subprotocol>,
+    /// Whether permessage-deflate is offered (RFC 7692), and with which parameters. Default: `None`, it is not.
+    #[cfg(feature = "deflate")]
+    pub deflate: Option<DeflateOptions>,
 }
 
 /// One opening handshake of a client: the request, and what the answer has to be.
@@ -40,6 +45,8 @@ pub struct ClientHandshake {
     request: Request<()>,
     accept: AcceptKey,
     subprotocols: Vec<Subprotocol>,
+    #[cfg(feature = "deflate")]
+    deflate: Vec<longwire_deflate::Offer>,
 }
 
 impl ClientHandshake {
@@ -67,6 +74,12 @@ impl ClientHandshake {
         if let Some(list) = Subprotocol::list_to_header_value(&options.subprotocols) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, list);
         }
+        #[cfg(feature = "deflate")]
+        let deflate = options.deflate.as_ref().map_or_else(Vec::new, DeflateOptions::offers);
+        #[cfg(feature = "deflate")]
+        if !deflate.is_empty() {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, crate::deflate::list_value(&deflate));
+        }
         if let Some(origin) = &options.origin {
             headers.insert(ORIGIN, origin.clone());
         }
@@ -79,7 +92,13 @@ impl ClientHandshake {
                 headers.append(name, value.clone());
             }
         }
-        Ok(Self { request, accept: key.accept(), subprotocols: options.subprotocols.clone() })
+        Ok(Self {
+            request,
+            accept: key.accept(),
+            subprotocols: options.subprotocols.clone(),
+            #[cfg(feature = "deflate")]
+            deflate,
+        })
     }
 
     /// Returns the request.
@@ -117,12 +136,18 @@ impl ClientHandshake {
             Field::One(value) if value == self.accept.as_str() => {}
             _ => return Err(ResponseError::Accept),
         }
-        // Nothing was offered, so nothing can be agreed on.
         let extensions = ExtensionOffer::parse_list(headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
+        #[cfg(feature = "deflate")]
+        let (deflate, extensions) = crate::deflate::verify(&extensions, &self.deflate)?;
+        // What was not offered cannot be agreed on, and what was only once.
         if let Some(extension) = extensions.first() {
             return Err(ResponseError::Extension { name: PeerText::new(extension.name()) });
         }
-        Ok(Agreement { subprotocol: self.verify_subprotocol(headers)? })
+        Ok(Agreement {
+            subprotocol: self.verify_subprotocol(headers)?,
+            #[cfg(feature = "deflate")]
+            deflate,
+        })
     }
 
     /// A server may speak none of those offered and say so by silence (RFC 6455 §4.2.2 item 5).
@@ -143,6 +168,9 @@ impl ClientHandshake {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Agreement {
+    /// What was agreed on for compression.
+    #[cfg(feature = "deflate")]
+    pub deflate: Option<longwire_deflate::Agreement>,
     /// The subprotocol that both sides will speak: one of those offered, or none.
     pub subprotocol: Option<Subprotocol>,
 }
@@ -202,7 +230,11 @@ pub enum ResponseError {
     /// `Sec-WebSocket-Extensions` breaks its grammar.
     #[error("invalid Sec-WebSocket-Extensions header in the response: {0}")]
     Extensions(#[from] ExtensionError),
-    /// The server uses an extension that was not offered.
+    /// The server agreed to permessage-deflate with parameters that no offer allows.
+    #[cfg(feature = "deflate")]
+    #[error("invalid answer to the offer of permessage-deflate: {0}")]
+    Deflate(#[from] longwire_deflate::AnswerError),
+    /// The server uses an extension that was not offered, or one twice.
     #[error("server uses extension {name}, which was not offered")]
     Extension {
         /// The extension.

@@ -10,8 +10,9 @@
 //! - [`WebSocketUri`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types that
 //!   cannot hold an invalid value.
 //!
-//! No extension is negotiated yet: the server accepts none, the client offers none, and a server that answers
-//! with one is refused.
+//! With the feature `deflate`, [`ServerOptions::deflate`] and [`ClientOptions::deflate`] negotiate permessage-deflate
+//! (RFC 7692); both are off by default. No other extension is known: the server declines it by silence, and a server that
+//! answers with one is refused.
 //!
 //! ```
 //! use longwire_handshake::{accept, encode_response, RequestParser, ServerOptions};
@@ -33,6 +34,8 @@
 
 pub mod body;
 pub mod client;
+#[cfg(feature = "deflate")]
+pub mod deflate;
 pub mod extension;
 pub mod head;
 pub mod key;

@@ -82,6 +82,12 @@ pub struct ServerOptions {
     pub origins: OriginPolicy,
     /// The only path served, compared without the query; others are refused with 404. Any path by default.
     pub path: Option<String>,
+    /// Whether permessage-deflate is accepted (RFC 7692), and with which parameters. Default: `None`, it is not.
+    ///
+    /// An offer that is malformed or asks for what these options exclude is declined and the next one considered; where
+    /// none is left the connection is not compressed.
+    #[cfg(feature = "deflate")]
+    pub deflate: Option<crate::deflate::DeflateOptions>,
 }
 
 /// The head of a request, borrowed from whatever holds it.
@@ -135,10 +141,18 @@ pub fn accept<'a>(
     check_origin(request.headers, &options.origins)?;
     let offered = Subprotocol::parse_list(request.headers.get_all(SEC_WEBSOCKET_PROTOCOL))?;
     let selected = options.subprotocols.iter().find(|supported| offered.contains(supported)).cloned();
-    // No extension is supported, so every offer is declined by silence; nonsense is still nonsense:
+    // What is not known is declined by silence; nonsense is still nonsense:
     // "the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_" (RFC 6455 §9.1)
-    ExtensionOffer::parse_list(request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
-    Ok(Accepted { form, offered, selected, headers: HeaderMap::new() })
+    #[cfg_attr(not(feature = "deflate"), allow(unused_variables))]
+    let offers = ExtensionOffer::parse_list(request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
+    Ok(Accepted {
+        form,
+        offered,
+        selected,
+        headers: HeaderMap::new(),
+        #[cfg(feature = "deflate")]
+        deflate: options.deflate.as_ref().and_then(|options| crate::deflate::accept(&offers, options)),
+    })
 }
 
 /// A request that passed every check, and the response that completes its handshake.
@@ -150,6 +164,8 @@ pub struct Accepted {
     selected: Option<Subprotocol>,
     /// Fields of the application, none of which the handshake itself writes.
     headers: HeaderMap,
+    #[cfg(feature = "deflate")]
+    deflate: Option<longwire_deflate::Agreement>,
 }
 
 impl Accepted {
@@ -178,6 +194,12 @@ impl Accepted {
         }
     }
 
+    /// What was agreed on for compression, which the answer says.
+    #[cfg(feature = "deflate")]
+    pub fn deflate(&self) -> Option<&longwire_deflate::Agreement> {
+        self.deflate.as_ref()
+    }
+
     /// Adds a field to the response, such as `Set-Cookie`.
     ///
     /// # Errors
@@ -204,6 +226,10 @@ impl Accepted {
         }
         if let Some(selected) = &self.selected {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, selected.to_header_value());
+        }
+        #[cfg(feature = "deflate")]
+        if let Some(agreement) = &self.deflate {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, crate::deflate::header_value(agreement));
         }
         *response.status_mut() = match self.form {
             Form::Http1 { .. } => StatusCode::SWITCHING_PROTOCOLS,

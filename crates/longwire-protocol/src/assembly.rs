@@ -8,6 +8,25 @@ use longwire_frame::{FrameHeader, InvalidUtf8, MaskingKey, Opcode, Utf8Validator
 
 use crate::{Message, Text};
 
+/// A frame's payload as far as it has not arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Payload {
+    pub(crate) opcode: Opcode,
+    pub(crate) fin: bool,
+    pub(crate) key: Option<MaskingKey>,
+    /// How much has arrived: the masking key's phase.
+    pub(crate) done: usize,
+    /// How much is to come.
+    pub(crate) left: usize,
+}
+
+/// What a message has come to with a frame that may come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Admitted {
+    pub(crate) announced: usize,
+    pub(crate) fragments: u32,
+}
+
 /// A message in progress.
 #[derive(Debug)]
 pub(crate) struct Assembly {

@@ -7,8 +7,9 @@ use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
 use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
 
-use crate::assembly::{Assembly, extend_unmasked, grow, into_message, whole_message};
+use crate::assembly::{Admitted, Assembly, Payload, extend_unmasked, grow, into_message, whole_message};
 use crate::compression::Inflating;
+use crate::queue::SPARED;
 use crate::{CloseFrame, Event, Limits, Message, Part, ProtocolError};
 
 /// The receiving half of a connection.
@@ -46,25 +47,6 @@ pub struct Inbound {
     parts: bool,
     /// After an error or a close frame: nothing is interpreted any more.
     ended: bool,
-}
-
-/// A frame's payload as far as it has not arrived.
-#[derive(Clone, Copy, Debug)]
-struct Payload {
-    opcode: Opcode,
-    fin: bool,
-    key: Option<MaskingKey>,
-    /// How much has arrived: the masking key's phase.
-    done: usize,
-    /// How much is to come.
-    left: usize,
-}
-
-/// What a message has come to with a frame that may come.
-#[derive(Clone, Copy, Debug, Default)]
-struct Admitted {
-    announced: usize,
-    fragments: u32,
 }
 
 /// At most 13 bytes of a header whose end has not arrived.
@@ -117,11 +99,23 @@ impl Inbound {
     /// uninterpreted.
     #[inline]
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ProtocolError> {
+        self.decode_lending(input, &mut Vec::new())
+    }
+
+    /// [`decode`](Self::decode), and takes the memory of `spare` for a large payload that fits into it well.
+    ///
+    /// What [`WriteQueue::advance_sparing`](crate::WriteQueue::advance_sparing) left is taken up here.
+    #[inline]
+    pub fn decode_lending(
+        &mut self,
+        input: &mut &[u8],
+        spare: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ProtocolError> {
         if self.ended {
             *input = &[];
             return Ok(None);
         }
-        let result = self.decode_frames(input);
+        let result = self.decode_frames(input, spare);
         if result.is_err() {
             self.end();
             *input = &[];
@@ -243,12 +237,17 @@ impl Inbound {
         self.control = Vec::new();
     }
 
-    fn decode_frames(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ProtocolError> {
+    fn decode_frames(
+        &mut self,
+        input: &mut &[u8],
+        spare: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ProtocolError> {
         loop {
             if self.frame.is_none() {
                 let Some(header) = self.take_header(input)? else { return Ok(None) };
                 let admitted = self.admit(&header)?;
                 self.begin_frame(&header, admitted);
+                self.borrow(spare);
             }
             if let Some(event) = self.take_payload(input)? {
                 return Ok(Some(event));
@@ -341,6 +340,19 @@ impl Inbound {
         let left =
             usize::try_from(header.len()).expect("an admitted length is within a limit that is a usize");
         self.frame = Some(Payload { opcode, fin: header.fin(), key: header.mask(), done: 0, left });
+    }
+
+    /// Puts `spare` in the place of the memory that the frame that begins would need.
+    #[inline]
+    fn borrow(&mut self, spare: &mut Vec<u8>) {
+        if let (Some(message), Some(frame)) = (&mut self.message, &self.frame)
+            && message.buf.capacity() == 0
+            && (frame.left..=frame.left.saturating_mul(2)).contains(&spare.capacity())
+            && SPARED.contains(&frame.left)
+        {
+            message.buf = std::mem::take(spare);
+            message.buf.clear();
+        }
     }
 
     /// Moves payload from the input to where it belongs; an event if that completes one.

@@ -126,7 +126,13 @@ impl Outbound {
     /// Takes note that `n` bytes were written; a pong that had to wait for room is queued now.
     #[inline]
     pub fn written(&mut self, n: usize) {
-        self.queue.advance(n);
+        self.written_sparing(n, &mut Vec::new());
+    }
+
+    /// [`written`](Self::written), with [`WriteQueue::advance_sparing`].
+    #[inline]
+    pub fn written_sparing(&mut self, n: usize, spare: &mut Vec<u8>) {
+        self.queue.advance_sparing(n, spare);
         if self.rare.is_some() {
             self.settle_pong();
         }

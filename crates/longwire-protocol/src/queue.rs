@@ -86,11 +86,22 @@ impl WriteQueue {
     /// If `n` is more than [`len`](Self::len).
     #[inline]
     pub fn advance(&mut self, n: usize) {
+        self.advance_sparing(n, &mut Vec::new());
+    }
+
+    /// [`advance`](Self::advance), and leaves in `spare` the memory of a large payload that nobody else holds, for the next
+    /// one to be received: to get as much anew from the system costs more than to fill it.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is more than [`len`](Self::len).
+    #[inline]
+    pub fn advance_sparing(&mut self, n: usize, spare: &mut Vec<u8>) {
         assert!(n <= self.len, "more was written than was queued");
         self.len -= n;
         self.written += n;
         if !self.front.is_empty() {
-            self.drop_written_chunks();
+            self.drop_written_chunks(spare);
         }
         if self.len == 0 {
             self.tail.clear();
@@ -103,14 +114,20 @@ impl WriteQueue {
     }
 
     #[cold]
-    fn drop_written_chunks(&mut self) {
+    fn drop_written_chunks(&mut self, spare: &mut Vec<u8>) {
         while let Some(first) = self.front.front() {
             let len = first.bytes().len();
             if self.written < len {
                 return;
             }
             self.written -= len;
-            self.front.pop_front();
+            if let Some(Chunk::Shared(bytes)) = self.front.pop_front()
+                && SPARED.contains(&bytes.len())
+                && let Ok(mut own) = bytes.try_into_mut()
+            {
+                own.clear();
+                *spare = own.into();
+            }
         }
         self.front = VecDeque::new();
     }
@@ -170,6 +187,9 @@ impl WriteQueue {
 
 /// Below this many written bytes the gathering buffer is not worth moving.
 const COMPACT: usize = 16 * 1024;
+
+/// How long a payload is whose memory is worth keeping for another, and not too much to keep.
+pub(crate) const SPARED: std::ops::RangeInclusive<usize> = 64 * 1024..=4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
