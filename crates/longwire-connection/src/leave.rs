@@ -156,6 +156,8 @@ impl<T: Transport> Reader<T> {
             if writer.out.close(frame).is_err() {
                 let _ = writer.out.close(None);
             }
+            // Senders that wait for room have nothing to wait for.
+            writer.wake_waiting();
         }
         drop(writer);
         self.inbound.set_parts(false);

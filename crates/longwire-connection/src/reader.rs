@@ -253,6 +253,8 @@ impl<T: Transport> Reader<T> {
         let mut writer = self.shared.lock();
         let ours = writer.out.is_closing();
         writer.respond(event);
+        // Senders that wait for room have nothing to wait for.
+        writer.wake_waiting();
         drop(writer);
         self.timers.closing(Instant::now().into_std(), self.close_timeout);
         let outcome = match &frame {
