@@ -31,7 +31,10 @@ async fn asks_for_what_the_url_says() {
     // base64 of us@er:p:w
     assert_eq!(field(&request, "Authorization"), "Basic dXNAZXI6cDp3");
     assert!(!request.contains("Origin") && !request.contains("Sec-WebSocket-Protocol"), "{request}");
-    assert!(!request.contains("Sec-WebSocket-Extensions"), "{request}");
+    let offers = cfg!(feature = "deflate").then_some("permessage-deflate; client_max_window_bits");
+    let offered =
+        request.contains("Sec-WebSocket-Extensions").then(|| field(&request, "Sec-WebSocket-Extensions"));
+    assert_eq!(offered, offers);
 }
 
 #[tokio::test]
@@ -537,7 +540,7 @@ const NONSENSE: &[(&str, &str)] = &[
     ),
     (
         "unasked extension",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: x-unasked\r\n\r\n",
     ),
     (
         "malformed extension",

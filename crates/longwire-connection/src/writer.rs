@@ -242,7 +242,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     pub(crate) fn queue_message(&mut self, message: Message, compress: Compress) -> Result<(), Error> {
         self.check()?;
         self.lend_buffer();
+        let kept_before = self.out.keeps_compressor();
         self.out.message_with(message, compress)?;
+        self.watch_compressor(kept_before);
         self.messages += 1;
         Ok(())
     }
@@ -261,7 +263,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             Some(Item::Begin(opcode)) => self.out.begin_with(opcode, sending.compress)?,
             Some(Item::Part(data, last)) => {
                 self.lend_buffer();
+                let kept_before = self.out.keeps_compressor();
                 self.out.part(data, last)?;
+                self.watch_compressor(kept_before);
                 if last {
                     self.messages += 1;
                     self.wake_waiting();
@@ -389,6 +393,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         self.waiting = false;
         if let Some(wakers) = &self.wakers {
             wakers.wake_all();
+        }
+    }
+
+    /// Lets the receiving task know that a compressor is kept from now on: it looks after when that is given back.
+    #[inline]
+    fn watch_compressor(&self, kept_before: bool) {
+        if !kept_before
+            && self.out.keeps_compressor()
+            && let Some(owner) = &self.owner
+        {
+            owner.wake_by_ref();
         }
     }
 

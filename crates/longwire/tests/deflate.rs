@@ -1,0 +1,84 @@
+//! Compression between both ends, from the options to the bytes on the wire.
+
+#![cfg(all(feature = "deflate", feature = "client", feature = "server"))]
+
+use longwire::deflate::WindowBits;
+use longwire::{Client, CloseCode, DeflateOptions, Error, Message, Server};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An echo server with these options; gives its URL.
+async fn echo(deflate: Option<DeflateOptions>, max_message: Option<usize>) -> Result<String, BoxError> {
+    let server = Server::bind("127.0.0.1:0").await?.configure(|config| {
+        config.handshake.deflate = deflate;
+        config.connection.limits.max_message = max_message;
+    });
+    let url = format!("ws://{}", server.local_addr());
+    tokio::spawn(
+        server
+            .serve(|mut ws, _request| async move {
+                while let Some(message) = ws.recv().await? {
+                    ws.send(message).await?;
+                }
+                Ok(())
+            })
+            .into_future(),
+    );
+    Ok(url)
+}
+
+fn options(change: impl FnOnce(&mut DeflateOptions)) -> DeflateOptions {
+    let mut options = DeflateOptions::default();
+    change(&mut options);
+    options
+}
+
+#[tokio::test]
+async fn messages_are_compressed_where_both_agree() -> Result<(), BoxError> {
+    let json: Message = r#"{"name":"longwire","tags":["a","b"]},"#.repeat(100).into();
+    let small = options(|options| {
+        options.server_no_context_takeover = true;
+        options.client_no_context_takeover = true;
+        options.client_max_window_bits = WindowBits::new(9).unwrap_or(WindowBits::MAX);
+    });
+    let on = Some(DeflateOptions::default());
+    let rows = [
+        (None, on.clone(), None),
+        (on.clone(), None, None),
+        (on.clone(), on.clone(), Some("permessage-deflate")),
+        (
+            Some(small),
+            on,
+            Some(
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=9",
+            ),
+        ),
+    ];
+    for (server, client, expected) in rows {
+        let url = echo(server, None).await?;
+        let (mut ws, _) = Client::new(url).deflate(client).connect().await?;
+        assert_eq!(ws.extensions(), expected);
+        for _ in 0..3 {
+            ws.send(json.clone()).await?;
+            assert_eq!(ws.recv().await?, Some(json.clone()));
+        }
+        let stats = ws.stats();
+        let compressed = stats.bytes_sent < 5000 && stats.bytes_received < 5000;
+        assert_eq!(compressed, expected.is_some(), "{expected:?}: {stats:?}");
+        ws.close(1000, "").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_inside_is_refused() -> Result<(), BoxError> {
+    let url = echo(Some(DeflateOptions::default()), Some(100_000)).await?;
+    let (mut ws, _) = Client::new(url).connect().await?;
+    ws.send(vec![0; 100_001]).await?;
+    assert!(ws.stats().bytes_sent < 1000);
+    match ws.recv().await {
+        Err(Error::ClosedByPeer(frame)) => assert_eq!(frame.code, CloseCode::MESSAGE_TOO_BIG),
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
