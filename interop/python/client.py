@@ -30,6 +30,7 @@ def exchange(url):
     with connect(url, max_size=None, open_timeout=LIMIT) as socket:
         if socket.subprotocol is not None:
             sys.exit(f"client.py: subprotocol {socket.subprotocol} was agreed on, none was offered")
+        compression = "permessage-deflate" if socket.protocol.extensions else "uncompressed"
         for message in MESSAGES:
             socket.send(message)
             expect_echo(socket, message)
@@ -46,7 +47,7 @@ def exchange(url):
         socket.close(1000, "done")
     if socket.close_code != 1000:
         sys.exit(f"client.py: closed with {socket.close_code}, 1000 was due")
-    print(f"{2 * len(MESSAGES)} messages echoed, a ping answered, closed with 1000")
+    print(f"{2 * len(MESSAGES)} messages echoed, a ping answered, closed with 1000, {compression}")
 
 
 def farewell(url):

@@ -30,14 +30,17 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let demo = Program::new("demo", arguments.demo.as_deref())?;
     let demo = Running::start(demo.name(), demo.command().args(listen))?;
     let echo = Program::new("echo", arguments.echo.as_deref())?;
-    let echo = Running::start(echo.name(), echo.command().args(listen))?;
+    // Chromium offers to compress, and this server accepts; the demo's does not.
+    let echo = Running::start(echo.name(), echo.command().args(listen).arg("--deflate"))?;
 
     let mut driver = python.script("python/browser.py");
     driver.arg("--driver").arg(chromium.driver).arg("--chromium").arg(chromium.browser);
     driver.args(["--demo", &demo.url()?, "--echo", &echo.url()?]);
     driver.arg("--screenshot").arg(workspace::target()?.join("demo.png"));
-    for line in Running::start("browser.py", &mut driver)?.succeed(LIMIT)? {
-        println!("{line}");
+    let lines = Running::start("browser.py", &mut driver)?.succeed(LIMIT)?;
+    println!("{}", lines.join("\n"));
+    if !lines.iter().any(|line| line.ends_with("permessage-deflate")) {
+        return Err("the page and `echo --deflate` did not compress".into());
     }
     for server in [demo, echo] {
         server.interrupt()?;

@@ -18,6 +18,10 @@ const KEEP_FROM: usize = READ_SIZE / 16;
 /// A write buffer that has grown beyond this is not kept.
 const WRITE_SIZE: usize = 256 * 1024;
 
+/// The first large payloads are freed, not kept: common allocators map a region for each of them, which is slow to copy to and
+/// from, until they have seen such sizes come and go.
+const LEARNING: u8 = 2;
+
 // One of each kind is enough: they are lent for the time of a poll, and a thread polls one connection at a time. A second
 // is only made while a connection keeps one because its application is slow, and then dropped.
 thread_local! {
@@ -25,6 +29,8 @@ thread_local! {
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// The memory of a large payload that is gone.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// How many such were given back, up to [`LEARNING`].
+    static SPARED: Cell<u8> = const { Cell::new(0) };
     static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
@@ -38,8 +44,15 @@ pub(crate) fn with_block<R>(lend: impl FnOnce(&mut BytesMut) -> R) -> R {
 #[inline]
 pub(crate) fn with_spare<R>(lend: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let mut spare = SPARE.try_with(Cell::take).unwrap_or_default();
+    let had_none = spare.capacity() == 0;
     let result = lend(&mut spare);
-    let _ = SPARE.try_with(|place| place.set(spare));
+    let _ = SPARE.try_with(|place| {
+        if had_none && spare.capacity() > 0 && SPARED.get() < LEARNING {
+            SPARED.set(SPARED.get() + 1);
+        } else {
+            place.set(spare);
+        }
+    });
     result
 }
 

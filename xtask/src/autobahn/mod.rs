@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// Only this role of longwire
     #[arg(value_enum, long)]
     role: Option<Role>,
-    /// Runs the cases of permessage-deflate too (12.* and 13.*)
+    /// Runs all cases of permessage-deflate (12.* and 13.*), not the short ones alone
     #[arg(long)]
     full: bool,
     /// How many parts of the cases run side by side
@@ -101,9 +101,8 @@ fn known_cases(python: &Python) -> Outcome<Vec<String>> {
 
 /// Those of the suite's cases that are asked for. A pattern that matches none is a mistake.
 fn select(known: &[String], arguments: &Arguments) -> Outcome<Vec<String>> {
-    let of_deflate = |case: &str| case.starts_with("12.") || case.starts_with("13.");
     if arguments.cases.is_empty() {
-        let wanted = |case: &&String| arguments.full || !of_deflate(case);
+        let wanted = |case: &&String| arguments.full || !is_of_deflate(case) || is_short(case);
         return Ok(known.iter().filter(wanted).cloned().collect());
     }
     for pattern in &arguments.cases {
@@ -113,6 +112,18 @@ fn select(known: &[String], arguments: &Arguments) -> Outcome<Vec<String>> {
     }
     let wanted = |case: &&String| arguments.cases.iter().any(|pattern| matches(pattern, case));
     Ok(known.iter().filter(wanted).cloned().collect())
+}
+
+/// Whether a case is about permessage-deflate.
+fn is_of_deflate(case: &str) -> bool {
+    case.starts_with("12.") || case.starts_with("13.")
+}
+
+/// Whether a case of permessage-deflate is one of the first of its group, with messages of up to 8 KiB: the others take
+/// minutes together.
+fn is_short(case: &str) -> bool {
+    let number = case.rsplit('.').next().and_then(|number| number.parse().ok());
+    number.is_some_and(|number: u32| number <= 6)
 }
 
 /// Whether a case is the one that the pattern names, or one of the group in front of its `*`.
@@ -131,7 +142,7 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
     workspace::empty_directory(&logs)?;
 
     let echo = match role {
-        Role::Server => Some(start_echo(arguments)?),
+        Role::Server => Some(start_echo(arguments, cases.iter().any(|case| is_of_deflate(case)))?),
         Role::Client => None,
     };
     let client = Program::new("autobahn_client", arguments.client.as_deref())?;
@@ -180,11 +191,11 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
     if complaints.is_empty() { Ok(()) } else { Err(format!("{name}: {}", complaints.join("; "))) }
 }
 
-fn start_echo(arguments: &Arguments) -> Outcome<(Running, String)> {
+fn start_echo(arguments: &Arguments, deflate: bool) -> Outcome<(Running, String)> {
     let program = Program::new("echo", arguments.echo.as_deref())?;
     let mut command = program.command();
     command.args(["--listen", "127.0.0.1:0"]);
-    if arguments.full {
+    if deflate {
         command.arg("--deflate");
     }
     let echo = Running::start("echo", &mut command)?;
@@ -210,7 +221,7 @@ mod tests {
     fn cases_are_selected_by_group_and_by_name() {
         let known = owned(&["1.1.1", "1.1.2", "10.1.1", "12.1.1", "13.7.18"]);
         for (patterns, full, expected) in [
-            (&[][..], false, Ok(owned(&["1.1.1", "1.1.2", "10.1.1"]))),
+            (&[][..], false, Ok(owned(&["1.1.1", "1.1.2", "10.1.1", "12.1.1"]))),
             (&[], true, Ok(known.clone())),
             (&["1.*"], false, Ok(owned(&["1.1.1", "1.1.2"]))),
             (&["1.1.1", "12.*"], false, Ok(owned(&["1.1.1", "12.1.1"]))),

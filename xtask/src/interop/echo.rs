@@ -11,13 +11,24 @@ use crate::{
 use super::Peers;
 
 /// Each client exchanges messages with the server, and is told goodbye when the server is interrupted.
+///
+/// Every client offers to compress; with `--deflate` the server accepts.
 pub(super) fn run(echo: &Program, peers: &Peers) -> Outcome {
-    let server = Running::start(echo.name(), echo.command().args(["--listen", "127.0.0.1:0"]))?;
+    run_with(echo, peers, &[], "uncompressed")?;
+    run_with(echo, peers, &["--deflate"], "permessage-deflate")
+}
+
+fn run_with(echo: &Program, peers: &Peers, options: &[&str], compression: &str) -> Outcome {
+    let mut command = echo.command();
+    let server = Running::start(echo.name(), command.args(["--listen", "127.0.0.1:0"]).args(options))?;
     let url = server.url()?;
 
     for (name, client) in clients(peers) {
-        let lines = Running::start(name, client("exchange").arg(&url))?.succeed(LIMIT)?;
-        println!("echo with {name}: {}", lines.join(" "));
+        let lines = Running::start(name, client("exchange").arg(&url))?.succeed(LIMIT)?.join(" ");
+        println!("echo with {name}: {lines}");
+        if !lines.ends_with(compression) {
+            return Err(format!("echo {options:?} with {name}: {compression} was expected"));
+        }
     }
 
     let mut waiting = Vec::new();
