@@ -80,19 +80,21 @@
 //! | send many messages in one write | [`WebSocket::feed`] and [`WebSocket::flush`]; a server's handler gets it by itself |
 //! | know whether the peer is there, and how far away | [`WebSocket::ping`], [`Config::keepalive`] |
 //! | send or receive one message in parts | [`WebSocket::binary_writer`], [`WebSocket::recv_parts`] |
+//! | compress, or not | `ServerOptions::deflate` of a server's handshake, `Client::deflate`, [`WebSocket::send_with`] |
 //! | pipe bytes | [`WebSocket::into_byte_stream`] |
 //! | use combinators | `Stream` and `Sink` of the futures crates, on [`WebSocket`] |
 //! | send the same to many clients | `Hub::broadcast`, [`PreparedMessage`] |
 //! | bound what a peer can do | [`Limits`], [`Config`], `ServerConfig` |
 //! | speak WebSocket over a stream of your own | [`WebSocket::new`], [`drive`] |
-//! | do without IO | the crates `longwire-protocol`, `longwire-handshake` and `longwire-frame` |
+//! | do without IO | the crates `longwire-protocol`, `longwire-handshake`, `longwire-deflate` and `longwire-frame` |
 //!
 //! # What is on by default
 //!
 //! Messages and frames of up to 16 MiB, in up to 131 072 fragments. Pings are answered. A server pings a client that was
 //! silent for 30 s and drops it 20 s later. The opening handshake may take 10 s in all, the closing one 5 s. A request head
 //! may have 16 KiB and 100 fields. At most 64 KiB and one message wait to be written on a connection before `send` waits.
-//! Masking keys come from a cryptographically secure generator, one a frame. `TCP_NODELAY` is set.
+//! Masking keys come from a cryptographically secure generator, one a frame. `TCP_NODELAY` is set. A client offers compression,
+//! a server declines it unless it is told otherwise; messages from 1024 bytes on are compressed where both agreed.
 //!
 //! # Cancel safety
 //!
@@ -104,6 +106,7 @@
 //! |---|---|---|
 //! | `client` | yes | [`connect`], [`Client`] |
 //! | `server` | yes | [`Server`] and its hub |
+//! | `deflate` | yes | compression (RFC 7692): a client offers it, a server has to be told to accept it |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 
 #![forbid(unsafe_code)]
