@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use http::{HeaderValue, Response, StatusCode, header};
 use longwire::server::BoxError;
-use longwire::{ClientId, CloseCode, Hub, Message, PreparedMessage, Server, Socket};
+use longwire::{
+    ClientId, CloseCode, CompressionStats, DeflateOptions, Hub, Message, PreparedMessage, Server, Socket,
+    Stats,
+};
 use serde_json::{Value, json};
 
 #[derive(Parser)]
@@ -31,6 +34,8 @@ struct App {
     started: Instant,
     received: AtomicU64,
     sent: AtomicU64,
+    /// Both directions of all connections, those that have ended included.
+    compressed: Mutex<CompressionStats>,
     chat: Mutex<Chat>,
 }
 
@@ -66,9 +71,16 @@ async fn run(args: &Args) -> Result<(), BoxError> {
         started: Instant::now(),
         received: AtomicU64::new(0),
         sent: AtomicU64::new(0),
+        compressed: Mutex::default(),
         chat: Mutex::default(),
     });
     server
+        .configure(|config| {
+            // Even a line of chat gets shorter, as each message may refer to those before it.
+            let mut deflate = DeflateOptions::default();
+            deflate.threshold = 32;
+            config.handshake.deflate = Some(deflate);
+        })
         .fallback(|request| async move { page(request.uri().path()) })
         .serve(move |ws, request| {
             let app = Arc::clone(&app);
@@ -98,10 +110,12 @@ fn page(path: &str) -> Response<&'static str> {
 }
 
 async fn echo(mut ws: Socket, app: &App) -> Result<(), BoxError> {
+    let mut meter = Meter::default();
     while let Some(message) = ws.recv().await? {
         app.received.fetch_add(1, Relaxed);
         ws.send(message).await?;
         app.sent.fetch_add(1, Relaxed);
+        meter.read(&ws.stats(), app);
     }
     Ok(())
 }
@@ -114,6 +128,7 @@ async fn chat(mut ws: Socket, app: &App) -> Result<(), BoxError> {
     app.chat().members.insert(id);
     app.say(&hub, &json!({ "notice": format!("client {} joined", id.value()) }));
 
+    let mut meter = Meter::default();
     let ended = async {
         while let Some(message) = ws.recv().await? {
             app.received.fetch_add(1, Relaxed);
@@ -127,6 +142,7 @@ async fn chat(mut ws: Socket, app: &App) -> Result<(), BoxError> {
             }
             drop(chat);
             app.say(&hub, &said);
+            meter.read(&ws.stats(), app);
         }
         Ok(())
     };
@@ -148,6 +164,7 @@ fn said(message: &Message) -> Option<Value> {
 /// Tells once a second how the server is doing.
 async fn stats(mut ws: Socket, app: &App) -> Result<(), BoxError> {
     let mut every = tokio::time::interval(Duration::from_secs(1));
+    let mut meter = Meter::default();
     loop {
         tokio::select! {
             message = ws.recv() => {
@@ -156,16 +173,35 @@ async fn stats(mut ws: Socket, app: &App) -> Result<(), BoxError> {
                 }
             }
             _ = every.tick() => {
+                let compressed = *app.compressed();
                 let stats = json!({
                     "clients": ws.server().len(),
                     "received": app.received.load(Relaxed),
                     "sent": app.sent.load(Relaxed),
+                    "compressible": compressed.payload_bytes,
+                    "compressed": compressed.wire_bytes,
                     "uptime": app.started.elapsed().as_secs(),
                 });
                 ws.send(stats.to_string()).await?;
                 app.sent.fetch_add(1, Relaxed);
+                meter.read(&ws.stats(), app);
             }
         }
+    }
+}
+
+/// Adds what one connection has compressed to the whole.
+#[derive(Default)]
+struct Meter {
+    /// What was added before.
+    read: CompressionStats,
+}
+
+impl Meter {
+    fn read(&mut self, stats: &Stats, app: &App) {
+        let mut now = stats.received_compressed;
+        now += stats.sent_compressed;
+        *app.compressed() += now - std::mem::replace(&mut self.read, now);
     }
 }
 
@@ -176,6 +212,10 @@ async fn refuse(mut ws: Socket) -> Result<(), BoxError> {
 impl App {
     fn chat(&self) -> MutexGuard<'_, Chat> {
         self.chat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compressed(&self) -> MutexGuard<'_, CompressionStats> {
+        self.compressed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends to all members of the chat; a slow one is the hub's business.

@@ -3,14 +3,17 @@
 //! ```text
 //! cargo run --release --example echo -- --listen 127.0.0.1:9001
 //! ```
-//! It prints the URL when it is ready. On SIGINT every client is closed with code 1001 (going away).
+//! It prints the URL when it is ready. On SIGINT every client is closed with code 1001 (going away), and what was
+//! received and sent is told.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
-use longwire::{DeflateOptions, Limits, Server, server};
+use longwire::deflate::WindowBits;
+use longwire::{DeflateOptions, Limits, Server, Stats, server};
 use tokio::runtime::{Builder, Runtime};
 
 #[derive(Parser)]
@@ -27,6 +30,12 @@ struct Args {
     /// Compress messages (permessage-deflate).
     #[arg(long)]
     deflate: bool,
+    /// Compress each message by itself, in both directions, which takes less memory.
+    #[arg(long, requires = "deflate")]
+    no_context_takeover: bool,
+    /// The largest window in either direction, as a power of two from 9 to 15.
+    #[arg(long, requires = "deflate", value_name = "BITS", value_parser = window_bits)]
+    window_bits: Option<WindowBits>,
     /// Listen on a Unix socket.
     #[arg(long, value_name = "PATH")]
     unix: Option<PathBuf>,
@@ -53,6 +62,10 @@ fn main() -> ExitCode {
     }
 }
 
+fn window_bits(bits: &str) -> Result<WindowBits, String> {
+    bits.parse().ok().and_then(WindowBits::new).ok_or_else(|| "8 to 15 are window bits".to_owned())
+}
+
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
     match threads {
         Some(0 | 1) => Builder::new_current_thread().enable_all().build(),
@@ -67,16 +80,54 @@ async fn run(args: &Args) -> Result<(), server::BoxError> {
         let max_message = args.max_message.or(default.max_message);
         let max_frame = args.max_message.or(default.max_frame);
         config.connection.limits = Limits { max_message, max_frame, ..default };
-        config.handshake.deflate = args.deflate.then(DeflateOptions::default);
+        config.handshake.deflate = args.deflate.then(|| deflate_options(args));
     });
     println!("listening on ws://{}", server.local_addr());
 
     let echo = server.serve(|mut ws, _request| async move {
-        while let Some(message) = ws.recv().await? {
-            ws.send(message).await?;
-        }
-        Ok(())
+        let ended = async {
+            while let Some(message) = ws.recv().await? {
+                ws.send(message).await?;
+            }
+            Ok(())
+        };
+        let ended = ended.await;
+        count(&ws.stats());
+        ended
     });
     echo.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    print_served();
     Ok(())
 }
+
+fn deflate_options(args: &Args) -> DeflateOptions {
+    let mut options = DeflateOptions::default();
+    options.server_no_context_takeover = args.no_context_takeover;
+    options.client_no_context_takeover = args.no_context_takeover;
+    if let Some(bits) = args.window_bits {
+        options.server_max_window_bits = bits;
+        options.client_max_window_bits = bits;
+    }
+    options
+}
+
+/// Adds up what has gone through a connection that has ended.
+fn count(stats: &Stats) {
+    *SERVED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default() += *stats;
+}
+
+fn print_served() {
+    let served = SERVED.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default();
+    for (way, messages, bytes, compressed) in [
+        ("received", served.messages_received, served.bytes_received, served.received_compressed),
+        ("sent", served.messages_sent, served.bytes_sent, served.sent_compressed),
+    ] {
+        println!(
+            "{way} {messages} messages in {bytes} bytes, {} of them compressed from {} bytes to {}",
+            compressed.messages, compressed.payload_bytes, compressed.wire_bytes
+        );
+    }
+}
+
+/// What has gone through all connections that have ended.
+static SERVED: Mutex<Option<Stats>> = Mutex::new(None);

@@ -56,8 +56,8 @@ pub use config::{Config, Handover};
 pub use drive::drive;
 pub use error::Error;
 pub use longwire_protocol::{
-    CloseCode, CloseFrame, Compress, FrameError, Keepalive, Limits, MaskingKey, MaskingKeys, Message,
-    PreparedMessage, ProtocolError, State, Text,
+    CloseCode, CloseFrame, Compress, CompressionStats, FrameError, Keepalive, Limits, MaskingKey,
+    MaskingKeys, Message, PreparedMessage, ProtocolError, State, Text,
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};

@@ -403,6 +403,8 @@ impl<T: Transport> Reader<T> {
             bytes_sent: writer.written(),
             messages_sent: writer.messages(),
             bytes_queued: writer.out.pending(),
+            received_compressed: self.inbound.compression_stats(),
+            sent_compressed: writer.out.compression_stats(),
         }
     }
 

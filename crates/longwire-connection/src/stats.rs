@@ -1,7 +1,10 @@
 //! What has gone through a connection.
 
-/// Counts of one connection since it was opened.
+use longwire_protocol::CompressionStats;
+
+/// Counts of one connection since it was opened; `+=` makes the sum of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Bytes read from the transport, headers and control frames included.
     pub bytes_received: u64,
@@ -13,4 +16,20 @@ pub struct Stats {
     pub messages_sent: u64,
     /// Bytes that wait to be written now.
     pub bytes_queued: usize,
+    /// What of the messages received came compressed.
+    pub received_compressed: CompressionStats,
+    /// What of the messages sent, or queued to be sent, was compressed.
+    pub sent_compressed: CompressionStats,
+}
+
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, more: Self) {
+        self.bytes_received += more.bytes_received;
+        self.messages_received += more.messages_received;
+        self.bytes_sent += more.bytes_sent;
+        self.messages_sent += more.messages_sent;
+        self.bytes_queued += more.bytes_queued;
+        self.received_compressed += more.received_compressed;
+        self.sent_compressed += more.sent_compressed;
+    }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use longwire_deflate::{Agreement, DeflateOptions, Deflater, Direction, InflateError, Inflater, Level, Pool};
 use longwire_frame::{MaskingKey, Role, mask};
 
-use crate::{Compress, PreparedMessage, ProtocolError};
+use crate::{Compress, CompressionStats, PreparedMessage, ProtocolError};
 
 /// What a connection compresses with: what the handshake agreed on, this end's choices, and the pool of contexts.
 ///
@@ -58,7 +58,7 @@ impl Compression {
             Role::Client => self.agreement.server_to_client(),
             Role::Server => self.agreement.client_to_server(),
         };
-        Inflating { inflater: Inflater::new(&self.pool, direction) }
+        Inflating { inflater: Inflater::new(&self.pool, direction), stats: CompressionStats::default() }
     }
 
     pub(crate) fn deflating(&self, role: Role) -> Option<Deflating> {
@@ -68,7 +68,8 @@ impl Compression {
         };
         let deflater = Deflater::new(&self.pool, direction, self.level)?;
         let &Self { level, threshold, .. } = self;
-        Some(Deflating { deflater, direction, level, threshold, pool: self.pool.clone() })
+        let stats = CompressionStats::default();
+        Some(Deflating { deflater, direction, level, threshold, pool: self.pool.clone(), stats })
     }
 }
 
@@ -76,6 +77,7 @@ impl Compression {
 #[derive(Debug)]
 pub(crate) struct Inflating {
     inflater: Inflater,
+    stats: CompressionStats,
 }
 
 impl Inflating {
@@ -88,6 +90,7 @@ impl Inflating {
         out: &mut Vec<u8>,
         room: usize,
     ) -> Result<(), InflateError> {
+        self.stats.wire_bytes += piece.len() as u64;
         let Some(key) = key else {
             return self.inflater.inflate(&mut piece, out, room);
         };
@@ -103,9 +106,15 @@ impl Inflating {
         Ok(())
     }
 
-    /// Ends a message.
-    pub(crate) fn finish(&mut self) -> Result<(), InflateError> {
+    /// Ends a message, which yielded `len` bytes.
+    pub(crate) fn finish(&mut self, len: usize) -> Result<(), InflateError> {
+        self.stats.messages += 1;
+        self.stats.payload_bytes += len as u64;
         self.inflater.finish()
+    }
+
+    pub(crate) fn stats(&self) -> CompressionStats {
+        self.stats
     }
 
     pub(crate) fn park(&mut self) {
@@ -132,6 +141,7 @@ pub(crate) struct Deflating {
     level: Level,
     threshold: usize,
     pool: Pool,
+    stats: CompressionStats,
 }
 
 impl Deflating {
@@ -150,7 +160,11 @@ impl Deflating {
         let mut payload = Vec::new();
         self.deflater.compress(message, &mut payload);
         // With context takeover, what was compressed has to be sent: the next message refers to it.
-        (self.direction.context_takeover || payload.len() < message.len()).then_some(payload)
+        let is_sent = self.direction.context_takeover || payload.len() < message.len();
+        if is_sent {
+            self.count(message.len(), payload.len(), true);
+        }
+        is_sent.then_some(payload)
     }
 
     /// Compresses a part of a message.
@@ -161,6 +175,7 @@ impl Deflating {
         } else {
             self.deflater.compress_part(part, &mut payload);
         }
+        self.count(part.len(), payload.len(), last);
         payload
     }
 
@@ -179,7 +194,18 @@ impl Deflating {
             (payload.len() < message.len()).then_some(payload)
         })?;
         self.deflater.forget();
-        Some(frame)
+        self.count(prepared.len(), frame.payload_len, true);
+        Some(&frame.bytes)
+    }
+
+    fn count(&mut self, payload: usize, wire: usize, last: bool) {
+        self.stats.payload_bytes += payload as u64;
+        self.stats.wire_bytes += wire as u64;
+        self.stats.messages += u64::from(last);
+    }
+
+    pub(crate) fn stats(&self) -> CompressionStats {
+        self.stats
     }
 
     /// Whether a compressor is kept for this connection.

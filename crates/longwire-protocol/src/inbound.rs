@@ -10,7 +10,8 @@ use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, 
 use crate::assembly::{Admitted, Assembly, Payload, extend_unmasked, grow, into_message, whole_message};
 use crate::compression::Inflating;
 use crate::queue::SPARED;
-use crate::{CloseFrame, Event, Limits, Message, Part, ProtocolError};
+use crate::spill::Spill;
+use crate::{CloseFrame, CompressionStats, Event, Limits, Message, Part, ProtocolError};
 
 /// The receiving half of a connection.
 ///
@@ -49,13 +50,6 @@ pub struct Inbound {
     ended: bool,
 }
 
-/// At most 13 bytes of a header whose end has not arrived.
-#[derive(Clone, Copy, Debug, Default)]
-struct Spill {
-    bytes: [u8; FrameHeader::MAX_LEN],
-    len: u8,
-}
-
 impl Inbound {
     /// Makes the receiving half of the end that `role` names.
     pub fn new(role: Role, limits: Limits) -> Self {
@@ -85,6 +79,11 @@ impl Inbound {
         if let Some(inflating) = &mut self.inflating {
             inflating.park();
         }
+    }
+
+    /// What was received compressed so far.
+    pub fn compression_stats(&self) -> CompressionStats {
+        self.inflating.as_ref().map(|inflating| inflating.stats()).unwrap_or_default()
     }
 
     /// Takes bytes off the front of `input` until an event is complete or the input is used up.
@@ -131,7 +130,12 @@ impl Inbound {
     /// message that is kept can keep in memory.
     #[inline]
     pub fn decode_message(&mut self, input: &mut &[u8], block: &mut BytesMut) -> Option<Message> {
-        if self.ended || self.parts || self.frame.is_some() || self.spill.len > 0 || self.message.is_some() {
+        if self.ended
+            || self.parts
+            || self.frame.is_some()
+            || !self.spill.is_empty()
+            || self.message.is_some()
+        {
             return None;
         }
         let (header, len) = FrameHeader::parse(input, self.role).ok()??;
@@ -244,7 +248,7 @@ impl Inbound {
     ) -> Result<Option<Event>, ProtocolError> {
         loop {
             if self.frame.is_none() {
-                let Some(header) = self.take_header(input)? else { return Ok(None) };
+                let Some(header) = self.spill.take_header(input, self.role)? else { return Ok(None) };
                 let admitted = self.admit(&header)?;
                 self.begin_frame(&header, admitted);
                 self.borrow(spare);
@@ -256,38 +260,6 @@ impl Inbound {
                 return Ok(None);
             }
         }
-    }
-
-    /// Takes a header off the input, together with what is left from before; `None` if it is not complete.
-    #[inline]
-    fn take_header(&mut self, input: &mut &[u8]) -> Result<Option<FrameHeader>, ProtocolError> {
-        if self.spill.len > 0 {
-            return self.take_spilled_header(input);
-        }
-        if let Some((header, len)) = FrameHeader::parse(input, self.role)? {
-            *input = &input[len..];
-            return Ok(Some(header));
-        }
-        // Less than a header: at most 13 bytes.
-        self.spill.bytes[..input.len()].copy_from_slice(input);
-        self.spill.len = small(input.len());
-        *input = &[];
-        Ok(None)
-    }
-
-    #[cold]
-    fn take_spilled_header(&mut self, input: &mut &[u8]) -> Result<Option<FrameHeader>, ProtocolError> {
-        let held = usize::from(self.spill.len);
-        let take = input.len().min(FrameHeader::MAX_LEN - held);
-        self.spill.bytes[held..held + take].copy_from_slice(&input[..take]);
-        let Some((header, len)) = FrameHeader::parse(&self.spill.bytes[..held + take], self.role)? else {
-            self.spill.len += small(take);
-            *input = &input[take..];
-            return Ok(None);
-        };
-        self.spill.len = 0;
-        *input = &input[len - held..];
-        Ok(Some(header))
     }
 
     /// Holds a header against the rules of fragmentation and the limits, before any of its payload is looked at.
@@ -417,7 +389,9 @@ impl Inbound {
             && let Some(inflating) = &mut self.inflating
         {
             let max = self.limits.max_message.unwrap_or(ADDRESSABLE);
-            inflating.finish().map_err(|error| ProtocolError::of_inflating(error, max))?;
+            inflating
+                .finish(message.inflated.unwrap_or(0))
+                .map_err(|error| ProtocolError::of_inflating(error, max))?;
         }
         if message.text {
             let start = message.buf.len() - yielded;
@@ -484,11 +458,6 @@ fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]
     let (payload, rest) = input.split_at(usize::try_from(header.len()).ok()?);
     *input = rest;
     Some(payload)
-}
-
-/// The length of a piece of a header.
-fn small(len: usize) -> u8 {
-    u8::try_from(len).expect("a header has at most 14 bytes")
 }
 
 /// The least that is made room for when a payload is read straight into its message.

@@ -48,6 +48,8 @@ mod message;
 mod outbound;
 mod prepared;
 mod queue;
+mod spill;
+mod stats;
 mod text;
 mod timers;
 
@@ -65,5 +67,6 @@ pub use message::{CloseFrame, Compress, Message};
 pub use outbound::{MaskingKeys, Outbound};
 pub use prepared::PreparedMessage;
 pub use queue::WriteQueue;
+pub use stats::CompressionStats;
 pub use text::Text;
 pub use timers::{Due, Keepalive, Timers};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use longwire_frame::MaskingKey;
 
-use crate::{Compress, PreparedMessage, ProtocolError};
+use crate::{Compress, CompressionStats, PreparedMessage, ProtocolError};
 
 #[derive(Debug)]
 pub(crate) enum Inflating {}
@@ -26,11 +26,15 @@ impl Inflating {
         match *self {}
     }
 
-    pub(crate) fn finish(&mut self) -> Result<(), InflateError> {
+    pub(crate) fn finish(&mut self, _: usize) -> Result<(), InflateError> {
         match *self {}
     }
 
     pub(crate) fn park(&mut self) {
+        match *self {}
+    }
+
+    pub(crate) fn stats(&self) -> CompressionStats {
         match *self {}
     }
 }
@@ -63,6 +67,10 @@ impl Deflating {
     }
 
     pub(crate) fn park(&mut self) {
+        match *self {}
+    }
+
+    pub(crate) fn stats(&self) -> CompressionStats {
         match *self {}
     }
 }

@@ -8,7 +8,10 @@ use longwire_frame::{CloseCode, FrameHeader, MaskingKey, Opcode, close::encode_c
 
 use crate::compression::Deflating;
 use crate::data_frame::{DataFrame, gather_frame};
-use crate::{CloseFrame, Compress, Event, Message, PreparedMessage, ProtocolError, SendError, WriteQueue};
+use crate::{
+    CloseFrame, Compress, CompressionStats, Event, Message, PreparedMessage, ProtocolError, SendError,
+    WriteQueue,
+};
 
 /// Where a client's masking keys come from.
 ///
@@ -109,6 +112,11 @@ impl Outbound {
         if let Some(deflating) = &mut self.deflating {
             deflating.park();
         }
+    }
+
+    /// What was sent compressed so far, with what still waits to be written.
+    pub fn compression_stats(&self) -> CompressionStats {
+        self.deflating.as_ref().map(|deflating| deflating.stats()).unwrap_or_default()
     }
 
     /// What waits to be written.

@@ -37,7 +37,15 @@ pub struct PreparedMessage {
 /// The frame by window bits, from 9 on, made when the first connection that agreed on them needs it; `None` where
 /// compression gains nothing.
 #[cfg(feature = "deflate")]
-type CompressedFrames = [std::sync::OnceLock<Option<Bytes>>; 7];
+type CompressedFrames = [std::sync::OnceLock<Option<CompressedFrame>>; 7];
+
+#[cfg(feature = "deflate")]
+#[derive(Debug)]
+pub(crate) struct CompressedFrame {
+    /// Header and payload.
+    pub(crate) bytes: Bytes,
+    pub(crate) payload_len: usize,
+}
 
 impl PreparedMessage {
     /// Frames a message.
@@ -75,13 +83,16 @@ impl PreparedMessage {
         &self,
         bits: longwire_deflate::WindowBits,
         compress: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
-    ) -> Option<&Bytes> {
+    ) -> Option<&CompressedFrame> {
         let slot = self.compressed.get(usize::from(bits.get()).checked_sub(9)?)?;
         let frame = slot.get_or_init(|| {
             let payload = compress(&self.frame[self.header_len..])?;
             let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
             let header = DataFrame { opcode, fin: true, rsv1: true }.header(payload.len(), None);
-            Some([&header[..], &payload].concat().into())
+            Some(CompressedFrame {
+                bytes: [&header[..], &payload].concat().into(),
+                payload_len: payload.len(),
+            })
         });
         frame.as_ref()
     }

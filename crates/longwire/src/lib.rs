@@ -116,9 +116,9 @@
 pub use longwire_connection::testing;
 #[doc(inline)]
 pub use longwire_connection::{
-    ByteStream, CloseCode, CloseFrame, Compress, Config, Error, FrameError, Handover, Incoming, Keepalive,
-    Limits, MaskingKey, MaskingKeys, Message, MessageReader, MessageWriter, Pong, PreparedMessage,
-    ProtocolError, Receiver, Sender, State, Stats, Text, Transport, WebSocket, drive,
+    ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, FrameError, Handover,
+    Incoming, Keepalive, Limits, MaskingKey, MaskingKeys, Message, MessageReader, MessageWriter, Pong,
+    PreparedMessage, ProtocolError, Receiver, Sender, State, Stats, Text, Transport, WebSocket, drive,
 };
 
 #[cfg(feature = "deflate")]

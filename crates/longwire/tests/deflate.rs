@@ -63,6 +63,11 @@ async fn messages_are_compressed_where_both_agree() -> Result<(), BoxError> {
             assert_eq!(ws.recv().await?, Some(json.clone()));
         }
         let stats = ws.stats();
+        let (messages, payload_bytes) = if expected.is_some() { (3, 3 * json.len() as u64) } else { (0, 0) };
+        for one_way in [stats.sent_compressed, stats.received_compressed] {
+            assert_eq!((one_way.messages, one_way.payload_bytes), (messages, payload_bytes), "{stats:?}");
+            assert_eq!(one_way.ratio() < 0.5, expected.is_some(), "{stats:?}");
+        }
         let compressed = stats.bytes_sent < 5000 && stats.bytes_received < 5000;
         assert_eq!(compressed, expected.is_some(), "{expected:?}: {stats:?}");
         ws.close(1000, "").await?;

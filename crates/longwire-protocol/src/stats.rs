@@ -1,0 +1,44 @@
+//! What compression saves.
+
+/// What has gone through one direction of a connection compressed.
+///
+/// Messages that went as they are count nowhere here. `+=` makes the sum of two directions or connections, and `-` tells
+/// what has come since an earlier look at the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompressionStats {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of payload as the application has them.
+    pub payload_bytes: u64,
+    /// Bytes of payload as they are on the wire, without the headers of frames.
+    pub wire_bytes: u64,
+}
+
+impl CompressionStats {
+    /// What is left of the payload on the wire: 0.25 for a quarter, 1.0 if nothing was compressed.
+    #[allow(clippy::cast_precision_loss, reason = "2^53 bytes are more than a connection carries")]
+    pub fn ratio(&self) -> f64 {
+        if self.payload_bytes == 0 { 1.0 } else { self.wire_bytes as f64 / self.payload_bytes as f64 }
+    }
+}
+
+impl std::ops::AddAssign for CompressionStats {
+    fn add_assign(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.payload_bytes += more.payload_bytes;
+        self.wire_bytes += more.wire_bytes;
+    }
+}
+
+impl std::ops::Sub for CompressionStats {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            messages: self.messages - earlier.messages,
+            payload_bytes: self.payload_bytes - earlier.payload_bytes,
+            wire_bytes: self.wire_bytes - earlier.wire_bytes,
+        }
+    }
+}
