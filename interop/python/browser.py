@@ -68,6 +68,7 @@ def statistics(browser, tabs):
     before = {name: browser.text(f"#stats-{name}") for name in ["in", "out", "uptime"]}
     browser.type("#echo-input", "one more")
     browser.click("#echo-send")
+    browser.wait("a compression ratio is shown", "#stats-ratio", lambda text: 0 < (number(text) or 0) < 100)
     for name, old in before.items():
         browser.wait(f"the statistic moves on from {old!r}", f"#stats-{name}", lambda text: text != old)
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Outcome,
+    Outcome, interop,
     process::{PATIENCE, Running},
     programs::{self, Program},
     setup, workspace,
@@ -42,11 +42,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if !lines.iter().any(|line| line.ends_with("permessage-deflate")) {
         return Err("the page and `echo --deflate` did not compress".into());
     }
-    for server in [demo, echo] {
-        server.interrupt()?;
-        server.succeed(PATIENCE)?;
-    }
-    Ok(())
+    demo.interrupt()?;
+    demo.succeed(PATIENCE)?;
+    echo.interrupt()?;
+    let told = echo.succeed(PATIENCE)?;
+    println!("echo: {}", told.join("; "));
+    interop::deflate::expect_counted(&told)
 }
 
 const LIMIT: Duration = Duration::from_secs(240);

@@ -1,6 +1,7 @@
 //! The examples with other implementations: `echo` with their clients, `cat` with their servers.
 
 mod cat;
+pub(crate) mod deflate;
 mod echo;
 
 use crate::{
@@ -30,6 +31,10 @@ struct Peers {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let peers = Peers { node: setup::node()?, python: setup::python()? };
     programs::build(&[&arguments.echo, &arguments.cat])?;
-    echo::run(&Program::new("echo", arguments.echo.as_deref())?, &peers)?;
-    cat::run(&Program::new("cat", arguments.cat.as_deref())?, &peers)
+    let echo = Program::new("echo", arguments.echo.as_deref())?;
+    let cat = Program::new("cat", arguments.cat.as_deref())?;
+    echo::run(&echo, &peers)?;
+    cat::run(&cat, &peers)?;
+    deflate::serve(&echo, &peers)?;
+    deflate::connect(&cat, &peers)
 }
