@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
-use longwire::deflate::WindowBits;
+use longwire::deflate::{Level, WindowBits};
 use longwire::{DeflateOptions, Limits, Server, Stats, server};
 use tokio::runtime::{Builder, Runtime};
 
@@ -36,6 +36,12 @@ struct Args {
     /// The largest window in either direction, as a power of two from 9 to 15.
     #[arg(long, requires = "deflate", value_name = "BITS", value_parser = window_bits)]
     window_bits: Option<WindowBits>,
+    /// How hard to compress, from 1, the fastest, to 9.
+    #[arg(long, requires = "deflate", value_parser = level)]
+    level: Option<Level>,
+    /// Messages of fewer bytes are sent uncompressed. Default: 1024.
+    #[arg(long, requires = "deflate", value_name = "BYTES")]
+    threshold: Option<usize>,
     /// Listen on a Unix socket.
     #[arg(long, value_name = "PATH")]
     unix: Option<PathBuf>,
@@ -64,6 +70,10 @@ fn main() -> ExitCode {
 
 fn window_bits(bits: &str) -> Result<WindowBits, String> {
     bits.parse().ok().and_then(WindowBits::new).ok_or_else(|| "8 to 15 are window bits".to_owned())
+}
+
+fn level(level: &str) -> Result<Level, String> {
+    level.parse().ok().and_then(Level::new).ok_or_else(|| "1 to 9 are levels".to_owned())
 }
 
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
@@ -104,6 +114,8 @@ fn deflate_options(args: &Args) -> DeflateOptions {
     let mut options = DeflateOptions::default();
     options.server_no_context_takeover = args.no_context_takeover;
     options.client_no_context_takeover = args.no_context_takeover;
+    options.level = args.level.unwrap_or(options.level);
+    options.threshold = args.threshold.unwrap_or(options.threshold);
     if let Some(bits) = args.window_bits {
         options.server_max_window_bits = bits;
         options.client_max_window_bits = bits;

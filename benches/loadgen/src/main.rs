@@ -9,6 +9,7 @@ mod connection;
 mod frames;
 mod idle;
 mod load;
+#[allow(dead_code, reason = "shared with `deflate-load`, which uses all of it")]
 mod process;
 
 use std::{net::SocketAddr, process::ExitCode};

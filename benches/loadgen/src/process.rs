@@ -19,6 +19,15 @@ pub(crate) fn cpu_nanoseconds(pid: u32) -> Outcome<u64> {
     Ok(total)
 }
 
+/// The part of that outside of the kernel, in nanoseconds; counted in hundredths of a second.
+pub(crate) fn user_nanoseconds(pid: u32) -> Outcome<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    // The name of the program, in parentheses, may hold anything. Behind it, `utime` is the twelfth word (proc(5)).
+    let words = text.rsplit_once(") ").map(|(_, words)| words);
+    number(words.and_then(|words| words.split_whitespace().nth(11)), &path).map(|ticks| ticks * 10_000_000)
+}
+
 /// The memory of a process in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Memory {

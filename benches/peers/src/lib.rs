@@ -32,6 +32,34 @@ pub struct Options {
     /// What the sizes of buffers are chosen for, where the library lets one choose.
     #[arg(long, value_enum, default_value_t = Tuning::Speed)]
     pub tuning: Tuning,
+    /// Agree to compress messages, whatever is asked for, with the parameters below.
+    #[arg(long)]
+    pub deflate: bool,
+    /// Both sides compress each message by itself.
+    #[arg(long)]
+    pub no_context_takeover: bool,
+    /// The window of both sides, as a power of two.
+    #[arg(long, value_name = "BITS", default_value_t = 15)]
+    pub window_bits: u8,
+    /// How hard to compress.
+    #[arg(long, default_value_t = 6)]
+    pub level: u8,
+}
+
+impl Options {
+    /// What the server answers to the offer, for every length of message.
+    #[must_use]
+    pub fn extensions(&self) -> Option<String> {
+        let mut agreed = "permessage-deflate".to_owned();
+        if self.no_context_takeover {
+            agreed += "; server_no_context_takeover; client_no_context_takeover";
+        }
+        if self.window_bits < 15 {
+            let bits = self.window_bits;
+            agreed = format!("{agreed}; server_max_window_bits={bits}; client_max_window_bits={bits}");
+        }
+        self.deflate.then_some(agreed)
+    }
 }
 
 /// What buffers are chosen for.
@@ -56,7 +84,7 @@ where
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             // The request comes at once from the load generator: to await it here keeps the tasks free of it.
-            if shake_hands(&mut stream).await.is_ok() {
+            if shake_hands(&mut stream, options).await.is_ok() {
                 tokio::spawn(tokio::task::unconstrained(report(connection(stream, options))));
             }
         }
@@ -78,7 +106,7 @@ async fn report(connection: impl Future<Output = Result<(), BoxError>>) {
     }
 }
 
-async fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+async fn shake_hands(stream: &mut TcpStream, options: Options) -> io::Result<()> {
     let mut head = Vec::with_capacity(512);
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() > 4096 || stream.read_buf(&mut head).await? == 0 {
@@ -86,11 +114,18 @@ async fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
         }
     }
     let head = String::from_utf8_lossy(&head);
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let key = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then_some(value)
+    });
     let accept = derive_accept_key(key.ok_or(io::ErrorKind::InvalidData)?.as_bytes());
+    let extensions = options
+        .extensions()
+        .map(|agreed| format!("Sec-WebSocket-Extensions: {agreed}\r\n"))
+        .unwrap_or_default();
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept}\r\n{extensions}\r\n"
     );
     stream.write_all(response.as_bytes()).await
 }

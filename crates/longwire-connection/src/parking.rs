@@ -1,4 +1,4 @@
-//! When a connection that compresses gives its compressor back: after a time without a message sent.
+//! When a connection that compresses gives its contexts back: after a time without a message either way.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use crate::Transport;
-use crate::writer::Writer;
-
 pub(crate) struct Parking {
     idle: Duration,
-    /// While a compressor is kept: when to look whether it is used.
+    /// While contexts are kept: when to look whether they are used.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// How many messages had been sent at the last look.
+    /// How many messages had gone through the connection at the last look.
     messages: u64,
 }
 
@@ -22,28 +19,27 @@ impl Parking {
         Self { idle, sleep: None, messages: 0 }
     }
 
-    /// Gives the compressor back if it is time, else sees to it that the task is woken then; whether it did.
-    pub(crate) fn poll<T: Transport>(&mut self, writer: &mut Writer<T>, cx: &mut Context<'_>) -> bool {
-        if !writer.out.keeps_compressor() {
+    /// Whether it is time to give contexts back, if any are `kept`; else sees to it that the task is woken then. `messages`
+    /// is how many there were so far.
+    pub(crate) fn poll(&mut self, kept: bool, messages: u64, cx: &mut Context<'_>) -> bool {
+        if !kept {
             self.sleep = None;
             return false;
         }
         loop {
-            let sent = writer.messages();
             let Some(sleep) = &mut self.sleep else {
-                self.messages = sent;
+                self.messages = messages;
                 self.sleep = Some(Box::pin(tokio::time::sleep(self.idle)));
                 continue;
             };
             if sleep.as_mut().poll(cx).is_pending() {
                 return false;
             }
-            if sent == self.messages {
-                writer.out.park();
+            if messages == self.messages {
                 self.sleep = None;
                 return true;
             }
-            self.messages = sent;
+            self.messages = messages;
             sleep.as_mut().reset(Instant::now() + self.idle);
         }
     }

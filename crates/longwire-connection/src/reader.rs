@@ -313,9 +313,11 @@ impl<T: Transport> Reader<T> {
     #[cfg(feature = "deflate")]
     #[inline]
     fn poll_parking(&mut self, cx: &mut Context<'_>) {
-        if let Some(parking) = &mut self.parking
-            && parking.poll(&mut self.shared.lock(), cx)
-        {
+        let Some(parking) = &mut self.parking else { return };
+        let mut writer = self.shared.lock();
+        let kept = writer.out.keeps_compressor() || self.inbound.keeps_decompressor();
+        if parking.poll(kept, writer.messages() + self.messages, cx) {
+            writer.out.park();
             self.inbound.park();
         }
     }

@@ -10,7 +10,7 @@ use longwire_connection::deflate::{DeflateOptions, Pool, accept};
 use longwire_connection::testing::{Pipe, duplex};
 use longwire_connection::{Compress, Compression, Config, Handover, WebSocket};
 use support::{one_key, run};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 fn connected(pool: &Pool, no_takeover: bool) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
     let mut options = DeflateOptions::default();
@@ -49,6 +49,27 @@ fn a_compressor_is_given_back_when_the_connection_is_idle() {
         assert_eq!(client.recv().await.unwrap(), None);
         drop(client);
         assert_eq!(receiving.await.unwrap().unwrap(), None);
+    });
+}
+
+#[test]
+fn a_decompressor_is_given_back_when_the_connection_is_idle() {
+    run("parking of a decompressor", async {
+        let pool = Pool::default();
+        let (mut client, mut server) = connected(&pool, false);
+        let text = "parked and taken up again ".repeat(100);
+        for round in 0..3 {
+            for _ in 0..5 {
+                client.send(text.as_str()).await.unwrap();
+                assert_eq!(server.recv().await.unwrap().unwrap(), text.as_str().into());
+                assert!(timeout(Duration::from_secs(2), server.recv()).await.is_err());
+                assert_eq!(pool.idle_decompressors(), 0, "round {round}: in use");
+            }
+            assert!(timeout(Duration::from_secs(4), server.recv()).await.is_err());
+            assert_eq!(pool.idle_decompressors(), 1, "round {round}: given back");
+        }
+        client.abort();
+        server.abort();
     });
 }
 

@@ -11,8 +11,9 @@ use crate::{Direction, Pool, history::History};
 
 /// Decompresses the messages that one end of a connection receives.
 ///
-/// A decompressor is borrowed from the [`Pool`] for the time of a message. Between messages, the last window of
-/// plaintext is kept if there is context takeover (at most 32 KiB), and nothing if not.
+/// Takes a decompressor from its [`Pool`] when a message needs one, and nothing before. It is given back after each
+/// message. With context takeover the last window of plaintext is kept (at most 32 KiB), and, as far as the pool lets
+/// so many, the decompressor, until [`park`](Self::park).
 ///
 /// Feed the payloads of a message's frames with [`inflate`](Self::inflate), split as they come, then call
 /// [`finish`](Self::finish). After an error the connection has to be failed, as the messages that follow can refer to
@@ -20,6 +21,10 @@ use crate::{Direction, Pool, history::History};
 pub struct Inflater {
     pool: Pool,
     message: Option<InMessage>,
+    /// Between messages with context takeover: a decompressor at the end of what `history` has.
+    context: Option<Box<Decompress>>,
+    /// Whether the pool counts this as one that keeps its decompressor.
+    keeps: bool,
     history: History,
     direction: Direction,
 }
@@ -48,7 +53,14 @@ pub enum Progress {
 impl Inflater {
     /// Makes an inflater that allocates nothing until it is used.
     pub fn new(pool: &Pool, direction: Direction) -> Self {
-        Self { pool: pool.clone(), message: None, history: History::default(), direction }
+        Self {
+            pool: pool.clone(),
+            message: None,
+            context: None,
+            keeps: false,
+            history: History::default(),
+            direction,
+        }
     }
 
     /// Decompresses some of a message, and appends what it yields to `out`: at most `room` bytes.
@@ -105,7 +117,10 @@ impl Inflater {
             }
             let message = match &mut self.message {
                 Some(message) => message,
-                none => none.insert(InMessage::begin(&self.pool, &self.history)),
+                none => none.insert(match self.context.take() {
+                    Some(context) => InMessage::new(context),
+                    None => InMessage::begin(&self.pool, &self.history),
+                }),
             };
             let start = out.len();
             let step = message.step(input, out);
@@ -129,24 +144,47 @@ impl Inflater {
     /// # Errors
     ///
     /// [`InflateError::Truncated`] unless the payload ends where a sender may end it: with the first byte of an empty
-    /// stored block, or with a block that has BFINAL set.
+    /// stored block, or with a block that has BFINAL set. Where the decompressor is kept for the next message, an end
+    /// among the code lengths with which a block begins (RFC 1951 §3.2.7) may be found out with that message only: to be
+    /// sure at once takes a decompressor that reads the whole window again.
     pub fn finish(&mut self) -> Result<(), InflateError> {
         let Some(mut message) = self.message.take() else {
             return Ok(());
         };
-        if !message.is_complete() {
-            return Err(self.fail(InflateError::Truncated));
+        self.keeps = self.keeps || (self.direction.context_takeover && self.pool.keep());
+        match message.end(self.keeps) {
+            End::Between => self.context = Some(message.context),
+            End::Final => {
+                self.pool.give_decompressor(message.context);
+                self.keep_no_longer();
+            }
+            End::Within => return Err(self.fail(InflateError::Truncated)),
         }
-        self.pool.give_decompressor(message.context);
         Ok(())
     }
 
-    /// Frees what the window has allocated ahead, so that it takes as many bytes as it has: at most 32 KiB, none
-    /// without context takeover.
+    /// Gives the decompressor back to the pool and keeps only the window, in as many bytes as it has: at most 32 KiB,
+    /// none without context takeover.
     ///
-    /// For connections that have been idle. Nothing has to be done to go on. Within a message the decompressor stays.
+    /// For connections that have been idle. The next message takes a decompressor again and has it read the window,
+    /// which takes a microsecond. Within a message the decompressor stays.
     pub fn park(&mut self) {
+        if let Some(context) = self.context.take() {
+            self.pool.give_decompressor(context);
+            self.keep_no_longer();
+        }
         self.history.shrink();
+    }
+
+    fn keep_no_longer(&mut self) {
+        if std::mem::take(&mut self.keeps) {
+            self.pool.keep_no_longer();
+        }
+    }
+
+    /// Returns whether no decompressor is held.
+    pub fn is_parked(&self) -> bool {
+        self.context.is_none() && self.message.is_none()
     }
 
     /// Returns how many bytes are kept for this inflater besides a decompressor.
@@ -156,6 +194,7 @@ impl Inflater {
 
     fn fail(&mut self, error: InflateError) -> InflateError {
         self.message = None;
+        self.keep_no_longer();
         self.history.clear();
         error
     }
@@ -163,9 +202,11 @@ impl Inflater {
 
 impl Drop for Inflater {
     fn drop(&mut self) {
-        if let Some(message) = self.message.take() {
-            self.pool.give_decompressor(message.context);
+        let of_message = self.message.take().map(|message| message.context);
+        if let Some(context) = of_message.or_else(|| self.context.take()) {
+            self.pool.give_decompressor(context);
         }
+        self.keep_no_longer();
     }
 }
 
@@ -189,9 +230,23 @@ enum Step {
     Nothing,
 }
 
+/// Where the payload of a message has ended.
+enum End {
+    /// Between two blocks.
+    Between,
+    /// Behind a block that has BFINAL set, or a decompressor was told so: to go on it has to start anew.
+    Final,
+    /// Within a block.
+    Within,
+}
+
 impl InMessage {
+    fn new(context: Box<Decompress>) -> Self {
+        Self { context, taken: 0, finals: 0, at_final: false }
+    }
+
     fn begin(pool: &Pool, history: &History) -> Self {
-        let mut message = Self { context: pool.take_decompressor(), taken: 0, finals: 0, at_final: false };
+        let mut message = Self::new(pool.take_decompressor());
         message.remember(history);
         message
     }
@@ -231,21 +286,27 @@ impl InMessage {
         }
     }
 
-    /// Tells whether the message may end here, and ends it.
-    fn is_complete(&mut self) -> bool {
+    /// Tells whether the message may end here, and ends it; in such a way that the decompressor can go on if it is `kept`.
+    fn end(&mut self, kept: bool) -> End {
         // Laxer than the text, which has a sender append 0x00 (RFC 7692 §7.2.3.4): nothing can be missing after BFINAL.
         if self.at_final {
-            return true;
+            return End::Final;
         }
+        let ending: &[u8] = if kept { &GOING_ON } else { &ENDING };
         // Space for what a block that goes on would take for its data.
-        let mut nothing = [0; ENDING.len()];
+        let mut nothing = [0; GOING_ON.len()];
         let before = (self.context.total_in(), self.context.total_out());
-        let status = self.context.decompress(&ENDING, &mut nothing, FlushDecompress::Sync);
+        let status = self.context.decompress(ending, &mut nothing, FlushDecompress::Sync);
         let taken = self.context.total_in() - before.0;
-        // The payload may also end with the first byte of an empty stored block that has BFINAL set itself.
-        matches!(status, Ok(Status::StreamEnd))
-            && (taken == ENDING.len() as u64 || taken == TAIL_LEN)
-            && self.context.total_out() == before.1
+        if self.context.total_out() != before.1 {
+            return End::Within;
+        }
+        match status {
+            // The payload may also end with the first byte of an empty stored block that has BFINAL set itself.
+            Ok(Status::StreamEnd) if taken == TAIL_LEN || taken == ending.len() as u64 => End::Final,
+            Ok(Status::Ok) if kept && taken == ending.len() as u64 => End::Between,
+            _ => End::Within,
+        }
     }
 }
 
@@ -273,7 +334,22 @@ const BYTES_PER_FINAL: u64 = 32;
 /// payload ended between blocks.
 const ENDING: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
 
-/// How much of that belongs to the message.
+/// The same four octets, and then empty stored blocks that have not: whatever else stands between blocks would yield
+/// something or be malformed, save the code lengths of a block that has begun, which this many octets are nearly always
+/// malformed as.
+const GOING_ON: [u8; 24] = {
+    let mut octets = [0; 24];
+    let mut at = 2;
+    while at < octets.len() {
+        // 00 00 ff ff | 00 00 00 ff ff | 00 00 00 ff ff | ...
+        octets[at] = 0xff;
+        octets[at + 1] = 0xff;
+        at += 5;
+    }
+    octets
+};
+
+/// How much of either belongs to the message.
 const TAIL_LEN: u64 = 4;
 
 /// A compressed message that cannot be read: the connection has to be failed.

@@ -65,7 +65,7 @@
 //! | | within a message | between messages, context takeover | without |
 //! |---|---|---|---|
 //! | [`Deflater`] | a compressor, and the window | the same; after [`park`](Deflater::park), the window | nothing |
-//! | [`Inflater`] | a decompressor, and the window | the window | nothing |
+//! | [`Inflater`] | a decompressor, and the window | the same for some; after [`park`](Inflater::park), the window | nothing |
 //!
 //! The window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until as much was said. Whoever takes a
 //! context again has it read them and carries on, so that the other end sees one unbroken stream.

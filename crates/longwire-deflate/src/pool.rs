@@ -6,7 +6,10 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use flate2::{Compress, Compression, Decompress};
@@ -25,22 +28,27 @@ pub struct Pool {
 
 /// How many contexts wait in a [`Pool`] for their next use, at most; what is given back beyond that is freed.
 ///
-/// This bounds what an idle process keeps, not what a busy one uses.
+/// This bounds what an idle process keeps. What a busy one uses it bounds for decompressors only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolOptions {
-    /// Compressors of all levels and windows together. Default: 16, for 6 MiB at most: as many as threads compress at
-    /// once on a common machine.
+    /// Compressors of all levels and windows together. Default: 4, for 1.5 MiB at most. To make one takes 5 µs, which is
+    /// what a thread pays that finds none.
     pub idle_compressors: usize,
 
-    /// Decompressors. Default: 64, for 3 MiB at most: more than compressors, because a message that arrives in parts
-    /// keeps one until its end.
+    /// Decompressors. Default: 16, for 768 KiB at most: more than compressors, because a message that arrives in parts
+    /// holds one until its end.
     pub idle_decompressors: usize,
+
+    /// How many connections with context takeover may hold a decompressor between their messages, until they are parked.
+    /// Default: 64, for 3 MiB. For the others one is borrowed for each message, and reads the window again, which takes a
+    /// microsecond.
+    pub kept_decompressors: usize,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { idle_compressors: 16, idle_decompressors: 64 }
+        Self { idle_compressors: 4, idle_decompressors: 16, kept_decompressors: 64 }
     }
 }
 
@@ -51,6 +59,8 @@ struct Shared {
     /// All reset.
     #[expect(clippy::vec_box, reason = "who holds one holds a pointer, which many do not")]
     decompressors: Mutex<Vec<Box<Decompress>>>,
+    /// Connections that hold a decompressor between their messages.
+    kept: AtomicUsize,
 }
 
 /// What two compressors have in common that can stand in for each other.
@@ -64,8 +74,14 @@ pub(crate) struct ContextKind {
 impl Pool {
     /// Makes a pool, which is empty at first.
     pub fn new(options: PoolOptions) -> Self {
-        let shared = Shared { options, compressors: Mutex::default(), decompressors: Mutex::default() };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(Shared {
+                options,
+                compressors: Mutex::default(),
+                decompressors: Mutex::default(),
+                kept: AtomicUsize::new(0),
+            }),
+        }
     }
 
     /// Returns how many compressors wait for use.
@@ -107,6 +123,19 @@ impl Pool {
         // Any window: zlib-rs allocates 32 KiB in any case, and reads what was sent with less.
         let found = lock(&self.shared.decompressors).pop();
         found.unwrap_or_else(|| Box::new(Decompress::new_with_window_bits(false, WindowBits::MAX.get())))
+    }
+
+    /// Whether one more connection may hold a decompressor between its messages; it says when it does no longer.
+    pub(crate) fn keep(&self) -> bool {
+        let most = self.shared.options.kept_decompressors;
+        self.shared
+            .kept
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| (kept < most).then_some(kept + 1))
+            .is_ok()
+    }
+
+    pub(crate) fn keep_no_longer(&self) {
+        self.shared.kept.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn give_decompressor(&self, mut context: Box<Decompress>) {
@@ -159,7 +188,8 @@ mod tests {
 
     #[test]
     fn keeps_no_more_than_set_and_the_latest_of_them() {
-        let pool = Pool::new(PoolOptions { idle_compressors: 2, idle_decompressors: 1 });
+        let pool =
+            Pool::new(PoolOptions { idle_compressors: 2, idle_decompressors: 1, kept_decompressors: 0 });
         for kind in [kind(1, 9), kind(1, 10), kind(1, 11)] {
             pool.give_compressor(kind, pool.take_compressor(kind));
         }
@@ -175,7 +205,8 @@ mod tests {
 
     #[test]
     fn may_be_set_to_keep_nothing() {
-        let pool = Pool::new(PoolOptions { idle_compressors: 0, idle_decompressors: 0 });
+        let pool =
+            Pool::new(PoolOptions { idle_compressors: 0, idle_decompressors: 0, kept_decompressors: 0 });
         pool.give_compressor(kind(1, 9), pool.take_compressor(kind(1, 9)));
         pool.give_decompressor(pool.take_decompressor());
         assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (0, 0));

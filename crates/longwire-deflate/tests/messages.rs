@@ -1,7 +1,7 @@
 //! Messages as the RFC has them, ends that are no ends, and what is kept between messages.
 
 use hex_literal::hex;
-use longwire_deflate::{Deflater, Direction, InflateError, Inflater, Level, Pool, WindowBits};
+use longwire_deflate::{Deflater, Direction, InflateError, Inflater, Level, Pool, PoolOptions, WindowBits};
 
 const TAKEOVER: Direction = Direction { window_bits: WindowBits::MAX, context_takeover: true };
 const NO_TAKEOVER: Direction = Direction { window_bits: WindowBits::MAX, context_takeover: false };
@@ -99,6 +99,9 @@ fn what_is_appended_to_a_message_is_not_part_of_it() {
         ("four bytes missing", &hex!("00 04 00 fb ff")[..]),
         ("four bytes missing from a block with BFINAL", &hex!("01 04 00 fb ff")),
         ("nine bytes missing", &hex!("01 09 00 f6 ff")),
+        ("as many missing as an empty block and the end have", &hex!("00 09 00 f6 ff")),
+        ("as many as four of them and the end have", &hex!("00 18 00 e7 ff")),
+        ("within a fixed code", &hex!("f2 48")),
     ] {
         for direction in [TAKEOVER, NO_TAKEOVER] {
             assert_eq!(read(direction, &[message]), Err(InflateError::Truncated), "{case}");
@@ -244,14 +247,51 @@ fn contexts_are_held_no_longer_than_needed() {
     inflater.inflate(&mut &hex!("f2 48 cd c9")[..], &mut out, 100).unwrap();
     assert_eq!(idle(), (1, 0));
     inflater.inflate(&mut &hex!("c9 07 00")[..], &mut out, 100).unwrap();
-    inflater.finish().unwrap();
-    assert_eq!(idle(), (1, 1));
+    assert!(!inflater.is_parked());
     inflater.park();
-    assert_eq!(inflater.window_memory(), 5);
+    assert_eq!(idle(), (1, 0), "not in the midst of a message");
+    inflater.finish().unwrap();
+    assert_eq!((idle(), inflater.is_parked()), ((1, 0), false), "with takeover, until parked");
+    inflater.park();
+    assert_eq!((idle(), inflater.is_parked(), inflater.window_memory()), ((1, 1), true, 5));
     inflater.inflate(&mut &hex!("f2 00")[..], &mut out, 100).unwrap();
     assert_eq!(idle(), (1, 0));
     drop(inflater);
-    assert_eq!(idle(), (1, 1));
+    assert_eq!(idle(), (1, 1), "or dropped");
+    let mut inflater = Inflater::new(&pool, NO_TAKEOVER);
+    inflater.inflate(&mut &hex!("f2 48 cd c9 c9 07 00")[..], &mut out, 100).unwrap();
+    assert_eq!(idle(), (1, 0));
+    inflater.finish().unwrap();
+    assert_eq!((idle(), inflater.is_parked()), ((1, 1), true), "without takeover, a message");
+}
+
+#[test]
+fn only_as_many_decompressors_are_kept_as_the_pool_allows() {
+    let mut options = PoolOptions::default();
+    options.kept_decompressors = 1;
+    let pool = Pool::new(options);
+    let hello = |inflater: &mut Inflater, bytes: &[u8]| {
+        inflater.inflate(&mut &*bytes, &mut Vec::new(), 100)?;
+        inflater.finish().map(|()| inflater.is_parked())
+    };
+    let whole = hex!("f2 48 cd c9 c9 07 00");
+    let mut inflaters = [(); 3].map(|()| Inflater::new(&pool, TAKEOVER));
+    assert_eq!(hello(&mut inflaters[0], &whole), Ok(false));
+    assert_eq!(hello(&mut inflaters[1], &whole), Ok(true), "one keeps its own already");
+    assert_eq!(hello(&mut inflaters[0], &hex!("f2 00 11 00 00")), Ok(false), "and goes on with it");
+    assert_eq!(hello(&mut inflaters[1], &hex!("f2 00 11 00 00")), Ok(true), "the other reads its window");
+    inflaters[0].park();
+    assert_eq!(hello(&mut inflaters[1], &whole), Ok(false), "until that one is parked");
+    assert_eq!(
+        hello(&mut inflaters[1], &hex!("f3 48 cd c9 c9 07 00")),
+        Ok(true),
+        "or has come to a final block"
+    );
+    assert_eq!(hello(&mut inflaters[2], &whole), Ok(false));
+    assert_eq!(hello(&mut inflaters[2], &hex!("ff")), Err(InflateError::Data));
+    assert_eq!(hello(&mut inflaters[1], &whole), Ok(false), "or has failed");
+    drop(inflaters);
+    assert_eq!(hello(&mut Inflater::new(&pool, TAKEOVER), &whole), Ok(false), "or is dropped");
 }
 
 #[test]
@@ -288,5 +328,5 @@ fn a_context_tells_nothing_of_whoever_had_it_before() {
 #[test]
 fn both_halves_are_small_until_used() {
     assert!(size_of::<Deflater>() <= 64, "{}", size_of::<Deflater>());
-    assert!(size_of::<Inflater>() <= 80, "{}", size_of::<Inflater>());
+    assert!(size_of::<Inflater>() <= 88, "{}", size_of::<Inflater>());
 }

@@ -117,6 +117,11 @@ impl Inflating {
         self.stats
     }
 
+    /// Whether a decompressor is kept for this connection.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.inflater.is_parked()
+    }
+
     pub(crate) fn park(&mut self) {
         self.inflater.park();
     }

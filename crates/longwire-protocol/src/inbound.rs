@@ -73,7 +73,14 @@ impl Inbound {
         self.inflating = Some(Box::new(compression.inflating(self.role)));
     }
 
-    /// Frees what is kept for compressed messages beside their window. For connections that have been idle.
+    /// Whether a decompressor is kept for this connection until [`park`](Self::park).
+    #[inline]
+    pub fn keeps_decompressor(&self) -> bool {
+        self.inflating.as_ref().is_some_and(|inflating| inflating.is_live())
+    }
+
+    /// Gives the decompressor back to its pool and keeps its window alone, as the next message needs it. For connections
+    /// that have been idle.
     #[cold]
     pub fn park(&mut self) {
         if let Some(inflating) = &mut self.inflating {

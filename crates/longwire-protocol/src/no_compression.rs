@@ -30,6 +30,10 @@ impl Inflating {
         match *self {}
     }
 
+    pub(crate) fn is_live(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn park(&mut self) {
         match *self {}
     }

@@ -4,6 +4,7 @@
 //! `benches`, which keeps their dependencies out of ours.
 
 mod cells;
+mod deflate;
 mod idle;
 mod instructions;
 mod load;
@@ -34,9 +35,11 @@ pub(crate) struct Arguments {
 enum Part {
     /// Measures the memory of idle connections.
     Idle(idle::Arguments),
+    /// Measures compression: CPU time, bytes on the wire, memory, and broadcasts.
+    Deflate(deflate::Arguments),
     /// Counts the instructions that a server's own code takes for a message (with valgrind).
     Instructions,
-    /// Runs the microbenchmarks of the frame codec.
+    /// Runs the microbenchmarks: frames, compression, fan-out.
     Micro,
 }
 
@@ -46,8 +49,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     match &arguments.part {
         None => load::run(&arguments.load, servers),
         Some(Part::Idle(arguments)) => idle::run(arguments, servers),
+        Some(Part::Deflate(arguments)) => deflate::run(arguments),
         Some(Part::Instructions) => instructions::run(servers),
-        Some(Part::Micro) => process::run(&mut cargo(&["bench", "--package", "longwire-frame"])),
+        Some(Part::Micro) => {
+            let packages = ["longwire-frame", "longwire-deflate", "longwire-protocol"];
+            packages.iter().try_for_each(|package| {
+                // Of a library's unit tests `cargo bench` makes a benchmark that knows no arguments, and finds none.
+                process::run(&mut cargo(&["bench", "--package", package, "--all-features", "--benches"]))
+            })
+        }
     }
 }
 

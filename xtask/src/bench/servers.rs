@@ -135,18 +135,42 @@ impl Programs {
         let mut command = Command::new(&wrapper[0]);
         command.args(&wrapper[1..]).args(self.server(server, tuning));
         let running = Running::start(server.name(), &mut command)?;
-        let url = running.url()?;
-        let addr = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
-        Ok(Started { server, running, addr })
+        Started::new(server, running)
     }
 
-    /// The load generator, on the second core where there is one.
-    pub(crate) fn load_generator(&self, started: &Started) -> Command {
+    /// Starts a program that takes part in no other comparison: `command` is given the first core and a port to pick.
+    pub(crate) fn start_other(name: &str, command: &Command) -> Outcome<Started> {
+        let mut on_core = Command::new("prlimit");
+        on_core.args([DESCRIPTORS, "taskset", "--cpu-list", "0"]).arg(command.get_program());
+        on_core.args(command.get_args());
+        on_core.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        on_core.args(["--listen", "127.0.0.1:0"]);
+        Started::new(Server::Raw, Running::start(name, &mut on_core)?)
+    }
+
+    /// The path of a program of ours.
+    pub(crate) fn ours(&self, program: &str) -> PathBuf {
+        self.ours.join(program)
+    }
+
+    /// The path of a program of the workspace `benches`.
+    pub(crate) fn peers(&self, program: &str) -> PathBuf {
+        self.peers.join(program)
+    }
+
+    /// A program that makes load, on the second core where there is one.
+    pub(crate) fn load(&self, program: &str, started: &Started) -> Command {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut command = Command::new("taskset");
         command.args(["--cpu-list", if cores > 1 { "1" } else { "0" }]);
-        command.arg(self.peers.join("loadgen")).arg(&started.addr);
+        command.arg(self.peers(program)).arg(&started.addr);
         command.args(["--server-pid", &started.running.id().to_string()]);
+        command
+    }
+
+    /// The load generator.
+    pub(crate) fn load_generator(&self, started: &Started) -> Command {
+        let mut command = self.load("loadgen", started);
         if started.server == Server::Raw {
             command.arg("--raw");
         }
@@ -159,6 +183,14 @@ pub(crate) struct Started {
     server: Server,
     pub(crate) running: Running,
     addr: String,
+}
+
+impl Started {
+    fn new(server: Server, running: Running) -> Outcome<Self> {
+        let url = running.url()?;
+        let addr = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
+        Ok(Self { server, running, addr })
+    }
 }
 
 /// Descriptors for ten thousand connections; the colon leaves the upper limit, which only the superuser may raise.
