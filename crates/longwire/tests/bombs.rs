@@ -47,12 +47,12 @@ fn frames(payload: &[u8], piece: usize, masked: bool) -> Vec<u8> {
         let fin = if number == last { 0x80 } else { 0 };
         let first = if number == 0 { 0x42 } else { 0 };
         let mask = if masked { 0x80 } else { 0 };
-        bytes.extend([fin | first, mask | 127]);
+        bytes.extend([fin | first, mask + 127]);
         if piece.len() > 65_535 {
             bytes.extend((piece.len() as u64).to_be_bytes());
         } else {
             let at = bytes.len() - 1;
-            bytes[at] = mask | 126;
+            bytes[at] = mask + 126;
             bytes.extend(u16::try_from(piece.len()).expect("short").to_be_bytes());
         }
         bytes.extend(masked.then_some([0; 4]).into_iter().flatten());
