@@ -37,6 +37,7 @@ pub mod client;
 #[cfg(feature = "deflate")]
 pub mod deflate;
 pub mod extension;
+pub mod forwarded;
 pub mod head;
 pub mod key;
 pub mod origin;
@@ -58,6 +59,8 @@ pub use client::{
 pub use encode::{encode_refusal, encode_request, encode_response};
 #[doc(inline)]
 pub use extension::{ExtensionError, ExtensionOffer, ExtensionParam};
+#[doc(inline)]
+pub use forwarded::{InvalidNetwork, TrustedProxies};
 #[doc(inline)]
 pub use head::{HeadError, HeadLimits};
 #[doc(inline)]

@@ -1,13 +1,14 @@
 //! Why a server refuses a handshake, and the HTTP answer that says so (RFC 6455 §4.2.2).
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::encode;
 use crate::extension::ExtensionError;
 use crate::head::HeadError;
 use crate::key::InvalidKey;
+use crate::server::AcceptedError;
 use crate::subprotocol::SubprotocolError;
 use crate::text::PeerText;
 
@@ -105,6 +106,37 @@ impl Rejection {
         Self::Response(Box::new(response.map(Into::into)))
     }
 
+    /// Makes a rejection of a status and a text for people.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use longwire_handshake::Rejection;
+    ///
+    /// let rejection = Rejection::new(StatusCode::FORBIDDEN, "members only\n");
+    /// assert_eq!(rejection.status(), 403);
+    /// ```
+    pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        let mut response = Response::new(body.into());
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, TEXT);
+        Self::from_response(response)
+    }
+
+    /// Makes a rejection that asks for credentials: 401 with this challenge, such as `Basic realm="chat"` (RFC 9110 §11.6.1).
+    ///
+    /// # Panics
+    ///
+    /// If the challenge cannot be the value of a header.
+    pub fn unauthorized(challenge: &'static str) -> Self {
+        let mut response = Response::new(Bytes::from_static(b"Credentials are required\n"));
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response.headers_mut().insert(CONTENT_TYPE, TEXT);
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        Self::from_response(response)
+    }
+
     /// Returns the status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -136,7 +168,7 @@ impl Rejection {
             return response.headers().clone();
         }
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, TEXT);
         match self {
             Self::Method { .. } => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET"));
@@ -213,3 +245,12 @@ impl Rejection {
         Self::Method { method: PeerText::new(method.as_str()), is_head: *method == Method::HEAD }
     }
 }
+
+impl From<AcceptedError> for Rejection {
+    /// The application's mistake, which the client is told as a 500 without a word of it.
+    fn from(_: AcceptedError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The server is at fault\n")
+    }
+}
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");

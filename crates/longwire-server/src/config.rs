@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longwire_connection::{CloseCode, Config, Keepalive};
-use longwire_handshake::{HeadLimits, ServerOptions};
+use longwire_handshake::{HeadLimits, ServerOptions, TrustedProxies};
 use longwire_hub::HubConfig;
 
 /// How a server behaves; the defaults are meant for the open internet.
@@ -23,6 +23,9 @@ pub struct ServerConfig {
     pub connection: Config,
     /// Subprotocols, allowed origins and the path. Default: none, any, any.
     pub handshake: ServerOptions,
+    /// Which proxies are believed where they name the client's address; see [`Request::client_ip`](crate::Request::client_ip).
+    /// Default: none.
+    pub trusted_proxies: TrustedProxies,
     /// How big a request head may be. Default: 16 KiB, 100 header fields.
     pub head: HeadLimits,
     /// How long a client has for its request and for taking the answer, in all. Default 10 s.
@@ -41,6 +44,7 @@ impl Default for ServerConfig {
         Self {
             connection: Config { keepalive: Some(Keepalive::default()), ..Config::default() },
             handshake: ServerOptions::default(),
+            trusted_proxies: TrustedProxies::default(),
             head: HeadLimits::default(),
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 1024,

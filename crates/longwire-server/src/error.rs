@@ -12,9 +12,21 @@ pub enum Error {
     /// The address cannot be listened on.
     #[error("cannot listen: {0}")]
     Bind(#[source] io::Error),
+    /// The certificates or the key cannot be used.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
     /// The server was shut down: no more clients will be accepted.
     #[error("the server was shut down")]
     ShutDown,
+    /// A path for [`Server::route`](crate::Server::route) is malformed, or leads where another one does.
+    #[error("invalid route {path}: {reason}")]
+    Route {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A subprotocol's name is not a token (RFC 6455 §4.1).
     #[error(transparent)]
     Subprotocol(#[from] InvalidSubprotocol),

@@ -10,26 +10,36 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use longwire_connection::{Handover, WebSocket};
+use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use crate::admission::{Admission, Authorize};
 use crate::answer::{finish, finish_at_once, read_some};
 use crate::pending::{Pending, Revoked, Ticket};
+use crate::routes::Routes;
 use crate::{Request, ServerConfig, Socket, Transport};
 
 /// Answers plain HTTP requests.
 pub(crate) type Fallback =
     Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send>> + Send + Sync>;
 
+/// Sees every refusal, and may answer in its own words.
+pub(crate) type OnReject = Arc<dyn Fn(&Rejection, Option<&Request>) -> Option<Response<Bytes>> + Send + Sync>;
+
 /// What every connection of a server has to pass.
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) config: ServerConfig,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    pub(crate) routes: Routes,
+    pub(crate) authorize: Option<Authorize>,
     pub(crate) fallback: Option<Fallback>,
+    pub(crate) on_reject: Option<OnReject>,
     pub(crate) hub: Hub,
     pub(crate) pending: Arc<Pending>,
 }
@@ -38,6 +48,8 @@ pub(crate) struct Gate {
 struct Passed {
     accepted: Accepted,
     request: Request,
+    /// Where this connection is to behave otherwise than the server's.
+    connection: Option<Box<Config>>,
     read_ahead: Bytes,
 }
 
@@ -52,10 +64,20 @@ impl Gate {
     /// Takes a connection through its handshake; `None` if it ends there.
     pub(crate) async fn open(
         self: Arc<Self>,
-        mut io: Transport,
+        io: Transport,
         peer_addr: Option<SocketAddr>,
         mut ticket: Ticket,
     ) -> Option<(Socket, Request)> {
+        let deadline = Instant::now() + self.config.handshake_timeout;
+        #[cfg(not(feature = "tls"))]
+        let mut io = io;
+        #[cfg(feature = "tls")]
+        let mut io = tokio::select! {
+            biased;
+            // Without TLS there is nobody to tell why.
+            _ = ticket.revoked() => return None,
+            secured = self.secure(io, peer_addr, deadline) => secured?,
+        };
         let mut answer = Answer::NotBegun;
         let passed = tokio::select! {
             biased;
@@ -66,9 +88,9 @@ impl Gate {
                 }
                 return None;
             }
-            passed = self.shake_hands(&mut io, peer_addr, &mut answer) => passed?,
+            passed = self.shake_hands(&mut io, peer_addr, deadline, &mut answer) => passed?,
         };
-        let Passed { accepted, request, read_ahead } = passed;
+        let Passed { accepted, request, connection, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         #[cfg(feature = "deflate")]
@@ -76,7 +98,7 @@ impl Gate {
             (Some(agreement), Some(options)) => handover.deflate(*agreement, options),
             _ => handover,
         };
-        let ws = WebSocket::new(io, handover, &self.config.connection);
+        let ws = WebSocket::new(io, handover, connection.as_deref().unwrap_or(&self.config.connection));
         let info = ClientInfo::default().peer_addr(peer_addr);
         // From here on the hub counts the connection; the ticket goes after that.
         let socket = self.hub.admit(ws, info).ok()?;
@@ -84,16 +106,34 @@ impl Gate {
         Some((socket, request))
     }
 
-    async fn shake_hands(
+    /// Speaks TLS on TCP connections, if the server does.
+    #[cfg(feature = "tls")]
+    async fn secure(
         &self,
+        io: Transport,
+        peer_addr: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Option<Transport> {
+        let Some(acceptor) = &self.tls else { return Some(io) };
+        let Transport::Tcp(stream) = io else { return Some(io) };
+        match timeout_at(deadline, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
+            Ok(Err(error)) => debug!(?peer_addr, %error, "a TLS handshake failed"),
+            Err(_) => debug!(?peer_addr, "a TLS handshake was not complete in time"),
+        }
+        None
+    }
+
+    async fn shake_hands(
+        self: &Arc<Self>,
         io: &mut Transport,
         peer_addr: Option<SocketAddr>,
+        deadline: Instant,
         answer: &mut Answer,
     ) -> Option<Passed> {
-        let deadline = Instant::now() + self.config.handshake_timeout;
         let verdict = match self.read_head(io, deadline).await {
             Ok(head) => self.judge(head?, io, peer_addr, deadline).await,
-            Err(rejection) => Err(refuse(&rejection, peer_addr)),
+            Err(rejection) => Err(self.refuse(&rejection, None, peer_addr)),
         };
         *answer = Answer::Begun;
         match verdict {
@@ -144,17 +184,23 @@ impl Gate {
 
     /// Decides on a request; an answer other than 101 comes as the bytes to send.
     async fn judge(
-        &self,
+        self: &Arc<Self>,
         head: RequestHead,
         io: &Transport,
         peer_addr: Option<SocketAddr>,
         deadline: Instant,
     ) -> Result<Passed, Bytes> {
         let RequestHead { parts, read_ahead } = head;
-        let request = Request::new(parts, peer_addr, io.local_addr());
-        let rejection = match accept(&*request, &self.config.handshake) {
+        let mut request = Request::new(parts, peer_addr, io.local_addr(), &self.config.trusted_proxies);
+        request.set_secure(io.is_secure());
+        let accepted = accept(&*request, &self.config.handshake)
+            .and_then(|accepted| self.routes.find(&mut request).map(|()| accepted));
+        let rejection = match accepted {
             Ok(accepted) => {
-                return Ok(Passed { accepted, request, read_ahead });
+                let admission = Admission { request, accepted, gate: Arc::clone(self), connection: None };
+                let Admission { request, accepted, connection, .. } =
+                    self.ask(admission, peer_addr, deadline).await?;
+                return Ok(Passed { accepted, request, connection, read_ahead });
             }
             Err(rejection) => rejection,
         };
@@ -163,11 +209,41 @@ impl Gate {
                 let is_head = request.method() == Method::HEAD;
                 let response = match timeout_at(deadline, fallback(request)).await {
                     Ok(response) => Rejection::from_response(response).encode(),
-                    Err(_) => refuse(&Rejection::Unavailable, peer_addr),
+                    Err(_) => self.refuse(&Rejection::Unavailable, None, peer_addr),
                 };
                 Err(if is_head { without_body(&response) } else { response })
             }
-            _ => Err(refuse(&rejection, peer_addr)),
+            _ => Err(self.refuse(&rejection, Some(&request), peer_addr)),
+        }
+    }
+
+    /// Asks the application, if it wants to be.
+    async fn ask(
+        &self,
+        admission: Admission,
+        peer_addr: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Result<Admission, Bytes> {
+        let Some(authorize) = &self.authorize else { return Ok(admission) };
+        // The hook keeps the request; whoever sees its refusal gets what it says.
+        match timeout_at(deadline, authorize(admission)).await {
+            Ok(Ok(admission)) => Ok(admission),
+            Ok(Err(rejection)) => Err(self.refuse(&rejection, None, peer_addr)),
+            Err(_) => Err(self.refuse(&Rejection::Unavailable, None, peer_addr)),
+        }
+    }
+
+    /// The bytes of a refusal.
+    fn refuse(
+        &self,
+        rejection: &Rejection,
+        request: Option<&Request>,
+        peer_addr: Option<SocketAddr>,
+    ) -> Bytes {
+        debug!(?peer_addr, status = rejection.status().as_u16(), %rejection, "a handshake was refused");
+        match self.on_reject.as_ref().and_then(|hook| hook(rejection, request)) {
+            Some(response) => Rejection::from_response(response).encode(),
+            None => rejection.encode(),
         }
     }
 
@@ -187,11 +263,6 @@ impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-fn refuse(rejection: &Rejection, peer_addr: Option<SocketAddr>) -> Bytes {
-    debug!(?peer_addr, status = rejection.status().as_u16(), %rejection, "a handshake was refused");
-    rejection.encode()
 }
 
 /// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.

@@ -42,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod answer;
 mod config;
 mod error;
@@ -50,21 +51,30 @@ mod lifecycle;
 mod listen;
 mod pending;
 mod request;
+mod routes;
 mod serve;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 
 #[cfg(test)]
 mod tests;
 
+pub use admission::Admission;
 pub use config::{ServerConfig, Shutdown};
 pub use error::Error;
 pub use lifecycle::ServerHandle;
-pub use longwire_handshake::{HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol};
+pub use listen::{Listen, ListenOptions};
+pub use longwire_handshake::{
+    AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol, TrustedProxies,
+};
 pub use longwire_hub::{Client, ClientId, Delivery, Hub, HubConfig, HubStats, SlowPolicy};
 pub use request::Request;
 pub use serve::{BoxError, HandlerResult, Serve};
 pub use server::Server;
+#[cfg(feature = "tls")]
+pub use tls::{TlsConfig, TlsError};
 pub use transport::Transport;
 
 /// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) that the server's [`Hub`] knows.

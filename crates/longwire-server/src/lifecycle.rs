@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::Shutdown;
-use crate::listen::Listen;
+use crate::listen::{Listen, Several};
 use crate::pending::Pending;
 
 /// What a server and its handles share.
@@ -35,6 +35,12 @@ impl Lifecycle {
 
     pub(crate) fn listener(&self) -> Option<Arc<dyn Listen>> {
         self.lock_listener().clone()
+    }
+
+    pub(crate) fn add_listener(&self, more: Arc<dyn Listen>) {
+        let mut listener = self.lock_listener();
+        let listeners = listener.take().into_iter().chain([more]).collect();
+        *listener = Some(Arc::new(Several::new(listeners)));
     }
 
     /// Closes the listener, as far as nobody is accepting.

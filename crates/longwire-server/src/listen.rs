@@ -4,18 +4,30 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
 use crate::Transport;
 
-/// Where connections come from.
-pub(crate) trait Listen: fmt::Debug + Send + Sync + 'static {
-    /// Takes in the next connection, with the address at its other end. One task at a time may wait.
+/// Where connections come from: a listener of tokio's, or one of your own.
+pub trait Listen: fmt::Debug + Send + Sync + 'static {
+    /// Takes in the next connection, with the address at its other end where there is one. One task at a time waits.
+    ///
+    /// # Errors
+    ///
+    /// Errors are survived: the server asks again, after a pause if the error is not about one connection alone.
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>>;
+
+    /// The address that clients connect to, if it is one of TCP.
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 impl Listen for TcpListener {
@@ -26,6 +38,89 @@ impl Listen for TcpListener {
             let _ = stream.set_nodelay(true);
             (Transport::Tcp(stream), Some(peer_addr))
         })
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr().ok()
+    }
+}
+
+#[cfg(unix)]
+impl Listen for tokio::net::UnixListener {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
+        self.poll_accept(cx).map_ok(|(stream, _)| (Transport::Unix(stream), None))
+    }
+}
+
+/// Several listeners as one.
+#[derive(Debug)]
+pub(crate) struct Several {
+    listeners: Vec<Arc<dyn Listen>>,
+    /// Who is asked first: each in turn, so that a busy one does not hide the others.
+    first: AtomicUsize,
+}
+
+impl Several {
+    pub(crate) fn new(listeners: Vec<Arc<dyn Listen>>) -> Self {
+        Self { listeners, first: AtomicUsize::new(0) }
+    }
+}
+
+impl Listen for Several {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
+        let first = self.first.fetch_add(1, Ordering::Relaxed) % self.listeners.len().max(1);
+        let (after, before) = self.listeners.split_at(first);
+        for listener in before.iter().chain(after) {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.listeners.iter().find_map(|listener| listener.local_addr())
+    }
+}
+
+/// How a TCP listener is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// How many connections may wait to be accepted; the system may allow fewer. Default: 1024.
+    pub backlog: u32,
+    /// Whether other sockets may listen on the same address, among which the system shares out connections
+    /// (`SO_REUSEPORT`): one for each worker. Default: no.
+    pub reuse_port: bool,
+    /// Whether a listener on an IPv6 address takes no IPv4 clients. Default: no, `[::]:8080` takes both.
+    pub only_v6: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { backlog: 1024, reuse_port: false, only_v6: false }
+    }
+}
+
+impl ListenOptions {
+    /// Listens on an address.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn listen(self, addr: SocketAddr) -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(self.only_v6)?;
+        }
+        // Connections of a server that was there before must not keep the port.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+        socket.set_reuse_port(self.reuse_port)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        TcpListener::from_std(socket.into())
     }
 }
 

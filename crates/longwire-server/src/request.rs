@@ -1,8 +1,13 @@
 //! What a client asked for, and where it is.
 
+use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
+
+use longwire_handshake::TrustedProxies;
+
+use crate::routes::Route;
 
 /// The head of a client's request: an [`http::Request`], with the addresses of the connection.
 ///
@@ -24,6 +29,10 @@ struct Inner {
     head: http::Request<()>,
     peer_addr: Option<SocketAddr>,
     local_addr: Option<SocketAddr>,
+    client_ip: Option<IpAddr>,
+    is_secure: bool,
+    data: Option<Box<dyn Any + Send + Sync>>,
+    route: Option<Route>,
 }
 
 impl Request {
@@ -31,14 +40,68 @@ impl Request {
         head: http::request::Parts,
         peer_addr: Option<SocketAddr>,
         local_addr: Option<SocketAddr>,
+        proxies: &TrustedProxies,
     ) -> Self {
         let head = http::Request::from_parts(head, ());
-        Self { inner: Box::new(Inner { head, peer_addr, local_addr }) }
+        let client_ip = peer_addr.map(|peer| proxies.client(head.headers(), peer.ip()));
+        let inner =
+            Inner { head, peer_addr, local_addr, client_ip, is_secure: false, data: None, route: None };
+        Self { inner: Box::new(inner) }
+    }
+
+    pub(crate) fn set_secure(&mut self, is_secure: bool) {
+        self.inner.is_secure = is_secure;
+    }
+
+    pub(crate) fn set_data(&mut self, data: Box<dyn Any + Send + Sync>) {
+        self.inner.data = Some(data);
+    }
+
+    pub(crate) fn set_route(&mut self, route: Route) {
+        self.inner.route = Some(route);
+    }
+
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.inner.route.as_ref()
     }
 
     /// The client's address; `None` where there is none, such as on a Unix socket. Behind a proxy it is the proxy's.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.inner.peer_addr
+    }
+
+    /// The client's address as the proxies before the server tell it, as far as they are trusted
+    /// ([`ServerConfig::trusted_proxies`](crate::ServerConfig::trusted_proxies)); that of the peer by default. `None` where
+    /// there is none.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.inner.client_ip
+    }
+
+    /// Whether the client came over TLS that this server speaks.
+    pub fn is_secure(&self) -> bool {
+        self.inner.is_secure
+    }
+
+    /// What [`Server::authorize`](crate::Server::authorize) has found out, if it is of this type.
+    pub fn data<D: Any + Send + Sync>(&self) -> Option<&D> {
+        self.inner.data.as_deref()?.downcast_ref()
+    }
+
+    /// Takes out what [`Server::authorize`](crate::Server::authorize) has found out, if it is of this type.
+    pub fn take_data<D: Any + Send + Sync>(&mut self) -> Option<D> {
+        match self.inner.data.take()?.downcast() {
+            Ok(data) => Some(*data),
+            Err(other) => {
+                self.inner.data = Some(other);
+                None
+            }
+        }
+    }
+
+    /// What stands in the path where its route has `{name}`; see [`Server::route`](crate::Server::route). It is as it was
+    /// sent, percent-encoded where the client encoded it.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.inner.route.as_ref()?.param(name)
     }
 
     /// The address that the client connected to, where there is one.

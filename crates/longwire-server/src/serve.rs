@@ -86,7 +86,7 @@ where
                 biased;
                 () = lifecycle.stopped() => {}
                 () = signal => lifecycle.stop(),
-                () = accept_all(&server, handler) => {}
+                () = serve_all(&server, handler) => {}
             }
             lifecycle.drain().await;
             Ok(())
@@ -98,6 +98,24 @@ impl<H> fmt::Debug for Serve<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve").field("server", &self.server).finish_non_exhaustive()
     }
+}
+
+/// Serves with the handlers of routes, if there are any: a server without them pays nothing for those.
+async fn serve_all<H, Fut>(server: &Server, handler: H)
+where
+    H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = HandlerResult> + Send + 'static,
+{
+    let routes = server.routes();
+    if routes.is_empty() {
+        return accept_all(server, handler).await;
+    }
+    let routes = routes.clone();
+    let by_path = move |socket, request: Request| match routes.handler(&request) {
+        Some(own) => own(socket, request),
+        None => Box::pin(handler(socket, request)),
+    };
+    accept_all(server, by_path).await;
 }
 
 /// Takes in connections for as long as there is a listener; each has a task of its own from its first byte on.

@@ -5,16 +5,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use longwire_handshake::{OriginPolicy, Subprotocol};
+use longwire_handshake::{OriginPolicy, Rejection, Subprotocol};
 use longwire_hub::Hub;
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::gate::Gate;
 use crate::lifecycle::Lifecycle;
-use crate::listen::{Listen, Pause, next_connection};
+use crate::listen::{Pause, next_connection};
 use crate::pending::Pending;
-use crate::{Error, HandlerResult, Request, Serve, ServerConfig, ServerHandle, Socket, Transport};
+use crate::routes::Routes;
+use crate::{
+    Admission, Error, HandlerResult, Listen, ListenOptions, Request, Serve, ServerConfig, ServerHandle,
+    Socket, Transport,
+};
 
 /// A WebSocket server.
 ///
@@ -61,7 +65,7 @@ use crate::{Error, HandlerResult, Request, Serve, ServerConfig, ServerHandle, So
 pub struct Server {
     gate: Arc<Gate>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    local_addr: SocketAddr,
+    local_addr: Option<SocketAddr>,
     pull: Mutex<Pull>,
 }
 
@@ -88,24 +92,67 @@ impl Server {
         Self::from_listener(TcpListener::bind(addr).await.map_err(Error::Bind)?)
     }
 
-    /// Takes over a listener that was made elsewhere.
+    /// Listens on an address with options: the length of the queue, several listeners on one port, IPv6 alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] if the address is taken.
+    pub fn bind_with(addr: SocketAddr, options: ListenOptions) -> Result<Self, Error> {
+        Self::from_listener(options.listen(addr).map_err(Error::Bind)?)
+    }
+
+    /// Listens on a Unix socket, which is a file that must not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] if the file is there or cannot be made.
+    #[cfg(unix)]
+    pub fn bind_unix(path: impl AsRef<std::path::Path>) -> Result<Self, Error> {
+        Ok(Self::from_listen(Arc::new(tokio::net::UnixListener::bind(path).map_err(Error::Bind)?)))
+    }
+
+    /// Takes over a listener that was made elsewhere, or handed over by another process.
     ///
     /// # Errors
     ///
     /// [`Error::Bind`] if its address cannot be told.
     pub fn from_listener(listener: TcpListener) -> Result<Self, Error> {
-        let local_addr = listener.local_addr().map_err(Error::Bind)?;
-        Ok(Self::from_listen(Arc::new(listener), local_addr))
+        listener.local_addr().map_err(Error::Bind)?;
+        Ok(Self::from_listen(Arc::new(listener)))
     }
 
-    pub(crate) fn from_listen(listener: Arc<dyn Listen>, local_addr: SocketAddr) -> Self {
+    /// Takes connections from anything that accepts some.
+    pub fn from_acceptor(listener: impl Listen) -> Self {
+        Self::from_listen(Arc::new(listener))
+    }
+
+    /// Listens on one more listener, of whatever kind.
+    #[must_use]
+    pub fn listen_too(mut self, listener: impl Listen) -> Self {
+        self.local_addr = self.local_addr.or_else(|| listener.local_addr());
+        self.lifecycle.add_listener(Arc::new(listener));
+        self
+    }
+
+    pub(crate) fn from_listen(listener: Arc<dyn Listen>) -> Self {
+        let local_addr = listener.local_addr();
         let config = ServerConfig::default();
         let hub = Hub::new(config.hub);
         let pending = Arc::new(Pending::default());
         let lifecycle = Lifecycle::new(listener, hub.clone(), Arc::clone(&pending));
         let (report, done) = mpsc::unbounded_channel();
         Self {
-            gate: Arc::new(Gate { config, fallback: None, hub, pending }),
+            gate: Arc::new(Gate {
+                config,
+                #[cfg(feature = "tls")]
+                tls: None,
+                routes: Routes::default(),
+                authorize: None,
+                fallback: None,
+                on_reject: None,
+                hub,
+                pending,
+            }),
             lifecycle: Arc::new(lifecycle),
             local_addr,
             pull: Mutex::new(Pull { pause: Pause::default(), done, report }),
@@ -162,6 +209,102 @@ impl Server {
         Ok(self.configure(|config| config.handshake.origins = policy))
     }
 
+    /// Speaks TLS on TCP listeners. Its handshake counts into [`ServerConfig::handshake_timeout`].
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::TlsConfig) -> Self {
+        Arc::make_mut(&mut self.gate).tls = Some(tls.acceptor());
+        self
+    }
+
+    /// Asks `authorize` about each client whose request has passed all checks, before the handshake is completed.
+    ///
+    /// The hook sees the request, may hand a value to the handler, change what is answered and how the connection behaves,
+    /// or refuse with any status, headers and body. It has to decide within [`ServerConfig::handshake_timeout`], or the
+    /// client is answered with 503. Default: everybody is welcome.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use http::header::AUTHORIZATION;
+    /// use longwire_server::{Rejection, Server};
+    ///
+    /// struct User(String);
+    ///
+    /// # async fn example() -> Result<(), longwire_server::Error> {
+    /// Server::bind("127.0.0.1:8080")
+    ///     .await?
+    ///     .authorize(|admission| async move {
+    ///         match admission.headers().get(AUTHORIZATION) {
+    ///             Some(token) if token == "Bearer secret" => Ok(admission.with_data(User("Ada".into()))),
+    ///             _ => Err(Rejection::unauthorized("Bearer")),
+    ///         }
+    ///     })
+    ///     .serve(|mut ws, request| async move {
+    ///         let user = request.data::<User>().map_or("nobody", |user| &user.0);
+    ///         Ok(ws.send(format!("hello, {user}")).await?)
+    ///     })
+    ///     .await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn authorize<F, Fut>(mut self, authorize: F) -> Self
+    where
+        F: Fn(Admission) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Admission, Rejection>> + Send + 'static,
+    {
+        let authorize = Arc::new(authorize);
+        Arc::make_mut(&mut self.gate).authorize =
+            Some(Arc::new(move |admission| Box::pin(authorize(admission))));
+        self
+    }
+
+    /// Has `hook` see every request that is refused, whatever the reason, and answer it in its own words if it likes.
+    ///
+    /// The request is there if its head could be read, unless it was [`authorize`](Self::authorize) that refused. `None`
+    /// leaves the answer as it is.
+    #[must_use]
+    pub fn on_reject<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&Rejection, Option<&Request>) -> Option<Response<Bytes>> + Send + Sync + 'static,
+    {
+        Arc::make_mut(&mut self.gate).on_reject = Some(Arc::new(hook));
+        self
+    }
+
+    /// Has `handler` serve the clients of one path: `/echo`, `/rooms/{room}`, or `/files/{*path}` for all below it.
+    ///
+    /// What stands in the braces' place is told by [`Request::param`]. Run it with [`serve_routes`](Self::serve_routes), or
+    /// with [`serve`](Self::serve), whose handler then serves all other paths.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Route`] if the path is malformed or leads where another one does.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), longwire_server::Error> {
+    /// let server = longwire_server::Server::bind("127.0.0.1:8080").await?;
+    /// server
+    ///     .route("/rooms/{room}", |mut ws, request| async move {
+    ///         ws.send(format!("welcome to {}", request.param("room").unwrap_or("?"))).await?;
+    ///         Ok(())
+    ///     })?
+    ///     .serve_routes()
+    ///     .await
+    /// # }
+    /// ```
+    pub fn route<H, Fut>(mut self, path: &str, handler: H) -> Result<Self, Error>
+    where
+        H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = HandlerResult> + Send + 'static,
+    {
+        let handler = Arc::new(move |socket, request| -> BoxFuture { Box::pin(handler(socket, request)) });
+        Arc::make_mut(&mut self.gate).routes.add(path, handler)?;
+        Ok(self)
+    }
+
     /// Sets how plain GET and HEAD requests are answered, in place of 426.
     ///
     /// The response's body is sent whole, and the connection ends after it. The request's own body, if it has one, is not
@@ -196,9 +339,9 @@ impl Server {
         self
     }
 
-    /// The address that the server listens on.
+    /// The address that the server listens on; of several, the first. Without TCP it is `0.0.0.0:0`.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.local_addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
     /// The server's clients.
@@ -215,12 +358,20 @@ impl Server {
     ///
     /// What a handler sends between two yields leaves in one write. When it returns, the connection is closed:
     /// see [`HandlerResult`].
-    pub fn serve<H, Fut>(self, handler: H) -> Serve<H>
+    ///
+    /// Clients of a path that has a [`route`](Self::route) are served by that one's handler.
+    pub fn serve<H, Fut>(mut self, handler: H) -> Serve<H>
     where
         H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = HandlerResult> + Send + 'static,
     {
+        Arc::make_mut(&mut self.gate).routes.others = true;
         Serve::new(self, handler)
+    }
+
+    /// Runs the handlers of the routes; requests for other paths are refused with 404.
+    pub fn serve_routes(self) -> Serve<impl Fn(Socket, Request) -> Nobody + Send + Sync + 'static> {
+        Serve::new(self, |_, _| std::future::ready(Ok(())))
     }
 
     /// Accepts the next client.
@@ -258,6 +409,10 @@ impl Server {
         }
     }
 
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.gate.routes
+    }
+
     /// Starts the handshake of a connection.
     pub(crate) fn open(
         &self,
@@ -268,6 +423,12 @@ impl Server {
         Arc::clone(&self.gate).open(io, peer_addr, ticket)
     }
 }
+
+/// What a handler comes to, behind a pointer.
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
+
+/// The handler of those whom no route leads anywhere, who never get this far.
+type Nobody = std::future::Ready<HandlerResult>;
 
 impl Drop for Server {
     fn drop(&mut self) {

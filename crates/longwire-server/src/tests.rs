@@ -51,7 +51,7 @@ async fn errors_of_accept_are_survived() {
         let count = errors.len();
         let errors = Mutex::new(errors.into());
         let listener = Arc::new(Failing { errors, asked: AtomicUsize::new(0), listener });
-        let server = Server::from_listen(Arc::clone(&listener) as Arc<dyn Listen>, addr);
+        let server = Server::from_listen(Arc::clone(&listener) as Arc<dyn Listen>);
         let begun = Instant::now();
         let serving = tokio::spawn(server.serve(|_, _| async { Ok(()) }).into_future());
         let mut stream = TcpStream::connect(addr).await.unwrap();

@@ -1,0 +1,79 @@
+//! Paths and who serves them.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use longwire_handshake::{PeerText, Rejection};
+
+use crate::{Error, HandlerResult, Request, Socket};
+
+/// A handler behind a pointer, as those of several paths are of different types.
+pub(crate) type BoxHandler =
+    Arc<dyn Fn(Socket, Request) -> Pin<Box<dyn Future<Output = HandlerResult> + Send>> + Send + Sync>;
+
+/// The paths of a server.
+#[derive(Clone, Default)]
+pub(crate) struct Routes {
+    table: matchit::Router<usize>,
+    handlers: Vec<BoxHandler>,
+    /// Whether paths that are not listed are somebody else's.
+    pub(crate) others: bool,
+}
+
+/// Where a request goes, and what its path says.
+#[derive(Debug)]
+pub(crate) struct Route {
+    index: usize,
+    params: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Routes {
+    pub(crate) fn add(&mut self, path: &str, handler: BoxHandler) -> Result<(), Error> {
+        self.table
+            .insert(path, self.handlers.len())
+            .map_err(|error| Error::Route { path: path.to_owned(), reason: error.to_string() })?;
+        self.handlers.push(handler);
+        Ok(())
+    }
+
+    /// Finds the handler of a request.
+    pub(crate) fn find(&self, request: &mut Request) -> Result<(), Rejection> {
+        if self.handlers.is_empty() {
+            return Ok(());
+        }
+        let path = request.uri().path();
+        match self.table.at(path) {
+            Ok(found) => {
+                let params = found.params.iter().map(|(name, value)| (name.into(), value.into())).collect();
+                let route = Route { index: *found.value, params };
+                request.set_route(route);
+                Ok(())
+            }
+            Err(_) if self.others => Ok(()),
+            Err(_) => Err(Rejection::NotFound { path: PeerText::new(path) }),
+        }
+    }
+
+    /// The handler that was found for a request.
+    pub(crate) fn handler(&self, request: &Request) -> Option<&BoxHandler> {
+        self.handlers.get(request.route()?.index)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.handlers.is_empty()
+    }
+}
+
+impl Route {
+    /// What stands in the path where the route has `{name}`.
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
+        self.params.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes").field("handlers", &self.handlers.len()).finish_non_exhaustive()
+    }
+}
