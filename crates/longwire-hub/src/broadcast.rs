@@ -37,11 +37,21 @@ impl Hub {
     pub fn broadcast_prepared(
         &self,
         prepared: &PreparedMessage,
+        to: impl FnMut(&Client) -> bool,
+    ) -> Delivery {
+        self.deliver_to(&self.clients(), prepared, to)
+    }
+
+    /// Sends a framed message to those of `clients` that `to` picks.
+    pub(crate) fn deliver_to(
+        &self,
+        clients: &[Client],
+        prepared: &PreparedMessage,
         mut to: impl FnMut(&Client) -> bool,
     ) -> Delivery {
         let config = self.config();
         let mut delivery = Delivery::default();
-        for client in self.clients().iter().filter(|client| to(client)) {
+        for client in clients.iter().filter(|client| to(client)) {
             self.deliver(client, prepared, &config, &mut delivery);
         }
         delivery

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use longwire_connection::Sender;
 
-use crate::Hub;
+use crate::rooms::Joined;
+use crate::{Hub, HubError};
 
 /// The name of a client within its hub: counted from 1, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +51,7 @@ pub struct Client {
     pub(crate) entry: Arc<Entry>,
 }
 
-/// What the hub keeps for a client: one allocation of about 130 bytes.
+/// What the hub keeps for a client: one allocation of some 150 bytes.
 pub(crate) struct Entry {
     pub(crate) id: ClientId,
     pub(crate) sender: Sender,
@@ -64,8 +65,18 @@ pub(crate) struct Entry {
     pub(crate) too_slow: AtomicBool,
     /// Whether the handler has to be dropped. Set before `task` is woken.
     killed: AtomicBool,
+    presence: Mutex<Presence>,
+}
+
+/// What ties a client to the hub while it is connected, behind one lock for changes that are rare.
+#[derive(Default)]
+pub(crate) struct Presence {
     /// The task that runs the handler: it may wait for anything, so the connection alone could not wake it.
-    task: Mutex<Option<Waker>>,
+    task: Option<Waker>,
+    /// The rooms it is in, if it is in any.
+    pub(crate) rooms: Option<Box<Joined>>,
+    /// Whether it is registered no more: it is in no room, and comes into none.
+    pub(crate) has_left: bool,
 }
 
 impl Entry {
@@ -79,7 +90,7 @@ impl Entry {
             holders: AtomicU32::new(1),
             too_slow: AtomicBool::new(false),
             killed: AtomicBool::new(false),
-            task: Mutex::new(None),
+            presence: Mutex::default(),
         }
     }
 
@@ -87,7 +98,7 @@ impl Entry {
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         self.sender.abort();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self.presence().task.take();
         if let Some(task) = task {
             task.wake();
         }
@@ -95,10 +106,15 @@ impl Entry {
 
     /// Notes which task a kill has to wake; ask [`is_killed`](Self::is_killed) after that.
     pub(crate) fn set_task(&self, task: Option<Waker>) {
-        let mut known = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *known, task);
-        drop(known);
+        let mut presence = self.presence();
+        let before = std::mem::replace(&mut presence.task, task);
+        drop(presence);
         drop(before);
+    }
+
+    pub(crate) fn presence(&self) -> MutexGuard<'_, Presence> {
+        // Nothing that can panic leaves it half changed.
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline]
@@ -126,6 +142,32 @@ impl Client {
         &self.entry.sender
     }
 
+    /// Lets this client into a room, until it [leaves](Self::leave) or is connected no more. Returns whether it was not in
+    /// there before.
+    ///
+    /// A room is there for its first member and gone with its last one; see [`Hub::publish`] for sending to it.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::TooManyRooms`] above [`HubConfig::max_rooms_per_client`](crate::HubConfig::max_rooms_per_client),
+    /// [`HubError::RoomName`] for a name above [`Room::MAX_NAME`](crate::Room::MAX_NAME) bytes, and
+    /// [`HubError::NotConnected`] for a client that is registered no more.
+    pub fn join(&self, room: impl AsRef<str>) -> Result<bool, HubError> {
+        self.entry.join(room.as_ref())
+    }
+
+    /// Lets this client out of a room. Returns whether it was in there.
+    ///
+    /// What is published after this call does not reach it; what is being published meanwhile may.
+    pub fn leave(&self, room: impl AsRef<str>) -> bool {
+        self.entry.leave(room.as_ref())
+    }
+
+    /// The names of the rooms that this client is in, in no order.
+    pub fn rooms(&self) -> Vec<Arc<str>> {
+        self.entry.room_names()
+    }
+
     /// How many broadcast messages this client did not get because it was slow.
     pub fn dropped(&self) -> u64 {
         self.entry.dropped.load(Ordering::Relaxed)
@@ -147,6 +189,6 @@ mod tests {
 
     #[test]
     fn a_registered_client_costs_little() {
-        assert!(size_of::<Entry>() <= 112, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 136, "{}", size_of::<Entry>());
     }
 }

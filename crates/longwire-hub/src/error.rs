@@ -1,4 +1,4 @@
-//! Why a client was not admitted, and how a run ended other than well.
+//! What a hub refuses and why, and how a run ended other than well.
 
 use longwire_connection::FrameError;
 
@@ -9,6 +9,22 @@ pub enum HubError {
     /// The hub is shutting down and takes no more clients.
     #[error("the hub is shutting down")]
     ShuttingDown,
+    /// The client is in as many rooms as it may be:
+    /// [`HubConfig::max_rooms_per_client`](crate::HubConfig::max_rooms_per_client).
+    #[error("the client is in {limit} rooms already, which is all it may be in")]
+    TooManyRooms {
+        /// How many it may be in.
+        limit: usize,
+    },
+    /// The name of a room is longer than [`Room::MAX_NAME`](crate::Room::MAX_NAME).
+    #[error("the name of a room has {len} bytes, at most {max} are allowed", max = crate::Room::MAX_NAME)]
+    RoomName {
+        /// How many bytes it has.
+        len: usize,
+    },
+    /// The client is registered with the hub no more.
+    #[error("the client is connected no more")]
+    NotConnected,
     /// The close code or reason for a shutdown cannot be sent (RFC 6455 §5.5, §7.4).
     #[error(transparent)]
     InvalidClose(#[from] FrameError),

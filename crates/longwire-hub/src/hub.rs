@@ -1,9 +1,8 @@
 //! The registry: who is connected, and who may join.
 //!
-//! Its lock is held for a look or a change, never while anything is sent. Who sends to many works on a snapshot, which
-//! is kept until somebody joins or leaves, so that a broadcast allocates nothing but its frame.
+//! Its lock is held for a look or a change, never while anything is sent. Who sends to many works on a snapshot of
+//! [`crate::members`], so that a broadcast allocates nothing but its frame.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,6 +12,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::client::Entry;
+use crate::members::Members;
+use crate::rooms::Rooms;
 use crate::socket::Member;
 use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, RunError, Socket};
 
@@ -26,6 +27,7 @@ pub struct Hub {
 pub(crate) struct Inner {
     registry: Mutex<Registry>,
     config: Mutex<HubConfig>,
+    pub(crate) rooms: Rooms,
     /// Notified when the last client has left.
     pub(crate) emptied: Notify,
     /// Where the limit on a slow client's leaving is waited for: a broadcast may come from a thread outside.
@@ -36,9 +38,7 @@ pub(crate) struct Inner {
 
 #[derive(Default)]
 struct Registry {
-    clients: BTreeMap<ClientId, Client>,
-    /// All of `clients`, unless one has joined or left since it was made.
-    snapshot: Option<Arc<[Client]>>,
+    clients: Members,
     admitted: u64,
     /// What clients are told from the shutdown's beginning on.
     closing: Option<CloseFrame>,
@@ -50,6 +50,8 @@ struct Registry {
 pub struct HubStats {
     /// Clients that are connected now.
     pub clients: usize,
+    /// Rooms that somebody is in now.
+    pub rooms: usize,
     /// Clients that were ever admitted.
     pub admitted: u64,
     /// Broadcast messages that a slow client did not get, over all clients.
@@ -133,8 +135,7 @@ impl Hub {
         registry.admitted += 1;
         let id = ClientId(registry.admitted);
         let entry = Arc::new(Entry::new(id, sender, info, self.clone()));
-        registry.clients.insert(id, Client { entry: Arc::clone(&entry) });
-        let stale = registry.snapshot.take();
+        let stale = registry.clients.insert(Client { entry: Arc::clone(&entry) });
         drop(registry);
         drop(stale);
         Ok(Socket::new(ws, Member::new(entry)))
@@ -142,14 +143,12 @@ impl Hub {
 
     /// All clients that are connected now, in the order in which they came.
     pub fn clients(&self) -> Arc<[Client]> {
-        let mut registry = self.registry();
-        let Registry { clients, snapshot, .. } = &mut *registry;
-        Arc::clone(snapshot.get_or_insert_with(|| clients.values().cloned().collect()))
+        self.registry().clients.snapshot()
     }
 
     /// The client of this name, if it is connected.
     pub fn get(&self, id: ClientId) -> Option<Client> {
-        self.registry().clients.get(&id).cloned()
+        self.registry().clients.get(id)
     }
 
     /// How many clients are connected.
@@ -169,8 +168,10 @@ impl Hub {
 
     /// Counts since the hub was made.
     pub fn stats(&self) -> HubStats {
+        let rooms = self.inner.rooms.len();
         let registry = self.registry();
         HubStats {
+            rooms,
             clients: registry.clients.len(),
             admitted: registry.admitted,
             dropped: self.inner.dropped.load(Ordering::Relaxed),
@@ -187,12 +188,10 @@ impl Hub {
     /// Takes a client out of the registry.
     pub(crate) fn remove(&self, id: ClientId) {
         let mut registry = self.registry();
-        let removed = registry.clients.remove(&id);
-        let stale = registry.snapshot.take();
+        let stale = registry.clients.remove(id);
         let emptied = registry.clients.is_empty();
         drop(registry);
-        // The last handle of a connection may go with these: not under the lock.
-        drop((removed, stale));
+        drop(stale);
         if emptied {
             self.inner.emptied.notify_waiters();
         }

@@ -34,6 +34,9 @@ mod client;
 mod config;
 mod error;
 mod hub;
+mod members;
+mod room;
+mod rooms;
 mod shutdown;
 mod socket;
 
@@ -42,5 +45,6 @@ pub use client::{Client, ClientId, ClientInfo};
 pub use config::{HubConfig, SlowPolicy};
 pub use error::{HubError, RunError};
 pub use hub::{Hub, HubStats};
+pub use room::Room;
 pub use shutdown::Drained;
 pub use socket::{Receiver, Socket};

@@ -11,7 +11,7 @@ use longwire_connection::{Sender, Transport, WebSocket, drive};
 use pin_project_lite::pin_project;
 
 use crate::client::Entry;
-use crate::{Client, ClientId, Hub, RunError};
+use crate::{Client, ClientId, Hub, HubError, RunError};
 
 /// A [`WebSocket`] that is registered with a [`Hub`].
 ///
@@ -45,6 +45,20 @@ impl<T: Transport> Socket<T> {
     /// The handle that others have of this client.
     pub fn client(&self) -> Client {
         Client { entry: Arc::clone(&self.member.entry) }
+    }
+
+    /// Lets this client into a room, as [`Client::join`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::join`].
+    pub fn join(&self, room: impl AsRef<str>) -> Result<bool, HubError> {
+        self.member.entry.join(room.as_ref())
+    }
+
+    /// Lets this client out of a room, as [`Client::leave`] does.
+    pub fn leave(&self, room: impl AsRef<str>) -> bool {
+        self.member.entry.leave(room.as_ref())
     }
 
     /// Parts the socket into a handle to send, which can be cloned, and the side that receives. The client stays
@@ -191,6 +205,7 @@ impl Drop for Member {
         if self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
             // A handle that somebody keeps must not keep the task's memory.
             self.entry.set_task(None);
+            self.entry.leave_all();
             self.entry.hub.remove(self.entry.id);
         }
     }
