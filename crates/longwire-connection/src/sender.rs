@@ -25,6 +25,12 @@ trait Outlet: Send + Sync {
         limit: usize,
         drop_oldest: bool,
     ) -> Result<usize, Error>;
+    fn poll_send_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>;
     fn ping(&self, payload: Bytes) -> Result<Pong, Error>;
     fn pong(&self, payload: &[u8]) -> Result<(), Error>;
     fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error>;
@@ -58,6 +64,15 @@ impl<T: Transport> Outlet for Shared<T> {
         drop_oldest: bool,
     ) -> Result<usize, Error> {
         self.try_send_prepared(prepared, limit, drop_oldest)
+    }
+
+    fn poll_send_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.poll_send_prepared(prepared, limit, cx)
     }
 
     fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
@@ -132,6 +147,23 @@ impl Sender {
         poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Sent, cx)).await
     }
 
+    /// Sends one message and waits until the transport has taken it, or has failed to.
+    ///
+    /// Unlike [`flush`](Self::flush) it does not wait for what others queue behind the message. That the transport has
+    /// taken it does not say that the peer has received it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and also if the connection ends while the message is still queued.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send): which of both it was is not known.
+    pub async fn send_flushed(&self, message: impl Into<Message>) -> Result<(), Error> {
+        let mut sending = Sending::new(Item::Message(message.into()));
+        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Written, cx)).await
+    }
+
     /// Queues one message, to be written with the next [`flush`](Self::flush) or [`send`](Self::send), or when the
     /// receiving task is polled.
     ///
@@ -177,6 +209,19 @@ impl Sender {
     /// [`Error::QueueFull`] if it does not fit; else as for [`send`](Self::send).
     pub fn try_send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
         self.outlet.try_send_prepared(prepared, limit, false).map(drop)
+    }
+
+    /// Sends a message that was framed before as soon as it fits into `limit` bytes of queue; an empty queue takes any.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, the message was not sent.
+    pub async fn send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
+        poll_fn(|cx| self.outlet.poll_send_prepared(prepared, limit, cx)).await
     }
 
     /// Sends a message that was framed before; older such messages that were not begun to be written make room for it.

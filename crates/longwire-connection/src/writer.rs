@@ -78,6 +78,8 @@ pub(crate) enum Until {
     Queued,
     /// The message reaches the transport without any further call.
     Sent,
+    /// The transport has taken the message, whoever polls meanwhile.
+    Written,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
@@ -195,12 +197,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
                 return Poll::Ready(Err(error));
             }
             if self.is_blocked(is_part) {
-                self.waiting = true;
-                self.wakers().register(cx.waker());
+                self.wait(cx);
                 return Poll::Pending;
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Has the task woken when something was written, or nothing can be sent any more.
+    pub(crate) fn wait(&mut self, cx: &mut Context<'_>) {
+        self.waiting = true;
+        self.wakers().register(cx.waker());
     }
 
     #[inline]

@@ -1,15 +1,15 @@
-//! One client as the others see it: who it is, and how to reach it.
+//! One client as the others see it: who it is, and how to reach it. What the hub keeps for it is [`crate::entry`]'s.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use longwire_connection::Sender;
+use longwire_connection::{Error, Message, Sender};
 
-use crate::rooms::Joined;
-use crate::{Hub, HubError};
+use crate::entry::{Data, Entry};
+use crate::{HubError, SlowPolicy};
 
 /// The name of a client within its hub: counted from 1, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,11 +29,14 @@ impl fmt::Display for ClientId {
 }
 
 /// What a hub is told about a client that it admits.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 #[non_exhaustive]
 pub struct ClientInfo {
     /// The address at the other end; `None` where there is none, such as behind a Unix socket.
     pub peer_addr: Option<SocketAddr>,
+    /// What happens to this client if it does not keep up; `None` for what the hub does with all.
+    pub slow_policy: Option<SlowPolicy>,
+    pub(crate) data: Option<Data>,
 }
 
 impl ClientInfo {
@@ -43,84 +46,35 @@ impl ClientInfo {
         self.peer_addr = peer_addr.into();
         self
     }
+
+    /// Sets what happens to this client if it does not keep up. Default: what the hub does with all.
+    #[must_use]
+    pub fn slow_policy(mut self, slow_policy: impl Into<Option<SlowPolicy>>) -> Self {
+        self.slow_policy = slow_policy.into();
+        self
+    }
+
+    /// Sets what the application keeps for this client: [`Client::data`] gives it to everybody. Default: nothing.
+    #[must_use]
+    pub fn data(mut self, data: impl Any + Send + Sync) -> Self {
+        self.data = Some(Box::new(data));
+        self
+    }
+}
+
+impl fmt::Debug for ClientInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientInfo")
+            .field("peer_addr", &self.peer_addr)
+            .field("slow_policy", &self.slow_policy)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A handle to one client of a hub, cheap to clone. It does not keep the client connected.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) entry: Arc<Entry>,
-}
-
-/// What the hub keeps for a client: one allocation of some 150 bytes.
-pub(crate) struct Entry {
-    pub(crate) id: ClientId,
-    pub(crate) sender: Sender,
-    pub(crate) info: ClientInfo,
-    /// The registry holds this entry and this entry the registry, until the client leaves.
-    pub(crate) hub: Hub,
-    pub(crate) dropped: AtomicU64,
-    /// How many [`Member`](crate::socket::Member)s there are; the last one takes the client out of the registry.
-    pub(crate) holders: AtomicU32,
-    /// Whether the client was closed for being slow.
-    pub(crate) too_slow: AtomicBool,
-    /// Whether the handler has to be dropped. Set before `task` is woken.
-    killed: AtomicBool,
-    presence: Mutex<Presence>,
-}
-
-/// What ties a client to the hub while it is connected, behind one lock for changes that are rare.
-#[derive(Default)]
-pub(crate) struct Presence {
-    /// The task that runs the handler: it may wait for anything, so the connection alone could not wake it.
-    task: Option<Waker>,
-    /// The rooms it is in, if it is in any.
-    pub(crate) rooms: Option<Box<Joined>>,
-    /// Whether it is registered no more: it is in no room, and comes into none.
-    pub(crate) has_left: bool,
-}
-
-impl Entry {
-    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, hub: Hub) -> Self {
-        Self {
-            id,
-            sender,
-            info,
-            hub,
-            dropped: AtomicU64::new(0),
-            holders: AtomicU32::new(1),
-            too_slow: AtomicBool::new(false),
-            killed: AtomicBool::new(false),
-            presence: Mutex::default(),
-        }
-    }
-
-    /// Drops the connection, and the handler that is run on it.
-    pub(crate) fn kill(&self) {
-        self.killed.store(true, Ordering::Release);
-        self.sender.abort();
-        let task = self.presence().task.take();
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
-
-    /// Notes which task a kill has to wake; ask [`is_killed`](Self::is_killed) after that.
-    pub(crate) fn set_task(&self, task: Option<Waker>) {
-        let mut presence = self.presence();
-        let before = std::mem::replace(&mut presence.task, task);
-        drop(presence);
-        drop(before);
-    }
-
-    pub(crate) fn presence(&self) -> MutexGuard<'_, Presence> {
-        // Nothing that can panic leaves it half changed.
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[inline]
-    pub(crate) fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
-    }
 }
 
 impl Client {
@@ -131,7 +85,52 @@ impl Client {
 
     /// The address at the other end, where there is one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.entry.info.peer_addr
+        self.entry.peer_addr
+    }
+
+    /// What the application keeps for this client, if that is a `T`.
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.entry.data()
+    }
+
+    /// Sets what the application keeps for this client, once.
+    ///
+    /// Everybody reads it by reference, so what changes in it needs a lock or an atomic of its own. It is dropped with the
+    /// last handle to this client.
+    ///
+    /// # Errors
+    ///
+    /// What was given, if there is something already.
+    pub fn set_data<T: Any + Send + Sync>(&self, data: T) -> Result<(), T> {
+        self.entry.set_data(data)
+    }
+
+    /// What happens to this client if it does not keep up; `None` for what the hub does with all.
+    pub fn slow_policy(&self) -> Option<SlowPolicy> {
+        self.entry.slow_policy()
+    }
+
+    /// Changes what happens to this client if it does not keep up, from the next broadcast on. `None` for
+    /// [`HubConfig::slow`](crate::HubConfig::slow).
+    pub fn set_slow_policy(&self, slow_policy: impl Into<Option<SlowPolicy>>) {
+        self.entry.set_slow_policy(slow_policy.into());
+    }
+
+    /// Sends one message to this client alone, and waits until the transport has taken it, or has failed to.
+    ///
+    /// It waits for room as [`Sender::send`] does, whatever the [`SlowPolicy`]. That the transport has taken a message does
+    /// not say that the peer has received it.
+    ///
+    /// # Errors
+    ///
+    /// Why the message did not reach the transport: [`Error::Closed`] if the connection was closing, or ended before
+    /// it was the message's turn, [`Error::Io`] if the transport failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the message is sent whole or not at all; which of both is not known.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.entry.sender.send_flushed(message).await
     }
 
     /// How to send to this client, or to close it, from any task.
@@ -178,17 +177,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("id", &self.entry.id)
-            .field("peer_addr", &self.entry.info.peer_addr)
+            .field("peer_addr", &self.entry.peer_addr)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_registered_client_costs_little() {
-        assert!(size_of::<Entry>() <= 136, "{}", size_of::<Entry>());
     }
 }

@@ -4,18 +4,18 @@
 //! [`crate::members`], so that a broadcast allocates nothing but its frame.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use longwire_connection::{CloseFrame, Transport, WebSocket};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use crate::client::Entry;
+use crate::entry::Entry;
 use crate::members::Members;
 use crate::rooms::Rooms;
 use crate::socket::Member;
-use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, RunError, Socket};
+use crate::stats::Counters;
+use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, RunError, Socket};
 
 /// The registry of connected clients; clones are handles to the same one.
 #[derive(Clone, Default)]
@@ -32,32 +32,17 @@ pub(crate) struct Inner {
     pub(crate) emptied: Notify,
     /// Where the limit on a slow client's leaving is waited for: a broadcast may come from a thread outside.
     pub(crate) runtime: OnceLock<Handle>,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) closed_slow: AtomicU64,
+    pub(crate) counters: Counters,
 }
 
 #[derive(Default)]
 struct Registry {
     clients: Members,
     admitted: u64,
+    /// The most clients that were here at once.
+    peak: usize,
     /// What clients are told from the shutdown's beginning on.
     closing: Option<CloseFrame>,
-}
-
-/// Counts of one hub since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HubStats {
-    /// Clients that are connected now.
-    pub clients: usize,
-    /// Rooms that somebody is in now.
-    pub rooms: usize,
-    /// Clients that were ever admitted.
-    pub admitted: u64,
-    /// Broadcast messages that a slow client did not get, over all clients.
-    pub dropped: u64,
-    /// Clients that were closed for being slow.
-    pub closed_slow: u64,
 }
 
 impl Hub {
@@ -136,6 +121,7 @@ impl Hub {
         let id = ClientId(registry.admitted);
         let entry = Arc::new(Entry::new(id, sender, info, self.clone()));
         let stale = registry.clients.insert(Client { entry: Arc::clone(&entry) });
+        registry.peak = registry.peak.max(registry.clients.len());
         drop(registry);
         drop(stale);
         Ok(Socket::new(ws, Member::new(entry)))
@@ -170,12 +156,17 @@ impl Hub {
     pub fn stats(&self) -> HubStats {
         let rooms = self.inner.rooms.len();
         let registry = self.registry();
+        let counters = &self.inner.counters;
         HubStats {
-            rooms,
             clients: registry.clients.len(),
+            peak: registry.peak,
+            rooms,
             admitted: registry.admitted,
-            dropped: self.inner.dropped.load(Ordering::Relaxed),
-            closed_slow: self.inner.closed_slow.load(Ordering::Relaxed),
+            broadcasts: counters.broadcasts.value(),
+            broadcast_bytes: counters.broadcast_bytes.value(),
+            delivered: counters.delivered.value(),
+            dropped: counters.dropped.value(),
+            closed_slow: counters.closed_slow.value(),
         }
     }
 

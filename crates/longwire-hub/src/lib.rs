@@ -32,6 +32,7 @@
 mod broadcast;
 mod client;
 mod config;
+mod entry;
 mod error;
 mod hub;
 mod members;
@@ -39,12 +40,15 @@ mod room;
 mod rooms;
 mod shutdown;
 mod socket;
+mod stats;
+mod waiting;
 
 pub use broadcast::Delivery;
 pub use client::{Client, ClientId, ClientInfo};
 pub use config::{HubConfig, SlowPolicy};
 pub use error::{HubError, RunError};
-pub use hub::{Hub, HubStats};
+pub use hub::Hub;
 pub use room::Room;
 pub use shutdown::Drained;
 pub use socket::{Receiver, Socket};
+pub use stats::HubStats;

@@ -1,12 +1,12 @@
 //! Who is in which room: the table of rooms, and each client's list of those it is in.
 //!
 //! A room is there while somebody is in it: the first member makes it, the last one takes it away. Locks are taken in one
-//! order (a client's presence, then the table or a room, never both) and none is held while anything is sent.
+//! order (a client's list, then the table or a room, never both) and none is held while anything is sent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::client::Entry;
+use crate::entry::Entry;
 use crate::members::{Members, Stale};
 use crate::{Client, ClientId, HubError, Room};
 
@@ -35,6 +35,8 @@ struct Occupants {
 #[derive(Default)]
 pub(crate) struct Joined {
     rooms: Vec<Arc<RoomState>>,
+    /// Whether the client is connected no more: nothing is added to the list.
+    is_closed: bool,
 }
 
 impl Rooms {
@@ -130,11 +132,11 @@ impl Entry {
         }
         let rooms = &self.hub.inner.rooms;
         let limit = self.hub.config().max_rooms_per_client;
-        let mut presence = self.presence();
-        if presence.has_left {
+        let rare = self.rare_if_connected().ok_or(HubError::NotConnected)?;
+        let mut joined = rare.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        if joined.is_closed {
             return Err(HubError::NotConnected);
         }
-        let joined = presence.rooms.get_or_insert_default();
         if rooms.find(name).is_some_and(|room| joined.position(&room).is_ok()) {
             return Ok(false);
         }
@@ -153,7 +155,7 @@ impl Entry {
             // Its last member is just leaving: whoever is first takes it out of the table.
             rooms.forget(&room);
         };
-        drop(presence);
+        drop(joined);
         drop(stale);
         Ok(true)
     }
@@ -161,38 +163,40 @@ impl Entry {
     /// Lets this client out of a room; whether it was there.
     pub(crate) fn leave(&self, name: &str) -> bool {
         let rooms = &self.hub.inner.rooms;
-        let mut presence = self.presence();
-        let Some(joined) = &mut presence.rooms else {
+        let Some(mut joined) = self.joined() else {
             return false;
         };
         let Some(at) = rooms.find(name).and_then(|room| joined.position(&room).ok()) else {
             return false;
         };
         let room = joined.rooms.remove(at);
-        if joined.rooms.is_empty() {
-            presence.rooms = None;
-        }
         let stale = room.release(self.id, rooms);
-        drop(presence);
+        drop(joined);
         drop(stale);
         true
     }
 
     /// Lets this client out of every room, for good.
-    pub(crate) fn leave_all(&self) {
-        let mut presence = self.presence();
-        presence.has_left = true;
-        let joined = presence.rooms.take();
-        drop(presence);
-        for room in joined.into_iter().flat_map(|joined| joined.rooms) {
+    pub(crate) fn leave_all_rooms(&self) {
+        let Some(mut joined) = self.joined() else {
+            return;
+        };
+        joined.is_closed = true;
+        let left = std::mem::take(&mut joined.rooms);
+        drop(joined);
+        for room in left {
             drop(room.release(self.id, &self.hub.inner.rooms));
         }
     }
 
     pub(crate) fn room_names(&self) -> Vec<Arc<str>> {
-        let presence = self.presence();
-        let rooms = presence.rooms.iter().flat_map(|joined| &joined.rooms);
+        let joined = self.joined();
+        let rooms = joined.iter().flat_map(|joined| &joined.rooms);
         rooms.map(|room| Arc::clone(&room.name)).collect()
+    }
+
+    fn joined(&self) -> Option<MutexGuard<'_, Joined>> {
+        Some(self.rare()?.rooms.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
