@@ -29,7 +29,7 @@ impl Parking {
             return false;
         }
         loop {
-            let sent = writer.messages();
+            let sent = writer.messages;
             let Some(sleep) = &mut self.sleep else {
                 self.messages = sent;
                 self.sleep = Some(Box::pin(tokio::time::sleep(self.idle)));

@@ -11,7 +11,7 @@ use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, PreparedMessag
 use crate::ping::Pong;
 use crate::shared::Shared;
 use crate::writer::{Item, Sending, Until};
-use crate::{Error, Transport};
+use crate::{Error, Stats, Transport};
 
 /// What a [`Sender`] needs of a connection, whatever its transport is.
 trait Outlet: Send + Sync {
@@ -35,6 +35,7 @@ trait Outlet: Send + Sync {
     fn pong(&self, payload: &[u8]) -> Result<(), Error>;
     fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error>;
     fn queued(&self) -> usize;
+    fn stats(&self) -> Stats;
     fn is_closed(&self) -> bool;
     fn abort(&self);
 }
@@ -89,6 +90,10 @@ impl<T: Transport> Outlet for Shared<T> {
 
     fn queued(&self) -> usize {
         self.lock().out.pending()
+    }
+
+    fn stats(&self) -> Stats {
+        self.lock().stats()
     }
 
     fn is_closed(&self) -> bool {
@@ -284,6 +289,12 @@ impl Sender {
     /// How many bytes wait to be written.
     pub fn queued(&self) -> usize {
         self.outlet.queued()
+    }
+
+    /// What has gone through the connection so far. Messages are counted as received when the receiving task has taken all
+    /// that it had read.
+    pub fn stats(&self) -> Stats {
+        self.outlet.stats()
     }
 
     /// Whether nothing more can be sent.

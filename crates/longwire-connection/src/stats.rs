@@ -7,6 +7,9 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Messages received.
     pub messages_received: u64,
+    /// Messages that came above [`Config::rate_limit`](crate::Config::rate_limit): all that were dropped, or the one that
+    /// closed the connection. They do not count as received.
+    pub messages_refused: u64,
     /// Bytes passed to the transport, headers and control frames included.
     pub bytes_sent: u64,
     /// Messages sent or queued to be sent.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{Compress, Event, Message, Opcode, Outbound, ProtocolError};
+use longwire_protocol::{CloseCode, Compress, Event, Message, Opcode, Outbound};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Error;
 use crate::ping::Pings;
 use crate::reader::Reader;
 use crate::scratch;
 use crate::wakers::Wakers;
+use crate::{Error, Stats};
 
 /// The transport and the sending half.
 pub(crate) struct Writer<T> {
@@ -27,6 +27,10 @@ pub(crate) struct Writer<T> {
     /// The bytes that have left the queue since the connection began.
     written: u64,
     pub(crate) messages: u64,
+    /// What came in, for those who cannot see the receiving half; of messages, those before the last read.
+    pub(crate) bytes_received: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) messages_refused: u64,
     send_queue: usize,
     /// The first error of the transport; nothing is written after it.
     failed: Option<Arc<io::Error>>,
@@ -90,6 +94,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             unflushed: false,
             written: 0,
             messages: 0,
+            bytes_received: 0,
+            messages_received: 0,
+            messages_refused: 0,
             send_queue,
             failed: None,
             finished: false,
@@ -125,8 +132,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         self.wake_waiting();
     }
 
-    pub(crate) fn messages(&self) -> u64 {
-        self.messages
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            bytes_received: self.bytes_received,
+            messages_received: self.messages_received,
+            messages_refused: self.messages_refused,
+            bytes_sent: self.written,
+            messages_sent: self.messages,
+            bytes_queued: self.out.pending(),
+        }
     }
 
     pub(crate) fn written(&self) -> u64 {
@@ -154,9 +168,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     }
 
     /// Queues the close frame for a violation of the peer.
-    pub(crate) fn fail(&mut self, error: &ProtocolError) {
+    pub(crate) fn fail(&mut self, code: CloseCode) {
         self.lend_buffer();
-        self.out.fail(error);
+        self.out.fail_with(code);
         self.wake_waiting();
     }
 
