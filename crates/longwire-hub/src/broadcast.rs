@@ -98,11 +98,9 @@ impl Hub {
     pub(crate) fn count(&self, prepared: &PreparedMessage, delivery: Delivery) {
         let counters = &self.inner.counters;
         counters.broadcasts.add(1);
-        counters.broadcast_bytes.add(prepared.message().len());
-        counters.delivered.add(delivery.accepted);
-        if delivery.dropped > 0 {
-            counters.dropped.add(delivery.dropped);
-        }
+        counters.broadcast_bytes.add(prepared.message().len() as u64);
+        counters.delivered.add(delivery.accepted as u64);
+        counters.dropped.add(delivery.dropped as u64);
     }
 
     /// Closes a client that does not keep up, and drops it if it does not take even that.

@@ -5,11 +5,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use longwire_connection::{Error, Message, Sender};
 
 use crate::entry::{Data, Entry};
-use crate::{HubError, SlowPolicy};
+use crate::stats::ClientStats;
+use crate::{HubError, Place, SlowPolicy};
 
 /// The name of a client within its hub: counted from 1, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +39,7 @@ pub struct ClientInfo {
     /// What happens to this client if it does not keep up; `None` for what the hub does with all.
     pub slow_policy: Option<SlowPolicy>,
     pub(crate) data: Option<Data>,
+    pub(crate) place: Option<Place>,
 }
 
 impl ClientInfo {
@@ -51,6 +54,16 @@ impl ClientInfo {
     #[must_use]
     pub fn slow_policy(mut self, slow_policy: impl Into<Option<SlowPolicy>>) -> Self {
         self.slow_policy = slow_policy.into();
+        self
+    }
+
+    /// Sets the place that was [reserved](crate::Hub::reserve) for this client, which is then admitted whatever the limits
+    /// say. Default: none; there has to be one when it is admitted.
+    ///
+    /// A place of another hub, or for a client from elsewhere, is given back and not used.
+    #[must_use]
+    pub fn place(mut self, place: Place) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -165,6 +178,16 @@ impl Client {
     /// The names of the rooms that this client is in, in no order.
     pub fn rooms(&self) -> Vec<Arc<str>> {
         self.entry.room_names()
+    }
+
+    /// Counts of this client since it was admitted.
+    pub fn stats(&self) -> ClientStats {
+        let Entry { hub, since, sender, .. } = &*self.entry;
+        ClientStats {
+            connected_for: hub.inner.age().saturating_sub(Duration::from_nanos(*since)),
+            dropped: self.dropped(),
+            connection: sender.stats(),
+        }
     }
 
     /// How many broadcast messages this client did not get because it was slow.

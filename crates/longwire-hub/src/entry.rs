@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use longwire_connection::Sender;
 
+use crate::limits::Source;
 use crate::rooms::Joined;
 use crate::{ClientId, ClientInfo, Hub, SlowPolicy};
 
@@ -21,6 +22,8 @@ pub(crate) struct Entry {
     pub(crate) peer_addr: Option<SocketAddr>,
     /// The registry holds this entry and this entry the registry, until the client leaves.
     pub(crate) hub: Hub,
+    /// When it was admitted, in nanoseconds of the hub's age: an `Instant` is twice as long.
+    pub(crate) since: u64,
     pub(crate) dropped: AtomicU64,
     /// How many [`Member`](crate::socket::Member)s there are; the last one takes the client out of the registry.
     pub(crate) holders: AtomicU32,
@@ -46,13 +49,16 @@ pub(crate) struct Rare {
 
 impl Entry {
     pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, hub: Hub) -> Self {
-        let ClientInfo { peer_addr, slow_policy, data } = info;
+        let ClientInfo { peer_addr, slow_policy, data, .. } = info;
+        // Enough for 500 years.
+        let since = u64::try_from(hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
         let rare = data.map(|data| Box::new(Rare { data: OnceLock::from(data), ..Rare::default() }));
         let entry = Self {
             id,
             sender,
             peer_addr,
             hub,
+            since,
             dropped: AtomicU64::new(0),
             holders: AtomicU32::new(1),
             too_slow: AtomicBool::new(false),
@@ -108,6 +114,11 @@ impl Entry {
         drop(task_before);
         // Who found the client connected has made what there is to find here, before that lock was taken.
         self.leave_all_rooms();
+        self.hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
+    }
+
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.peer_addr.map(Source::from)
     }
 
     pub(crate) fn data<T: Any>(&self) -> Option<&T> {

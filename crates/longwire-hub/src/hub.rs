@@ -5,17 +5,20 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use longwire_connection::{CloseFrame, Transport, WebSocket};
+use longwire_connection::{CloseCode, CloseFrame, Transport, WebSocket};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::entry::Entry;
+use crate::limits::{Census, Source};
 use crate::members::Members;
 use crate::rooms::Rooms;
 use crate::socket::Member;
 use crate::stats::Counters;
-use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, RunError, Socket};
+use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, Place, RunError, Socket};
 
 /// The registry of connected clients; clones are handles to the same one.
 #[derive(Clone, Default)]
@@ -23,8 +26,8 @@ pub struct Hub {
     pub(crate) inner: Arc<Inner>,
 }
 
-#[derive(Default)]
 pub(crate) struct Inner {
+    made: Instant,
     registry: Mutex<Registry>,
     config: Mutex<HubConfig>,
     pub(crate) rooms: Rooms,
@@ -35,9 +38,31 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
 }
 
+impl Inner {
+    /// How long the hub has been there.
+    pub(crate) fn age(&self) -> Duration {
+        self.made.elapsed()
+    }
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            made: Instant::now(),
+            registry: Mutex::default(),
+            config: Mutex::default(),
+            rooms: Rooms::default(),
+            emptied: Notify::new(),
+            runtime: OnceLock::new(),
+            counters: Counters::default(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Registry {
     clients: Members,
+    census: Census,
     admitted: u64,
     /// The most clients that were here at once.
     peak: usize,
@@ -53,12 +78,12 @@ impl Hub {
         hub
     }
 
-    /// Changes how slow clients are treated, from the next broadcast on.
+    /// Changes how clients are treated, from the next broadcast and the next admission on.
     pub fn set_config(&self, config: HubConfig) {
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// How slow clients are treated.
+    /// How clients are treated.
     pub fn config(&self) -> HubConfig {
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,8 +96,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`RunError::Handler`] with the handler's error, [`RunError::Refused`] if the hub is shutting down,
-    /// [`RunError::Aborted`] if its shutdown passed the deadline.
+    /// [`RunError::Handler`] with the handler's error, [`RunError::Refused`] if the hub does not [admit](Self::admit) the
+    /// client, [`RunError::Aborted`] if its shutdown passed the deadline.
     ///
     /// # Cancel safety
     ///
@@ -92,7 +117,7 @@ impl Hub {
         async move {
             match admitted {
                 Ok(socket) => socket.run(handler).await,
-                Err(_) => Err(RunError::Refused),
+                Err(error) => Err(RunError::Refused(error)),
             }
         }
     }
@@ -101,30 +126,86 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`HubError::ShuttingDown`]: the connection was closed with the shutdown's code.
-    pub fn admit<T: Transport>(&self, mut ws: WebSocket<T>, info: ClientInfo) -> Result<Socket<T>, HubError> {
+    /// [`HubError::ShuttingDown`]: the connection was closed with the shutdown's code. [`HubError::Full`] and
+    /// [`HubError::FullForAddress`]: there are as many clients as there may be, and the connection was closed with 1013
+    /// (try again later).
+    pub fn admit<T: Transport>(
+        &self,
+        mut ws: WebSocket<T>,
+        mut info: ClientInfo,
+    ) -> Result<Socket<T>, HubError> {
         if self.inner.runtime.get().is_none()
             && let Ok(runtime) = Handle::try_current()
         {
             // Another thread may have been faster: one is as good as the other.
             let _ = self.inner.runtime.set(runtime);
         }
-        let sender = ws.sender();
+        let source = info.peer_addr.map(Source::from);
+        let place = info.place.take();
+        let place =
+            place.filter(|place| Arc::ptr_eq(&place.hub.inner, &self.inner) && place.source == source);
+        let admitted = self.admit_to(place, source, |id| Entry::new(id, ws.sender(), info, self.clone()));
+        match admitted {
+            Ok(entry) => Ok(Socket::new(ws, Member::new(entry))),
+            Err((error, frame)) => {
+                // A connection that is closing already needs no second close frame.
+                let _ = ws.start_close(frame.code, &frame.reason);
+                Err(error)
+            }
+        }
+    }
+
+    fn admit_to(
+        &self,
+        place: Option<Place>,
+        source: Option<Source>,
+        make: impl FnOnce(ClientId) -> Entry,
+    ) -> Result<Arc<Entry>, (HubError, CloseFrame)> {
+        let mut place = match place {
+            Some(place) => place,
+            None => self.reserve_for(source).map_err(|error| {
+                let frame = self.registry().closing.clone();
+                (error, frame.unwrap_or_else(|| CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "")))
+            })?,
+        };
         let mut registry = self.registry();
         if let Some(frame) = registry.closing.clone() {
+            // The place is given back behind the lock.
             drop(registry);
-            // A connection that is closing already needs no second close frame.
-            let _ = ws.start_close(frame.code, &frame.reason);
-            return Err(HubError::ShuttingDown);
+            return Err((HubError::ShuttingDown, frame));
         }
+        registry.census.occupy();
+        place.occupied = true;
         registry.admitted += 1;
-        let id = ClientId(registry.admitted);
-        let entry = Arc::new(Entry::new(id, sender, info, self.clone()));
+        let entry = Arc::new(make(ClientId(registry.admitted)));
         let stale = registry.clients.insert(Client { entry: Arc::clone(&entry) });
         registry.peak = registry.peak.max(registry.clients.len());
         drop(registry);
-        drop(stale);
-        Ok(Socket::new(ws, Member::new(entry)))
+        drop((stale, place));
+        Ok(entry)
+    }
+
+    /// Keeps a place for a client from there, if there is one.
+    pub(crate) fn reserve_for(&self, source: Option<Source>) -> Result<Place, HubError> {
+        let config = self.config();
+        let mut registry = self.registry();
+        let reserved = match registry.closing {
+            Some(_) => Err(HubError::ShuttingDown),
+            None => registry.census.reserve(source, &config),
+        };
+        drop(registry);
+        match reserved {
+            Ok(()) => Ok(Place { hub: self.clone(), source, occupied: false }),
+            Err(error) => {
+                self.inner.counters.refused.add(u64::from(!matches!(error, HubError::ShuttingDown)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a place back that no client came to.
+    pub(crate) fn give_back(&self, source: Option<Source>) {
+        self.registry().census.release(source);
     }
 
     /// All clients that are connected now, in the order in which they came.
@@ -162,6 +243,8 @@ impl Hub {
             peak: registry.peak,
             rooms,
             admitted: registry.admitted,
+            refused: counters.refused.value(),
+            rate_limited: counters.rate_limited.value(),
             broadcasts: counters.broadcasts.value(),
             broadcast_bytes: counters.broadcast_bytes.value(),
             delivered: counters.delivered.value(),
@@ -177,9 +260,10 @@ impl Hub {
     }
 
     /// Takes a client out of the registry.
-    pub(crate) fn remove(&self, id: ClientId) {
+    pub(crate) fn remove(&self, entry: &Entry) {
         let mut registry = self.registry();
-        let stale = registry.clients.remove(id);
+        let stale = registry.clients.remove(entry.id);
+        registry.census.vacate(entry.source());
         let emptied = registry.clients.is_empty();
         drop(registry);
         drop(stale);

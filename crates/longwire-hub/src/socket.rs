@@ -219,7 +219,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         if self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.entry.leave_hub();
-            self.entry.hub.remove(self.entry.id);
+            self.entry.hub.remove(&self.entry);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair, pair_over};
-use longwire_connection::{Config, Error, WebSocket};
+use longwire_connection::{Config, Error, Excess, Rate, RateLimit, WebSocket};
 use longwire_hub::{ClientInfo, Hub, Socket};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -106,4 +106,50 @@ async fn a_handler_can_wait_for_its_own_message_to_be_taken() {
     assert_eq!(client.recv().await.unwrap(), Some(vec![1; 1000].into()));
     assert_eq!(timeout(Duration::from_secs(1), client.recv()).await.unwrap().unwrap(), None);
     run.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_and_its_hub_count_what_passes() {
+    let hub = Hub::default();
+    sleep(Duration::from_secs(7)).await;
+    let (mut peer, mut socket) = admit(&hub);
+    let (_other_peer, other) = admit(&hub);
+    sleep(Duration::from_secs(3)).await;
+    hub.broadcast("12345");
+    other.join("room").unwrap();
+    hub.publish("room", "123");
+    hub.publish("nobody's", "1234567");
+    peer.send("hello").await.unwrap();
+    assert_eq!(socket.recv().await.unwrap(), Some("hello".into()));
+    let _ = timeout(Duration::from_millis(1), socket.recv()).await;
+    let stats = socket.client().stats();
+    assert_eq!(stats.connected_for.as_secs(), 3);
+    assert_eq!((stats.connection.messages_received, stats.connection.messages_sent), (1, 1));
+    assert_eq!((stats.connection.bytes_received, stats.connection.bytes_sent), (11, 7));
+    assert_eq!(stats.connection, socket.stats(), "as the socket counts");
+    drop(other);
+    let stats = hub.stats();
+    assert_eq!((stats.clients, stats.peak, stats.admitted), (1, 2, 2));
+    assert_eq!((stats.broadcasts, stats.broadcast_bytes, stats.delivered), (2, 8, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rate_limit_refused_is_counted_when_the_client_has_left() {
+    let hub = Hub::default();
+    let messages = Some(Rate::per_second(1));
+    let rate_limit = Some(RateLimit { messages, excess: Excess::Drop, ..RateLimit::default() });
+    let (mut peer, server) = pair(Config { rate_limit, ..Config::default() });
+    let run = tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
+        while ws.recv().await?.is_some() {}
+        Ok::<_, Error>(())
+    }));
+    peer.send("the one that passes").await.unwrap();
+    for _ in 0..4 {
+        peer.send("x").await.unwrap();
+    }
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(hub.clients()[0].stats().connection.messages_refused, 4);
+    peer.close(1000, "").await.unwrap();
+    run.await.unwrap().unwrap();
+    assert_eq!(hub.stats().rate_limited, 4);
 }

@@ -121,6 +121,12 @@ async fn membership_ends_with_the_client_however_it_ends() {
     assert!(!client.leave("one"));
     assert!(hub.rooms().is_empty(), "a client that has left opens no room");
 
+    let (_peer, socket) = admit(&hub);
+    let client = socket.client();
+    drop(socket);
+    assert!(matches!(client.join("one"), Err(HubError::NotConnected)), "the first after it has left");
+    assert!(hub.rooms().is_empty());
+
     let (mut peer, server) = pair(Config::default());
     let run = tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
         ws.join("one").unwrap();
