@@ -51,6 +51,6 @@ pub use error::{HubError, RunError};
 pub use hub::Hub;
 pub use limits::Place;
 pub use room::Room;
-pub use shutdown::Drained;
+pub use shutdown::{Drained, Farewell};
 pub use socket::{Receiver, Socket};
 pub use stats::{ClientStats, HubStats};
