@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use longwire_connection::{Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
-use longwire_hub::{ClientInfo, Hub};
+use longwire_hub::{ClientInfo, Hub, Place};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -37,6 +37,7 @@ pub(crate) struct Gate {
 /// A request that passed.
 struct Passed {
     accepted: Accepted,
+    place: Place,
     request: Request,
     read_ahead: Bytes,
 }
@@ -68,7 +69,7 @@ impl Gate {
             }
             passed = self.shake_hands(&mut io, peer_addr, &mut answer) => passed?,
         };
-        let Passed { accepted, request, read_ahead } = passed;
+        let Passed { accepted, place, request, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         #[cfg(feature = "deflate")]
@@ -77,7 +78,7 @@ impl Gate {
             _ => handover,
         };
         let ws = WebSocket::new(io, handover, &self.config.connection);
-        let info = ClientInfo::default().peer_addr(peer_addr);
+        let info = ClientInfo::default().peer_addr(peer_addr).place(place);
         // From here on the hub counts the connection; the ticket goes after that.
         let socket = self.hub.admit(ws, info).ok()?;
         drop(ticket);
@@ -153,9 +154,13 @@ impl Gate {
         let RequestHead { parts, read_ahead } = head;
         let request = Request::new(parts, peer_addr, io.local_addr());
         let rejection = match accept(&*request, &self.config.handshake) {
-            Ok(accepted) => {
-                return Ok(Passed { accepted, request, read_ahead });
-            }
+            Ok(accepted) => match self.hub.reserve(peer_addr) {
+                Ok(place) => return Ok(Passed { accepted, place, request, read_ahead }),
+                Err(error) => {
+                    debug!(?peer_addr, %error, "there is no place for a client");
+                    Rejection::Unavailable
+                }
+            },
             Err(rejection) => rejection,
         };
         match &self.fallback {

@@ -61,7 +61,10 @@ pub use config::{ServerConfig, Shutdown};
 pub use error::Error;
 pub use lifecycle::ServerHandle;
 pub use longwire_handshake::{HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol};
-pub use longwire_hub::{Client, ClientId, Delivery, Hub, HubConfig, HubStats, SlowPolicy};
+pub use longwire_hub::{
+    Client, ClientId, ClientInfo, ClientStats, Delivery, Drained, Farewell, Hub, HubConfig, HubError,
+    HubStats, Place, Room, RunError, SlowPolicy,
+};
 pub use request::Request;
 pub use serve::{BoxError, HandlerResult, Serve};
 pub use server::Server;
