@@ -8,6 +8,7 @@
 //! there. A room's newest lines are kept while somebody is in it. On SIGINT every client is closed with code 1001.
 
 use std::collections::{HashMap, VecDeque};
+use std::iter::once;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,8 +95,9 @@ impl Histories {
         let mut by_room = self.lock();
         ws.join(room)?;
         let history = by_room.entry(room.to_owned()).or_default();
-        let lines: Vec<_> = history.iter().map(String::as_str).collect();
-        ws.sender().try_send(format!("* {room}, so far:\n{}", lines.join("\n")))?;
+        let title = format!("* {room}, so far:");
+        let lines: Vec<_> = once(&title).chain(&*history).map(String::as_str).collect();
+        ws.sender().try_send(lines.join("\n"))?;
         drop(by_room);
         self.say(ws, room, format!("* {name} came in"));
         Ok(())
