@@ -157,7 +157,7 @@ impl Client {
     /// Lets this client into a room, until it [leaves](Self::leave) or is connected no more. Returns whether it was not in
     /// there before.
     ///
-    /// A room is there for its first member and gone with its last one; see [`Hub::publish`] for sending to it.
+    /// A room is there for its first member and gone with its last one; [`Hub::publish`](crate::Hub::publish) sends to it.
     ///
     /// # Errors
     ///
