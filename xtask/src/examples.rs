@@ -25,6 +25,7 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("echo", Script::Here(echo)),
     ("cat", Script::Here(cat)),
     ("broadcast", Script::Here(broadcast)),
+    ("chat", Script::Here(chat)),
     ("demo", Script::Here(demo)),
     ("autobahn_client", Script::Part("autobahn")),
 ];
@@ -147,6 +148,29 @@ fn broadcast() -> Outcome {
         return Err(format!("a client was sent its own message `{own}`"));
     }
     expect_lines(grace, &[])?;
+    interrupt(server)
+}
+
+/// Who comes into a room reads what was said there, and hears it no more after leaving.
+fn chat() -> Outcome {
+    let (server, url) = start_server("chat", &[])?;
+    let client = |name: &str| start("cat", &[&format!("{}/{name}", url.trim_end_matches('/'))]);
+    let expect =
+        |program: &Running, lines: &[&str]| lines.iter().try_for_each(|line| expect_next(program, line));
+    let ada = client("ada")?;
+    expect(&ada, &["* lobby, so far:", "* ada came in"])?;
+    let grace = client("grace")?;
+    expect(&grace, &["* lobby, so far:", "* ada came in", "* grace came in"])?;
+    ada.write_line("hello")?;
+    expect(&ada, &["* grace came in", "ada: hello"])?;
+    expect(&grace, &["ada: hello"])?;
+    grace.write_line("/join tea")?;
+    expect(&grace, &["* tea, so far:", "* grace came in"])?;
+    expect(&ada, &["* grace left"])?;
+    ada.write_line("anybody?")?;
+    expect(&ada, &["ada: anybody?"])?;
+    expect_lines(grace, &[])?;
+    expect_lines(ada, &[])?;
     interrupt(server)
 }
 

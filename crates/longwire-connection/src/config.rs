@@ -9,6 +9,8 @@ use bytes::Bytes;
 use longwire_protocol::deflate::{Agreement, DeflateOptions, Pool, PoolOptions};
 use longwire_protocol::{Keepalive, Limits, MaskingKeys, Role};
 
+use crate::RateLimit;
+
 /// How a connection behaves.
 ///
 /// # Examples
@@ -28,6 +30,9 @@ use longwire_protocol::{Keepalive, Limits, MaskingKeys, Role};
 pub struct Config {
     /// What the peer may send. Defaults: messages and frames of 16 MiB, 131 072 fragments a message.
     pub limits: Limits,
+    /// How much the peer may send over time. Default `None`: receiving at its own pace holds a peer back already, as what it
+    /// sends in the meantime fills TCP's window and no memory here. A limit is for what a message costs the application.
+    pub rate_limit: Option<RateLimit>,
     /// When to ping a silent peer and when to give it up. Default `None`; servers set it to [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
     /// Whether pings are answered. Default: yes, as RFC 6455 §5.5.2 demands; otherwise the application has to.
@@ -50,6 +55,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            rate_limit: None,
             keepalive: None,
             auto_pong: true,
             close_timeout: Duration::from_secs(5),

@@ -15,6 +15,11 @@ pub enum Error {
     /// nothing that came behind the violation was looked at.
     #[error("the peer broke the protocol: {0}")]
     Protocol(#[from] ProtocolError),
+    /// The peer sent more than [`Config::rate_limit`](crate::Config::rate_limit) allows, and that says
+    /// [`Excess::Close`](crate::Excess::Close). A close frame with code 1008 was sent, and nothing that came behind the
+    /// message that was too much was looked at.
+    #[error("the peer sent more than the rate limit allows")]
+    RateExceeded,
     /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4).
     #[error("the peer closed the connection: {0}")]
     ClosedByPeer(CloseFrame),
@@ -52,6 +57,7 @@ impl Error {
     pub fn close_code(&self) -> Option<CloseCode> {
         match self {
             Self::Protocol(error) => Some(error.close_code()),
+            Self::RateExceeded => Some(CloseCode::POLICY_VIOLATION),
             Self::ClosedByPeer(frame) => Some(frame.code),
             Self::Lost | Self::PeerGone | Self::CloseTimeout | Self::Io(_) => {
                 Some(CloseCode::ABNORMAL_CLOSURE)

@@ -31,11 +31,13 @@ mod cork;
 mod drive;
 mod ending;
 mod error;
+mod excess;
 mod leave;
 #[cfg(feature = "deflate")]
 mod parking;
 mod parts;
 mod ping;
+mod rate;
 mod reader;
 mod receiver;
 mod scratch;
@@ -63,6 +65,7 @@ pub use longwire_protocol::{
 pub use longwire_protocol::{Compression, deflate};
 pub use parts::{MessageReader, MessageWriter};
 pub use ping::Pong;
+pub use rate::{Excess, Rate, RateLimit};
 pub use receiver::{Incoming, Receiver};
 pub use sender::Sender;
 pub use socket::WebSocket;

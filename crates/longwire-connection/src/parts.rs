@@ -201,7 +201,7 @@ impl<'a, T: Transport> MessageReader<'a, T> {
     pub(crate) async fn begin(receiver: &'a mut Receiver<T>) -> Result<Option<Self>, Error> {
         let reader = receiver.reader_mut();
         // What is left of a message that nobody read to its end is not the beginning of one.
-        reader.inbound.skip_rest();
+        reader.skip_rest();
         let first = poll_fn(|cx| {
             reader.inbound.set_parts(true);
             poll_part(reader, cx)
@@ -294,6 +294,7 @@ pub(crate) fn into_io(error: Error) -> io::Error {
         Error::Io(error) => error.kind(),
         Error::Protocol(_) | Error::NotText => io::ErrorKind::InvalidData,
         Error::PeerGone | Error::CloseTimeout => io::ErrorKind::TimedOut,
+        Error::RateExceeded => io::ErrorKind::ConnectionAborted,
         Error::Lost => io::ErrorKind::UnexpectedEof,
         Error::Invalid(_) => io::ErrorKind::InvalidInput,
         Error::QueueFull => io::ErrorKind::WouldBlock,

@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 use crate::ending::Ending;
 #[cfg(feature = "deflate")]
 use crate::parking::Parking;
+use crate::rate::Meter;
 use crate::scratch::{self, ReadBuffer};
 use crate::shared::Shared;
 use crate::{Config, Error, Handover, Stats, Transport};
@@ -40,8 +41,9 @@ pub(crate) struct Reader<T> {
     pub(crate) is_server: bool,
     /// Whether the transport has ended.
     pub(crate) eof: bool,
-    bytes: u64,
     messages: u64,
+    /// What the peer may still send, if that is limited.
+    pub(crate) meter: Option<Box<Meter>>,
     /// When a compressor is given back, if messages are compressed.
     #[cfg(feature = "deflate")]
     parking: Option<Box<Parking>>,
@@ -72,8 +74,10 @@ impl<T: Transport> Reader<T> {
         let named = subprotocol.is_some() || extensions.is_some();
         // The clock is read only where it is needed.
         let now = || Instant::now().into_std();
+        let shared = Shared::new(io, outbound, config);
+        shared.lock().bytes_received = read_ahead.len() as u64;
         Box::new(Self {
-            shared: Shared::new(io, outbound, config),
+            shared,
             inbound,
             read: if read_ahead.is_empty() { ReadBuffer::default() } else { ReadBuffer::new(&read_ahead) },
             ending: Ending::default(),
@@ -84,8 +88,8 @@ impl<T: Transport> Reader<T> {
             budget: BUDGET,
             is_server,
             eof: false,
-            bytes: read_ahead.len() as u64,
             messages: 0,
+            meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, now()))),
             #[cfg(feature = "deflate")]
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
             written_before: 0,
@@ -124,7 +128,7 @@ impl<T: Transport> Reader<T> {
     /// Takes a message that was read in one piece.
     #[inline]
     fn take_message(&mut self) -> Option<Message> {
-        if self.read.is_empty() || self.budget == 0 {
+        if self.read.is_empty() || self.budget == 0 || self.meter.is_some() {
             return None;
         }
         let mut input = self.read.bytes();
@@ -159,6 +163,7 @@ impl<T: Transport> Reader<T> {
             // Not being able to write is no reason not to read: the peer's last words may be there.
             let _ = writer.poll_flush(cx);
         }
+        writer.messages_received = self.messages;
         let Some(io) = writer.io.as_mut() else {
             drop(writer);
             self.handle_end(None);
@@ -166,8 +171,10 @@ impl<T: Transport> Reader<T> {
         };
         if self.inbound.payload_left() >= DIRECT_FROM {
             let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
-            if polled.is_pending() {
-                writer.before_waiting(cx);
+            match &polled {
+                Poll::Ready(Ok(n)) => writer.bytes_received += *n as u64,
+                Poll::Ready(Err(_)) => {}
+                Poll::Pending => writer.before_waiting(cx),
             }
             drop(writer);
             return self.after_read(polled, cx).map(|step| match step {
@@ -176,8 +183,10 @@ impl<T: Transport> Reader<T> {
             });
         }
         let polled = poll_read(&mut self.read, io, cx);
-        if polled.is_pending() {
-            writer.before_waiting(cx);
+        match &polled {
+            Poll::Ready(Ok(n)) => writer.bytes_received += *n as u64,
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => writer.before_waiting(cx),
         }
         drop(writer);
         self.after_read(polled, cx)
@@ -211,7 +220,6 @@ impl<T: Transport> Reader<T> {
 
     #[inline]
     fn arrived(&mut self, n: usize) {
-        self.bytes += n as u64;
         self.timers.heard();
         self.spend(1 + n / BYTES_A_TURN);
     }
@@ -232,6 +240,10 @@ impl<T: Transport> Reader<T> {
 
     fn handle_event(&mut self, event: Event) -> Step {
         self.spend(1);
+        if self.meter.is_some() && !self.is_within_rate(&event) {
+            self.handle_excess();
+            return Step::More;
+        }
         match &event {
             Event::Message(_) => self.messages += 1,
             Event::Part(part) => self.messages += u64::from(part.last),
@@ -267,7 +279,7 @@ impl<T: Transport> Reader<T> {
 
     #[cold]
     fn handle_violation(&mut self, error: ProtocolError) -> Step {
-        self.shared.lock().fail(&error);
+        self.shared.lock().fail(error.close_code());
         self.timers.closing(Instant::now().into_std(), self.close_timeout);
         self.ending.begin(Err(Error::Protocol(error)));
         Step::More
@@ -316,7 +328,7 @@ impl<T: Transport> Reader<T> {
         let Some(parking) = &mut self.parking else { return };
         let mut writer = self.shared.lock();
         let kept = writer.out.keeps_compressor() || self.inbound.keeps_decompressor();
-        if parking.poll(kept, writer.messages() + self.messages, cx) {
+        if parking.poll(kept, writer.messages + self.messages, cx) {
             writer.out.park();
             self.inbound.park();
         }
@@ -398,15 +410,10 @@ impl<T: Transport> Reader<T> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let writer = self.shared.lock();
         Stats {
-            bytes_received: self.bytes,
             messages_received: self.messages,
-            bytes_sent: writer.written(),
-            messages_sent: writer.messages(),
-            bytes_queued: writer.out.pending(),
             received_compressed: self.inbound.compression_stats(),
-            sent_compressed: writer.out.compression_stats(),
+            ..self.shared.lock().stats()
         }
     }
 

@@ -11,7 +11,7 @@ use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, PreparedMessag
 use crate::ping::Pong;
 use crate::shared::Shared;
 use crate::writer::{Item, Sending, Until};
-use crate::{Error, Transport};
+use crate::{Error, Stats, Transport};
 
 /// What a [`Sender`] needs of a connection, whatever its transport is.
 trait Outlet: Send + Sync {
@@ -25,10 +25,17 @@ trait Outlet: Send + Sync {
         limit: usize,
         drop_oldest: bool,
     ) -> Result<usize, Error>;
+    fn poll_send_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>;
     fn ping(&self, payload: Bytes) -> Result<Pong, Error>;
     fn pong(&self, payload: &[u8]) -> Result<(), Error>;
     fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error>;
     fn queued(&self) -> usize;
+    fn stats(&self) -> Stats;
     fn is_closed(&self) -> bool;
     fn abort(&self);
 }
@@ -60,6 +67,15 @@ impl<T: Transport> Outlet for Shared<T> {
         self.try_send_prepared(prepared, limit, drop_oldest)
     }
 
+    fn poll_send_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.poll_send_prepared(prepared, limit, cx)
+    }
+
     fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
         self.ping(payload)
     }
@@ -74,6 +90,10 @@ impl<T: Transport> Outlet for Shared<T> {
 
     fn queued(&self) -> usize {
         self.lock().out.pending()
+    }
+
+    fn stats(&self) -> Stats {
+        self.lock().stats()
     }
 
     fn is_closed(&self) -> bool {
@@ -132,6 +152,23 @@ impl Sender {
         poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Sent, cx)).await
     }
 
+    /// Sends one message and waits until the transport has taken it, or has failed to.
+    ///
+    /// Unlike [`flush`](Self::flush) it does not wait for what others queue behind the message. That the transport has
+    /// taken it does not say that the peer has received it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and also if the connection ends while the message is still queued.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send): which of both it was is not known.
+    pub async fn send_flushed(&self, message: impl Into<Message>) -> Result<(), Error> {
+        let mut sending = Sending::new(Item::Message(message.into()));
+        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Written, cx)).await
+    }
+
     /// Queues one message, to be written with the next [`flush`](Self::flush) or [`send`](Self::send), or when the
     /// receiving task is polled.
     ///
@@ -177,6 +214,19 @@ impl Sender {
     /// [`Error::QueueFull`] if it does not fit; else as for [`send`](Self::send).
     pub fn try_send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
         self.outlet.try_send_prepared(prepared, limit, false).map(drop)
+    }
+
+    /// Sends a message that was framed before as soon as it fits into `limit` bytes of queue; an empty queue takes any.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, the message was not sent.
+    pub async fn send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
+        poll_fn(|cx| self.outlet.poll_send_prepared(prepared, limit, cx)).await
     }
 
     /// Sends a message that was framed before; older such messages that were not begun to be written make room for it.
@@ -239,6 +289,12 @@ impl Sender {
     /// How many bytes wait to be written.
     pub fn queued(&self) -> usize {
         self.outlet.queued()
+    }
+
+    /// What has gone through the connection so far. Messages are counted as received when the receiving task has taken all
+    /// that it had read; what of them came compressed is told by the receiving side alone.
+    pub fn stats(&self) -> Stats {
+        self.outlet.stats()
     }
 
     /// Whether nothing more can be sent.

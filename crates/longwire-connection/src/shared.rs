@@ -80,7 +80,7 @@ impl<T: Transport> Shared<T> {
         let mut writer = self.lock();
         if sending.item.is_some() {
             ready!(writer.poll_queue(sending, cx))?;
-            if until == Until::Queued || self.is_corked() {
+            if until == Until::Queued || (until == Until::Sent && self.is_corked()) {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -157,7 +157,38 @@ impl<T: Transport> Shared<T> {
         limit: usize,
         drop_oldest: bool,
     ) -> Result<usize, Error> {
+        self.queue_prepared(&mut self.lock(), prepared, limit, drop_oldest)
+    }
+
+    /// Queues a message that was framed before, as soon as it fits into `limit` bytes of queue.
+    pub(crate) fn poll_send_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         let mut writer = self.lock();
+        let mut sent = self.queue_prepared(&mut writer, prepared, limit, false);
+        if matches!(sent, Err(Error::QueueFull)) {
+            if let Poll::Ready(Err(error)) = writer.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+            sent = self.queue_prepared(&mut writer, prepared, limit, false);
+        }
+        if matches!(sent, Err(Error::QueueFull)) {
+            writer.wait(cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(sent.map(drop))
+    }
+
+    fn queue_prepared(
+        &self,
+        writer: &mut Writer<T>,
+        prepared: &PreparedMessage,
+        limit: usize,
+        drop_oldest: bool,
+    ) -> Result<usize, Error> {
         writer.check()?;
         let len = prepared.server_frame().len();
         let mut dropped = 0;
@@ -171,7 +202,7 @@ impl<T: Transport> Shared<T> {
         writer.lend_buffer();
         writer.out.prepared(prepared)?;
         writer.messages += 1;
-        self.start_writing(&mut writer);
+        self.start_writing(writer);
         Ok(dropped)
     }
 

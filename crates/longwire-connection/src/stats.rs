@@ -10,6 +10,9 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Messages received.
     pub messages_received: u64,
+    /// Messages that came above [`Config::rate_limit`](crate::Config::rate_limit): all that were dropped, or the one that
+    /// closed the connection. They do not count as received.
+    pub messages_refused: u64,
     /// Bytes passed to the transport, headers and control frames included.
     pub bytes_sent: u64,
     /// Messages sent or queued to be sent.
@@ -26,6 +29,7 @@ impl std::ops::AddAssign for Stats {
     fn add_assign(&mut self, more: Self) {
         self.bytes_received += more.bytes_received;
         self.messages_received += more.messages_received;
+        self.messages_refused += more.messages_refused;
         self.bytes_sent += more.bytes_sent;
         self.messages_sent += more.messages_sent;
         self.bytes_queued += more.bytes_queued;

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{Compress, Event, Message, Opcode, Outbound, ProtocolError};
+use longwire_protocol::{CloseCode, Compress, Event, Message, Opcode, Outbound};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Error;
 use crate::ping::Pings;
 use crate::reader::Reader;
 use crate::scratch;
 use crate::wakers::Wakers;
+use crate::{CompressionStats, Error, Stats};
 
 /// The transport and the sending half.
 pub(crate) struct Writer<T> {
@@ -27,6 +27,10 @@ pub(crate) struct Writer<T> {
     /// The bytes that have left the queue since the connection began.
     written: u64,
     pub(crate) messages: u64,
+    /// What came in, for those who cannot see the receiving half; of messages, those before the last read.
+    pub(crate) bytes_received: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) messages_refused: u64,
     send_queue: usize,
     /// The first error of the transport; nothing is written after it.
     failed: Option<Arc<io::Error>>,
@@ -78,6 +82,8 @@ pub(crate) enum Until {
     Queued,
     /// The message reaches the transport without any further call.
     Sent,
+    /// The transport has taken the message, whoever polls meanwhile.
+    Written,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
@@ -88,6 +94,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             unflushed: false,
             written: 0,
             messages: 0,
+            bytes_received: 0,
+            messages_received: 0,
+            messages_refused: 0,
             send_queue,
             failed: None,
             finished: false,
@@ -123,8 +132,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         self.wake_waiting();
     }
 
-    pub(crate) fn messages(&self) -> u64 {
-        self.messages
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            bytes_received: self.bytes_received,
+            messages_received: self.messages_received,
+            messages_refused: self.messages_refused,
+            bytes_sent: self.written,
+            messages_sent: self.messages,
+            bytes_queued: self.out.pending(),
+            // The receiving half knows.
+            received_compressed: CompressionStats::default(),
+            sent_compressed: self.out.compression_stats(),
+        }
     }
 
     pub(crate) fn written(&self) -> u64 {
@@ -152,9 +171,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     }
 
     /// Queues the close frame for a violation of the peer.
-    pub(crate) fn fail(&mut self, error: &ProtocolError) {
+    pub(crate) fn fail(&mut self, code: CloseCode) {
         self.lend_buffer();
-        self.out.fail(error);
+        self.out.fail_with(code);
         self.wake_waiting();
     }
 
@@ -195,12 +214,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
                 return Poll::Ready(Err(error));
             }
             if self.is_blocked(is_part) {
-                self.waiting = true;
-                self.wakers().register(cx.waker());
+                self.wait(cx);
                 return Poll::Pending;
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Has the task woken when something was written, or nothing can be sent any more.
+    pub(crate) fn wait(&mut self, cx: &mut Context<'_>) {
+        self.waiting = true;
+        self.wakers().register(cx.waker());
     }
 
     #[inline]

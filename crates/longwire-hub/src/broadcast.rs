@@ -1,7 +1,7 @@
 //! Fan-out: one frame for many clients, and what happens where one does not keep up.
 //!
-//! Nothing here waits. A frame is written from the caller's task where the client's transport takes it, and queued
-//! where it does not; the client's own task writes the queue.
+//! Nothing here waits; who may wait is [`crate::waiting`]'s. A frame is written from the caller's task where the client's
+//! transport takes it, and queued where it does not; the client's own task writes the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,17 +37,29 @@ impl Hub {
     pub fn broadcast_prepared(
         &self,
         prepared: &PreparedMessage,
+        to: impl FnMut(&Client) -> bool,
+    ) -> Delivery {
+        self.deliver_to(&self.clients(), prepared, to)
+    }
+
+    /// Sends a framed message to those of `clients` that `to` picks.
+    pub(crate) fn deliver_to(
+        &self,
+        clients: &[Client],
+        prepared: &PreparedMessage,
         mut to: impl FnMut(&Client) -> bool,
     ) -> Delivery {
         let config = self.config();
         let mut delivery = Delivery::default();
-        for client in self.clients().iter().filter(|client| to(client)) {
+        for client in clients.iter().filter(|client| to(client)) {
             self.deliver(client, prepared, &config, &mut delivery);
         }
+        self.count(prepared, delivery);
         delivery
     }
 
-    fn deliver(
+    /// Sends a framed message to one client, or does what its policy says.
+    pub(crate) fn deliver(
         &self,
         client: &Client,
         prepared: &PreparedMessage,
@@ -55,7 +67,8 @@ impl Hub {
         delivery: &mut Delivery,
     ) {
         let sender = client.sender();
-        let sent = match config.slow {
+        let policy = client.slow_policy().unwrap_or(config.slow);
+        let sent = match policy {
             SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, config.queue),
             SlowPolicy::DropNewest | SlowPolicy::Close => {
                 sender.try_send_prepared(prepared, config.queue).map(|()| 0)
@@ -67,7 +80,7 @@ impl Hub {
                 dropped
             }
             Err(Error::QueueFull) => {
-                if config.slow == SlowPolicy::Close {
+                if policy == SlowPolicy::Close {
                     self.close_slow(client, config);
                 }
                 1
@@ -78,8 +91,16 @@ impl Hub {
         if dropped > 0 {
             delivery.dropped += dropped;
             client.entry.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
-            self.inner.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
         }
+    }
+
+    /// Adds one message to the hub's counts.
+    pub(crate) fn count(&self, prepared: &PreparedMessage, delivery: Delivery) {
+        let counters = &self.inner.counters;
+        counters.broadcasts.add(1);
+        counters.broadcast_bytes.add(prepared.message().len() as u64);
+        counters.delivered.add(delivery.accepted as u64);
+        counters.dropped.add(delivery.dropped as u64);
     }
 
     /// Closes a client that does not keep up, and drops it if it does not take even that.
@@ -87,7 +108,7 @@ impl Hub {
         if client.entry.too_slow.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.inner.closed_slow.fetch_add(1, Ordering::Relaxed);
+        self.inner.counters.closed_slow.add(1);
         // Behind what is queued, so that what the client does get has no gap.
         let _ = client.sender().close(CloseCode::TRY_AGAIN_LATER, "too slow");
         let entry = Arc::downgrade(&client.entry);

@@ -1,14 +1,17 @@
-//! One client as the others see it: who it is, and how to reach it.
+//! One client as the others see it: who it is, and how to reach it. What the hub keeps for it is [`crate::entry`]'s.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use longwire_connection::Sender;
+use longwire_connection::{Error, Message, Sender};
 
-use crate::Hub;
+use crate::entry::{Data, Entry};
+use crate::stats::ClientStats;
+use crate::{HubError, Place, SlowPolicy};
 
 /// The name of a client within its hub: counted from 1, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,11 +31,15 @@ impl fmt::Display for ClientId {
 }
 
 /// What a hub is told about a client that it admits.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 #[non_exhaustive]
 pub struct ClientInfo {
     /// The address at the other end; `None` where there is none, such as behind a Unix socket.
     pub peer_addr: Option<SocketAddr>,
+    /// What happens to this client if it does not keep up; `None` for what the hub does with all.
+    pub slow_policy: Option<SlowPolicy>,
+    pub(crate) data: Option<Data>,
+    pub(crate) place: Option<Place>,
 }
 
 impl ClientInfo {
@@ -42,69 +49,45 @@ impl ClientInfo {
         self.peer_addr = peer_addr.into();
         self
     }
+
+    /// Sets what happens to this client if it does not keep up. Default: what the hub does with all.
+    #[must_use]
+    pub fn slow_policy(mut self, slow_policy: impl Into<Option<SlowPolicy>>) -> Self {
+        self.slow_policy = slow_policy.into();
+        self
+    }
+
+    /// Sets the place that was [reserved](crate::Hub::reserve) for this client, which is then admitted whatever the limits
+    /// say. Default: none; there has to be one when it is admitted.
+    ///
+    /// A place of another hub, or for a client from elsewhere, is given back and not used.
+    #[must_use]
+    pub fn place(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Sets what the application keeps for this client: [`Client::data`] gives it to everybody. Default: nothing.
+    #[must_use]
+    pub fn data(mut self, data: impl Any + Send + Sync) -> Self {
+        self.data = Some(Box::new(data));
+        self
+    }
+}
+
+impl fmt::Debug for ClientInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientInfo")
+            .field("peer_addr", &self.peer_addr)
+            .field("slow_policy", &self.slow_policy)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A handle to one client of a hub, cheap to clone. It does not keep the client connected.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) entry: Arc<Entry>,
-}
-
-/// What the hub keeps for a client: one allocation of about 130 bytes.
-pub(crate) struct Entry {
-    pub(crate) id: ClientId,
-    pub(crate) sender: Sender,
-    pub(crate) info: ClientInfo,
-    /// The registry holds this entry and this entry the registry, until the client leaves.
-    pub(crate) hub: Hub,
-    pub(crate) dropped: AtomicU64,
-    /// How many [`Member`](crate::socket::Member)s there are; the last one takes the client out of the registry.
-    pub(crate) holders: AtomicU32,
-    /// Whether the client was closed for being slow.
-    pub(crate) too_slow: AtomicBool,
-    /// Whether the handler has to be dropped. Set before `task` is woken.
-    killed: AtomicBool,
-    /// The task that runs the handler: it may wait for anything, so the connection alone could not wake it.
-    task: Mutex<Option<Waker>>,
-}
-
-impl Entry {
-    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, hub: Hub) -> Self {
-        Self {
-            id,
-            sender,
-            info,
-            hub,
-            dropped: AtomicU64::new(0),
-            holders: AtomicU32::new(1),
-            too_slow: AtomicBool::new(false),
-            killed: AtomicBool::new(false),
-            task: Mutex::new(None),
-        }
-    }
-
-    /// Drops the connection, and the handler that is run on it.
-    pub(crate) fn kill(&self) {
-        self.killed.store(true, Ordering::Release);
-        self.sender.abort();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
-
-    /// Notes which task a kill has to wake; ask [`is_killed`](Self::is_killed) after that.
-    pub(crate) fn set_task(&self, task: Option<Waker>) {
-        let mut known = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *known, task);
-        drop(known);
-        drop(before);
-    }
-
-    #[inline]
-    pub(crate) fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
-    }
 }
 
 impl Client {
@@ -115,7 +98,52 @@ impl Client {
 
     /// The address at the other end, where there is one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.entry.info.peer_addr
+        self.entry.peer_addr
+    }
+
+    /// What the application keeps for this client, if that is a `T`.
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.entry.data()
+    }
+
+    /// Sets what the application keeps for this client, once.
+    ///
+    /// Everybody reads it by reference, so what changes in it needs a lock or an atomic of its own. It is dropped with the
+    /// last handle to this client.
+    ///
+    /// # Errors
+    ///
+    /// What was given, if there is something already.
+    pub fn set_data<T: Any + Send + Sync>(&self, data: T) -> Result<(), T> {
+        self.entry.set_data(data)
+    }
+
+    /// What happens to this client if it does not keep up; `None` for what the hub does with all.
+    pub fn slow_policy(&self) -> Option<SlowPolicy> {
+        self.entry.slow_policy()
+    }
+
+    /// Changes what happens to this client if it does not keep up, from the next broadcast on. `None` for
+    /// [`HubConfig::slow`](crate::HubConfig::slow).
+    pub fn set_slow_policy(&self, slow_policy: impl Into<Option<SlowPolicy>>) {
+        self.entry.set_slow_policy(slow_policy.into());
+    }
+
+    /// Sends one message to this client alone, and waits until the transport has taken it, or has failed to.
+    ///
+    /// It waits for room as [`Sender::send`] does, whatever the [`SlowPolicy`]. That the transport has taken a message does
+    /// not say that the peer has received it.
+    ///
+    /// # Errors
+    ///
+    /// Why the message did not reach the transport: [`Error::Closed`] if the connection was closing, or ended before
+    /// it was the message's turn, [`Error::Io`] if the transport failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the message is sent whole or not at all; which of both is not known.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.entry.sender.send_flushed(message).await
     }
 
     /// How to send to this client, or to close it, from any task.
@@ -124,6 +152,42 @@ impl Client {
     /// refuses.
     pub fn sender(&self) -> &Sender {
         &self.entry.sender
+    }
+
+    /// Lets this client into a room, until it [leaves](Self::leave) or is connected no more. Returns whether it was not in
+    /// there before.
+    ///
+    /// A room is there for its first member and gone with its last one; [`Hub::publish`](crate::Hub::publish) sends to it.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::TooManyRooms`] above [`HubConfig::max_rooms_per_client`](crate::HubConfig::max_rooms_per_client),
+    /// [`HubError::RoomName`] for a name above [`Room::MAX_NAME`](crate::Room::MAX_NAME) bytes, and
+    /// [`HubError::NotConnected`] for a client that is registered no more.
+    pub fn join(&self, room: impl AsRef<str>) -> Result<bool, HubError> {
+        self.entry.join(room.as_ref())
+    }
+
+    /// Lets this client out of a room. Returns whether it was in there.
+    ///
+    /// What is published after this call does not reach it; what is being published meanwhile may.
+    pub fn leave(&self, room: impl AsRef<str>) -> bool {
+        self.entry.leave(room.as_ref())
+    }
+
+    /// The names of the rooms that this client is in, in no order.
+    pub fn rooms(&self) -> Vec<Arc<str>> {
+        self.entry.room_names()
+    }
+
+    /// Counts of this client since it was admitted.
+    pub fn stats(&self) -> ClientStats {
+        let Entry { hub, since, sender, .. } = &*self.entry;
+        ClientStats {
+            connected_for: hub.inner.age().saturating_sub(Duration::from_nanos(*since)),
+            dropped: self.dropped(),
+            connection: sender.stats(),
+        }
     }
 
     /// How many broadcast messages this client did not get because it was slow.
@@ -136,17 +200,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("id", &self.entry.id)
-            .field("peer_addr", &self.entry.info.peer_addr)
+            .field("peer_addr", &self.entry.peer_addr)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_registered_client_costs_little() {
-        assert!(size_of::<Entry>() <= 112, "{}", size_of::<Entry>());
     }
 }

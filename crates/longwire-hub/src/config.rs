@@ -1,4 +1,4 @@
-//! What a hub does with clients that do not keep up.
+//! How a hub treats its clients: how many there may be of what, and what becomes of those that do not keep up.
 
 use std::time::Duration;
 
@@ -15,11 +15,27 @@ pub struct HubConfig {
     pub queue: usize,
     /// How long a client that was closed for being slow has to leave before its connection is dropped. Default 5 s.
     pub leave_timeout: Duration,
+    /// How many clients there may be, with those whose handshake is being answered. Default: any number. A change holds for
+    /// those who come after it.
+    pub max_clients: Option<usize>,
+    /// How many of them may come from one address, where an IPv6 network of 64 bits counts as one. Default: any number.
+    ///
+    /// Clients without an address are not counted. Behind a proxy that is not transparent all have the proxy's.
+    pub max_clients_per_address: Option<usize>,
+    /// How many rooms one client may be in. Default 1024: where peers choose the rooms, one must not fill the memory.
+    pub max_rooms_per_client: Option<usize>,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self { slow: SlowPolicy::Close, queue: 256 * 1024, leave_timeout: Duration::from_secs(5) }
+        Self {
+            slow: SlowPolicy::Close,
+            queue: 256 * 1024,
+            leave_timeout: Duration::from_secs(5),
+            max_clients: None,
+            max_clients_per_address: None,
+            max_rooms_per_client: Some(1024),
+        }
     }
 }
 

@@ -1,20 +1,24 @@
 //! The registry: who is connected, and who may join.
 //!
-//! Its lock is held for a look or a change, never while anything is sent. Who sends to many works on a snapshot, which
-//! is kept until somebody joins or leaves, so that a broadcast allocates nothing but its frame.
+//! Its lock is held for a look or a change, never while anything is sent. Who sends to many works on a snapshot of
+//! [`crate::members`], so that a broadcast allocates nothing but its frame.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use longwire_connection::{CloseFrame, Transport, WebSocket};
+use longwire_connection::{CloseCode, CloseFrame, Transport, WebSocket};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::client::Entry;
+use crate::entry::Entry;
+use crate::limits::{Census, Source};
+use crate::members::Members;
+use crate::rooms::Rooms;
 use crate::socket::Member;
-use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, RunError, Socket};
+use crate::stats::Counters;
+use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, Place, RunError, Socket};
 
 /// The registry of connected clients; clones are handles to the same one.
 #[derive(Clone, Default)]
@@ -22,40 +26,48 @@ pub struct Hub {
     pub(crate) inner: Arc<Inner>,
 }
 
-#[derive(Default)]
 pub(crate) struct Inner {
+    made: Instant,
     registry: Mutex<Registry>,
     config: Mutex<HubConfig>,
+    pub(crate) rooms: Rooms,
     /// Notified when the last client has left.
     pub(crate) emptied: Notify,
     /// Where the limit on a slow client's leaving is waited for: a broadcast may come from a thread outside.
     pub(crate) runtime: OnceLock<Handle>,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) closed_slow: AtomicU64,
+    pub(crate) counters: Counters,
+}
+
+impl Inner {
+    /// How long the hub has been there.
+    pub(crate) fn age(&self) -> Duration {
+        self.made.elapsed()
+    }
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            made: Instant::now(),
+            registry: Mutex::default(),
+            config: Mutex::default(),
+            rooms: Rooms::default(),
+            emptied: Notify::new(),
+            runtime: OnceLock::new(),
+            counters: Counters::default(),
+        }
+    }
 }
 
 #[derive(Default)]
 struct Registry {
-    clients: BTreeMap<ClientId, Client>,
-    /// All of `clients`, unless one has joined or left since it was made.
-    snapshot: Option<Arc<[Client]>>,
+    clients: Members,
+    census: Census,
     admitted: u64,
+    /// The most clients that were here at once.
+    peak: usize,
     /// What clients are told from the shutdown's beginning on.
     closing: Option<CloseFrame>,
-}
-
-/// Counts of one hub since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HubStats {
-    /// Clients that are connected now.
-    pub clients: usize,
-    /// Clients that were ever admitted.
-    pub admitted: u64,
-    /// Broadcast messages that a slow client did not get, over all clients.
-    pub dropped: u64,
-    /// Clients that were closed for being slow.
-    pub closed_slow: u64,
 }
 
 impl Hub {
@@ -66,12 +78,12 @@ impl Hub {
         hub
     }
 
-    /// Changes how slow clients are treated, from the next broadcast on.
+    /// Changes how clients are treated, from the next broadcast and the next admission on.
     pub fn set_config(&self, config: HubConfig) {
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// How slow clients are treated.
+    /// How clients are treated.
     pub fn config(&self) -> HubConfig {
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,8 +96,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`RunError::Handler`] with the handler's error, [`RunError::Refused`] if the hub is shutting down,
-    /// [`RunError::Aborted`] if its shutdown passed the deadline.
+    /// [`RunError::Handler`] with the handler's error, [`RunError::Refused`] if the hub does not [admit](Self::admit) the
+    /// client, [`RunError::Aborted`] if its shutdown passed the deadline.
     ///
     /// # Cancel safety
     ///
@@ -105,7 +117,7 @@ impl Hub {
         async move {
             match admitted {
                 Ok(socket) => socket.run(handler).await,
-                Err(_) => Err(RunError::Refused),
+                Err(error) => Err(RunError::Refused(error)),
             }
         }
     }
@@ -114,42 +126,96 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`HubError::ShuttingDown`]: the connection was closed with the shutdown's code.
-    pub fn admit<T: Transport>(&self, mut ws: WebSocket<T>, info: ClientInfo) -> Result<Socket<T>, HubError> {
+    /// [`HubError::ShuttingDown`]: the connection was closed with the shutdown's code. [`HubError::Full`] and
+    /// [`HubError::FullForAddress`]: there are as many clients as there may be, and the connection was closed with 1013
+    /// (try again later).
+    pub fn admit<T: Transport>(
+        &self,
+        mut ws: WebSocket<T>,
+        mut info: ClientInfo,
+    ) -> Result<Socket<T>, HubError> {
         if self.inner.runtime.get().is_none()
             && let Ok(runtime) = Handle::try_current()
         {
             // Another thread may have been faster: one is as good as the other.
             let _ = self.inner.runtime.set(runtime);
         }
-        let sender = ws.sender();
+        let source = info.peer_addr.map(Source::from);
+        let place = info.place.take();
+        let place =
+            place.filter(|place| Arc::ptr_eq(&place.hub.inner, &self.inner) && place.source == source);
+        let admitted = self.admit_to(place, source, |id| Entry::new(id, ws.sender(), info, self.clone()));
+        match admitted {
+            Ok(entry) => Ok(Socket::new(ws, Member::new(entry))),
+            Err((error, frame)) => {
+                // A connection that is closing already needs no second close frame.
+                let _ = ws.start_close(frame.code, &frame.reason);
+                Err(error)
+            }
+        }
+    }
+
+    fn admit_to(
+        &self,
+        place: Option<Place>,
+        source: Option<Source>,
+        make: impl FnOnce(ClientId) -> Entry,
+    ) -> Result<Arc<Entry>, (HubError, CloseFrame)> {
+        let mut place = match place {
+            Some(place) => place,
+            None => self.reserve_for(source).map_err(|error| {
+                let frame = self.registry().closing.clone();
+                (error, frame.unwrap_or_else(|| CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "")))
+            })?,
+        };
         let mut registry = self.registry();
         if let Some(frame) = registry.closing.clone() {
+            // The place is given back behind the lock.
             drop(registry);
-            // A connection that is closing already needs no second close frame.
-            let _ = ws.start_close(frame.code, &frame.reason);
-            return Err(HubError::ShuttingDown);
+            return Err((HubError::ShuttingDown, frame));
         }
+        registry.census.occupy();
+        place.occupied = true;
         registry.admitted += 1;
-        let id = ClientId(registry.admitted);
-        let entry = Arc::new(Entry::new(id, sender, info, self.clone()));
-        registry.clients.insert(id, Client { entry: Arc::clone(&entry) });
-        let stale = registry.snapshot.take();
+        let entry = Arc::new(make(ClientId(registry.admitted)));
+        let stale = registry.clients.insert(Client { entry: Arc::clone(&entry) });
+        registry.peak = registry.peak.max(registry.clients.len());
         drop(registry);
-        drop(stale);
-        Ok(Socket::new(ws, Member::new(entry)))
+        drop((stale, place));
+        Ok(entry)
+    }
+
+    /// Keeps a place for a client from there, if there is one.
+    pub(crate) fn reserve_for(&self, source: Option<Source>) -> Result<Place, HubError> {
+        let config = self.config();
+        let mut registry = self.registry();
+        let reserved = match registry.closing {
+            Some(_) => Err(HubError::ShuttingDown),
+            None => registry.census.reserve(source, &config),
+        };
+        drop(registry);
+        match reserved {
+            Ok(()) => Ok(Place { hub: self.clone(), source, occupied: false }),
+            Err(error) => {
+                self.inner.counters.refused.add(u64::from(!matches!(error, HubError::ShuttingDown)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a place back that no client came to.
+    pub(crate) fn give_back(&self, source: Option<Source>) {
+        self.registry().census.release(source);
     }
 
     /// All clients that are connected now, in the order in which they came.
     pub fn clients(&self) -> Arc<[Client]> {
-        let mut registry = self.registry();
-        let Registry { clients, snapshot, .. } = &mut *registry;
-        Arc::clone(snapshot.get_or_insert_with(|| clients.values().cloned().collect()))
+        self.registry().clients.snapshot()
     }
 
     /// The client of this name, if it is connected.
     pub fn get(&self, id: ClientId) -> Option<Client> {
-        self.registry().clients.get(&id).cloned()
+        self.registry().clients.get(id)
     }
 
     /// How many clients are connected.
@@ -169,12 +235,21 @@ impl Hub {
 
     /// Counts since the hub was made.
     pub fn stats(&self) -> HubStats {
+        let rooms = self.inner.rooms.len();
         let registry = self.registry();
+        let counters = &self.inner.counters;
         HubStats {
             clients: registry.clients.len(),
+            peak: registry.peak,
+            rooms,
             admitted: registry.admitted,
-            dropped: self.inner.dropped.load(Ordering::Relaxed),
-            closed_slow: self.inner.closed_slow.load(Ordering::Relaxed),
+            refused: counters.refused.value(),
+            rate_limited: counters.rate_limited.value(),
+            broadcasts: counters.broadcasts.value(),
+            broadcast_bytes: counters.broadcast_bytes.value(),
+            delivered: counters.delivered.value(),
+            dropped: counters.dropped.value(),
+            closed_slow: counters.closed_slow.value(),
         }
     }
 
@@ -185,14 +260,13 @@ impl Hub {
     }
 
     /// Takes a client out of the registry.
-    pub(crate) fn remove(&self, id: ClientId) {
+    pub(crate) fn remove(&self, entry: &Entry) {
         let mut registry = self.registry();
-        let removed = registry.clients.remove(&id);
-        let stale = registry.snapshot.take();
+        let stale = registry.clients.remove(entry.id);
+        registry.census.vacate(entry.source());
         let emptied = registry.clients.is_empty();
         drop(registry);
-        // The last handle of a connection may go with these: not under the lock.
-        drop((removed, stale));
+        drop(stale);
         if emptied {
             self.inner.emptied.notify_waiters();
         }

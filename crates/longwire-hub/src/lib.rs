@@ -1,4 +1,4 @@
-//! Connected WebSocket clients as a whole: registry, broadcast, slow-client policy and shutdown.
+//! Connected WebSocket clients as a whole: registry, rooms, fan-out, policies, limits and shutdown.
 //!
 //! A [`Hub`] knows every client that was admitted to it, wherever the connection came from: longwire's own server, hyper
 //! or a stream of yours. [`Hub::run`] runs a handler on a connection for as long as it lasts; [`Hub::admit`] registers a
@@ -26,21 +26,68 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Rooms
+//!
+//! A [`Room`] is there while somebody is in it. What it costs to send to depends on how many are.
+//!
+//! ```
+//! use longwire_connection::{Config, Error, testing::pair};
+//! use longwire_hub::{ClientInfo, Hub};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::default();
+//! let (mut client, server) = pair(Config::default());
+//! tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
+//!     while let Some(message) = ws.recv().await? {
+//!         let room = message.as_text().unwrap_or("lobby");
+//!         if ws.join(room).is_ok() {
+//!             ws.hub().publish(room, format!("client {} is in {room}", ws.id()));
+//!         }
+//!     }
+//!     Ok::<_, Error>(())
+//! }));
+//!
+//! client.send("tea").await?;
+//! assert_eq!(client.recv().await?, Some("client 1 is in tea".into()));
+//! client.close(1000, "").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Who may be slow
+//!
+//! | to | use |
+//! |---|---|
+//! | send to all, and let nobody wait | [`Hub::broadcast`], [`Hub::publish`], and a [`SlowPolicy`] for all or for one |
+//! | send to all, and wait for each by itself | [`Hub::broadcast_waiting`], [`Hub::publish_waiting`] |
+//! | send to one, and know whether it got there | [`Client::send`] |
 
 #![forbid(unsafe_code)]
 
 mod broadcast;
 mod client;
 mod config;
+mod entry;
 mod error;
 mod hub;
+mod limits;
+mod members;
+mod room;
+mod rooms;
 mod shutdown;
 mod socket;
+mod stats;
+mod waiting;
 
 pub use broadcast::Delivery;
 pub use client::{Client, ClientId, ClientInfo};
 pub use config::{HubConfig, SlowPolicy};
 pub use error::{HubError, RunError};
-pub use hub::{Hub, HubStats};
-pub use shutdown::Drained;
+pub use hub::Hub;
+pub use limits::Place;
+pub use room::Room;
+pub use shutdown::{Drained, Farewell};
 pub use socket::{Receiver, Socket};
+pub use stats::{ClientStats, HubStats};

@@ -1,5 +1,6 @@
 //! A connection that its hub knows: the socket that handlers get, and the membership that it carries.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
@@ -10,8 +11,8 @@ use std::task::{Context, Poll, Waker};
 use longwire_connection::{Sender, Transport, WebSocket, drive};
 use pin_project_lite::pin_project;
 
-use crate::client::Entry;
-use crate::{Client, ClientId, Hub, RunError};
+use crate::entry::Entry;
+use crate::{Client, ClientId, Hub, HubError, RunError};
 
 /// A [`WebSocket`] that is registered with a [`Hub`].
 ///
@@ -45,6 +46,34 @@ impl<T: Transport> Socket<T> {
     /// The handle that others have of this client.
     pub fn client(&self) -> Client {
         Client { entry: Arc::clone(&self.member.entry) }
+    }
+
+    /// What the application keeps for this client, as [`Client::data`] gives it.
+    pub fn data<D: Any + Send + Sync>(&self) -> Option<&D> {
+        self.member.entry.data()
+    }
+
+    /// Sets what the application keeps for this client, once, as [`Client::set_data`] does.
+    ///
+    /// # Errors
+    ///
+    /// What was given, if there is something already.
+    pub fn set_data<D: Any + Send + Sync>(&self, data: D) -> Result<(), D> {
+        self.member.entry.set_data(data)
+    }
+
+    /// Lets this client into a room, as [`Client::join`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::join`].
+    pub fn join(&self, room: impl AsRef<str>) -> Result<bool, HubError> {
+        self.member.entry.join(room.as_ref())
+    }
+
+    /// Lets this client out of a room, as [`Client::leave`] does.
+    pub fn leave(&self, room: impl AsRef<str>) -> bool {
+        self.member.entry.leave(room.as_ref())
     }
 
     /// Parts the socket into a handle to send, which can be cloned, and the side that receives. The client stays
@@ -189,9 +218,8 @@ impl Clone for Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // A handle that somebody keeps must not keep the task's memory.
-            self.entry.set_task(None);
-            self.entry.hub.remove(self.entry.id);
+            self.entry.leave_hub();
+            self.entry.hub.remove(&self.entry);
         }
     }
 }

@@ -193,7 +193,7 @@ async fn shutdown_admits_nobody() {
 
     let (mut client, server) = pair(Config::default());
     let ended = hub.run(server, ClientInfo::default(), |_| async { panic!("not called") }).await;
-    assert!(matches!(ended, Err(RunError::<Error>::Refused)), "{ended:?}");
+    assert!(matches!(ended, Err(RunError::<Error>::Refused(HubError::ShuttingDown))), "{ended:?}");
     assert_eq!(client.recv().await.unwrap(), None);
     assert_eq!(client.close_received().unwrap().unwrap().code, 1001.into());
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
-use longwire_hub::{ClientInfo, Hub};
+use longwire_hub::{ClientInfo, Hub, Place};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -47,6 +47,7 @@ pub(crate) struct Gate {
 /// A request that passed.
 struct Passed {
     accepted: Accepted,
+    place: Place,
     request: Request,
     /// Where this connection is to behave otherwise than the server's.
     connection: Option<Box<Config>>,
@@ -90,7 +91,7 @@ impl Gate {
             }
             passed = self.shake_hands(&mut io, peer_addr, deadline, &mut answer) => passed?,
         };
-        let Passed { accepted, request, connection, read_ahead } = passed;
+        let Passed { accepted, place, request, connection, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         #[cfg(feature = "deflate")]
@@ -99,7 +100,7 @@ impl Gate {
             _ => handover,
         };
         let ws = WebSocket::new(io, handover, connection.as_deref().unwrap_or(&self.config.connection));
-        let info = ClientInfo::default().peer_addr(peer_addr);
+        let info = ClientInfo::default().peer_addr(peer_addr).place(place);
         // From here on the hub counts the connection; the ticket goes after that.
         let socket = self.hub.admit(ws, info).ok()?;
         drop(ticket);
@@ -196,12 +197,18 @@ impl Gate {
         let accepted = accept(&*request, &self.config.handshake)
             .and_then(|accepted| self.routes.find(&mut request).map(|()| accepted));
         let rejection = match accepted {
-            Ok(accepted) => {
-                let admission = Admission { request, accepted, gate: Arc::clone(self), connection: None };
-                let Admission { request, accepted, connection, .. } =
-                    self.ask(admission, peer_addr, deadline).await?;
-                return Ok(Passed { accepted, request, connection, read_ahead });
-            }
+            Ok(accepted) => match self.hub.reserve(source(&request)) {
+                Ok(place) => {
+                    let admission = Admission { request, accepted, gate: Arc::clone(self), connection: None };
+                    let Admission { request, accepted, connection, .. } =
+                        self.ask(admission, peer_addr, deadline).await?;
+                    return Ok(Passed { accepted, place, request, connection, read_ahead });
+                }
+                Err(error) => {
+                    debug!(?peer_addr, %error, "there is no place for a client");
+                    Rejection::Unavailable
+                }
+            },
             Err(rejection) => rejection,
         };
         match &self.fallback {
@@ -263,6 +270,11 @@ impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// Whom a client counts for where clients of one address are counted: behind trusted proxies that is not the peer.
+fn source(request: &Request) -> Option<SocketAddr> {
+    request.client_ip().map(|ip| SocketAddr::new(ip, 0))
 }
 
 /// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.

@@ -69,7 +69,10 @@ pub use listen::{Listen, ListenOptions};
 pub use longwire_handshake::{
     AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol, TrustedProxies,
 };
-pub use longwire_hub::{Client, ClientId, Delivery, Hub, HubConfig, HubStats, SlowPolicy};
+pub use longwire_hub::{
+    Client, ClientId, ClientInfo, ClientStats, Delivery, Drained, Farewell, Hub, HubConfig, HubError,
+    HubStats, Place, Room, RunError, SlowPolicy,
+};
 pub use request::Request;
 pub use serve::{BoxError, HandlerResult, Serve};
 pub use server::Server;

@@ -258,7 +258,7 @@ mod tls {
     async fn clients_show_certificates_where_they_must() {
         let certified = certified();
         let [chain, key, authority] =
-            [&certified.chain, &certified.key, &certified.authority].map(|pem| pem.as_bytes());
+            [&certified.chain, &certified.key, &certified.authority].map(String::as_bytes);
         let tls = TlsConfig::from_pem_with_clients(chain, key, authority).unwrap();
         let server = start(bind().await.tls(tls));
         let connect = async |with_certificate| {
@@ -276,7 +276,7 @@ mod tls {
     #[test]
     fn what_is_no_certificate_is_refused() {
         let certified = certified();
-        let [chain, key] = [&certified.chain, &certified.key].map(|pem| pem.as_bytes());
+        let [chain, key] = [&certified.chain, &certified.key].map(String::as_bytes);
         let other = KeyPair::generate().unwrap().serialize_pem();
         assert!(matches!(TlsConfig::from_pem(b"", key), Err(TlsError::NoCertificate)));
         assert!(matches!(TlsConfig::from_pem(chain, b"no PEM"), Err(TlsError::Pem(_))));

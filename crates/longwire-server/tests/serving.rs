@@ -426,3 +426,17 @@ async fn a_plain_request_is_told_that_this_is_no_web_server() {
     let answer = exchange(server.addr, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
 }
+
+#[tokio::test]
+async fn a_full_server_says_so_before_it_accepts() {
+    let server = start(bind().await.configure(|config| config.hub.max_clients_per_address = Some(1)));
+    let mut first = open(server.addr).await;
+    check_echo(&mut first, "hello").await;
+    let answer = exchange(server.addr, REQUEST.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(server.handle.hub().stats().refused, 1);
+    soon(first.close(1000, "")).await.unwrap();
+    drop(first);
+    soon(server.handle.hub().emptied()).await;
+    check_echo(&mut open(server.addr).await, "again").await;
+}

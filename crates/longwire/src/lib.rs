@@ -84,7 +84,10 @@
 //! | pipe bytes | [`WebSocket::into_byte_stream`] |
 //! | use combinators | `Stream` and `Sink` of the futures crates, on [`WebSocket`] |
 //! | send the same to many clients | `Hub::broadcast`, [`PreparedMessage`] |
-//! | bound what a peer can do | [`Limits`], [`Config`], `ServerConfig` |
+//! | send to some of them | `Socket::join` and `Hub::publish`: rooms |
+//! | keep something for a client | `Socket::set_data`, `Client::data` |
+//! | bound what a peer can do | [`Limits`], [`RateLimit`], [`Config`], `ServerConfig` |
+//! | bound how many there are | `HubConfig::max_clients`, `HubConfig::max_clients_per_address` |
 //! | speak WebSocket over a stream of your own | [`WebSocket::new`], [`drive`] |
 //! | do without IO | the crates `longwire-protocol`, `longwire-handshake`, `longwire-deflate` and `longwire-frame` |
 //!
@@ -116,9 +119,10 @@
 pub use longwire_connection::testing;
 #[doc(inline)]
 pub use longwire_connection::{
-    ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, FrameError, Handover,
-    Incoming, Keepalive, Limits, MaskingKey, MaskingKeys, Message, MessageReader, MessageWriter, Pong,
-    PreparedMessage, ProtocolError, Receiver, Sender, State, Stats, Text, Transport, WebSocket, drive,
+    ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess, FrameError,
+    Handover, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys, Message, MessageReader, MessageWriter,
+    Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats, Text, Transport,
+    WebSocket, drive,
 };
 
 #[cfg(feature = "deflate")]
@@ -142,8 +146,8 @@ pub use longwire_client::{Client, connect};
 #[cfg(feature = "server")]
 #[doc(inline)]
 pub use longwire_server::{
-    ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Request, Server, ServerConfig, ServerHandle,
-    Shutdown, SlowPolicy, Socket,
+    ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Request, Room, Server, ServerConfig,
+    ServerHandle, Shutdown, SlowPolicy, Socket,
 };
 
 /// The client's own types: its errors, its transport and the limits of its handshake.
@@ -161,8 +165,9 @@ pub mod client {
 pub mod server {
     #[doc(inline)]
     pub use longwire_server::{
-        BoxError, Client, ClientId, Delivery, Error, HandlerResult, HeadLimits, Hub, HubConfig, HubStats,
-        OriginPolicy, Receiver, Rejection, Request, Serve, Server, ServerConfig, ServerHandle, ServerOptions,
+        BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained, Error, Farewell,
+        HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, OriginPolicy, Place, Receiver,
+        Rejection, Request, Room, RunError, Serve, Server, ServerConfig, ServerHandle, ServerOptions,
         Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
     };
 }

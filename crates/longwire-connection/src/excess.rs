@@ -1,0 +1,54 @@
+//! What a peer meets that sends more than its rate limit allows.
+//!
+//! How much that is, is [`crate::rate`]'s. Without a limit, nothing here is called for a message.
+
+use longwire_protocol::{CloseCode, Event};
+use tokio::time::Instant;
+
+use crate::rate::Excess;
+use crate::reader::Reader;
+use crate::{Error, Transport};
+
+impl<T: Transport> Reader<T> {
+    /// Whether the peer may send this now. If not, what is to come of the same message is skipped.
+    pub(crate) fn is_within_rate(&mut self, event: &Event) -> bool {
+        let Some(meter) = &mut self.meter else {
+            return true;
+        };
+        let now = || Instant::now().into_std();
+        match event {
+            Event::Message(message) => meter.admit_message(message.len(), now()),
+            Event::Part(part) => {
+                let admitted = meter.admit_part(part.data.len(), part.last, now());
+                if !admitted {
+                    self.inbound.skip_rest();
+                }
+                admitted
+            }
+            Event::Ping(_) | Event::Pong(_) | Event::Close(_) => true,
+        }
+    }
+
+    /// Drops a message that came above the rate limit, or ends.
+    #[cold]
+    pub(crate) fn handle_excess(&mut self) {
+        let excess = self.meter.as_ref().map_or(Excess::Close, |meter| meter.excess);
+        let mut writer = self.shared.lock();
+        writer.messages_refused += 1;
+        if excess == Excess::Close {
+            writer.fail(CloseCode::POLICY_VIOLATION);
+            drop(writer);
+            self.inbound.end();
+            self.timers.closing(Instant::now().into_std(), self.close_timeout);
+            self.ending.begin(Err(Error::RateExceeded));
+        }
+    }
+
+    /// Skips what is left of a message that was not received to its end.
+    pub(crate) fn skip_rest(&mut self) {
+        self.inbound.skip_rest();
+        if let Some(meter) = &mut self.meter {
+            meter.skip_rest();
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! How much a peer may send in the course of time.
+//!
+//! Owns the arithmetic alone: time is passed in, and what a refusal leads to is the reader's. The limits on a single
+//! message are `longwire-protocol`'s.
+
+use std::time::{Duration, Instant};
+
+/// A limit on what a peer sends over time.
+///
+/// What counts are whole messages and the bytes of their payloads, decompressed, as the application gets them. Control
+/// frames do not: whatever comes, at most one pong is owed.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_connection::{Config, Excess, Rate, RateLimit};
+///
+/// let rate_limit = RateLimit {
+///     messages: Some(Rate::per_second(10).burst(30)),
+///     bytes: Some(Rate::per_second(64 * 1024)),
+///     excess: Excess::Drop,
+/// };
+/// let config = Config { rate_limit: Some(rate_limit), ..Config::default() };
+/// # assert_eq!(config.rate_limit, Some(rate_limit));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many messages may come. Default: any number.
+    pub messages: Option<Rate>,
+    /// How many bytes of payload may come. Default: any number.
+    ///
+    /// A message is let through while there is anything left of the burst, so that one which is longer than that is not
+    /// refused for ever; what it takes too much has to be made up before the next.
+    pub bytes: Option<Rate>,
+    /// What becomes of a message above the limit. Default: the connection is closed.
+    pub excess: Excess,
+}
+
+/// So many in a second, and so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    per_second: u64,
+    burst: u64,
+}
+
+impl Rate {
+    /// Allows `n` in a second, and as many at once after a second without any. 0 is taken for 1: to allow nothing, do not
+    /// receive.
+    #[must_use]
+    pub const fn per_second(n: u64) -> Self {
+        let n = if n == 0 { 1 } else { n };
+        Self { per_second: n, burst: n }
+    }
+
+    /// Sets how many may come at once. Default: those of one second. 0 is taken for 1.
+    #[must_use]
+    pub const fn burst(mut self, n: u64) -> Self {
+        self.burst = if n == 0 { 1 } else { n };
+        self
+    }
+
+    /// How long `n` take at this rate.
+    fn time_of(self, n: u64) -> Duration {
+        let nanos = u128::from(n) * 1_000_000_000 / u128::from(self.per_second);
+        u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+    }
+}
+
+/// What becomes of a message above a [`RateLimit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Excess {
+    /// The connection is closed with code 1008 (policy violation), and receiving ends with
+    /// [`Error::RateExceeded`](crate::Error::RateExceeded). The default: a peer that lost something knows it.
+    #[default]
+    Close,
+    /// The message is dropped, and nobody is told; [`Stats::messages_refused`](crate::Stats::messages_refused) counts.
+    Drop,
+}
+
+/// Where one peer stands with its limit.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    messages: Option<Bucket>,
+    bytes: Option<Bucket>,
+    pub(crate) excess: Excess,
+    /// Whether a message that is received in parts was let through and has not ended.
+    inside_message: bool,
+}
+
+impl Meter {
+    pub(crate) fn new(limit: RateLimit, now: Instant) -> Self {
+        Self {
+            messages: limit.messages.map(|rate| Bucket { rate, settled: now }),
+            bytes: limit.bytes.map(|rate| Bucket { rate, settled: now }),
+            excess: limit.excess,
+            inside_message: false,
+        }
+    }
+
+    /// Takes what a message of `len` bytes costs; whether it may pass. One that may not costs nothing.
+    pub(crate) fn admit_message(&mut self, len: usize, now: Instant) -> bool {
+        self.inside_message = false;
+        let has_room = |bucket: &Option<Bucket>| bucket.as_ref().is_none_or(|bucket| bucket.has_room(now));
+        if !has_room(&self.messages) || !has_room(&self.bytes) {
+            return false;
+        }
+        if let Some(messages) = &mut self.messages {
+            messages.take(1, now);
+        }
+        if let Some(bytes) = &mut self.bytes {
+            bytes.take(len as u64, now);
+        }
+        true
+    }
+
+    /// Takes what a part of a message costs. Only the first can be refused: those behind it are the same message.
+    pub(crate) fn admit_part(&mut self, len: usize, last: bool, now: Instant) -> bool {
+        if self.inside_message {
+            self.inside_message = !last;
+            if let Some(bytes) = &mut self.bytes {
+                bytes.take(len as u64, now);
+            }
+            return true;
+        }
+        let admitted = self.admit_message(len, now);
+        self.inside_message = admitted && !last;
+        admitted
+    }
+
+    /// The rest of the message in parts, if one is begun, does not come here.
+    pub(crate) fn skip_rest(&mut self) {
+        self.inside_message = false;
+    }
+}
+
+/// A token bucket that keeps the time at which it will be full, which is all there is to know.
+#[derive(Debug)]
+struct Bucket {
+    rate: Rate,
+    /// When everything that was taken is made up.
+    settled: Instant,
+}
+
+impl Bucket {
+    /// Whether there is at least one.
+    fn has_room(&self, now: Instant) -> bool {
+        let debt = self.settled.saturating_duration_since(now);
+        debt.saturating_add(self.rate.time_of(1)) <= self.rate.time_of(self.rate.burst)
+    }
+
+    /// Takes `n`, also those that are not there.
+    fn take(&mut self, n: u64, now: Instant) {
+        let from = self.settled.max(now);
+        // Beyond what the clock can count, it is never made up; nobody will see the end of the longest that it can.
+        self.settled =
+            from.checked_add(self.rate.time_of(n)).or_else(|| from.checked_add(LONG)).unwrap_or(from);
+    }
+}
+
+/// A hundred years.
+const LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(rate: Rate) -> RateLimit {
+        RateLimit { messages: Some(rate), ..RateLimit::default() }
+    }
+
+    fn bytes(rate: Rate) -> RateLimit {
+        RateLimit { bytes: Some(rate), ..RateLimit::default() }
+    }
+
+    /// How many of `n` messages of `len` bytes pass at this time.
+    fn pass(meter: &mut Meter, n: usize, len: usize, now: Instant) -> usize {
+        (0..n).filter(|_| meter.admit_message(len, now)).count()
+    }
+
+    #[test]
+    fn lets_a_burst_through_and_then_as_many_as_the_rate_says() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        for (case, rate, steps) in [
+            ("a burst", Rate::per_second(10).burst(3), &[(0, 3), (99, 0), (100, 1), (100, 0), (300, 2)][..]),
+            (
+                "no more than a burst after silence",
+                Rate::per_second(10).burst(3),
+                &[(0, 3), (60_000, 3), (60_099, 0)],
+            ),
+            ("that of a second by default", Rate::per_second(5), &[(0, 5), (200, 1), (1200, 5)]),
+            (
+                "fractions of a second",
+                Rate::per_second(3).burst(1),
+                &[(0, 1), (333, 0), (334, 1), (667, 0), (668, 1)],
+            ),
+            ("nothing is taken for one", Rate::per_second(0).burst(0), &[(0, 1), (999, 0), (1000, 1)]),
+            ("more than the clock has ticks", Rate::per_second(u64::MAX), &[(0, 1000), (1, 1000)]),
+        ] {
+            let mut meter = Meter::new(messages(rate), start);
+            for &(millis, expected) in steps {
+                let got = pass(&mut meter, 1000, 7, at(millis));
+                assert_eq!(got, expected, "{case}: after {millis} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_longer_than_the_burst_passes_and_is_made_up_for() {
+        let start = Instant::now();
+        let mut meter = Meter::new(bytes(Rate::per_second(100).burst(200)), start);
+        assert_eq!(pass(&mut meter, 9, 1000, start), 1);
+        let after = |millis| start + Duration::from_millis(millis);
+        assert_eq!(pass(&mut meter, 1, 1, after(8009)), 0);
+        assert_eq!(pass(&mut meter, 1, 1, after(8010)), 1, "a byte of the burst is left");
+    }
+
+    #[test]
+    fn lengths_beyond_the_clock_are_never_made_up() {
+        let start = Instant::now();
+        let mut meter = Meter::new(bytes(Rate::per_second(1)), start);
+        for _ in 0..3 {
+            meter.admit_part(usize::MAX, false, start);
+        }
+        assert_eq!(pass(&mut meter, 1, 0, start + LONG / 2), 0);
+    }
+
+    #[test]
+    fn what_one_limit_refuses_costs_nothing_of_the_other() {
+        let start = Instant::now();
+        let limit = RateLimit {
+            messages: Some(Rate::per_second(1).burst(2)),
+            bytes: Some(Rate::per_second(1000).burst(10)),
+            excess: Excess::Drop,
+        };
+        let mut meter = Meter::new(limit, start);
+        assert_eq!(pass(&mut meter, 5, 10, start), 1, "of bytes there are none left");
+        let later = start + Duration::from_millis(10);
+        assert_eq!(pass(&mut meter, 5, 1, later), 1, "of messages there is one");
+        assert_eq!(pass(&mut meter, 5, 0, later), 0);
+    }
+
+    #[test]
+    fn parts_are_one_message_and_only_the_first_is_refused() {
+        let start = Instant::now();
+        let mut meter = Meter::new(
+            RateLimit { bytes: Some(Rate::per_second(10)), ..messages(Rate::per_second(10).burst(2)) },
+            start,
+        );
+        for last in [false, false, true] {
+            assert!(meter.admit_part(100, last, start));
+        }
+        assert!(!meter.admit_part(1, false, start), "the parts' bytes were taken");
+        assert!(!meter.admit_part(1, true, start), "still no message inside of which this would be");
+        let paid = start + Duration::from_secs(30);
+        assert!(meter.admit_part(1, false, paid));
+        meter.skip_rest();
+        assert!(meter.admit_part(1, false, paid), "a message of its own, the second");
+        meter.skip_rest();
+        assert!(!meter.admit_part(1, false, paid), "the third");
+    }
+}

@@ -1,0 +1,163 @@
+//! What a hub keeps for one client, in one allocation; what few clients need is in a second one.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+
+use longwire_connection::Sender;
+
+use crate::limits::Source;
+use crate::rooms::Joined;
+use crate::{ClientId, ClientInfo, Hub, SlowPolicy};
+
+/// What an application keeps for a client.
+pub(crate) type Data = Box<dyn Any + Send + Sync>;
+
+/// One client.
+pub(crate) struct Entry {
+    pub(crate) id: ClientId,
+    pub(crate) sender: Sender,
+    pub(crate) peer_addr: Option<SocketAddr>,
+    /// The registry holds this entry and this entry the registry, until the client leaves.
+    pub(crate) hub: Hub,
+    /// When it was admitted, in nanoseconds of the hub's age: an `Instant` is twice as long.
+    pub(crate) since: u64,
+    pub(crate) dropped: AtomicU64,
+    /// How many [`Member`](crate::socket::Member)s there are; the last one takes the client out of the registry.
+    pub(crate) holders: AtomicU32,
+    /// Whether the client was closed for being slow.
+    pub(crate) too_slow: AtomicBool,
+    /// A policy for this client alone: its place in [`POLICIES`], from 1; 0 for none.
+    slow_policy: AtomicU8,
+    /// Whether the handler has to be dropped. Set before `task` is woken.
+    killed: AtomicBool,
+    /// Whether the client is registered no more. Changed under the lock of `task`.
+    has_left: AtomicBool,
+    /// The task that runs the handler: it may wait for anything, so the connection alone could not wake it.
+    task: Mutex<Option<Waker>>,
+    rare: OnceLock<Box<Rare>>,
+}
+
+/// What few clients need.
+#[derive(Default)]
+pub(crate) struct Rare {
+    data: OnceLock<Data>,
+    pub(crate) rooms: Mutex<Joined>,
+}
+
+impl Entry {
+    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, hub: Hub) -> Self {
+        let ClientInfo { peer_addr, slow_policy, data, .. } = info;
+        // Enough for 500 years.
+        let since = u64::try_from(hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
+        let rare = data.map(|data| Box::new(Rare { data: OnceLock::from(data), ..Rare::default() }));
+        let entry = Self {
+            id,
+            sender,
+            peer_addr,
+            hub,
+            since,
+            dropped: AtomicU64::new(0),
+            holders: AtomicU32::new(1),
+            too_slow: AtomicBool::new(false),
+            slow_policy: AtomicU8::new(0),
+            killed: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
+            task: Mutex::new(None),
+            rare: rare.map(OnceLock::from).unwrap_or_default(),
+        };
+        entry.set_slow_policy(slow_policy);
+        entry
+    }
+
+    /// Drops the connection, and the handler that is run on it.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.sender.abort();
+        let task = self.task().take();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Notes which task a kill has to wake; ask [`is_killed`](Self::is_killed) after that.
+    pub(crate) fn set_task(&self, task: Option<Waker>) {
+        let before = std::mem::replace(&mut *self.task(), task);
+        drop(before);
+    }
+
+    #[inline]
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// What the client keeps while it is connected; `None` once it is not.
+    pub(crate) fn rare_if_connected(&self) -> Option<&Rare> {
+        let _unchanged = self.task();
+        (!self.has_left.load(Ordering::Relaxed)).then(|| &**self.rare.get_or_init(Box::default))
+    }
+
+    /// What the client keeps, if it ever kept anything.
+    pub(crate) fn rare(&self) -> Option<&Rare> {
+        self.rare.get().map(|rare| &**rare)
+    }
+
+    /// Ends what lasts as long as the connection.
+    pub(crate) fn leave_hub(&self) {
+        let mut task = self.task();
+        self.has_left.store(true, Ordering::Relaxed);
+        // A handle that somebody keeps must not keep the task's memory.
+        let task_before = task.take();
+        drop(task);
+        drop(task_before);
+        // Who found the client connected has made what there is to find here, before that lock was taken.
+        self.leave_all_rooms();
+        self.hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
+    }
+
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.peer_addr.map(Source::from)
+    }
+
+    pub(crate) fn data<T: Any>(&self) -> Option<&T> {
+        self.rare()?.data.get()?.downcast_ref()
+    }
+
+    pub(crate) fn set_data<T: Any + Send + Sync>(&self, data: T) -> Result<(), T> {
+        let mut given = Some(data);
+        let rare = self.rare.get_or_init(Box::default);
+        rare.data.get_or_init(|| Box::new(given.take().expect("it is asked for once")));
+        given.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn slow_policy(&self) -> Option<SlowPolicy> {
+        let number = usize::from(self.slow_policy.load(Ordering::Relaxed));
+        number.checked_sub(1).and_then(|index| POLICIES.get(index)).copied()
+    }
+
+    pub(crate) fn set_slow_policy(&self, policy: Option<SlowPolicy>) {
+        let index = policy.and_then(|policy| POLICIES.iter().position(|&known| known == policy));
+        // There are few.
+        #[allow(clippy::cast_possible_truncation)]
+        self.slow_policy.store(index.map_or(0, |index| index as u8 + 1), Ordering::Relaxed);
+    }
+
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Nothing that can panic leaves it half changed.
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const POLICIES: [SlowPolicy; 3] = [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registered_client_costs_little() {
+        assert!(size_of::<Entry>() <= 136, "{}", size_of::<Entry>());
+    }
+}

@@ -1,0 +1,78 @@
+//! What a hub counts, since it was made.
+//!
+//! Counters are added to once for each call that sends, not once for each client.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use longwire_connection::Stats;
+
+/// Counts of one hub since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// Clients that are connected now.
+    pub clients: usize,
+    /// The most clients that were connected at once.
+    pub peak: usize,
+    /// Rooms that somebody is in now.
+    pub rooms: usize,
+    /// Clients that were ever admitted.
+    pub admitted: u64,
+    /// Clients that were not admitted, and places that were not given, because of a limit on how many there may be.
+    pub refused: u64,
+    /// Messages that clients sent above [`Config::rate_limit`](longwire_connection::Config::rate_limit). Those of clients
+    /// that are still connected are in [`Client::stats`](crate::Client::stats).
+    pub rate_limited: u64,
+    /// Messages that were broadcast or published, however many they were for.
+    pub broadcasts: u64,
+    /// Bytes of these messages, before compression and without headers, however many they were for.
+    pub broadcast_bytes: u64,
+    /// Copies of these messages that were written or queued for a client.
+    pub delivered: u64,
+    /// Copies of these messages that a slow client did not get.
+    pub dropped: u64,
+    /// Clients that were closed for being slow.
+    pub closed_slow: u64,
+}
+
+/// Counts of one client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// How long ago it was admitted.
+    pub connected_for: Duration,
+    /// Broadcast messages that it did not get because it was slow.
+    pub dropped: u64,
+    /// What has gone through its connection.
+    pub connection: Stats,
+}
+
+/// The counts that many tasks add to.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) refused: Counter,
+    pub(crate) rate_limited: Counter,
+    pub(crate) broadcasts: Counter,
+    pub(crate) broadcast_bytes: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) closed_slow: Counter,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        if n > 0 {
+            // It orders nothing: each number is looked at by itself.
+            self.0.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

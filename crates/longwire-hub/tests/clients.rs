@@ -1,0 +1,155 @@
+//! Single clients: what an application keeps for them, and sending to one with a result.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longwire_connection::testing::{Pipe, duplex, pair, pair_over};
+use longwire_connection::{Config, Error, Excess, Rate, RateLimit, WebSocket};
+use longwire_hub::{ClientInfo, Hub, Socket};
+use tokio::time::{Instant, sleep, timeout};
+
+/// A client whose connection holds 100 bytes.
+fn admit(hub: &Hub) -> (WebSocket<Pipe>, Socket<Pipe>) {
+    let (client, server) = duplex(100);
+    let (client, server) = pair_over(client, server, &Config::default());
+    (client, hub.admit(server, ClientInfo::default()).expect("the hub is open"))
+}
+
+#[derive(Debug, PartialEq)]
+struct User(&'static str);
+
+#[tokio::test(start_paused = true)]
+async fn a_client_carries_what_the_application_gave_it() {
+    let hub = Hub::default();
+    let (_peer, server) = pair(Config::default());
+    let given = hub.admit(server, ClientInfo::default().data(User("ann"))).unwrap();
+    assert_eq!(given.client().data(), Some(&User("ann")));
+    assert_eq!(given.data::<User>(), Some(&User("ann")));
+    assert_eq!(given.data::<String>(), None, "another type");
+    assert_eq!(given.set_data(User("eve")), Err(User("eve")), "once");
+    assert_eq!(hub.clients()[0].data::<User>(), Some(&User("ann")));
+
+    let (_other_peer, late) = admit(&hub);
+    assert_eq!(late.data::<User>(), None);
+    late.client().join("room").unwrap();
+    assert_eq!(late.set_data(User("bob")), Ok(()));
+    assert_eq!(late.client().set_data(7), Err(7), "of whatever type");
+    assert_eq!(late.data::<User>(), Some(&User("bob")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_carries_is_dropped_with_its_last_handle() {
+    let hub = Hub::default();
+    let (_peer, socket) = admit(&hub);
+    let data = Arc::new(());
+    socket.set_data(Arc::clone(&data)).unwrap();
+    let handle = socket.client();
+    drop(socket);
+    assert_eq!(Arc::strong_count(&data), 2);
+    drop(handle);
+    assert_eq!(Arc::strong_count(&data), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_to_one_client_ends_when_the_transport_has_the_message() {
+    let hub = Hub::default();
+    let (mut peer, mut socket) = admit(&hub);
+    let client = socket.client();
+    tokio::spawn(async move { while socket.recv().await.is_ok_and(|message| message.is_some()) {} });
+    let start = Instant::now();
+    client.send("short").await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let reading = async {
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(peer.recv().await.unwrap(), Some("short".into()));
+        assert_eq!(peer.recv().await.unwrap(), Some(vec![1; 1000].into()));
+    };
+    let sending = async {
+        client.send(vec![1; 1000]).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+    };
+    tokio::join!(sending, reading);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_to_one_client_says_why_the_message_did_not_get_there() {
+    let hub = Hub::default();
+    let (_peer, socket) = admit(&hub);
+    let client = socket.client();
+    let ending = async {
+        sleep(Duration::from_secs(1)).await;
+        socket.abort();
+    };
+    let (sent, ()) = tokio::join!(client.send(vec![1; 1000]), ending);
+    assert!(matches!(sent, Err(Error::Closed)), "queued, and lost with the connection: {sent:?}");
+    let sent = client.send("x").await;
+    assert!(matches!(sent, Err(Error::Closed)), "never queued: {sent:?}");
+
+    let (_peer, mut socket) = admit(&hub);
+    socket.start_close(1000, "").unwrap();
+    let sent = socket.client().send("x").await;
+    assert!(matches!(sent, Err(Error::Closed)), "behind a close frame: {sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_can_wait_for_its_own_message_to_be_taken() {
+    let hub = Hub::default();
+    let (client, server) = duplex(100);
+    let tap = client.tap();
+    let (mut client, server) = pair_over(client, server, &Config::default());
+    let run = tokio::spawn(hub.run(server, ClientInfo::default(), move |ws| async move {
+        ws.client().send("x").await?;
+        assert!(tap.peer().counts().writes > 0, "written within the handler's turn");
+        ws.client().send(vec![1; 1000]).await
+    }));
+    assert_eq!(client.recv().await.unwrap(), Some("x".into()));
+    assert_eq!(client.recv().await.unwrap(), Some(vec![1; 1000].into()));
+    assert_eq!(timeout(Duration::from_secs(1), client.recv()).await.unwrap().unwrap(), None);
+    run.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_and_its_hub_count_what_passes() {
+    let hub = Hub::default();
+    sleep(Duration::from_secs(7)).await;
+    let (mut peer, mut socket) = admit(&hub);
+    let (_other_peer, other) = admit(&hub);
+    sleep(Duration::from_secs(3)).await;
+    hub.broadcast("12345");
+    other.join("room").unwrap();
+    hub.publish("room", "123");
+    hub.publish("nobody's", "1234567");
+    peer.send("hello").await.unwrap();
+    assert_eq!(socket.recv().await.unwrap(), Some("hello".into()));
+    let _ = timeout(Duration::from_millis(1), socket.recv()).await;
+    let stats = socket.client().stats();
+    assert_eq!(stats.connected_for.as_secs(), 3);
+    assert_eq!((stats.connection.messages_received, stats.connection.messages_sent), (1, 1));
+    assert_eq!((stats.connection.bytes_received, stats.connection.bytes_sent), (11, 7));
+    assert_eq!(stats.connection, socket.stats(), "as the socket counts");
+    drop(other);
+    let stats = hub.stats();
+    assert_eq!((stats.clients, stats.peak, stats.admitted), (1, 2, 2));
+    assert_eq!((stats.broadcasts, stats.broadcast_bytes, stats.delivered), (2, 8, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rate_limit_refused_is_counted_when_the_client_has_left() {
+    let hub = Hub::default();
+    let messages = Some(Rate::per_second(1));
+    let rate_limit = Some(RateLimit { messages, excess: Excess::Drop, ..RateLimit::default() });
+    let (mut peer, server) = pair(Config { rate_limit, ..Config::default() });
+    let run = tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
+        while ws.recv().await?.is_some() {}
+        Ok::<_, Error>(())
+    }));
+    peer.send("the one that passes").await.unwrap();
+    for _ in 0..4 {
+        peer.send("x").await.unwrap();
+    }
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(hub.clients()[0].stats().connection.messages_refused, 4);
+    peer.close(1000, "").await.unwrap();
+    run.await.unwrap().unwrap();
+    assert_eq!(hub.stats().rate_limited, 4);
+}

@@ -1,0 +1,142 @@
+//! Limits on how many clients there may be, and the places that are kept for those who come.
+
+use std::net::SocketAddr;
+
+use longwire_connection::testing::{Pipe, pair};
+use longwire_connection::{Config, Error, WebSocket};
+use longwire_hub::{ClientInfo, Hub, HubConfig, HubError, RunError, Socket};
+
+fn addr(addr: &str) -> SocketAddr {
+    addr.parse().unwrap()
+}
+
+fn admit(hub: &Hub, info: ClientInfo) -> (WebSocket<Pipe>, Result<Socket<Pipe>, HubError>) {
+    let (client, server) = pair(Config::default());
+    (client, hub.admit(server, info))
+}
+
+fn from(peer_addr: &str) -> ClientInfo {
+    ClientInfo::default().peer_addr(addr(peer_addr))
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_no_more_clients_than_there_may_be() {
+    let hub = Hub::new(HubConfig { max_clients: Some(2), ..HubConfig::default() });
+    let (_peer, one) = admit(&hub, ClientInfo::default());
+    let (_other_peer, other) = admit(&hub, ClientInfo::default());
+    let other = other.unwrap();
+
+    let (mut peer, refused) = admit(&hub, ClientInfo::default());
+    assert!(matches!(refused, Err(HubError::Full { limit: 2 })), "{refused:?}");
+    let error = peer.recv().await.unwrap_err();
+    assert!(matches!(&error, Error::ClosedByPeer(frame) if frame.code == 1013.into()), "{error}");
+    assert!(matches!(hub.reserve(None), Err(HubError::Full { limit: 2 })));
+    let (_peer, server) = pair(Config::default());
+    let ended = hub.run(server, ClientInfo::default(), |_| async { Ok::<_, Error>(()) }).await;
+    assert!(matches!(ended, Err(RunError::Refused(HubError::Full { .. }))), "{ended:?}");
+    assert_eq!((hub.len(), hub.stats().refused, hub.stats().admitted), (2, 3, 2));
+
+    drop(one);
+    let (_third_peer, third) = admit(&hub, ClientInfo::default());
+    third.unwrap();
+    hub.set_config(HubConfig { max_clients: None, ..hub.config() });
+    let (_fourth_peer, fourth) = admit(&hub, ClientInfo::default());
+    fourth.unwrap();
+    drop(other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_no_more_clients_from_one_address_than_may_be() {
+    let hub = Hub::new(HubConfig { max_clients_per_address: Some(1), ..HubConfig::default() });
+    let mut clients = Vec::new();
+    for (case, peer_addr, admitted) in [
+        ("the first", "192.0.2.1:1", true),
+        ("from the same host", "192.0.2.1:2", false),
+        ("from the same host, over a socket for both families", "[::ffff:192.0.2.1]:3", false),
+        ("from another host", "192.0.2.2:1", true),
+        ("from a network", "[2001:db8::1]:1", true),
+        ("from the same network", "[2001:db8::2:3:4:5]:1", false),
+        ("from another network", "[2001:db8:0:1::1]:1", true),
+    ] {
+        let (peer, socket) = admit(&hub, from(peer_addr));
+        match &socket {
+            Ok(_) => assert!(admitted, "{case}"),
+            Err(error) => {
+                assert!(!admitted, "{case}: {error}");
+                assert!(matches!(error, HubError::FullForAddress { limit: 1 }), "{case}: {error}");
+            }
+        }
+        clients.push((peer, socket));
+    }
+    for _ in 0..3 {
+        let (peer, socket) = admit(&hub, ClientInfo::default());
+        clients.push((peer, Ok(socket.expect("without an address, nothing is counted"))));
+    }
+    clients.clear();
+    let (_peer, again) = admit(&hub, from("192.0.2.1:9"));
+    again.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_is_kept_until_it_is_dropped_or_used() {
+    let config = HubConfig { max_clients: Some(2), max_clients_per_address: Some(1), ..HubConfig::default() };
+    let hub = Hub::new(config);
+    let place = hub.reserve(addr("192.0.2.1:1")).unwrap();
+    assert!(hub.is_empty(), "a place is no client");
+    let again = hub.reserve(addr("192.0.2.1:2"));
+    assert!(matches!(again, Err(HubError::FullForAddress { .. })), "{again:?}");
+    drop(place);
+    let place = hub.reserve(addr("192.0.2.1:1")).unwrap();
+    let other_place = hub.reserve(addr("192.0.2.2:1")).unwrap();
+    let (_peer, refused) = admit(&hub, from("192.0.2.3:1"));
+    assert!(matches!(refused, Err(HubError::Full { .. })), "{refused:?}");
+
+    // Whatever was changed in the meantime.
+    hub.set_config(HubConfig { max_clients: Some(0), max_clients_per_address: Some(0), ..config });
+    let (_peer, socket) = admit(&hub, from("192.0.2.1:1").place(place));
+    let socket = socket.unwrap();
+    hub.set_config(config);
+    assert!(matches!(hub.reserve(None), Err(HubError::Full { .. })), "one client and one place");
+    drop(socket);
+    let back = hub.reserve(addr("192.0.2.1:1")).expect("the client's place is free");
+    drop((back, other_place));
+
+    // Every place is free again, and not more than once.
+    let one = hub.reserve(None).unwrap();
+    let other = hub.reserve(None).unwrap();
+    assert!(hub.reserve(None).is_err());
+    drop((one, other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_is_of_use_only_where_it_was_kept() {
+    let config = HubConfig { max_clients_per_address: Some(1), ..HubConfig::default() };
+    let (hub, elsewhere) = (Hub::new(config), Hub::new(config));
+    let (_peer, socket) = admit(&hub, from("192.0.2.1:1"));
+    let socket = socket.unwrap();
+    for (case, place) in [
+        ("another hub's", elsewhere.reserve(addr("192.0.2.1:1")).unwrap()),
+        ("for another client", hub.reserve(addr("192.0.2.2:1")).unwrap()),
+    ] {
+        let (_peer, refused) = admit(&hub, from("192.0.2.1:1").place(place));
+        assert!(matches!(refused, Err(HubError::FullForAddress { .. })), "{case}: {refused:?}");
+    }
+    drop(elsewhere.reserve(addr("192.0.2.1:1")).expect("it was given back"));
+    drop(hub.reserve(addr("192.0.2.2:1")).expect("it was given back"));
+    drop(socket);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_place_is_given_or_used_once_the_hub_shuts_down() {
+    let hub = Hub::default();
+    let place = hub.reserve(None).unwrap();
+    let drained = hub.shutdown(1001, "", std::time::Duration::from_secs(1)).await.unwrap();
+    assert_eq!(drained.aborted, 0, "a place is not waited for");
+    assert!(matches!(hub.reserve(None), Err(HubError::ShuttingDown)));
+    let (mut peer, refused) = admit(&hub, ClientInfo::default().place(place));
+    assert!(matches!(refused, Err(HubError::ShuttingDown)), "{refused:?}");
+    drop(refused);
+    assert_eq!(peer.recv().await.unwrap(), None);
+    assert_eq!(peer.close_received().unwrap().unwrap().code, 1001.into());
+    assert_eq!(hub.stats().refused, 0, "that is no limit");
+}
