@@ -86,6 +86,8 @@
 //! | send the same to many clients | `Hub::broadcast`, [`PreparedMessage`] |
 //! | bound what a peer can do | [`Limits`], [`Config`], `ServerConfig` |
 //! | speak WebSocket over a stream of your own | [`WebSocket::new`], [`drive`] |
+//! | mount it on an application that serves HTTP | `hyper::upgrade`, `axum::WebSocketUpgrade`, `tower::WebSocketLayer` |
+//! | connect many times over one HTTP/2 connection | `http2::Http2` |
 //! | do without IO | the crates `longwire-protocol`, `longwire-handshake`, `longwire-deflate` and `longwire-frame` |
 //!
 //! # What is on by default
@@ -107,6 +109,10 @@
 //! | `client` | yes | [`connect`], [`Client`] |
 //! | `server` | yes | [`Server`] and its hub |
 //! | `deflate` | yes | compression (RFC 7692): a client offers it, a server has to be told to accept it |
+//! | `hyper` | no | `hyper`: sockets of an application that serves HTTP with hyper, over HTTP/1.1 and HTTP/2 |
+//! | `axum` | no | `axum`: an extractor; with `hyper` |
+//! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
+//! | `http2` | no | `http2`: the client over HTTP/2 (RFC 8441); with `hyper` |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 
 #![forbid(unsafe_code)]
@@ -164,6 +170,30 @@ pub mod server {
         BoxError, Client, ClientId, Delivery, Error, HandlerResult, HeadLimits, Hub, HubConfig, HubStats,
         OriginPolicy, Receiver, Rejection, Request, Serve, Server, ServerConfig, ServerHandle, ServerOptions,
         Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
+    };
+}
+
+#[cfg(feature = "axum")]
+#[doc(inline)]
+pub use longwire_hyper::axum;
+#[cfg(feature = "http2")]
+#[doc(inline)]
+pub use longwire_hyper::http2;
+#[cfg(feature = "tower")]
+#[doc(inline)]
+pub use longwire_hyper::tower;
+
+/// Mounted on an application that serves HTTP with hyper: see [`upgrade`](hyper::upgrade).
+#[cfg(feature = "hyper")]
+pub mod hyper {
+    #[cfg(feature = "testing")]
+    #[doc(inline)]
+    pub use longwire_hyper::testing;
+    #[doc(inline)]
+    pub use longwire_hyper::{
+        BoxError, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig, HubStats, Mount,
+        MountConfig, OriginPolicy, Receiver, Rejection, ServerOptions, SlowPolicy, Socket, Subprotocol,
+        Transport, Upgrade, UpgradeError, upgrade, upgrade_parts,
     };
 }
 
