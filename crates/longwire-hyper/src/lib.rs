@@ -54,7 +54,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `axum` | `axum::WebSocketUpgrade`, an extractor |
-//! | `deflate` | compression (RFC 7692), where [`ServerOptions::deflate`] allows it |
+//! | `deflate` | compression (RFC 7692), where `ServerOptions::deflate` allows it |
 //! | `http2` | `http2::Http2`, the client over HTTP/2 |
 //! | `testing` | `testing::serve`, a connection in memory to a tower service |
 //! | `tower` | `tower::WebSocketLayer`, a handler mounted in front of any service |
