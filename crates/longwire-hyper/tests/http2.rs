@@ -222,6 +222,44 @@ async fn a_client_that_does_not_read_holds_its_own_stream_alone() {
     assert!(soon(other.recv()).await.unwrap().is_some(), "the other stream goes on");
 }
 
+#[tokio::test]
+async fn a_connection_that_is_cut_is_an_error_at_both_ends_of_each_stream() {
+    let (report, mut reported) = mpsc::unbounded_channel();
+    let handler = move |mut ws: Socket| {
+        let report = report.clone();
+        async move {
+            let ended = loop {
+                match ws.recv().await {
+                    Ok(Some(message)) => ws.send(message).await?,
+                    Ok(None) => break None,
+                    Err(error) => break error.close_code(),
+                }
+            };
+            let _ = report.send(ended);
+            Ok(())
+        }
+    };
+    let server = start(Setup::Auto, &Mount::default(), handler).await;
+    let (client, mut near) = tokio::io::duplex(64 * 1024);
+    let mut far = tcp(server.addr).await;
+    let wire = tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+    let http: Http2 = soon(Http2::handshake(client, LIMIT)).await.unwrap();
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        let mut ws = open(&http, &server, &ConnectOptions::default()).await;
+        check_echo("before the cut", &mut ws).await;
+        sockets.push(ws);
+    }
+    wire.abort();
+    for mut ws in sockets {
+        let error = soon(ws.recv()).await.expect_err("no clean end");
+        assert_eq!(error.close_code(), Some(CloseCode::ABNORMAL_CLOSURE), "{error}");
+        assert_eq!(soon(reported.recv()).await, Some(Some(CloseCode::ABNORMAL_CLOSURE)));
+    }
+    let refused = soon(http.connect(&server.url(), &ConnectOptions::default())).await.unwrap_err();
+    assert!(matches!(refused, Error::Http(_)), "{refused}");
+}
+
 #[cfg(feature = "deflate")]
 #[tokio::test]
 async fn compression_is_agreed_on_where_both_want_it() {
