@@ -22,17 +22,23 @@ use crate::BoxError;
 /// # Examples
 ///
 /// ```
-/// use axum::{Router, response::Response, routing::any};
+/// use axum::{Router, extract::Request, response::Response, routing::any};
 /// use longwire_client::Client;
-/// use longwire_hyper::{axum::WebSocketUpgrade, testing::serve};
+/// use longwire_hyper::{Mount, testing::serve, upgrade};
 ///
-/// async fn echo(ws: WebSocketUpgrade) -> Response {
-///     ws.on_upgrade(|mut ws| async move {
-///         while let Some(message) = ws.recv().await? {
-///             ws.send(message).await?;
+/// async fn echo(mut request: Request) -> Response {
+///     match upgrade(&mut request, &Mount::default()) {
+///         Ok((response, upgrade)) => {
+///             upgrade.on_upgrade(|mut ws| async move {
+///                 while let Some(message) = ws.recv().await? {
+///                     ws.send(message).await?;
+///                 }
+///                 Ok(())
+///             });
+///             response
 ///         }
-///         Ok(())
-///     })
+///         Err(rejection) => rejection.to_response().map(Into::into),
+///     }
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
