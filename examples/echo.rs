@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
 use longwire::deflate::{Level, WindowBits};
-use longwire::{DeflateOptions, Limits, Server, Stats, server};
+use longwire::server::{self, TlsConfig};
+use longwire::{DeflateOptions, Limits, Server, Stats};
 use tokio::runtime::{Builder, Runtime};
 
 #[derive(Parser)]
@@ -42,23 +43,19 @@ struct Args {
     /// Messages of fewer bytes are sent uncompressed. Default: 1024.
     #[arg(long, requires = "deflate", value_name = "BYTES")]
     threshold: Option<usize>,
-    /// Listen on a Unix socket.
-    #[arg(long, value_name = "PATH")]
+    /// Listen on a Unix socket instead.
+    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
     unix: Option<PathBuf>,
     /// The certificate chain, as PEM, to serve over TLS.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "unix")]
     tls_cert: Option<PathBuf>,
     /// The certificate's private key, as PEM.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if args.unix.is_some() || args.tls_cert.is_some() || args.tls_key.is_some() {
-        eprintln!("--unix, --tls-cert and --tls-key are not supported yet");
-        return ExitCode::from(2);
-    }
     match runtime(args.threads).map_err(Into::into).and_then(|runtime| runtime.block_on(run(&args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,14 +82,25 @@ fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
 }
 
 async fn run(args: &Args) -> Result<(), server::BoxError> {
-    let server = Server::bind(args.listen).await?.configure(|config| {
+    let mut server = match &args.unix {
+        Some(path) => Server::bind_unix(path)?,
+        None => Server::bind(args.listen).await?,
+    };
+    let mut url = format!("ws://{}", server.local_addr());
+    if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        server = server.tls(TlsConfig::from_files(cert, key).map_err(server::Error::from)?);
+        url = format!("wss://{}", server.local_addr());
+    } else if let Some(path) = &args.unix {
+        url = format!("ws+unix:{}", path.display());
+    }
+    let server = server.configure(|config| {
         let default = Limits::default();
         let max_message = args.max_message.or(default.max_message);
         let max_frame = args.max_message.or(default.max_frame);
         config.connection.limits = Limits { max_message, max_frame, ..default };
         config.handshake.deflate = args.deflate.then(|| deflate_options(args));
     });
-    println!("listening on ws://{}", server.local_addr());
+    println!("listening on {url}");
 
     let echo = server.serve(|mut ws, _request| async move {
         let ended = async {
@@ -107,6 +115,9 @@ async fn run(args: &Args) -> Result<(), server::BoxError> {
     });
     echo.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
     print_served();
+    if let Some(path) = &args.unix {
+        std::fs::remove_file(path)?;
+    }
     Ok(())
 }
 

@@ -27,6 +27,9 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("broadcast", Script::Here(broadcast)),
     ("chat", Script::Here(chat)),
     ("demo", Script::Here(demo)),
+    ("axum_chat", Script::Here(axum_chat)),
+    ("hyper_echo", Script::Here(hyper_echo)),
+    ("session", Script::Here(session)),
     ("autobahn_client", Script::Part("autobahn")),
 ];
 
@@ -194,10 +197,69 @@ fn demo() -> Outcome {
     interrupt(server)
 }
 
+/// Serves JSON and a chat at one path, to those who say who they are.
+fn axum_chat() -> Outcome {
+    let (server, url) = start_server("axum_chat", &[])?;
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let json = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    if !json.contains(r#""msg":"hello""#) {
+        return Err(format!("{url} is not the JSON: {json}"));
+    }
+    let ada = start("cat", &[&format!("ws://{address}/?access_token=ada")])?;
+    expect_next(&ada, "something")?;
+    let grace = start("cat", &["--header", "Cookie: a=b; session=grace", &format!("ws://{address}/")])?;
+    expect_next(&grace, "something")?;
+    ada.write_line("hello")?;
+    expect_next(&grace, "ada: hello")?;
+    grace.write_line("hello too")?;
+    expect_next(&ada, "grace: hello too")?;
+    expect_lines(ada, &[])?;
+    expect_lines(grace, &[])?;
+    let stranger = start("cat", &[&format!("ws://{address}/")])?.finish(PATIENCE)?;
+    if stranger.status.code() != Some(1) || !stranger.stderr.contains("401") {
+        return Err(format!("a stranger was to meet 401: {}", stranger.stderr.trim()));
+    }
+    interrupt(server)
+}
+
+fn hyper_echo() -> Outcome {
+    for arguments in [&[][..], &["--deflate"]] {
+        let (server, url) = start_server("hyper_echo", arguments)?;
+        let client = start("cat", &[&url])?;
+        client.write_line("are you there?")?;
+        expect_lines(client, &["are you there?"])?;
+        interrupt(server)?;
+    }
+    Ok(())
+}
+
+/// A login opens a socket, and the logout closes it.
+fn session() -> Outcome {
+    let (server, url) = start_server("session", &[])?;
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let login = request(address, "POST /login", "");
+    let login = login.map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    let cookie = login.lines().find_map(|line| line.strip_prefix("set-cookie: ")?.split(';').next());
+    let cookie = format!("Cookie: {}", cookie.ok_or("the login sets no cookie")?);
+    let client = start("cat", &["--header", &cookie, &format!("ws://{address}/ws")])?;
+    expect_next(&client, "session 1")?;
+    request(address, "POST /logout", &format!("{cookie}\r\n"))
+        .map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    let ended = client.finish(PATIENCE)?;
+    if !ended.stderr.contains("1008") {
+        return Err(format!("the logout was to close the socket with 1008: {}", ended.stderr.trim()));
+    }
+    interrupt(server)
+}
+
 fn get(address: &str) -> std::io::Result<String> {
+    request(address, "GET /", "")
+}
+
+fn request(address: &str, what: &str, fields: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{what} HTTP/1.1\r\nHost: {address}\r\n{fields}Connection: close\r\n\r\n")?;
     let mut response = Vec::new();
     stream.read_to_end(&mut response)?;
     Ok(String::from_utf8_lossy(&response).into_owned())

@@ -65,6 +65,11 @@ impl Error {
             Self::Closed | Self::QueueFull | Self::NotText | Self::Invalid(_) => None,
         }
     }
+
+    /// Whether this is a way in which connections end, rather than a message or close that could not be sent as it was.
+    pub fn is_disconnect(&self) -> bool {
+        !matches!(self, Self::QueueFull | Self::NotText | Self::Invalid(_))
+    }
 }
 
 impl From<io::Error> for Error {

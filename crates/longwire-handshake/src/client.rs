@@ -44,9 +44,7 @@ pub struct ClientOptions {
 pub struct ClientHandshake {
     request: Request<()>,
     accept: AcceptKey,
-    subprotocols: Vec<Subprotocol>,
-    #[cfg(feature = "deflate")]
-    deflate: Vec<longwire_deflate::Offer>,
+    offered: Offered,
 }
 
 impl ClientHandshake {
@@ -59,10 +57,7 @@ impl ClientHandshake {
     /// [`OptionsError`] if `options` would make two of a field that is sent once, or take a field that the handshake or HTTP's
     /// framing owns.
     pub fn new(uri: &WebSocketUri, key: Key, options: &ClientOptions) -> Result<Self, OptionsError> {
-        check_headers(options)?;
-        if let Some(name) = first_duplicate(&options.subprotocols) {
-            return Err(OptionsError::RepeatedSubprotocol { name: name.clone() });
-        }
+        let offered = Offered::new(options)?;
         let mut request = Request::new(());
         *request.uri_mut() = Uri::from(uri.target().clone());
         let headers = request.headers_mut();
@@ -71,34 +66,8 @@ impl ClientHandshake {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(SEC_WEBSOCKET_KEY, key.to_header_value());
-        if let Some(list) = Subprotocol::list_to_header_value(&options.subprotocols) {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, list);
-        }
-        #[cfg(feature = "deflate")]
-        let deflate = options.deflate.as_ref().map_or_else(Vec::new, DeflateOptions::offers);
-        #[cfg(feature = "deflate")]
-        if !deflate.is_empty() {
-            headers.insert(SEC_WEBSOCKET_EXTENSIONS, crate::deflate::list_value(&deflate));
-        }
-        if let Some(origin) = &options.origin {
-            headers.insert(ORIGIN, origin.clone());
-        }
-        if let Some(credentials) = uri.credentials() {
-            headers.insert(AUTHORIZATION, credentials.clone());
-        }
-        for name in options.headers.keys() {
-            headers.remove(name);
-            for value in options.headers.get_all(name) {
-                headers.append(name, value.clone());
-            }
-        }
-        Ok(Self {
-            request,
-            accept: key.accept(),
-            subprotocols: options.subprotocols.clone(),
-            #[cfg(feature = "deflate")]
-            deflate,
-        })
+        offered.write(uri, options, headers);
+        Ok(Self { request, accept: key.accept(), offered })
     }
 
     /// Returns the request.
@@ -136,6 +105,57 @@ impl ClientHandshake {
             Field::One(value) if value == self.accept.as_str() => {}
             _ => return Err(ResponseError::Accept),
         }
+        self.offered.verify(headers)
+    }
+}
+
+/// What a client offers, in whichever form of the handshake, and what the answer has to make of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Offered {
+    subprotocols: Vec<Subprotocol>,
+    #[cfg(feature = "deflate")]
+    deflate: Vec<longwire_deflate::Offer>,
+}
+
+impl Offered {
+    /// Checks the options.
+    pub(crate) fn new(options: &ClientOptions) -> Result<Self, OptionsError> {
+        check_headers(options)?;
+        if let Some(name) = first_duplicate(&options.subprotocols) {
+            return Err(OptionsError::RepeatedSubprotocol { name: name.clone() });
+        }
+        Ok(Self {
+            subprotocols: options.subprotocols.clone(),
+            #[cfg(feature = "deflate")]
+            deflate: options.deflate.as_ref().map_or_else(Vec::new, DeflateOptions::offers),
+        })
+    }
+
+    /// Writes what is offered and asked for, then the caller's.
+    pub(crate) fn write(&self, uri: &WebSocketUri, options: &ClientOptions, headers: &mut HeaderMap) {
+        if let Some(list) = Subprotocol::list_to_header_value(&self.subprotocols) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, list);
+        }
+        #[cfg(feature = "deflate")]
+        if !self.deflate.is_empty() {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, crate::deflate::list_value(&self.deflate));
+        }
+        if let Some(origin) = &options.origin {
+            headers.insert(ORIGIN, origin.clone());
+        }
+        if let Some(credentials) = uri.credentials() {
+            headers.insert(AUTHORIZATION, credentials.clone());
+        }
+        for name in options.headers.keys() {
+            headers.remove(name);
+            for value in options.headers.get_all(name) {
+                headers.append(name, value.clone());
+            }
+        }
+    }
+
+    /// Checks what the server selected.
+    pub(crate) fn verify(&self, headers: &HeaderMap) -> Result<Agreement, ResponseError> {
         let extensions = ExtensionOffer::parse_list(headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
         #[cfg(feature = "deflate")]
         let (deflate, extensions) = crate::deflate::verify(&extensions, &self.deflate)?;
@@ -212,6 +232,12 @@ pub enum ResponseError {
     /// The server did not switch protocols: the status is not 101.
     #[error("server answered with status {status} instead of 101")]
     Status {
+        /// The status.
+        status: StatusCode,
+    },
+    /// The server did not open the stream of an extended CONNECT: the status is not a 2xx (RFC 8441 §5).
+    #[error("server answered with status {status} instead of one of success")]
+    ConnectStatus {
         /// The status.
         status: StatusCode,
     },

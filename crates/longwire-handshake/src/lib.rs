@@ -7,6 +7,7 @@
 //!   an [`Accepted`] with the 101 to send, or a [`Rejection`] with its status, headers and body.
 //! - [`client`]: [`ClientHandshake`] builds the request, [`ResponseParser`] reads the answer's head, and
 //!   [`ClientHandshake::verify`] checks it. [`BodyReader`] reads the body of an answer that refuses.
+//! - [`connect`]: the form of HTTP/2 and 3 (RFC 8441). [`accept`] takes both forms, [`ConnectHandshake`] is the client's side.
 //! - [`WebSocketUri`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types that
 //!   cannot hold an invalid value.
 //!
@@ -34,6 +35,7 @@
 
 pub mod body;
 pub mod client;
+pub mod connect;
 #[cfg(feature = "deflate")]
 pub mod deflate;
 pub mod extension;
@@ -56,6 +58,8 @@ pub use body::{BodyFraming, BodyReader};
 pub use client::{
     Agreement, ClientHandshake, ClientOptions, OptionsError, ResponseError, ResponseHead, ResponseParser,
 };
+#[doc(inline)]
+pub use connect::{ConnectHandshake, WEBSOCKET};
 pub use encode::{encode_refusal, encode_request, encode_response};
 #[doc(inline)]
 pub use extension::{ExtensionError, ExtensionOffer, ExtensionParam};

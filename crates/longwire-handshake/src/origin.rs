@@ -3,9 +3,8 @@
 //! A browser lets any page open a WebSocket to any server and sends the user's cookies along; only the `Origin` field tells the server
 //! whose page it is. A server that trusts cookies has to check it, or another site acts in its users' name.
 
-use http::header::HOST;
+use http::HeaderValue;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue};
 
 use crate::text::PeerText;
 
@@ -18,7 +17,7 @@ pub enum OriginPolicy {
     /// Every origin, and requests without one. Fit for servers that do not rely on cookies or on being unreachable.
     #[default]
     Any,
-    /// Pages whose host and port are those of the request's own `Host`, and requests without an origin, which no browser sends.
+    /// Pages whose host and port are those of the request's own `Host` (`:authority` in HTTP/2), and requests without an origin, which no browser sends.
     SameHost,
     /// The origins in a list.
     Only(AllowedOrigins),
@@ -36,12 +35,12 @@ impl OriginPolicy {
         AllowedOrigins::new(origins).map(Self::Only)
     }
 
-    /// Returns whether a request with these headers may connect.
-    pub(crate) fn allows(&self, origin: Option<&HeaderValue>, headers: &HeaderMap) -> bool {
+    /// Returns whether a request for this host may connect.
+    pub(crate) fn allows(&self, origin: Option<&HeaderValue>, host: Option<&str>) -> bool {
         let parsed = origin.map(|value| value.to_str().ok().and_then(|text| Origin::parse(text).ok()));
         match (self, parsed) {
             (Self::Any, _) | (Self::SameHost, None) => true,
-            (Self::SameHost, Some(Some(origin))) => origin.is_at(headers.get(HOST)),
+            (Self::SameHost, Some(Some(origin))) => origin.is_at(host),
             (Self::Only(allowed), None) => allowed.missing,
             (Self::Only(allowed), Some(Some(origin))) => allowed.origins.contains(&origin),
             // "null", and what is no origin at all
@@ -101,9 +100,9 @@ impl Origin {
         Ok(Self { port: port.or_else(|| default_port(&scheme)), host, scheme })
     }
 
-    /// Returns whether `host`, a `Host` field, names this origin's host and port.
-    fn is_at(&self, host: Option<&HeaderValue>) -> bool {
-        let Some((host, port)) = host.and_then(|host| host.to_str().ok()).and_then(split_authority) else {
+    /// Returns whether `host`, such as a `Host` field, names this origin's host and port.
+    fn is_at(&self, host: Option<&str>) -> bool {
+        let Some((host, port)) = host.and_then(split_authority) else {
             return false;
         };
         // Behind a proxy that ends TLS the server's own scheme is unknown: the page's scheme tells what no port means.

@@ -39,7 +39,22 @@ pub enum Rejection {
     /// The request is not HTTP/1.1 (RFC 6455 §4.2.1 item 1). Status 400.
     #[error("upgrade asked for in a version other than HTTP/1.1")]
     Version,
-    /// `Host` is absent, repeated or no host (RFC 6455 §4.2.1 item 2). Status 400.
+    /// A request over HTTP/2 or 3 whose method is not CONNECT: no WebSocket is asked for (RFC 8441 §5). Status 405 with `Allow`.
+    #[error("method {method} instead of CONNECT")]
+    ConnectRequired {
+        /// The request's method.
+        method: PeerText,
+    },
+    /// A plain CONNECT, without `:protocol`: it asks for a tunnel to another host (RFC 8441 §4). Status 400.
+    #[error("CONNECT without :protocol")]
+    MissingProtocol,
+    /// An extended CONNECT for something else than `websocket`. Status 501 (RFC 9220 §3).
+    #[error("CONNECT for the protocol {protocol} instead of websocket")]
+    Protocol {
+        /// The pseudo-header `:protocol`.
+        protocol: PeerText,
+    },
+    /// `Host` is absent, repeated or no host (RFC 6455 §4.2.1 item 2), or differs from `:authority`. Status 400.
     #[error("missing, repeated or malformed Host header")]
     Host,
     /// The target is not a path or an absolute URI with one (RFC 6455 §4.2.1 item 1). Status 400.
@@ -60,6 +75,12 @@ pub enum Rejection {
     /// `Sec-WebSocket-Version` is a number other than 13 (RFC 6455 §4.4). Status 426, naming version 13.
     #[error("WebSocket version {version} instead of 13")]
     ProtocolVersion {
+        /// The version asked for.
+        version: u8,
+    },
+    /// As [`ProtocolVersion`](Self::ProtocolVersion), over HTTP/2 or 3, which has no upgrade to ask for. Status 400, naming version 13.
+    #[error("WebSocket version {version} instead of 13")]
+    ConnectProtocolVersion {
         /// The version asked for.
         version: u8,
     },
@@ -90,6 +111,9 @@ pub enum Rejection {
     /// The server takes no more connections, as it is full or shutting down. Status 503.
     #[error("server takes no more connections")]
     Unavailable,
+    /// The HTTP server that read the request cannot hand over its connection: it was not set up for upgrades. Status 500.
+    #[error("HTTP server does not hand over connections")]
+    NoUpgrade,
     /// The application's own answer, such as a 401 that asks for credentials.
     #[error("refused by the application with status {}", .0.status())]
     Response(Box<Response<Bytes>>),
@@ -141,7 +165,7 @@ impl Rejection {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Head(error) => error.status(),
-            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method { .. } | Self::ConnectRequired { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired | Self::ProtocolVersion { .. } => StatusCode::UPGRADE_REQUIRED,
             Self::Upgrade
             | Self::Version
@@ -151,6 +175,8 @@ impl Rejection {
             | Self::MissingKey
             | Self::Key(_)
             | Self::MissingProtocolVersion
+            | Self::MissingProtocol
+            | Self::ConnectProtocolVersion { .. }
             | Self::Subprotocol(_)
             | Self::Extensions(_)
             | Self::RepeatedOrigin => StatusCode::BAD_REQUEST,
@@ -158,8 +184,15 @@ impl Rejection {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoUpgrade => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Protocol { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Response(response) => response.status(),
         }
+    }
+
+    /// Returns whether the request asks for no WebSocket at all: another server, or a page, can answer it instead.
+    pub fn is_plain_request(&self) -> bool {
+        matches!(self, Self::UpgradeRequired | Self::Method { .. } | Self::ConnectRequired { .. })
     }
 
     /// Returns the headers of the answer, without those that frame it (`Content-Length`, `Connection: close`).
@@ -173,6 +206,9 @@ impl Rejection {
             Self::Method { .. } => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET"));
             }
+            Self::ConnectRequired { .. } => {
+                headers.insert(ALLOW, HeaderValue::from_static("CONNECT"));
+            }
             // "A server that sends a 426 response MUST send an Upgrade header field" (RFC 9110 §15.5.22), "A sender of Upgrade MUST also
             // send an "Upgrade" connection option in the Connection header field" (§7.8).
             Self::UpgradeRequired | Self::ProtocolVersion { .. } => {
@@ -180,7 +216,7 @@ impl Rejection {
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
-            Self::MissingProtocolVersion => {
+            Self::MissingProtocolVersion | Self::ConnectProtocolVersion { .. } => {
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             _ => {}
@@ -199,13 +235,18 @@ impl Rejection {
             Self::Head(_) => "The request is malformed\n",
             Self::Method { .. } => "A WebSocket handshake uses the method GET\n",
             Self::UpgradeRequired => "Upgrade Required: this resource speaks WebSocket\n",
+            Self::ConnectRequired { .. } | Self::MissingProtocol | Self::Protocol { .. } => {
+                "A WebSocket handshake over HTTP/2 is a CONNECT with the protocol websocket\n"
+            }
             Self::Upgrade => "Invalid Upgrade header\n",
             Self::Version => "A WebSocket handshake uses HTTP/1.1\n",
             Self::Host => "Missing or invalid Host header\n",
             Self::Target => "Invalid request target\n",
             Self::Body => "A WebSocket handshake has no body\n",
             Self::MissingKey | Self::Key(_) => "Missing or invalid Sec-WebSocket-Key header\n",
-            Self::MissingProtocolVersion | Self::ProtocolVersion { .. } => {
+            Self::MissingProtocolVersion
+            | Self::ProtocolVersion { .. }
+            | Self::ConnectProtocolVersion { .. } => {
                 "Missing or unsupported Sec-WebSocket-Version header: version 13 is spoken here\n"
             }
             Self::Subprotocol(_) => "Invalid Sec-WebSocket-Protocol header\n",
@@ -215,6 +256,7 @@ impl Rejection {
             Self::NotFound { .. } => "No WebSocket here\n",
             Self::Timeout => "The request was not complete in time\n",
             Self::Unavailable => "No more connections are taken\n",
+            Self::NoUpgrade => "This server does not hand over connections\n",
         };
         Bytes::from_static(text.as_bytes())
     }

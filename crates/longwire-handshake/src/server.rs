@@ -11,6 +11,7 @@ use http::header::{
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 
+use crate::connect;
 use crate::extension::ExtensionOffer;
 use crate::field::{Field, list_has, trim};
 use crate::head::{CompleteHead, HeadError, HeadLimits, HeadReader, Kind, parse_fault};
@@ -101,11 +102,42 @@ pub struct RequestView<'a> {
     pub version: Version,
     /// The header fields.
     pub headers: &'a HeaderMap,
+    /// The pseudo-header `:protocol` of an extended CONNECT over HTTP/2 or 3 (RFC 8441 §4). `http` has no place for it, so that
+    /// it is `None` in what is made of `http`'s types: see [`protocol`](Self::protocol).
+    pub protocol: Option<&'a str>,
+}
+
+impl<'a> RequestView<'a> {
+    /// Sets the pseudo-header `:protocol`, from where the HTTP server keeps it.
+    #[must_use]
+    pub fn protocol(mut self, protocol: Option<&'a str>) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// The host that the request is for, with its port: `:authority` of HTTP/2 and 3, `Host` otherwise.
+    pub(crate) fn host(&self) -> Option<&'a str> {
+        match self.uri.authority() {
+            Some(authority) if self.is_multiplexed() => Some(authority.as_str()),
+            _ => self.headers.get(HOST).and_then(|host| host.to_str().ok()),
+        }
+    }
+
+    /// Whether the request is one of many streams of a connection, so that the connection cannot be taken over.
+    fn is_multiplexed(&self) -> bool {
+        self.version >= Version::HTTP_2
+    }
 }
 
 impl<'a> From<&'a request::Parts> for RequestView<'a> {
     fn from(parts: &'a request::Parts) -> Self {
-        Self { method: &parts.method, uri: &parts.uri, version: parts.version, headers: &parts.headers }
+        Self {
+            method: &parts.method,
+            uri: &parts.uri,
+            version: parts.version,
+            headers: &parts.headers,
+            protocol: None,
+        }
     }
 }
 
@@ -116,6 +148,7 @@ impl<'a, B> From<&'a Request<B>> for RequestView<'a> {
             uri: request.uri(),
             version: request.version(),
             headers: request.headers(),
+            protocol: None,
         }
     }
 }
@@ -123,7 +156,8 @@ impl<'a, B> From<&'a Request<B>> for RequestView<'a> {
 /// Checks a request and negotiates what it offers.
 ///
 /// Takes `&http::request::Parts` or `&http::Request<B>`. The checks come in this order: method, target, `Host`, whether an upgrade is
-/// asked for at all, `Upgrade`, version of HTTP, body, key, WebSocket version, path, origin, subprotocols, extensions.
+/// asked for at all, `Upgrade`, version of HTTP, body, key, WebSocket version, path, origin, subprotocols, extensions. Over
+/// HTTP/2 and 3, where the request is an extended CONNECT (RFC 8441 §5), neither `Upgrade`, `Connection` nor the key count.
 ///
 /// # Errors
 ///
@@ -133,26 +167,31 @@ pub fn accept<'a>(
     options: &ServerOptions,
 ) -> Result<Accepted, Rejection> {
     let request = request.into();
-    // The other form, CONNECT over HTTP/2 or 3 (RFC 8441 §5), has neither key nor Upgrade and shares what follows.
-    let form = check_http1_upgrade(request)?;
+    let form = if request.is_multiplexed() {
+        connect::check_extended_connect(request)?;
+        Form::ExtendedConnect
+    } else {
+        check_http1_upgrade(request)?
+    };
     if options.path.as_deref().is_some_and(|path| path != request.uri.path()) {
         return Err(Rejection::NotFound { path: PeerText::new(request.uri.path()) });
     }
-    check_origin(request.headers, &options.origins)?;
+    check_origin(request, &options.origins)?;
     let offered = Subprotocol::parse_list(request.headers.get_all(SEC_WEBSOCKET_PROTOCOL))?;
-    let selected = options.subprotocols.iter().find(|supported| offered.contains(supported)).cloned();
     // What is not known is declined by silence; nonsense is still nonsense:
     // "the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_" (RFC 6455 §9.1)
     #[cfg_attr(not(feature = "deflate"), allow(unused_variables))]
     let offers = ExtensionOffer::parse_list(request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
-    Ok(Accepted {
+    let mut accepted = Accepted {
         form,
         offered,
-        selected,
+        selected: None,
         headers: HeaderMap::new(),
         #[cfg(feature = "deflate")]
         deflate: options.deflate.as_ref().and_then(|options| crate::deflate::accept(&offers, options)),
-    })
+    };
+    accepted.negotiate_subprotocol(options.subprotocols.iter().map(Subprotocol::as_str));
+    Ok(accepted)
 }
 
 /// A request that passed every check, and the response that completes its handshake.
@@ -177,6 +216,12 @@ impl Accepted {
     /// Returns the subprotocols that the client offers, in its order of preference.
     pub fn offered_subprotocols(&self) -> &[Subprotocol] {
         &self.offered
+    }
+
+    /// Selects the first of `supported` that the client offers, or none, in place of the one that was negotiated.
+    pub fn negotiate_subprotocol<'a>(&mut self, supported: impl IntoIterator<Item = &'a str>) {
+        let offered = |name: &str| self.offered.iter().find(|offered| offered.as_str() == name).cloned();
+        self.selected = supported.into_iter().find_map(offered);
     }
 
     /// Selects a subprotocol in place of the one that was negotiated; `None` selects none.
@@ -212,7 +257,7 @@ impl Accepted {
         self.headers.try_append(name, value).map(drop).map_err(|_| AcceptedError::TooManyHeaders)
     }
 
-    /// Returns the response that completes the handshake.
+    /// Returns the response that completes the handshake: a 101, or over HTTP/2 and 3 a 200.
     pub fn response(&self) -> Response<()> {
         let mut response = Response::new(());
         *response.headers_mut() = self.headers.clone();
@@ -223,6 +268,7 @@ impl Accepted {
                 headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
                 headers.insert(SEC_WEBSOCKET_ACCEPT, accept.to_header_value());
             }
+            Form::ExtendedConnect => {}
         }
         if let Some(selected) = &self.selected {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, selected.to_header_value());
@@ -233,6 +279,8 @@ impl Accepted {
         }
         *response.status_mut() = match self.form {
             Form::Http1 { .. } => StatusCode::SWITCHING_PROTOCOLS,
+            // A 101 does not exist in HTTP/2 (RFC 9113 §8.6), and the stream is not the connection.
+            Form::ExtendedConnect => StatusCode::OK,
         };
         response
     }
@@ -263,6 +311,7 @@ pub enum AcceptedError {
 #[derive(Debug, Clone)]
 enum Form {
     Http1 { accept: AcceptKey },
+    ExtendedConnect,
 }
 
 /// The checks of the HTTP/1.1 form (RFC 6455 §4.2.1).
@@ -292,7 +341,7 @@ fn check_http1_upgrade(request: RequestView<'_>) -> Result<Form, Rejection> {
     Ok(Form::Http1 { accept: key.accept() })
 }
 
-fn check_target(uri: &Uri) -> Result<(), Rejection> {
+pub(crate) fn check_target(uri: &Uri) -> Result<(), Rejection> {
     let scheme_is_known = uri.scheme().is_none_or(|scheme| {
         *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS || ["ws", "wss"].contains(&scheme.as_str())
     });
@@ -310,12 +359,12 @@ fn check_host(request: RequestView<'_>) -> Result<(), Rejection> {
 }
 
 /// A body would lie where the frames begin, and two parties could disagree about which is which.
-fn check_no_body(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn check_no_body(headers: &HeaderMap) -> Result<(), Rejection> {
     let is_empty = headers.get_all(CONTENT_LENGTH).iter().all(|value| value == "0");
     if is_empty && !headers.contains_key(TRANSFER_ENCODING) { Ok(()) } else { Err(Rejection::Body) }
 }
 
-fn check_protocol_version(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn check_protocol_version(headers: &HeaderMap) -> Result<(), Rejection> {
     let Field::One(value) = Field::of(headers, &SEC_WEBSOCKET_VERSION) else {
         return Err(Rejection::MissingProtocolVersion);
     };
@@ -334,13 +383,13 @@ fn check_protocol_version(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
-fn check_origin(headers: &HeaderMap, policy: &OriginPolicy) -> Result<(), Rejection> {
-    let origin = match Field::of(headers, &ORIGIN) {
+fn check_origin(request: RequestView<'_>, policy: &OriginPolicy) -> Result<(), Rejection> {
+    let origin = match Field::of(request.headers, &ORIGIN) {
         Field::Missing => None,
         Field::One(value) => Some(value),
         Field::Repeated => return Err(Rejection::RepeatedOrigin),
     };
-    if policy.allows(origin, headers) {
+    if policy.allows(origin, request.host()) {
         return Ok(());
     }
     Err(Rejection::Origin { origin: PeerText::new(origin.map_or(&[][..], HeaderValue::as_bytes)) })

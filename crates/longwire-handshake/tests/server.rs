@@ -461,5 +461,5 @@ fn checks_a_request_of_a_foreign_http_server() {
         .unwrap();
     assert!(accept(&foreign, &ServerOptions::default()).is_ok());
     *foreign.version_mut() = http::Version::HTTP_2;
-    assert_eq!(accept(&foreign, &ServerOptions::default()).unwrap_err().status(), 400);
+    assert_eq!(accept(&foreign, &ServerOptions::default()).unwrap_err().status(), 405);
 }

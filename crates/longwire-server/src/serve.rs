@@ -202,8 +202,5 @@ fn note_end(client: &Client, ended: Result<(), RunError<BoxError>>) {
 
 /// Whether an error is one by which connections end, rather than one of the handler's making.
 fn is_disconnect(error: &BoxError) -> bool {
-    use longwire_connection::Error;
-    error
-        .downcast_ref()
-        .is_some_and(|error| !matches!(error, Error::QueueFull | Error::NotText | Error::Invalid(_)))
+    error.downcast_ref::<longwire_connection::Error>().is_some_and(longwire_connection::Error::is_disconnect)
 }

@@ -87,8 +87,13 @@
 //! | send to some of them | `Socket::join` and `Hub::publish`: rooms |
 //! | keep something for a client | `Socket::set_data`, `Client::data` |
 //! | bound what a peer can do | [`Limits`], [`RateLimit`], [`Config`], `ServerConfig` |
+//! | decide who is let in | `Server::authorize`, `Server::allowed_origins`, `Server::on_reject` |
+//! | serve several paths | `Server::route` |
+//! | know a client's address behind a proxy | `ServerConfig::trusted_proxies`, `Request::client_ip` |
 //! | bound how many there are | `HubConfig::max_clients`, `HubConfig::max_clients_per_address` |
 //! | speak WebSocket over a stream of your own | [`WebSocket::new`], [`drive`] |
+//! | mount it on an application that serves HTTP | `hyper::upgrade`, `axum::WebSocketUpgrade`, `tower::WebSocketLayer` |
+//! | connect many times over one HTTP/2 connection | `http2::Http2` |
 //! | do without IO | the crates `longwire-protocol`, `longwire-handshake`, `longwire-deflate` and `longwire-frame` |
 //!
 //! # What is on by default
@@ -110,6 +115,11 @@
 //! | `client` | yes | [`connect`], [`Client`] |
 //! | `server` | yes | [`Server`] and its hub |
 //! | `deflate` | yes | compression (RFC 7692): a client offers it, a server has to be told to accept it |
+//! | `tls` | yes | `Server::tls`, with rustls |
+//! | `hyper` | no | `hyper`: sockets of an application that serves HTTP with hyper, over HTTP/1.1 and HTTP/2 |
+//! | `axum` | no | `axum`: an extractor; with `hyper` |
+//! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
+//! | `http2` | no | `http2`: the client over HTTP/2 (RFC 8441); with `hyper` |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 
 #![forbid(unsafe_code)]
@@ -165,10 +175,38 @@ pub mod client {
 pub mod server {
     #[doc(inline)]
     pub use longwire_server::{
-        BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained, Error, Farewell,
-        HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, OriginPolicy, Place, Receiver,
-        Rejection, Request, Room, RunError, Serve, Server, ServerConfig, ServerHandle, ServerOptions,
-        Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
+        AcceptedError, Admission, BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained,
+        Error, Farewell, HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, Listen,
+        ListenOptions, OriginPolicy, Place, Receiver, Rejection, Request, Room, RunError, Serve, Server,
+        ServerConfig, ServerHandle, ServerOptions, Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
+        TrustedProxies,
+    };
+    #[cfg(feature = "tls")]
+    #[doc(inline)]
+    pub use longwire_server::{TlsConfig, TlsError};
+}
+
+#[cfg(feature = "axum")]
+#[doc(inline)]
+pub use longwire_hyper::axum;
+#[cfg(feature = "http2")]
+#[doc(inline)]
+pub use longwire_hyper::http2;
+#[cfg(feature = "tower")]
+#[doc(inline)]
+pub use longwire_hyper::tower;
+
+/// Mounted on an application that serves HTTP with hyper: see [`upgrade`](hyper::upgrade).
+#[cfg(feature = "hyper")]
+pub mod hyper {
+    #[cfg(feature = "testing")]
+    #[doc(inline)]
+    pub use longwire_hyper::testing;
+    #[doc(inline)]
+    pub use longwire_hyper::{
+        BoxError, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig, HubStats, Mount,
+        MountConfig, OriginPolicy, Receiver, Rejection, ServerOptions, SlowPolicy, Socket, Subprotocol,
+        Transport, Upgrade, UpgradeError, upgrade, upgrade_parts,
     };
 }
 

@@ -105,6 +105,8 @@ mod tests {
             ("longwire-hub", "longwire-handshake", false),
             ("longwire-hub", "longwire-server", false),
             ("longwire-server", "longwire-hub", true),
+            ("longwire-hyper", "longwire-hub", true),
+            ("longwire-hyper", "longwire-server", false),
             ("longwire-client", "longwire-hub", false),
             ("longwire-client", "longwire", false),
             ("longwire", "longwire-server", true),

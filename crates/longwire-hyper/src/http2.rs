@@ -1,0 +1,287 @@
+//! The client over HTTP/2: many sockets on one connection, each opened by an extended CONNECT (RFC 8441).
+//!
+//! Owns deadlines and the order of things. What request and answer look like is `longwire-handshake`'s.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper::ext::Protocol;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use longwire_connection::{Config, Handover, MaskingKey, WebSocket};
+use longwire_handshake::{
+    ClientOptions, ConnectHandshake, OptionsError, ResponseError, UriError, WEBSOCKET, WebSocketUri,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::debug;
+
+use crate::{BoxError, Http2Stream};
+
+/// What a client asks for, and how long and how much it allows.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Headers, origin, subprotocols. Default: none. Compression is offered by default, with the feature `deflate`.
+    pub handshake: ClientOptions,
+    /// How the open connection behaves.
+    pub connection: Config,
+    /// How long a handshake may take in all. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// How many bytes of the body are kept when the server refuses. Default 64 KiB.
+    pub max_refusal_body: usize,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            handshake: ClientOptions {
+                #[cfg(feature = "deflate")]
+                deflate: Some(longwire_handshake::deflate::DeflateOptions::default()),
+                ..ClientOptions::default()
+            },
+            connection: Config::default(),
+            handshake_timeout: Duration::from_secs(10),
+            max_refusal_body: 64 * 1024,
+        }
+    }
+}
+
+/// An HTTP/2 connection to a server that speaks WebSocket over it. Clones share the connection, which ends with the last of
+/// them and of its sockets.
+///
+/// `B` is the type of bodies of the connection's other requests.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use longwire_hyper::http2::{ConnectOptions, Http2};
+/// use tokio::net::TcpStream;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let io = TcpStream::connect("127.0.0.1:8080").await?;
+/// let server: Http2 = Http2::handshake(io, Duration::from_secs(10)).await?;
+/// let options = ConnectOptions::default();
+/// let (mut chat, _) = server.connect("ws://127.0.0.1:8080/chat", &options).await?;
+/// let (mut news, _) = server.connect("ws://127.0.0.1:8080/news", &options).await?;
+/// chat.send("hello").await?;
+/// news.close(1000, "").await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Http2<B = String> {
+    requests: SendRequest<B>,
+}
+
+impl<B> Http2<B>
+where
+    B: Body + Default + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Begins HTTP/2 on a stream, with prior knowledge or after ALPN chose `h2`, and waits for the server's settings.
+    ///
+    /// The connection is driven by a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSupported`] if the server has not allowed extended CONNECT within `limit`: dial it over HTTP/1.1 then.
+    /// [`Error::Http`] if the connection failed before.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the stream is dropped with it.
+    pub async fn handshake<T: longwire_connection::Transport>(io: T, limit: Duration) -> Result<Self, Error> {
+        let deadline = Instant::now().checked_add(limit);
+        within(deadline, Error::NotSupported { limit }, async {
+            let (requests, connection) =
+                http2::handshake::<_, _, B>(TokioExecutor::new(), TokioIo::new(io)).await?;
+            let mut connection = Box::pin(connection);
+            // hyper reads in a task of its own and wakes nobody for the settings, and once the connection is spawned nothing can be
+            // asked of it: so it is asked again and again, a few times in all.
+            let mut pause = FIRST_LOOK;
+            while !connection.is_extended_connect_protocol_enabled() {
+                match timeout(pause, connection.as_mut()).await {
+                    Ok(Ok(())) => return Err(Error::ClosedEarly),
+                    Ok(Err(error)) => return Err(error.into()),
+                    Err(_) => pause = (pause * 2).min(LAST_LOOK),
+                }
+            }
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    debug!(%error, "a connection over HTTP/2 has failed");
+                }
+            });
+            Ok(Self { requests })
+        })
+        .await
+    }
+
+    /// Takes over a connection that is driven elsewhere.
+    ///
+    /// The server has to allow extended CONNECT, which `Connection::is_extended_connect_protocol_enabled` of hyper's tells:
+    /// asked without, it ends the stream with `PROTOCOL_ERROR`.
+    pub fn from_requests(requests: SendRequest<B>) -> Self {
+        Self { requests }
+    }
+
+    /// Opens one WebSocket; yields it and the server's answer.
+    ///
+    /// The URL says what to ask for; its scheme may be any of the four.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Uri`] or [`Error::Options`] before anything is sent; [`Error::UnexpectedResponse`] if the server refuses;
+    /// else how the attempt failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the stream is reset. The connection stays usable.
+    pub async fn connect(
+        &self,
+        url: &str,
+        options: &ConnectOptions,
+    ) -> Result<(WebSocket<Http2Stream>, Response<()>), Error> {
+        let handshake = ConnectHandshake::new(&WebSocketUri::parse(url)?, &options.handshake)?;
+        let limit = options.handshake_timeout;
+        let deadline = Instant::now().checked_add(limit);
+        let mut response =
+            within(deadline, Error::Timeout { limit }, self.exchange(handshake.request())).await?;
+        let on_upgrade = hyper::upgrade::on(&mut response);
+        let (head, body) = response.into_parts();
+        let agreement = match handshake.verify(&head) {
+            Ok(agreement) => agreement,
+            Err(ResponseError::ConnectStatus { .. }) => {
+                let (body, body_is_whole) = read_body(body, deadline, options.max_refusal_body).await;
+                let response = Box::new(Response::from_parts(head, body));
+                return Err(Error::UnexpectedResponse { response, body_is_whole });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let upgraded = within(deadline, Error::Timeout { limit }, async { Ok(on_upgrade.await?) }).await?;
+        let subprotocol = agreement.subprotocol.map(|name| name.as_str().to_owned());
+        let handover = Handover::client(masking_key).subprotocol(subprotocol);
+        #[cfg(feature = "deflate")]
+        let handover = match (agreement.deflate, &options.handshake.deflate) {
+            (Some(agreement), Some(options)) => handover.deflate(agreement, options),
+            _ => handover,
+        };
+        let ws = WebSocket::new(Http2Stream::new(upgraded), handover, &options.connection);
+        Ok((ws, Response::from_parts(head, ())))
+    }
+
+    async fn exchange(&self, handshake: &Request<()>) -> Result<Response<Incoming>, Error> {
+        let mut request = handshake.clone().map(|()| B::default());
+        request.extensions_mut().insert(Protocol::from_static(WEBSOCKET));
+        let mut requests = self.requests.clone();
+        requests.ready().await?;
+        Ok(requests.send_request(request).await?)
+    }
+}
+
+impl<B> Clone for Http2<B> {
+    fn clone(&self) -> Self {
+        Self { requests: self.requests.clone() }
+    }
+}
+
+impl<B> fmt::Debug for Http2<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http2").finish_non_exhaustive()
+    }
+}
+
+/// Why no connection was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server refused, redirected or asked for credentials: its status is not a 2xx.
+    #[error("server answered with status {} instead of one of success", .response.status())]
+    UnexpectedResponse {
+        /// The answer, with its body as far as it was read.
+        response: Box<Response<Bytes>>,
+        /// Whether the body is whole: neither cut off by the server, by the deadline, nor by the bound on its size.
+        body_is_whole: bool,
+    },
+    /// The server's answer selects what was not offered (RFC 6455 §4.1).
+    #[error(transparent)]
+    Response(#[from] ResponseError),
+    /// The server has not allowed extended CONNECT by its settings (RFC 8441 §3).
+    #[error("server does not allow WebSocket over HTTP/2 within {limit:?}")]
+    NotSupported {
+        /// The whole time allowed.
+        limit: Duration,
+    },
+    /// The attempt was not complete by its deadline.
+    #[error("handshake was not complete within {limit:?}")]
+    Timeout {
+        /// The whole time allowed.
+        limit: Duration,
+    },
+    /// The server ended the connection before its settings came.
+    #[error("connection closed before the handshake was complete")]
+    ClosedEarly,
+    /// The URL names no WebSocket; nothing was sent.
+    #[error("invalid URL: {0}")]
+    Uri(#[from] UriError),
+    /// The headers or subprotocols cannot be sent; nothing was sent.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The HTTP/2 connection or the stream failed.
+    #[error("HTTP/2 failed during the handshake: {0}")]
+    Http(#[from] hyper::Error),
+}
+
+async fn within<T>(
+    deadline: Option<Instant>,
+    late: Error,
+    step: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match deadline {
+        None => step.await,
+        Some(deadline) => timeout_at(deadline, step).await.unwrap_or(Err(late)),
+    }
+}
+
+/// Reads the body of a refusal, as far as it comes in time; says whether that is all of it.
+async fn read_body(body: Incoming, deadline: Option<Instant>, limit: usize) -> (Bytes, bool) {
+    let mut kept = BytesMut::new();
+    let mut body = pin!(body);
+    let reading = async {
+        loop {
+            match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+                None => return true,
+                Some(Err(_)) => return false,
+                Some(Ok(frame)) => {
+                    let Ok(mut data) = frame.into_data() else { continue };
+                    let room = limit - kept.len();
+                    if data.remaining() > room {
+                        kept.extend_from_slice(&data.copy_to_bytes(room));
+                        return false;
+                    }
+                    kept.extend_from_slice(&data);
+                }
+            }
+        }
+    };
+    let is_whole = match deadline {
+        None => reading.await,
+        Some(deadline) => timeout_at(deadline, reading).await.unwrap_or(false),
+    };
+    (kept.freeze(), is_whole)
+}
+
+/// Makes the masking key of one frame, from a generator that the operating system seeds and reseeds (RFC 6455 §10.3).
+fn masking_key() -> MaskingKey {
+    MaskingKey::new(rand::random())
+}
+
+/// How long the first look at the server's settings waits: on a local network they are there.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+
+/// How long a look waits at most: little against the way to a server that is that far away.
+const LAST_LOOK: Duration = Duration::from_millis(32);

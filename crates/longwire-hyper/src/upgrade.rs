@@ -1,0 +1,240 @@
+//! From a request of hyper's to a socket.
+//!
+//! Owns taking the connection over. What a request must look like is `longwire-handshake`'s.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::{Extensions, Request, Response, Version, request};
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use longwire_connection::{Config, Handover, WebSocket};
+use longwire_handshake::{Accepted, Rejection, RequestView, Subprotocol, accept};
+use longwire_hub::{Client, ClientInfo, RunError};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+
+use crate::{BoxError, HandlerResult, Mount, Socket, Transport};
+
+/// Checks a request for a WebSocket, over HTTP/1.1 or HTTP/2, and takes its connection over.
+///
+/// The response has to be returned to hyper as it is, but for fields that the application adds: the connection is handed
+/// over once it was sent. With the [`Upgrade`] goes the connection: dropped, it closes it.
+///
+/// # Errors
+///
+/// Why the request is refused, with the answer to return: [`Rejection::to_response`]. The request is as it was then, so
+/// that one for a plain page ([`Rejection::is_plain_request`]) can be served. [`Rejection::Unavailable`] if the hub is shutting
+/// down, [`Rejection::NoUpgrade`] if hyper was not set up to hand over connections.
+pub fn upgrade<B, R: Default>(
+    request: &mut Request<B>,
+    mount: &Mount,
+) -> Result<(Response<R>, Upgrade), Rejection> {
+    let accepted = judge(RequestView::from(&*request), request.extensions(), mount)?;
+    let version = request.version();
+    let upgrade = Upgrade::begin(request.extensions_mut(), accepted, version, mount)?;
+    Ok((upgrade.response(), upgrade))
+}
+
+/// As [`upgrade`], for the head of a request that was taken apart.
+///
+/// # Errors
+///
+/// As for [`upgrade`].
+pub fn upgrade_parts<R: Default>(
+    parts: &mut request::Parts,
+    mount: &Mount,
+) -> Result<(Response<R>, Upgrade), Rejection> {
+    let accepted = judge(RequestView::from(&*parts), &parts.extensions, mount)?;
+    let version = parts.version;
+    let upgrade = Upgrade::begin(&mut parts.extensions, accepted, version, mount)?;
+    Ok((upgrade.response(), upgrade))
+}
+
+fn judge(request: RequestView<'_>, extensions: &Extensions, mount: &Mount) -> Result<Accepted, Rejection> {
+    let protocol = extensions.get::<Protocol>().map(Protocol::as_str);
+    let accepted = accept(request.protocol(protocol), &mount.config().handshake)?;
+    if mount.hub().is_shutting_down() {
+        return Err(Rejection::Unavailable);
+    }
+    Ok(accepted)
+}
+
+/// A connection that will be a WebSocket once the response was sent.
+#[must_use = "dropped, it closes the connection: spawn a handler with `on_upgrade`, or await its `socket`"]
+pub struct Upgrade {
+    pending: OnUpgrade,
+    pub(crate) accepted: Accepted,
+    version: Version,
+    mount: Mount,
+    pub(crate) config: Config,
+    info: ClientInfo,
+    /// `None` if it lies beyond what the clock can tell.
+    deadline: Option<Instant>,
+}
+
+impl Upgrade {
+    fn begin(
+        extensions: &mut Extensions,
+        accepted: Accepted,
+        version: Version,
+        mount: &Mount,
+    ) -> Result<Self, Rejection> {
+        let pending = extensions.remove::<OnUpgrade>().ok_or(Rejection::NoUpgrade)?;
+        Ok(Self {
+            pending,
+            accepted,
+            version,
+            mount: mount.clone(),
+            config: mount.config().connection.clone(),
+            info: ClientInfo::default(),
+            deadline: Instant::now().checked_add(mount.config().upgrade_timeout),
+        })
+    }
+
+    pub(crate) fn response<R: Default>(&self) -> Response<R> {
+        self.accepted.response().map(|()| R::default())
+    }
+
+    /// The subprotocol that both sides will speak.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.accepted.subprotocol().map(Subprotocol::as_str)
+    }
+
+    /// The HTTP version of the request.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Sets how this one connection behaves. Default: [`MountConfig::connection`](crate::MountConfig::connection).
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the address at the other end, for the hub. Default: that of the connection, where it is TCP.
+    pub fn peer_addr(mut self, peer_addr: impl Into<Option<SocketAddr>>) -> Self {
+        self.info = self.info.peer_addr(peer_addr);
+        self
+    }
+
+    /// Waits until the response was sent and yields the socket, registered with the mount's hub.
+    ///
+    /// Await it in a task of its own: hyper sends the response after the service has returned it. To have what a handler
+    /// sends between two yields gathered in one write, run it with [`Socket::run`](longwire_hub::Socket::run).
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the connection is closed.
+    pub async fn socket(self) -> Result<Socket, UpgradeError> {
+        let upgraded = match self.deadline {
+            None => self.pending.await,
+            Some(deadline) => timeout_at(deadline, self.pending)
+                .await
+                .map_err(|_| UpgradeError::Timeout { limit: self.mount.config().upgrade_timeout })?,
+        };
+        let (io, read_ahead) =
+            Transport::recover(upgraded.map_err(UpgradeError::NotHandedOver)?, self.version);
+        let subprotocol = self.accepted.subprotocol().map(|name| name.as_str().to_owned());
+        let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
+        #[cfg(feature = "deflate")]
+        let handover = match (self.accepted.deflate(), &self.mount.config().handshake.deflate) {
+            (Some(agreement), Some(options)) => handover.deflate(*agreement, options),
+            _ => handover,
+        };
+        let info = match self.info.peer_addr {
+            Some(_) => self.info,
+            None => self.info.peer_addr(io.peer_addr()),
+        };
+        let ws = WebSocket::new(io, handover, &self.config);
+        self.mount.hub().admit(ws, info).map_err(|_| UpgradeError::ShuttingDown)
+    }
+
+    /// Runs `handler` on the socket, in a task of its own, once the response was sent.
+    ///
+    /// What the handler sends between two yields leaves in one write. When it returns, the connection is closed: see
+    /// [`HandlerResult`]. [`Hub::shutdown`](longwire_hub::Hub::shutdown) closes it and waits for the handler. Aborting the task
+    /// drops the handler and closes the connection.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn on_upgrade<H, Fut>(self, handler: H) -> JoinHandle<()>
+    where
+        H: FnOnce(Socket) -> Fut + Send + 'static,
+        Fut: Future<Output = HandlerResult> + Send + 'static,
+    {
+        self.spawn(handler, |error| debug!(%error, "an upgrade failed"))
+    }
+
+    pub(crate) fn spawn<H, Fut>(
+        self,
+        handler: H,
+        failed: impl FnOnce(UpgradeError) + Send + 'static,
+    ) -> JoinHandle<()>
+    where
+        H: FnOnce(Socket) -> Fut + Send + 'static,
+        Fut: Future<Output = HandlerResult> + Send + 'static,
+    {
+        // In a box that goes with the handshake: what it needs must not be part of the connection's task.
+        let opening: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(self.socket());
+        tokio::spawn(async move {
+            match opening.await {
+                Ok(socket) => {
+                    let client = socket.client();
+                    note_end(&client, socket.run(handler).await);
+                }
+                Err(error) => failed(error),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgrade")
+            .field("version", &self.version)
+            .field("subprotocol", &self.subprotocol())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a request that was accepted became no socket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpgradeError {
+    /// The connection ended before the response was sent, or another response was.
+    #[error("connection was not handed over: {0}")]
+    NotHandedOver(#[source] hyper::Error),
+    /// The response was not sent by the deadline.
+    #[error("connection was not handed over within {limit:?}")]
+    Timeout {
+        /// [`MountConfig::upgrade_timeout`](crate::MountConfig::upgrade_timeout).
+        limit: Duration,
+    },
+    /// The hub began to shut down meanwhile: the client was told with the shutdown's close code.
+    #[error("the hub is shutting down")]
+    ShuttingDown,
+}
+
+fn note_end(client: &Client, ended: Result<(), RunError<BoxError>>) {
+    let (id, peer_addr) = (client.id().value(), client.peer_addr());
+    match ended {
+        Ok(()) => debug!(id, ?peer_addr, "a client has left"),
+        Err(RunError::Handler(error)) if is_disconnect(&error) => {
+            debug!(id, ?peer_addr, %error, "a client has left");
+        }
+        Err(error) => warn!(id, ?peer_addr, %error, "a handler failed"),
+    }
+}
+
+fn is_disconnect(error: &BoxError) -> bool {
+    error.downcast_ref::<longwire_connection::Error>().is_some_and(longwire_connection::Error::is_disconnect)
+}

@@ -1,0 +1,111 @@
+//! A web application with a WebSocket: JSON for a plain GET of `/`, and a chat for a WebSocket at the same path.
+//!
+//! ```text
+//! cargo run --release --example axum_chat -- --listen 127.0.0.1:8080
+//! curl http://127.0.0.1:8080/
+//! cargo run --release --example cat -- 'ws://127.0.0.1:8080/?access_token=ada'
+//! ```
+//! Whoever connects is known by `access_token` of the query or by the cookie `session`. On SIGINT every client is closed
+//! with code 1001 (going away).
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::extract::{FromRef, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::{Router, routing::any};
+use clap::Parser;
+use longwire::CloseCode;
+use longwire::axum::FromState;
+use longwire::hyper::{BoxError, Mount, MountConfig, OriginPolicy};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+#[derive(Parser)]
+struct Args {
+    /// The address to listen on; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+}
+
+/// What all requests share.
+#[derive(Clone)]
+struct App {
+    mount: Mount,
+}
+
+/// Tells the extractor where the mount is.
+impl FromRef<App> for Mount {
+    fn from_ref(app: &App) -> Self {
+        app.mount.clone()
+    }
+}
+
+#[derive(Deserialize)]
+struct Auth {
+    access_token: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("axum_chat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<(), BoxError> {
+    let mut config = MountConfig::default();
+    // A browser sends cookies along whatever page asks: a server that trusts them takes its own pages only.
+    config.handshake.origins = OriginPolicy::SameHost;
+    let mount = Mount::new(config);
+    // `any`, as a WebSocket over HTTP/2 is asked for with CONNECT.
+    let app = Router::new().route("/", any(root)).with_state(App { mount: mount.clone() });
+
+    let listener = TcpListener::bind(args.listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let interrupted = async move {
+        drop(tokio::signal::ctrl_c().await);
+        // The HTTP server does not wait for connections that were handed over.
+        drop(mount.hub().shutdown(CloseCode::GOING_AWAY, "", Duration::from_secs(10)).await);
+    };
+    axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
+    Ok(())
+}
+
+async fn root(
+    ws: Option<FromState>,
+    State(app): State<App>,
+    Query(auth): Query<Auth>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(FromState(ws)) = ws else {
+        return Json(json!({ "msg": "hello", "clients": app.mount.hub().len() })).into_response();
+    };
+    let Some(name) = auth.access_token.or_else(|| cookie(&headers, "session")) else {
+        return (StatusCode::UNAUTHORIZED, "who are you?\n").into_response();
+    };
+    ws.on_upgrade(|mut ws| async move {
+        ws.send("something").await?;
+        while let Some(message) = ws.recv().await? {
+            println!("received: {message}");
+            ws.hub().broadcast_except(ws.id(), format!("{name}: {message}"));
+        }
+        Ok(())
+    })
+}
+
+/// The value of one cookie.
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies
+        .flat_map(|list| list.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(key, value)| (key == name).then(|| value.to_owned()))
+}
