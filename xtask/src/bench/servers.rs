@@ -97,7 +97,8 @@ impl Programs {
         let benches = workspace::root().join("benches");
         let (ours, peers) = (workspace::target()?.join(directory), benches.join("target").join(directory));
         let build = |arguments: &[&str], target: &PathBuf| {
-            let mut command = cargo(&["build", "--release", "--locked"]);
+            // Not `--locked`: the programs that use longwire follow its dependencies.
+            let mut command = cargo(&["build", "--release"]);
             command.args(arguments).arg("--target-dir").arg(target).envs(environment.iter().copied());
             command
         };
