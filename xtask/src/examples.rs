@@ -11,6 +11,7 @@ use crate::{
     Outcome, cargo,
     process::{PATIENCE, Running},
     programs::Program,
+    setup, workspace,
 };
 
 /// How an example is tried.
@@ -30,6 +31,12 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("axum_chat", Script::Here(axum_chat)),
     ("hyper_echo", Script::Here(hyper_echo)),
     ("session", Script::Here(session)),
+    ("text_server", Script::Here(text_server)),
+    ("send_to_all", Script::Here(send_to_all)),
+    ("client_address", Script::Here(client_address)),
+    ("heartbeat", Script::Here(heartbeat)),
+    ("auth", Script::Here(auth)),
+    ("tls_server", Script::Here(tls_server)),
     ("autobahn_client", Script::Part("autobahn")),
 ];
 
@@ -80,6 +87,79 @@ fn interrupt(server: Running) -> Outcome {
 fn expect_lines(program: Running, expected: &[&str]) -> Outcome {
     let lines = program.succeed(PATIENCE)?;
     if lines == expected { Ok(()) } else { Err(format!("printed {lines:?}, expected {expected:?}")) }
+}
+
+/// Starts an example that takes its address as an argument.
+fn start_at_port(name: &'static str, more: &[&str]) -> Outcome<(Running, String)> {
+    let server = start(name, &[&["127.0.0.1:0"], more].concat())?;
+    let url = server.url()?;
+    Ok((server, url))
+}
+
+/// Greets, and prints what it is told.
+fn text_server() -> Outcome {
+    let (server, url) = start_at_port("text_server", &[])?;
+    let client = start("cat", &[&url])?;
+    client.write_line("hello")?;
+    expect_lines(client, &["something"])?;
+    server.wait_for("what it was told", |line| (line == "received: hello").then_some(()))
+}
+
+/// All hear of a newcomer, and all others what one says.
+fn send_to_all() -> Outcome {
+    let (_server, url) = start_at_port("send_to_all", &[])?;
+    let ada = start("cat", &[&url])?;
+    ada.wait_for("that it is here", |line| (line == "client 1 is here").then_some(()))?;
+    let grace = start("cat", &[&url])?;
+    for client in [&ada, &grace] {
+        client.wait_for("that the second is here", |line| (line == "client 2 is here").then_some(()))?;
+    }
+    grace.write_line("hello")?;
+    ada.wait_for("what the other says", |line| (line == "hello").then_some(()))?;
+    expect_lines(grace, &[])
+}
+
+/// Believes the proxy on this machine.
+fn client_address() -> Outcome {
+    let (_server, url) = start_at_port("client_address", &[])?;
+    let behind = start("cat", &["--header", "X-Forwarded-For: 198.51.100.7, 203.0.113.9", &url])?;
+    behind
+        .wait_for("the client's address", |line| line.ends_with("client Some(203.0.113.9)").then_some(()))?;
+    let bare = start("cat", &[&url])?;
+    bare.wait_for("the peer's address", |line| line.ends_with("client Some(127.0.0.1)").then_some(()))
+}
+
+/// Stays with a client that answers pings; half a minute is too long to see another one dropped.
+fn heartbeat() -> Outcome {
+    let (_server, url) = start_at_port("heartbeat", &[])?;
+    let client = start("cat", &[&url])?;
+    client.write_line("nobody answers")?;
+    expect_lines(client, &[])
+}
+
+/// Lets in who is known.
+fn auth() -> Outcome {
+    let (_server, url) = start_at_port("auth", &[])?;
+    let with = |credentials: &str| url.replace("ws://", &format!("ws://{credentials}@"));
+    let ada = start("cat", &[&with("ada:lovelace")])?;
+    ada.write_line("hi")?;
+    expect_lines(ada, &["hello, Ada", "Ada says: hi"])?;
+    for (url, status) in [(&url, "401"), (&with("ada:wrong"), "401"), (&with("mallory:eve"), "403")] {
+        let ended = start("cat", &[url])?.finish(PATIENCE)?;
+        if ended.status.code() != Some(1) || !ended.stderr.contains(status) {
+            return Err(format!("{url} was to be refused with {status}: {}", ended.stderr.trim()));
+        }
+    }
+    Ok(())
+}
+
+/// Speaks TLS with a client that trusts its certificate.
+fn tls_server() -> Outcome {
+    let file = workspace::target()?.join("tls_server.pem").display().to_string();
+    let (_server, url) = start_at_port("tls_server", &[&file])?;
+    let mut client = setup::python()?.script("python/tls_client.py");
+    let client = Running::start("websockets", client.args([&url, &file, "over TLS"]))?;
+    expect_lines(client, &["nobody listens in", "over TLS"])
 }
 
 /// Echoes on one thread and on several, and ends on SIGINT.

@@ -226,7 +226,7 @@ impl Drop for Running {
 
 /// The first URL in a line, if there is one.
 fn url_in(line: &str) -> Option<String> {
-    let start = ["ws://", "http://"].iter().filter_map(|scheme| line.find(scheme)).min()?;
+    let start = ["ws://", "wss://", "http://"].iter().filter_map(|scheme| line.find(scheme)).min()?;
     line[start..].split_whitespace().next().map(str::to_owned)
 }
 

@@ -1,0 +1,21 @@
+//! A server that greets, and prints what it is told.
+//!
+//! ```text
+//! cargo run --release --example text_server -- 127.0.0.1:8080
+//! ```
+//! The address may be left out.
+
+#[tokio::main]
+async fn main() -> Result<(), longwire::server::Error> {
+    let addr = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
+    let server = longwire::Server::bind(addr).await?;
+    println!("listening on ws://{}", server.local_addr());
+    let serving = server.serve(|mut ws, _request| async move {
+        ws.send("something").await?;
+        while let Some(message) = ws.recv().await? {
+            println!("received: {message}");
+        }
+        Ok(())
+    });
+    serving.await
+}
