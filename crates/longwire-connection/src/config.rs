@@ -9,7 +9,7 @@ use bytes::Bytes;
 use longwire_protocol::deflate::{Agreement, DeflateOptions, Pool, PoolOptions};
 use longwire_protocol::{Keepalive, Limits, MaskingKeys, Role};
 
-use crate::RateLimit;
+use crate::{MemoryBudget, RateLimit};
 
 /// How a connection behaves.
 ///
@@ -33,6 +33,9 @@ pub struct Config {
     /// How much the peer may send over time. Default `None`: receiving at its own pace holds a peer back already, as what it
     /// sends in the meantime fills TCP's window and no memory here. A limit is for what a message costs the application.
     pub rate_limit: Option<RateLimit>,
+    /// A bound on the memory of messages that have begun to arrive, shared with other connections. Default `None`; servers
+    /// have one of 1 GiB for all their clients.
+    pub memory: Option<MemoryBudget>,
     /// When to ping a silent peer and when to give it up. Default `None`; servers set it to [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
     /// Whether pings are answered. Default: yes, as RFC 6455 §5.5.2 demands; otherwise the application has to.
@@ -56,6 +59,7 @@ impl Default for Config {
         Self {
             limits: Limits::default(),
             rate_limit: None,
+            memory: None,
             keepalive: None,
             auto_pong: true,
             close_timeout: Duration::from_secs(5),

@@ -20,6 +20,10 @@ pub enum Error {
     /// message that was too much was looked at.
     #[error("the peer sent more than the rate limit allows")]
     RateExceeded,
+    /// The message that was arriving had no room in [`Config::memory`](crate::Config::memory). A close frame with code 1013 was
+    /// sent.
+    #[error("there is no memory left for the message that was arriving")]
+    OutOfMemory,
     /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4).
     #[error("the peer closed the connection: {0}")]
     ClosedByPeer(CloseFrame),
@@ -58,6 +62,7 @@ impl Error {
         match self {
             Self::Protocol(error) => Some(error.close_code()),
             Self::RateExceeded => Some(CloseCode::POLICY_VIOLATION),
+            Self::OutOfMemory => Some(CloseCode::TRY_AGAIN_LATER),
             Self::ClosedByPeer(frame) => Some(frame.code),
             Self::Lost | Self::PeerGone | Self::CloseTimeout | Self::Io(_) => {
                 Some(CloseCode::ABNORMAL_CLOSURE)

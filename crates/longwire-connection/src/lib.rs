@@ -33,6 +33,7 @@ mod ending;
 mod error;
 mod excess;
 mod leave;
+mod memory;
 #[cfg(feature = "deflate")]
 mod parking;
 mod parts;
@@ -63,6 +64,7 @@ pub use longwire_protocol::{
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};
+pub use memory::MemoryBudget;
 pub use parts::{MessageReader, MessageWriter};
 pub use ping::Pong;
 pub use rate::{Excess, Rate, RateLimit};

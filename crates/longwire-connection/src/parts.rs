@@ -294,7 +294,7 @@ pub(crate) fn into_io(error: Error) -> io::Error {
         Error::Io(error) => error.kind(),
         Error::Protocol(_) | Error::NotText => io::ErrorKind::InvalidData,
         Error::PeerGone | Error::CloseTimeout => io::ErrorKind::TimedOut,
-        Error::RateExceeded => io::ErrorKind::ConnectionAborted,
+        Error::RateExceeded | Error::OutOfMemory => io::ErrorKind::ConnectionAborted,
         Error::Lost => io::ErrorKind::UnexpectedEof,
         Error::Invalid(_) => io::ErrorKind::InvalidInput,
         Error::QueueFull => io::ErrorKind::WouldBlock,

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::ending::Ending;
+use crate::memory::Holding;
 #[cfg(feature = "deflate")]
 use crate::parking::Parking;
 use crate::rate::Meter;
@@ -41,12 +42,13 @@ pub(crate) struct Reader<T> {
     pub(crate) is_server: bool,
     /// Whether the transport has ended.
     pub(crate) eof: bool,
-    messages: u64,
+    pub(crate) messages: u64,
     /// What the peer may still send, if that is limited.
     pub(crate) meter: Option<Box<Meter>>,
+    pub(crate) holding: Option<Holding>,
     /// When a compressor is given back, if messages are compressed.
     #[cfg(feature = "deflate")]
-    parking: Option<Box<Parking>>,
+    pub(crate) parking: Option<Box<Parking>>,
     /// How many bytes were written when a call was last blocked.
     written_before: u64,
     names: Option<Box<Names>>,
@@ -89,6 +91,7 @@ impl<T: Transport> Reader<T> {
             is_server,
             eof: false,
             messages: 0,
+            holding: config.memory.clone().map(Holding::new),
             meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, now()))),
             #[cfg(feature = "deflate")]
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
@@ -201,6 +204,7 @@ impl<T: Transport> Reader<T> {
             Poll::Ready(Err(error)) => self.handle_end(Some(error)),
             Poll::Pending => {
                 self.budget = BUDGET;
+                self.count_memory();
                 #[cfg(feature = "deflate")]
                 self.poll_parking(cx);
                 ready!(self.poll_timers(cx));
@@ -221,6 +225,7 @@ impl<T: Transport> Reader<T> {
     #[inline]
     fn arrived(&mut self, n: usize) {
         self.timers.heard();
+        self.count_memory();
         self.spend(1 + n / BYTES_A_TURN);
     }
 
@@ -320,18 +325,6 @@ impl<T: Transport> Reader<T> {
             Ok(()) => Step::End,
             Err(error) => Step::Event(Err(error)),
         })
-    }
-
-    #[cfg(feature = "deflate")]
-    #[inline]
-    fn poll_parking(&mut self, cx: &mut Context<'_>) {
-        let Some(parking) = &mut self.parking else { return };
-        let mut writer = self.shared.lock();
-        let kept = writer.out.keeps_compressor() || self.inbound.keeps_decompressor();
-        if parking.poll(kept, writer.messages + self.messages, cx) {
-            writer.out.park();
-            self.inbound.park();
-        }
     }
 
     /// Waits for the next deadline; ready when one has passed and something was done about it.

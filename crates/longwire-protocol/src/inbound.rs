@@ -235,6 +235,12 @@ impl Inbound {
         self.message.as_ref().is_some_and(|message| message.in_parts || message.is_compressed())
     }
 
+    /// How many bytes are held of the message that is arriving.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.buf.len())
+    }
+
     /// Whether a close frame or an error has ended what is interpreted.
     pub fn is_ended(&self) -> bool {
         self.ended

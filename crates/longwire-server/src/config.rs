@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longwire_connection::{CloseCode, Config, Keepalive};
+use longwire_connection::{CloseCode, Config, Keepalive, MemoryBudget};
 use longwire_handshake::{HeadLimits, ServerOptions, TrustedProxies};
 use longwire_hub::HubConfig;
 
@@ -19,7 +19,8 @@ use longwire_hub::HubConfig;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// How connections behave. Default: that of [`Config`], with [`Keepalive::default`].
+    /// How connections behave. Default: that of [`Config`], with [`Keepalive::default`] and a
+    /// [`MemoryBudget`] of 1 GiB for the messages that are arriving.
     pub connection: Config,
     /// Subprotocols, allowed origins and the path. Default: none, any, any.
     pub handshake: ServerOptions,
@@ -42,7 +43,11 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            connection: Config { keepalive: Some(Keepalive::default()), ..Config::default() },
+            connection: Config {
+                keepalive: Some(Keepalive::default()),
+                memory: Some(MemoryBudget::new(MEMORY)),
+                ..Config::default()
+            },
             handshake: ServerOptions::default(),
             trusted_proxies: TrustedProxies::default(),
             head: HeadLimits::default(),
@@ -70,3 +75,6 @@ impl Default for Shutdown {
         Self { code: CloseCode::GOING_AWAY, reason: String::new(), deadline: Duration::from_secs(10) }
     }
 }
+
+/// Enough for 64 clients at once with messages of the greatest length, or for 16 000 with 64 KiB.
+const MEMORY: usize = 1 << 30;

@@ -90,6 +90,7 @@
 //! | decide who is let in | `Server::authorize`, `Server::allowed_origins`, `Server::on_reject` |
 //! | serve several paths | `Server::route` |
 //! | know a client's address behind a proxy | `ServerConfig::trusted_proxies`, `Request::client_ip` |
+//! | bound what all of them take | [`MemoryBudget`] |
 //! | bound how many there are | `HubConfig::max_clients`, `HubConfig::max_clients_per_address` |
 //! | speak WebSocket over a stream of your own | [`WebSocket::new`], [`drive`] |
 //! | mount it on an application that serves HTTP | `hyper::upgrade`, `axum::WebSocketUpgrade`, `tower::WebSocketLayer` |
@@ -130,9 +131,9 @@ pub use longwire_connection::testing;
 #[doc(inline)]
 pub use longwire_connection::{
     ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess, FrameError,
-    Handover, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys, Message, MessageReader, MessageWriter,
-    Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats, Text, Transport,
-    WebSocket, drive,
+    Handover, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys, MemoryBudget, Message, MessageReader,
+    MessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats,
+    Text, Transport, WebSocket, drive,
 };
 
 #[cfg(feature = "deflate")]
