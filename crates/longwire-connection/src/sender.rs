@@ -36,6 +36,8 @@ trait Outlet: Send + Sync {
     fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error>;
     fn queued(&self) -> usize;
     fn stats(&self) -> Stats;
+    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
+    fn close_sent(&self) -> Option<Option<CloseFrame>>;
     fn is_closed(&self) -> bool;
     fn abort(&self);
 }
@@ -94,6 +96,10 @@ impl<T: Transport> Outlet for Shared<T> {
 
     fn stats(&self) -> Stats {
         self.lock().stats()
+    }
+
+    fn close_sent(&self) -> Option<Option<CloseFrame>> {
+        self.lock().out.close_sent().cloned()
     }
 
     fn is_closed(&self) -> bool {
@@ -295,6 +301,13 @@ impl Sender {
     /// that it had read; what of them came compressed is told by the receiving side alone.
     pub fn stats(&self) -> Stats {
         self.outlet.stats()
+    }
+
+    /// The close frame that this end has sent, or queued, if it has; its content may be nothing. Where the peer closed first,
+    /// it is the answer, which has the peer's code (RFC 6455 §5.5.1).
+    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
+    pub fn close_sent(&self) -> Option<Option<CloseFrame>> {
+        self.outlet.close_sent()
     }
 
     /// Whether nothing more can be sent.

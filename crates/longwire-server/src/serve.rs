@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use longwire_connection::CloseCode;
 use longwire_hub::{Client, RunError};
 use pin_project_lite::pin_project;
-use tracing::{debug, warn};
+use tracing::{Span, debug, info_span, warn};
 
 use crate::listen::{Pause, next_connection};
 use crate::{Error, Request, Server, Socket};
@@ -155,7 +156,8 @@ pin_project! {
     #[project = ConnectionProjection]
     enum Connection<O, S, R> {
         Opening { opening: Pin<Box<O>>, start: Option<S> },
-        Running { #[pin] run: R, client: Client },
+        // A span only where somebody looks at it.
+        Running { #[pin] run: R, client: Client, span: Option<Box<Span>> },
     }
 }
 
@@ -177,19 +179,56 @@ where
                         return Poll::Ready(());
                     };
                     let client = socket.client();
-                    let run = start(socket, request);
-                    self.set(Self::Running { run, client });
+                    let span = client_span(&socket, &request);
+                    let run = in_span(span.as_deref(), || start(socket, request));
+                    self.set(Self::Running { run, client, span });
                 }
-                ConnectionProjection::Running { run, client } => {
-                    note_end(client, ready!(run.poll(cx)));
-                    return Poll::Ready(());
+                ConnectionProjection::Running { run, client, span } => {
+                    return in_span(span.as_deref(), || {
+                        let ended = ready!(run.poll(cx));
+                        note_end(client, span.as_deref(), ended);
+                        Poll::Ready(())
+                    });
                 }
             }
         }
     }
 }
 
-fn note_end(client: &Client, ended: Result<(), RunError<BoxError>>) {
+/// What a handler and its connection say is said of this client; `None` if nobody listens.
+fn client_span(socket: &Socket, request: &Request) -> Option<Box<Span>> {
+    let span = info_span!(
+        "client",
+        id = socket.id().value(),
+        peer = request.client_ip().map(tracing::field::display),
+        // Neither has anything that could break a line: the request's head was parsed.
+        path = request.uri().path(),
+        subprotocol = socket.subprotocol(),
+        close_code = tracing::field::Empty,
+    );
+    (!span.is_disabled()).then(|| Box::new(span))
+}
+
+fn in_span<R>(span: Option<&Span>, work: impl FnOnce() -> R) -> R {
+    let _entered = span.map(Span::enter);
+    work()
+}
+
+fn note_end(client: &Client, span: Option<&Span>, ended: Result<(), RunError<BoxError>>) {
+    if let Some(span) = span {
+        let failed = match &ended {
+            Err(RunError::Handler(error)) => {
+                error.downcast_ref().and_then(longwire_connection::Error::close_code)
+            }
+            _ => None,
+        };
+        let sent = client
+            .sender()
+            .close_sent()
+            .map(|frame| frame.map_or(CloseCode::NO_STATUS_RECEIVED, |frame| frame.code));
+        let code = failed.or(sent).unwrap_or(CloseCode::ABNORMAL_CLOSURE);
+        span.record("close_code", u16::from(code));
+    }
     let (id, peer_addr) = (client.id().value(), client.peer_addr());
     match ended {
         Ok(()) => debug!(id, ?peer_addr, "a client has left"),

@@ -58,11 +58,7 @@ async fn talk(stream: TcpStream) -> (usize, usize, Option<u16>) {
     });
     let mut count = 0;
     while let Ok(Some(message)) = receiver.recv().await {
-        assert_eq!(
-            message.as_text(),
-            Some(format!("message {received}").as_str()),
-            "in order, none is missing"
-        );
+        assert_eq!(message.as_text(), Some(format!("message {count}").as_str()), "in order, none is missing");
         count += 1;
     }
     let code = receiver.close_received().flatten().map(|frame| u16::from(frame.code));
