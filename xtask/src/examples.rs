@@ -29,6 +29,7 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("chat", Script::Here(chat)),
     ("demo", Script::Here(demo)),
     ("axum_chat", Script::Here(axum_chat)),
+    ("axum_echo", Script::Part("autobahn")),
     ("hyper_echo", Script::Here(hyper_echo)),
     ("session", Script::Here(session)),
     ("text_server", Script::Here(text_server)),

@@ -1,4 +1,4 @@
-//! The Autobahn test suite against longwire's server and longwire's client.
+//! The Autobahn test suite against longwire's server, mounted on hyper and on axum as well, and longwire's client.
 //!
 //! The suite's own programs (`interop/autobahn/fuzzer.py`) run the cases and tell each result as a line; this module
 //! deals the cases out to several of them, which run side by side, and [`verdict`] judges.
@@ -21,7 +21,7 @@ use crate::{
 use shard::Shard;
 use verdict::judge;
 
-/// What to run; by default groups 1 to 10 against both roles.
+/// What to run; by default groups 1 to 10, and the short cases of 12 and 13, against all roles.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only this role of longwire
@@ -64,6 +64,24 @@ impl Default for Arguments {
 enum Role {
     Server,
     Client,
+    /// A server mounted on hyper
+    Hyper,
+    /// A server mounted on axum
+    Axum,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Server, Self::Client, Self::Hyper, Self::Axum];
+
+    /// The example that plays a server, and what stands in for it.
+    fn server(self, arguments: &Arguments) -> Option<(&'static str, Option<&str>)> {
+        match self {
+            Self::Server => Some(("echo", arguments.echo.as_deref())),
+            Self::Client => None,
+            Self::Hyper => Some(("hyper_echo", None)),
+            Self::Axum => Some(("axum_echo", None)),
+        }
+    }
 }
 
 /// Many cases wait for a second or so, so that more of them than processors run well side by side.
@@ -71,24 +89,21 @@ const SHARDS: usize = 4;
 
 const LIMIT: u64 = 900;
 
-/// Runs the suite against both roles, or the one that is asked for; every case has to pass.
+/// Runs the suite against all roles, or the one that is asked for; every case has to pass.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let roles: &[Role] = match arguments.role {
-        Some(Role::Server) => &[Role::Server],
-        Some(Role::Client) => &[Role::Client],
-        None => &[Role::Server, Role::Client],
-    };
+    let roles = arguments.role.map_or(Role::ALL.to_vec(), |role| vec![role]);
     let python = setup::autobahn()?;
     let stand_ins: Vec<_> = roles
         .iter()
         .map(|role| match role {
             Role::Server => &arguments.echo,
             Role::Client => &arguments.client,
+            Role::Hyper | Role::Axum => &None,
         })
         .collect();
     programs::build(&stand_ins)?;
     let cases = select(&known_cases(&python)?, arguments)?;
-    for &role in roles {
+    for role in roles {
         run_role(role, arguments, &python, &cases)?;
     }
     Ok(())
@@ -141,9 +156,12 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
     let logs = workspace::target()?.join("autobahn").join(&name);
     workspace::empty_directory(&logs)?;
 
-    let echo = match role {
-        Role::Server => Some(start_echo(arguments, cases.iter().any(|case| is_of_deflate(case)))?),
-        Role::Client => None,
+    let echo = match role.server(arguments) {
+        Some((name, stand_in)) => {
+            let program = Program::new(name, stand_in)?;
+            Some(start(&program, cases.iter().any(|case| is_of_deflate(case)))?)
+        }
+        None => None,
     };
     let client = Program::new("autobahn_client", arguments.client.as_deref())?;
     let mut shards = deal(cases, arguments.shards)
@@ -191,14 +209,13 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
     if complaints.is_empty() { Ok(()) } else { Err(format!("{name}: {}", complaints.join("; "))) }
 }
 
-fn start_echo(arguments: &Arguments, deflate: bool) -> Outcome<(Running, String)> {
-    let program = Program::new("echo", arguments.echo.as_deref())?;
+fn start(program: &Program, deflate: bool) -> Outcome<(Running, String)> {
     let mut command = program.command();
     command.args(["--listen", "127.0.0.1:0"]);
     if deflate {
         command.arg("--deflate");
     }
-    let echo = Running::start("echo", &mut command)?;
+    let echo = Running::start(program.name(), &mut command)?;
     let url = echo.url()?;
     Ok((echo, url))
 }
