@@ -5,9 +5,11 @@
 
 use std::fmt;
 
-use flate2::{Decompress, FlushDecompress, Status};
-
-use crate::{Direction, Pool, history::History};
+use crate::{
+    Direction, Pool,
+    decompressor::{Decompressor, Malformed, Stepped},
+    history::History,
+};
 
 /// Decompresses the messages that one end of a connection receives.
 ///
@@ -22,7 +24,7 @@ pub struct Inflater {
     pool: Pool,
     message: Option<InMessage>,
     /// Between messages with context takeover: a decompressor at the end of what `history` has.
-    context: Option<Box<Decompress>>,
+    context: Option<Box<Decompressor>>,
     /// Whether the pool counts this as one that keeps its decompressor.
     keeps: bool,
     history: History,
@@ -31,7 +33,7 @@ pub struct Inflater {
 
 /// A message that has begun.
 struct InMessage {
-    context: Box<Decompress>,
+    context: Box<Decompressor>,
     /// Compressed bytes so far.
     taken: u64,
     /// Blocks with BFINAL so far.
@@ -144,16 +146,20 @@ impl Inflater {
     /// # Errors
     ///
     /// [`InflateError::Truncated`] unless the payload ends where a sender may end it: with the first byte of an empty
-    /// stored block, or with a block that has BFINAL set. Where the decompressor is kept for the next message, an end
-    /// among the code lengths with which a block begins (RFC 1951 §3.2.7) may be found out with that message only: to be
-    /// sure at once takes a decompressor that reads the whole window again.
+    /// stored block, or with a block that has BFINAL set.
     pub fn finish(&mut self) -> Result<(), InflateError> {
         let Some(mut message) = self.message.take() else {
             return Ok(());
         };
-        self.keeps = self.keeps || (self.direction.context_takeover && self.pool.keep());
-        match message.end(self.keeps) {
-            End::Between => self.context = Some(message.context),
+        match message.end() {
+            End::Between => {
+                self.keeps = self.keeps || (self.direction.context_takeover && self.pool.keep());
+                if self.keeps {
+                    self.context = Some(message.context);
+                } else {
+                    self.pool.give_decompressor(message.context);
+                }
+            }
             End::Final => {
                 self.pool.give_decompressor(message.context);
                 self.keep_no_longer();
@@ -234,14 +240,14 @@ enum Step {
 enum End {
     /// Between two blocks.
     Between,
-    /// Behind a block that has BFINAL set, or a decompressor was told so: to go on it has to start anew.
+    /// Behind a block that has BFINAL set: to go on, a decompressor has to start anew.
     Final,
     /// Within a block.
     Within,
 }
 
 impl InMessage {
-    fn new(context: Box<Decompress>) -> Self {
+    fn new(context: Box<Decompressor>) -> Self {
         Self { context, taken: 0, finals: 0, at_final: false }
     }
 
@@ -252,16 +258,14 @@ impl InMessage {
     }
 
     fn step(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Step, InflateError> {
-        let before = (self.context.total_in(), self.context.total_out());
-        let status =
-            self.context.decompress_vec(input, out, FlushDecompress::Sync).map_err(|_| InflateError::Data)?;
-        let taken = self.context.total_in() - before.0;
-        self.taken += taken;
-        *input = &input[usize::try_from(taken).expect("at most what was given")..];
+        let Stepped { taken, made, at_final } =
+            self.context.step(input, out).map_err(|Malformed| InflateError::Data)?;
+        self.taken += taken as u64;
+        *input = &input[taken..];
         if taken > 0 {
             self.at_final = false;
         }
-        if status == Status::StreamEnd {
+        if at_final {
             self.at_final = true;
             self.finals += 1;
             // Each restart costs as much as reading a window, which two bytes of input could otherwise ask for.
@@ -270,42 +274,32 @@ impl InMessage {
             }
             return Ok(Step::Final);
         }
-        let any = taken > 0 || self.context.total_out() > before.1;
-        Ok(if any { Step::Some } else { Step::Nothing })
+        Ok(if taken > 0 || made > 0 { Step::Some } else { Step::Nothing })
     }
 
     /// Goes on after a block with BFINAL.
     fn restart(&mut self, history: &History) {
-        self.context.reset(false);
+        self.context.reset();
         self.remember(history);
     }
 
     fn remember(&mut self, history: &History) {
         for part in history.parts() {
-            self.context.set_dictionary(part).expect("raw inflate takes a dictionary at any time");
+            self.context.remember(part);
         }
     }
 
-    /// Tells whether the message may end here, and ends it; in such a way that the decompressor can go on if it is `kept`.
-    fn end(&mut self, kept: bool) -> End {
+    /// Tells whether the message may end here, and ends it.
+    fn end(&mut self) -> End {
         // Laxer than the text, which has a sender append 0x00 (RFC 7692 §7.2.3.4): nothing can be missing after BFINAL.
         if self.at_final {
             return End::Final;
         }
-        let ending: &[u8] = if kept { &GOING_ON } else { &ENDING };
-        // Space for what a block that goes on would take for its data.
-        let mut nothing = [0; GOING_ON.len()];
-        let before = (self.context.total_in(), self.context.total_out());
-        let status = self.context.decompress(ending, &mut nothing, FlushDecompress::Sync);
-        let taken = self.context.total_in() - before.0;
-        if self.context.total_out() != before.1 {
-            return End::Within;
-        }
-        match status {
+        match self.context.end() {
             // The payload may also end with the first byte of an empty stored block that has BFINAL set itself.
-            Ok(Status::StreamEnd) if taken == TAIL_LEN || taken == ending.len() as u64 => End::Final,
-            Ok(Status::Ok) if kept && taken == ending.len() as u64 => End::Between,
-            _ => End::Within,
+            Some(true) => End::Final,
+            Some(false) => End::Between,
+            None => End::Within,
         }
     }
 }
@@ -328,29 +322,6 @@ const FINALS: u64 = 32;
 
 /// How many compressed bytes it takes for one more.
 const BYTES_PER_FINAL: u64 = 32;
-
-/// "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message" (RFC 7692 §7.2.2), and then
-/// an empty stored block with BFINAL: the decompressor reports an end, and takes all of this, if and only if the
-/// payload ended between blocks.
-const ENDING: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
-
-/// The same four octets, and then empty stored blocks that have not: whatever else stands between blocks would yield
-/// something or be malformed, save the code lengths of a block that has begun, which this many octets are nearly always
-/// malformed as.
-const GOING_ON: [u8; 24] = {
-    let mut octets = [0; 24];
-    let mut at = 2;
-    while at < octets.len() {
-        // 00 00 ff ff | 00 00 00 ff ff | 00 00 00 ff ff | ...
-        octets[at] = 0xff;
-        octets[at + 1] = 0xff;
-        at += 5;
-    }
-    octets
-};
-
-/// How much of either belongs to the message.
-const TAIL_LEN: u64 = 4;
 
 /// A compressed message that cannot be read: the connection has to be failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -79,6 +79,7 @@
 #![forbid(unsafe_code)]
 
 mod agreement;
+mod decompressor;
 mod deflater;
 mod history;
 mod inflater;

@@ -12,9 +12,9 @@ use std::{
     },
 };
 
-use flate2::{Compress, Compression, Decompress};
+use flate2::{Compress, Compression};
 
-use crate::{Level, WindowBits};
+use crate::{Level, WindowBits, decompressor::Decompressor};
 
 /// Where connections borrow compressors and decompressors, and give them back.
 ///
@@ -58,7 +58,7 @@ struct Shared {
     compressors: Mutex<VecDeque<(ContextKind, Box<Compress>)>>,
     /// All reset.
     #[expect(clippy::vec_box, reason = "who holds one holds a pointer, which many do not")]
-    decompressors: Mutex<Vec<Box<Decompress>>>,
+    decompressors: Mutex<Vec<Box<Decompressor>>>,
     /// Connections that hold a decompressor between their messages.
     kept: AtomicUsize,
 }
@@ -119,10 +119,9 @@ impl Pool {
         drop(surplus);
     }
 
-    pub(crate) fn take_decompressor(&self) -> Box<Decompress> {
-        // Any window: zlib-rs allocates 32 KiB in any case, and reads what was sent with less.
+    pub(crate) fn take_decompressor(&self) -> Box<Decompressor> {
         let found = lock(&self.shared.decompressors).pop();
-        found.unwrap_or_else(|| Box::new(Decompress::new_with_window_bits(false, WindowBits::MAX.get())))
+        found.unwrap_or_else(|| Box::new(Decompressor::new()))
     }
 
     /// Whether one more connection may hold a decompressor between its messages; it says when it does no longer.
@@ -138,8 +137,8 @@ impl Pool {
         self.shared.kept.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn give_decompressor(&self, mut context: Box<Decompress>) {
-        context.reset(false);
+    pub(crate) fn give_decompressor(&self, mut context: Box<Decompressor>) {
+        context.reset();
         let mut idle = lock(&self.shared.decompressors);
         if idle.len() < self.shared.options.idle_decompressors {
             idle.push(context);

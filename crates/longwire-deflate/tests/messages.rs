@@ -102,6 +102,8 @@ fn what_is_appended_to_a_message_is_not_part_of_it() {
         ("as many missing as an empty block and the end have", &hex!("00 09 00 f6 ff")),
         ("as many as four of them and the end have", &hex!("00 18 00 e7 ff")),
         ("within a fixed code", &hex!("f2 48")),
+        ("among the lengths of codes", &hex!("04 04")),
+        ("among them, at their beginning", &hex!("04 00")),
     ] {
         for direction in [TAKEOVER, NO_TAKEOVER] {
             assert_eq!(read(direction, &[message]), Err(InflateError::Truncated), "{case}");
