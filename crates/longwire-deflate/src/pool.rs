@@ -119,6 +119,7 @@ impl Pool {
         drop(surplus);
     }
 
+    #[allow(clippy::unnecessary_box_returns, reason = "who holds one holds a pointer, which many do not")]
     pub(crate) fn take_decompressor(&self) -> Box<Decompressor> {
         let found = lock(&self.shared.decompressors).pop();
         found.unwrap_or_else(|| Box::new(Decompressor::new()))
