@@ -9,7 +9,8 @@ use longwire_connection::WebSocket;
 use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol, WebSocketUri};
 
 use crate::deadline::Deadline;
-use crate::{Config, Error, InvalidOption, Transport, dial, handshake, random};
+use crate::route::Route;
+use crate::{Config, Error, InvalidOption, Transport, handshake, random};
 
 /// A client: a URL and what to ask for there. It can connect any number of times.
 ///
@@ -53,10 +54,11 @@ pub struct Client {
     head_limits: HeadLimits,
     max_refusal_body: usize,
     config: Config,
+    route: Route,
 }
 
 impl Client {
-    /// Makes a client for a `ws` or `http` URL.
+    /// Makes a client for a `ws`, `wss`, `http` or `https` URL.
     ///
     /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set.
     pub fn new(url: impl Into<String>) -> Self {
@@ -72,6 +74,7 @@ impl Client {
             head_limits: HeadLimits::default(),
             max_refusal_body: 64 * 1024,
             config: Config::default(),
+            route: Route::default(),
         }
     }
 
@@ -153,9 +156,18 @@ impl Client {
         self
     }
 
+    /// Sets whom to trust and what to show where a URL asks for TLS. Default: [`TlsConfig::default`](crate::TlsConfig), of which one is made
+    /// for the whole process.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: impl Into<crate::TlsConfig>) -> Self {
+        let set = config.into().build().map(|tls| self.route.tls = Some(tls));
+        self.note(set.map_err(Into::into));
+        self
+    }
+
     /// Dials the URL's host and completes the handshake; yields the connection and the server's answer.
     ///
-    /// The host's addresses are raced (RFC 8305). One deadline covers it all.
+    /// The host's addresses are raced (RFC 8305); a `wss` or `https` URL is reached over TLS. One deadline covers it all.
     ///
     /// # Errors
     ///
@@ -167,11 +179,11 @@ impl Client {
     /// If the future is dropped, the attempt ends and its connection is closed.
     pub async fn connect(&self) -> Result<(WebSocket<Transport>, Response<()>), Error> {
         let (uri, handshake) = self.prepare()?;
-        if uri.is_secure() {
+        if uri.is_secure() && !cfg!(feature = "tls") {
             return Err(Error::TlsUnsupported);
         }
         let deadline = Deadline::after(self.handshake_timeout);
-        let io = deadline.run(dial::tcp(uri.host(), uri.port())).await?;
+        let io = deadline.run(self.route.open(&uri)).await?;
         handshake::run(io, handshake, self.settings(deadline)).await
     }
 
@@ -217,7 +229,7 @@ impl Client {
     }
 
     /// Keeps the first fault.
-    fn note(&mut self, set: Result<(), InvalidOption>) {
+    pub(crate) fn note(&mut self, set: Result<(), InvalidOption>) {
         if let Err(fault) = set {
             self.fault.get_or_insert(fault);
         }

@@ -40,7 +40,7 @@ pub enum Error {
     /// The headers or subprotocols cannot be sent together; nothing was sent.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// The URL asks for TLS; nothing was sent.
+    /// The URL asks for TLS and the feature `tls` is off; nothing was sent.
     #[error("TLS is not supported by this build")]
     TlsUnsupported,
     /// The host's name could not be resolved.
@@ -61,13 +61,17 @@ pub enum Error {
         /// What the last attempt failed with.
         source: io::Error,
     },
+    /// TLS failed, and nothing was sent over it.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
     /// The connection failed during the handshake.
     #[error("connection failed during the handshake")]
     Io(#[from] io::Error),
 }
 
 /// An option of a [`Client`](crate::Client) that no request can carry.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidOption {
     /// The name of a header is not a token (RFC 9110 §5.1).
@@ -85,6 +89,10 @@ pub enum InvalidOption {
     /// The name of a subprotocol is not a token.
     #[error(transparent)]
     Subprotocol(#[from] InvalidSubprotocol),
+    /// The configuration of TLS is impossible.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
 }
 
 impl From<std::convert::Infallible> for InvalidOption {

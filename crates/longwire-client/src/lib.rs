@@ -14,8 +14,18 @@
 //! # }
 //! ```
 //!
-//! Plain TCP only: a `wss` or `https` URL is an error. [`Client::handshake_over`] runs over any stream that is connected, TLS
-//! included.
+//! [`Client::handshake_over`] runs over any stream that is connected by other means.
+//!
+//! # Features
+//!
+//! None is on by default; the facade `longwire` has TLS and compression on.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `tls` | `wss` and `https` URLs: rustls with ring, [`TlsConfig`]. Alone it has nobody to trust by default |
+//! | `platform-roots` | `tls`, and trust in what the operating system trusts |
+//! | `webpki-roots` | `tls`, and trust in Mozilla's list where `platform-roots` is off or the system has none |
+//! | `deflate` | compression (RFC 7692), which is then offered |
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +35,9 @@ mod dial;
 mod error;
 mod handshake;
 mod random;
+mod route;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 
 pub use client::Client;
@@ -33,9 +46,15 @@ pub use error::{Error, InvalidOption};
 pub use longwire_connection::{Config, WebSocket};
 #[doc(no_inline)]
 pub use longwire_handshake::{HeadLimits, OptionsError, ResponseError, Subprotocol, UriError};
+#[cfg(feature = "tls")]
+pub use tls::{PemError, TlsConfig, TlsError};
+/// The rustls that [`TlsConfig`] takes configurations of.
+#[cfg(feature = "tls")]
+#[doc(no_inline)]
+pub use tokio_rustls::rustls;
 pub use transport::Transport;
 
-/// Connects to a `ws` or `http` URL with the default settings of a [`Client`].
+/// Connects to a `ws`, `wss`, `http` or `https` URL with the default settings of a [`Client`].
 ///
 /// # Errors
 ///
