@@ -1,5 +1,6 @@
 //! The builder of a connection: what to ask for, and how long and how much to allow.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol
 
 use crate::deadline::Deadline;
 use crate::route::Route;
-use crate::{Config, Error, InvalidOption, Transport, handshake, random};
+use crate::{Config, Error, InvalidOption, RedirectError, Transport, handshake, random, redirect};
 
 /// A client: a URL and what to ask for there. It can connect any number of times.
 ///
@@ -54,6 +55,7 @@ pub struct Client {
     head_limits: HeadLimits,
     max_refusal_body: usize,
     config: Config,
+    redirects: usize,
     route: Route,
 }
 
@@ -74,6 +76,7 @@ impl Client {
             head_limits: HeadLimits::default(),
             max_refusal_body: 64 * 1024,
             config: Config::default(),
+            redirects: 0,
             route: Route::default(),
         }
     }
@@ -150,6 +153,16 @@ impl Client {
         self
     }
 
+    /// Follows up to `max` redirects: 301, 302, 303, 307 and 308 with a `Location`. Default: 0, and a redirect is a refusal.
+    ///
+    /// Where one leads to another scheme, host or port, `Authorization`, `Cookie`, a `Host` set by hand and the URL's credentials are left
+    /// behind, for good; other headers go along, so put no secret in them. A location's own credentials are never sent. The same deadline
+    /// covers all requests.
+    pub fn redirects(mut self, max: usize) -> Self {
+        self.redirects = max;
+        self
+    }
+
     /// Sets how the open connection behaves: message limits, keepalive and more. Default: [`Config::default`].
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -167,24 +180,42 @@ impl Client {
 
     /// Dials the URL's host and completes the handshake; yields the connection and the server's answer.
     ///
+    /// The answer's [`extensions`](Response::extensions) have the [`WebSocketUri`] that it came from, which redirects may have changed.
     /// The host's addresses are raced (RFC 8305); a `wss` or `https` URL is reached over TLS. One deadline covers it all.
     ///
     /// # Errors
     ///
     /// [`Error::Uri`], [`Error::Option`], [`Error::Options`] or [`Error::TlsUnsupported`] before anything is sent;
-    /// [`Error::UnexpectedResponse`] with the whole answer if the server refuses; else how the attempt failed.
+    /// [`Error::UnexpectedResponse`] with the whole answer if the server refuses; [`Error::Redirect`] if it leads to nowhere; else how the
+    /// attempt failed.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the attempt ends and its connection is closed.
     pub async fn connect(&self) -> Result<(WebSocket<Transport>, Response<()>), Error> {
-        let (uri, handshake) = self.prepare()?;
-        if uri.is_secure() && !cfg!(feature = "tls") {
-            return Err(Error::TlsUnsupported);
+        let mut uri = self.uri()?;
+        let mut options = Cow::Borrowed(&self.options);
+        let settings = self.settings(Deadline::after(self.handshake_timeout));
+        for hop in 0.. {
+            if uri.is_secure() && !cfg!(feature = "tls") {
+                return Err(Error::TlsUnsupported);
+            }
+            let handshake = ClientHandshake::new(&uri, random::nonce(), &options)?;
+            let mut io = settings.deadline.run(self.route.open(&uri)).await?;
+            let head = handshake::ask(&mut io, &handshake, settings).await?;
+            let target = if self.redirects == 0 { None } else { redirect::target(&head.parts, &uri) };
+            let Some(target) = target.transpose()? else {
+                return handshake::conclude(io, head, uri, &handshake, settings).await;
+            };
+            if hop == self.redirects {
+                break;
+            }
+            if !target.is_same_origin(&uri) {
+                redirect::leave_origin(&mut options.to_mut().headers);
+            }
+            uri = target;
         }
-        let deadline = Deadline::after(self.handshake_timeout);
-        let io = deadline.run(self.route.open(&uri)).await?;
-        handshake::run(io, handshake, self.settings(deadline)).await
+        Err(RedirectError::TooMany { limit: self.redirects }.into())
     }
 
     /// Completes the handshake over a stream that is connected to the URL's host already, by whatever means.
@@ -200,21 +231,22 @@ impl Client {
     /// If the future is dropped, the stream is dropped with it.
     pub async fn handshake_over<T: longwire_connection::Transport>(
         &self,
-        io: T,
+        mut io: T,
     ) -> Result<(WebSocket<T>, Response<()>), Error> {
-        let (_, handshake) = self.prepare()?;
-        let deadline = Deadline::after(self.handshake_timeout);
-        handshake::run(io, handshake, self.settings(deadline)).await
+        let uri = self.uri()?;
+        let handshake = ClientHandshake::new(&uri, random::nonce(), &self.options)?;
+        let settings = self.settings(Deadline::after(self.handshake_timeout));
+        let head = handshake::ask(&mut io, &handshake, settings).await?;
+        handshake::conclude(io, head, uri, &handshake, settings).await
     }
 
-    /// Checks everything that can be checked without a network.
-    fn prepare(&self) -> Result<(WebSocketUri, ClientHandshake), Error> {
+    /// Reads the URL, unless an option was wrong.
+    fn uri(&self) -> Result<WebSocketUri, Error> {
         let uri = WebSocketUri::parse(&self.url)?;
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone().into());
+        match &self.fault {
+            Some(fault) => Err(fault.clone().into()),
+            None => Ok(uri),
         }
-        let handshake = ClientHandshake::new(&uri, random::nonce(), &self.options)?;
-        Ok((uri, handshake))
     }
 
     fn settings(&self, deadline: Deadline) -> handshake::Settings<'_> {

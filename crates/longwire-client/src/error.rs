@@ -43,6 +43,9 @@ pub enum Error {
     /// The URL asks for TLS and the feature `tls` is off; nothing was sent.
     #[error("TLS is not supported by this build")]
     TlsUnsupported,
+    /// The server redirected to where the client does not go.
+    #[error(transparent)]
+    Redirect(#[from] crate::RedirectError),
     /// The host's name could not be resolved.
     #[error("cannot resolve {host}")]
     Resolve {

@@ -35,6 +35,7 @@ mod dial;
 mod error;
 mod handshake;
 mod random;
+mod redirect;
 mod route;
 #[cfg(feature = "tls")]
 mod tls;
@@ -45,7 +46,10 @@ pub use error::{Error, InvalidOption};
 #[doc(no_inline)]
 pub use longwire_connection::{Config, WebSocket};
 #[doc(no_inline)]
-pub use longwire_handshake::{HeadLimits, OptionsError, ResponseError, Subprotocol, UriError};
+pub use longwire_handshake::{
+    HeadLimits, OptionsError, PeerText, ResponseError, Subprotocol, UriError, WebSocketUri,
+};
+pub use redirect::RedirectError;
 #[cfg(feature = "tls")]
 pub use tls::{PemError, TlsConfig, TlsError};
 /// The rustls that [`TlsConfig`] takes configurations of.

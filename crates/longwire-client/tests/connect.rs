@@ -435,8 +435,6 @@ async fn sends_nothing_where_an_option_is_wrong() {
             Client::new("ws://127.0.0.1:65536/"),
             "invalid URL: port in the URL is not a number from 1 to 65535",
         ),
-        ("wss", Client::new(format!("wss://{address}/")), "TLS is not supported by this build"),
-        ("https", Client::new(format!("https://{address}/")), "TLS is not supported by this build"),
         (
             "ftp",
             Client::new(format!("ftp://{address}/")),
@@ -448,6 +446,18 @@ async fn sends_nothing_where_an_option_is_wrong() {
     }
     let seen = timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(seen.is_err(), "nothing was dialled");
+}
+
+#[cfg(not(feature = "tls"))]
+#[tokio::test]
+async fn never_takes_plain_tcp_for_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for scheme in ["wss", "https"] {
+        let refused = connect(format!("{scheme}://u:p@{address}/")).await;
+        assert!(matches!(refused, Err(Error::TlsUnsupported)), "{refused:?}");
+    }
+    assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err(), "nothing was dialled");
 }
 
 /// Answers that complete no handshake; `{accept}` stands for the right one.

@@ -13,6 +13,8 @@ use percent_encoding::percent_decode_str;
 use crate::field::ascii_value;
 use crate::origin::parse_port;
 
+mod reference;
+
 /// A `ws`, `wss`, `http` or `https` URI, taken apart and checked.
 ///
 /// `http` means `ws` and `https` means `wss`. `Display` leaves the credentials out, and so does `Debug`.
