@@ -60,11 +60,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client for a `ws`, `wss`, `http` or `https` URL.
+    /// Makes a client for a `ws`, `wss`, `http` or `https` URL, or, on Unix, one such as `ws+unix:/run/socket:/chat`: a path to a socket, up to the
+    /// next colon, and what to ask for there.
     ///
     /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set.
     pub fn new(url: impl Into<String>) -> Self {
-        Self {
+        #[cfg_attr(not(unix), allow(unused_mut))]
+        let mut client = Self {
             url: url.into(),
             options: ClientOptions {
                 #[cfg(feature = "deflate")]
@@ -78,7 +80,17 @@ impl Client {
             config: Config::default(),
             redirects: 0,
             route: Route::default(),
+        };
+        #[cfg(unix)]
+        match crate::unix::parse(&client.url) {
+            None => {}
+            Some(Ok((path, url))) => {
+                client.url = url;
+                client = client.unix_socket(path);
+            }
+            Some(Err(fault)) => client.note(Err(fault)),
         }
+        client
     }
 
     /// Adds a header to the request.
@@ -169,15 +181,6 @@ impl Client {
         self
     }
 
-    /// Sets whom to trust and what to show where a URL asks for TLS. Default: [`TlsConfig::default`](crate::TlsConfig), of which one is made
-    /// for the whole process.
-    #[cfg(feature = "tls")]
-    pub fn tls(mut self, config: impl Into<crate::TlsConfig>) -> Self {
-        let set = config.into().build().map(|tls| self.route.tls = Some(tls));
-        self.note(set.map_err(Into::into));
-        self
-    }
-
     /// Dials the URL's host and completes the handshake; yields the connection and the server's answer.
     ///
     /// The answer's [`extensions`](Response::extensions) have the [`WebSocketUri`] that it came from, which redirects may have changed.
@@ -242,10 +245,9 @@ impl Client {
 
     /// Reads the URL, unless an option was wrong.
     fn uri(&self) -> Result<WebSocketUri, Error> {
-        let uri = WebSocketUri::parse(&self.url)?;
         match &self.fault {
             Some(fault) => Err(fault.clone().into()),
-            None => Ok(uri),
+            None => Ok(WebSocketUri::parse(&self.url)?),
         }
     }
 
@@ -258,6 +260,10 @@ impl Client {
             #[cfg(feature = "deflate")]
             deflate: self.options.deflate.as_ref(),
         }
+    }
+
+    pub(crate) fn route_mut(&mut self) -> &mut Route {
+        &mut self.route
     }
 
     /// Keeps the first fault.

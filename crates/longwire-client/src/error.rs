@@ -1,6 +1,8 @@
 //! Why a connection could not be made.
 
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +48,9 @@ pub enum Error {
     /// The server redirected to where the client does not go.
     #[error(transparent)]
     Redirect(#[from] crate::RedirectError),
+    /// The proxy did not connect to the server.
+    #[error(transparent)]
+    Proxy(#[from] crate::ProxyError),
     /// The host's name could not be resolved.
     #[error("cannot resolve {host}")]
     Resolve {
@@ -62,6 +67,14 @@ pub enum Error {
         /// The port.
         port: u16,
         /// What the last attempt failed with.
+        source: io::Error,
+    },
+    /// The Unix socket took no connection.
+    #[error("cannot connect to {}", .path.display())]
+    ConnectUnix {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
         source: io::Error,
     },
     /// TLS failed, and nothing was sent over it.
@@ -92,6 +105,12 @@ pub enum InvalidOption {
     /// The name of a subprotocol is not a token.
     #[error(transparent)]
     Subprotocol(#[from] InvalidSubprotocol),
+    /// A `ws+unix` URL has no path to a socket, or what follows it is no path and query.
+    #[error("invalid URL of a Unix socket, whose form is ws+unix:/socket:/path")]
+    UnixSocket,
+    /// The URL of a proxy is invalid.
+    #[error("invalid URL of the proxy: {0}")]
+    Proxy(#[source] Arc<UriError>),
     /// The configuration of TLS is impossible.
     #[cfg(feature = "tls")]
     #[error(transparent)]

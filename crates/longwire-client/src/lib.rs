@@ -30,16 +30,20 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod client_route;
 mod deadline;
 mod dial;
 mod error;
 mod handshake;
+mod proxy;
 mod random;
 mod redirect;
 mod route;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+#[cfg(unix)]
+mod unix;
 
 pub use client::Client;
 pub use error::{Error, InvalidOption};
@@ -49,6 +53,7 @@ pub use longwire_connection::{Config, WebSocket};
 pub use longwire_handshake::{
     HeadLimits, OptionsError, PeerText, ResponseError, Subprotocol, UriError, WebSocketUri,
 };
+pub use proxy::ProxyError;
 pub use redirect::RedirectError;
 #[cfg(feature = "tls")]
 pub use tls::{PemError, TlsConfig, TlsError};

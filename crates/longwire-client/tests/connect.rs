@@ -346,7 +346,7 @@ async fn sends_nothing_where_an_option_is_wrong() {
     let address = listener.local_addr().unwrap();
     let url = format!("ws://{address}/");
     let client = || Client::new(&*url);
-    for (case, client, error) in [
+    for (case, client, error) in vec![
         ("line break in a name", client().header("x\r\ny", "a"), "invalid name of a header"),
         ("space in a name", client().header("x y", "a"), "invalid name of a header"),
         ("empty name", client().header("", "a"), "invalid name of a header"),

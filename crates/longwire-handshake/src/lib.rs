@@ -7,6 +7,7 @@
 //!   an [`Accepted`] with the 101 to send, or a [`Rejection`] with its status, headers and body.
 //! - [`client`]: [`ClientHandshake`] builds the request, [`ResponseParser`] reads the answer's head, and
 //!   [`ClientHandshake::verify`] checks it. [`BodyReader`] reads the body of an answer that refuses.
+//! - [`ProxyUri`]: where a proxy is, and what it is asked for.
 //! - [`WebSocketUri`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types that
 //!   cannot hold an invalid value.
 //!
@@ -34,12 +35,14 @@
 
 pub mod body;
 pub mod client;
+pub mod credentials;
 #[cfg(feature = "deflate")]
 pub mod deflate;
 pub mod extension;
 pub mod head;
 pub mod key;
 pub mod origin;
+pub mod proxy;
 pub mod rejection;
 pub mod server;
 pub mod subprotocol;
@@ -55,6 +58,8 @@ pub use body::{BodyFraming, BodyReader};
 pub use client::{
     Agreement, ClientHandshake, ClientOptions, OptionsError, ResponseError, ResponseHead, ResponseParser,
 };
+#[doc(inline)]
+pub use credentials::{InvalidLogin, Login};
 pub use encode::{encode_refusal, encode_request, encode_response};
 #[doc(inline)]
 pub use extension::{ExtensionError, ExtensionOffer, ExtensionParam};
@@ -64,6 +69,8 @@ pub use head::{HeadError, HeadLimits};
 pub use key::{AcceptKey, InvalidKey, Key};
 #[doc(inline)]
 pub use origin::{AllowedOrigins, InvalidOrigin, Origin, OriginPolicy};
+#[doc(inline)]
+pub use proxy::{ProxyScheme, ProxyUri};
 #[doc(inline)]
 pub use rejection::Rejection;
 #[doc(inline)]

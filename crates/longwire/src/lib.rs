@@ -157,8 +157,8 @@ pub mod client {
     pub use longwire_client::rustls;
     #[doc(inline)]
     pub use longwire_client::{
-        Client, Error, HeadLimits, InvalidOption, OptionsError, PeerText, RedirectError, ResponseError,
-        Subprotocol, Transport, UriError, WebSocketUri, connect,
+        Client, Error, HeadLimits, InvalidOption, OptionsError, PeerText, ProxyError, RedirectError,
+        ResponseError, Subprotocol, Transport, UriError, WebSocketUri, connect,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
