@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, Response};
-use longwire_handshake::{InvalidSubprotocol, OptionsError, ResponseError, UriError};
+use longwire_handshake::{InvalidLogin, InvalidSubprotocol, OptionsError, ResponseError, UriError};
 
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,18 @@ pub enum InvalidOption {
     /// The name of a subprotocol is not a token.
     #[error(transparent)]
     Subprotocol(#[from] InvalidSubprotocol),
+    /// User and password cannot be sent as `Basic` (RFC 7617 §2).
+    #[error(transparent)]
+    Login(#[from] InvalidLogin),
+    /// A token has characters that `Bearer` cannot carry (RFC 6750 §2.1).
+    #[error("invalid bearer token")]
+    Bearer,
+    /// A cookie's name or value has characters that it cannot have (RFC 6265 §4.1.1).
+    #[error("invalid cookie {name:?}")]
+    Cookie {
+        /// The name that was given.
+        name: String,
+    },
     /// A `ws+unix` URL has no path to a socket, or what follows it is no path and query.
     #[error("invalid URL of a Unix socket, whose form is ws+unix:/socket:/path")]
     UnixSocket,

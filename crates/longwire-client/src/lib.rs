@@ -30,7 +30,6 @@
 #![forbid(unsafe_code)]
 
 mod client;
-mod client_route;
 mod deadline;
 mod dial;
 mod error;

@@ -9,9 +9,13 @@ use http::{HeaderName, HeaderValue, Response};
 use longwire_connection::WebSocket;
 use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol, WebSocketUri};
 
+use self::identity::Hook;
 use crate::deadline::Deadline;
 use crate::route::Route;
 use crate::{Config, Error, InvalidOption, RedirectError, Transport, handshake, random, redirect};
+
+mod identity;
+mod route;
 
 /// A client: a URL and what to ask for there. It can connect any number of times.
 ///
@@ -49,6 +53,7 @@ use crate::{Config, Error, InvalidOption, RedirectError, Transport, handshake, r
 pub struct Client {
     url: String,
     options: ClientOptions,
+    hook: Hook,
     /// The first option that cannot be sent.
     fault: Option<InvalidOption>,
     handshake_timeout: Duration,
@@ -73,6 +78,7 @@ impl Client {
                 deflate: Some(longwire_handshake::deflate::DeflateOptions::default()),
                 ..ClientOptions::default()
             },
+            hook: Hook::default(),
             fault: None,
             handshake_timeout: Duration::from_secs(10),
             head_limits: HeadLimits::default(),
@@ -203,7 +209,7 @@ impl Client {
             if uri.is_secure() && !cfg!(feature = "tls") {
                 return Err(Error::TlsUnsupported);
             }
-            let handshake = ClientHandshake::new(&uri, random::nonce(), &options)?;
+            let handshake = self.handshake(&uri, &options)?;
             let mut io = settings.deadline.run(self.route.open(&uri)).await?;
             let head = handshake::ask(&mut io, &handshake, settings).await?;
             let target = if self.redirects == 0 { None } else { redirect::target(&head.parts, &uri) };
@@ -237,7 +243,7 @@ impl Client {
         mut io: T,
     ) -> Result<(WebSocket<T>, Response<()>), Error> {
         let uri = self.uri()?;
-        let handshake = ClientHandshake::new(&uri, random::nonce(), &self.options)?;
+        let handshake = self.handshake(&uri, &self.options)?;
         let settings = self.settings(Deadline::after(self.handshake_timeout));
         let head = handshake::ask(&mut io, &handshake, settings).await?;
         handshake::conclude(io, head, uri, &handshake, settings).await
@@ -251,6 +257,12 @@ impl Client {
         }
     }
 
+    /// Prepares the request to one server.
+    fn handshake(&self, uri: &WebSocketUri, options: &ClientOptions) -> Result<ClientHandshake, Error> {
+        let hooked = self.hook.options(uri, options);
+        Ok(ClientHandshake::new(uri, random::nonce(), hooked.as_ref().unwrap_or(options))?)
+    }
+
     fn settings(&self, deadline: Deadline) -> handshake::Settings<'_> {
         handshake::Settings {
             deadline,
@@ -262,12 +274,12 @@ impl Client {
         }
     }
 
-    pub(crate) fn route_mut(&mut self) -> &mut Route {
+    fn route_mut(&mut self) -> &mut Route {
         &mut self.route
     }
 
     /// Keeps the first fault.
-    pub(crate) fn note(&mut self, set: Result<(), InvalidOption>) {
+    fn note(&mut self, set: Result<(), InvalidOption>) {
         if let Err(fault) = set {
             self.fault.get_or_insert(fault);
         }
