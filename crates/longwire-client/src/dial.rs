@@ -2,30 +2,74 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::{Error, Transport};
+use crate::Error;
 
-/// Connects to a host over TCP.
+/// Finds the addresses of a host.
+#[derive(Clone, Default)]
+pub(crate) enum Resolver {
+    /// The system's.
+    #[default]
+    System,
+    /// The caller's.
+    Custom(Arc<dyn Fn(String, u16) -> Resolving + Send + Sync>),
+}
+
+/// An answer of the caller's resolver, to be waited for.
+pub(crate) type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+impl Resolver {
+    /// Dropping the future leaves a query that the system's resolver has begun running in its thread.
+    pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        // An address needs no resolver, the caller's least of all.
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let found = match self {
+            Self::System => lookup_host((host, port)).await.map(Iterator::collect),
+            Self::Custom(resolve) => resolve(host.to_owned(), port).await,
+        };
+        found.map_err(|source| Error::Resolve { host: host.to_owned(), source })
+    }
+}
+
+/// A host that resolved to nothing.
+pub(crate) fn no_address(host: &str) -> Error {
+    Error::Resolve { host: host.to_owned(), source: without_address() }
+}
+
+/// Connects to one of a host's addresses over TCP, from a local address if one is given.
 ///
-/// Dropping the future ends every attempt; a query that the system's resolver has begun runs on in its thread.
-pub(crate) async fn tcp(host: &str, port: u16) -> Result<Transport, Error> {
-    let addresses =
-        lookup_host((host, port)).await.map_err(|source| Error::Resolve { host: host.to_owned(), source })?;
-    let stream = race(addresses.collect(), TcpStream::connect)
+/// Dropping the future ends every attempt.
+pub(crate) async fn tcp(
+    host: &str,
+    port: u16,
+    mut addresses: Vec<SocketAddr>,
+    local: Option<IpAddr>,
+) -> Result<TcpStream, Error> {
+    addresses.retain(|address| local.is_none_or(|local| local.is_ipv4() == address.is_ipv4()));
+    let attempt = move |address| async move {
+        let Some(local) = local else { return TcpStream::connect(address).await };
+        let socket = if local.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(local, 0))?;
+        socket.connect(address).await
+    };
+    race(addresses, attempt)
         .await
         .and_then(|stream| {
             // A small frame must not wait for the acknowledgement of the one before it.
             stream.set_nodelay(true)?;
             Ok(stream)
         })
-        .map_err(|source| Error::Connect { host: host.to_owned(), port, source })?;
-    Ok(Transport::Tcp(stream))
+        .map_err(|source| Error::Connect { host: host.to_owned(), port, source })
 }
 
 /// Starts an attempt at one address after the other, the next when one fails or [`ATTEMPT_DELAY`] has passed, and takes the first
@@ -41,7 +85,7 @@ where
     let mut waiting = alternate_families(addresses);
     // Dropping the set ends the attempts that lost.
     let mut attempts = JoinSet::new();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    let mut failure = without_address();
     loop {
         if let Some(address) = waiting.pop_front() {
             attempts.spawn(attempt(address));
@@ -61,6 +105,10 @@ where
             None => return Err(failure),
         }
     }
+}
+
+fn without_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the host has no address that can be used")
 }
 
 /// Orders addresses so that the families take turns and the resolver's preference stays first (RFC 8305 §4).
@@ -126,7 +174,7 @@ mod tests {
         for (list, failure) in [
             (&["127.0.0.1:20"][..], "20"),
             (&["127.0.0.1:20", "127.0.0.1:21"], "21"),
-            (&[], "the host has no address"),
+            (&[], "the host has no address that can be used"),
         ] {
             assert_eq!(race(addresses(list), attempt).await.unwrap_err().to_string(), failure);
         }

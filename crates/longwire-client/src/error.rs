@@ -1,11 +1,13 @@
 //! Why a connection could not be made.
 
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, Response};
-use longwire_handshake::{InvalidSubprotocol, OptionsError, ResponseError, UriError};
+use longwire_handshake::{InvalidLogin, InvalidSubprotocol, OptionsError, ResponseError, UriError};
 
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +42,15 @@ pub enum Error {
     /// The headers or subprotocols cannot be sent together; nothing was sent.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// The URL asks for TLS; nothing was sent.
+    /// The URL asks for TLS and the feature `tls` is off; nothing was sent.
     #[error("TLS is not supported by this build")]
     TlsUnsupported,
+    /// The server redirected to where the client does not go.
+    #[error(transparent)]
+    Redirect(#[from] crate::RedirectError),
+    /// The proxy did not connect to the server.
+    #[error(transparent)]
+    Proxy(#[from] crate::ProxyError),
     /// The host's name could not be resolved.
     #[error("cannot resolve {host}")]
     Resolve {
@@ -61,13 +69,25 @@ pub enum Error {
         /// What the last attempt failed with.
         source: io::Error,
     },
+    /// The Unix socket took no connection.
+    #[error("cannot connect to {}", .path.display())]
+    ConnectUnix {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// TLS failed, and nothing was sent over it.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
     /// The connection failed during the handshake.
     #[error("connection failed during the handshake")]
     Io(#[from] io::Error),
 }
 
 /// An option of a [`Client`](crate::Client) that no request can carry.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidOption {
     /// The name of a header is not a token (RFC 9110 §5.1).
@@ -85,6 +105,28 @@ pub enum InvalidOption {
     /// The name of a subprotocol is not a token.
     #[error(transparent)]
     Subprotocol(#[from] InvalidSubprotocol),
+    /// User and password cannot be sent as `Basic` (RFC 7617 §2).
+    #[error(transparent)]
+    Login(#[from] InvalidLogin),
+    /// A token has characters that `Bearer` cannot carry (RFC 6750 §2.1).
+    #[error("invalid bearer token")]
+    Bearer,
+    /// A cookie's name or value has characters that it cannot have (RFC 6265 §4.1.1).
+    #[error("invalid cookie {name:?}")]
+    Cookie {
+        /// The name that was given.
+        name: String,
+    },
+    /// A `ws+unix` URL has no path to a socket, or what follows it is no path and query.
+    #[error("invalid URL of a Unix socket, whose form is ws+unix:/socket:/path")]
+    UnixSocket,
+    /// The URL of a proxy is invalid.
+    #[error("invalid URL of the proxy: {0}")]
+    Proxy(#[source] Arc<UriError>),
+    /// The configuration of TLS is impossible.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
 }
 
 impl From<std::convert::Infallible> for InvalidOption {

@@ -5,7 +5,7 @@
 use http::Response;
 use longwire_connection::{Handover, WebSocket};
 use longwire_handshake::{
-    BodyReader, ClientHandshake, HeadLimits, ResponseError, ResponseHead, ResponseParser,
+    BodyReader, ClientHandshake, HeadLimits, ResponseError, ResponseHead, ResponseParser, WebSocketUri,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -23,14 +23,24 @@ pub(crate) struct Settings<'a> {
     pub(crate) deflate: Option<&'a longwire_handshake::deflate::DeflateOptions>,
 }
 
-/// Sends the request, verifies the answer and makes the connection.
-pub(crate) async fn run<T: longwire_connection::Transport>(
+/// Sends the request and reads the head of the answer.
+pub(crate) async fn ask(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    handshake: &ClientHandshake,
+    settings: Settings<'_>,
+) -> Result<ResponseHead, Error> {
+    settings.deadline.run(exchange(io, handshake, settings.head_limits)).await
+}
+
+/// Verifies the answer and makes the connection. The response's extensions tell `uri`.
+pub(crate) async fn conclude<T: longwire_connection::Transport>(
     mut io: T,
-    handshake: ClientHandshake,
+    mut head: ResponseHead,
+    uri: WebSocketUri,
+    handshake: &ClientHandshake,
     settings: Settings<'_>,
 ) -> Result<(WebSocket<T>, Response<()>), Error> {
-    let exchange = exchange(&mut io, &handshake, settings.head_limits);
-    let head = settings.deadline.run(exchange).await?;
+    head.parts.extensions.insert(uri);
     match handshake.verify(&head.parts) {
         Ok(agreement) => {
             let subprotocol = agreement.subprotocol.map(|name| name.as_str().to_owned());

@@ -14,8 +14,18 @@
 //! # }
 //! ```
 //!
-//! Plain TCP only: a `wss` or `https` URL is an error. [`Client::handshake_over`] runs over any stream that is connected, TLS
-//! included.
+//! [`Client::handshake_over`] runs over any stream that is connected by other means.
+//!
+//! # Features
+//!
+//! None is on by default; the facade `longwire` has TLS and compression on.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `tls` | `wss` and `https` URLs: rustls with ring, [`TlsConfig`]. Alone it has nobody to trust by default |
+//! | `platform-roots` | `tls`, and trust in what the operating system trusts |
+//! | `webpki-roots` | `tls`, and trust in Mozilla's list where `platform-roots` is off or the system has none |
+//! | `deflate` | compression (RFC 7692), which is then offered |
 
 #![forbid(unsafe_code)]
 
@@ -24,18 +34,35 @@ mod deadline;
 mod dial;
 mod error;
 mod handshake;
+mod proxy;
 mod random;
+mod redirect;
+mod route;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
+#[cfg(unix)]
+mod unix;
 
 pub use client::Client;
 pub use error::{Error, InvalidOption};
 #[doc(no_inline)]
 pub use longwire_connection::{Config, WebSocket};
 #[doc(no_inline)]
-pub use longwire_handshake::{HeadLimits, OptionsError, ResponseError, Subprotocol, UriError};
+pub use longwire_handshake::{
+    HeadLimits, OptionsError, PeerText, ResponseError, Subprotocol, UriError, WebSocketUri,
+};
+pub use proxy::ProxyError;
+pub use redirect::RedirectError;
+#[cfg(feature = "tls")]
+pub use tls::{PemError, TlsConfig, TlsError};
+/// The rustls that [`TlsConfig`] takes configurations of.
+#[cfg(feature = "tls")]
+#[doc(no_inline)]
+pub use tokio_rustls::rustls;
 pub use transport::Transport;
 
-/// Connects to a `ws` or `http` URL with the default settings of a [`Client`].
+/// Connects to a `ws`, `wss`, `http` or `https` URL with the default settings of a [`Client`].
 ///
 /// # Errors
 ///

@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
 use longwire_client::{Client, Config, Error, ResponseError, Transport, connect};
 use longwire_connection::Message;
 use support::{SWITCHING, answer_with, field, fill, read_request, serve};
@@ -59,6 +61,65 @@ async fn sends_what_the_options_say() {
     assert_eq!(field(&request, "Origin"), "https://example.com");
     assert_eq!(field(&request, "Sec-WebSocket-Protocol"), "a, b");
     assert_eq!(request.matches("\r\nCookie: ").count(), 2);
+}
+
+#[tokio::test]
+async fn says_who_asks() {
+    for (case, client, authorization, cookie) in [
+        (
+            "user and password",
+            (|client| client.basic_auth("us@er", "p:w")) as fn(Client) -> Client,
+            "Basic dXNAZXI6cDp3",
+            None,
+        ),
+        ("not ASCII", |client| client.basic_auth("\u{e9}", ""), "Basic w6k6", None),
+        ("token", |client| client.bearer("a.b-c_d~e+f/g=="), "Bearer a.b-c_d~e+f/g==", None),
+        (
+            "the last one",
+            |client| client.header("authorization", "x").basic_auth("a", "b").bearer("c"),
+            "Bearer c",
+            None,
+        ),
+        ("cookie", |client| client.cookie("a", "b"), "Basic dXNlcjpwdw==", Some("a=b")),
+        (
+            "cookies",
+            |client| client.cookie("a", "").cookie("c", "\"d\"").cookie("e", "f=="),
+            "Basic dXNlcjpwdw==",
+            Some("a=; c=\"d\"; e=f=="),
+        ),
+    ] {
+        let (address, server) = answer_with(SWITCHING).await;
+        let client = client(Client::new(format!("ws://user:pw@{address}")));
+        assert!(!format!("{client:?}").contains("a.b-c"), "{client:?}");
+        client.connect().await.expect(case).0.abort();
+        let (request, _) = server.await.unwrap();
+        assert_eq!(field(&request, "Authorization"), authorization, "{case}");
+        assert_eq!(request.contains("Cookie: ").then(|| field(&request, "Cookie")), cookie, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn asks_the_hook_before_each_request() {
+    let client = |address: &str| {
+        let calls = AtomicUsize::new(0);
+        Client::new(format!("ws://{address}/a")).header("x-kept", "1").redirects(1).on_request(
+            move |uri, headers| {
+                assert_eq!(headers["x-kept"], "1");
+                let call = calls.fetch_add(1, Ordering::Relaxed);
+                assert!(headers.insert("x-call", HeaderValue::from(call)).is_none());
+                assert!(headers.insert("x-path", uri.target().path().parse().unwrap()).is_none());
+            },
+        )
+    };
+    let (second, server) = answer_with(SWITCHING).await;
+    let (first, redirecting) =
+        answer_with(format!("HTTP/1.1 307 x\r\nLocation: ws://{second}/b\r\n\r\n")).await;
+    client(&first).connect().await.unwrap().0.abort();
+    for (request, call, path) in
+        [(redirecting.await.unwrap().0, "0", "/a"), (server.await.unwrap().0, "1", "/b")]
+    {
+        assert_eq!((field(&request, "X-Call"), field(&request, "X-Path")), (call, path));
+    }
 }
 
 #[tokio::test]
@@ -346,7 +407,7 @@ async fn sends_nothing_where_an_option_is_wrong() {
     let address = listener.local_addr().unwrap();
     let url = format!("ws://{address}/");
     let client = || Client::new(&*url);
-    for (case, client, error) in [
+    for (case, client, error) in vec![
         ("line break in a name", client().header("x\r\ny", "a"), "invalid name of a header"),
         ("space in a name", client().header("x y", "a"), "invalid name of a header"),
         ("empty name", client().header("", "a"), "invalid name of a header"),
@@ -414,6 +475,32 @@ async fn sends_nothing_where_an_option_is_wrong() {
             client().header("authorization", "a").header("authorization", "b"),
             "header authorization has more than one value",
         ),
+        ("line break in a cookie", client().cookie("a", "b\r\nX: c"), "invalid cookie \"a\""),
+        ("two cookies in one", client().cookie("a", "b; c=d"), "invalid cookie \"a\""),
+        ("line break in a cookie's name", client().cookie("a\n", "b"), "invalid cookie \"a\\n\""),
+        ("cookie without a name", client().cookie("", "b"), "invalid cookie \"\""),
+        ("= in a cookie's name", client().cookie("a=b", "c"), "invalid cookie \"a=b\""),
+        ("quote in a cookie", client().cookie("a", "\"b"), "invalid cookie \"a\""),
+        ("line break in a token", client().bearer("a\r\nX: b"), "invalid bearer token"),
+        ("two words for a token", client().bearer("a b"), "invalid bearer token"),
+        ("empty token", client().bearer(""), "invalid bearer token"),
+        ("token of padding", client().bearer("=="), "invalid bearer token"),
+        (
+            "line break in the option's password",
+            client().basic_auth("a", "b\r\nX: c"),
+            "user and password have control characters, or the user a colon",
+        ),
+        (
+            "colon in the user",
+            client().basic_auth("a:b", "c"),
+            "user and password have control characters, or the user a colon",
+        ),
+        (
+            "header of the handshake by the hook",
+            client()
+                .on_request(|_, headers| drop(headers.insert("upgrade", HeaderValue::from_static("h2c")))),
+            "header upgrade cannot be set by hand: it belongs to the handshake",
+        ),
         ("line break in the path", Client::new(format!("{url}a\r\nX: b")), "invalid URL: malformed URL"),
         (
             "line break in the password",
@@ -435,8 +522,6 @@ async fn sends_nothing_where_an_option_is_wrong() {
             Client::new("ws://127.0.0.1:65536/"),
             "invalid URL: port in the URL is not a number from 1 to 65535",
         ),
-        ("wss", Client::new(format!("wss://{address}/")), "TLS is not supported by this build"),
-        ("https", Client::new(format!("https://{address}/")), "TLS is not supported by this build"),
         (
             "ftp",
             Client::new(format!("ftp://{address}/")),
@@ -448,6 +533,18 @@ async fn sends_nothing_where_an_option_is_wrong() {
     }
     let seen = timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(seen.is_err(), "nothing was dialled");
+}
+
+#[cfg(not(feature = "tls"))]
+#[tokio::test]
+async fn never_takes_plain_tcp_for_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for scheme in ["wss", "https"] {
+        let refused = connect(format!("{scheme}://u:p@{address}/")).await;
+        assert!(matches!(refused, Err(Error::TlsUnsupported)), "{refused:?}");
+    }
+    assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err(), "nothing was dialled");
 }
 
 /// Answers that complete no handshake; `{accept}` stands for the right one.

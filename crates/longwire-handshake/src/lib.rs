@@ -8,6 +8,7 @@
 //! - [`client`]: [`ClientHandshake`] builds the request, [`ResponseParser`] reads the answer's head, and
 //!   [`ClientHandshake::verify`] checks it. [`BodyReader`] reads the body of an answer that refuses.
 //! - [`connect`]: the form of HTTP/2 and 3 (RFC 8441). [`accept`] takes both forms, [`ConnectHandshake`] is the client's side.
+//! - [`ProxyUri`]: where a proxy is, and what it is asked for.
 //! - [`WebSocketUri`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types that
 //!   cannot hold an invalid value.
 //!
@@ -36,6 +37,7 @@
 pub mod body;
 pub mod client;
 pub mod connect;
+pub mod credentials;
 #[cfg(feature = "deflate")]
 pub mod deflate;
 pub mod extension;
@@ -43,6 +45,7 @@ pub mod forwarded;
 pub mod head;
 pub mod key;
 pub mod origin;
+pub mod proxy;
 pub mod rejection;
 pub mod server;
 pub mod subprotocol;
@@ -60,6 +63,8 @@ pub use client::{
 };
 #[doc(inline)]
 pub use connect::{ConnectHandshake, WEBSOCKET};
+#[doc(inline)]
+pub use credentials::{InvalidLogin, Login};
 pub use encode::{encode_refusal, encode_request, encode_response};
 #[doc(inline)]
 pub use extension::{ExtensionError, ExtensionOffer, ExtensionParam};
@@ -71,6 +76,8 @@ pub use head::{HeadError, HeadLimits};
 pub use key::{AcceptKey, InvalidKey, Key};
 #[doc(inline)]
 pub use origin::{AllowedOrigins, InvalidOrigin, Origin, OriginPolicy};
+#[doc(inline)]
+pub use proxy::{ProxyScheme, ProxyUri};
 #[doc(inline)]
 pub use rejection::Rejection;
 #[doc(inline)]

@@ -4,14 +4,14 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Uri};
-use percent_encoding::percent_decode_str;
 
+use crate::credentials::{InvalidLogin, Login};
 use crate::field::ascii_value;
 use crate::origin::parse_port;
+
+mod reference;
 
 /// A `ws`, `wss`, `http` or `https` URI, taken apart and checked.
 ///
@@ -103,13 +103,8 @@ impl WebSocketUri {
     }
 
     fn authority(&self) -> String {
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        let host = &self.host;
-        if self.port == default_port(self.secure) {
-            format!("{open}{host}{close}")
-        } else {
-            format!("{open}{host}{close}:{}", self.port)
-        }
+        let host = bracketed(&self.host);
+        if self.port == default_port(self.secure) { host } else { format!("{host}:{}", self.port) }
     }
 }
 
@@ -161,11 +156,17 @@ pub enum UriError {
     Credentials,
 }
 
+impl From<InvalidLogin> for UriError {
+    fn from(_: InvalidLogin) -> Self {
+        Self::Credentials
+    }
+}
+
 fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
 
-fn split_host(text: &str) -> Result<(String, Option<&str>), UriError> {
+pub(crate) fn split_host(text: &str) -> Result<(String, Option<&str>), UriError> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(UriError::Host)?;
         address.parse::<Ipv6Addr>().map_err(|_| UriError::Host)?;
@@ -196,24 +197,13 @@ fn target(uri: &Uri) -> Result<PathAndQuery, UriError> {
     PathAndQuery::from_maybe_shared(format!("{slash}{text}")).map_err(|_| UriError::Target)
 }
 
-/// Encodes `user:password`; nothing for an empty userinfo.
+/// Encodes the user and password before an `@`.
 fn basic_credentials(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
-    if userinfo.is_empty() {
-        return Ok(None);
-    }
-    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let mut plain: Vec<u8> = percent_decode_str(user).collect();
-    // "a user-id containing a colon character is invalid" (RFC 7617 §2)
-    if plain.contains(&b':') {
-        return Err(UriError::Credentials);
-    }
-    plain.push(b':');
-    plain.extend(percent_decode_str(password));
-    // "The user-id and password MUST NOT contain any control characters" (RFC 7617 §2)
-    if plain.iter().any(u8::is_ascii_control) {
-        return Err(UriError::Credentials);
-    }
-    let mut value = ascii_value(&format!("Basic {}", BASE64.encode(plain)));
-    value.set_sensitive(true);
-    Ok(Some(value))
+    let login = Login::from_userinfo(userinfo)?;
+    Ok(login.map(|login| login.basic()).transpose()?)
+}
+
+/// Returns a host as it stands before a port: an IPv6 address in brackets.
+pub(crate) fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

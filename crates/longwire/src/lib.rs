@@ -4,7 +4,7 @@
 //!
 //! ```no_run
 //! # async fn client() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut ws = longwire::connect("ws://127.0.0.1:8080/chat").await?;
+//! let mut ws = longwire::connect("wss://example.com/chat").await?;
 //! ws.send("something").await?;
 //! while let Some(message) = ws.recv().await? {
 //!     println!("{message}");
@@ -14,7 +14,7 @@
 //! ```
 //!
 //! [`recv`](WebSocket::recv) gives `None` when the connection was closed as it should be, and an [`Error`] with a close code
-//! when it was not. [`Client`] sets headers, an origin, subprotocols and time limits.
+//! when it was not. [`Client`] sets headers, an origin, subprotocols, TLS and time limits.
 //!
 //! # A server
 //!
@@ -116,7 +116,8 @@
 //! | `client` | yes | [`connect`], [`Client`] |
 //! | `server` | yes | [`Server`] and its hub |
 //! | `deflate` | yes | compression (RFC 7692): a client offers it, a server has to be told to accept it |
-//! | `tls` | yes | `Server::tls`, with rustls |
+//! | `rustls` | yes | TLS with ring: `wss` URLs for the client, which trusts what the operating system trusts; `Server::tls` |
+//! | `webpki-roots` | no | `rustls`, and trust in Mozilla's list where the system has none |
 //! | `hyper` | no | `hyper`: sockets of an application that serves HTTP with hyper, over HTTP/1.1 and HTTP/2 |
 //! | `axum` | no | `axum`: an extractor; with `hyper` |
 //! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
@@ -164,11 +165,18 @@ pub use longwire_server::{
 /// The client's own types: its errors, its transport and the limits of its handshake.
 #[cfg(feature = "client")]
 pub mod client {
+    /// The rustls that [`TlsConfig`] takes configurations of.
+    #[cfg(feature = "rustls")]
+    #[doc(no_inline)]
+    pub use longwire_client::rustls;
     #[doc(inline)]
     pub use longwire_client::{
-        Client, Error, HeadLimits, InvalidOption, OptionsError, ResponseError, Subprotocol, Transport,
-        UriError, connect,
+        Client, Error, HeadLimits, InvalidOption, OptionsError, PeerText, ProxyError, RedirectError,
+        ResponseError, Subprotocol, Transport, UriError, WebSocketUri, connect,
     };
+    #[cfg(feature = "rustls")]
+    #[doc(inline)]
+    pub use longwire_client::{TlsConfig, TlsError};
 }
 
 /// The server's own types: its errors, its transport, what it asks of a request, and its clients.
@@ -182,7 +190,7 @@ pub mod server {
         ServerConfig, ServerHandle, ServerOptions, Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
         TrustedProxies,
     };
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     #[doc(inline)]
     pub use longwire_server::{TlsConfig, TlsError};
 }

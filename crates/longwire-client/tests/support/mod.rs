@@ -1,5 +1,10 @@
 //! A server written by hand, that says whatever a test wants.
 
+#![allow(dead_code, reason = "each test file uses some of it")]
+
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+
 use longwire_handshake::Key;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -1,5 +1,6 @@
 //! The builder of a connection: what to ask for, and how long and how much to allow.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,8 +9,13 @@ use http::{HeaderName, HeaderValue, Response};
 use longwire_connection::WebSocket;
 use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol, WebSocketUri};
 
+use self::identity::Hook;
 use crate::deadline::Deadline;
-use crate::{Config, Error, InvalidOption, Transport, dial, handshake, random};
+use crate::route::Route;
+use crate::{Config, Error, InvalidOption, RedirectError, Transport, handshake, random, redirect};
+
+mod identity;
+mod route;
 
 /// A client: a URL and what to ask for there. It can connect any number of times.
 ///
@@ -47,32 +53,50 @@ use crate::{Config, Error, InvalidOption, Transport, dial, handshake, random};
 pub struct Client {
     url: String,
     options: ClientOptions,
+    hook: Hook,
     /// The first option that cannot be sent.
     fault: Option<InvalidOption>,
     handshake_timeout: Duration,
     head_limits: HeadLimits,
     max_refusal_body: usize,
     config: Config,
+    redirects: usize,
+    route: Route,
 }
 
 impl Client {
-    /// Makes a client for a `ws` or `http` URL.
+    /// Makes a client for a `ws`, `wss`, `http` or `https` URL, or, on Unix, one such as `ws+unix:/run/socket:/chat`: a path to a socket, up to the
+    /// next colon, and what to ask for there.
     ///
     /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set.
     pub fn new(url: impl Into<String>) -> Self {
-        Self {
+        #[cfg_attr(not(unix), allow(unused_mut))]
+        let mut client = Self {
             url: url.into(),
             options: ClientOptions {
                 #[cfg(feature = "deflate")]
                 deflate: Some(longwire_handshake::deflate::DeflateOptions::default()),
                 ..ClientOptions::default()
             },
+            hook: Hook::default(),
             fault: None,
             handshake_timeout: Duration::from_secs(10),
             head_limits: HeadLimits::default(),
             max_refusal_body: 64 * 1024,
             config: Config::default(),
+            redirects: 0,
+            route: Route::default(),
+        };
+        #[cfg(unix)]
+        match crate::unix::parse(&client.url) {
+            None => {}
+            Some(Ok((path, url))) => {
+                client.url = url;
+                client = client.unix_socket(path);
+            }
+            Some(Err(fault)) => client.note(Err(fault)),
         }
+        client
     }
 
     /// Adds a header to the request.
@@ -147,6 +171,16 @@ impl Client {
         self
     }
 
+    /// Follows up to `max` redirects: 301, 302, 303, 307 and 308 with a `Location`. Default: 0, and a redirect is a refusal.
+    ///
+    /// Where one leads to another scheme, host or port, `Authorization`, `Cookie`, a `Host` set by hand and the URL's credentials are left
+    /// behind, for good; other headers go along, so put no secret in them. A location's own credentials are never sent. The same deadline
+    /// covers all requests.
+    pub fn redirects(mut self, max: usize) -> Self {
+        self.redirects = max;
+        self
+    }
+
     /// Sets how the open connection behaves: message limits, keepalive and more. Default: [`Config::default`].
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -155,24 +189,42 @@ impl Client {
 
     /// Dials the URL's host and completes the handshake; yields the connection and the server's answer.
     ///
-    /// The host's addresses are raced (RFC 8305). One deadline covers it all.
+    /// The answer's [`extensions`](Response::extensions) have the [`WebSocketUri`] that it came from, which redirects may have changed.
+    /// The host's addresses are raced (RFC 8305); a `wss` or `https` URL is reached over TLS. One deadline covers it all.
     ///
     /// # Errors
     ///
     /// [`Error::Uri`], [`Error::Option`], [`Error::Options`] or [`Error::TlsUnsupported`] before anything is sent;
-    /// [`Error::UnexpectedResponse`] with the whole answer if the server refuses; else how the attempt failed.
+    /// [`Error::UnexpectedResponse`] with the whole answer if the server refuses; [`Error::Redirect`] if it leads to nowhere; else how the
+    /// attempt failed.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the attempt ends and its connection is closed.
     pub async fn connect(&self) -> Result<(WebSocket<Transport>, Response<()>), Error> {
-        let (uri, handshake) = self.prepare()?;
-        if uri.is_secure() {
-            return Err(Error::TlsUnsupported);
+        let mut uri = self.uri()?;
+        let mut options = Cow::Borrowed(&self.options);
+        let settings = self.settings(Deadline::after(self.handshake_timeout));
+        for hop in 0.. {
+            if uri.is_secure() && !cfg!(feature = "tls") {
+                return Err(Error::TlsUnsupported);
+            }
+            let handshake = self.handshake(&uri, &options)?;
+            let mut io = settings.deadline.run(self.route.open(&uri)).await?;
+            let head = handshake::ask(&mut io, &handshake, settings).await?;
+            let target = if self.redirects == 0 { None } else { redirect::target(&head.parts, &uri) };
+            let Some(target) = target.transpose()? else {
+                return handshake::conclude(io, head, uri, &handshake, settings).await;
+            };
+            if hop == self.redirects {
+                break;
+            }
+            if !target.is_same_origin(&uri) {
+                redirect::leave_origin(&mut options.to_mut().headers);
+            }
+            uri = target;
         }
-        let deadline = Deadline::after(self.handshake_timeout);
-        let io = deadline.run(dial::tcp(uri.host(), uri.port())).await?;
-        handshake::run(io, handshake, self.settings(deadline)).await
+        Err(RedirectError::TooMany { limit: self.redirects }.into())
     }
 
     /// Completes the handshake over a stream that is connected to the URL's host already, by whatever means.
@@ -188,21 +240,27 @@ impl Client {
     /// If the future is dropped, the stream is dropped with it.
     pub async fn handshake_over<T: longwire_connection::Transport>(
         &self,
-        io: T,
+        mut io: T,
     ) -> Result<(WebSocket<T>, Response<()>), Error> {
-        let (_, handshake) = self.prepare()?;
-        let deadline = Deadline::after(self.handshake_timeout);
-        handshake::run(io, handshake, self.settings(deadline)).await
+        let uri = self.uri()?;
+        let handshake = self.handshake(&uri, &self.options)?;
+        let settings = self.settings(Deadline::after(self.handshake_timeout));
+        let head = handshake::ask(&mut io, &handshake, settings).await?;
+        handshake::conclude(io, head, uri, &handshake, settings).await
     }
 
-    /// Checks everything that can be checked without a network.
-    fn prepare(&self) -> Result<(WebSocketUri, ClientHandshake), Error> {
-        let uri = WebSocketUri::parse(&self.url)?;
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone().into());
+    /// Reads the URL, unless an option was wrong.
+    fn uri(&self) -> Result<WebSocketUri, Error> {
+        match &self.fault {
+            Some(fault) => Err(fault.clone().into()),
+            None => Ok(WebSocketUri::parse(&self.url)?),
         }
-        let handshake = ClientHandshake::new(&uri, random::nonce(), &self.options)?;
-        Ok((uri, handshake))
+    }
+
+    /// Prepares the request to one server.
+    fn handshake(&self, uri: &WebSocketUri, options: &ClientOptions) -> Result<ClientHandshake, Error> {
+        let hooked = self.hook.options(uri, options);
+        Ok(ClientHandshake::new(uri, random::nonce(), hooked.as_ref().unwrap_or(options))?)
     }
 
     fn settings(&self, deadline: Deadline) -> handshake::Settings<'_> {
@@ -214,6 +272,10 @@ impl Client {
             #[cfg(feature = "deflate")]
             deflate: self.options.deflate.as_ref(),
         }
+    }
+
+    fn route_mut(&mut self) -> &mut Route {
+        &mut self.route
     }
 
     /// Keeps the first fault.

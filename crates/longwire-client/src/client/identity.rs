@@ -1,0 +1,116 @@
+//! The builder's options about who asks: user and password, tokens, cookies, and headers made for each request.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use longwire_handshake::{ClientOptions, Login, WebSocketUri};
+
+use crate::{Client, InvalidOption};
+
+impl Client {
+    /// Sends user and password as `Basic` (RFC 7617), in place of the URL's and of any `Authorization` set before.
+    pub fn basic_auth(mut self, user: impl AsRef<str>, password: impl AsRef<str>) -> Self {
+        let value = Login::new(user.as_ref(), password.as_ref()).and_then(|login| login.basic());
+        let set = value.map(|value| self.insert(AUTHORIZATION, value));
+        self.note(set.map_err(InvalidOption::from));
+        self
+    }
+
+    /// Sends a token as `Bearer` (RFC 6750), in place of the URL's credentials and of any `Authorization` set before.
+    pub fn bearer(mut self, token: impl AsRef<str>) -> Self {
+        let token = token.as_ref();
+        let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_token68(token));
+        let set = value.map(|value| self.insert(AUTHORIZATION, value));
+        self.note(set.ok_or(InvalidOption::Bearer));
+        self
+    }
+
+    /// Sends a cookie, behind those set before, all in one header (RFC 6265 §5.4).
+    ///
+    /// The name is a token; the value has visible ASCII without `"`, `,`, `;` and `\`, but may stand in quotes as a whole.
+    pub fn cookie(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let is_valid = HeaderName::try_from(name).is_ok() && is_cookie_value(value);
+        let pair = match self.options.headers.get(COOKIE) {
+            Some(before) => [before.as_bytes(), b"; ", name.as_bytes(), b"=", value.as_bytes()].concat(),
+            None => format!("{name}={value}").into_bytes(),
+        };
+        let set = HeaderValue::try_from(pair).ok().filter(|_| is_valid).map(|pair| {
+            // Cookies that were set as headers of their own stay so.
+            if let Some(first) = self.options.headers.get_mut(COOKIE) {
+                *first = sensitive(pair);
+            } else {
+                self.insert(COOKIE, pair);
+            }
+        });
+        self.note(set.ok_or_else(|| InvalidOption::Cookie { name: name.to_owned() }));
+        self
+    }
+
+    /// Calls a function before each request, which may change the caller's headers: to sign it, or to fetch a token that is renewed.
+    ///
+    /// It is told where the request goes, which after a redirect may be another server, and gets the headers that go there: not those of
+    /// the handshake, nor the URL's credentials. What it sets is checked like [`header`](Self::header), and is not kept for the next request.
+    ///
+    /// ```no_run
+    /// # use longwire_client::Client;
+    /// # fn token() -> http::HeaderValue { http::HeaderValue::from_static("t") }
+    /// let client = Client::new("wss://example.com/").on_request(|uri, headers| {
+    ///     if uri.host() == "example.com" {
+    ///         headers.insert("x-token", token());
+    ///     }
+    /// });
+    /// ```
+    pub fn on_request<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&WebSocketUri, &mut HeaderMap) + Send + Sync + 'static,
+    {
+        self.hook = Hook(Some(Arc::new(hook)));
+        self
+    }
+
+    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        self.options.headers.insert(name, sensitive(value));
+    }
+}
+
+/// What is called before each request.
+#[derive(Clone, Default)]
+pub(super) struct Hook(Option<Arc<OnRequest>>);
+
+type OnRequest = dyn Fn(&WebSocketUri, &mut HeaderMap) + Send + Sync;
+
+impl Hook {
+    /// Returns the options for one request; `None` if they stay as they are.
+    pub(super) fn options(&self, uri: &WebSocketUri, options: &ClientOptions) -> Option<ClientOptions> {
+        let hook = self.0.as_ref()?;
+        let mut options = options.clone();
+        hook(uri, &mut options.headers);
+        Some(options)
+    }
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
+    }
+}
+
+fn sensitive(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+/// "token68 = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="" (RFC 9110 §11.2)
+fn is_token68(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    !body.is_empty() && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+}
+
+/// `cookie-value` of RFC 6265 §4.1.1.
+fn is_cookie_value(text: &str) -> bool {
+    let quoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    quoted.unwrap_or(text).bytes().all(|byte| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte))
+}

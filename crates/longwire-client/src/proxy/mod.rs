@@ -1,0 +1,147 @@
+//! Proxies: which one a connection goes through, and getting through it.
+//!
+//! A proxy's answer is bounded in size, and the attempt's deadline covers it. What is read ends with the answer, so not a byte of
+//! what comes behind it is lost.
+
+mod environment;
+mod socks;
+
+use std::sync::Arc;
+
+use http::Response;
+use longwire_handshake::{HeadError, HeadLimits, ProxyScheme, ProxyUri, ResponseParser, WebSocketUri};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+pub(crate) use environment::Environment;
+
+use crate::route::Route;
+use crate::{Error, Transport};
+
+/// Where a client looks for its proxy.
+#[derive(Clone, Default)]
+pub(crate) enum Proxies {
+    /// It has none.
+    #[default]
+    None,
+    /// One for all servers.
+    One(Arc<ProxyUri>),
+    /// What the environment said.
+    Environment(Arc<Environment>),
+}
+
+impl Proxies {
+    /// Returns the proxy for a server.
+    pub(crate) fn find(&self, uri: &WebSocketUri) -> Option<&ProxyUri> {
+        match self {
+            Self::None => None,
+            Self::One(proxy) => Some(proxy),
+            Self::Environment(environment) => environment.find(uri),
+        }
+    }
+}
+
+/// Why a proxy did not connect to the server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// An HTTP proxy refused or asked for credentials: its status is not 2xx.
+    #[error("proxy answered with status {}", .response.status())]
+    Refused {
+        /// The head of the answer; its body is not read.
+        response: Box<Response<()>>,
+    },
+    /// An HTTP proxy's answer is not HTTP/1.1, or its head exceeds 16 KiB or 100 fields.
+    #[error("malformed answer of the proxy: {0}")]
+    Head(#[from] HeadError),
+    /// A SOCKS proxy's answer is none of version 5.
+    #[error("proxy does not speak SOCKS version 5")]
+    NotSocks,
+    /// A SOCKS proxy takes no connection without a login, or none of the kinds of login that were offered.
+    #[error("proxy requires another kind of login")]
+    LoginRequired,
+    /// A SOCKS proxy refused user and password.
+    #[error("proxy refused user and password")]
+    LoginRefused,
+    /// A SOCKS proxy could not or would not connect (RFC 1928 §6).
+    #[error("proxy did not connect: {}", socks::meaning(*.code))]
+    Socks {
+        /// The proxy's reply, from 1 on.
+        code: u8,
+    },
+    /// The name of the server is longer than the 255 bytes that SOCKS can carry.
+    #[error("host is too long for a SOCKS proxy")]
+    HostTooLong,
+    /// The proxy closed the connection before its answer was complete.
+    #[error("proxy closed the connection before its answer was complete")]
+    ClosedEarly,
+    /// TLS with the proxy failed.
+    #[cfg(feature = "tls")]
+    #[error("TLS with the proxy failed")]
+    Tls(#[source] crate::TlsError),
+}
+
+/// Connects to the server of `uri` by way of a proxy.
+pub(crate) async fn connect(route: &Route, proxy: &ProxyUri, uri: &WebSocketUri) -> Result<Transport, Error> {
+    match proxy.scheme() {
+        ProxyScheme::Https => {
+            let io = route.tcp(proxy.host(), proxy.port()).await?;
+            let mut io = route.secure_proxy(io, proxy.host()).await?;
+            tunnel(&mut io, proxy, uri).await?;
+            Ok(io)
+        }
+        ProxyScheme::Socks5h => {
+            let mut io = route.tcp(proxy.host(), proxy.port()).await?;
+            let target = socks::Target::of(uri.host(), uri.port())?;
+            socks::connect(&mut io, proxy.login(), &target).await?;
+            Ok(io)
+        }
+        ProxyScheme::Socks5 => {
+            let addresses = route.resolve(uri.host(), uri.port()).await?;
+            let mut failure = None;
+            for address in addresses.into_iter().take(MOST_ADDRESSES) {
+                let mut io = route.tcp(proxy.host(), proxy.port()).await?;
+                match socks::connect(&mut io, proxy.login(), &address.into()).await {
+                    Ok(()) => return Ok(io),
+                    // Another address may do better.
+                    Err(Error::Proxy(error @ ProxyError::Socks { .. })) => failure = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(failure.map_or_else(|| crate::dial::no_address(uri.host()), Error::Proxy))
+        }
+        // Plain HTTP, and what a later version may add is refused when it is parsed.
+        _ => {
+            let mut io = route.tcp(proxy.host(), proxy.port()).await?;
+            tunnel(&mut io, proxy, uri).await?;
+            Ok(io)
+        }
+    }
+}
+
+/// Asks an HTTP proxy for a connection (RFC 9110 §9.3.6).
+async fn tunnel(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    proxy: &ProxyUri,
+    uri: &WebSocketUri,
+) -> Result<(), Error> {
+    io.write_all(&proxy.connect_request(uri)).await?;
+    io.flush().await?;
+    let mut parser = ResponseParser::new(HeadLimits::default());
+    loop {
+        // One byte at a time: what is behind the head is the server's, and has to stay where TLS or the handshake will look for it.
+        let mut byte = [0];
+        if io.read(&mut byte).await? == 0 {
+            return Err(ProxyError::ClosedEarly.into());
+        }
+        if let Some(head) = parser.handle_bytes(&byte).map_err(ProxyError::Head)? {
+            if head.parts.status.is_success() {
+                return Ok(());
+            }
+            let response = Box::new(Response::from_parts(head.parts, ()));
+            return Err(ProxyError::Refused { response }.into());
+        }
+    }
+}
+
+/// How many of a server's addresses a SOCKS proxy is asked for, one after the other.
+const MOST_ADDRESSES: usize = 4;

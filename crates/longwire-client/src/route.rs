@@ -1,0 +1,93 @@
+//! The way to a server: TCP, a proxy or a Unix socket, then TLS where the URL asks for it.
+
+use std::net::{IpAddr, SocketAddr};
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+
+use longwire_handshake::WebSocketUri;
+
+use crate::dial::{self, Resolver};
+use crate::proxy::{self, Proxies};
+use crate::{Error, Transport};
+
+/// How a client reaches servers; nothing of it depends on the URL.
+#[derive(Clone, Default)]
+pub(crate) struct Route {
+    /// A socket that stands for every server.
+    #[cfg(unix)]
+    pub(crate) unix: Option<PathBuf>,
+    pub(crate) proxies: Proxies,
+    pub(crate) resolver: Resolver,
+    pub(crate) local_addr: Option<IpAddr>,
+    /// What TLS uses; the default if none.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
+    /// The same, with proxies.
+    #[cfg(feature = "tls")]
+    pub(crate) proxy_tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
+}
+
+impl Route {
+    /// Connects to the server of a URL, up to where HTTP begins.
+    pub(crate) async fn open(&self, uri: &WebSocketUri) -> Result<Transport, Error> {
+        let io = self.connect(uri).await?;
+        if uri.is_secure() { self.secure(io, uri.host()).await } else { Ok(io) }
+    }
+
+    async fn connect(&self, uri: &WebSocketUri) -> Result<Transport, Error> {
+        #[cfg(unix)]
+        if let Some(path) = &self.unix {
+            return unix(path).await;
+        }
+        match self.proxies.find(uri) {
+            Some(proxy) => proxy::connect(self, proxy, uri).await,
+            None => self.tcp(uri.host(), uri.port()).await,
+        }
+    }
+
+    /// Connects to a server or a proxy over TCP.
+    pub(crate) async fn tcp(&self, host: &str, port: u16) -> Result<Transport, Error> {
+        let addresses = self.resolve(host, port).await?;
+        dial::tcp(host, port, addresses, self.local_addr).await.map(Transport::Tcp)
+    }
+
+    /// Finds the addresses of a host.
+    pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        self.resolver.resolve(host, port).await
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(&self, io: Transport, host: &str) -> Result<Transport, Error> {
+        crate::tls::wrap(io, host, self.tls.as_ref()).await
+    }
+
+    /// Speaks TLS with a proxy, which sees neither the trust nor the certificate that are meant for servers.
+    #[cfg(feature = "tls")]
+    pub(crate) async fn secure_proxy(&self, io: Transport, host: &str) -> Result<Transport, Error> {
+        crate::tls::wrap(io, host, self.proxy_tls.as_ref()).await.map_err(|error| match error {
+            Error::Tls(error) => proxy::ProxyError::Tls(error).into(),
+            Error::ClosedEarly => proxy::ProxyError::ClosedEarly.into(),
+            error => error,
+        })
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_async, reason = "with TLS it waits")]
+    async fn secure(&self, _: Transport, _: &str) -> Result<Transport, Error> {
+        Err(Error::TlsUnsupported)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_async, reason = "with TLS it waits")]
+    pub(crate) async fn secure_proxy(&self, _: Transport, _: &str) -> Result<Transport, Error> {
+        Err(Error::TlsUnsupported)
+    }
+}
+
+#[cfg(unix)]
+async fn unix(path: &Path) -> Result<Transport, Error> {
+    let connected = tokio::net::UnixStream::connect(path).await;
+    connected.map(Transport::Unix).map_err(|source| Error::ConnectUnix { path: path.to_owned(), source })
+}

@@ -1,0 +1,149 @@
+//! Proxies: their URLs, and what an HTTP proxy is asked for (RFC 9110 §9.3.6).
+//!
+//! Owns the grammar. Sockets, and the exchange with a SOCKS proxy, belong to the client.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, Uri};
+
+use crate::credentials::Login;
+use crate::origin::parse_port;
+use crate::uri::{UriError, WebSocketUri, bracketed, split_host};
+
+/// How a proxy is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyScheme {
+    /// HTTP's CONNECT over plain TCP.
+    Http,
+    /// HTTP's CONNECT over TLS.
+    Https,
+    /// SOCKS version 5; the client resolves the server's name (RFC 1928).
+    Socks5,
+    /// SOCKS version 5; the proxy resolves the server's name.
+    Socks5h,
+}
+
+/// The URL of a proxy, taken apart and checked.
+///
+/// `Display` and `Debug` leave user and password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUri {
+    scheme: ProxyScheme,
+    host: String,
+    port: u16,
+    login: Option<Login>,
+    /// The value of `Proxy-Authorization`, for HTTP.
+    basic: Option<HeaderValue>,
+}
+
+impl ProxyUri {
+    /// Reads a URL such as `http://user:secret@proxy.example:3128`; without a scheme it is `http`.
+    ///
+    /// Schemes are `http`, `https`, `socks5` and `socks5h`; their ports 80, 443, 1080 and 1080. User and password are percent-decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`UriError`] names the part that is wrong. There is nothing to ask of a proxy, so a path but `/` is an error. A SOCKS proxy takes
+    /// users of 1 to 255 bytes and passwords of up to 255 (RFC 1929).
+    pub fn parse(text: &str) -> Result<Self, UriError> {
+        if text.contains('#') {
+            return Err(UriError::Fragment);
+        }
+        let scheme = if text.contains("://") { "" } else { "http://" };
+        let uri: Uri = format!("{scheme}{text}").parse().map_err(UriError::Syntax)?;
+        let (scheme, default_port) = match uri.scheme_str().unwrap_or_default().to_ascii_lowercase().as_str()
+        {
+            "http" => (ProxyScheme::Http, 80),
+            "https" => (ProxyScheme::Https, 443),
+            "socks5" => (ProxyScheme::Socks5, 1080),
+            "socks5h" => (ProxyScheme::Socks5h, 1080),
+            _ => return Err(UriError::Scheme),
+        };
+        let authority = uri.authority().ok_or(UriError::Host)?.as_str();
+        let (userinfo, host_and_port) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (host, port) = split_host(host_and_port)?;
+        let port = match port {
+            None | Some("") => default_port,
+            Some(digits) => parse_port(digits).ok_or(UriError::Port)?,
+        };
+        if uri.path_and_query().is_some_and(|target| !["", "/"].contains(&target.as_str())) {
+            return Err(UriError::Target);
+        }
+        let login = Login::from_userinfo(userinfo)?;
+        let basic = match (&login, scheme) {
+            (Some(login), ProxyScheme::Http | ProxyScheme::Https) => Some(login.basic()?),
+            (Some(login), _) if login.user().is_empty() || login.user().len() > 255 => {
+                return Err(UriError::Credentials);
+            }
+            (Some(login), _) if login.password().len() > 255 => return Err(UriError::Credentials),
+            _ => None,
+        };
+        Ok(Self { scheme, host, port, login, basic })
+    }
+
+    /// Returns how the proxy is spoken to.
+    pub fn scheme(&self) -> ProxyScheme {
+        self.scheme
+    }
+
+    /// Returns the name or address to dial, without the brackets of an IPv6 address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns the port to dial, from 1 to 65535.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns user and password.
+    pub fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
+    /// Returns the request that asks an HTTP proxy for a connection to the server of `uri`, as the bytes to send.
+    ///
+    /// It has the credentials for the proxy, and none of those for the server.
+    pub fn connect_request(&self, uri: &WebSocketUri) -> Bytes {
+        // "host:port", and the port is always there (RFC 9112 §3.2.3).
+        let target = format!("{}:{}", bracketed(uri.host()), uri.port());
+        let mut out = BytesMut::with_capacity(128);
+        out.put_slice(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").as_bytes());
+        if let Some(basic) = &self.basic {
+            out.put_slice(b"Proxy-Authorization: ");
+            out.put_slice(basic.as_bytes());
+            out.put_slice(b"\r\n");
+        }
+        out.put_slice(b"\r\n");
+        out.freeze()
+    }
+}
+
+impl FromStr for ProxyUri {
+    type Err = UriError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for ProxyUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            ProxyScheme::Http => "http",
+            ProxyScheme::Https => "https",
+            ProxyScheme::Socks5 => "socks5",
+            ProxyScheme::Socks5h => "socks5h",
+        };
+        write!(f, "{scheme}://{}:{}", bracketed(&self.host), self.port)
+    }
+}
+
+impl fmt::Debug for ProxyUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProxyUri({self})")
+    }
+}

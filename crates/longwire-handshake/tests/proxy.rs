@@ -1,0 +1,70 @@
+//! URLs of proxies, and what a proxy is asked for.
+
+use longwire_handshake::{Login, ProxyScheme, ProxyUri, UriError, WebSocketUri};
+
+#[test]
+fn takes_urls_apart() {
+    for (text, scheme, shown) in [
+        ("http://proxy", ProxyScheme::Http, "http://proxy:80"),
+        ("proxy:3128", ProxyScheme::Http, "http://proxy:3128"),
+        ("proxy", ProxyScheme::Http, "http://proxy:80"),
+        ("user:pw@proxy:3128", ProxyScheme::Http, "http://proxy:3128"),
+        ("HTTPS://Proxy.Example/", ProxyScheme::Https, "https://proxy.example:443"),
+        ("socks5://127.0.0.1", ProxyScheme::Socks5, "socks5://127.0.0.1:1080"),
+        ("socks5h://u:p@[::1]:9050", ProxyScheme::Socks5h, "socks5h://[::1]:9050"),
+    ] {
+        let proxy = ProxyUri::parse(text).expect(text);
+        assert_eq!((proxy.scheme(), proxy.to_string().as_str()), (scheme, shown), "{text}");
+        assert_eq!(format!("{proxy:?}"), format!("ProxyUri({shown})"), "{text}");
+    }
+}
+
+#[test]
+fn refuses_urls_of_no_proxy() {
+    let long = "a".repeat(256);
+    for (text, error) in [
+        ("ftp://proxy", "Scheme"),
+        ("socks4://proxy", "Scheme"),
+        ("ws://proxy", "Scheme"),
+        ("http://proxy:0", "Port"),
+        ("http://proxy:65536", "Port"),
+        ("http://proxy/path", "Target"),
+        ("http://proxy?query", "Target"),
+        ("http://proxy#x", "Fragment"),
+        ("http://u:a%0d%0ab@proxy", "Credentials"),
+        ("http://u%0a:p@proxy", "Credentials"),
+        ("http://u%3a:p@proxy", "Credentials"),
+        ("socks5://u:a%00b@proxy", "Credentials"),
+        ("socks5://:p@proxy", "Credentials"),
+        (&format!("socks5://{long}:p@proxy"), "Credentials"),
+        (&format!("socks5://u:{long}@proxy"), "Credentials"),
+        ("http://u:p\r\nX: y@proxy", "Syntax"),
+        ("", "Syntax"),
+    ] {
+        let refused = format!("{:?}", ProxyUri::parse(text).expect_err(text));
+        assert!(refused.starts_with(error), "{text:?}: {refused}");
+    }
+    assert!(matches!(ProxyUri::parse("http://"), Err(UriError::Syntax(_) | UriError::Host)));
+}
+
+#[test]
+fn asks_with_its_own_credentials_and_no_others() {
+    for (proxy, uri, request) in [
+        ("http://p", "ws://h/chat?x", "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n"),
+        ("http://p", "wss://[::1]/", "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n"),
+        (
+            "http://us%40er:p%3aw@p",
+            "ws://alice:secret@h:8080/",
+            "CONNECT h:8080 HTTP/1.1\r\nHost: h:8080\r\nProxy-Authorization: Basic dXNAZXI6cDp3\r\n\r\n",
+        ),
+    ] {
+        let uri = WebSocketUri::parse(uri).unwrap();
+        assert_eq!(ProxyUri::parse(proxy).unwrap().connect_request(&uri), request.as_bytes(), "{proxy}");
+    }
+}
+
+#[test]
+fn hides_a_login() {
+    let login = Login::new("user", "secret").unwrap();
+    assert_eq!(format!("{login:?} {:?}", login.basic()), "Login(..) Ok(Sensitive)");
+}
