@@ -12,13 +12,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use longwire::{Client, CloseCode, Message, Sender, client, server::BoxError};
+use longwire::client::{self, TlsConfig};
+use longwire::{Client, CloseCode, CloseFrame, Message, Sender, server::BoxError};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, stdin, stdout};
 use tokio::time::{Instant, sleep_until};
 
 #[derive(Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Args {
-    /// A ws:// URL.
+    /// A ws:// or wss:// URL, or one of a Unix socket: `ws+unix:/path/of/socket:/path`.
     url: String,
     /// A header of the request; may be given several times.
     #[arg(long, value_name = "K: V")]
@@ -36,7 +38,7 @@ struct Args {
     /// Do not offer to compress messages.
     #[arg(long)]
     no_deflate: bool,
-    /// The proxy to go through.
+    /// The proxy to go through: http://, https://, socks5:// or socks5h://.
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
     /// Do not check the server's certificate.
@@ -48,15 +50,14 @@ struct Args {
     /// How many redirects to follow.
     #[arg(long, value_name = "N")]
     follow: Option<usize>,
+    /// Tell on standard error what was agreed on and how the connection ended.
+    #[arg(long)]
+    verbose: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    if args.proxy.is_some() || args.insecure || args.ca.is_some() || args.follow.is_some() {
-        eprintln!("--proxy, --insecure, --ca and --follow are not supported yet");
-        return ExitCode::from(2);
-    }
     match run(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -81,7 +82,24 @@ async fn run(args: &Args) -> Result<(), BoxError> {
     for subprotocol in &args.subprotocol {
         request = request.subprotocol(subprotocol.as_str());
     }
-    let (ws, _response) = request.connect().await.inspect_err(show_refusal)?;
+    if let Some(proxy) = &args.proxy {
+        request = request.proxy(proxy);
+    }
+    if let Some(file) = &args.ca {
+        request = request.tls(TlsConfig::new().root_certificates_file(file)?);
+    }
+    if args.insecure {
+        request = request.tls(TlsConfig::new().dangerously_accept_any_certificate());
+    }
+    let request = request.redirects(args.follow.unwrap_or(0));
+    let (ws, response) = request.connect().await.inspect_err(show_refusal)?;
+    if args.verbose {
+        eprintln!("subprotocol: {}", ws.subprotocol().unwrap_or("none"));
+        eprintln!("extensions: {}", ws.extensions().unwrap_or("none"));
+        for (name, value) in response.headers() {
+            eprintln!("{name}: {}", String::from_utf8_lossy(value.as_bytes()).escape_debug());
+        }
+    }
 
     // Both directions at once: a server that waits for its replies to be read must not hold up the lines.
     let (sender, mut receiver) = ws.split();
@@ -90,13 +108,17 @@ async fn run(args: &Args) -> Result<(), BoxError> {
     let mut quiet_at = None;
     loop {
         tokio::select! {
-            message = receiver.recv() => match message? {
-                Some(message) => {
-                    print(&message).await?;
-                    quiet_at = quiet_at.map(|_| Instant::now() + QUIET);
-                }
-                None => return Ok(()), // the server has closed, or has answered our close
-            },
+            message = receiver.recv() => {
+                let Some(message) = message? else {
+                    // The server has closed, or has answered our close.
+                    if args.verbose {
+                        eprintln!("closed: {}", describe(receiver.close_received().flatten()));
+                    }
+                    return Ok(());
+                };
+                print(&message).await?;
+                quiet_at = quiet_at.map(|_| Instant::now() + QUIET);
+            }
             sent = &mut sending, if quiet_at.is_none() => {
                 sent?;
                 quiet_at = Some(Instant::now() + QUIET);
@@ -110,6 +132,10 @@ async fn run(args: &Args) -> Result<(), BoxError> {
             }
         }
     }
+}
+
+fn describe(close: Option<&CloseFrame>) -> String {
+    close.map_or_else(|| "without a code".to_owned(), ToString::to_string)
 }
 
 async fn send_lines(sender: &Sender) -> Result<(), BoxError> {

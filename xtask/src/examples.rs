@@ -160,7 +160,21 @@ fn tls_server() -> Outcome {
     let (_server, url) = start_at_port("tls_server", &[&file])?;
     let mut client = setup::python()?.script("python/tls_client.py");
     let client = Running::start("websockets", client.args([&url, &file, "over TLS"]))?;
-    expect_lines(client, &["nobody listens in", "over TLS"])
+    expect_lines(client, &["nobody listens in", "over TLS"])?;
+
+    for trust in [&["--ca", &file][..], &["--insecure"]] {
+        let client = start("cat", &[trust, &[&url]].concat())?;
+        client.write_line("over TLS")?;
+        expect_lines(client, &["nobody listens in", "over TLS"])?;
+    }
+    let other_host = url.replace("127.0.0.1", "127.0.0.2");
+    for (arguments, told) in [(&[&*url][..], "certificate"), (&["--ca", &file, &other_host], "")] {
+        let ended = start("cat", arguments)?.finish(PATIENCE)?;
+        if ended.status.code() != Some(1) || !ended.stderr.contains(told) {
+            return Err(format!("{arguments:?} was to be refused: {}", ended.stderr.trim()));
+        }
+    }
+    Ok(())
 }
 
 /// Echoes on one thread and on several, and ends on SIGINT.
@@ -172,6 +186,14 @@ fn echo() -> Outcome {
         expect_lines(client, &["are you there?"])?;
         interrupt(server)?;
     }
+    let socket = workspace::target()?.join("echo.socket").display().to_string();
+    let server = start("echo", &["--unix", &socket])?;
+    server.wait_for("its socket", |line| line.contains("ws+unix:").then_some(()))?;
+    let client = start("cat", &[&format!("ws+unix:{socket}:/")])?;
+    client.write_line("over a file")?;
+    expect_lines(client, &["over a file"])?;
+    interrupt(server)?;
+
     let (server, url) = start_server("echo", &["--max-message", "10"])?;
     let client = start("cat", &[&url])?;
     client.write_line("eleven bytes are too many")?;
