@@ -108,6 +108,17 @@ impl Peer {
         Ok(true)
     }
 
+    /// Writes what the connection takes without waiting, and returns how much.
+    pub(super) fn offer(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_nonblocking(true)?;
+        let taken = self.stream.write(bytes);
+        self.stream.set_nonblocking(false)?;
+        match taken {
+            Err(error) if is_timeout(&error) => Ok(0),
+            taken => taken,
+        }
+    }
+
     /// Reads what there is, waiting for the first byte, and returns how much; 0 is the end.
     fn fill(&mut self) -> io::Result<usize> {
         self.stream.set_read_timeout(Some(self.left()?))?;

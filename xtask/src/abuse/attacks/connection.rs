@@ -1,6 +1,7 @@
 //! Clients that do not read, do not close, or are gone at the wrong moment.
 
 use std::{
+    sync::Barrier,
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +18,13 @@ pub(super) fn attacks() -> Vec<Attack> {
     vec![
         Attack::new("messages after the close frame", 22, &[End::Close(1000)], after_close),
         Attack::new("never closes", 23, &[End::Dropped], never_closes),
-        Attack::new("never reads", 24, &[End::Open], never_reads),
+        Attack::new("never reads", 24, &[End::Open], |target| never_reads(target, 64 << 10)),
+        Attack {
+            growth: NEVER_READS_GROWTH,
+            ..Attack::new("never reads, messages of 1 MiB", 24, &[End::Open], |target| {
+                never_reads(target, 1 << 20)
+            })
+        },
         Attack::new("half-closes with echoes owed", 26, &[End::Ended, End::Close(1000)], half_closes),
         Attack::new("reset mid-frame", 27, &[End::Left], |target| {
             hit_and_run(target, |target| {
@@ -46,6 +53,13 @@ pub(super) fn attacks() -> Vec<Attack> {
         }),
     ]
 }
+
+/// What a hundred clients that read nothing may hold with messages of 1 MiB: one that is being written and one that
+/// waits in `send`, and half as much again for what the allocator cannot give back.
+///
+/// One message each is more than the 64 MiB of the other attacks, and `send` has to take one without waiting: two peers
+/// that each send before they receive would otherwise wait for each other.
+pub(super) const NEVER_READS_GROWTH: u64 = 100 * (3 << 20) + (20 << 20);
 
 /// Ten clients that close, and go on with ten thousand messages.
 fn after_close(target: &Target) -> Outcome<Tally> {
@@ -87,28 +101,52 @@ fn never_closes(target: &Target) -> Outcome<Tally> {
     Ok(peers.iter().map(|_| End::Dropped).collect())
 }
 
-/// A hundred clients that send messages of a mebibyte and read nothing: the server has to stop reading them.
-fn never_reads(target: &Target) -> Outcome<Tally> {
-    let message = wire::frame(wire::BINARY, &vec![7; 1 << 20]);
-    let barrier = std::sync::Barrier::new(target.count(100));
-    target.crowd(target.count(100), |target| {
-        let flooded =
-            Peer::connect_narrow(target.addr).and_then(|peer| peer.shake_hands("")).and_then(|mut peer| {
-                for _ in 0..64 {
-                    let taken = peer.send_patiently(&message, Duration::from_secs(1));
-                    if !taken.map_err(|error| format!("it was cut off: {error}"))? {
-                        return Ok(peer);
-                    }
-                }
-                Err("64 MiB were taken from a client that reads nothing".to_owned())
-            });
+/// A hundred clients that send messages of `len` bytes and read nothing: the server has to stop reading them.
+///
+/// Four threads write in turn what each connection takes: a thread for each would leave the honest client no processor.
+fn never_reads(target: &Target, len: usize) -> Outcome<Tally> {
+    let message = wire::frame(wire::BINARY, &vec![7; len]);
+    let each = target.count(100).div_ceil(THREADS);
+    let barrier = Barrier::new(THREADS);
+    target.crowd(THREADS, |target| {
+        let flooded = flood(target, &message, each);
         // All hold on until the last is stuck, those that failed as well, so that none waits in vain.
         barrier.wait();
-        flooded.map(|peer| {
-            drop(peer);
+        flooded.map(|peers| {
+            drop(peers);
             End::Open
         })
-    })
+    })?;
+    let mut tally = Tally::default();
+    tally.add(End::Open, each * THREADS);
+    Ok(tally)
+}
+
+/// Sends on `count` connections until none has taken anything for a second, and returns them.
+fn flood(target: &Target, message: &[u8], count: usize) -> Outcome<Vec<Peer>> {
+    let mut floods = Vec::new();
+    for _ in 0..count {
+        floods.push((Peer::connect_narrow(target.addr)?.shake_hands("")?, 0));
+    }
+    let mut progress = Instant::now();
+    while progress.elapsed() < Duration::from_secs(1) {
+        let mut stuck = true;
+        for (peer, sent) in &mut floods {
+            let taken = peer.offer(&message[*sent % message.len()..]);
+            let taken = taken.map_err(|error| format!("it was cut off: {error}"))?;
+            *sent += taken;
+            stuck &= taken == 0;
+            if *sent > 64 << 20 {
+                return Err("64 MiB were taken from a client that reads nothing".to_owned());
+            }
+        }
+        if stuck {
+            thread::sleep(Duration::from_millis(10));
+        } else {
+            progress = Instant::now();
+        }
+    }
+    Ok(floods.into_iter().map(|(peer, _)| peer).collect())
 }
 
 /// Twenty clients that send a hundred messages and end their direction: all echoes come, then the end.

@@ -54,7 +54,6 @@ fn slow(target: &Target, each: usize) -> Outcome<Tally> {
     let request = wire::request("");
     let half = &request.as_bytes()[..request.len() / 2];
     let mut drip = request.as_bytes().iter();
-    let began = Instant::now();
     let mut peers = Vec::new();
     for number in 0..3 * target.count(each) {
         let mut peer = Peer::connect(target.addr)?;
@@ -69,6 +68,7 @@ fn slow(target: &Target, each: usize) -> Outcome<Tally> {
     honest.echo(b"room for one more")?;
     tally.add(End::Served, 1);
     drop(honest);
+    let began = Instant::now();
     while !peers.is_empty() {
         if began.elapsed() > SLOW_LIMIT {
             return Err(format!("{} requests were still unfinished", peers.len()));
