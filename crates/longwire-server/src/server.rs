@@ -1,5 +1,6 @@
 //! The server: where it listens, how it behaves, and the two ways to get at its clients.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use http::Response;
 use longwire_handshake::{OriginPolicy, Rejection, Subprotocol};
 use longwire_hub::Hub;
-use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::net::{TcpListener, ToSocketAddrs, lookup_host};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::gate::Gate;
@@ -81,6 +82,9 @@ struct Pull {
 impl Server {
     /// Listens on an address such as `127.0.0.1:8080`; port 0 picks a free one.
     ///
+    /// The options are those of [`ListenOptions::default`]. Of several addresses that a name has, it is the first that can
+    /// be listened on.
+    ///
     /// # Errors
     ///
     /// [`Error::Bind`] if the address cannot be resolved or is taken.
@@ -89,7 +93,15 @@ impl Server {
     ///
     /// If the future is dropped, nothing listens.
     pub async fn bind(addr: impl ToSocketAddrs) -> Result<Self, Error> {
-        Self::from_listener(TcpListener::bind(addr).await.map_err(Error::Bind)?)
+        // Not `TcpListener::bind`: its queue of 128 overflows in a burst, and who is dropped asks again after a second.
+        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        for addr in lookup_host(addr).await.map_err(Error::Bind)? {
+            match ListenOptions::default().listen(addr) {
+                Ok(listener) => return Self::from_listener(listener),
+                Err(error) => failure = error,
+            }
+        }
+        Err(Error::Bind(failure))
     }
 
     /// Listens on an address with options: the length of the queue, several listeners on one port, IPv6 alone.

@@ -96,6 +96,20 @@ async fn an_ipv6_listener_takes_ipv4_unless_told_otherwise() {
     }
 }
 
+/// With a queue that is full the system drops the request to connect, and the client asks again after a second.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_burst_of_clients_waits_to_be_accepted() {
+    let longest = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let clients = longest.trim().parse::<usize>().unwrap().min(500);
+    // Nobody accepts yet.
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..clients {
+        waiting.push(soon(TcpStream::connect(server.local_addr())).await.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn several_servers_share_a_port() {
     let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
