@@ -68,10 +68,11 @@ impl Hub {
     ) {
         let sender = client.sender();
         let policy = client.slow_policy().unwrap_or(config.slow);
+        let queue = client.entry.queue(config.queue);
         let sent = match policy {
-            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, config.queue),
+            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, queue),
             SlowPolicy::DropNewest | SlowPolicy::Close => {
-                sender.try_send_prepared(prepared, config.queue).map(|()| 0)
+                sender.try_send_prepared(prepared, queue).map(|()| 0)
             }
         };
         let dropped = match sent {

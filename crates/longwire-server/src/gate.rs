@@ -51,6 +51,7 @@ struct Passed {
     request: Request,
     /// Where this connection is to behave otherwise than the server's.
     connection: Option<Box<Config>>,
+    client: ClientInfo,
     read_ahead: Bytes,
 }
 
@@ -91,7 +92,7 @@ impl Gate {
             }
             passed = self.shake_hands(&mut io, peer_addr, deadline, &mut answer) => passed?,
         };
-        let Passed { accepted, place, request, connection, read_ahead } = passed;
+        let Passed { accepted, place, request, connection, client, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         #[cfg(feature = "deflate")]
@@ -100,7 +101,7 @@ impl Gate {
             _ => handover,
         };
         let ws = WebSocket::new(io, handover, connection.as_deref().unwrap_or(&self.config.connection));
-        let info = ClientInfo::default().peer_addr(peer_addr).place(place);
+        let info = client.peer_addr(client_addr(&request)).place(place);
         // From here on the hub counts the connection; the ticket goes after that.
         let socket = self.hub.admit(ws, info).ok()?;
         drop(ticket);
@@ -197,12 +198,14 @@ impl Gate {
         let accepted = accept(&*request, &self.config.handshake)
             .and_then(|accepted| self.routes.find(&mut request).map(|()| accepted));
         let rejection = match accepted {
-            Ok(accepted) => match self.hub.reserve(source(&request)) {
+            Ok(accepted) => match self.hub.reserve(client_addr(&request)) {
                 Ok(place) => {
-                    let admission = Admission { request, accepted, gate: Arc::clone(self), connection: None };
-                    let Admission { request, accepted, connection, .. } =
+                    let gate = Arc::clone(self);
+                    let client = ClientInfo::default();
+                    let admission = Admission { request, accepted, gate, connection: None, client };
+                    let Admission { request, accepted, connection, client, .. } =
                         self.ask(admission, peer_addr, deadline).await?;
-                    return Ok(Passed { accepted, place, request, connection, read_ahead });
+                    return Ok(Passed { accepted, place, request, connection, client, read_ahead });
                 }
                 Err(error) => {
                     debug!(?peer_addr, %error, "there is no place for a client");
@@ -272,9 +275,11 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// Whom a client counts for where clients of one address are counted: behind trusted proxies that is not the peer.
-fn source(request: &Request) -> Option<SocketAddr> {
-    request.client_ip().map(|ip| SocketAddr::new(ip, 0))
+/// The address by which the hub knows a client, and counts it where clients of one address are counted. Behind trusted
+/// proxies that is not the peer's, and its port is not known.
+fn client_addr(request: &Request) -> Option<SocketAddr> {
+    let (ip, peer_addr) = (request.client_ip()?, request.peer_addr()?);
+    Some(if ip == peer_addr.ip().to_canonical() { peer_addr } else { SocketAddr::new(ip, 0) })
 }
 
 /// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.
