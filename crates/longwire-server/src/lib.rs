@@ -57,6 +57,7 @@ mod server;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -65,7 +66,7 @@ pub use admission::Admission;
 pub use config::{ServerConfig, Shutdown};
 pub use error::Error;
 pub use lifecycle::ServerHandle;
-pub use listen::{Listen, ListenOptions};
+pub use listen::{Listen, ListenOptions, Listeners};
 pub use longwire_handshake::{
     AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol, TrustedProxies,
 };
@@ -79,6 +80,7 @@ pub use server::Server;
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsError};
 pub use transport::Transport;
+pub use workers::Workers;
 
 /// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) that the server's [`Hub`] knows.
 pub type Socket = longwire_hub::Socket<Transport>;

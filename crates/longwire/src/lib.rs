@@ -89,6 +89,8 @@
 //! | bound what a peer can do | [`Limits`], [`RateLimit`], [`Config`], `ServerConfig` |
 //! | decide who is let in | `Server::authorize`, `Server::allowed_origins`, `Server::on_reject` |
 //! | serve several paths | `Server::route` |
+//! | serve with a runtime for each core | `server::Workers` |
+//! | let the next process go on where this one listens | `ServerHandle::hand_over` |
 //! | know a client's address behind a proxy | `ServerConfig::trusted_proxies`, `Request::client_ip` |
 //! | bound what all of them take | [`MemoryBudget`] |
 //! | bound how many there are | `HubConfig::max_clients`, `HubConfig::max_clients_per_address` |
@@ -186,9 +188,9 @@ pub mod server {
     pub use longwire_server::{
         AcceptedError, Admission, BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained,
         Error, Farewell, HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, Listen,
-        ListenOptions, OriginPolicy, Place, Receiver, Rejection, Request, Room, RunError, Serve, Server,
-        ServerConfig, ServerHandle, ServerOptions, Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
-        TrustedProxies,
+        ListenOptions, Listeners, OriginPolicy, Place, Receiver, Rejection, Request, Room, RunError, Serve,
+        Server, ServerConfig, ServerHandle, ServerOptions, Shutdown, SlowPolicy, Socket, Subprotocol,
+        Transport, TrustedProxies, Workers,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
