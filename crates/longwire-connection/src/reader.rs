@@ -23,7 +23,7 @@ use crate::parking::Parking;
 use crate::rate::Meter;
 use crate::scratch::{self, ReadBuffer};
 use crate::shared::Shared;
-use crate::{Config, Error, Handover, Stats, Transport};
+use crate::{Config, Error, Handover, Measurements, Stats, Transport};
 
 /// The receiving state of one connection.
 pub(crate) struct Reader<T> {
@@ -46,6 +46,7 @@ pub(crate) struct Reader<T> {
     /// What the peer may still send, if that is limited.
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) holding: Option<Holding>,
+    measurements: Option<Measurements>,
     /// When a compressor is given back, if messages are compressed.
     #[cfg(feature = "deflate")]
     pub(crate) parking: Option<Box<Parking>>,
@@ -92,6 +93,7 @@ impl<T: Transport> Reader<T> {
             eof: false,
             messages: 0,
             holding: config.memory.clone().map(Holding::new),
+            measurements: config.measurements.clone(),
             meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, now()))),
             #[cfg(feature = "deflate")]
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
@@ -139,6 +141,9 @@ impl<T: Transport> Reader<T> {
         let left = input.len();
         self.read.keep_last(left);
         self.messages += 1;
+        if let Some(measurements) = &self.measurements {
+            measurements.received(message.len());
+        }
         self.spend(1);
         Some(message)
     }
@@ -250,10 +255,22 @@ impl<T: Transport> Reader<T> {
             return Step::More;
         }
         match &event {
-            Event::Message(_) => self.messages += 1,
+            Event::Message(message) => {
+                self.messages += 1;
+                if let Some(measurements) = &self.measurements {
+                    measurements.received(message.len());
+                }
+            }
             Event::Part(part) => self.messages += u64::from(part.last),
             Event::Ping(_) => self.shared.lock().respond(&event),
             Event::Pong(payload) => {
+                // Keepalive pings are those without a payload.
+                if payload.is_empty()
+                    && let Some(took) = self.timers.answered(Instant::now().into_std())
+                    && let Some(measurements) = &self.measurements
+                {
+                    measurements.round_trip(took);
+                }
                 if let Some(pings) = &mut self.shared.lock().pings {
                     pings.resolve(payload);
                 }
@@ -310,6 +327,7 @@ impl<T: Transport> Reader<T> {
         }
         let shared = Arc::clone(&self.shared);
         let mut writer = shared.lock();
+        writer.messages_received = self.messages;
         writer.set_owner(cx.waker());
         // Where a task flushes when the handler yields, it goes on with this after the handler's end as well.
         if !shared.is_corked() && writer.poll_flush(cx).is_pending() {

@@ -69,6 +69,8 @@ pub struct Timers {
     heard: bool,
     /// Whether the last look sent a ping.
     pinged: bool,
+    /// Whether that ping was not answered so far.
+    unanswered: bool,
     /// Whether the closing handshake has begun.
     closing: bool,
 }
@@ -77,18 +79,27 @@ impl Timers {
     /// Starts the keepalive, if there is one, at `now`.
     pub fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
         let due_at = keepalive.and_then(|keepalive| now.checked_add(keepalive.interval));
-        Self { keepalive, due_at, heard: false, pinged: false, closing: false }
+        Self { keepalive, due_at, heard: false, pinged: false, unanswered: false, closing: false }
     }
 
     /// No keepalive: nothing is due until the connection closes.
     pub const fn idle() -> Self {
-        Self { keepalive: None, due_at: None, heard: false, pinged: false, closing: false }
+        Self { keepalive: None, due_at: None, heard: false, pinged: false, unanswered: false, closing: false }
     }
 
     /// Takes note that something came from the peer.
     #[inline]
     pub fn heard(&mut self) {
         self.heard = true;
+    }
+
+    /// Takes note of a pong to the keepalive's ping; returns how long it took, once for each ping.
+    pub fn answered(&mut self, now: Instant) -> Option<Duration> {
+        let keepalive = self.keepalive.filter(|_| self.unanswered && !self.closing)?;
+        self.unanswered = false;
+        // The ping was sent when the deadline for its answer was set.
+        let sent = self.due_at?.checked_sub(keepalive.timeout)?;
+        now.checked_duration_since(sent)
     }
 
     /// Starts the closing handshake's limit, unless it runs already. The keepalive has no say from here on.
@@ -122,6 +133,7 @@ impl Timers {
         };
         self.heard = false;
         self.pinged = due == Due::Ping;
+        self.unanswered = self.pinged;
         self.due_at = now.checked_add(wait);
         due
     }
@@ -159,6 +171,35 @@ mod tests {
         timers.heard();
         assert_eq!(timers.handle_timeout(after(start, 80)), Due::Nothing, "answered");
         assert_eq!(timers.deadline(), Some(after(start, 110)));
+    }
+
+    #[test]
+    fn the_way_there_and_back_is_told_once_for_each_ping() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        assert_eq!(timers.answered(after(start, 1)), None, "there was no ping");
+        assert_eq!(timers.handle_timeout(after(start, 31)), Due::Ping, "late");
+        assert_eq!(timers.answered(after(start, 34)), Some(Duration::from_secs(3)));
+        assert_eq!(timers.answered(after(start, 35)), None, "an answer more");
+        timers.heard();
+        assert_eq!(timers.handle_timeout(after(start, 51)), Due::Nothing);
+        assert_eq!(timers.handle_timeout(after(start, 81)), Due::Ping);
+        assert_eq!(timers.answered(after(start, 81)), Some(Duration::ZERO));
+        assert_eq!(timers.handle_timeout(after(start, 101)), Due::PeerGone, "nothing was heard");
+        assert_eq!(Timers::idle().answered(start), None, "without keepalive");
+    }
+
+    #[test]
+    fn a_late_answer_belongs_to_no_later_look() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        assert_eq!(timers.handle_timeout(after(start, 30)), Due::Ping);
+        timers.heard();
+        assert_eq!(timers.handle_timeout(after(start, 50)), Due::Nothing, "something else came");
+        assert_eq!(timers.answered(after(start, 55)), None, "when it was sent is forgotten");
+        assert_eq!(timers.handle_timeout(after(start, 80)), Due::Ping);
+        timers.closing(after(start, 80), Duration::from_secs(5));
+        assert_eq!(timers.answered(after(start, 81)), None, "while closing");
     }
 
     #[test]
