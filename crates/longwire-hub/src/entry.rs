@@ -118,15 +118,24 @@ impl Entry {
 
     /// Ends what lasts as long as the connection.
     pub(crate) fn leave_hub(&self) {
+        let mut departed = self.hub.departed();
+        let code = self.depart(&mut departed);
         let mut task = self.task();
         self.has_left.store(true, Ordering::Relaxed);
+        drop(departed);
         // A handle that somebody keeps must not keep the task's memory.
         let task_before = task.take();
         drop(task);
         drop(task_before);
+        crate::metrics::closed(code);
         // Who found the client connected has made what there is to find here, before that lock was taken.
         self.leave_all_rooms();
         self.hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
+    }
+
+    /// Whether the client counts among those who have left.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
     }
 
     pub(crate) fn source(&self) -> Option<Source> {

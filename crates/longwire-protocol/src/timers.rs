@@ -67,24 +67,30 @@ pub struct Timers {
     due_at: Option<Instant>,
     /// Whether anything came from the peer since the last look.
     heard: bool,
-    /// Whether the last look sent a ping.
-    pinged: bool,
-    /// Whether that ping was not answered so far.
-    unanswered: bool,
+    ping: Ping,
     /// Whether the closing handshake has begun.
     closing: bool,
+}
+
+/// The ping of the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ping {
+    NotSent,
+    Sent,
+    /// Its pong has come.
+    Answered,
 }
 
 impl Timers {
     /// Starts the keepalive, if there is one, at `now`.
     pub fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
         let due_at = keepalive.and_then(|keepalive| now.checked_add(keepalive.interval));
-        Self { keepalive, due_at, heard: false, pinged: false, unanswered: false, closing: false }
+        Self { keepalive, due_at, heard: false, ping: Ping::NotSent, closing: false }
     }
 
     /// No keepalive: nothing is due until the connection closes.
     pub const fn idle() -> Self {
-        Self { keepalive: None, due_at: None, heard: false, pinged: false, unanswered: false, closing: false }
+        Self { keepalive: None, due_at: None, heard: false, ping: Ping::NotSent, closing: false }
     }
 
     /// Takes note that something came from the peer.
@@ -95,8 +101,8 @@ impl Timers {
 
     /// Takes note of a pong to the keepalive's ping; returns how long it took, once for each ping.
     pub fn answered(&mut self, now: Instant) -> Option<Duration> {
-        let keepalive = self.keepalive.filter(|_| self.unanswered && !self.closing)?;
-        self.unanswered = false;
+        let keepalive = self.keepalive.filter(|_| self.ping == Ping::Sent && !self.closing)?;
+        self.ping = Ping::Answered;
         // The ping was sent when the deadline for its answer was set.
         let sent = self.due_at?.checked_sub(keepalive.timeout)?;
         now.checked_duration_since(sent)
@@ -126,14 +132,13 @@ impl Timers {
         let Some(keepalive) = self.keepalive else {
             return Due::Nothing;
         };
-        let (due, wait) = match (self.heard, self.pinged) {
+        let (due, wait) = match (self.heard, self.ping) {
             (true, _) => (Due::Nothing, keepalive.interval),
-            (false, false) => (Due::Ping, keepalive.timeout),
-            (false, true) => return Due::PeerGone,
+            (false, Ping::NotSent) => (Due::Ping, keepalive.timeout),
+            (false, _) => return Due::PeerGone,
         };
         self.heard = false;
-        self.pinged = due == Due::Ping;
-        self.unanswered = self.pinged;
+        self.ping = if due == Due::Ping { Ping::Sent } else { Ping::NotSent };
         self.due_at = now.checked_add(wait);
         due
     }

@@ -21,6 +21,7 @@ use crate::admission::{Admission, Authorize};
 use crate::answer::{finish, finish_at_once, read_some};
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::routes::Routes;
+use crate::stats::Counters;
 use crate::{Request, ServerConfig, Socket, Transport};
 
 /// Answers plain HTTP requests.
@@ -42,6 +43,7 @@ pub(crate) struct Gate {
     pub(crate) on_reject: Option<OnReject>,
     pub(crate) hub: Hub,
     pub(crate) pending: Arc<Pending>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// A request that passed.
@@ -70,7 +72,8 @@ impl Gate {
         peer_addr: Option<SocketAddr>,
         mut ticket: Ticket,
     ) -> Option<(Socket, Request)> {
-        let deadline = Instant::now() + self.config.handshake_timeout;
+        let begun = Instant::now();
+        let deadline = begun + self.config.handshake_timeout;
         #[cfg(not(feature = "tls"))]
         let mut io = io;
         #[cfg(feature = "tls")]
@@ -104,6 +107,7 @@ impl Gate {
         let info = client.peer_addr(client_addr(&request)).place(place);
         // From here on the hub counts the connection; the ticket goes after that.
         let socket = self.hub.admit(ws, info).ok()?;
+        self.counters.opened(begun.elapsed());
         drop(ticket);
         Some((socket, request))
     }
@@ -251,14 +255,15 @@ impl Gate {
         peer_addr: Option<SocketAddr>,
     ) -> Bytes {
         debug!(?peer_addr, status = rejection.status().as_u16(), %rejection, "a handshake was refused");
-        match self.on_reject.as_ref().and_then(|hook| hook(rejection, request)) {
-            Some(response) => Rejection::from_response(response).encode(),
-            None => rejection.encode(),
-        }
+        let own = self.on_reject.as_ref().and_then(|hook| hook(rejection, request));
+        self.counters.rejected(own.as_ref().map_or(rejection.status(), Response::status));
+        own.map_or_else(|| rejection.encode(), |response| Rejection::from_response(response).encode())
     }
 
     async fn turn_away(&self, io: &mut Transport, revoked: Revoked) {
-        let answer = Rejection::Unavailable.encode();
+        let rejection = Rejection::Unavailable;
+        self.counters.rejected(rejection.status());
+        let answer = rejection.encode();
         match revoked {
             // The place is needed now: an answer that does not go out at once does not go out.
             Revoked::Crowded => finish_at_once(io, &answer).await,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use longwire_connection::Measurements;
 use longwire_hub::{Hub, HubError};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -9,7 +10,8 @@ use tracing::{debug, warn};
 
 use crate::listen::{Listen, Several};
 use crate::pending::Pending;
-use crate::{Error, Listeners, Shutdown};
+use crate::stats::Counters;
+use crate::{Error, Listeners, ServerConfig, ServerStats, Shutdown};
 
 /// What a server and its handles share, and the workers that make up one server.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Lifecycle {
     listeners: Mutex<Vec<Option<Arc<dyn Listen>>>>,
     phase: watch::Sender<Phase>,
     shutdown: Mutex<Shutdown>,
+    measurements: Mutex<Option<Measurements>>,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) hub: Hub,
     pub(crate) pending: Arc<Pending>,
 }
@@ -39,6 +43,8 @@ impl Lifecycle {
             listeners: Mutex::default(),
             phase: watch::Sender::new(Phase::Listening),
             shutdown: Mutex::default(),
+            measurements: Mutex::default(),
+            counters: Arc::default(),
             hub,
             pending: Arc::default(),
         }
@@ -72,7 +78,27 @@ impl Lifecycle {
         drop(listener);
     }
 
-    pub(crate) fn set_shutdown(&self, shutdown: Shutdown) {
+    /// Takes over what concerns all servers of the group.
+    pub(crate) fn configure(&self, config: &ServerConfig) {
+        self.hub.set_config(config.hub);
+        self.set_shutdown(config.shutdown.clone());
+        let measurements = config.connection.measurements.clone();
+        *self.measurements.lock().unwrap_or_else(PoisonError::into_inner) = measurements;
+    }
+
+    fn stats(&self) -> ServerStats {
+        let measurements = self.measurements.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ServerStats {
+            hub: self.hub.stats(),
+            traffic: self.hub.traffic(),
+            close_codes: self.hub.close_codes(),
+            rejections: self.counters.rejections(),
+            handshakes: self.counters.handshakes.snapshot(),
+            measurements: measurements.map(|measurements| measurements.counts()).unwrap_or_default(),
+        }
+    }
+
+    fn set_shutdown(&self, shutdown: Shutdown) {
         *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = shutdown;
     }
 
@@ -165,6 +191,11 @@ impl ServerHandle {
     /// The server's clients.
     pub fn hub(&self) -> &Hub {
         &self.lifecycle.hub
+    }
+
+    /// What the server has counted so far. It looks at each client.
+    pub fn stats(&self) -> ServerStats {
+        self.lifecycle.stats()
     }
 
     /// Shuts the server down as [`ServerConfig::shutdown`](crate::ServerConfig::shutdown) says.

@@ -76,8 +76,9 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { server, handler, signal } = self;
-        Box::pin(async move {
-            let lifecycle = Arc::clone(&server.lifecycle);
+        let lifecycle = Arc::clone(&server.lifecycle);
+        let report = crate::metrics::report(lifecycle.hub.clone());
+        let serving = async move {
             let mut signal = signal.unwrap_or_else(|| Box::pin(std::future::pending()));
             tokio::select! {
                 biased;
@@ -96,6 +97,13 @@ where
             }
             lifecycle.drain().await;
             Ok(())
+        };
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                ended = serving => ended,
+                () = report => Ok(()),
+            }
         })
     }
 }

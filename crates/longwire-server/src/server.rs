@@ -172,6 +172,7 @@ impl Server {
                 on_reject: None,
                 hub: lifecycle.hub.clone(),
                 pending: Arc::clone(&lifecycle.pending),
+                counters: Arc::clone(&lifecycle.counters),
             }),
             lifecycle,
             number,
@@ -204,8 +205,7 @@ impl Server {
     pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let config = &mut Arc::make_mut(&mut self.gate).config;
         change(config);
-        self.lifecycle.hub.set_config(config.hub);
-        self.lifecycle.set_shutdown(config.shutdown.clone());
+        self.lifecycle.configure(config);
         self
     }
 

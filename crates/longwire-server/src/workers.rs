@@ -87,8 +87,7 @@ impl Workers {
     /// Changes some of what can be set, for all workers.
     pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
         change(&mut self.config);
-        self.lifecycle.hub.set_config(self.config.hub);
-        self.lifecycle.set_shutdown(self.config.shutdown.clone());
+        self.lifecycle.configure(&self.config);
         self
     }
 
