@@ -50,6 +50,21 @@ async fn nobody_is_refused_and_those_who_are_here_stay() {
 }
 
 #[tokio::test]
+async fn a_handshake_alone_is_waited_for() {
+    let old = start(bind().await);
+    let mut half = tcp(old.addr).await;
+    half.write_all(&REQUEST.as_bytes()[..40]).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    let _listeners = old.handle.hand_over().unwrap();
+    sleep(Duration::from_millis(100)).await;
+    assert!(!old.task.is_finished());
+    half.write_all(&REQUEST.as_bytes()[40..]).await.unwrap();
+    assert!(head(&mut half).await.starts_with("HTTP/1.1 101 "));
+    drop(half);
+    soon(old.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_shutdown_ends_those_who_stayed() {
     let old = start(bind().await);
     let mut stays = open(old.addr).await;

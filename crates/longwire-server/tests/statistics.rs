@@ -16,7 +16,9 @@ use common::{
 /// Sends back what comes, or sends too much.
 async fn serve(mut ws: Socket, _: Request) -> HandlerResult {
     while let Some(message) = ws.recv().await? {
-        if message.as_text() == Some("flood") {
+        if message.as_text() == Some("leave") {
+            return Ok(());
+        } else if message.as_text() == Some("flood") {
             for number in ["1", "2", "3"] {
                 let prepared = PreparedMessage::new(number);
                 ws.hub().broadcast_prepared(&prepared, |client| client.id() == ws.id());
@@ -39,7 +41,7 @@ async fn start(measurements: Option<Measurements>) -> Running {
     start_with(server, serve)
 }
 
-/// Five clients, each of whom leaves in a way of its own, and three requests that are refused.
+/// Six clients, each of whom leaves in a way of its own, and three requests that are refused.
 async fn visit(server: &Running) {
     let hub = server.handle.hub();
     let mut client = open(server.addr).await;
@@ -57,6 +59,7 @@ async fn visit(server: &Running) {
         (frame(0x88, b"\x0f\xa1"), &b"\x88\x02\x0f\xa1"[..]),
         (frame(0x88, b""), b"\x88\x00"),
         (text("flood"), b"\x81\x011\x88"),
+        (text("leave"), b"\x88\x02\x03\xe8"),
     ] {
         let mut client = open_raw(server.addr).await;
         client.write_all(&ending).await.unwrap();
@@ -75,19 +78,19 @@ async fn visit(server: &Running) {
 }
 
 fn check(stats: &ServerStats) {
-    assert_eq!((stats.hub.clients, stats.hub.admitted, stats.hub.refused), (0, 5, 1));
+    assert_eq!((stats.hub.clients, stats.hub.admitted, stats.hub.refused), (0, 6, 1));
     assert_eq!((stats.hub.closed_slow, stats.hub.dropped), (1, 1));
-    assert_eq!(stats.traffic.messages_received, 3);
+    assert_eq!(stats.traffic.messages_received, 4);
     assert_eq!(stats.traffic.messages_sent, 3);
     assert_eq!(stats.traffic.bytes_queued, 0);
     // Of the messages alone; what pings there are is the machine's business.
     assert!(stats.traffic.bytes_received >= 11 + 9 + 11, "{stats:?}");
     assert!(stats.traffic.bytes_sent >= 7 + 5 + 3, "{stats:?}");
     let codes: Vec<_> = stats.close_codes.clone().into_iter().collect();
-    assert_eq!(codes, [(1000, 1), (1005, 1), (1006, 1), (1013, 1), (4001, 1)]);
+    assert_eq!(codes, [(1000, 2), (1005, 1), (1006, 1), (1013, 1), (4001, 1)]);
     let rejections: Vec<_> = stats.rejections.clone().into_iter().collect();
     assert_eq!(rejections, [(400, 1), (426, 1), (503, 1)]);
-    assert_eq!(stats.handshakes.count(), 5);
+    assert_eq!(stats.handshakes.count(), 6);
     assert!(stats.handshakes.quantile(1.0) < Some(10_000_000), "in microseconds: {stats:?}");
 }
 
@@ -101,7 +104,7 @@ async fn everything_that_happens_is_counted_once() {
     let stats = server.handle.stats();
     check(&stats);
     let received: Vec<_> = stats.measurements.received.buckets().collect();
-    assert_eq!(received, [(3, 1), (7, 2)]);
+    assert_eq!(received, [(3, 1), (7, 3)]);
     assert_eq!(stats.measurements.sent.buckets().collect::<Vec<_>>(), [(1, 1), (3, 1), (7, 1)]);
     assert!((1..10).contains(&stats.measurements.round_trips.count()), "{stats:?}");
 
@@ -114,6 +117,8 @@ async fn everything_that_happens_is_counted_once() {
     soon(unmeasured.task).await.unwrap().unwrap();
     #[cfg(feature = "metrics")]
     {
+        // What was passed on already is not passed on again.
+        server.handle.hub().report_traffic();
         soon(server.handle.shutdown()).await;
         soon(server.task).await.unwrap().unwrap();
         recorder::check(recorder);
@@ -156,9 +161,11 @@ mod recorder {
 
     impl Recorded {
         fn count(&self, key: &Key) -> Arc<Count> {
-            let labels: String =
-                key.labels().map(|label| format!(" {}={}", label.key(), label.value())).collect();
-            Arc::clone(self.0.lock().unwrap().entry(format!("{}{labels}", key.name())).or_default())
+            let mut name = key.name().to_owned();
+            for label in key.labels() {
+                name.extend([" ", label.key(), "=", label.value()]);
+            }
+            Arc::clone(self.0.lock().unwrap().entry(name).or_default())
         }
     }
 
@@ -196,8 +203,8 @@ mod recorder {
         let counts = recorded.0.lock().unwrap();
         let value = |name: &str| counts.get(name).map_or(0, |count| count.0.load(Ordering::Relaxed));
         for (name, expected) in [
-            ("longwire_connections_opened_total", 6),
-            ("longwire_connections_closed_total code=1000", 1),
+            ("longwire_connections_opened_total", 7),
+            ("longwire_connections_closed_total code=1000", 2),
             ("longwire_connections_closed_total code=1013", 1),
             ("longwire_connections_closed_total code=4xxx", 1),
             ("longwire_connections_closed_total code=4001", 0),
@@ -207,8 +214,8 @@ mod recorder {
             ("longwire_handshakes_rejected_total status=400", 1),
             ("longwire_handshakes_rejected_total status=426", 1),
             ("longwire_handshakes_rejected_total status=503", 1),
-            ("longwire_handshake_duration_seconds", 6),
-            ("longwire_messages_received_total", 4),
+            ("longwire_handshake_duration_seconds", 7),
+            ("longwire_messages_received_total", 5),
             ("longwire_messages_sent_total", 4),
         ] {
             assert_eq!(value(name), expected, "{name}: {:?}", counts.keys());
