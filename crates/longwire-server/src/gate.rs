@@ -20,6 +20,7 @@ use tracing::debug;
 use crate::admission::{Admission, Authorize};
 use crate::answer::{finish, finish_at_once, read_some};
 use crate::pending::{Pending, Revoked, Ticket};
+use crate::proxied::{Ends, find_ends};
 use crate::routes::Routes;
 use crate::stats::Counters;
 use crate::{Request, ServerConfig, Socket, Transport};
@@ -74,15 +75,13 @@ impl Gate {
     ) -> Option<(Socket, Request)> {
         let begun = Instant::now();
         let deadline = begun + self.config.handshake_timeout;
-        #[cfg(not(feature = "tls"))]
-        let mut io = io;
-        #[cfg(feature = "tls")]
-        let mut io = tokio::select! {
+        let (mut io, ends) = tokio::select! {
             biased;
-            // Without TLS there is nobody to tell why.
+            // Nobody to whom one could say why: the request is not there yet.
             _ = ticket.revoked() => return None,
-            secured = self.secure(io, peer_addr, deadline) => secured?,
+            begun = self.begin(io, peer_addr, deadline) => begun?,
         };
+        let peer_addr = ends.peer;
         let mut answer = Answer::NotBegun;
         let passed = tokio::select! {
             biased;
@@ -93,7 +92,7 @@ impl Gate {
                 }
                 return None;
             }
-            passed = self.shake_hands(&mut io, peer_addr, deadline, &mut answer) => passed?,
+            passed = self.shake_hands(&mut io, ends, deadline, &mut answer) => passed?,
         };
         let Passed { accepted, place, request, connection, client, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
@@ -110,6 +109,30 @@ impl Gate {
         self.counters.opened(begun.elapsed());
         drop(ticket);
         Some((socket, request))
+    }
+
+    /// What comes before the request: a proxy's word, and TLS.
+    async fn begin(
+        &self,
+        mut io: Transport,
+        peer_addr: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Option<(Transport, Ends)> {
+        let ends = find_ends(&mut io, peer_addr, &self.config.proxy_protocol);
+        let ends = match timeout_at(deadline, ends).await {
+            Ok(Ok(ends)) => ends,
+            Ok(Err(error)) => {
+                debug!(?peer_addr, %error, "a proxy does not say for whom it speaks");
+                return None;
+            }
+            Err(_) => {
+                debug!(?peer_addr, "a proxy did not say in time for whom it speaks");
+                return None;
+            }
+        };
+        #[cfg(feature = "tls")]
+        let io = self.secure(io, ends.peer, deadline).await?;
+        Some((io, ends))
     }
 
     /// Speaks TLS on TCP connections, if the server does.
@@ -133,12 +156,13 @@ impl Gate {
     async fn shake_hands(
         self: &Arc<Self>,
         io: &mut Transport,
-        peer_addr: Option<SocketAddr>,
+        ends: Ends,
         deadline: Instant,
         answer: &mut Answer,
     ) -> Option<Passed> {
+        let peer_addr = ends.peer;
         let verdict = match self.read_head(io, deadline).await {
-            Ok(head) => self.judge(head?, io, peer_addr, deadline).await,
+            Ok(head) => self.judge(head?, io, ends, deadline).await,
             Err(rejection) => Err(self.refuse(&rejection, None, peer_addr)),
         };
         *answer = Answer::Begun;
@@ -193,11 +217,12 @@ impl Gate {
         self: &Arc<Self>,
         head: RequestHead,
         io: &Transport,
-        peer_addr: Option<SocketAddr>,
+        ends: Ends,
         deadline: Instant,
     ) -> Result<Passed, Bytes> {
+        let peer_addr = ends.peer;
         let RequestHead { parts, read_ahead } = head;
-        let mut request = Request::new(parts, peer_addr, io.local_addr(), &self.config.trusted_proxies);
+        let mut request = Request::new(parts, peer_addr, ends.local, &self.config.trusted_proxies);
         request.set_secure(io.is_secure());
         let accepted = accept(&*request, &self.config.handshake)
             .and_then(|accepted| self.routes.find(&mut request).map(|()| accepted));

@@ -65,6 +65,7 @@ mod metrics;
 #[path = "no_metrics.rs"]
 mod metrics;
 mod pending;
+mod proxied;
 mod request;
 mod routes;
 mod serve;
