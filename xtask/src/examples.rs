@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::Path,
     time::{Duration, Instant},
 };
@@ -33,7 +33,10 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("hyper_echo", Script::Here(hyper_echo)),
     ("session", Script::Here(session)),
     ("text_server", Script::Here(text_server)),
+    ("binary_server", Script::Here(binary_server)),
     ("send_to_all", Script::Here(send_to_all)),
+    ("statistics", Script::Here(statistics)),
+    ("graceful_shutdown", Script::Here(graceful_shutdown)),
     ("client_address", Script::Here(client_address)),
     ("heartbeat", Script::Here(heartbeat)),
     ("auth", Script::Here(auth)),
@@ -97,13 +100,66 @@ fn start_at_port(name: &'static str, more: &[&str]) -> Outcome<(Running, String)
     Ok((server, url))
 }
 
+/// Starts an example that takes its address as an argument and does not say when it listens.
+fn start_in_silence(name: &'static str) -> Outcome<(Running, String)> {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.map_err(|error| format!("no port is free: {error}"))?;
+    let server = start(name, &[&address.to_string()])?;
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("{name} does not listen on {address}"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok((server, format!("ws://{address}")))
+}
+
 /// Greets, and prints what it is told.
 fn text_server() -> Outcome {
-    let (server, url) = start_at_port("text_server", &[])?;
+    let (server, url) = start_in_silence("text_server")?;
     let client = start("cat", &[&url])?;
     client.write_line("hello")?;
     expect_lines(client, &["something"])?;
     server.wait_for("what it was told", |line| (line == "received: hello").then_some(()))
+}
+
+/// Sends five numbers. What it makes of those that it gets is for programs that send some.
+fn binary_server() -> Outcome {
+    let (_server, url) = start_at_port("binary_server", &[])?;
+    let client = start("cat", &[&url])?;
+    client.write_line("no numbers")?;
+    expect_lines(client, &["binary, 20 bytes"])
+}
+
+/// Has a page, and numbers for it.
+fn statistics() -> Outcome {
+    let (_server, url) = start_at_port("statistics", &[])?;
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let page = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    if !page.starts_with("HTTP/1.1 200 ") || !page.contains("new WebSocket") {
+        return Err(format!("{url} is not the page: {page}"));
+    }
+    let client = start("cat", &[&format!("ws://{address}")])?;
+    client.wait_for("that it is counted", |line| line.contains(r#""clients":1,"#).then_some(()))
+}
+
+/// Tells a client why it leaves.
+fn graceful_shutdown() -> Outcome {
+    let (server, url) = start_at_port("graceful_shutdown", &[])?;
+    let client = start("cat", &[&url])?;
+    client.write_line("hello")?;
+    client.wait_for("an echo", |line| (line == "hello").then_some(()))?;
+    server.interrupt()?;
+    let ended = client.finish(PATIENCE)?;
+    if !ended.stderr.contains("1012") || !ended.stderr.contains("back in a minute") {
+        return Err(format!("the client was to be told: {}", ended.stderr.trim()));
+    }
+    let lines = server.succeed(PATIENCE)?;
+    if lines.last().map(String::as_str) != Some("1 clients were here, nobody is left: true") {
+        return Err(format!("it printed {lines:?}"));
+    }
+    Ok(())
 }
 
 /// All hear of a newcomer, and all others what one says.

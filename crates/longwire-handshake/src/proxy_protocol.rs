@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: the header in which a proxy says whom it speaks for.
 //!
-//! Owns the header's grammar and its bounds (HAProxy's `proxy-protocol.txt`, 2020). It stands before everything else, TLS included, so
-//! the parser says how many bytes it wants and never needs one from behind the header. Whom to believe is
+//! Owns the header's grammar and its bounds (`proxy-protocol.txt` of `HAProxy`, 2020). It stands before everything else, TLS
+//! included, so the parser says how many bytes it wants and never needs one from behind the header. Whom to believe is
 //! [`TrustedProxies`](crate::TrustedProxies)' to say.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -156,12 +156,11 @@ enum Kind {
 impl Kind {
     fn parse(command: u8, family: u8) -> Result<Self, ProxyHeaderError> {
         match (command, family) {
-            // "the receiver must accept this connection as valid and must use the real connection endpoints" (§2.2)
-            (0x20, _) => Ok(Self::Unaddressed),
             (0x21, 0x11) => Ok(Self::Ipv4),
             (0x21, 0x21) => Ok(Self::Ipv6),
-            // Unspecified, and Unix sockets.
-            (0x21, 0x00 | 0x31) => Ok(Self::Unaddressed),
+            // Of a proxy for itself, "the receiver must accept this connection as valid and must use the real connection
+            // endpoints" (§2.2). Of others, unspecified ones and Unix sockets.
+            (0x20, _) | (0x21, 0x00 | 0x31) => Ok(Self::Unaddressed),
             (0x20..=0x2f, _) => Err(ProxyHeaderError::Malformed { part: "command or family" }),
             _ => Err(ProxyHeaderError::Malformed { part: "version" }),
         }

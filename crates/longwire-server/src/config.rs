@@ -75,11 +75,15 @@ pub struct Shutdown {
     pub reason: String,
     /// After how long connections are dropped whose closing handshake or handler has not ended. Default 10 s.
     pub deadline: Duration,
+    /// Over how long the close frames are spread, so that clients do not all come back at once; see
+    /// [`Farewell::spread`](longwire_hub::Farewell::spread). Default: they are sent at once.
+    pub spread: Duration,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { code: CloseCode::GOING_AWAY, reason: String::new(), deadline: Duration::from_secs(10) }
+        let deadline = Duration::from_secs(10);
+        Self { code: CloseCode::GOING_AWAY, reason: String::new(), deadline, spread: Duration::ZERO }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longwire_connection::Measurements;
-use longwire_hub::{Hub, HubError};
+use longwire_hub::{Farewell, Hub, HubError};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -158,13 +158,14 @@ impl Lifecycle {
     /// Tells every client, and waits until all have left or were dropped.
     pub(crate) async fn drain(&self) {
         let shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Shutdown { code, reason, deadline } = shutdown;
+        let Shutdown { code, reason, deadline, spread } = shutdown;
         let clients = async {
-            let mut drained = self.hub.shutdown(code, &reason, deadline).await;
+            let mut farewell = Farewell { code, reason, deadline, spread };
+            let mut drained = self.hub.shutdown_with(&farewell, |_| None).await;
             if let Err(HubError::InvalidClose(error)) = &drained {
                 warn!(%error, "the shutdown's code or reason cannot be sent");
-                let Shutdown { code, .. } = Shutdown::default();
-                drained = self.hub.shutdown(code, "", deadline).await;
+                farewell = Farewell { deadline, spread, ..Farewell::default() };
+                drained = self.hub.shutdown_with(&farewell, |_| None).await;
             }
             drained
         };
