@@ -124,12 +124,29 @@ fn text_server() -> Outcome {
     server.wait_for("what it was told", |line| (line == "received: hello").then_some(()))
 }
 
-/// Sends five numbers. What it makes of those that it gets is for programs that send some.
+/// Sends five numbers, and adds up what it gets.
 fn binary_server() -> Outcome {
     let (_server, url) = start_at_port("binary_server", &[])?;
-    let client = start("cat", &[&url])?;
-    client.write_line("no numbers")?;
-    expect_lines(client, &["binary, 20 bytes"])
+    let exchange = || {
+        let mut stream = TcpStream::connect(url.trim_start_matches("ws://").trim_end_matches('/'))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")?;
+        // One number and one byte, and a close frame; the masks are zeros.
+        stream.write_all(b"\x82\x85\0\0\0\0\0\0\xc0\x3f?\x88\x80\0\0\0\0")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = exchange().map_err(|error: std::io::Error| format!("{url}: {error}"))?;
+    let sum = b"\x81\x251 numbers, sum 1.5, 1 bytes left over\x88\x00";
+    let numbers: Vec<u8> = [0.0_f32, 0.5, 1.0, 1.5, 2.0].map(f32::to_le_bytes).concat();
+    if answer.ends_with(&[b"\x82\x14", &*numbers, sum].concat()) {
+        Ok(())
+    } else {
+        Err(format!("{url} answered {}", answer.escape_ascii()))
+    }
 }
 
 /// Has a page, and numbers for it.

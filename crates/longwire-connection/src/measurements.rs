@@ -64,19 +64,31 @@ impl Measurements {
             round_trips: round_trips.snapshot(),
         }
     }
+}
 
+/// What one connection adds to, if anything.
+pub(crate) struct Measure(pub(crate) Option<Measurements>);
+
+impl Measure {
     #[inline]
     pub(crate) fn received(&self, len: usize) {
-        self.shared.received.record(len as u64);
+        if let Some(measurements) = &self.0 {
+            measurements.shared.received.record(len as u64);
+        }
     }
 
     #[inline]
     pub(crate) fn sent(&self, len: usize) {
-        self.shared.sent.record(len as u64);
+        if let Some(measurements) = &self.0 {
+            measurements.shared.sent.record(len as u64);
+        }
     }
 
-    pub(crate) fn round_trip(&self, took: Duration) {
-        self.shared.round_trips.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    /// Takes the answer to a keepalive ping, which is one without a payload.
+    pub(crate) fn round_trip(&self, took: Option<Duration>) {
+        if let (Some(measurements), Some(took)) = (&self.0, took) {
+            measurements.shared.round_trips.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
     }
 }
 

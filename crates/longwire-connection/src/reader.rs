@@ -17,13 +17,14 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::ending::Ending;
+use crate::measurements::Measure;
 use crate::memory::Holding;
 #[cfg(feature = "deflate")]
 use crate::parking::Parking;
 use crate::rate::Meter;
 use crate::scratch::{self, ReadBuffer};
 use crate::shared::Shared;
-use crate::{Config, Error, Handover, Measurements, Stats, Transport};
+use crate::{Config, Error, Handover, Stats, Transport};
 
 /// The receiving state of one connection.
 pub(crate) struct Reader<T> {
@@ -46,7 +47,7 @@ pub(crate) struct Reader<T> {
     /// What the peer may still send, if that is limited.
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) holding: Option<Holding>,
-    measurements: Option<Measurements>,
+    measure: Measure,
     /// When a compressor is given back, if messages are compressed.
     #[cfg(feature = "deflate")]
     pub(crate) parking: Option<Box<Parking>>,
@@ -93,7 +94,7 @@ impl<T: Transport> Reader<T> {
             eof: false,
             messages: 0,
             holding: config.memory.clone().map(Holding::new),
-            measurements: config.measurements.clone(),
+            measure: Measure(config.measurements.clone()),
             meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, now()))),
             #[cfg(feature = "deflate")]
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
@@ -141,9 +142,7 @@ impl<T: Transport> Reader<T> {
         let left = input.len();
         self.read.keep_last(left);
         self.messages += 1;
-        if let Some(measurements) = &self.measurements {
-            measurements.received(message.len());
-        }
+        self.measure.received(message.len());
         self.spend(1);
         Some(message)
     }
@@ -257,21 +256,14 @@ impl<T: Transport> Reader<T> {
         match &event {
             Event::Message(message) => {
                 self.messages += 1;
-                if let Some(measurements) = &self.measurements {
-                    measurements.received(message.len());
-                }
+                self.measure.received(message.len());
             }
             Event::Part(part) => self.messages += u64::from(part.last),
             Event::Ping(_) => self.shared.lock().respond(&event),
             Event::Pong(payload) => {
-                // Keepalive pings are those without a payload.
-                if payload.is_empty()
-                    && let Some(took) = self.timers.answered(Instant::now().into_std())
-                    && let Some(measurements) = &self.measurements
-                {
-                    measurements.round_trip(took);
-                }
-                if let Some(pings) = &mut self.shared.lock().pings {
+                if payload.is_empty() {
+                    self.measure.round_trip(self.timers.answered(Instant::now().into_std()));
+                } else if let Some(pings) = &mut self.shared.lock().pings {
                     pings.resolve(payload);
                 }
             }

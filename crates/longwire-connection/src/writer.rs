@@ -11,11 +11,12 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, Compress, Event, Message, Opcode, Outbound};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::measurements::Measure;
 use crate::ping::Pings;
 use crate::reader::Reader;
 use crate::scratch;
 use crate::wakers::Wakers;
-use crate::{CompressionStats, Config, Error, Measurements, Stats};
+use crate::{CompressionStats, Config, Error, Stats};
 
 /// The transport and the sending half.
 pub(crate) struct Writer<T> {
@@ -31,7 +32,7 @@ pub(crate) struct Writer<T> {
     pub(crate) bytes_received: u64,
     pub(crate) messages_received: u64,
     pub(crate) messages_refused: u64,
-    measurements: Option<Measurements>,
+    measure: Measure,
     send_queue: usize,
     /// The first error of the transport; nothing is written after it.
     failed: Option<Arc<io::Error>>,
@@ -98,7 +99,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             bytes_received: 0,
             messages_received: 0,
             messages_refused: 0,
-            measurements: config.measurements.clone(),
+            measure: Measure(config.measurements.clone()),
             send_queue: config.send_queue,
             failed: None,
             finished: false,
@@ -282,9 +283,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     #[inline]
     pub(crate) fn count_sent(&mut self, len: usize) {
         self.messages += 1;
-        if let Some(measurements) = &self.measurements {
-            measurements.sent(len);
-        }
+        self.measure.sent(len);
     }
 
     #[inline]
