@@ -32,7 +32,9 @@ mod drive;
 mod ending;
 mod error;
 mod excess;
+mod histogram;
 mod leave;
+mod measurements;
 mod memory;
 #[cfg(feature = "deflate")]
 mod parking;
@@ -58,12 +60,14 @@ pub use byte_stream::ByteStream;
 pub use config::{Config, Handover};
 pub use drive::drive;
 pub use error::Error;
+pub use histogram::{Histogram, HistogramCounts};
 pub use longwire_protocol::{
     CloseCode, CloseFrame, Compress, CompressionStats, FrameError, Keepalive, Limits, MaskingKey,
     MaskingKeys, Message, PreparedMessage, ProtocolError, State, Text,
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};
+pub use measurements::{MeasurementCounts, Measurements};
 pub use memory::MemoryBudget;
 pub use parts::{MessageReader, MessageWriter};
 pub use ping::Pong;

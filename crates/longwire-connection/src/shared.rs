@@ -25,10 +25,7 @@ pub(crate) struct Shared<T> {
 impl<T: Transport> Shared<T> {
     pub(crate) fn new(io: T, mut out: Outbound, config: &Config) -> Arc<Self> {
         out.set_auto_pong(config.auto_pong);
-        Arc::new(Self {
-            writer: Mutex::new(Writer::new(io, out, config.send_queue)),
-            managed: AtomicBool::new(false),
-        })
+        Arc::new(Self { writer: Mutex::new(Writer::new(io, out, config)), managed: AtomicBool::new(false) })
     }
 
     #[inline]
@@ -201,7 +198,7 @@ impl<T: Transport> Shared<T> {
         }
         writer.lend_buffer();
         writer.out.prepared(prepared)?;
-        writer.messages += 1;
+        writer.count_sent(prepared.message().len());
         self.start_writing(writer);
         Ok(dropped)
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use longwire_connection::{CloseCode, Error, Message, PreparedMessage};
 
-use crate::{Client, ClientId, Hub, HubConfig, SlowPolicy};
+use crate::{Client, ClientId, Hub, HubConfig, SlowPolicy, metrics};
 
 /// What became of a broadcast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,10 +68,11 @@ impl Hub {
     ) {
         let sender = client.sender();
         let policy = client.slow_policy().unwrap_or(config.slow);
+        let queue = client.entry.queue(config.queue);
         let sent = match policy {
-            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, config.queue),
+            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, queue),
             SlowPolicy::DropNewest | SlowPolicy::Close => {
-                sender.try_send_prepared(prepared, config.queue).map(|()| 0)
+                sender.try_send_prepared(prepared, queue).map(|()| 0)
             }
         };
         let dropped = match sent {
@@ -101,6 +102,7 @@ impl Hub {
         counters.broadcast_bytes.add(prepared.message().len() as u64);
         counters.delivered.add(delivery.accepted as u64);
         counters.dropped.add(delivery.dropped as u64);
+        metrics::dropped(delivery.dropped as u64);
     }
 
     /// Closes a client that does not keep up, and drops it if it does not take even that.
@@ -109,6 +111,7 @@ impl Hub {
             return;
         }
         self.inner.counters.closed_slow.add(1);
+        metrics::closed_slow();
         // Behind what is queued, so that what the client does get has no gap.
         let _ = client.sender().close(CloseCode::TRY_AGAIN_LATER, "too slow");
         let entry = Arc::downgrade(&client.entry);
