@@ -284,7 +284,17 @@ impl Sender {
     /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes, [`Error::Closed`] if a close
     /// frame was sent before.
     pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.outlet.close(Some(CloseFrame::new(code.into(), reason)))
+        self.close_with(Some(CloseFrame::new(code.into(), reason)))
+    }
+
+    /// As [`close`](Self::close), with a close frame such as another connection has received; with `None` it is empty, and the
+    /// peer is told of no code, that is 1005 (RFC 6455 §7.1.5).
+    ///
+    /// # Errors
+    ///
+    /// As for [`close`](Self::close).
+    pub fn close_with(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
+        self.outlet.close(frame)
     }
 
     /// Drops the connection at once, without a close frame: the peer sees code 1006.
