@@ -78,7 +78,7 @@ pub use serve::{BoxError, HandlerResult, Serve};
 pub use server::Server;
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsError};
-pub use transport::Transport;
+pub use transport::{OtherStream, Transport};
 
 /// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) that the server's [`Hub`] knows.
 pub type Socket = longwire_hub::Socket<Transport>;
