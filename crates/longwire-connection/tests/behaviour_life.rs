@@ -392,3 +392,22 @@ fn a_byte_stream_holds_the_peer_back() {
         drop(talking.await.unwrap());
     });
 }
+
+#[test]
+fn to_close_again_is_harmless() {
+    for (end, other) in ENDS {
+        run("a second close", async {
+            let (pipe, mut peer) = duplex(1024);
+            let mut ws = socket(end, pipe, &Config::default());
+            write(&mut peer, close_frame(other, 1000)).await;
+            peer.shutdown().await.unwrap();
+            for _ in 0..3 {
+                ws.close(4001, "mine").await.unwrap();
+            }
+            assert!(matches!(ws.start_close(4001, ""), Err(Error::Closed)));
+            ws.abort();
+            let frames = read_frames(&mut peer, end, 2).await;
+            assert_eq!((frames.len(), close_code(&frames)), (1, Some(4001)), "{end:?}");
+        });
+    }
+}
