@@ -1,5 +1,7 @@
 //! What the options are good for, in bytes: context takeover, the window and the level.
 
+use std::fmt::Write as _;
+
 use longwire_deflate::{Deflater, Direction, Inflater, Level, Pool, WindowBits};
 
 /// Compresses messages one after the other and reads them back; returns what each took.
@@ -63,8 +65,10 @@ fn a_compressor_looks_back_no_further_than_its_window() {
 
 #[test]
 fn a_higher_level_searches_harder() {
-    let text: String =
-        (0..2000).map(|n| format!("{{\"id\":{},\"name\":\"user {}\"}},", n * 7919 % 1000, n % 13)).collect();
+    let mut text = String::new();
+    for n in 0..2000 {
+        write!(text, "{{\"id\":{},\"name\":\"user {}\"}},", n * 7919 % 1000, n % 13).unwrap();
+    }
     let size = |level| {
         let direction = Direction { window_bits: WindowBits::MAX, context_takeover: false };
         sizes(direction, Level::new(level).unwrap(), &[text.as_bytes()])[0]
