@@ -12,7 +12,7 @@ use longwire_server::{Listen, ListenOptions, Server, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use common::{REQUEST, bind, check_echo, open, soon, start};
+use common::{REQUEST, check_echo, open, soon, start};
 
 /// The handshake and one echo over any stream.
 async fn echo_over<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut io: T) {
@@ -185,6 +185,7 @@ mod tls {
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+    use super::common::bind;
     use super::*;
 
     /// An authority, and a certificate and key for `localhost` that it has signed.
