@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, State};
 
-use crate::parts::{MessageReader, MessageWriter};
+use crate::message_writer::MessageWriter;
+use crate::parts::MessageReader;
 use crate::shared::Shared;
 use crate::writer::{Item, Sending, Until};
 use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
@@ -91,7 +92,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// If the future is dropped, no message is lost.
     pub async fn recv_parts(&mut self) -> Result<Option<MessageReader<'_, T>>, Error> {
-        MessageReader::begin(&mut self.receiver).await
+        self.receiver.recv_parts().await
     }
 
     /// Sends one message.

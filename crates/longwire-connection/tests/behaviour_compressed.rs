@@ -111,17 +111,30 @@ fn the_threshold_and_the_caller_decide_what_is_compressed() {
                 (["x".repeat(200), "y".repeat(200)], Compress::Never, false),
                 ([String::new(), String::new()], Compress::Always, true),
             ] {
-                for is_text in [true, false] {
+                for (is_text, by_sender) in [(true, true), (true, false), (false, true), (false, false)] {
                     let before = server.stats().sent_compressed.messages;
-                    let mut writer = if is_text {
-                        server.text_writer_with(compress).await.unwrap()
+                    if by_sender {
+                        let sender = server.sender();
+                        let mut writer = if is_text {
+                            sender.text_writer_with(compress).await.unwrap()
+                        } else {
+                            sender.binary_writer_with(compress).await.unwrap()
+                        };
+                        for part in &parts {
+                            writer.write(part.clone()).await.unwrap();
+                        }
+                        writer.finish().await.unwrap();
                     } else {
-                        server.binary_writer_with(compress).await.unwrap()
-                    };
-                    for part in &parts {
-                        writer.write(part.clone()).await.unwrap();
+                        let mut writer = if is_text {
+                            server.text_writer_with(compress).await.unwrap()
+                        } else {
+                            server.binary_writer_with(compress).await.unwrap()
+                        };
+                        for part in &parts {
+                            writer.write(part.clone()).await.unwrap();
+                        }
+                        writer.finish().await.unwrap();
                     }
-                    writer.finish().await.unwrap();
                     let after = server.stats().sent_compressed.messages;
                     let lengths = parts.each_ref().map(String::len);
                     assert_eq!(after - before, u64::from(compressed), "{lengths:?}, {compress:?}");

@@ -133,8 +133,8 @@ pub use longwire_connection::testing;
 pub use longwire_connection::{
     ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess, FrameError,
     Handover, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys, MemoryBudget, Message, MessageReader,
-    MessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats,
-    Text, Transport, WebSocket, drive,
+    MessageWriter, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver,
+    Sender, State, Stats, Text, Transport, WebSocket, drive,
 };
 
 #[cfg(feature = "deflate")]
@@ -186,9 +186,9 @@ pub mod server {
     pub use longwire_server::{
         AcceptedError, Admission, BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained,
         Error, Farewell, HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, Listen,
-        ListenOptions, OriginPolicy, Place, Receiver, Rejection, Request, Room, RunError, Serve, Server,
-        ServerConfig, ServerHandle, ServerOptions, Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
-        TrustedProxies,
+        ListenOptions, OriginPolicy, OtherStream, Place, Receiver, Rejection, Request, Room, RunError, Serve,
+        Server, ServerConfig, ServerHandle, ServerOptions, Shutdown, SlowPolicy, Socket, Subprotocol,
+        Transport, TrustedProxies,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
