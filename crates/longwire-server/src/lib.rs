@@ -97,7 +97,7 @@ pub use server::Server;
 pub use stats::ServerStats;
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsError};
-pub use transport::Transport;
+pub use transport::{OtherStream, Transport};
 pub use workers::Workers;
 
 /// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) that the server's [`Hub`] knows.

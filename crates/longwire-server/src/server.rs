@@ -156,7 +156,7 @@ impl Server {
     pub fn from_listeners(listeners: Listeners) -> Result<Self, Error> {
         let mut listeners = listeners.listen().map_err(Error::Bind)?;
         let listener: Arc<dyn Listen> = match listeners.len() {
-            0 => return Err(Error::Bind(std::io::ErrorKind::InvalidInput.into())),
+            0 => return Err(Error::Bind(io::ErrorKind::InvalidInput.into())),
             1 => listeners.swap_remove(0),
             _ => Arc::new(Several::new(listeners)),
         };

@@ -137,8 +137,8 @@ pub use longwire_connection::testing;
 pub use longwire_connection::{
     ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess, FrameError,
     Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
-    MeasurementCounts, Measurements, MemoryBudget, Message, MessageReader, MessageWriter, Pong,
-    PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats, Text, Transport,
+    MeasurementCounts, Measurements, MemoryBudget, Message, MessageReader, MessageWriter, OwnedMessageWriter,
+    Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats, Text, Transport,
     WebSocket, drive,
 };
 
@@ -191,9 +191,9 @@ pub mod server {
     pub use longwire_server::{
         AcceptedError, Admission, BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained,
         Error, Farewell, HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, Listen,
-        ListenOptions, Listeners, OriginPolicy, Place, Receiver, Rejection, Request, Room, RunError, Serve,
-        Server, ServerConfig, ServerHandle, ServerOptions, ServerStats, Shutdown, SlowPolicy, Socket,
-        Subprotocol, Transport, TrustedProxies, Workers,
+        ListenOptions, Listeners, OriginPolicy, OtherStream, Place, Receiver, Rejection, Request, Room,
+        RunError, Serve, Server, ServerConfig, ServerHandle, ServerOptions, ServerStats, Shutdown,
+        SlowPolicy, Socket, Subprotocol, Transport, TrustedProxies, Workers,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
