@@ -36,6 +36,13 @@ pub(crate) struct Arguments {
     quick: bool,
 }
 
+impl Arguments {
+    /// What belongs to every check.
+    pub(crate) fn quick() -> Self {
+        Self { only: None, quick: true }
+    }
+}
+
 /// An attack: what is done, to which server, and how it has to end.
 struct Attack {
     name: &'static str,
