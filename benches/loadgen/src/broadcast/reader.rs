@@ -108,7 +108,11 @@ mod tests {
         ] {
             let mut window = Window::new(30, 2, 1);
             window.publish();
-            assert_eq!(Progress::default().take(&bytes, &mut window, |_| {}), Err(reason.to_owned()), "{case}");
+            assert_eq!(
+                Progress::default().take(&bytes, &mut window, |_| {}),
+                Err(reason.to_owned()),
+                "{case}"
+            );
         }
         // One that was left out.
         let mut window = Window::new(30, 2, 1);

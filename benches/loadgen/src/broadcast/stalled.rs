@@ -41,13 +41,17 @@ fn read_all(mut stream: impl Read, size: usize) -> Outcome<Drained> {
             },
         };
         match (opcode, payload.first_chunk()) {
-            (0x8, code) => break code.map_or("1005".to_owned(), |code| u16::from_be_bytes(*code).to_string()),
+            (0x8, code) => {
+                break code.map_or("1005".to_owned(), |code| u16::from_be_bytes(*code).to_string());
+            }
             (0x1, _) => {
                 let number: Option<u64> = payload
                     .get(..DIGITS)
                     .and_then(|digits| std::str::from_utf8(digits).ok())
                     .and_then(|digits| digits.parse().ok());
-                let number = number.filter(|&number| payload.len() == size && payload.starts_with(digits(number).as_bytes()));
+                let number = number.filter(|&number| {
+                    payload.len() == size && payload.starts_with(digits(number).as_bytes())
+                });
                 let number = number.ok_or("the client that did not read got what was not sent")?;
                 drained.messages += 1;
                 drained.gaps += u64::from(due.is_some_and(|due| due != number));
@@ -78,7 +82,11 @@ fn frame(stream: &mut impl Read) -> std::io::Result<(u8, Vec<u8>)> {
     };
     let mut payload = Vec::new();
     stream.take(len).read_to_end(&mut payload)?;
-    if payload.len() as u64 == len { Ok((head[0] & 0x0f, payload)) } else { Err(ErrorKind::UnexpectedEof.into()) }
+    if payload.len() as u64 == len {
+        Ok((head[0] & 0x0f, payload))
+    } else {
+        Err(ErrorKind::UnexpectedEof.into())
+    }
 }
 
 /// A server that has something to write takes less than that.
@@ -95,7 +103,11 @@ mod tests {
         for (case, parts, expected) in [
             ("a close", vec![&first[..], &second, b"\x88\x02\x03\xf5"], (2, 0, "1013")),
             ("a close without a code", vec![&b"\x88\x00"[..]], (0, 0, "1005")),
-            ("two gaps, and half a message", vec![&first[..], b"\x89\x00", &fifth, &second, &fifth[..9]], (3, 2, "cut")),
+            (
+                "two gaps, and half a message",
+                vec![&first[..], b"\x89\x00", &fifth, &second, &fifth[..9]],
+                (3, 2, "cut"),
+            ),
         ] {
             let (messages, gaps, end) = expected;
             let expected = Drained { messages, gaps, end: end.to_owned() };

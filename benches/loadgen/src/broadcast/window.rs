@@ -108,7 +108,11 @@ pub(crate) fn digits(number: u64) -> String {
 /// Reads the size of a message: it has to hold a number, and is held in memory some times.
 pub(crate) fn sizes(text: &str) -> Result<usize, String> {
     let size: usize = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (DIGITS..=1 << 24).contains(&size) { Ok(size) } else { Err(format!("not within {DIGITS}..={}", 1 << 24)) }
+    if (DIGITS..=1 << 24).contains(&size) {
+        Ok(size)
+    } else {
+        Err(format!("not within {DIGITS}..={}", 1 << 24))
+    }
 }
 
 /// The digits of any number.
