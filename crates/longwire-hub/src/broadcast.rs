@@ -1,7 +1,8 @@
 //! Fan-out: one frame for many clients, and what happens where one does not keep up.
 //!
 //! Nothing here waits; who may wait is [`crate::waiting`]'s. A frame is written from the caller's task where the client's
-//! transport takes it, and queued where it does not; the client's own task writes the queue.
+//! transport takes it, and queued where it does not; the client's own task writes the queue. The caller's task writes to as
+//! many as tokio's cooperative budget lets it, which is some hundred: the rest are queued too, and others run in between.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
