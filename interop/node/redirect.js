@@ -3,7 +3,8 @@
 //     node redirect.js CERTIFICATE KEY
 //
 // Prints `NAME URL` for each origin, `first`, `second` and `secure`, which speaks TLS. Then for each request it prints
-// the origin, the path, and what it was trusted with: `first /away authorization=… cookie=…`. `/end` is an echo server.
+// whose it is (by X-Interop), the origin, the path, and what it was trusted with: `7 first /away authorization=… cookie=…`.
+// `/end` is an echo server.
 "use strict";
 
 const fs = require("node:fs");
@@ -38,8 +39,8 @@ function redirect(origin, path) {
 }
 
 function respond(origin, request, stream, head) {
-  const { authorization, cookie } = request.headers;
-  console.log(`${origin} ${request.url} authorization=${authorization} cookie=${cookie}`);
+  const { authorization, cookie, "x-interop": whose } = request.headers;
+  console.log(`${whose} ${origin} ${request.url} authorization=${authorization} cookie=${cookie}`);
   if (request.url === "/end") {
     sockets.handleUpgrade(request, stream, head, (socket) => {
       socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
