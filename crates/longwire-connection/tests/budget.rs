@@ -17,9 +17,12 @@ fn a_task_without_budget_leaves_writing_to_the_receiving_task() {
             let receiving = tokio::spawn(async move { receiver.recv().await });
             tokio::task::yield_now().await;
 
-            let send = || match prepared {
-                true => sender.try_send_prepared(&PreparedMessage::new("hi"), 1024),
-                false => sender.try_send("hi"),
+            let send = || {
+                if prepared {
+                    sender.try_send_prepared(&PreparedMessage::new("hi"), 1024)
+                } else {
+                    sender.try_send("hi")
+                }
             };
             send().unwrap();
             assert_eq!(tap.write_sizes(), [4], "{what}: with budget it is written at once");
