@@ -6,6 +6,7 @@
 mod broadcast;
 mod cells;
 mod deflate;
+mod dependencies;
 mod idle;
 mod instructions;
 mod load;
@@ -40,6 +41,8 @@ enum Part {
     Deflate(deflate::Arguments),
     /// Measures broadcasts to many clients, and beside one that never reads.
     Broadcast(broadcast::Arguments),
+    /// Builds programs with one dependency: crates, and time of a clean release build.
+    Dependencies(dependencies::Arguments),
     /// Counts the instructions that a server's own code takes for a message (with valgrind).
     Instructions,
     /// Runs the microbenchmarks: frames, compression, fan-out.
@@ -54,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Some(Part::Idle(arguments)) => idle::run(arguments, servers),
         Some(Part::Deflate(arguments)) => deflate::run(arguments),
         Some(Part::Broadcast(arguments)) => broadcast::run(arguments),
+        Some(Part::Dependencies(arguments)) => dependencies::run(arguments),
         Some(Part::Instructions) => instructions::run(servers),
         Some(Part::Micro) => {
             let packages = ["longwire-frame", "longwire-deflate", "longwire-protocol"];
