@@ -48,9 +48,9 @@ enum Command {
     Doc,
     /// Builds the examples and runs each with a fixed script.
     Examples,
-    /// Tries the examples with Node's `ws`, undici and Python's `websockets`.
+    /// Tries the examples with Node's `ws`, undici, Python's `websockets` and a proxy.
     Interop(interop::Arguments),
-    /// Drives the demo page, and a page that exchanges messages with `echo`, in headless Chromium.
+    /// Drives the pages of `demo` and `session`, and pages that exchange messages with servers, in headless Chromium.
     Browser(browser::Arguments),
     /// Runs the Autobahn test suite against longwire's server and its client.
     Autobahn(autobahn::Arguments),

@@ -8,7 +8,10 @@ use crate::{
     programs::Program,
 };
 
-use super::Peers;
+use super::{
+    Peers,
+    tries::{Expected, Try, run_all},
+};
 
 /// Lines are echoed, flags reach the server, and failures are told as such.
 pub(super) fn run(cat: &Program, peers: &Peers) -> Outcome {
@@ -19,14 +22,18 @@ pub(super) fn run(cat: &Program, peers: &Peers) -> Outcome {
         let url = server.url()?;
         echo_lines(cat, &server, &url).map_err(|reason| format!("cat with {name}: {reason}"))?;
         send_flags(cat, &server, &url).map_err(|reason| format!("cat with {name}: {reason}"))?;
-        let forbidden = format!("{url}/forbidden");
-        fail(cat, &forbidden, "403").map_err(|reason| format!("cat with {name}: {reason}"))?;
+        let (forbidden, secure) = (format!("{url}/forbidden"), url.replace("ws://", "wss://"));
+        let failures = [
+            Try::new("a refusal", &[&forbidden], Expected::Failure("403")),
+            Try::new("TLS with a server that has none", &[&secure], Expected::Failure("")),
+        ];
+        run_all(cat, &failures).map_err(|reason| format!("cat with {name}: {reason}"))?;
         println!(
             "cat with {name}: {} lines echoed, flags sent, closed with 1000, 403 told",
             LENGTHS.len() + 1
         );
     }
-    fail(cat, &refused_url()?, "refused")?;
+    run_all(cat, &[Try::new("nobody", &[&refused_url()?], Expected::Failure("refused"))])?;
     println!("cat with nobody: refused, exit status 1");
     Ok(())
 }
@@ -87,22 +94,6 @@ fn expect_close(server: &Running) -> Outcome {
         Some("closed 1000") => Ok(()),
         other => Err(format!("the server was to see a close with 1000, it tells {other:?}")),
     }
-}
-
-/// Expects exit status 1, nothing on standard output, and a text on standard error that names what happened.
-fn fail(cat: &Program, url: &str, telling: &str) -> Outcome {
-    let ended = Running::start(cat.name(), cat.command().arg(url))?.finish(LIMIT)?;
-    let told = ended.stderr.to_lowercase();
-    if ended.status.code() != Some(1) || !told.contains(telling) || !ended.lines.is_empty() {
-        return Err(format!(
-            "{url} was to end with status 1 and a text with `{telling}` on standard error; {}, standard error \
-             `{}`, {} lines on standard output",
-            ended.status,
-            ended.stderr.trim(),
-            ended.lines.len()
-        ));
-    }
-    Ok(())
 }
 
 /// The URL of a port that was free a moment ago.

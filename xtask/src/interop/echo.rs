@@ -8,31 +8,35 @@ use crate::{
     programs::Program,
 };
 
-use super::Peers;
+use super::{Peers, tls::Certificates};
 
 /// Each client exchanges messages with the server, and is told goodbye when the server is interrupted.
 ///
 /// Every client offers to compress; with `--deflate` the server accepts.
-pub(super) fn run(echo: &Program, peers: &Peers) -> Outcome {
-    run_with(echo, peers, &[], "uncompressed")?;
-    run_with(echo, peers, &["--deflate"], "permessage-deflate")?;
-    // What the server demands by itself.
-    run_with(
-        echo,
-        peers,
-        &["--deflate", "--no-context-takeover", "--window-bits", "10"],
-        "permessage-deflate",
-    )
+pub(super) fn run(echo: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
+    let ca = certificates.file("ca.pem");
+    let [cert, key] = certificates.of_server("valid");
+    for (options, compression) in [
+        (&[][..], "uncompressed"),
+        (&["--deflate"], "permessage-deflate"),
+        // What the server demands by itself.
+        (&["--deflate", "--no-context-takeover", "--window-bits", "10"], "permessage-deflate"),
+        (&["--tls-cert", &cert, "--tls-key", &key], "uncompressed"),
+    ] {
+        run_with(echo, peers, &ca, options, compression)?;
+    }
+    Ok(())
 }
 
-fn run_with(echo: &Program, peers: &Peers, options: &[&str], compression: &str) -> Outcome {
+fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compression: &str) -> Outcome {
     let mut command = echo.command();
     let server = Running::start(echo.name(), command.args(["--listen", "127.0.0.1:0"]).args(options))?;
     let url = server.url()?;
+    let over_tls = if url.starts_with("wss://") { " over TLS" } else { "" };
 
-    for (name, client) in clients(peers) {
+    for (name, client) in clients(peers, ca) {
         let lines = Running::start(name, client("exchange").arg(&url))?.succeed(LIMIT)?.join(" ");
-        println!("echo with {name}: {lines}");
+        println!("echo{over_tls} with {name}: {lines}");
         // Some tell the agreement's parameters behind its name.
         if !lines.rsplit(", ").next().is_some_and(|agreed| agreed.starts_with(compression)) {
             return Err(format!("echo {options:?} with {name}: {compression} was expected"));
@@ -40,7 +44,7 @@ fn run_with(echo: &Program, peers: &Peers, options: &[&str], compression: &str) 
     }
 
     let mut waiting = Vec::new();
-    for (name, client) in clients(peers) {
+    for (name, client) in clients(peers, ca) {
         let client = Running::start(name, client("farewell").arg(&url))?;
         client.wait_for("that it is connected", |line| (line == "ready").then_some(()))?;
         waiting.push((name, client));
@@ -61,8 +65,8 @@ fn run_with(echo: &Program, peers: &Peers, options: &[&str], compression: &str) 
     Ok(())
 }
 
-/// The name of each client, and the command that has it do a task.
-fn clients(peers: &Peers) -> [(&'static str, impl Fn(&str) -> Command); 3] {
+/// The name of each client, and the command that has it do a task. It trusts the certificates in the file `ca`.
+fn clients(peers: &Peers, ca: &str) -> [(&'static str, impl Fn(&str) -> Command); 3] {
     let client = |name: &'static str| {
         let command = move |task: &str| {
             let mut command = match name {
@@ -72,7 +76,8 @@ fn clients(peers: &Peers) -> [(&'static str, impl Fn(&str) -> Command); 3] {
             if name != "websockets" {
                 command.arg(name);
             }
-            command.arg(task);
+            // The first is Node's, the other OpenSSL's, which Python goes by.
+            command.env("NODE_EXTRA_CA_CERTS", ca).env("SSL_CERT_FILE", ca).arg(task);
             command
         };
         (name, command)

@@ -74,6 +74,12 @@ pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> 
             SHOWN.len()
         );
     }
+    let mut command = peers.node.script("server.js");
+    command.env("NODE_OPTIONS", "--tls-max-v1.2").args(certificates.of_server("valid"));
+    let old = Running::start("ws", &mut command)?;
+    let (ca, url) = (certificates.file("ca.pem"), old.url()?);
+    run_all(cat, &[Try::new("a server of TLS 1.2", &["--ca", &ca, &url], Expected::Echo)])?;
+    println!("cat with ws over TLS 1.2: echoes");
     Ok(())
 }
 

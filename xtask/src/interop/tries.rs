@@ -28,9 +28,10 @@ impl<'a> Try<'a> {
 
     /// Starts `cat` and has it send a line.
     fn start<'t>(&'t self, cat: &Program) -> Outcome<Started<'t>> {
-        let running = Running::start(cat.name(), cat.command().args(&self.arguments))?;
-        // Before a failure it need not be read.
+        let mut running = Running::start(cat.name(), cat.command().args(&self.arguments))?;
         running.write_line(LINE)?;
+        // From here on it waits for replies and ends, whether anybody looks or not.
+        running.close_stdin();
         Ok(Started { case: self.case, arguments: &self.arguments, expected: &self.expected, running })
     }
 }
