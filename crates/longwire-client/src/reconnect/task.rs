@@ -57,8 +57,8 @@ impl<T: Transport> Task<T> {
             }
             let opened = tokio::select! {
                 biased;
-                _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
                 opened = self.settings.open() => opened,
+                _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
             };
             let was_connected = opened.is_ok();
             let outage = match opened {
