@@ -76,8 +76,7 @@ async fn delivers_every_message_that_it_says_it_did() {
             let seen: Arc<Mutex<Vec<String>>> = Arc::default();
             let logged = Arc::clone(&seen);
             let serving = tokio::spawn(async move {
-                let mut faults =
-                    Faults::new().fail_at(Operation::Any(operation), ErrorKind::ConnectionReset);
+                let mut faults = Faults::new().fail_at(Operation::Any(operation), ErrorKind::ConnectionReset);
                 loop {
                     // Each message goes in parts.
                     let mut peer = server.accept_over(64, faults).await;
@@ -162,9 +161,9 @@ async fn gives_up_a_connection_that_does_not_deliver_in_time() {
             .backoff(steady())
             .confirm(confirm)
             .delivery_timeout(7 * SECOND)
-            .retry_if(|failure| {
-                matches!(failure.outage, Outage::Undelivered { limit } if *limit == 7 * SECOND)
-            })
+            .retry_if(
+                |failure| matches!(failure.outage, Outage::Undelivered { limit } if *limit == 7 * SECOND),
+            )
             .start();
         let sender = ws.sender();
         receive(ws);

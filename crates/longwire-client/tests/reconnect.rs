@@ -244,9 +244,18 @@ async fn gives_up_by_itself_where_another_attempt_would_do_no_better() {
         drop(peer);
         assert_eq!(!server.is_left_alone().await, again, "{case}");
     }
-    for (status, again) in
-        [(200, true), (301, true), (400, false), (401, false), (404, false), (408, true), (425, true), (429, true), (500, true), (503, true)]
-    {
+    for (status, again) in [
+        (200, true),
+        (301, true),
+        (400, false),
+        (401, false),
+        (404, false),
+        (408, true),
+        (425, true),
+        (429, true),
+        (500, true),
+        (503, true),
+    ] {
         let (builder, mut server) = client();
         let _ws = builder.start();
         let response = Response::builder().status(status).body(bytes::Bytes::new()).unwrap();
@@ -258,7 +267,8 @@ async fn gives_up_by_itself_where_another_attempt_would_do_no_better() {
         let error = Client::new(url).reconnecting().start().recv().await.unwrap_err();
         assert!(matches!(error, Outage::Connect(Error::Uri(_))), "{url}: {error:?}");
     }
-    let error = Client::new("ws://host/").header("a", "b\r\nc").reconnecting().start().recv().await.unwrap_err();
+    let error =
+        Client::new("ws://host/").header("a", "b\r\nc").reconnecting().start().recv().await.unwrap_err();
     assert!(matches!(error, Outage::Connect(Error::Option(_))), "{error:?}");
 }
 

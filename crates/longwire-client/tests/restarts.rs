@@ -42,11 +42,8 @@ async fn run(confirm: Confirm, kills: usize, life: Duration) {
     let began = Instant::now();
     let mut server = Server::new().await;
     let url = format!("ws://{}", server.address);
-    let backoff = Backoff {
-        first: Duration::from_millis(10),
-        max: Duration::from_millis(100),
-        ..Backoff::default()
-    };
+    let backoff =
+        Backoff { first: Duration::from_millis(10), max: Duration::from_millis(100), ..Backoff::default() };
     let ws = Client::new(url).reconnecting().backoff(backoff).confirm(confirm).start();
     let mut state = ws.state();
     let stop = Arc::new(AtomicBool::new(false));
