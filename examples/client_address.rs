@@ -5,12 +5,10 @@
 //! ```
 //! The address may be left out. The proxy, such as NGINX, has to be on this machine and to write `X-Forwarded-For`.
 
-use longwire::server::TrustedProxies;
-
 #[tokio::main]
 async fn main() -> Result<(), longwire::server::BoxError> {
     let addr = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
-    let proxies = TrustedProxies::networks(["127.0.0.1", "::1"])?;
+    let proxies = longwire::server::TrustedProxies::networks(["127.0.0.1", "::1"])?;
     let server = longwire::Server::bind(addr).await?.configure(|config| config.trusted_proxies = proxies);
     println!("listening on ws://{}", server.local_addr());
     let serving = server.serve(|mut ws, request| async move {

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use longwire::Incoming;
+const EVERY: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<(), longwire::server::Error> {
@@ -16,25 +16,17 @@ async fn main() -> Result<(), longwire::server::Error> {
     let server = longwire::Server::bind(addr).await?.configure(|config| config.connection.keepalive = None);
     println!("listening on ws://{}", server.local_addr());
     let serving = server.serve(|mut ws, _request| async move {
-        let mut every = tokio::time::interval(Duration::from_secs(30));
-        let mut is_alive = true;
-        loop {
-            tokio::select! {
-                event = ws.next_event() => match event? {
-                    Some(Incoming::Pong(_)) => is_alive = true,
-                    Some(_) => {}
-                    None => return Ok(()),
-                },
-                _ = every.tick() => {
-                    if !std::mem::replace(&mut is_alive, false) {
-                        println!("client {} is gone", ws.id());
-                        ws.abort();
-                        return Ok(());
-                    }
-                    let _pong = ws.ping()?;
+        let sender = ws.sender();
+        tokio::spawn(async move {
+            while let Ok(pong) = sender.ping() {
+                if tokio::time::timeout(EVERY, pong).await.is_err() {
+                    sender.abort(); // that no ping survives
                 }
+                tokio::time::sleep(EVERY).await;
             }
-        }
+        });
+        while ws.recv().await?.is_some() {}
+        Ok(())
     });
     serving.await
 }

@@ -4,11 +4,15 @@
 //! cargo run --release --example hyper_echo -- --listen 127.0.0.1:9003
 //! cargo run --release --example cat -- ws://127.0.0.1:9003
 //! ```
-//! On SIGINT every client is closed with code 1001 (going away).
+//! With `--tls-cert` and `--tls-key` it speaks TLS. A browser that has a connection over HTTP/2, since it has loaded
+//! `https://127.0.0.1:9003/`, opens its sockets on that (RFC 8441); each is told with its version of HTTP. On SIGINT every
+//! client is closed with code 1001 (going away).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -19,7 +23,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use longwire::hyper::{BoxError, HandlerResult, Mount, Socket, upgrade};
 use longwire::{CloseCode, DeflateOptions};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 #[derive(Parser)]
 struct Args {
@@ -29,6 +38,12 @@ struct Args {
     /// Compress messages (permessage-deflate).
     #[arg(long)]
     deflate: bool,
+    /// The certificate chain, as PEM, to serve over TLS.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -46,13 +61,16 @@ async fn run(args: &Args) -> Result<(), BoxError> {
     let mut config = longwire::hyper::MountConfig::default();
     config.handshake.deflate = args.deflate.then(DeflateOptions::default);
     let mount = Mount::new(config);
+    let files = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
+    let tls = files.map(|(chain, key)| acceptor(chain, key)).transpose()?;
 
     let listener = TcpListener::bind(args.listen).await?;
-    println!("listening on ws://{}", listener.local_addr()?);
+    let scheme = if tls.is_some() { "wss" } else { "ws" };
+    println!("listening on {scheme}://{}", listener.local_addr()?);
     let accept = async {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(connection(stream, mount.clone()))),
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream, tls.clone(), mount.clone()))),
                 Err(error) => {
                     eprintln!("cannot accept: {error}");
                     // Out of descriptors, most likely: some will be given back.
@@ -69,22 +87,47 @@ async fn run(args: &Args) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn connection(stream: TcpStream, mount: Mount) {
+/// Prefers HTTP/2. A browser with no connection to reuse asks for HTTP/1.1 alone.
+fn acceptor(chain: &Path, key: &Path) -> Result<TlsAcceptor, BoxError> {
+    let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(key)?;
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, mount: Mount) {
+    let served = match tls {
+        None => serve(stream, &mount).await,
+        Some(tls) => match timeout(Duration::from_secs(10), tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, &mount).await,
+            Ok(Err(error)) => Err(error.into()),
+            Err(late) => Err(late.into()),
+        },
+    };
+    if let Err(error) = served {
+        eprintln!("a connection has failed: {error}");
+    }
+}
+
+async fn serve<T>(stream: T, mount: &Mount) -> Result<(), BoxError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut http = auto::Builder::new(TokioExecutor::new());
     // Without it a WebSocket over HTTP/2 is refused (RFC 8441 §3).
     http.http2().enable_connect_protocol();
     let service = service_fn(|request| {
-        let response = respond(request, &mount);
+        let response = respond(request, mount);
         async move { Ok::<_, Infallible>(response) }
     });
-    if let Err(error) = http.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
-        eprintln!("a connection has failed: {error}");
-    }
+    http.serve_connection_with_upgrades(TokioIo::new(stream), service).await
 }
 
 fn respond(mut request: Request<Incoming>, mount: &Mount) -> Response<String> {
     match upgrade(&mut request, mount) {
         Ok((response, upgrade)) => {
+            println!("a WebSocket over {:?}", request.version());
             upgrade.on_upgrade(echo);
             response
         }

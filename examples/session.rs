@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! cargo run --release --example session -- --listen 127.0.0.1:8081
+//! ```
+//! Open `http://127.0.0.1:8081` in a browser; or, without one:
+//! ```text
 //! curl -i -X POST http://127.0.0.1:8081/login
 //! cargo run --release --example cat -- --header 'Cookie: session=1' ws://127.0.0.1:8081/ws
 //! curl -X POST -H 'Cookie: session=1' http://127.0.0.1:8081/logout
@@ -17,8 +20,8 @@ use std::time::Duration;
 
 use axum::extract::{FromRef, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{any, get, post};
 use axum::{Router, http::HeaderValue};
 use clap::Parser;
 use longwire::CloseCode;
@@ -76,6 +79,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
     let mount = Mount::new(config);
     let app = App { mount: mount.clone(), sessions: Arc::default() };
     let app = Router::new()
+        .route("/", get(|| async { Html(include_str!("session.html")) }))
         .route("/login", post(login))
         .route("/logout", post(logout))
         .route("/ws", any(socket))

@@ -7,9 +7,7 @@
 
 #[tokio::main]
 async fn main() -> Result<(), longwire::server::Error> {
-    let addr = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
-    let server = longwire::Server::bind(addr).await?;
-    println!("listening on ws://{}", server.local_addr());
+    let server = longwire::Server::bind(std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into())).await?;
     let serving = server.serve(|mut ws, _request| async move {
         ws.send("something").await?;
         while let Some(message) = ws.recv().await? {

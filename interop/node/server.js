@@ -1,13 +1,23 @@
 // An echo server of Node's `ws`, for the `cat` example.
 //
-// Prints `listening on URL` when it is ready and `closed CODE` when a client has gone. `/forbidden` is refused with
-// 403; on `/request`, each message is answered with what the request asked for instead of an echo.
+//     node server.js [CERTIFICATE KEY]
+//
+// With the two files it speaks TLS. Prints `listening on URL` when it is ready and `closed CODE` when a client has
+// gone. `/forbidden` is refused with 403; on `/request`, each message is answered with what the request asked for
+// instead of an echo.
 "use strict";
 
+const fs = require("node:fs");
 const http = require("node:http");
+const https = require("node:https");
 const { WebSocketServer } = require("ws");
 
-const server = http.createServer((_, response) => response.writeHead(404).end());
+const [certificate, key] = process.argv.slice(2);
+const notFound = (_, response) => response.writeHead(404).end();
+const server =
+  certificate === undefined
+    ? http.createServer(notFound)
+    : https.createServer({ cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, notFound);
 const sockets = new WebSocketServer({ noServer: true });
 
 server.on("upgrade", (request, stream, head) => {
@@ -28,4 +38,5 @@ server.on("upgrade", (request, stream, head) => {
   });
 });
 
-server.listen(0, "127.0.0.1", () => console.log(`listening on ws://127.0.0.1:${server.address().port}`));
+const scheme = certificate === undefined ? "ws" : "wss";
+server.listen(0, "127.0.0.1", () => console.log(`listening on ${scheme}://127.0.0.1:${server.address().port}`));

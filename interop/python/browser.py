@@ -1,6 +1,8 @@
-"""Drives headless Chromium: the demo page as a visitor would, and the exchange with an echo server.
+"""Drives headless Chromium: the pages of `demo` and `session` as a visitor would, and the exchange with echo servers.
 
-usage: browser.py --driver PROGRAM --chromium PROGRAM --demo URL --echo URL --screenshot FILE
+usage: browser.py --driver PROGRAM --chromium PROGRAM --demo URL --echo URL --secure URL --session URL --screenshot FILE
+
+The secure server speaks HTTP/2. When `ready` is printed, it is to close its clients.
 """
 
 import argparse
@@ -22,6 +24,25 @@ RUN_EXCHANGE = """
 const [url, done] = arguments;
 exchange(WebSocket, url).then((what) => done({ what }), (error) => done({ error: String(error) }));
 """
+
+# The socket stays with the page, for the script that comes after the server's close.
+AWAIT_FAREWELL = """
+const [url, done] = arguments;
+window.goodbye = farewell(WebSocket, url, () => done({ what: "ready" }));
+window.goodbye.catch((error) => done({ error: String(error) }));
+"""
+
+HEAR_FAREWELL = """
+const [done] = arguments;
+window.goodbye.then((what) => done({ what }), (error) => done({ error: String(error) }));
+"""
+
+
+def result_of(browser, what, script, *args):
+    result = browser.run(script, *args)
+    if "error" in result:
+        raise WebDriverError(f"{what}: {result['error']}")
+    return result["what"]
 
 
 def connected(browser, url):
@@ -91,16 +112,50 @@ def exchange(browser, url):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser.open(f"http://127.0.0.1:{server.server_address[1]}/")
-        result = browser.run(RUN_EXCHANGE, url)
+        what = result_of(browser, f"exchange with {url}", RUN_EXCHANGE, url)
         server.shutdown()
-    if "error" in result:
-        raise WebDriverError(f"exchange with {url}: {result['error']}")
-    return result["what"]
+    return what
+
+
+def http2(browser, url):
+    """From a page of the server's own, whose connection the sockets share; then waits for the server's farewell."""
+    browser.open(url.replace("wss://", "https://"))
+    script = EXCHANGE.read_text()
+    print("secure, its own page:", result_of(browser, f"exchange with {url}", script + RUN_EXCHANGE, url))
+    result_of(browser, f"farewell of {url}", script + AWAIT_FAREWELL, url)
+    print("ready", flush=True)
+    print("secure: closed with", result_of(browser, f"farewell of {url}", HEAR_FAREWELL))
+
+
+def session(browser, url):
+    """Is refused before the login, exchanges a message after it, and sees the logout close the socket."""
+
+    def status(what, text):
+        browser.wait(what, "#status", lambda shown: shown == text)
+
+    def log(what, *lines):
+        browser.wait(what, "#log", lambda shown: all(line in shown.splitlines() for line in lines))
+
+    browser.open(url)
+    browser.click("#connect")
+    status("nobody is let in without a session", "closed 1006")
+    browser.click("#login")
+    log("the login is welcomed", "/login: 200 welcome")
+    browser.click("#connect")
+    status("the socket opens after the login", "open")
+    browser.type("#text", "hello, session")
+    browser.click("#send")
+    log("the session is named and the message echoed", "received: session 1", "received: hello, session")
+    browser.click("#logout")
+    status("the logout closes the socket", "closed 1008 logged out")
+    browser.click("#connect")
+    status("nobody is let in after the logout", "closed 1006")
+    print("session: login, echo, closed with 1008 by the logout", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ["driver", "chromium", "demo", "echo", "screenshot"]:
+    for name in ["driver", "chromium", "demo", "echo", "secure", "session", "screenshot"]:
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
 
@@ -120,7 +175,10 @@ def main():
         print("demo: the statistics move", flush=True)
         pathlib.Path(args.screenshot).write_bytes(browser.screenshot())
         print("demo: screenshot in", args.screenshot)
-        print("echo:", exchange(browser, args.echo))
+        print("echo:", exchange(browser, args.echo), flush=True)
+        session(browser, args.session)
+        print("secure, another's page:", exchange(browser, args.secure))
+        http2(browser, args.secure)
 
 
 try:

@@ -1,11 +1,17 @@
 """An echo server of Python's `websockets`, for the `cat` example.
 
-Prints `listening on URL` when it is ready and `closed CODE` when a client has gone. `/forbidden` is refused with 403;
-on `/request`, each message is answered with what the request asked for instead of an echo.
+usage: server.py [CERTIFICATE KEY]
+
+With the two files it speaks TLS. Prints `listening on URL` when it is ready and `closed CODE` when a client has gone.
+`/forbidden` is refused with 403; on `/request`, each message is answered with what the request asked for instead of
+an echo.
 """
 
 import asyncio
 import http
+import logging
+import ssl
+import sys
 
 from websockets.asyncio.server import serve
 
@@ -30,11 +36,17 @@ async def echo(socket):
     print("closed", socket.close_code, flush=True)
 
 
-async def main():
+async def main(files):
+    # Refused certificates are what it is for, and no news.
+    logging.getLogger("websockets").addHandler(logging.NullHandler())
+    scheme, tls = "ws", None
+    if files:
+        scheme, tls = "wss", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*files)
     settings = {"max_size": None, "process_request": refuse, "select_subprotocol": first_subprotocol}
-    async with serve(echo, "127.0.0.1", 0, **settings) as server:
-        print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    async with serve(echo, "127.0.0.1", 0, ssl=tls, **settings) as server:
+        print(f"listening on {scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
         await server.serve_forever()
 
 
-asyncio.run(main())
+asyncio.run(main(sys.argv[1:]))

@@ -1,9 +1,10 @@
-//! The demo page and the `echo` example with headless Chromium.
+//! The examples with pages (`demo`, `session`), `echo`, and `hyper_echo` over TLS, with headless Chromium.
 
 use std::time::Duration;
 
 use crate::{
-    Outcome, interop,
+    Outcome,
+    interop::{self, tls::Certificates},
     process::{PATIENCE, Running},
     programs::{self, Program},
     setup, workspace,
@@ -18,13 +19,19 @@ pub(crate) struct Arguments {
     /// A server that stands in for `echo`
     #[arg(long, value_name = "COMMAND")]
     echo: Option<String>,
+    /// A server that stands in for `session`
+    #[arg(long, value_name = "COMMAND")]
+    session: Option<String>,
+    /// A server that stands in for `hyper_echo`
+    #[arg(long, value_name = "COMMAND")]
+    hyper_echo: Option<String>,
 }
 
 /// Has `interop/python/browser.py` drive the page; a screenshot of it stays in the target directory.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let chromium = setup::chromium()?;
     let python = setup::python()?;
-    programs::build(&[&arguments.demo, &arguments.echo])?;
+    programs::build(&[&arguments.demo, &arguments.echo, &arguments.session, &arguments.hyper_echo])?;
 
     let listen = ["--listen", "127.0.0.1:0"];
     let demo = Program::new("demo", arguments.demo.as_deref())?;
@@ -33,21 +40,57 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // Chromium offers to compress, and this server accepts; the demo's does not.
     let echo = Running::start(echo.name(), echo.command().args(listen).arg("--deflate"))?;
 
+    let session = Program::new("session", arguments.session.as_deref())?;
+    let session = Running::start(session.name(), session.command().args(listen))?;
+    let [cert, key] = Certificates::make(&python, "browser")?.of_server("valid");
+    let secure = Program::new("hyper_echo", arguments.hyper_echo.as_deref())?;
+    let mut command = secure.command();
+    command.args(listen).args(["--deflate", "--tls-cert", &cert, "--tls-key", &key]);
+    let secure = Running::start(secure.name(), &mut command)?;
+
     let mut driver = python.script("python/browser.py");
     driver.arg("--driver").arg(chromium.driver).arg("--chromium").arg(chromium.browser);
     driver.args(["--demo", &demo.url()?, "--echo", &echo.url()?]);
+    driver.args(["--session", &session.url()?, "--secure", &secure.url()?]);
     driver.arg("--screenshot").arg(workspace::target()?.join("demo.png"));
-    let lines = Running::start("browser.py", &mut driver)?.succeed(LIMIT)?;
-    println!("{}", lines.join("\n"));
-    if !lines.iter().any(|line| line.ends_with("permessage-deflate")) {
-        return Err("the page and `echo --deflate` did not compress".into());
+    let driver = Running::start("browser.py", &mut driver)?;
+    let mut lines = Vec::new();
+    loop {
+        match driver.next_line(LIMIT)?.as_deref() {
+            Some("ready") => break,
+            Some(line) => lines.push(line.to_owned()),
+            None => return driver.succeed(PATIENCE).and(Err("browser.py ended early".into())),
+        }
     }
-    demo.interrupt()?;
-    demo.succeed(PATIENCE)?;
+    secure.interrupt()?;
+    lines.extend(driver.succeed(LIMIT)?);
+    println!("{}", lines.join("\n"));
+    if lines.iter().filter(|line| line.ends_with("permessage-deflate")).count() != 3 {
+        return Err("the pages with `echo --deflate` and `hyper_echo --deflate` did not compress".into());
+    }
+    if lines.last().is_none_or(|line| line != "secure: closed with 1001") {
+        return Err("`hyper_echo` was to close its socket over HTTP/2 with 1001 on SIGINT".into());
+    }
+    expect_versions(&secure.succeed(PATIENCE)?)?;
+    for server in [demo, session] {
+        server.interrupt()?;
+        server.succeed(PATIENCE)?;
+    }
     echo.interrupt()?;
     let told = echo.succeed(PATIENCE)?;
     println!("echo: {}", told.join("; "));
     interop::deflate::expect_counted(&told)
+}
+
+/// A page of another origin shares no connection, those of the server's own do (RFC 8441).
+fn expect_versions(told: &[String]) -> Outcome {
+    let versions: Vec<_> = told.iter().filter_map(|line| line.strip_prefix("a WebSocket over ")).collect();
+    println!("secure: sockets over {}", versions.join(", "));
+    if versions == ["HTTP/1.1", "HTTP/2.0", "HTTP/2.0"] {
+        Ok(())
+    } else {
+        Err("sockets over HTTP/1.1, HTTP/2.0 and HTTP/2.0 were expected".into())
+    }
 }
 
 const LIMIT: Duration = Duration::from_secs(240);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, autobahn, browser, cargo, examples, interop, tidy};
+use crate::{Outcome, abuse, autobahn, browser, cargo, examples, interop, tidy};
 
 /// A part of the check: the name of its own command, and what it does.
 type Part = (&'static str, fn() -> Outcome);
@@ -18,6 +18,7 @@ const PARTS: &[Part] = &[
     ("examples", examples::run),
     ("interop", || interop::run(&interop::Arguments::default())),
     ("browser", || browser::run(&browser::Arguments::default())),
+    ("abuse", || abuse::run(&abuse::Arguments::quick())),
     ("autobahn", || autobahn::run(&autobahn::Arguments::default())),
 ];
 

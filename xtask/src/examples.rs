@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::Path,
     time::{Duration, Instant},
 };
@@ -35,7 +35,10 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("hyper_echo", Script::Here(hyper_echo)),
     ("session", Script::Here(session)),
     ("text_server", Script::Here(text_server)),
+    ("binary_server", Script::Here(binary_server)),
     ("send_to_all", Script::Here(send_to_all)),
+    ("statistics", Script::Here(statistics)),
+    ("graceful_shutdown", Script::Here(graceful_shutdown)),
     ("client_address", Script::Here(client_address)),
     ("heartbeat", Script::Here(heartbeat)),
     ("auth", Script::Here(auth)),
@@ -105,13 +108,83 @@ fn start_at_port(name: &'static str, more: &[&str]) -> Outcome<(Running, String)
     Ok((server, url))
 }
 
+/// Starts an example that takes its address as an argument and does not say when it listens.
+fn start_in_silence(name: &'static str) -> Outcome<(Running, String)> {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.map_err(|error| format!("no port is free: {error}"))?;
+    let server = start(name, &[&address.to_string()])?;
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("{name} does not listen on {address}"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok((server, format!("ws://{address}")))
+}
+
 /// Greets, and prints what it is told.
 fn text_server() -> Outcome {
-    let (server, url) = start_at_port("text_server", &[])?;
+    let (server, url) = start_in_silence("text_server")?;
     let client = start("cat", &[&url])?;
     client.write_line("hello")?;
     expect_lines(client, &["something"])?;
     server.wait_for("what it was told", |line| (line == "received: hello").then_some(()))
+}
+
+/// Sends five numbers, and adds up what it gets.
+fn binary_server() -> Outcome {
+    let (_server, url) = start_at_port("binary_server", &[])?;
+    let exchange = || {
+        let mut stream = TcpStream::connect(url.trim_start_matches("ws://").trim_end_matches('/'))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")?;
+        // One number and one byte, and a close frame; the masks are zeros.
+        stream.write_all(b"\x82\x85\0\0\0\0\0\0\xc0\x3f?\x88\x80\0\0\0\0")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = exchange().map_err(|error: std::io::Error| format!("{url}: {error}"))?;
+    let sum = b"\x81\x251 numbers, sum 1.5, 1 bytes left over\x88\x00";
+    let numbers: Vec<u8> = [0.0_f32, 0.5, 1.0, 1.5, 2.0].map(f32::to_le_bytes).concat();
+    if answer.ends_with(&[b"\x82\x14", &*numbers, sum].concat()) {
+        Ok(())
+    } else {
+        Err(format!("{url} answered {}", answer.escape_ascii()))
+    }
+}
+
+/// Has a page, and numbers for it.
+fn statistics() -> Outcome {
+    let (_server, url) = start_at_port("statistics", &[])?;
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let page = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    if !page.starts_with("HTTP/1.1 200 ") || !page.contains("new WebSocket") {
+        return Err(format!("{url} is not the page: {page}"));
+    }
+    let client = start("cat", &[&format!("ws://{address}")])?;
+    client.wait_for("that it is counted", |line| line.contains(r#""clients":1,"#).then_some(()))
+}
+
+/// Tells a client why it leaves.
+fn graceful_shutdown() -> Outcome {
+    let (server, url) = start_at_port("graceful_shutdown", &[])?;
+    let client = start("cat", &[&url])?;
+    client.write_line("hello")?;
+    client.wait_for("an echo", |line| (line == "hello").then_some(()))?;
+    server.interrupt()?;
+    let ended = client.finish(PATIENCE)?;
+    if !ended.stderr.contains("1012") || !ended.stderr.contains("back in a minute") {
+        return Err(format!("the client was to be told: {}", ended.stderr.trim()));
+    }
+    let lines = server.succeed(PATIENCE)?;
+    if lines.last().map(String::as_str) != Some("1 clients were here, nobody is left: true") {
+        return Err(format!("it printed {lines:?}"));
+    }
+    Ok(())
 }
 
 /// All hear of a newcomer, and all others what one says.

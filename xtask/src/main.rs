@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod abuse;
 mod autobahn;
 mod bench;
 mod browser;
@@ -53,6 +54,8 @@ enum Command {
     Browser(browser::Arguments),
     /// Runs the Autobahn test suite against longwire's server and its client.
     Autobahn(autobahn::Arguments),
+    /// Attacks the echo server, and fails where memory, descriptors or an honest client suffer (Linux).
+    Abuse(abuse::Arguments),
     /// Compares longwire's echo server with those of other libraries.
     Bench(bench::Arguments),
     /// Installs what the other commands need, as far as it is not there.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Interop(arguments) => interop::run(&arguments),
         Command::Browser(arguments) => browser::run(&arguments),
         Command::Autobahn(arguments) => autobahn::run(&arguments),
+        Command::Abuse(arguments) => abuse::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Setup => setup::everything(),
     };

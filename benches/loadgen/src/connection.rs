@@ -6,9 +6,20 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Outcome;
+
+/// Raises the limit of open files as far as it goes. Where that is too little, connecting says so.
+pub(crate) fn raise_descriptor_limit() {
+    const ENOUGH: u64 = 1 << 17;
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: Some(ENOUGH), maximum: Some(ENOUGH) };
+    if now.maximum.is_none_or(|maximum| maximum >= ENOUGH) || setrlimit(Resource::Nofile, raised).is_err() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+    }
+}
 
 /// Opens the connections of the numbers `0..conns`.
 pub(crate) fn connect_all(addr: SocketAddr, conns: u32) -> Outcome<Vec<TcpStream>> {

@@ -37,7 +37,7 @@ impl Script {
     }
 }
 
-fn payload(kind: Kind, size: usize, seed: u32) -> Vec<u8> {
+pub(crate) fn payload(kind: Kind, size: usize, seed: u32) -> Vec<u8> {
     let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         // A xorshift generator: what it yields only has to differ from place to place.
@@ -55,7 +55,7 @@ fn payload(kind: Kind, size: usize, seed: u32) -> Vec<u8> {
 }
 
 /// Writes a header of RFC 6455 §5.2.
-fn header(out: &mut Vec<u8>, kind: Kind, size: usize, key: Option<[u8; 4]>) {
+pub(crate) fn header(out: &mut Vec<u8>, kind: Kind, size: usize, key: Option<[u8; 4]>) {
     out.push(match kind {
         Kind::Text => 0x81,
         Kind::Binary => 0x82,

@@ -15,7 +15,6 @@ mod process;
 use std::{net::SocketAddr, process::ExitCode};
 
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a part of the work comes to, or the reason why it failed.
 type Outcome<T = ()> = Result<T, String>;
@@ -59,7 +58,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    raise_descriptor_limit();
+    connection::raise_descriptor_limit();
     let outcome = match arguments.idle {
         Some(conns) => idle::run(&arguments, conns),
         None => load::run(&arguments),
@@ -70,15 +69,5 @@ fn main() -> ExitCode {
             eprintln!("loadgen: {reason}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Raises the limit of open files as far as it goes. Where that is too little, connecting says so.
-fn raise_descriptor_limit() {
-    const ENOUGH: u64 = 1 << 17;
-    let now = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: Some(ENOUGH), maximum: Some(ENOUGH) };
-    if now.maximum.is_none_or(|maximum| maximum >= ENOUGH) || setrlimit(Resource::Nofile, raised).is_err() {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
     }
 }

@@ -21,6 +21,5 @@ pub(crate) fn masking_key() -> MaskingKey {
 
 /// Picks a time between the two, both included; `from` if they are the wrong way round.
 pub(crate) fn between(from: Duration, to: Duration) -> Duration {
-    let share = f64::from(rand::random::<u32>()) / f64::from(u32::MAX);
-    from + to.saturating_sub(from).mul_f64(share)
+    rand::random_range(from..=to.max(from))
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use longwire_protocol::deflate::{Agreement, DeflateOptions, Pool, PoolOptions};
 use longwire_protocol::{Keepalive, Limits, MaskingKeys, Role};
 
-use crate::{MemoryBudget, RateLimit};
+use crate::{Measurements, MemoryBudget, RateLimit};
 
 /// How a connection behaves.
 ///
@@ -36,6 +36,8 @@ pub struct Config {
     /// A bound on the memory of messages that have begun to arrive, shared with other connections. Default `None`; servers
     /// have one of 1 GiB for all their clients.
     pub memory: Option<MemoryBudget>,
+    /// What is counted by size, together with other connections. Default `None`: nothing.
+    pub measurements: Option<Measurements>,
     /// When to ping a silent peer and when to give it up. Default `None`; servers set it to [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
     /// Whether pings are answered. Default: yes, as RFC 6455 §5.5.2 demands; otherwise the application has to.
@@ -60,6 +62,7 @@ impl Default for Config {
             limits: Limits::default(),
             rate_limit: None,
             memory: None,
+            measurements: None,
             keepalive: None,
             auto_pong: true,
             close_timeout: Duration::from_secs(5),

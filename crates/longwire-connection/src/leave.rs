@@ -17,6 +17,8 @@ use crate::writer::Writer;
 
 /// Leaves what a dropped socket was: to the task that drives it, else in the background.
 pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {
+    // Those who count look when nobody receives any more.
+    reader.shared.lock().messages_received = reader.messages;
     if reader.is_over() {
         reader.shared.lock().finish();
     } else if reader.shared.is_managed() {

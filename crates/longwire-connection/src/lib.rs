@@ -7,7 +7,7 @@
 //! |---|---|
 //! | receive and send in one task | [`WebSocket`] |
 //! | receive in one task and send from any number of others | [`WebSocket::split`], [`WebSocket::sender`] |
-//! | send or receive one message in parts | [`MessageWriter`], [`MessageReader`] |
+//! | send or receive one message in parts | [`MessageWriter`], [`OwnedMessageWriter`], [`MessageReader`] |
 //! | have a stream of bytes | [`ByteStream`] |
 //! | run a handler, its sends gathered | [`drive`] |
 //! | test without a network | `testing` (feature `testing`) |
@@ -32,8 +32,11 @@ mod drive;
 mod ending;
 mod error;
 mod excess;
+mod histogram;
 mod leave;
+mod measurements;
 mod memory;
+mod message_writer;
 #[cfg(feature = "deflate")]
 mod parking;
 mod parts;
@@ -58,14 +61,17 @@ pub use byte_stream::ByteStream;
 pub use config::{Config, Handover};
 pub use drive::drive;
 pub use error::Error;
+pub use histogram::{Histogram, HistogramCounts};
 pub use longwire_protocol::{
     CloseCode, CloseFrame, Compress, CompressionStats, FrameError, Keepalive, Limits, MaskingKey,
     MaskingKeys, Message, PreparedMessage, ProtocolError, State, Text,
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};
+pub use measurements::{MeasurementCounts, Measurements};
 pub use memory::MemoryBudget;
-pub use parts::{MessageReader, MessageWriter};
+pub use message_writer::{MessageWriter, OwnedMessageWriter};
+pub use parts::MessageReader;
 pub use ping::Pong;
 pub use rate::{Excess, Rate, RateLimit};
 pub use receiver::{Incoming, Receiver};

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::ending::Ending;
+use crate::measurements::Measure;
 use crate::memory::Holding;
 #[cfg(feature = "deflate")]
 use crate::parking::Parking;
@@ -46,6 +47,7 @@ pub(crate) struct Reader<T> {
     /// What the peer may still send, if that is limited.
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) holding: Option<Holding>,
+    measure: Measure,
     /// When a compressor is given back, if messages are compressed.
     #[cfg(feature = "deflate")]
     pub(crate) parking: Option<Box<Parking>>,
@@ -92,6 +94,7 @@ impl<T: Transport> Reader<T> {
             eof: false,
             messages: 0,
             holding: config.memory.clone().map(Holding::new),
+            measure: Measure(config.measurements.clone()),
             meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, now()))),
             #[cfg(feature = "deflate")]
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
@@ -139,6 +142,7 @@ impl<T: Transport> Reader<T> {
         let left = input.len();
         self.read.keep_last(left);
         self.messages += 1;
+        self.measure.received(message.len());
         self.spend(1);
         Some(message)
     }
@@ -250,11 +254,16 @@ impl<T: Transport> Reader<T> {
             return Step::More;
         }
         match &event {
-            Event::Message(_) => self.messages += 1,
+            Event::Message(message) => {
+                self.messages += 1;
+                self.measure.received(message.len());
+            }
             Event::Part(part) => self.messages += u64::from(part.last),
             Event::Ping(_) => self.shared.lock().respond(&event),
             Event::Pong(payload) => {
-                if let Some(pings) = &mut self.shared.lock().pings {
+                if payload.is_empty() {
+                    self.measure.round_trip(self.timers.answered(Instant::now().into_std()));
+                } else if let Some(pings) = &mut self.shared.lock().pings {
                     pings.resolve(payload);
                 }
             }
@@ -310,6 +319,7 @@ impl<T: Transport> Reader<T> {
         }
         let shared = Arc::clone(&self.shared);
         let mut writer = shared.lock();
+        writer.messages_received = self.messages;
         writer.set_owner(cx.waker());
         // Where a task flushes when the handler yields, it goes on with this after the handler's end as well.
         if !shared.is_corked() && writer.poll_flush(cx).is_pending() {

@@ -9,6 +9,7 @@ use std::task::{Poll, ready};
 use bytes::Bytes;
 use longwire_protocol::{CloseFrame, Event, Message, State};
 
+use crate::parts::MessageReader;
 use crate::reader::Reader;
 use crate::{Config, Error, Handover, Stats, Transport};
 
@@ -92,6 +93,19 @@ impl<T: Transport> Receiver<T> {
             }
         })
         .await
+    }
+
+    /// Begins to receive the next message in parts, as they arrive; `None` as for [`recv`](Self::recv).
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no message is lost.
+    pub async fn recv_parts(&mut self) -> Result<Option<MessageReader<'_, T>>, Error> {
+        MessageReader::begin(self).await
     }
 
     /// How far the connection's closing has come.

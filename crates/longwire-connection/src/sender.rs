@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, PreparedMessage};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, PreparedMessage};
 
 use crate::ping::Pong;
 use crate::shared::Shared;
 use crate::writer::{Item, Sending, Until};
-use crate::{Error, Stats, Transport};
+use crate::{Error, OwnedMessageWriter, Stats, Transport};
 
 /// What a [`Sender`] needs of a connection, whatever its transport is.
 trait Outlet: Send + Sync {
@@ -246,6 +246,78 @@ impl Sender {
         self.outlet.try_send_prepared(prepared, limit, true)
     }
 
+    /// Begins a text message that is sent in parts. Until it is finished, other messages of this connection wait.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, nothing was begun.
+    pub async fn text_writer(&self) -> Result<OwnedMessageWriter, Error> {
+        self.writer(Opcode::Text, Compress::Auto).await
+    }
+
+    /// As [`text_writer`](Self::text_writer), for a binary message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`text_writer`](Self::text_writer).
+    pub async fn binary_writer(&self) -> Result<OwnedMessageWriter, Error> {
+        self.writer(Opcode::Binary, Compress::Auto).await
+    }
+
+    /// As [`text_writer`](Self::text_writer), compressed or not as `compress` says where compression was negotiated. It goes
+    /// for the whole message (RFC 7692 §6.1); [`Compress::Auto`] decides by the length of the first part.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`text_writer`](Self::text_writer).
+    pub async fn text_writer_with(&self, compress: Compress) -> Result<OwnedMessageWriter, Error> {
+        self.writer(Opcode::Text, compress).await
+    }
+
+    /// As [`text_writer_with`](Self::text_writer_with), for a binary message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`text_writer`](Self::text_writer).
+    pub async fn binary_writer_with(&self, compress: Compress) -> Result<OwnedMessageWriter, Error> {
+        self.writer(Opcode::Binary, compress).await
+    }
+
+    async fn writer(&self, opcode: Opcode, compress: Compress) -> Result<OwnedMessageWriter, Error> {
+        let mut sending = Sending::new(Item::Begin(opcode)).compress(compress);
+        poll_fn(|cx| self.poll_send(&mut sending, Until::Queued, cx)).await?;
+        Ok(OwnedMessageWriter::new(self.clone(), opcode))
+    }
+
+    pub(crate) fn poll_send(
+        &self,
+        sending: &mut Sending,
+        until: Until,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.outlet.poll_send(sending, until, cx)
+    }
+
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.outlet.poll_flush(cx)
+    }
+
     /// Sends a ping with a payload of its own; the returned future is its pong, with the round-trip time.
     ///
     /// Pings do not wait for room in the queue.
@@ -284,7 +356,17 @@ impl Sender {
     /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes, [`Error::Closed`] if a close
     /// frame was sent before.
     pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.outlet.close(Some(CloseFrame::new(code.into(), reason)))
+        self.close_with(Some(CloseFrame::new(code.into(), reason)))
+    }
+
+    /// As [`close`](Self::close), with a close frame such as another connection has received; with `None` it is empty, and the
+    /// peer is told of no code, that is 1005 (RFC 6455 §7.1.5).
+    ///
+    /// # Errors
+    ///
+    /// As for [`close`](Self::close).
+    pub fn close_with(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
+        self.outlet.close(frame)
     }
 
     /// Drops the connection at once, without a close frame: the peer sees code 1006.

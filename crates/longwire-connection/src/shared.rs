@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use longwire_protocol::{CloseFrame, Compress, Message, Outbound, PreparedMessage, SendError};
+use tokio::task::coop;
 
 use crate::cork::Cork;
 use crate::ping::Pong;
@@ -25,10 +26,7 @@ pub(crate) struct Shared<T> {
 impl<T: Transport> Shared<T> {
     pub(crate) fn new(io: T, mut out: Outbound, config: &Config) -> Arc<Self> {
         out.set_auto_pong(config.auto_pong);
-        Arc::new(Self {
-            writer: Mutex::new(Writer::new(io, out, config.send_queue)),
-            managed: AtomicBool::new(false),
-        })
+        Arc::new(Self { writer: Mutex::new(Writer::new(io, out, config)), managed: AtomicBool::new(false) })
     }
 
     #[inline]
@@ -201,14 +199,24 @@ impl<T: Transport> Shared<T> {
         }
         writer.lend_buffer();
         writer.out.prepared(prepared)?;
-        writer.messages += 1;
+        writer.count_sent(prepared.message().len());
         self.start_writing(writer);
         Ok(dropped)
     }
 
-    /// Writes what the transport takes at once; the receiving task, and whoever waits, does the rest.
+    /// Writes what the transport takes at once; the receiving task, and whoever waits, does the rest, and all of it where
+    /// the calling task has had its turn by tokio's cooperative budget.
     fn start_writing(&self, writer: &mut Writer<T>) {
         if self.is_corked() {
+            return;
+        }
+        if let Some(owner) = &writer.owner
+            && !coop::has_budget_remaining()
+        {
+            // A socket of tokio would refuse, and wake the same task in a dearer way. A broadcast to more clients than one
+            // task may write to in its turn comes here for most of them; what else is queued until they run is written
+            // with it in one call.
+            owner.wake_by_ref();
             return;
         }
         // An error is kept, and reported where it can be acted on.

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, State};
 
-use crate::parts::{MessageReader, MessageWriter};
+use crate::message_writer::MessageWriter;
+use crate::parts::MessageReader;
 use crate::shared::Shared;
 use crate::writer::{Item, Sending, Until};
 use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
@@ -91,7 +92,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// If the future is dropped, no message is lost.
     pub async fn recv_parts(&mut self) -> Result<Option<MessageReader<'_, T>>, Error> {
-        MessageReader::begin(&mut self.receiver).await
+        self.receiver.recv_parts().await
     }
 
     /// Sends one message.
@@ -170,7 +171,22 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// If the future is dropped before it is ready, nothing was begun.
     pub async fn text_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
-        self.writer(Opcode::Text).await
+        self.text_writer_with(Compress::Auto).await
+    }
+
+    /// As [`text_writer`](Self::text_writer), compressed or not as `compress` says where compression was negotiated.
+    ///
+    /// It goes for the whole message (RFC 7692 §6.1). [`Compress::Auto`] decides by the length of the first part.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`text_writer`](Self::text_writer).
+    pub async fn text_writer_with(&mut self, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
+        self.writer(Opcode::Text, compress).await
     }
 
     /// Begins a binary message that is sent in parts. Until it is finished, other messages of this connection wait.
@@ -183,7 +199,20 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// As for [`text_writer`](Self::text_writer).
     pub async fn binary_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
-        self.writer(Opcode::Binary).await
+        self.binary_writer_with(Compress::Auto).await
+    }
+
+    /// As [`text_writer_with`](Self::text_writer_with), for a binary message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`text_writer`](Self::text_writer).
+    pub async fn binary_writer_with(&mut self, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
+        self.writer(Opcode::Binary, compress).await
     }
 
     /// Sends a ping with a payload of its own; the returned future is its pong, with the round-trip time.
@@ -263,7 +292,33 @@ impl<T: Transport> WebSocket<T> {
     /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes, [`Error::Closed`] if a close
     /// frame was sent before.
     pub fn start_close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.shared().close(Some(CloseFrame::new(code.into(), reason)))
+        self.start_close_with(Some(CloseFrame::new(code.into(), reason)))
+    }
+
+    /// As [`start_close`](Self::start_close), with a close frame as [`close_received`](Self::close_received) tells it, which
+    /// is how a proxy passes one on. With `None` it is empty, and the peer is told of no code, that is 1005
+    /// (RFC 6455 §7.1.5).
+    ///
+    /// # Errors
+    ///
+    /// As for [`start_close`](Self::start_close).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use longwire_connection::{Config, Error, testing::pair};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let (mut client, mut server) = pair(Config::default());
+    /// client.start_close_with(None)?;
+    /// assert_eq!(server.recv().await?, None);
+    /// assert_eq!(server.close_received(), Some(None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_close_with(&mut self, frame: Option<CloseFrame>) -> Result<(), Error> {
+        self.shared().close(frame)
     }
 
     /// Drops the connection at once, without a close frame: the peer sees code 1006.
@@ -354,8 +409,8 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.reader_mut().poll_blocked(cx).map(Err)
     }
 
-    async fn writer(&mut self, opcode: Opcode) -> Result<MessageWriter<'_, T>, Error> {
-        let mut sending = Sending::new(Item::Begin(opcode));
+    async fn writer(&mut self, opcode: Opcode, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
+        let mut sending = Sending::new(Item::Begin(opcode)).compress(compress);
         poll_fn(|cx| {
             ready!(self.poll_send(&mut sending, Until::Queued, cx))?;
             Poll::Ready(Ok(()))

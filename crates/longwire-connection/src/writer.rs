@@ -11,11 +11,12 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, Compress, Event, Message, Opcode, Outbound};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::measurements::Measure;
 use crate::ping::Pings;
 use crate::reader::Reader;
 use crate::scratch;
 use crate::wakers::Wakers;
-use crate::{CompressionStats, Error, Stats};
+use crate::{CompressionStats, Config, Error, Stats};
 
 /// The transport and the sending half.
 pub(crate) struct Writer<T> {
@@ -31,6 +32,7 @@ pub(crate) struct Writer<T> {
     pub(crate) bytes_received: u64,
     pub(crate) messages_received: u64,
     pub(crate) messages_refused: u64,
+    measure: Measure,
     send_queue: usize,
     /// The first error of the transport; nothing is written after it.
     failed: Option<Arc<io::Error>>,
@@ -87,7 +89,7 @@ pub(crate) enum Until {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
-    pub(crate) fn new(io: T, out: Outbound, send_queue: usize) -> Self {
+    pub(crate) fn new(io: T, out: Outbound, config: &Config) -> Self {
         Self {
             io: Some(io),
             out,
@@ -97,7 +99,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             bytes_received: 0,
             messages_received: 0,
             messages_refused: 0,
-            send_queue,
+            measure: Measure(config.measurements.clone()),
+            send_queue: config.send_queue,
             failed: None,
             finished: false,
             wakers: None,
@@ -234,7 +237,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         }
         self.lend_buffer();
         let gathered = self.out.gather_message(message);
-        self.messages += u64::from(gathered);
+        if gathered {
+            self.count_sent(message.len());
+        }
         gathered
     }
 
@@ -267,10 +272,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         self.check()?;
         self.lend_buffer();
         let kept_before = self.out.keeps_compressor();
+        let len = message.len();
         self.out.message_with(message, compress)?;
         self.watch_compressor(kept_before);
-        self.messages += 1;
+        self.count_sent(len);
         Ok(())
+    }
+
+    /// Counts a message that was queued whole.
+    #[inline]
+    pub(crate) fn count_sent(&mut self, len: usize) {
+        self.messages += 1;
+        self.measure.sent(len);
     }
 
     #[inline]

@@ -595,6 +595,33 @@ fn message_writer() {
 }
 
 #[test]
+fn owned_message_writer() {
+    check(
+        "OwnedMessageWriter",
+        Dropped::Left,
+        Same::Everything,
+        &async |mut ws, cancel| {
+            let sender = ws.sender();
+            sender.send("before").await.unwrap();
+            if let Some(writer) = cancel.watch(sender.text_writer()).await {
+                let mut writer = writer.unwrap();
+                for part in ["in ", "several parts, of which some are long", "", "€"] {
+                    sent(cancel.watch(writer.write(part)).await);
+                }
+                sent(cancel.watch(writer.finish()).await);
+            }
+            match sender.send("behind").await {
+                Ok(()) | Err(Error::Closed) => {}
+                Err(error) => panic!("{error}"),
+            }
+            ws.close(1000, "").await.unwrap();
+            Vec::new()
+        },
+        listen,
+    );
+}
+
+#[test]
 fn message_writer_as_async_write() {
     check(
         "MessageWriter::write_all",

@@ -20,14 +20,15 @@ pub(crate) struct History {
 impl History {
     /// Appends what was said, and forgets what is more than `size` bytes ago.
     ///
-    /// `size` is the same in every call, and at most 32 KiB. Memory grows with what is kept, to `size` at most.
+    /// `size` is the same in every call, and at most 32 KiB. Memory grows with what is kept, to `size` at most, in steps
+    /// of some KiB: [`shrink`](Self::shrink) frees what is ahead.
     pub(crate) fn push(&mut self, said: &[u8], size: usize) {
         let said = &said[said.len().saturating_sub(size)..];
         let (growth, rest) = said.split_at(said.len().min(size - self.bytes.len()));
         if !growth.is_empty() {
             let needed = self.bytes.len() + growth.len();
             if needed > self.bytes.capacity() {
-                let wanted = needed.max(self.bytes.capacity() * 2).min(size);
+                let wanted = needed.max(self.bytes.capacity() * 2).max(FIRST).min(size);
                 self.bytes.reserve_exact(wanted - self.bytes.len());
             }
             self.bytes.extend_from_slice(growth);
@@ -63,6 +64,9 @@ impl History {
         self.bytes.capacity()
     }
 }
+
+/// How much is allocated first: growing from a few bytes leaves gaps in the heap, which nothing of that size fills.
+const FIRST: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -82,6 +82,18 @@ impl TrustedProxies {
         self
     }
 
+    /// Whether a peer with this address is one of the proxies; `None` where it has none, such as on a Unix socket: there
+    /// it is one if proxies are [counted](Self::hops).
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        match &self.trust {
+            Trust::Nobody => false,
+            Trust::Hops(hops) => *hops > 0,
+            Trust::Networks(networks) => {
+                peer.is_some_and(|peer| networks.iter().any(|network| network.contains(peer)))
+            }
+        }
+    }
+
     /// Returns the address of the client: the last in the chain that no trusted proxy speaks for.
     ///
     /// An entry that is no address ends the chain: whoever wrote it counts as the client.

@@ -46,6 +46,7 @@ pub mod head;
 pub mod key;
 pub mod origin;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod rejection;
 pub mod server;
 pub mod subprotocol;
@@ -78,6 +79,8 @@ pub use key::{AcceptKey, InvalidKey, Key};
 pub use origin::{AllowedOrigins, InvalidOrigin, Origin, OriginPolicy};
 #[doc(inline)]
 pub use proxy::{ProxyScheme, ProxyUri};
+#[doc(inline)]
+pub use proxy_protocol::{ProxyHeader, ProxyHeaderError, ProxyHeaderParser};
 #[doc(inline)]
 pub use rejection::Rejection;
 #[doc(inline)]

@@ -245,6 +245,12 @@ impl Accepted {
         self.deflate.as_ref()
     }
 
+    /// Accepts no compression after all: the answer does not name it.
+    #[cfg(feature = "deflate")]
+    pub fn decline_deflate(&mut self) {
+        self.deflate = None;
+    }
+
     /// Adds a field to the response, such as `Set-Cookie`.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::HeaderValue;
 use longwire_handshake::{
-    BodyFraming, BodyReader, ExtensionOffer, Key, Origin, RequestParser, ResponseParser, ServerOptions,
-    Subprotocol, WebSocketUri, accept,
+    BodyFraming, BodyReader, ExtensionOffer, HeadLimits, Key, Origin, RequestParser, ResponseParser,
+    ServerOptions, Subprotocol, WebSocketUri, accept,
 };
 use proptest::prelude::*;
 
@@ -52,6 +52,27 @@ const REQUEST: &[u8] = b"\r\nGET /chat?a=b HTTP/1.1\r\nHost: example.com\r\nConn
 const RESPONSE: &[u8] =
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nframes\r\n\r\n";
+
+/// Looking at it from its start for each byte would take days.
+#[test]
+fn a_head_that_drips_takes_time_in_proportion_to_its_length() {
+    let limits = HeadLimits {
+        max_bytes: usize::MAX,
+        max_headers: 1 << 20,
+        max_line: usize::MAX,
+        ..HeadLimits::default()
+    };
+    let many = format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(1 << 18));
+    let long = format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(1 << 20));
+    for (case, wire) in [("many fields", many), ("one long field", long)] {
+        let mut parser = RequestParser::new(limits.clone());
+        let begun = std::time::Instant::now();
+        for (at, byte) in wire.bytes().enumerate() {
+            assert!(parser.handle_bytes(&[byte]).expect(case).is_none());
+            assert!(at % 4096 != 0 || begun.elapsed().as_secs() < 30, "{case}: {at} bytes took 30 s");
+        }
+    }
+}
 
 #[test]
 fn every_single_cut_yields_the_same_head_and_read_ahead() {

@@ -1,14 +1,15 @@
 //! Fan-out: one frame for many clients, and what happens where one does not keep up.
 //!
 //! Nothing here waits; who may wait is [`crate::waiting`]'s. A frame is written from the caller's task where the client's
-//! transport takes it, and queued where it does not; the client's own task writes the queue.
+//! transport takes it, and queued where it does not; the client's own task writes the queue. The caller's task writes to as
+//! many as tokio's cooperative budget lets it, which is some hundred: the rest are queued too, and others run in between.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use longwire_connection::{CloseCode, Error, Message, PreparedMessage};
 
-use crate::{Client, ClientId, Hub, HubConfig, SlowPolicy};
+use crate::{Client, ClientId, Hub, HubConfig, SlowPolicy, metrics};
 
 /// What became of a broadcast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,10 +69,11 @@ impl Hub {
     ) {
         let sender = client.sender();
         let policy = client.slow_policy().unwrap_or(config.slow);
+        let queue = client.entry.queue(config.queue);
         let sent = match policy {
-            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, config.queue),
+            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, queue),
             SlowPolicy::DropNewest | SlowPolicy::Close => {
-                sender.try_send_prepared(prepared, config.queue).map(|()| 0)
+                sender.try_send_prepared(prepared, queue).map(|()| 0)
             }
         };
         let dropped = match sent {
@@ -101,6 +103,7 @@ impl Hub {
         counters.broadcast_bytes.add(prepared.message().len() as u64);
         counters.delivered.add(delivery.accepted as u64);
         counters.dropped.add(delivery.dropped as u64);
+        metrics::dropped(delivery.dropped as u64);
     }
 
     /// Closes a client that does not keep up, and drops it if it does not take even that.
@@ -109,6 +112,7 @@ impl Hub {
             return;
         }
         self.inner.counters.closed_slow.add(1);
+        metrics::closed_slow();
         // Behind what is queued, so that what the client does get has no gap.
         let _ = client.sender().close(CloseCode::TRY_AGAIN_LATER, "too slow");
         let entry = Arc::downgrade(&client.entry);

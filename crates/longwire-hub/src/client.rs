@@ -38,6 +38,12 @@ pub struct ClientInfo {
     pub peer_addr: Option<SocketAddr>,
     /// What happens to this client if it does not keep up; `None` for what the hub does with all.
     pub slow_policy: Option<SlowPolicy>,
+    /// How many bytes may wait for this client before a broadcast counts it as slow; `None` for
+    /// [`HubConfig::queue`](crate::HubConfig::queue).
+    pub queue: Option<usize>,
+    /// How many rooms this client may be in; `None` for
+    /// [`HubConfig::max_rooms_per_client`](crate::HubConfig::max_rooms_per_client).
+    pub max_rooms: Option<usize>,
     pub(crate) data: Option<Data>,
     pub(crate) place: Option<Place>,
 }
@@ -54,6 +60,21 @@ impl ClientInfo {
     #[must_use]
     pub fn slow_policy(mut self, slow_policy: impl Into<Option<SlowPolicy>>) -> Self {
         self.slow_policy = slow_policy.into();
+        self
+    }
+
+    /// Sets how many bytes may wait for this client before a broadcast counts it as slow. Default: what the hub does with
+    /// all.
+    #[must_use]
+    pub fn queue(mut self, queue: impl Into<Option<usize>>) -> Self {
+        self.queue = queue.into();
+        self
+    }
+
+    /// Sets how many rooms this client may be in. Default: what the hub does with all.
+    #[must_use]
+    pub fn max_rooms(mut self, max_rooms: impl Into<Option<usize>>) -> Self {
+        self.max_rooms = max_rooms.into();
         self
     }
 
@@ -80,6 +101,8 @@ impl fmt::Debug for ClientInfo {
         f.debug_struct("ClientInfo")
             .field("peer_addr", &self.peer_addr)
             .field("slow_policy", &self.slow_policy)
+            .field("queue", &self.queue)
+            .field("max_rooms", &self.max_rooms)
             .finish_non_exhaustive()
     }
 }
@@ -96,7 +119,8 @@ impl Client {
         self.entry.id
     }
 
-    /// The address at the other end, where there is one.
+    /// The address at the other end, where there is one. Of a client of longwire's server that came by a trusted proxy it is
+    /// the address that the proxy tells, with port 0 where the proxy tells none.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.entry.peer_addr
     }

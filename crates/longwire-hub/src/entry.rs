@@ -44,15 +44,27 @@ pub(crate) struct Entry {
 #[derive(Default)]
 pub(crate) struct Rare {
     data: OnceLock<Data>,
+    /// Limits for this client alone.
+    own: OwnLimits,
     pub(crate) rooms: Mutex<Joined>,
+}
+
+/// Limits for one client, where they are not those of all.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct OwnLimits {
+    queue: Option<usize>,
+    max_rooms: Option<usize>,
 }
 
 impl Entry {
     pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, hub: Hub) -> Self {
-        let ClientInfo { peer_addr, slow_policy, data, .. } = info;
+        let ClientInfo { peer_addr, slow_policy, queue, max_rooms, data, .. } = info;
+        let own = OwnLimits { queue, max_rooms };
         // Enough for 500 years.
         let since = u64::try_from(hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
-        let rare = data.map(|data| Box::new(Rare { data: OnceLock::from(data), ..Rare::default() }));
+        let is_rare = data.is_some() || own != OwnLimits::default();
+        let data = data.map(OnceLock::from).unwrap_or_default();
+        let rare = is_rare.then(|| Box::new(Rare { data, own, ..Rare::default() }));
         let entry = Self {
             id,
             sender,
@@ -106,15 +118,24 @@ impl Entry {
 
     /// Ends what lasts as long as the connection.
     pub(crate) fn leave_hub(&self) {
+        let mut departed = self.hub.departed();
+        let code = self.depart(&mut departed);
         let mut task = self.task();
         self.has_left.store(true, Ordering::Relaxed);
+        drop(departed);
         // A handle that somebody keeps must not keep the task's memory.
         let task_before = task.take();
         drop(task);
         drop(task_before);
+        crate::metrics::closed(code);
         // Who found the client connected has made what there is to find here, before that lock was taken.
         self.leave_all_rooms();
         self.hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
+    }
+
+    /// Whether the client counts among those who have left.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
     }
 
     pub(crate) fn source(&self) -> Option<Source> {
@@ -130,6 +151,17 @@ impl Entry {
         let rare = self.rare.get_or_init(Box::default);
         rare.data.get_or_init(|| Box::new(given.take().expect("it is asked for once")));
         given.map_or(Ok(()), Err)
+    }
+
+    /// How many bytes may wait for this client, where that of all is `of_all`.
+    #[inline]
+    pub(crate) fn queue(&self, of_all: usize) -> usize {
+        self.rare().and_then(|rare| rare.own.queue).unwrap_or(of_all)
+    }
+
+    /// How many rooms this client may be in, where all may be in `of_all`.
+    pub(crate) fn max_rooms(&self, of_all: Option<usize>) -> Option<usize> {
+        self.rare().and_then(|rare| rare.own.max_rooms).or(of_all)
     }
 
     pub(crate) fn slow_policy(&self) -> Option<SlowPolicy> {

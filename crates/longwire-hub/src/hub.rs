@@ -18,7 +18,8 @@ use crate::members::Members;
 use crate::rooms::Rooms;
 use crate::socket::Member;
 use crate::stats::Counters;
-use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, Place, RunError, Socket};
+use crate::traffic::Departed;
+use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, Place, RunError, Socket, metrics};
 
 /// The registry of connected clients; clones are handles to the same one.
 #[derive(Clone, Default)]
@@ -36,6 +37,10 @@ pub(crate) struct Inner {
     /// Where the limit on a slow client's leaving is waited for: a broadcast may come from a thread outside.
     pub(crate) runtime: OnceLock<Handle>,
     pub(crate) counters: Counters,
+    pub(crate) departed: Mutex<Departed>,
+    /// What of the traffic was passed on.
+    #[cfg(feature = "metrics")]
+    pub(crate) reported: Mutex<longwire_connection::Stats>,
 }
 
 impl Inner {
@@ -55,6 +60,9 @@ impl Default for Inner {
             emptied: Notify::new(),
             runtime: OnceLock::new(),
             counters: Counters::default(),
+            departed: Mutex::default(),
+            #[cfg(feature = "metrics")]
+            reported: Mutex::default(),
         }
     }
 }
@@ -182,6 +190,7 @@ impl Hub {
         registry.peak = registry.peak.max(registry.clients.len());
         drop(registry);
         drop((stale, place));
+        metrics::opened();
         Ok(entry)
     }
 
@@ -197,7 +206,10 @@ impl Hub {
         match reserved {
             Ok(()) => Ok(Place { hub: self.clone(), source, occupied: false }),
             Err(error) => {
-                self.inner.counters.refused.add(u64::from(!matches!(error, HubError::ShuttingDown)));
+                if !matches!(error, HubError::ShuttingDown) {
+                    self.inner.counters.refused.add(1);
+                    metrics::refused();
+                }
                 Err(error)
             }
         }

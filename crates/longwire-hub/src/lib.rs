@@ -64,6 +64,22 @@
 //! | send to all, and wait for each by itself | [`Hub::broadcast_waiting`], [`Hub::publish_waiting`] |
 //! | send to one, and know whether it got there | [`Client::send`] |
 
+//! # Metrics
+//!
+//! With the feature `metrics` a hub passes what it counts on to the recorder of the crate of that name:
+//!
+//! | counter | labels | counts |
+//! |---|---|---|
+//! | `longwire_connections_opened_total` | | clients that were admitted |
+//! | `longwire_connections_closed_total` | `code` | clients that have left; 3000 to 3999 are `3xxx`, 4000 to 4999 `4xxx` |
+//! | `longwire_connections_refused_total` | | clients that were not admitted because of a limit on how many there may be |
+//! | `longwire_slow_clients_closed_total` | | clients that were closed for being slow |
+//! | `longwire_broadcasts_dropped_total` | | copies of broadcast messages that a slow client did not get |
+//! | `longwire_messages_received_total`, `longwire_messages_sent_total` | | messages |
+//! | `longwire_bytes_received_total`, `longwire_bytes_sent_total` | | bytes on the wire |
+//!
+//! The last four grow whenever `Hub::report_traffic` is called; longwire's own server does that every 10 s.
+
 #![forbid(unsafe_code)]
 
 mod broadcast;
@@ -74,11 +90,17 @@ mod error;
 mod hub;
 mod limits;
 mod members;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
 mod room;
 mod rooms;
 mod shutdown;
 mod socket;
 mod stats;
+mod traffic;
 mod waiting;
 
 pub use broadcast::Delivery;

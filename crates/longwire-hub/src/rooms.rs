@@ -131,7 +131,7 @@ impl Entry {
             return Err(HubError::RoomName { len: name.len() });
         }
         let rooms = &self.hub.inner.rooms;
-        let limit = self.hub.config().max_rooms_per_client;
+        let limit = self.max_rooms(self.hub.config().max_rooms_per_client);
         let rare = self.rare_if_connected().ok_or(HubError::NotConnected)?;
         let mut joined = rare.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if joined.is_closed {

@@ -59,7 +59,7 @@ impl Hub {
         let mut delivery = Delivery::default();
         let mut blocked = Vec::new();
         for client in clients.iter() {
-            match client.sender().try_send_prepared(prepared, config.queue) {
+            match client.sender().try_send_prepared(prepared, client.entry.queue(config.queue)) {
                 Ok(()) => delivery.accepted += 1,
                 Err(Error::QueueFull) => blocked.push(Some(client)),
                 // It is leaving, and its handler will be told how.
@@ -92,7 +92,8 @@ impl Hub {
         let mut tasks = JoinSet::new();
         for (index, client) in blocked.iter().enumerate() {
             let Some(client) = client else { continue };
-            let (sender, prepared, queue) = (client.sender().clone(), prepared.clone(), config.queue);
+            let (sender, prepared, queue) =
+                (client.sender().clone(), prepared.clone(), client.entry.queue(config.queue));
             let send = async move { (index, sender.send_prepared(&prepared, queue).await.is_ok()) };
             tasks.spawn_on(send, runtime);
         }

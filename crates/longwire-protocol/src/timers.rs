@@ -67,28 +67,45 @@ pub struct Timers {
     due_at: Option<Instant>,
     /// Whether anything came from the peer since the last look.
     heard: bool,
-    /// Whether the last look sent a ping.
-    pinged: bool,
+    ping: Ping,
     /// Whether the closing handshake has begun.
     closing: bool,
+}
+
+/// The ping of the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ping {
+    NotSent,
+    Sent,
+    /// Its pong has come.
+    Answered,
 }
 
 impl Timers {
     /// Starts the keepalive, if there is one, at `now`.
     pub fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
         let due_at = keepalive.and_then(|keepalive| now.checked_add(keepalive.interval));
-        Self { keepalive, due_at, heard: false, pinged: false, closing: false }
+        Self { keepalive, due_at, heard: false, ping: Ping::NotSent, closing: false }
     }
 
     /// No keepalive: nothing is due until the connection closes.
     pub const fn idle() -> Self {
-        Self { keepalive: None, due_at: None, heard: false, pinged: false, closing: false }
+        Self { keepalive: None, due_at: None, heard: false, ping: Ping::NotSent, closing: false }
     }
 
     /// Takes note that something came from the peer.
     #[inline]
     pub fn heard(&mut self) {
         self.heard = true;
+    }
+
+    /// Takes note of a pong to the keepalive's ping; returns how long it took, once for each ping.
+    pub fn answered(&mut self, now: Instant) -> Option<Duration> {
+        let keepalive = self.keepalive.filter(|_| self.ping == Ping::Sent && !self.closing)?;
+        self.ping = Ping::Answered;
+        // The ping was sent when the deadline for its answer was set.
+        let sent = self.due_at?.checked_sub(keepalive.timeout)?;
+        now.checked_duration_since(sent)
     }
 
     /// Starts the closing handshake's limit, unless it runs already. The keepalive has no say from here on.
@@ -115,13 +132,13 @@ impl Timers {
         let Some(keepalive) = self.keepalive else {
             return Due::Nothing;
         };
-        let (due, wait) = match (self.heard, self.pinged) {
+        let (due, wait) = match (self.heard, self.ping) {
             (true, _) => (Due::Nothing, keepalive.interval),
-            (false, false) => (Due::Ping, keepalive.timeout),
-            (false, true) => return Due::PeerGone,
+            (false, Ping::NotSent) => (Due::Ping, keepalive.timeout),
+            (false, _) => return Due::PeerGone,
         };
         self.heard = false;
-        self.pinged = due == Due::Ping;
+        self.ping = if due == Due::Ping { Ping::Sent } else { Ping::NotSent };
         self.due_at = now.checked_add(wait);
         due
     }
@@ -159,6 +176,35 @@ mod tests {
         timers.heard();
         assert_eq!(timers.handle_timeout(after(start, 80)), Due::Nothing, "answered");
         assert_eq!(timers.deadline(), Some(after(start, 110)));
+    }
+
+    #[test]
+    fn the_way_there_and_back_is_told_once_for_each_ping() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        assert_eq!(timers.answered(after(start, 1)), None, "there was no ping");
+        assert_eq!(timers.handle_timeout(after(start, 31)), Due::Ping, "late");
+        assert_eq!(timers.answered(after(start, 34)), Some(Duration::from_secs(3)));
+        assert_eq!(timers.answered(after(start, 35)), None, "an answer more");
+        timers.heard();
+        assert_eq!(timers.handle_timeout(after(start, 51)), Due::Nothing);
+        assert_eq!(timers.handle_timeout(after(start, 81)), Due::Ping);
+        assert_eq!(timers.answered(after(start, 81)), Some(Duration::ZERO));
+        assert_eq!(timers.handle_timeout(after(start, 101)), Due::PeerGone, "nothing was heard");
+        assert_eq!(Timers::idle().answered(start), None, "without keepalive");
+    }
+
+    #[test]
+    fn a_late_answer_belongs_to_no_later_look() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        assert_eq!(timers.handle_timeout(after(start, 30)), Due::Ping);
+        timers.heard();
+        assert_eq!(timers.handle_timeout(after(start, 50)), Due::Nothing, "something else came");
+        assert_eq!(timers.answered(after(start, 55)), None, "when it was sent is forgotten");
+        assert_eq!(timers.handle_timeout(after(start, 80)), Due::Ping);
+        timers.closing(after(start, 80), Duration::from_secs(5));
+        assert_eq!(timers.answered(after(start, 81)), None, "while closing");
     }
 
     #[test]

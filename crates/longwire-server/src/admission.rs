@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use longwire_connection::Config;
 use longwire_handshake::{Accepted, AcceptedError, Rejection, Subprotocol};
+use longwire_hub::ClientInfo;
 
 use crate::Request;
 use crate::gate::Gate;
@@ -21,6 +22,7 @@ pub struct Admission {
     pub(crate) accepted: Accepted,
     pub(crate) gate: Arc<Gate>,
     pub(crate) connection: Option<Box<Config>>,
+    pub(crate) client: ClientInfo,
 }
 
 impl Admission {
@@ -62,8 +64,41 @@ impl Admission {
     }
 
     /// How this connection will behave: the server's settings, to be changed for this client alone.
+    ///
+    /// What comes after the handshake can be changed here: limits on messages, the rate limit, the budget of memory,
+    /// keepalive, pongs, the deadline of the closing handshake and the send queue.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use longwire_server::{Server, SlowPolicy};
+    /// # async fn example() -> Result<(), longwire_server::Error> {
+    /// let server = Server::bind("127.0.0.1:8080").await?.authorize(|mut admission| async move {
+    ///     if admission.uri().path() == "/upload" {
+    ///         admission.connection().limits.max_message = Some(256 << 20);
+    ///         admission.client_info().slow_policy = Some(SlowPolicy::DropNewest);
+    ///     }
+    ///     Ok(admission)
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn connection(&mut self) -> &mut Config {
         self.connection.get_or_insert_with(|| Box::new(self.gate.config.connection.clone()))
+    }
+
+    /// What the hub will know of this client, and where it treats it otherwise than all: what happens if it does not keep
+    /// up, how much may wait for it, how many rooms it may be in, and what the application keeps for it.
+    ///
+    /// Its address and its place are set by the server, whatever is set here.
+    pub fn client_info(&mut self) -> &mut ClientInfo {
+        &mut self.client
+    }
+
+    /// Has this connection do without compression, whatever the client offers and the server accepts.
+    #[cfg(feature = "deflate")]
+    pub fn decline_deflate(&mut self) {
+        self.accepted.decline_deflate();
     }
 }
 

@@ -27,6 +27,12 @@ pub struct ServerConfig {
     /// Which proxies are believed where they name the client's address; see [`Request::client_ip`](crate::Request::client_ip).
     /// Default: none.
     pub trusted_proxies: TrustedProxies,
+    /// Which peers are proxies that begin each connection with a header of the PROXY protocol, version 1 or 2: TLS, if any,
+    /// comes behind it. The addresses that it tells are then those of the peer, for all purposes.
+    ///
+    /// Of these it is demanded: without a well-formed header, of at most 4096 bytes and within the handshake's time, the
+    /// connection is closed without a word. Of others it is not understood. Default: none.
+    pub proxy_protocol: TrustedProxies,
     /// How big a request head may be. Default: 16 KiB, 100 header fields.
     pub head: HeadLimits,
     /// How long a client has for its request and for taking the answer, in all. Default 10 s.
@@ -50,6 +56,7 @@ impl Default for ServerConfig {
             },
             handshake: ServerOptions::default(),
             trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: TrustedProxies::default(),
             head: HeadLimits::default(),
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 1024,
@@ -68,11 +75,15 @@ pub struct Shutdown {
     pub reason: String,
     /// After how long connections are dropped whose closing handshake or handler has not ended. Default 10 s.
     pub deadline: Duration,
+    /// Over how long the close frames are spread, so that clients do not all come back at once; see
+    /// [`Farewell::spread`](longwire_hub::Farewell::spread). Default: they are sent at once.
+    pub spread: Duration,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { code: CloseCode::GOING_AWAY, reason: String::new(), deadline: Duration::from_secs(10) }
+        let deadline = Duration::from_secs(10);
+        Self { code: CloseCode::GOING_AWAY, reason: String::new(), deadline, spread: Duration::ZERO }
     }
 }
 

@@ -16,9 +16,15 @@ pub enum Error {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] crate::TlsError),
-    /// The server was shut down: no more clients will be accepted.
+    /// The server was shut down, or its listener handed over: no more clients will be accepted.
     #[error("the server was shut down")]
     ShutDown,
+    /// What the server listens on cannot be given away.
+    #[error("the listener cannot be handed over: {0}")]
+    HandOver(#[source] io::Error),
+    /// A worker's thread or its runtime cannot be made.
+    #[error("a worker cannot be started: {0}")]
+    Worker(#[source] io::Error),
     /// A path for [`Server::route`](crate::Server::route) is malformed, or leads where another one does.
     #[error("invalid route {path}: {reason}")]
     Route {

@@ -20,7 +20,9 @@ use tracing::debug;
 use crate::admission::{Admission, Authorize};
 use crate::answer::{finish, finish_at_once, read_some};
 use crate::pending::{Pending, Revoked, Ticket};
+use crate::proxied::{Ends, find_ends};
 use crate::routes::Routes;
+use crate::stats::Counters;
 use crate::{Request, ServerConfig, Socket, Transport};
 
 /// Answers plain HTTP requests.
@@ -42,6 +44,7 @@ pub(crate) struct Gate {
     pub(crate) on_reject: Option<OnReject>,
     pub(crate) hub: Hub,
     pub(crate) pending: Arc<Pending>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// A request that passed.
@@ -51,6 +54,7 @@ struct Passed {
     request: Request,
     /// Where this connection is to behave otherwise than the server's.
     connection: Option<Box<Config>>,
+    client: ClientInfo,
     read_ahead: Bytes,
 }
 
@@ -69,16 +73,15 @@ impl Gate {
         peer_addr: Option<SocketAddr>,
         mut ticket: Ticket,
     ) -> Option<(Socket, Request)> {
-        let deadline = Instant::now() + self.config.handshake_timeout;
-        #[cfg(not(feature = "tls"))]
-        let mut io = io;
-        #[cfg(feature = "tls")]
-        let mut io = tokio::select! {
+        let begun = Instant::now();
+        let deadline = begun + self.config.handshake_timeout;
+        let (mut io, ends) = tokio::select! {
             biased;
-            // Without TLS there is nobody to tell why.
+            // Nobody to whom one could say why: the request is not there yet.
             _ = ticket.revoked() => return None,
-            secured = self.secure(io, peer_addr, deadline) => secured?,
+            begun = self.begin(io, peer_addr, deadline) => begun?,
         };
+        let peer_addr = ends.peer;
         let mut answer = Answer::NotBegun;
         let passed = tokio::select! {
             biased;
@@ -89,9 +92,9 @@ impl Gate {
                 }
                 return None;
             }
-            passed = self.shake_hands(&mut io, peer_addr, deadline, &mut answer) => passed?,
+            passed = self.shake_hands(&mut io, ends, deadline, &mut answer) => passed?,
         };
-        let Passed { accepted, place, request, connection, read_ahead } = passed;
+        let Passed { accepted, place, request, connection, client, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         #[cfg(feature = "deflate")]
@@ -100,11 +103,36 @@ impl Gate {
             _ => handover,
         };
         let ws = WebSocket::new(io, handover, connection.as_deref().unwrap_or(&self.config.connection));
-        let info = ClientInfo::default().peer_addr(peer_addr).place(place);
+        let info = client.peer_addr(client_addr(&request)).place(place);
         // From here on the hub counts the connection; the ticket goes after that.
         let socket = self.hub.admit(ws, info).ok()?;
+        self.counters.opened(begun.elapsed());
         drop(ticket);
         Some((socket, request))
+    }
+
+    /// What comes before the request: a proxy's word, and TLS.
+    async fn begin(
+        &self,
+        mut io: Transport,
+        peer_addr: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Option<(Transport, Ends)> {
+        let ends = find_ends(&mut io, peer_addr, &self.config.proxy_protocol);
+        let ends = match timeout_at(deadline, ends).await {
+            Ok(Ok(ends)) => ends,
+            Ok(Err(error)) => {
+                debug!(?peer_addr, %error, "a proxy does not say for whom it speaks");
+                return None;
+            }
+            Err(_) => {
+                debug!(?peer_addr, "a proxy did not say in time for whom it speaks");
+                return None;
+            }
+        };
+        #[cfg(feature = "tls")]
+        let io = self.secure(io, ends.peer, deadline).await?;
+        Some((io, ends))
     }
 
     /// Speaks TLS on TCP connections, if the server does.
@@ -128,12 +156,13 @@ impl Gate {
     async fn shake_hands(
         self: &Arc<Self>,
         io: &mut Transport,
-        peer_addr: Option<SocketAddr>,
+        ends: Ends,
         deadline: Instant,
         answer: &mut Answer,
     ) -> Option<Passed> {
+        let peer_addr = ends.peer;
         let verdict = match self.read_head(io, deadline).await {
-            Ok(head) => self.judge(head?, io, peer_addr, deadline).await,
+            Ok(head) => self.judge(head?, io, ends, deadline).await,
             Err(rejection) => Err(self.refuse(&rejection, None, peer_addr)),
         };
         *answer = Answer::Begun;
@@ -188,21 +217,24 @@ impl Gate {
         self: &Arc<Self>,
         head: RequestHead,
         io: &Transport,
-        peer_addr: Option<SocketAddr>,
+        ends: Ends,
         deadline: Instant,
     ) -> Result<Passed, Bytes> {
+        let peer_addr = ends.peer;
         let RequestHead { parts, read_ahead } = head;
-        let mut request = Request::new(parts, peer_addr, io.local_addr(), &self.config.trusted_proxies);
+        let mut request = Request::new(parts, peer_addr, ends.local, &self.config.trusted_proxies);
         request.set_secure(io.is_secure());
         let accepted = accept(&*request, &self.config.handshake)
             .and_then(|accepted| self.routes.find(&mut request).map(|()| accepted));
         let rejection = match accepted {
-            Ok(accepted) => match self.hub.reserve(source(&request)) {
+            Ok(accepted) => match self.hub.reserve(client_addr(&request)) {
                 Ok(place) => {
-                    let admission = Admission { request, accepted, gate: Arc::clone(self), connection: None };
-                    let Admission { request, accepted, connection, .. } =
+                    let gate = Arc::clone(self);
+                    let client = ClientInfo::default();
+                    let admission = Admission { request, accepted, gate, connection: None, client };
+                    let Admission { request, accepted, connection, client, .. } =
                         self.ask(admission, peer_addr, deadline).await?;
-                    return Ok(Passed { accepted, place, request, connection, read_ahead });
+                    return Ok(Passed { accepted, place, request, connection, client, read_ahead });
                 }
                 Err(error) => {
                     debug!(?peer_addr, %error, "there is no place for a client");
@@ -248,14 +280,15 @@ impl Gate {
         peer_addr: Option<SocketAddr>,
     ) -> Bytes {
         debug!(?peer_addr, status = rejection.status().as_u16(), %rejection, "a handshake was refused");
-        match self.on_reject.as_ref().and_then(|hook| hook(rejection, request)) {
-            Some(response) => Rejection::from_response(response).encode(),
-            None => rejection.encode(),
-        }
+        let own = self.on_reject.as_ref().and_then(|hook| hook(rejection, request));
+        self.counters.rejected(own.as_ref().map_or(rejection.status(), Response::status));
+        own.map_or_else(|| rejection.encode(), |response| Rejection::from_response(response).encode())
     }
 
     async fn turn_away(&self, io: &mut Transport, revoked: Revoked) {
-        let answer = Rejection::Unavailable.encode();
+        let rejection = Rejection::Unavailable;
+        self.counters.rejected(rejection.status());
+        let answer = rejection.encode();
         match revoked {
             // The place is needed now: an answer that does not go out at once does not go out.
             Revoked::Crowded => finish_at_once(io, &answer).await,
@@ -272,9 +305,11 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// Whom a client counts for where clients of one address are counted: behind trusted proxies that is not the peer.
-fn source(request: &Request) -> Option<SocketAddr> {
-    request.client_ip().map(|ip| SocketAddr::new(ip, 0))
+/// The address by which the hub knows a client, and counts it where clients of one address are counted. Behind trusted
+/// proxies that is not the peer's, and its port is not known.
+fn client_addr(request: &Request) -> Option<SocketAddr> {
+    let (ip, peer_addr) = (request.client_ip()?, request.peer_addr()?);
+    Some(if ip == peer_addr.ip().to_canonical() { peer_addr } else { SocketAddr::new(ip, 0) })
 }
 
 /// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.

@@ -40,6 +40,16 @@
 //! This is no HTTP server: one request a connection, no bodies, no keep-alive. [`Server::fallback`] can answer plain GET
 //! and HEAD requests, which is enough for a page that opens a WebSocket; everything else belongs in front of it.
 
+//! # Metrics
+//!
+//! [`ServerHandle::stats`] has all counts in one value. With the feature `metrics` they go to the recorder of the crate of
+//! that name as well: what [`longwire_hub`] names of clients, and of handshakes
+//!
+//! | metric | kind | labels | counts |
+//! |---|---|---|---|
+//! | `longwire_handshakes_rejected_total` | counter | `status` | requests that were refused |
+//! | `longwire_handshake_duration_seconds` | histogram | | how long those took that were completed |
+
 #![forbid(unsafe_code)]
 
 mod admission;
@@ -49,14 +59,22 @@ mod error;
 mod gate;
 mod lifecycle;
 mod listen;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
 mod pending;
+mod proxied;
 mod request;
 mod routes;
 mod serve;
 mod server;
+mod stats;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -65,7 +83,7 @@ pub use admission::Admission;
 pub use config::{ServerConfig, Shutdown};
 pub use error::Error;
 pub use lifecycle::ServerHandle;
-pub use listen::{Listen, ListenOptions};
+pub use listen::{Listen, ListenOptions, Listeners};
 pub use longwire_handshake::{
     AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol, TrustedProxies,
 };
@@ -76,9 +94,11 @@ pub use longwire_hub::{
 pub use request::Request;
 pub use serve::{BoxError, HandlerResult, Serve};
 pub use server::Server;
+pub use stats::ServerStats;
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsError};
-pub use transport::Transport;
+pub use transport::{OtherStream, Transport};
+pub use workers::Workers;
 
 /// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) that the server's [`Hub`] knows.
 pub type Socket = longwire_hub::Socket<Transport>;

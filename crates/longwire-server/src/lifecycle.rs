@@ -2,80 +2,170 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longwire_hub::{Hub, HubError};
+use longwire_connection::Measurements;
+use longwire_hub::{Farewell, Hub, HubError};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::Shutdown;
 use crate::listen::{Listen, Several};
 use crate::pending::Pending;
+use crate::stats::Counters;
+use crate::{Error, Listeners, ServerConfig, ServerStats, Shutdown};
 
-/// What a server and its handles share.
+/// What a server and its handles share, and the workers that make up one server.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
-    /// Gone when the server stops: dropping the listener is what closes its port.
-    listener: Mutex<Option<Arc<dyn Listen>>>,
-    stopped: watch::Sender<bool>,
+    /// One for each [`Server`](crate::Server) of the group. Gone when it stops: dropping a listener closes its port.
+    listeners: Mutex<Vec<Option<Arc<dyn Listen>>>>,
+    phase: watch::Sender<Phase>,
     shutdown: Mutex<Shutdown>,
+    measurements: Mutex<Option<Measurements>>,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) hub: Hub,
     pub(crate) pending: Arc<Pending>,
 }
 
+/// How far a server has come; it never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It takes clients in.
+    Listening,
+    /// Somebody else takes clients in; those who are here stay.
+    HandedOver,
+    /// Nobody stays.
+    Stopped,
+}
+
 impl Lifecycle {
-    pub(crate) fn new(listener: Arc<dyn Listen>, hub: Hub, pending: Arc<Pending>) -> Self {
+    pub(crate) fn new(hub: Hub) -> Self {
         Self {
-            listener: Mutex::new(Some(listener)),
-            stopped: watch::Sender::new(false),
+            listeners: Mutex::default(),
+            phase: watch::Sender::new(Phase::Listening),
             shutdown: Mutex::default(),
+            measurements: Mutex::default(),
+            counters: Arc::default(),
             hub,
-            pending,
+            pending: Arc::default(),
         }
     }
 
-    pub(crate) fn listener(&self) -> Option<Arc<dyn Listen>> {
-        self.lock_listener().clone()
+    /// Takes in one more server of the group; returns its number. One that comes too late has no listener.
+    pub(crate) fn join(&self, listener: Arc<dyn Listen>) -> usize {
+        let mut listeners = self.listeners();
+        if *self.phase.borrow() != Phase::Listening {
+            return usize::MAX;
+        }
+        listeners.push(Some(listener));
+        listeners.len() - 1
     }
 
-    pub(crate) fn add_listener(&self, more: Arc<dyn Listen>) {
-        let mut listener = self.lock_listener();
-        let listeners = listener.take().into_iter().chain([more]).collect();
-        *listener = Some(Arc::new(Several::new(listeners)));
+    pub(crate) fn listener(&self, number: usize) -> Option<Arc<dyn Listen>> {
+        self.listeners().get(number)?.clone()
     }
 
-    /// Closes the listener, as far as nobody is accepting.
-    pub(crate) fn stop_listening(&self) {
-        let listener = self.lock_listener().take();
+    /// Has a server of the group listen on one more.
+    pub(crate) fn add_listener(&self, number: usize, more: Arc<dyn Listen>) {
+        if let Some(listener) = self.listeners().get_mut(number) {
+            let listeners = listener.take().into_iter().chain([more]).collect();
+            *listener = Some(Arc::new(Several::new(listeners)));
+        }
+    }
+
+    /// Closes a listener, as far as nobody is accepting.
+    pub(crate) fn stop_listening(&self, number: usize) {
+        let listener = self.listeners().get_mut(number).and_then(Option::take);
         drop(listener);
     }
 
-    pub(crate) fn set_shutdown(&self, shutdown: Shutdown) {
+    /// Takes over what concerns all servers of the group.
+    pub(crate) fn configure(&self, config: &ServerConfig) {
+        self.hub.set_config(config.hub);
+        self.set_shutdown(config.shutdown.clone());
+        let measurements = config.connection.measurements.clone();
+        *self.measurements.lock().unwrap_or_else(PoisonError::into_inner) = measurements;
+    }
+
+    fn stats(&self) -> ServerStats {
+        let measurements = self.measurements.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ServerStats {
+            hub: self.hub.stats(),
+            traffic: self.hub.traffic(),
+            close_codes: self.hub.close_codes(),
+            rejections: self.counters.rejections(),
+            handshakes: self.counters.handshakes.snapshot(),
+            measurements: measurements.map(|measurements| measurements.counts()).unwrap_or_default(),
+        }
+    }
+
+    fn set_shutdown(&self, shutdown: Shutdown) {
         *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = shutdown;
     }
 
     /// Stops accepting; handshakes that are going on are answered with 503.
     pub(crate) fn stop(&self) {
-        self.stop_listening();
+        let mut listeners = self.listeners();
+        let gone = std::mem::take(&mut *listeners);
+        self.enter(Phase::Stopped);
+        drop(listeners);
+        drop(gone);
         self.pending.close();
-        self.stopped.send_replace(true);
     }
 
-    /// Waits until the server was told to stop.
-    pub(crate) async fn stopped(&self) {
+    /// Stops accepting, and gives the listeners away.
+    fn hand_over(&self) -> Result<Listeners, Error> {
+        let mut listeners = self.listeners();
+        let mut all = Listeners::default();
+        for listener in listeners.iter().flatten() {
+            listener.hand_over(&mut all).map_err(Error::HandOver)?;
+        }
+        // Nobody listened any more.
+        if all.is_empty() {
+            return Err(Error::ShutDown);
+        }
+        let given_away = std::mem::take(&mut *listeners);
+        self.enter(Phase::HandedOver);
+        drop(listeners);
+        drop(given_away);
+        Ok(all)
+    }
+
+    fn enter(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let is_later = *phase < next;
+            *phase = next.max(*phase);
+            is_later
+        });
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.phase.borrow() == Phase::Stopped
+    }
+
+    /// Waits until the server has come so far.
+    pub(crate) async fn reached(&self, awaited: Phase) {
         // The sender is in `self`: it outlives the wait.
-        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
+        let _ = self.phase.subscribe().wait_for(|phase| *phase >= awaited).await;
+    }
+
+    /// Waits until nobody is here or on the way in.
+    pub(crate) async fn deserted(&self) {
+        // A client is in the hub before its handshake's ticket goes.
+        self.pending.emptied().await;
+        self.hub.emptied().await;
     }
 
     /// Tells every client, and waits until all have left or were dropped.
     pub(crate) async fn drain(&self) {
         let shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Shutdown { code, reason, deadline } = shutdown;
+        let Shutdown { code, reason, deadline, spread } = shutdown;
         let clients = async {
-            let mut drained = self.hub.shutdown(code, &reason, deadline).await;
+            let mut farewell = Farewell { code, reason, deadline, spread };
+            let mut drained = self.hub.shutdown_with(&farewell, |_| None).await;
             if let Err(HubError::InvalidClose(error)) = &drained {
                 warn!(%error, "the shutdown's code or reason cannot be sent");
-                let Shutdown { code, .. } = Shutdown::default();
-                drained = self.hub.shutdown(code, "", deadline).await;
+                farewell = Farewell { deadline, spread, ..Farewell::default() };
+                drained = self.hub.shutdown_with(&farewell, |_| None).await;
             }
             drained
         };
@@ -87,8 +177,8 @@ impl Lifecycle {
         }
     }
 
-    fn lock_listener(&self) -> MutexGuard<'_, Option<Arc<dyn Listen>>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> MutexGuard<'_, Vec<Option<Arc<dyn Listen>>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,6 +192,11 @@ impl ServerHandle {
     /// The server's clients.
     pub fn hub(&self) -> &Hub {
         &self.lifecycle.hub
+    }
+
+    /// What the server has counted so far. It looks at each client.
+    pub fn stats(&self) -> ServerStats {
+        self.lifecycle.stats()
     }
 
     /// Shuts the server down as [`ServerConfig::shutdown`](crate::ServerConfig::shutdown) says.
@@ -129,5 +224,33 @@ impl ServerHandle {
     pub fn shutdown_with(&self, shutdown: Shutdown) -> impl Future<Output = ()> + Send + use<> {
         self.lifecycle.set_shutdown(shutdown);
         self.shutdown()
+    }
+
+    /// Stops accepting and gives away what the server listens on, so that another server, or another process, goes on with
+    /// it: no connection is refused meanwhile, as those that nobody has accepted yet wait where they are.
+    ///
+    /// Clients who are here stay until they leave, handshakes that are going on go on. Where [`Server::serve`] runs it
+    /// returns when the last client has left; a [`shutdown`](Self::shutdown) before that closes them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShutDown`] if the server listens no more, [`Error::HandOver`] if a listener cannot be given away:
+    /// a [`Listen`](crate::Listen) of your own that does not say how, or the process is out of descriptors. The server
+    /// goes on as it was then.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(old: longwire_server::ServerHandle) -> Result<(), longwire_server::Error> {
+    /// use longwire_server::Server;
+    ///
+    /// let listeners = old.hand_over()?;
+    /// Server::from_listeners(listeners)?.serve(|_, _| async { Ok(()) }).await
+    /// # }
+    /// ```
+    ///
+    /// [`Server::serve`]: crate::Server::serve
+    pub fn hand_over(&self) -> Result<Listeners, Error> {
+        self.lifecycle.hand_over()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
@@ -28,6 +28,17 @@ pub trait Listen: fmt::Debug + Send + Sync + 'static {
     fn local_addr(&self) -> Option<SocketAddr> {
         None
     }
+
+    /// Adds to `listeners` a second descriptor of what this listens on, such that what waits to be accepted stays there when
+    /// this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; [`Unsupported`](io::ErrorKind::Unsupported) by default.
+    fn hand_over(&self, listeners: &mut Listeners) -> io::Result<()> {
+        let _ = listeners;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl Listen for TcpListener {
@@ -43,12 +54,60 @@ impl Listen for TcpListener {
     fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr().ok()
     }
+
+    fn hand_over(&self, listeners: &mut Listeners) -> io::Result<()> {
+        listeners.tcp.push(SockRef::from(self).try_clone()?.into());
+        Ok(())
+    }
 }
 
 #[cfg(unix)]
 impl Listen for tokio::net::UnixListener {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
         self.poll_accept(cx).map_ok(|(stream, _)| (Transport::Unix(stream), None))
+    }
+
+    fn hand_over(&self, listeners: &mut Listeners) -> io::Result<()> {
+        listeners.unix.push(std::os::fd::AsFd::as_fd(self).try_clone_to_owned()?.into());
+        Ok(())
+    }
+}
+
+/// What a server listened on; see [`ServerHandle::hand_over`](crate::ServerHandle::hand_over). The sockets do not block.
+///
+/// To get one to another process is the application's matter: a child inherits a descriptor, and a Unix socket carries it
+/// to any process. There it becomes a listener of tokio's, and [`Server::from_listener`](crate::Server::from_listener) takes that.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Listeners {
+    /// Those of TCP.
+    pub tcp: Vec<std::net::TcpListener>,
+    /// Those of Unix sockets, whose files stay.
+    #[cfg(unix)]
+    pub unix: Vec<std::os::unix::net::UnixListener>,
+}
+
+impl Listeners {
+    pub(crate) fn is_empty(&self) -> bool {
+        #[cfg(unix)]
+        if !self.unix.is_empty() {
+            return false;
+        }
+        self.tcp.is_empty()
+    }
+
+    pub(crate) fn listen(self) -> io::Result<Vec<Arc<dyn Listen>>> {
+        let mut all: Vec<Arc<dyn Listen>> = Vec::new();
+        for listener in self.tcp {
+            listener.set_nonblocking(true)?;
+            all.push(Arc::new(TcpListener::from_std(listener)?));
+        }
+        #[cfg(unix)]
+        for listener in self.unix {
+            listener.set_nonblocking(true)?;
+            all.push(Arc::new(tokio::net::UnixListener::from_std(listener)?));
+        }
+        Ok(all)
     }
 }
 
@@ -81,6 +140,10 @@ impl Listen for Several {
     fn local_addr(&self) -> Option<SocketAddr> {
         self.listeners.iter().find_map(|listener| listener.local_addr())
     }
+
+    fn hand_over(&self, listeners: &mut Listeners) -> io::Result<()> {
+        self.listeners.iter().try_for_each(|listener| listener.hand_over(listeners))
+    }
 }
 
 /// How a TCP listener is made.
@@ -108,6 +171,11 @@ impl ListenOptions {
     ///
     /// What the system says.
     pub fn listen(self, addr: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::from_std(self.listen_std(addr)?)
+    }
+
+    /// Listens on an address, outside of any runtime.
+    pub(crate) fn listen_std(self, addr: SocketAddr) -> io::Result<std::net::TcpListener> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         if addr.is_ipv6() {
             socket.set_only_v6(self.only_v6)?;
@@ -120,7 +188,7 @@ impl ListenOptions {
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     }
 }
 

@@ -10,6 +10,7 @@ use longwire_hub::{Client, RunError};
 use pin_project_lite::pin_project;
 use tracing::{Span, debug, info_span, warn};
 
+use crate::lifecycle::Phase;
 use crate::listen::{Pause, next_connection};
 use crate::{Error, Request, Server, Socket};
 
@@ -61,7 +62,7 @@ impl<H> Serve<H> {
     }
 }
 
-/// Runs the server. It ends when it is shut down and its clients have left.
+/// Runs the server. It ends when it is shut down, or its listener was handed over, and its clients have left.
 ///
 /// If the future is dropped, the server stops listening; handlers that run go on, and
 /// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) still ends them.
@@ -75,22 +76,34 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { server, handler, signal } = self;
-        Box::pin(async move {
-            let lifecycle = Arc::clone(&server.lifecycle);
-            let signal = async move {
-                match signal {
-                    Some(signal) => signal.await,
-                    None => std::future::pending().await,
-                }
-            };
+        let lifecycle = Arc::clone(&server.lifecycle);
+        let report = crate::metrics::report(lifecycle.hub.clone());
+        let serving = async move {
+            let mut signal = signal.unwrap_or_else(|| Box::pin(std::future::pending()));
             tokio::select! {
                 biased;
-                () = lifecycle.stopped() => {}
-                () = signal => lifecycle.stop(),
+                () = lifecycle.reached(Phase::HandedOver) => {}
+                () = &mut signal => lifecycle.stop(),
                 () = serve_all(&server, handler) => {}
+            }
+            if !lifecycle.is_stopped() {
+                // Others listen now; the clients who are here may stay.
+                tokio::select! {
+                    biased;
+                    () = lifecycle.reached(Phase::Stopped) => {}
+                    () = &mut signal => lifecycle.stop(),
+                    () = lifecycle.deserted() => return Ok(()),
+                }
             }
             lifecycle.drain().await;
             Ok(())
+        };
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                ended = serving => ended,
+                () = report => Ok(()),
+            }
         })
     }
 }
@@ -125,7 +138,7 @@ where
     H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = HandlerResult> + Send + 'static,
 {
-    let Some(listener) = server.lifecycle.listener() else {
+    let Some(listener) = server.listener() else {
         return;
     };
     let handler = Arc::new(handler);

@@ -1,5 +1,6 @@
 //! The server: where it listens, how it behaves, and the two ways to get at its clients.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,17 +8,16 @@ use bytes::Bytes;
 use http::Response;
 use longwire_handshake::{OriginPolicy, Rejection, Subprotocol};
 use longwire_hub::Hub;
-use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::net::{TcpListener, ToSocketAddrs, lookup_host};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::gate::Gate;
-use crate::lifecycle::Lifecycle;
-use crate::listen::{Pause, next_connection};
-use crate::pending::Pending;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::listen::{Pause, Several, next_connection};
 use crate::routes::Routes;
 use crate::{
-    Admission, Error, HandlerResult, Listen, ListenOptions, Request, Serve, ServerConfig, ServerHandle,
-    Socket, Transport,
+    Admission, Error, HandlerResult, Listen, ListenOptions, Listeners, Request, Serve, ServerConfig,
+    ServerHandle, Socket, Transport,
 };
 
 /// A WebSocket server.
@@ -65,6 +65,8 @@ use crate::{
 pub struct Server {
     gate: Arc<Gate>,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    /// Which of the lifecycle's listeners is this one's.
+    number: usize,
     local_addr: Option<SocketAddr>,
     pull: Mutex<Pull>,
 }
@@ -75,11 +77,15 @@ struct Pull {
     pause: Pause,
     // Bounded by `max_handshakes`, as nothing is accepted while an outcome waits.
     done: mpsc::UnboundedReceiver<(Socket, Request)>,
-    report: mpsc::UnboundedSender<(Socket, Request)>,
+    // Gone once nobody is accepted any more, so that `done` ends with the last handshake.
+    report: Option<mpsc::UnboundedSender<(Socket, Request)>>,
 }
 
 impl Server {
     /// Listens on an address such as `127.0.0.1:8080`; port 0 picks a free one.
+    ///
+    /// The options are those of [`ListenOptions::default`]. Of several addresses that a name has, it is the first that can
+    /// be listened on.
     ///
     /// # Errors
     ///
@@ -89,7 +95,15 @@ impl Server {
     ///
     /// If the future is dropped, nothing listens.
     pub async fn bind(addr: impl ToSocketAddrs) -> Result<Self, Error> {
-        Self::from_listener(TcpListener::bind(addr).await.map_err(Error::Bind)?)
+        // Not `TcpListener::bind`: its queue of 128 overflows in a burst, and who is dropped asks again after a second.
+        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        for addr in lookup_host(addr).await.map_err(Error::Bind)? {
+            match ListenOptions::default().listen(addr) {
+                Ok(listener) => return Self::from_listener(listener),
+                Err(error) => failure = error,
+            }
+        }
+        Err(Error::Bind(failure))
     }
 
     /// Listens on an address with options: the length of the queue, several listeners on one port, IPv6 alone.
@@ -130,16 +144,34 @@ impl Server {
     #[must_use]
     pub fn listen_too(mut self, listener: impl Listen) -> Self {
         self.local_addr = self.local_addr.or_else(|| listener.local_addr());
-        self.lifecycle.add_listener(Arc::new(listener));
+        self.lifecycle.add_listener(self.number, Arc::new(listener));
         self
     }
 
+    /// Goes on where another server has [handed over](ServerHandle::hand_over).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] if there is no listener among them, or one cannot be used.
+    pub fn from_listeners(listeners: Listeners) -> Result<Self, Error> {
+        let mut listeners = listeners.listen().map_err(Error::Bind)?;
+        let listener: Arc<dyn Listen> = match listeners.len() {
+            0 => return Err(Error::Bind(io::ErrorKind::InvalidInput.into())),
+            1 => listeners.swap_remove(0),
+            _ => Arc::new(Several::new(listeners)),
+        };
+        Ok(Self::from_listen(listener))
+    }
+
     pub(crate) fn from_listen(listener: Arc<dyn Listen>) -> Self {
-        let local_addr = listener.local_addr();
         let config = ServerConfig::default();
-        let hub = Hub::new(config.hub);
-        let pending = Arc::new(Pending::default());
-        let lifecycle = Lifecycle::new(listener, hub.clone(), Arc::clone(&pending));
+        Self::join(Arc::new(Lifecycle::new(Hub::new(config.hub))), listener, config)
+    }
+
+    /// Makes a server that shares its clients, and its end, with others.
+    pub(crate) fn join(lifecycle: Arc<Lifecycle>, listener: Arc<dyn Listen>, config: ServerConfig) -> Self {
+        let local_addr = listener.local_addr();
+        let number = lifecycle.join(listener);
         let (report, done) = mpsc::unbounded_channel();
         Self {
             gate: Arc::new(Gate {
@@ -150,12 +182,14 @@ impl Server {
                 authorize: None,
                 fallback: None,
                 on_reject: None,
-                hub,
-                pending,
+                hub: lifecycle.hub.clone(),
+                pending: Arc::clone(&lifecycle.pending),
+                counters: Arc::clone(&lifecycle.counters),
             }),
-            lifecycle: Arc::new(lifecycle),
+            lifecycle,
+            number,
             local_addr,
-            pull: Mutex::new(Pull { pause: Pause::default(), done, report }),
+            pull: Mutex::new(Pull { pause: Pause::default(), done, report: Some(report) }),
         }
     }
 
@@ -183,8 +217,7 @@ impl Server {
     pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let config = &mut Arc::make_mut(&mut self.gate).config;
         change(config);
-        self.lifecycle.hub.set_config(config.hub);
-        self.lifecycle.set_shutdown(config.shutdown.clone());
+        self.lifecycle.configure(config);
         self
     }
 
@@ -382,7 +415,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::ShutDown`] once the server was shut down.
+    /// [`Error::ShutDown`] once the server was shut down, or its listener handed over and the last handshake is over.
     ///
     /// # Cancel safety
     ///
@@ -391,10 +424,13 @@ impl Server {
         let mut pull = self.pull.lock().await;
         let Pull { pause, done, report } = &mut *pull;
         loop {
-            let listener = self.lifecycle.listener().ok_or(Error::ShutDown)?;
+            let Some((listener, report)) = self.listener().zip(report.as_ref()) else {
+                *report = None;
+                break;
+            };
             let (io, peer_addr) = tokio::select! {
                 biased;
-                () = self.lifecycle.stopped() => return Err(Error::ShutDown),
+                () = self.lifecycle.reached(Phase::HandedOver) => continue,
                 Some(client) = done.recv() => return Ok(client),
                 connection = next_connection(&*listener, pause) => connection,
             };
@@ -407,6 +443,16 @@ impl Server {
                 }
             });
         }
+        tokio::select! {
+            biased;
+            () = self.lifecycle.reached(Phase::Stopped) => Err(Error::ShutDown),
+            last = done.recv() => last.ok_or(Error::ShutDown),
+        }
+    }
+
+    /// Where connections come from, as long as they do.
+    pub(crate) fn listener(&self) -> Option<Arc<dyn Listen>> {
+        self.lifecycle.listener(self.number)
     }
 
     pub(crate) fn routes(&self) -> &Routes {
@@ -432,6 +478,6 @@ type Nobody = std::future::Ready<HandlerResult>;
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.lifecycle.stop_listening();
+        self.lifecycle.stop_listening(self.number);
     }
 }

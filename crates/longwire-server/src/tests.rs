@@ -92,7 +92,7 @@ async fn a_place_goes_from_the_oldest_to_the_newest() {
 #[tokio::test]
 async fn a_task_holds_little_beside_its_handler() {
     let server = Server::bind("127.0.0.1:0").await.unwrap();
-    let listener = server.lifecycle.listener().unwrap();
+    let listener = server.listener().unwrap();
     let _client = TcpStream::connect(server.local_addr()).await.unwrap();
     let (io, peer_addr) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
     let opening = Box::pin(server.open(io, peer_addr));

@@ -1,5 +1,6 @@
 //! What connections run over.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,9 +21,25 @@ pub enum Transport {
     /// TLS over TCP.
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// Whatever else a [`Listen`](crate::Listen) of one's own accepts: see [`Transport::other`].
+    Other(OtherStream),
 }
 
+/// A stream of a type that this crate does not know.
+pub struct OtherStream(Box<dyn AnyStream>);
+
+trait AnyStream: longwire_connection::Transport + Sync {}
+
+impl<T: longwire_connection::Transport + Sync> AnyStream for T {}
+
 impl Transport {
+    /// Takes any stream for a transport: one in memory, a virtual socket, a stream of another protocol.
+    ///
+    /// TLS is not put on it, addresses are not known of it, and it does not count as encrypted.
+    pub fn other(io: impl longwire_connection::Transport + Sync) -> Self {
+        Self::Other(OtherStream(Box::new(io)))
+    }
+
     /// The address at the other end, where there is one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         match self {
@@ -31,6 +48,7 @@ impl Transport {
             Self::Unix(_) => None,
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
+            Self::Other(_) => None,
         }
     }
 
@@ -42,6 +60,7 @@ impl Transport {
             Self::Unix(_) => None,
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            Self::Other(_) => None,
         }
     }
 
@@ -64,6 +83,7 @@ impl AsyncRead for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Self::Other(stream) => Pin::new(&mut *stream.0).poll_read(cx, buf),
         }
     }
 }
@@ -77,6 +97,7 @@ impl AsyncWrite for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
+            Self::Other(stream) => Pin::new(&mut *stream.0).poll_write(cx, buf),
         }
     }
 
@@ -92,6 +113,7 @@ impl AsyncWrite for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
+            Self::Other(stream) => Pin::new(&mut *stream.0).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -103,6 +125,7 @@ impl AsyncWrite for Transport {
             Self::Unix(stream) => stream.is_write_vectored(),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Other(stream) => stream.0.is_write_vectored(),
         }
     }
 
@@ -114,6 +137,7 @@ impl AsyncWrite for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(&mut *stream.0).poll_flush(cx),
         }
     }
 
@@ -125,6 +149,13 @@ impl AsyncWrite for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(&mut *stream.0).poll_shutdown(cx),
         }
+    }
+}
+
+impl fmt::Debug for OtherStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OtherStream(..)")
     }
 }

@@ -12,7 +12,7 @@ use longwire_server::{Listen, ListenOptions, Server, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use common::{REQUEST, bind, check_echo, open, soon, start};
+use common::{REQUEST, check_echo, open, soon, start};
 
 /// The handshake and one echo over any stream.
 async fn echo_over<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut io: T) {
@@ -93,6 +93,20 @@ async fn an_ipv6_listener_takes_ipv4_unless_told_otherwise() {
         check_echo(&mut open(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port))).await, "six").await;
         let four = TcpStream::connect(("127.0.0.1", port)).await;
         assert_eq!(four.is_err(), only_v6);
+    }
+}
+
+/// With a queue that is full the system drops the request to connect, and the client asks again after a second.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_burst_of_clients_waits_to_be_accepted() {
+    let longest = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let clients = longest.trim().parse::<usize>().unwrap().min(500);
+    // Nobody accepts yet.
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..clients {
+        waiting.push(soon(TcpStream::connect(server.local_addr())).await.unwrap());
     }
 }
 
@@ -226,7 +240,7 @@ mod tls {
     async fn clients_come_over_tls() {
         let certified = certified();
         let tls = TlsConfig::from_pem(certified.chain.as_bytes(), certified.key.as_bytes()).unwrap();
-        let server = start(bind().await.tls(tls));
+        let server = start(common::bind().await.tls(tls));
         let stream = TcpStream::connect(server.addr).await.unwrap();
         let connector = connector(&certified, false);
         let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
@@ -239,7 +253,7 @@ mod tls {
     async fn a_client_without_tls_or_in_no_hurry_is_cut_off() {
         let certified = certified();
         let tls = TlsConfig::from_pem(certified.chain.as_bytes(), certified.key.as_bytes()).unwrap();
-        let server = bind().await.tls(tls).configure(|config| {
+        let server = common::bind().await.tls(tls).configure(|config| {
             config.handshake_timeout = Duration::from_millis(300);
         });
         let server = start(server);
@@ -260,7 +274,7 @@ mod tls {
         let [chain, key, authority] =
             [&certified.chain, &certified.key, &certified.authority].map(String::as_bytes);
         let tls = TlsConfig::from_pem_with_clients(chain, key, authority).unwrap();
-        let server = start(bind().await.tls(tls));
+        let server = start(common::bind().await.tls(tls));
         let connect = async |with_certificate| {
             let stream = TcpStream::connect(server.addr).await.unwrap();
             connector(&certified, with_certificate).connect("localhost".try_into().unwrap(), stream).await

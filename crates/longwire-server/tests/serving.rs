@@ -397,6 +397,27 @@ async fn a_server_that_is_dropped_stops_listening_and_leaves_its_clients_alone()
 }
 
 #[tokio::test]
+async fn a_shutdown_may_be_spread() {
+    let server = start(bind().await.configure(|config| config.shutdown.spread = Duration::from_secs(1)));
+    let mut clients = [open(server.addr).await, open(server.addr).await];
+    for client in &mut clients {
+        check_echo(client, "hello").await;
+    }
+    let begun = Instant::now();
+    let shutdown = tokio::spawn(server.handle.shutdown());
+    for (client, least) in clients.iter_mut().zip([0, 450]) {
+        assert_eq!(soon(client.recv()).await.unwrap(), None);
+        assert!(
+            begun.elapsed() >= Duration::from_millis(least),
+            "one after the other: {:?}",
+            begun.elapsed()
+        );
+    }
+    drop(clients);
+    soon(shutdown).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_flood_of_frames_leaves_room_for_others() {
     let server = start_with(bind().await, |mut ws, _| async move {
         while let Some(message) = ws.recv().await? {

@@ -89,6 +89,9 @@
 //! | bound what a peer can do | [`Limits`], [`RateLimit`], [`Config`], `ServerConfig` |
 //! | decide who is let in | `Server::authorize`, `Server::allowed_origins`, `Server::on_reject` |
 //! | serve several paths | `Server::route` |
+//! | see what a server does | `ServerHandle::stats`, [`Measurements`], the feature `metrics` |
+//! | serve with a runtime for each core | `server::Workers` |
+//! | let the next process go on where this one listens | `ServerHandle::hand_over` |
 //! | know a client's address behind a proxy | `ServerConfig::trusted_proxies`, `Request::client_ip` |
 //! | bound what all of them take | [`MemoryBudget`] |
 //! | bound how many there are | `HubConfig::max_clients`, `HubConfig::max_clients_per_address` |
@@ -123,6 +126,7 @@
 //! | `axum` | no | `axum`: an extractor; with `hyper` |
 //! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
 //! | `http2` | no | `http2`: the client over HTTP/2 (RFC 8441); with `hyper` |
+//! | `metrics` | no | what a server and its hub count, passed on to the recorder of the `metrics` crate; with hyper, call `Hub::report_traffic` |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 
 #![forbid(unsafe_code)]
@@ -133,9 +137,10 @@ pub use longwire_connection::testing;
 #[doc(inline)]
 pub use longwire_connection::{
     ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess, FrameError,
-    Handover, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys, MemoryBudget, Message, MessageReader,
-    MessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats,
-    Text, Transport, WebSocket, drive,
+    Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
+    MeasurementCounts, Measurements, MemoryBudget, Message, MessageReader, MessageWriter, OwnedMessageWriter,
+    Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats, Text, Transport,
+    WebSocket, drive,
 };
 
 #[cfg(feature = "deflate")]
@@ -160,7 +165,7 @@ pub use longwire_client::{Client, connect, reconnect};
 #[doc(inline)]
 pub use longwire_server::{
     ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Request, Room, Server, ServerConfig,
-    ServerHandle, Shutdown, SlowPolicy, Socket,
+    ServerHandle, ServerStats, Shutdown, SlowPolicy, Socket,
 };
 
 /// The client's own types: its errors, its transport and the limits of its handshake.
@@ -187,9 +192,9 @@ pub mod server {
     pub use longwire_server::{
         AcceptedError, Admission, BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained,
         Error, Farewell, HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, Listen,
-        ListenOptions, OriginPolicy, Place, Receiver, Rejection, Request, Room, RunError, Serve, Server,
-        ServerConfig, ServerHandle, ServerOptions, Shutdown, SlowPolicy, Socket, Subprotocol, Transport,
-        TrustedProxies,
+        ListenOptions, Listeners, OriginPolicy, OtherStream, Place, Receiver, Rejection, Request, Room,
+        RunError, Serve, Server, ServerConfig, ServerHandle, ServerOptions, ServerStats, Shutdown,
+        SlowPolicy, Socket, Subprotocol, Transport, TrustedProxies, Workers,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]

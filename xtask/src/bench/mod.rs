@@ -3,8 +3,10 @@
 //! Servers and load are programs: nothing here is measured. The peers and the load generator are the workspace
 //! `benches`, which keeps their dependencies out of ours.
 
+mod broadcast;
 mod cells;
 mod deflate;
+mod dependencies;
 mod idle;
 mod instructions;
 mod load;
@@ -37,6 +39,10 @@ enum Part {
     Idle(idle::Arguments),
     /// Measures compression: CPU time, bytes on the wire, memory, and broadcasts.
     Deflate(deflate::Arguments),
+    /// Measures broadcasts to many clients, and beside one that never reads.
+    Broadcast(broadcast::Arguments),
+    /// Builds programs with one dependency: crates, and time of a clean release build.
+    Dependencies(dependencies::Arguments),
     /// Counts the instructions that a server's own code takes for a message (with valgrind).
     Instructions,
     /// Runs the microbenchmarks: frames, compression, fan-out.
@@ -50,6 +56,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         None => load::run(&arguments.load, servers),
         Some(Part::Idle(arguments)) => idle::run(arguments, servers),
         Some(Part::Deflate(arguments)) => deflate::run(arguments),
+        Some(Part::Broadcast(arguments)) => broadcast::run(arguments),
+        Some(Part::Dependencies(arguments)) => dependencies::run(arguments),
         Some(Part::Instructions) => instructions::run(servers),
         Some(Part::Micro) => {
             let packages = ["longwire-frame", "longwire-deflate", "longwire-protocol"];

@@ -102,7 +102,7 @@ impl Programs {
             command.args(arguments).arg("--target-dir").arg(target).envs(environment.iter().copied());
             command
         };
-        process::run(&mut build(&["--package", "longwire-examples", "--example", "echo"], &ours))?;
+        process::run(&mut build(&EXAMPLES, &ours))?;
         process::run(build(&[], &peers).current_dir(&benches))?;
         Ok(Self { ours: ours.join("release"), peers: peers.join("release") })
     }
@@ -193,6 +193,9 @@ impl Started {
         Ok(Self { server, running, addr })
     }
 }
+
+/// What of longwire is measured.
+const EXAMPLES: [&str; 6] = ["--package", "longwire-examples", "--example", "echo", "--example", "broadcast"];
 
 /// Descriptors for ten thousand connections; the colon leaves the upper limit, which only the superuser may raise.
 const DESCRIPTORS: &str = "--nofile=12000:";

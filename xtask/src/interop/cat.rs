@@ -106,7 +106,7 @@ fn fail(cat: &Program, url: &str, telling: &str) -> Outcome {
 }
 
 /// The URL of a port that was free a moment ago.
-fn refused_url() -> Outcome<String> {
+pub(super) fn refused_url() -> Outcome<String> {
     let listener =
         TcpListener::bind("127.0.0.1:0").map_err(|error| format!("cannot find a free port: {error}"))?;
     let address = listener.local_addr().map_err(|error| format!("cannot find a free port: {error}"))?;

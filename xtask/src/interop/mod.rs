@@ -1,14 +1,23 @@
-//! The examples with other implementations: `echo` with their clients, `cat` with their servers.
+//! The examples with other implementations: `echo` with their clients, `cat` with their servers and proxies.
 
 mod cat;
 pub(crate) mod deflate;
 mod echo;
+mod proxy;
+mod redirect;
+pub(crate) mod tls;
+mod tries;
+
+use std::time::Duration;
 
 use crate::{
-    Outcome, programs,
-    programs::Program,
+    Outcome,
+    process::{PATIENCE, Running},
+    programs::{self, Program},
     setup::{self, Node, Python},
 };
+
+use tls::Certificates;
 
 /// Programs that stand in for the examples, to try the checks themselves.
 #[derive(Default, clap::Args)]
@@ -19,6 +28,9 @@ pub(crate) struct Arguments {
     /// A client that stands in for `cat`
     #[arg(long, value_name = "COMMAND")]
     cat: Option<String>,
+    /// One part instead of all
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
 }
 
 /// The other implementations.
@@ -27,14 +39,64 @@ struct Peers {
     python: Python,
 }
 
-/// Runs both directions.
+/// What a part tries: the two examples, and with whom.
+struct Setting {
+    echo: Program,
+    cat: Program,
+    peers: Peers,
+    certificates: Certificates,
+}
+
+/// A part: its name, and what it does.
+type Part = (&'static str, fn(&Setting) -> Outcome);
+
+const PARTS: &[Part] = &[
+    ("echo", |with| echo::run(&with.echo, &with.peers)),
+    ("cat", |with| cat::run(&with.cat, &with.peers)),
+    ("deflate", |with| {
+        deflate::serve(&with.echo, &with.peers)?;
+        deflate::connect(&with.cat, &with.peers)
+    }),
+    ("tls", |with| tls::run(&with.cat, &with.peers, &with.certificates)),
+    ("proxy", |with| proxy::run(&with.cat, &with.peers, &with.certificates)),
+    ("redirect", |with| redirect::run(&with.cat, &with.peers, &with.certificates)),
+];
+
+/// Runs all parts, or the one that is asked for.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let only = arguments.only.as_deref();
+    let parts: Vec<_> = PARTS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
+    if parts.is_empty() {
+        let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("there is no such part; those of interop are {}", names.join(", ")));
+    }
     let peers = Peers { node: setup::node()?, python: setup::python()? };
     programs::build(&[&arguments.echo, &arguments.cat])?;
-    let echo = Program::new("echo", arguments.echo.as_deref())?;
-    let cat = Program::new("cat", arguments.cat.as_deref())?;
-    echo::run(&echo, &peers)?;
-    cat::run(&cat, &peers)?;
-    deflate::serve(&echo, &peers)?;
-    deflate::connect(&cat, &peers)
+    let setting = Setting {
+        echo: Program::new("echo", arguments.echo.as_deref())?,
+        cat: Program::new("cat", arguments.cat.as_deref())?,
+        certificates: Certificates::make(&peers.python, "interop")?,
+        peers,
+    };
+    parts.iter().try_for_each(|(_, part)| part(&setting))
+}
+
+/// Expects lines of a server, in any order, and no more.
+fn expect_lines(server: &Running, mut expected: Vec<String>) -> Outcome {
+    let mut lines = Vec::new();
+    while lines.len() < expected.len() {
+        match server.next_line(PATIENCE)? {
+            Some(line) => lines.push(line),
+            None => break,
+        }
+    }
+    // What is one too many has most likely been there before.
+    lines.extend(std::iter::from_fn(|| server.try_line(Duration::from_millis(100))));
+    lines.sort();
+    expected.sort();
+    if lines == expected {
+        Ok(())
+    } else {
+        Err(format!("the server tells {lines:#?}, expected {expected:#?}"))
+    }
 }

@@ -5,6 +5,7 @@
 mod code;
 mod layers;
 mod manifests;
+mod parity;
 mod repository;
 mod source;
 mod text;
@@ -39,6 +40,7 @@ pub(crate) fn run() -> Outcome {
         }
     }
     complaints.extend(repository::check(&files));
+    complaints.extend(parity::check(&files));
     complaints.extend(manifests::check(&files)?);
     complaints.extend(layers::check(&files)?);
 

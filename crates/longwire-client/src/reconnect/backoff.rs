@@ -103,7 +103,12 @@ mod tests {
         let steps: Vec<_> = (0..9).map(|failures| backoff.wait(failures).as_millis()).collect();
         assert_eq!(steps, [500, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
         (backoff.first, backoff.max) = (Duration::MAX, Duration::MAX);
-        assert_eq!(backoff.wait(u32::MAX), Duration::MAX);
+        for jitter in [Jitter::None, Jitter::Equal, Jitter::Full] {
+            backoff.jitter = jitter;
+            for _ in 0..200 {
+                assert!(backoff.wait(u32::MAX) > Duration::from_secs(1), "{jitter:?}");
+            }
+        }
         backoff.max = Duration::ZERO;
         assert_eq!(backoff.wait(5), Duration::ZERO);
     }

@@ -78,11 +78,16 @@ pub(crate) fn accepting(leaf: &Leaf, clients: Option<&Authority>) -> TlsAcceptor
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
     };
-    let chain = vec![CertificateDer::from_pem_slice(leaf.chain.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+    let (chain, key) = chain(leaf);
     let mut config = builder.with_single_cert(chain, key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     TlsAcceptor::from(Arc::new(config))
+}
+
+/// A certificate and its key, as rustls takes them.
+pub(crate) fn chain(leaf: &Leaf) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = vec![CertificateDer::from_pem_slice(leaf.chain.as_bytes()).unwrap()];
+    (chain, PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap())
 }
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {

@@ -1,0 +1,321 @@
+//! One message written in parts, before its length is known (RFC 6455 §5.4).
+//!
+//! Owns what a writer must see to: text that is UTF-8 over its parts, an end, and what becomes of a message without one. The
+//! socket's writer and a sender's are the same [`Writing`] with another way to the queue.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use longwire_protocol::{CloseCode, Opcode, Utf8Validator};
+use tokio::io::AsyncWrite;
+
+use crate::parts::into_io;
+use crate::writer::{Item, Sending, Until};
+use crate::{Error, Sender, Transport, WebSocket};
+
+/// Writes one message in parts, each as a frame.
+///
+/// [`finish`](Self::finish) ends the message. A writer that is dropped before that cannot take back what it sent, and
+/// must not pass it off as whole: it closes the connection with code 1011.
+///
+/// As an [`AsyncWrite`], each write is a part and `shutdown` finishes.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_connection::{Config, Error, Message, testing::pair};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let (mut ws, mut peer) = pair(Config::default());
+/// let mut writer = ws.text_writer().await?;
+/// for word in ["one ", "two ", "three"] {
+///     writer.write(word.as_bytes()).await?;
+/// }
+/// writer.finish().await?;
+/// assert_eq!(peer.recv().await?, Some(Message::text("one two three")));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a message in parts has to be finished"]
+pub struct MessageWriter<'a, T: Transport>(Writing<&'a mut WebSocket<T>>);
+
+/// As [`MessageWriter`], of a [`Sender`]: it can be taken to another task, and somebody else receives meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_connection::{Config, Error, Message, testing::pair};
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (ws, mut peer) = pair(Config::default());
+/// let (sender, _receiver) = ws.split();
+/// let mut writer = sender.binary_writer().await?;
+/// let copying = tokio::spawn(async move {
+///     tokio::io::copy(&mut &b"a file"[..], &mut writer).await?;
+///     writer.shutdown().await
+/// });
+/// copying.await??;
+/// assert_eq!(peer.recv().await?, Some(Message::binary("a file")));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a message in parts has to be finished"]
+pub struct OwnedMessageWriter(Writing<Sender>);
+
+impl<'a, T: Transport> MessageWriter<'a, T> {
+    /// Takes over a message that was begun.
+    pub(crate) fn new(ws: &'a mut WebSocket<T>, opcode: Opcode) -> Self {
+        Self(Writing::new(ws, opcode))
+    }
+
+    /// Sends one part. The parts of a text message may be cut inside a character.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotText`] if the parts of a text message are not UTF-8: nothing of this one was sent. Else as for
+    /// [`WebSocket::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the part is sent whole or not at all.
+    pub async fn write(&mut self, part: impl Into<Bytes>) -> Result<(), Error> {
+        self.0.write(part.into()).await
+    }
+
+    /// Ends the message.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotText`] if a text message ends inside a character: the connection is closed with code 1011, as for a
+    /// dropped writer. Else as for [`WebSocket::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, the message may be unfinished and the connection closing.
+    pub async fn finish(mut self) -> Result<(), Error> {
+        self.0.finish().await
+    }
+}
+
+impl OwnedMessageWriter {
+    /// Takes over a message that was begun.
+    pub(crate) fn new(sender: Sender, opcode: Opcode) -> Self {
+        Self(Writing::new(sender, opcode))
+    }
+
+    /// Sends one part. The parts of a text message may be cut inside a character.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MessageWriter::write`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the part is sent whole or not at all.
+    pub async fn write(&mut self, part: impl Into<Bytes>) -> Result<(), Error> {
+        self.0.write(part.into()).await
+    }
+
+    /// Ends the message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MessageWriter::finish`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, the message may be unfinished and the connection closing.
+    pub async fn finish(mut self) -> Result<(), Error> {
+        self.0.finish().await
+    }
+}
+
+/// What a message in parts is written to.
+trait Target: Unpin {
+    fn poll_send(
+        &mut self,
+        sending: &mut Sending,
+        until: Until,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>;
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+
+    fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error>;
+}
+
+impl<T: Transport> Target for &mut WebSocket<T> {
+    fn poll_send(
+        &mut self,
+        sending: &mut Sending,
+        until: Until,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        WebSocket::poll_send(self, sending, until, cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        WebSocket::poll_flush(self, cx)
+    }
+
+    fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        WebSocket::start_close(self, code, reason)
+    }
+}
+
+impl Target for Sender {
+    fn poll_send(
+        &mut self,
+        sending: &mut Sending,
+        until: Until,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        Sender::poll_send(self, sending, until, cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Sender::poll_flush(self, cx)
+    }
+
+    fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        self.close(code, reason)
+    }
+}
+
+/// A message that was begun and has to be ended.
+struct Writing<W: Target> {
+    to: W,
+    /// Checks what a text message is made of.
+    utf8: Option<Utf8Validator>,
+    /// The end on its way into the queue, of the [`AsyncWrite`] form.
+    ending: Option<Sending>,
+    finished: bool,
+}
+
+impl<W: Target> Writing<W> {
+    fn new(to: W, opcode: Opcode) -> Self {
+        let utf8 = (opcode == Opcode::Text).then(Utf8Validator::default);
+        Self { to, utf8, ending: None, finished: false }
+    }
+
+    async fn write(&mut self, part: Bytes) -> Result<(), Error> {
+        let checked = self.check(&part, false)?;
+        let mut sending = Sending::new(Item::Part(part, false));
+        poll_fn(|cx| {
+            let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
+            if sending.item.is_none() {
+                self.utf8.clone_from(&checked); // it went into the queue, even if this future ends here
+            }
+            polled
+        })
+        .await
+    }
+
+    async fn finish(&mut self) -> Result<(), Error> {
+        self.check(&[], true)?;
+        let mut sending = Sending::new(Item::Part(Bytes::new(), true));
+        poll_fn(|cx| {
+            let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
+            self.finished |= sending.item.is_none();
+            polled
+        })
+        .await
+    }
+
+    /// The validator as it is behind `part`.
+    fn check(&self, part: &[u8], last: bool) -> Result<Option<Utf8Validator>, Error> {
+        let mut utf8 = self.utf8.clone();
+        if let Some(utf8) = &mut utf8 {
+            utf8.feed(part).map_err(|_| Error::NotText)?;
+            if last {
+                utf8.finish().map_err(|_| Error::NotText)?;
+            }
+        }
+        Ok(utf8)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let checked = self.check(buf, false).map_err(into_io)?;
+        // The part is only made once it goes in at once, so that a caller who comes back with other bytes is right.
+        let mut sending = Sending::new(Item::Part(Bytes::copy_from_slice(buf), false));
+        ready!(self.to.poll_send(&mut sending, Until::Queued, cx)).map_err(into_io)?;
+        self.utf8 = checked;
+        // Nobody has to flush for it to leave; an error is kept for the next call.
+        let _ = self.to.poll_flush(cx);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.to.poll_flush(cx).map_err(into_io)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.finished {
+            if self.ending.is_none() {
+                self.check(&[], true).map_err(into_io)?;
+            }
+            let ending = self.ending.get_or_insert_with(|| Sending::new(Item::Part(Bytes::new(), true)));
+            let result = ready!(self.to.poll_send(ending, Until::Queued, cx));
+            self.ending = None;
+            result.map_err(into_io)?;
+            self.finished = true;
+        }
+        self.to.poll_flush(cx).map_err(into_io)
+    }
+}
+
+impl<W: Target> Drop for Writing<W> {
+    fn drop(&mut self) {
+        if !self.finished {
+            // If a close frame was sent already, that is the end of the message too.
+            let _ = self.to.start_close(CloseCode::INTERNAL_ERROR, "message abandoned");
+        }
+    }
+}
+
+impl<T: Transport> AsyncWrite for MessageWriter<'_, T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
+    }
+}
+
+impl AsyncWrite for OwnedMessageWriter {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
+    }
+}
+
+impl<T: Transport> fmt::Debug for MessageWriter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageWriter").field("finished", &self.0.finished).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OwnedMessageWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedMessageWriter").field("finished", &self.0.finished).finish_non_exhaustive()
+    }
+}

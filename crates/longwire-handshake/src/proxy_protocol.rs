@@ -1,0 +1,233 @@
+//! The PROXY protocol, versions 1 and 2: the header in which a proxy says whom it speaks for.
+//!
+//! Owns the header's grammar and its bounds (`proxy-protocol.txt` of `HAProxy`, 2020). It stands before everything else, TLS
+//! included, so the parser says how many bytes it wants and never needs one from behind the header. Whom to believe is
+//! [`TrustedProxies`](crate::TrustedProxies)' to say.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Whom a connection is from, and whom it was to, as a proxy tells it.
+///
+/// Without addresses, the proxy speaks for itself, such as to see whether the server is there, or does not say for whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// Where the client is.
+    pub source: Option<SocketAddr>,
+    /// What the client connected to.
+    pub destination: Option<SocketAddr>,
+}
+
+/// Reads a [`ProxyHeader`] from bytes as they come.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_handshake::ProxyHeaderParser;
+///
+/// let mut input = &b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\nGET / HTTP/1.1\r\n"[..];
+/// let mut parser = ProxyHeaderParser::default();
+/// let header = loop {
+///     let (bytes, rest) = input.split_at(parser.wanted().min(input.len()));
+///     input = rest;
+///     if let Some(header) = parser.handle_bytes(bytes)? {
+///         break header;
+///     }
+/// };
+/// assert_eq!(header.source, Some("192.0.2.1:4711".parse()?));
+/// assert!(input.starts_with(b"GET"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct ProxyHeaderParser {
+    bytes: Vec<u8>,
+    is_over: bool,
+}
+
+impl ProxyHeaderParser {
+    /// The longest header that is accepted, in bytes. One of version 1 has 107 at most; one of version 2 could have
+    /// 65 551, of which addresses take 52 and the rest is what nobody here asks for.
+    pub const MAX_LEN: usize = 4096;
+
+    /// How many bytes the header has at least beyond those that came: no more than these may be read. 0 after its end.
+    pub fn wanted(&self) -> usize {
+        let len = self.bytes.len();
+        if self.is_over {
+            return 0;
+        }
+        if self.bytes.starts_with(SIGNATURE) {
+            let whole = declared(&self.bytes).map_or(FIXED, |declared| FIXED + declared);
+            return whole.saturating_sub(len);
+        }
+        if len < SHORTEST {
+            return SHORTEST - len;
+        }
+        if self.bytes.ends_with(b"\r") { 1 } else { 2 }
+    }
+
+    /// Takes the next bytes, of which there are at most as many as are [`wanted`](Self::wanted). Returns the header when it
+    /// is there whole.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyHeaderError`] as soon as it cannot become a header. What follows is refused as well.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
+        if bytes.len() > self.wanted() {
+            self.is_over = true;
+            return Err(ProxyHeaderError::Malformed { part: "end" });
+        }
+        self.bytes.extend_from_slice(bytes);
+        let parsed = self.parse();
+        self.is_over |= !matches!(parsed, Ok(None));
+        parsed
+    }
+
+    fn parse(&self) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
+        let bytes = &self.bytes[..];
+        let begins = |with: &[u8]| bytes.iter().zip(with).all(|(byte, expected)| byte == expected);
+        if begins(SIGNATURE) {
+            let Some(declared) = declared(bytes) else { return Ok(None) };
+            if FIXED + declared > Self::MAX_LEN {
+                return Err(ProxyHeaderError::TooLong { len: FIXED + declared });
+            }
+            // Judged by its first bytes already: nobody has to wait for what is refused.
+            let kind = Kind::parse(bytes[12], bytes[13])?;
+            return if self.wanted() == 0 { kind.addresses(&bytes[FIXED..]).map(Some) } else { Ok(None) };
+        }
+        if !begins(b"PROXY ") {
+            return Err(ProxyHeaderError::Missing);
+        }
+        match bytes.strip_suffix(b"\r\n") {
+            Some(line) => parse_line(line).map(Some),
+            // "a maximum of 107 chars including the CRLF" (§2.1)
+            None if bytes.len() >= LONGEST_LINE => Err(ProxyHeaderError::TooLong { len: bytes.len() }),
+            None if bytes.contains(&b'\n') => Err(ProxyHeaderError::Malformed { part: "line" }),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A line of version 1 without its end.
+fn parse_line(line: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
+    let malformed = |part| ProxyHeaderError::Malformed { part };
+    let line = std::str::from_utf8(line).ok().filter(|line| !line.contains(['\r', '\n']));
+    let line = line.ok_or(malformed("line"))?;
+    let mut words = line.split(' ').skip(1);
+    let family = words.next().unwrap_or_default();
+    if family == "UNKNOWN" {
+        // "the receiver must ignore anything presented before the CRLF is found" (§2.1)
+        return Ok(ProxyHeader::default());
+    }
+    let mut ip = |part| {
+        let word = words.next().ok_or(malformed(part))?;
+        let ip: Option<IpAddr> = match family {
+            "TCP4" => word.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+            "TCP6" => word.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+            _ => return Err(malformed("family")),
+        };
+        ip.ok_or(malformed(part))
+    };
+    let (source, destination) = (ip("source")?, ip("destination")?);
+    let mut port = |part| words.next().and_then(parse_port).ok_or(malformed(part));
+    let (source_port, destination_port) = (port("source port")?, port("destination port")?);
+    if words.next().is_some() {
+        return Err(malformed("end"));
+    }
+    Ok(ProxyHeader {
+        source: Some(SocketAddr::new(source, source_port)),
+        destination: Some(SocketAddr::new(destination, destination_port)),
+    })
+}
+
+/// "in the range [0..65535] included. Heading zeroes are not permitted" (§2.1)
+fn parse_port(word: &str) -> Option<u16> {
+    let is_canonical = word == "0" || !word.starts_with(['0', '+']);
+    word.parse().ok().filter(|_| is_canonical)
+}
+
+/// What a header of version 2 has behind its fixed part.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Nothing that is looked at.
+    Unaddressed,
+    Ipv4,
+    Ipv6,
+}
+
+impl Kind {
+    fn parse(command: u8, family: u8) -> Result<Self, ProxyHeaderError> {
+        match (command, family) {
+            (0x21, 0x11) => Ok(Self::Ipv4),
+            (0x21, 0x21) => Ok(Self::Ipv6),
+            // Of a proxy for itself, "the receiver must accept this connection as valid and must use the real connection
+            // endpoints" (§2.2). Of others, unspecified ones and Unix sockets.
+            (0x20, _) | (0x21, 0x00 | 0x31) => Ok(Self::Unaddressed),
+            (0x20..=0x2f, _) => Err(ProxyHeaderError::Malformed { part: "command or family" }),
+            _ => Err(ProxyHeaderError::Malformed { part: "version" }),
+        }
+    }
+
+    /// The addresses, which come first; extensions (TLV) behind them are skipped.
+    fn addresses(self, bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
+        let both = match self {
+            Self::Unaddressed => return Ok(ProxyHeader::default()),
+            Self::Ipv4 => take::<4>(bytes).and_then(|(source, rest)| {
+                let (destination, rest) = take::<4>(rest)?;
+                Some((IpAddr::from(source), IpAddr::from(destination), rest))
+            }),
+            Self::Ipv6 => take::<16>(bytes).and_then(|(source, rest)| {
+                let (destination, rest) = take::<16>(rest)?;
+                Some((IpAddr::from(source), IpAddr::from(destination), rest))
+            }),
+        };
+        let addressed = both.and_then(|(source, destination, rest)| {
+            let (source_port, rest) = take::<2>(rest)?;
+            let (destination_port, _) = take::<2>(rest)?;
+            Some(ProxyHeader {
+                source: Some(SocketAddr::new(source, u16::from_be_bytes(source_port))),
+                destination: Some(SocketAddr::new(destination, u16::from_be_bytes(destination_port))),
+            })
+        });
+        addressed.ok_or(ProxyHeaderError::Malformed { part: "length" })
+    }
+}
+
+fn take<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
+    bytes.split_first_chunk().map(|(first, rest)| (*first, rest))
+}
+
+/// How many bytes follow the fixed part of version 2, once it is there.
+fn declared(bytes: &[u8]) -> Option<usize> {
+    let fixed: &[u8; FIXED] = bytes.first_chunk()?;
+    Some(usize::from(u16::from_be_bytes([fixed[14], fixed[15]])))
+}
+
+/// Why bytes are no header of the PROXY protocol. The connection should be closed without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyHeaderError {
+    /// They begin like none.
+    #[error("there is no header of the PROXY protocol")]
+    Missing,
+    /// A part of it is not as it should be.
+    #[error("the header of the PROXY protocol has a malformed {part}")]
+    Malformed {
+        /// Which one.
+        part: &'static str,
+    },
+    /// It is longer than [`ProxyHeaderParser::MAX_LEN`], or than a line may be.
+    #[error("the header of the PROXY protocol has {len} bytes or more, which is too long")]
+    TooLong {
+        /// How long it is at least.
+        len: usize,
+    },
+}
+
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// The length of version 2's fixed part.
+const FIXED: usize = 16;
+
+/// The length of the shortest header there is: `PROXY UNKNOWN` and the end of a line.
+const SHORTEST: usize = 15;
+
+const LONGEST_LINE: usize = 107;

@@ -1,0 +1,165 @@
+//! Frames over HTTP/2 mean what they mean everywhere: the same bytes in give the same bytes out as over any other stream
+//! (RFC 8441 §5).
+
+mod common;
+
+use std::time::Duration;
+
+use http::{Method, Request};
+use hyper::client::conn::http2;
+use hyper::ext::Protocol;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use longwire_connection::testing::duplex;
+use longwire_connection::{Config, Handover, Limits, WebSocket};
+use longwire_hyper::{Mount, MountConfig};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use common::{Running, Setup, soon, start_echo, tcp};
+
+/// A frame with a mask that leaves the payload as it is.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let len = match payload.len() {
+        len @ 0..126 => vec![0x80 + u8::try_from(len).unwrap()],
+        len => [&[0xfe][..], &u16::try_from(len).unwrap().to_be_bytes()].concat(),
+    };
+    [&[first], &len[..], &[0; 4], payload].concat()
+}
+
+/// What a client says behind `hi`, and the code of the close frame that it gets, if it gets one.
+type Row = (&'static str, Vec<u8>, Option<u16>);
+
+fn table() -> Vec<Row> {
+    let mut rows: Vec<Row> = vec![
+        ("nothing", vec![], None),
+        ("text", frame(0x81, "grüß".as_bytes()), None),
+        ("empty text", frame(0x81, b""), None),
+        ("126 bytes", frame(0x82, &[7; 126]), None),
+        ("fragments", [frame(0x01, b"a"), frame(0x00, b""), frame(0x80, b"b")].concat(), None),
+        ("a character in two fragments", [frame(0x01, &[0xc3]), frame(0x80, &[0xbc])].concat(), None),
+        ("a ping", frame(0x89, b"x"), None),
+        (
+            "a ping between fragments",
+            [frame(0x01, b"a"), frame(0x89, b"x"), frame(0x80, b"b")].concat(),
+            None,
+        ),
+        ("pongs", [frame(0x8a, b"x"), frame(0x8a, b"")].concat(), None),
+        ("two messages", [frame(0x81, b"a"), frame(0x82, b"b")].concat(), None),
+        ("RSV1", frame(0xc1, b"x"), Some(1002)),
+        ("RSV2", frame(0xa1, b"x"), Some(1002)),
+        ("RSV3", frame(0x91, b"x"), Some(1002)),
+        ("no mask", vec![0x81, 0x01, b'x'], Some(1002)),
+        ("a fragmented ping", frame(0x09, b"x"), Some(1002)),
+        ("a long ping", frame(0x89, &[0; 126]), Some(1002)),
+        ("a continuation of nothing", frame(0x80, b"x"), Some(1002)),
+        ("a message inside another", [frame(0x01, b"x"), frame(0x82, b"y")].concat(), Some(1002)),
+        ("more bytes for the length than needed", [&[0x82, 0xfe, 0, 1][..], &[0; 5]].concat(), Some(1002)),
+        ("a length with its top bit", [&[0x82, 0xff, 0x80][..], &[0; 11]].concat(), Some(1002)),
+        ("a close frame of one byte", frame(0x88, &[3]), Some(1002)),
+        ("a close reason that is not UTF-8", frame(0x88, &[3, 232, 0xff]), Some(1007)),
+        ("text that is not UTF-8", frame(0x81, &[0xff]), Some(1007)),
+        ("text that is cut short", frame(0x81, &[0xe2, 0x82]), Some(1007)),
+        ("a long frame", frame(0x82, &[0; 201]), Some(1009)),
+        ("a long message", [frame(0x02, &[0; 200]), frame(0x00, &[0; 101])].concat(), Some(1009)),
+        ("empty fragments", [frame(0x01, b""), frame(0x00, b"").repeat(4)].concat(), Some(1008)),
+        ("a close frame without a code", frame(0x88, b""), None),
+        (
+            "a close frame with a reason, and a message behind it",
+            [frame(0x88, b"\x03\xe8bye"), frame(0x81, b"x")].concat(),
+            Some(1000),
+        ),
+    ];
+    for first in (0x83..0x88).chain(0x8b..0x90) {
+        rows.push(("a reserved opcode", frame(first, b""), Some(1002)));
+    }
+    for (codes, valid) in [
+        (&[0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535][..], false),
+        (&[1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4999][..], true),
+    ] {
+        for &code in codes {
+            let answer = if valid { code } else { 1002 };
+            rows.push(("a close code", frame(0x88, &code.to_be_bytes()), Some(answer)));
+        }
+    }
+    rows
+}
+
+fn config() -> Config {
+    let limits = Limits { max_message: Some(300), max_frame: Some(200), max_fragments: Some(4) };
+    Config { limits, close_timeout: Duration::from_secs(5), ..Config::default() }
+}
+
+/// Says `hi` and the rest in pieces of `step` bytes, ends, and returns all that is answered.
+async fn converse(mut io: impl AsyncRead + AsyncWrite + Unpin, said: &[u8], step: usize) -> Vec<u8> {
+    let said = [frame(0x81, b"hi"), said.to_vec()].concat();
+    for piece in said.chunks(step) {
+        // A server that has had enough may be gone.
+        if io.write_all(piece).await.is_err() || io.flush().await.is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let _ = io.shutdown().await;
+    let mut answer = Vec::new();
+    let _ = soon(io.read_to_end(&mut answer)).await;
+    answer
+}
+
+/// What an echo answers in memory.
+async fn in_memory(said: &[u8]) -> Vec<u8> {
+    let (client, server) = duplex(64 * 1024);
+    let mut ws = WebSocket::new(server, Handover::server(), &config());
+    let echo = tokio::spawn(async move {
+        while let Ok(Some(message)) = ws.recv().await {
+            if ws.send(message).await.is_err() {
+                break;
+            }
+        }
+    });
+    let answer = converse(client, said, usize::MAX).await;
+    soon(echo).await.expect("no panic");
+    answer
+}
+
+async fn over_http2(server: &Running, said: &[u8], step: usize) -> Vec<u8> {
+    let stream = tcp(server.addr).await;
+    stream.set_nodelay(true).unwrap();
+    let io = TokioIo::new(stream);
+    let (mut requests, connection) =
+        http2::handshake::<_, _, String>(TokioExecutor::new(), io).await.expect("HTTP/2");
+    let mut connection = Box::pin(connection);
+    while !connection.is_extended_connect_protocol_enabled() {
+        let _ = tokio::time::timeout(Duration::from_millis(1), connection.as_mut()).await;
+    }
+    let driver = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(Method::CONNECT)
+        .uri(format!("http://{}/chat", server.addr))
+        .header("sec-websocket-version", "13")
+        .extension(Protocol::from_static("websocket"))
+        .body(String::new())
+        .unwrap();
+    let mut response = soon(requests.send_request(request)).await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let io = soon(hyper::upgrade::on(&mut response)).await.expect("a stream");
+    let answer = converse(TokioIo::new(io), said, step).await;
+    driver.abort();
+    answer
+}
+
+#[tokio::test]
+async fn the_same_bytes_get_the_same_answers_as_over_any_other_stream() {
+    let mount = MountConfig { connection: config(), ..MountConfig::default() };
+    let server = start_echo(Setup::Auto, &Mount::new(mount)).await;
+    for (name, said, code) in table() {
+        let expected = in_memory(&said).await;
+        assert!(expected.starts_with(b"\x81\x02hi"), "{name}: {expected:?}");
+        if let Some(code) = code {
+            let closes = expected.windows(4).any(|four| four[0] == 0x88 && four[2..] == code.to_be_bytes());
+            assert!(closes, "{name}: {code} in {expected:?}");
+        }
+        for step in [usize::MAX, 1] {
+            let answer = over_http2(&server, &said, step).await;
+            assert_eq!(answer, expected, "{name}, {said:?}, by {step}");
+        }
+    }
+}

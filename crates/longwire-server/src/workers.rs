@@ -1,0 +1,193 @@
+//! One server on several threads, each with a runtime and a listener of its own.
+//!
+//! Owns the threads and how they start and end together. What a worker does is [`Server`]'s.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::thread;
+
+use longwire_hub::Hub;
+use tokio::runtime::Builder;
+
+use crate::lifecycle::Lifecycle;
+use crate::{Error, ListenOptions, Server, ServerConfig, ServerHandle};
+
+/// A server that runs on several threads which share nothing but its clients: each has a runtime of its own, of the current
+/// thread alone, and a listener of its own on the same address.
+///
+/// Beside the runtime of several threads, which `#[tokio::main]` makes, this saves what it costs to pass work between
+/// them; but a client stays with the thread that took it in, whatever the others have to do. It fits many
+/// clients with alike, short work.
+///
+/// On Linux and Android the system shares out connections among the listeners (`SO_REUSEPORT`); elsewhere the workers
+/// accept from one listener in turn. All clients are in one [`Hub`], so a broadcast reaches those of every worker; limits, the
+/// memory budget and the shutdown are common, too.
+///
+/// # Examples
+///
+/// ```no_run
+/// use longwire_server::Workers;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cores = std::thread::available_parallelism()?.get();
+/// Workers::bind("127.0.0.1:8080".parse()?, cores)?.run(|server| async {
+///     server
+///         .serve(|mut ws, _request| async move {
+///             while let Some(message) = ws.recv().await? {
+///                 ws.server().broadcast_except(ws.id(), message);
+///             }
+///             Ok(())
+///         })
+///         .await
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "workers work while they are run"]
+pub struct Workers {
+    addr: SocketAddr,
+    listeners: Vec<TcpListener>,
+    lifecycle: Arc<Lifecycle>,
+    config: ServerConfig,
+}
+
+impl Workers {
+    /// Listens on an address such as `127.0.0.1:8080`, for so many workers; port 0 picks a free one. No worker is taken for
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] if the address is taken.
+    pub fn bind(addr: SocketAddr, count: usize) -> Result<Self, Error> {
+        Self::bind_with(addr, count, ListenOptions::default())
+    }
+
+    /// Listens on an address with options, for so many workers. The queue is that of each, and
+    /// [`ListenOptions::reuse_port`] goes without saying.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] if the address is taken.
+    pub fn bind_with(addr: SocketAddr, count: usize, options: ListenOptions) -> Result<Self, Error> {
+        let options = ListenOptions { reuse_port: SHARES_PORT, ..options };
+        let first = options.listen_std(addr).map_err(Error::Bind)?;
+        let addr = first.local_addr().map_err(Error::Bind)?;
+        let mut listeners = vec![first];
+        while listeners.len() < count {
+            let next = if SHARES_PORT { options.listen_std(addr) } else { listeners[0].try_clone() };
+            listeners.push(next.map_err(Error::Bind)?);
+        }
+        let config = ServerConfig::default();
+        let lifecycle = Arc::new(Lifecycle::new(Hub::new(config.hub)));
+        Ok(Self { addr, listeners, lifecycle, config })
+    }
+
+    /// Changes some of what can be set, for all workers.
+    pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        change(&mut self.config);
+        self.lifecycle.configure(&self.config);
+        self
+    }
+
+    /// The address that the workers listen on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The clients of all workers.
+    pub fn hub(&self) -> &Hub {
+        &self.lifecycle.hub
+    }
+
+    /// A handle with which to shut all workers down, or to hand their listeners over, from any thread.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle { lifecycle: Arc::clone(&self.lifecycle) }
+    }
+
+    /// Runs `worker` once on each thread, with the server that is this thread's, and blocks until all have ended.
+    ///
+    /// What it awaits, usually [`Server::serve`], need not be [`Send`]. When one worker ends, however it does, the others are
+    /// shut down as by [`ServerHandle::shutdown`]. A worker's tasks end with it. Call it outside of any runtime, or in
+    /// tokio's `spawn_blocking`.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first worker that has one, [`Error::Worker`] if one cannot be started.
+    ///
+    /// # Panics
+    ///
+    /// As a worker does, when the others have ended.
+    pub fn run<F, Fut, E>(self, worker: F) -> Result<(), E>
+    where
+        F: Fn(Server) -> Fut + Sync,
+        Fut: Future<Output = Result<(), E>>,
+        E: From<Error> + Send,
+    {
+        let Self { listeners, lifecycle, config, .. } = self;
+        let (lifecycle, config, worker) = (&lifecycle, &config, &worker);
+        thread::scope(|scope| {
+            let mut outcome = Ok(());
+            let mut threads = Vec::new();
+            for (number, listener) in listeners.into_iter().enumerate() {
+                let work = move || work(listener, lifecycle, config.clone(), worker);
+                match thread::Builder::new().name(format!("worker {number}")).spawn_scoped(scope, work) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        lifecycle.stop();
+                        outcome = Err(Error::Worker(error).into());
+                        break;
+                    }
+                }
+            }
+            for thread in threads {
+                // The scope waits for the others before a panic gets out of it.
+                let ended = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+                outcome = outcome.and(ended);
+            }
+            outcome
+        })
+    }
+}
+
+fn work<F, Fut, E>(
+    listener: TcpListener,
+    lifecycle: &Arc<Lifecycle>,
+    config: ServerConfig,
+    worker: F,
+) -> Result<(), E>
+where
+    F: Fn(Server) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+    E: From<Error>,
+{
+    let _stop = StopAll(lifecycle);
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Worker)?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Bind)?;
+        worker(Server::join(Arc::clone(lifecycle), Arc::new(listener), config)).await
+    })
+}
+
+/// Ends all workers when one ends, be it by a panic.
+struct StopAll<'a>(&'a Lifecycle);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers")
+            .field("addr", &self.addr)
+            .field("count", &self.listeners.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether several listeners on one address get equal shares of the connections. Other systems of the BSD family give
+/// all to one of them.
+const SHARES_PORT: bool = cfg!(any(target_os = "linux", target_os = "android"));

@@ -1,0 +1,113 @@
+//! Clients over streams that are neither TCP nor a Unix socket, and clients that are half gone before they are answered.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use longwire_connection::testing::repeatable_keys;
+use longwire_connection::{Config, Handover, Message, WebSocket};
+use longwire_server::{Listen, Server, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::sleep;
+
+use common::{REQUEST, bind, check_echo, echo, open, rest, soon, start, start_with, tcp, text};
+
+/// Streams that are handed over in memory.
+#[derive(Debug)]
+struct InMemory(Mutex<mpsc::UnboundedReceiver<DuplexStream>>);
+
+impl Listen for InMemory {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<(Transport, Option<SocketAddr>)>> {
+        let mut streams = self.0.try_lock().expect("one task at a time waits");
+        match ready!(streams.poll_recv(cx)) {
+            Some(stream) => Poll::Ready(Ok((Transport::other(stream), None))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_come_over_streams_of_any_kind() {
+    let (accepting, streams) = mpsc::unbounded_channel();
+    let server = Server::from_acceptor(InMemory(Mutex::new(streams)));
+    let handle = server.handle();
+    let serving = tokio::spawn(
+        server
+            .serve(|ws, request| async move {
+                assert!(request.peer_addr().is_none() && !request.is_secure());
+                echo(ws, request).await
+            })
+            .into_future(),
+    );
+    for capacity in [1, 100, 1 << 20] {
+        let (mut client, stream) = duplex(capacity);
+        accepting.send(stream).unwrap();
+        // The first frame comes with the request.
+        let (mut read, mut write) = tokio::io::split(&mut client);
+        let asked = [REQUEST.as_bytes(), &text("early")].concat();
+        let (written, head) = tokio::join!(write.write_all(&asked), async {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(soon(read.read_u8()).await.unwrap());
+            }
+            head
+        });
+        written.unwrap();
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        let mut ws = WebSocket::new(client, Handover::client(repeatable_keys), &Config::default());
+        assert_eq!(soon(ws.recv()).await.unwrap(), Some("early".into()));
+        let long = Message::binary(vec![7; 100_000]);
+        let sender = ws.sender();
+        let (sent, received) = tokio::join!(sender.send(long.clone()), soon(ws.recv()));
+        sent.unwrap();
+        assert_eq!(received.unwrap(), Some(long), "{capacity} bytes fit in between");
+        soon(ws.close(1000, "")).await.unwrap();
+    }
+    soon(handle.shutdown()).await;
+    soon(serving).await.unwrap().unwrap();
+}
+
+/// A client whose sending side has ended can still be sent to: it gets its answer and what the handler says, and the
+/// handler is told that nothing more will come.
+#[tokio::test]
+async fn a_client_that_sends_nothing_more_is_answered_all_the_same() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let server = bind().await.authorize(|admission| async move {
+        // Long enough for the end of the client's side to be there first.
+        sleep(Duration::from_millis(50)).await;
+        Ok(admission)
+    });
+    let server = start_with(server, {
+        let ended = Arc::clone(&ended);
+        move |mut ws, _| {
+            let ended = Arc::clone(&ended);
+            async move {
+                ws.send("hello").await?;
+                let end = ws.recv().await;
+                assert!(matches!(end, Err(longwire_connection::Error::Lost)), "{end:?}");
+                ended.fetch_add(1, Ordering::Relaxed);
+                Ok(end.map(drop)?)
+            }
+        }
+    });
+    let mut stream = tcp(server.addr).await;
+    stream.write_all(REQUEST.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("hello"), "{answer}");
+    soon(server.handle.hub().emptied()).await;
+    assert_eq!(ended.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_an_error() {
+    let server = start(bind().await);
+    let taken = Server::bind(server.addr).await;
+    assert!(matches!(taken, Err(longwire_server::Error::Bind(_))), "{taken:?}");
+    check_echo(&mut open(server.addr).await, "the first goes on").await;
+}

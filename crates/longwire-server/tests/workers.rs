@@ -1,0 +1,165 @@
+//! One server on several threads: its clients are one crowd, and it starts and ends as one.
+
+mod common;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use longwire_connection::WebSocket;
+use longwire_server::{BoxError, HandlerResult, ListenOptions, Request, Server, Socket, Workers};
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
+
+use common::{REQUEST, check_echo, exchange, open, soon};
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Says which thread it runs on; what it is told then goes to everybody.
+async fn announce(mut ws: Socket, _: Request) -> HandlerResult {
+    let thread = format!("{:?}", std::thread::current().name());
+    ws.send(thread).await?;
+    while let Some(message) = ws.recv().await? {
+        ws.server().broadcast(message);
+    }
+    Ok(())
+}
+
+fn run(workers: Workers) -> JoinHandle<Result<(), BoxError>> {
+    spawn_blocking(|| workers.run(|server| async { Ok(server.serve(announce).await?) }))
+}
+
+/// Connects until clients are with so many different threads.
+async fn spread(addr: SocketAddr, threads: usize) -> Vec<WebSocket<TcpStream>> {
+    let (mut clients, mut seen) = (Vec::new(), HashSet::new());
+    while seen.len() < threads {
+        assert!(clients.len() < 200, "every worker gets its share: {seen:?}");
+        let mut client = open(addr).await;
+        seen.insert(soon(client.recv()).await.unwrap().unwrap());
+        clients.push(client);
+    }
+    clients
+}
+
+#[tokio::test]
+async fn a_broadcast_reaches_the_clients_of_every_worker() {
+    let workers = Workers::bind(LOOPBACK, 3).unwrap();
+    let (addr, handle) = (workers.local_addr(), workers.handle());
+    assert_eq!(addr.ip(), LOOPBACK.ip());
+    let running = run(workers);
+    let mut clients = spread(addr, 3).await;
+    assert_eq!(handle.hub().len(), clients.len());
+    for round in 0..3 {
+        let message = format!("round {round}");
+        clients[round].send(message.as_str()).await.unwrap();
+        for client in &mut clients {
+            assert_eq!(soon(client.recv()).await.unwrap(), Some(message.as_str().into()));
+        }
+    }
+    // From a thread that is no worker's.
+    assert_eq!(handle.hub().broadcast("to all").accepted, clients.len());
+    for client in &mut clients {
+        assert_eq!(soon(client.recv()).await.unwrap(), Some("to all".into()));
+    }
+    let shutdown = tokio::spawn(handle.shutdown());
+    for client in &mut clients {
+        assert_eq!(soon(client.recv()).await.unwrap(), None);
+        let code = client.close_received().flatten().map(|frame| u16::from(frame.code));
+        assert_eq!(code, Some(1001), "every worker's clients are told");
+    }
+    drop(clients);
+    soon(shutdown).await.unwrap();
+    soon(running).await.unwrap().unwrap();
+    assert!(TcpStream::connect(addr).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn settings_hold_for_all_workers_together() {
+    let workers = Workers::bind_with(LOOPBACK, 2, ListenOptions { backlog: 16, ..ListenOptions::default() })
+        .unwrap()
+        .configure(|config| {
+            config.hub.max_clients = Some(4);
+            config.shutdown.reason = "see you".into();
+        });
+    let (addr, handle) = (workers.local_addr(), workers.handle());
+    assert_eq!(workers.hub().config().max_clients, Some(4));
+    let running = run(workers);
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = open(addr).await;
+        soon(client.recv()).await.unwrap();
+        clients.push(client);
+    }
+    for _ in 0..8 {
+        let answer = exchange(addr, REQUEST.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "whichever worker it is: {answer}");
+    }
+    let shutdown = tokio::spawn(handle.shutdown());
+    for client in &mut clients {
+        assert_eq!(soon(client.recv()).await.unwrap(), None);
+        let reason = client.close_received().flatten().map(|frame| frame.reason.to_string());
+        assert_eq!(reason.as_deref(), Some("see you"));
+    }
+    drop(clients);
+    soon(shutdown).await.unwrap();
+    soon(running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn when_one_worker_ends_all_do() {
+    async fn fail_or_serve(server: Server, how: &str) -> Result<(), BoxError> {
+        if std::thread::current().name() != Some("worker 1") {
+            return Ok(server.serve(announce).await?);
+        }
+        // The others are at work by now.
+        sleep(Duration::from_millis(100)).await;
+        match how {
+            "an error" => Err("out of luck".into()),
+            "a panic" => panic!("out of luck"),
+            _ => Ok(()),
+        }
+    }
+    for (how, expected) in
+        [("an end", Some(Ok(()))), ("an error", Some(Err("out of luck"))), ("a panic", None)]
+    {
+        let workers = Workers::bind(LOOPBACK, 3).unwrap();
+        let addr = workers.local_addr();
+        let running = spawn_blocking(move || workers.run(|server| fail_or_serve(server, how)));
+        let ended = soon(running).await.ok().map(|ended| ended.map_err(|error| error.to_string()));
+        assert_eq!(ended, expected.map(|ended| ended.map_err(str::to_owned)), "{how}");
+        assert!(TcpStream::connect(addr).await.is_err(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn workers_hand_their_listeners_over_together() {
+    let workers = Workers::bind(LOOPBACK, 2).unwrap();
+    let (addr, handle) = (workers.local_addr(), workers.handle());
+    let running = run(workers);
+    let mut clients = spread(addr, 2).await;
+    let listeners = handle.hand_over().unwrap();
+    assert_eq!(listeners.tcp.len(), 2);
+    let next = common::start(Server::from_listeners(listeners).unwrap());
+    assert_eq!(next.addr, addr);
+    for _ in 0..8 {
+        check_echo(&mut open(addr).await, "here").await;
+    }
+    let first = &mut clients[0];
+    first.send("still there").await.unwrap();
+    assert_eq!(soon(first.recv()).await.unwrap(), Some("still there".into()));
+    drop(clients);
+    soon(running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn no_worker_is_one() {
+    let workers = Workers::bind(LOOPBACK, 0).unwrap();
+    let (addr, handle) = (workers.local_addr(), workers.handle());
+    let running = run(workers);
+    let mut client = open(addr).await;
+    soon(client.recv()).await.unwrap();
+    drop(client);
+    soon(handle.shutdown()).await;
+    soon(running).await.unwrap().unwrap();
+}

@@ -1,0 +1,181 @@
+//! Clients that do not read, do not close, or are gone at the wrong moment.
+
+use std::{
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::super::{
+    Attack, Target,
+    peer::Peer,
+    verdict::{End, Tally},
+    watch, wire,
+};
+use crate::Outcome;
+
+pub(super) fn attacks() -> Vec<Attack> {
+    vec![
+        Attack::new("messages after the close frame", 22, &[End::Close(1000)], after_close),
+        Attack::new("never closes", 23, &[End::Dropped], never_closes),
+        Attack::new("never reads", 24, &[End::Open], |target| never_reads(target, 64 << 10)),
+        Attack {
+            growth: NEVER_READS_GROWTH,
+            ..Attack::new("never reads, messages of 1 MiB", 24, &[End::Open], |target| {
+                never_reads(target, 1 << 20)
+            })
+        },
+        Attack::new("half-closes with echoes owed", 26, &[End::Ended, End::Close(1000)], half_closes),
+        Attack::new("reset mid-frame", 27, &[End::Left], |target| {
+            hit_and_run(target, |target| {
+                let mut peer = Peer::open(target.addr)?;
+                let frame = wire::frame(wire::BINARY, &[7; 1000]);
+                peer.send(&frame[..500]).map_err(|error| error.to_string())?;
+                peer.reset()
+            })
+        }),
+        Attack::new("reset while written to", 27, &[End::Left], |target| {
+            hit_and_run(target, |target| {
+                let mut peer = Peer::open(target.addr)?;
+                peer.send(&wire::frame(wire::BINARY, &[7; 100_000])).map_err(|error| error.to_string())?;
+                peer.reset()
+            })
+        }),
+        Attack::new("reset mid-handshake", 27, &[End::Left], |target| {
+            hit_and_run(target, |target| {
+                let mut peer = Peer::connect(target.addr)?;
+                peer.send(&wire::request("").as_bytes()[..60]).map_err(|error| error.to_string())?;
+                peer.reset()
+            })
+        }),
+        Attack::new("connects and leaves", 27, &[End::Left], |target| {
+            hit_and_run(target, |target| Peer::connect(target.addr).map(drop))
+        }),
+    ]
+}
+
+/// What a hundred clients that read nothing may hold with messages of 1 MiB: one that is being written and one that
+/// waits in `send`, and half as much again for what the allocator cannot give back.
+///
+/// One message each is more than the 64 MiB of the other attacks, and `send` has to take one without waiting: two peers
+/// that each send before they receive would otherwise wait for each other.
+pub(super) const NEVER_READS_GROWTH: u64 = 100 * (3 << 20) + (20 << 20);
+
+/// Ten clients that close, and go on with ten thousand messages.
+fn after_close(target: &Target) -> Outcome<Tally> {
+    let messages = wire::frame(wire::TEXT, b"after the close").repeat(1000);
+    target.crowd(target.count(10), |target| {
+        let mut peer = Peer::open(target.addr)?;
+        let mut sent = peer.send(&wire::frame(wire::CLOSE, wire::NORMAL));
+        for _ in 0..10 {
+            sent = sent.and_then(|()| peer.send(&messages));
+        }
+        let mut echoes = 0;
+        let end = peer.end(&mut echoes)?;
+        if echoes == 0 { Ok(end) } else { Err(format!("{echoes} messages were echoed")) }
+    })
+}
+
+/// Fifty clients: one half closes, the other breaks a rule; none ever ends the connection, and all drip bytes.
+fn never_closes(target: &Target) -> Outcome<Tally> {
+    let mut peers = Vec::new();
+    for number in 0..target.count(50) {
+        let mut peer = Peer::open(target.addr)?;
+        let last =
+            if number % 2 == 0 { wire::frame(wire::CLOSE, wire::NORMAL) } else { wire::frame(0x83, b"") };
+        peer.send(&last).map_err(|error| format!("no close: {error}"))?;
+        peers.push(peer);
+    }
+    let began = Instant::now();
+    while watch::descriptors(target.pid)? > target.descriptors {
+        if began.elapsed() > Duration::from_secs(15) {
+            let left = watch::descriptors(target.pid)?.saturating_sub(target.descriptors);
+            return Err(format!("{left} connections were still held"));
+        }
+        for peer in &mut peers {
+            // Fails once the server has dropped the connection, which is what is waited for.
+            let _ = peer.send(b"\0");
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(peers.iter().map(|_| End::Dropped).collect())
+}
+
+/// A hundred clients that send messages of `len` bytes and read nothing: the server has to stop reading them.
+///
+/// Four threads write in turn what each connection takes: a thread for each would leave the honest client no processor.
+fn never_reads(target: &Target, len: usize) -> Outcome<Tally> {
+    let message = wire::frame(wire::BINARY, &vec![7; len]);
+    let each = target.count(100).div_ceil(THREADS);
+    let barrier = Barrier::new(THREADS);
+    target.crowd(THREADS, |target| {
+        let flooded = flood(target, &message, each);
+        // All hold on until the last is stuck, those that failed as well, so that none waits in vain.
+        barrier.wait();
+        flooded.map(|peers| {
+            drop(peers);
+            End::Open
+        })
+    })?;
+    let mut tally = Tally::default();
+    tally.add(End::Open, each * THREADS);
+    Ok(tally)
+}
+
+/// Sends on `count` connections until none has taken anything for a second, and returns them.
+fn flood(target: &Target, message: &[u8], count: usize) -> Outcome<Vec<Peer>> {
+    let mut floods = Vec::new();
+    for _ in 0..count {
+        floods.push((Peer::connect_narrow(target.addr)?.shake_hands("")?, 0));
+    }
+    let mut progress = Instant::now();
+    while progress.elapsed() < Duration::from_secs(1) {
+        let mut stuck = true;
+        for (peer, sent) in &mut floods {
+            let taken = peer.offer(&message[*sent % message.len()..]);
+            let taken = taken.map_err(|error| format!("it was cut off: {error}"))?;
+            *sent += taken;
+            stuck &= taken == 0;
+            if *sent > 64 << 20 {
+                return Err("64 MiB were taken from a client that reads nothing".to_owned());
+            }
+        }
+        if stuck {
+            thread::sleep(Duration::from_millis(10));
+        } else {
+            progress = Instant::now();
+        }
+    }
+    Ok(floods.into_iter().map(|(peer, _)| peer).collect())
+}
+
+/// Twenty clients that send a hundred messages and end their direction: all echoes come, then the end.
+fn half_closes(target: &Target) -> Outcome<Tally> {
+    const MESSAGES: usize = 100;
+    let bytes = &wire::frame(wire::BINARY, &[7; 10_000]).repeat(MESSAGES);
+    target.crowd(target.count(20), |target| {
+        let mut reader = Peer::open(target.addr)?;
+        let mut writer = reader.split()?;
+        let mut echoes = 0;
+        let end = thread::scope(|scope| {
+            let writing = scope.spawn(move || {
+                writer.send(bytes).map_err(|error| error.to_string())?;
+                writer.end_sending()
+            });
+            let end = reader.end(&mut echoes);
+            writing.join().unwrap_or_else(|_| Err("the writer panicked".to_owned())).and(end)
+        })?;
+        if echoes == MESSAGES { Ok(end) } else { Err(format!("{echoes} of {MESSAGES} echoes came ({end})")) }
+    })
+}
+
+/// Two thousand times, by four threads.
+fn hit_and_run(target: &Target, once: impl Fn(&Target) -> Outcome + Sync) -> Outcome<Tally> {
+    let times = target.count(2000) / THREADS;
+    target.crowd(THREADS, |target| (0..times).try_for_each(|_| once(target)).map(|()| End::Left))?;
+    let mut tally = Tally::default();
+    tally.add(End::Left, times * THREADS);
+    Ok(tally)
+}
+
+const THREADS: usize = 4;

@@ -1,0 +1,104 @@
+//! Floods of frames that are allowed one by one, and lengths that are never met.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::super::{
+    Attack, Target,
+    peer::Peer,
+    verdict::{End, Tally},
+    wire,
+};
+use crate::Outcome;
+
+pub(super) fn attacks() -> Vec<Attack> {
+    vec![
+        Attack::new("length lies", 1, &[End::Open], length_lies),
+        Attack::new("fragments of 1 byte", 4, &[End::Close(1008)], |target| {
+            fragments(target, &wire::frame(wire::CONTINUES, b"x"))
+        }),
+        Attack::new("empty fragments", 5, &[End::Close(1008)], |target| {
+            fragments(target, &wire::frame(wire::CONTINUES, b""))
+        }),
+        Attack::new("empty fragments with pings between", 5, &[End::Close(1008)], |target| {
+            let pair = [wire::frame(wire::CONTINUES, b""), wire::frame(wire::PING, b"between")];
+            fragments(target, &pair.concat())
+        }),
+        Attack::new("pings with unread pongs", 7, &[End::Close(1000)], |target| controls(target, wire::PING)),
+        Attack::new("pongs", 7, &[End::Close(1000)], |target| controls(target, wire::PONG)),
+        Attack::new("small messages without pause", 39, &[End::Close(1000)], small_messages),
+        Attack::new("small messages, one thread", 39, &[End::Close(1000)], small_messages)
+            .with_server(&["--threads", "1"]),
+    ]
+}
+
+/// Each connection claims a mebibyte, sends a hundred bytes of it, and waits.
+fn length_lies(target: &Target) -> Outcome<Tally> {
+    let mut lie = wire::header(wire::BINARY, 1 << 20);
+    lie.extend([7; 100]);
+    let mut peers = Vec::new();
+    for _ in 0..target.count(200) {
+        let mut peer = Peer::open(target.addr)?;
+        peer.send(&lie).map_err(|error| format!("a lie was not taken: {error}"))?;
+        peers.push(peer);
+    }
+    thread::sleep(Duration::from_secs(1));
+    peers.iter().map(|peer| Ok(if peer.is_open()? { End::Open } else { End::Dropped })).collect()
+}
+
+/// Ten messages of fragments without end: more than the 131 072 that are allowed.
+fn fragments(target: &Target, fragment: &[u8]) -> Outcome<Tally> {
+    let block = fragment.repeat(1000);
+    target.crowd(target.count(10), |target| {
+        let mut peer = Peer::open(target.addr)?;
+        let mut sent = peer.send(&wire::frame(wire::BINARY_BEGINS, b""));
+        for _ in 0..140 {
+            sent = sent.and_then(|()| peer.send(&block));
+        }
+        // What could not be sent has its reason in how the connection ends.
+        peer.end(&mut 0)
+    })
+}
+
+/// Ten connections with a hundred thousand of the longest control frames each, which read at the very end.
+fn controls(target: &Target, first: u8) -> Outcome<Tally> {
+    let block = wire::frame(first, &[b'p'; 125]).repeat(100);
+    target.crowd(target.count(10), |target| {
+        let mut peer = Peer::open(target.addr)?;
+        for _ in 0..1000 {
+            peer.send(&block).map_err(|error| format!("a flood of control frames was stopped: {error}"))?;
+        }
+        peer.send(&wire::frame(wire::CLOSE, wire::NORMAL)).map_err(|error| format!("no close: {error}"))?;
+        peer.end(&mut 0)
+    })
+}
+
+/// One connection that sends messages of ten bytes as fast as it can, and reads what comes back.
+fn small_messages(target: &Target) -> Outcome<Tally> {
+    let mut writer = Peer::open(target.addr)?;
+    let mut reader = writer.split()?;
+    let block = wire::frame(wire::TEXT, b"ten bytes.").repeat(4000);
+    let (sent, echoes, end) = thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let mut echoes = 0;
+            let end = reader.end(&mut echoes);
+            (echoes, end)
+        });
+        let (began, mut sent) = (Instant::now(), 0);
+        let flood = if target.quick { Duration::from_secs(1) } else { Duration::from_secs(3) };
+        while began.elapsed() < flood && writer.send(&block).is_ok() {
+            sent += 4000;
+        }
+        // If this fails, the reader knows better why.
+        let _ = writer.send(&wire::frame(wire::CLOSE, wire::NORMAL));
+        let (echoes, end) = reading.join().unwrap_or((0, Err("the reader panicked".to_owned())));
+        (sent, echoes, end)
+    });
+    let end = end?;
+    if echoes != sent {
+        return Err(format!("{echoes} of {sent} messages came back ({end})"));
+    }
+    Ok([end].into_iter().collect())
+}

@@ -1,0 +1,60 @@
+//! The honest client: a small echo every 20 ms, timed, while others attack.
+//!
+//! Owns its thread and its connection, which nobody else uses.
+
+use std::{
+    net::SocketAddr,
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::{peer::Peer, verdict::Latencies};
+use crate::Outcome;
+
+/// A client that runs until it is told to stop, or until an echo fails.
+pub(super) struct Healthy {
+    stop: Sender<()>,
+    thread: JoinHandle<(Vec<Duration>, Outcome)>,
+}
+
+impl Healthy {
+    /// Connects, and begins once the first echo is back.
+    pub(super) fn start(addr: SocketAddr) -> Outcome<Self> {
+        let mut peer = Peer::open(addr)?;
+        peer.echo(b"warm")?;
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let mut samples = Vec::new();
+            let mut number = 0_u64;
+            while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                number += 1;
+                peer.set_limit(PATIENCE);
+                let began = Instant::now();
+                let echoed = peer.echo(&number.to_be_bytes().repeat(4));
+                samples.push(began.elapsed());
+                if let Err(reason) = echoed {
+                    return (samples, Err(reason));
+                }
+            }
+            (samples, Ok(()))
+        });
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops, and returns what it saw and why it had stopped before if it had.
+    pub(super) fn finish(self) -> (Latencies, Outcome) {
+        drop(self.stop);
+        let (samples, outcome) = self
+            .thread
+            .join()
+            .unwrap_or_else(|_| (Vec::new(), Err("the healthy client's thread panicked".to_owned())));
+        (Latencies::new(samples), outcome)
+    }
+}
+
+/// Between the end of an echo and the next.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// For one echo. More than any bound, so that a slow one is measured and not cut off.
+const PATIENCE: Duration = Duration::from_secs(5);

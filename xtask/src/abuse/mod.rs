@@ -1,0 +1,208 @@
+//! Attacks on the example `echo` over loopback, with the memory, the descriptors and an honest client watched.
+//!
+//! Owns the order of one attack: a fresh server, an honest client, the attack, the wait until everything is released, the
+//! verdict. The attacks are in `attacks`, the bounds in `verdict`. What is found is in docs/abuse.md.
+
+mod attacks;
+mod healthy;
+mod peer;
+mod shutdown;
+mod verdict;
+mod watch;
+mod wire;
+
+use std::{
+    net::SocketAddr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use crate::{Outcome, cargo::cargo, process, process::Running, programs::Program};
+use healthy::Healthy;
+use peer::Peer;
+use verdict::{Bounds, End, Measured, Tally};
+use watch::{Sampler, Usage};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Only the attacks with this in their name.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// A tenth of the connections, and not the attacks that last as long with them.
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Arguments {
+    /// What belongs to every check.
+    pub(crate) fn quick() -> Self {
+        Self { only: None, quick: true }
+    }
+}
+
+/// An attack: what is done, to which server, and how it has to end.
+struct Attack {
+    name: &'static str,
+    /// The row of the threat model that it stands for.
+    threat: u8,
+    /// What the server is started with.
+    server: &'static [&'static str],
+    /// How a connection may end.
+    ends: &'static [End],
+    /// By how many bytes the server may grow.
+    growth: u64,
+    /// Whether a quick run leaves it out.
+    only_full: bool,
+    /// Attacks, and returns when all its connections are gone.
+    run: fn(&Target) -> Outcome<Tally>,
+}
+
+impl Attack {
+    /// One with the bounds that all have, on a server with its defaults.
+    const fn new(
+        name: &'static str,
+        threat: u8,
+        ends: &'static [End],
+        run: fn(&Target) -> Outcome<Tally>,
+    ) -> Self {
+        Self { name, threat, server: &[], ends, growth: 64 << 20, only_full: false, run }
+    }
+
+    const fn with_server(self, server: &'static [&'static str]) -> Self {
+        Self { server, ..self }
+    }
+}
+
+/// The server as attackers know it.
+struct Target {
+    addr: SocketAddr,
+    pid: u32,
+    /// Descriptors that are open with nobody but the honest client connected.
+    descriptors: usize,
+    quick: bool,
+}
+
+impl Target {
+    /// The number of connections, or of rounds, to use: a tenth in a quick run, but not none.
+    fn count(&self, full: usize) -> usize {
+        if self.quick { (full / 10).max(1) } else { full }
+    }
+
+    /// Runs the same in `count` threads, and counts how each ended; the first failure is that of all.
+    fn crowd(&self, count: usize, one: impl Fn(&Self) -> Outcome<End> + Sync) -> Outcome<Tally> {
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| one(self))).collect();
+            let ends = threads.into_iter().map(|thread| {
+                thread.join().unwrap_or_else(|_| Err("an attacker's thread panicked".to_owned()))
+            });
+            ends.collect::<Vec<_>>().into_iter().collect()
+        })
+    }
+}
+
+/// Runs the attacks and prints the table; fails where a bound is broken.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    // The examples are built for users, the server alone for this.
+    process::run(&mut cargo(&["build", "--release", "--package", "longwire-examples", "--example", "echo"]))?;
+    let pid = std::process::id().to_string();
+    process::output(Command::new("prlimit").args(["--pid", &pid, DESCRIPTORS]))?;
+
+    let began = Instant::now();
+    let asked = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let attacks: Vec<_> = attacks::all()
+        .into_iter()
+        .filter(|attack| asked(attack.name) && !(arguments.quick && attack.only_full))
+        .collect();
+    let with_shutdown = asked(shutdown::NAME);
+    if attacks.is_empty() && !with_shutdown {
+        return Err("no attack has that name".to_owned());
+    }
+    println!("{}", verdict::HEAD);
+    let mut broken = Vec::new();
+    for attack in &attacks {
+        let measured = attack_once(attack, arguments.quick)?;
+        println!("{}", verdict::row(attack.name, attack.threat, &measured));
+        let mut bounds = Bounds::default();
+        if !arguments.quick {
+            // More is for attacks with many connections at once, of which a quick run has a tenth.
+            bounds.growth = attack.growth;
+        }
+        let faults = verdict::faults(&measured, attack.ends, &bounds);
+        broken.extend(faults.into_iter().map(|fault| format!("{}: {fault}", attack.name)));
+    }
+    println!();
+    if with_shutdown {
+        match shutdown::run(arguments.quick) {
+            Ok(line) => println!("{line}"),
+            Err(fault) => broken.push(format!("{}: {fault}", shutdown::NAME)),
+        }
+    }
+    println!("All of it took {:.0} s.", began.elapsed().as_secs_f64());
+    if broken.is_empty() { Ok(()) } else { Err(format!("bounds are broken:\n  {}", broken.join("\n  "))) }
+}
+
+/// Starts a server of its own, attacks it, and measures.
+///
+/// A fresh one for each attack: memory that an earlier one left behind would hide what this one takes.
+fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
+    let (mut running, addr) = start_server(attack.server)?;
+    let pid = running.id();
+    let healthy = Healthy::start(addr)?;
+    thread::sleep(WARM_UP);
+    let before = Usage::of(pid)?;
+    let target = Target { addr, pid, descriptors: before.descriptors, quick };
+    let sampler = Sampler::start(pid);
+
+    let began = Instant::now();
+    let ends = (attack.run)(&target);
+    let lasted = began.elapsed();
+    let bounds = Bounds::default();
+    let back = watch::until_descriptors(pid, before.descriptors, bounds.back);
+    let most = sampler.finish()?;
+    let after = watch::descriptors(pid);
+    let (latencies, honest) = healthy.finish();
+    let alive = is_alive(&mut running, addr);
+    // A server that has ended has no descriptors to look at; `alive` says so.
+    Ok(Measured {
+        ends,
+        growth: most.peak.max(most.resident).saturating_sub(before.resident),
+        descriptors: [before.descriptors, most.descriptors, after.unwrap_or_default()],
+        back: back.unwrap_or_default(),
+        latencies,
+        healthy: honest,
+        alive,
+        lasted,
+    })
+}
+
+/// Starts `echo` on a port of its choice.
+fn start_server(arguments: &[&str]) -> Outcome<(Running, SocketAddr)> {
+    let program = Program::new("echo", None)?.command();
+    let mut command = Command::new("prlimit");
+    command.arg(DESCRIPTORS).arg(program.get_program()).args(["--listen", "127.0.0.1:0"]).args(arguments);
+    let running = Running::start("echo", &mut command)?;
+    let url = running.url()?;
+    let addr = url.trim_start_matches("ws://").trim_end_matches('/');
+    let addr = addr.parse().map_err(|_| format!("echo printed an URL without an address: {url}"))?;
+    Ok((running, addr))
+}
+
+/// Whether the server runs, has not panicked, and serves a new client.
+fn is_alive(running: &mut Running, addr: SocketAddr) -> Outcome {
+    if running.has_ended() {
+        return Err(format!("it ended: {}", running.stderr().trim()));
+    }
+    if running.stderr().contains("panicked") {
+        return Err(running.stderr());
+    }
+    Peer::open(addr)?.echo(b"still there?")
+}
+
+/// Descriptors for the attackers and for the server; the colon leaves the upper limit.
+const DESCRIPTORS: &str = "--nofile=4096:";
+
+/// For the honest client's first echoes, so that what they take is not counted.
+const WARM_UP: Duration = Duration::from_millis(300);

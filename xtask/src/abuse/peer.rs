@@ -1,0 +1,333 @@
+//! One hostile connection: a raw socket, and how it ended.
+//!
+//! Owns connecting, sending and reading under a total deadline, and telling ends apart. What is sent is made in `wire`.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{verdict::End, wire};
+use crate::Outcome;
+
+/// A connection, and what was read but not looked at.
+pub(super) struct Peer {
+    stream: TcpStream,
+    buf: Vec<u8>,
+    /// For all that this connection does.
+    deadline: Instant,
+}
+
+/// A frame from the server.
+pub(super) struct Frame {
+    pub(super) opcode: u8,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Peer {
+    /// Connects and says nothing.
+    pub(super) fn connect(addr: SocketAddr) -> Outcome<Self> {
+        let stream = TcpStream::connect_timeout(&addr, LIMIT).map_err(said("connect"))?;
+        Self::new(stream)
+    }
+
+    /// Connects with the smallest receive buffer there is, which makes a peer that does not read felt early.
+    pub(super) fn connect_narrow(addr: SocketAddr) -> Outcome<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).map_err(said("open"))?;
+        socket.set_recv_buffer_size(4096).map_err(said("set up"))?;
+        socket.connect_timeout(&addr.into(), LIMIT).map_err(said("connect"))?;
+        Self::new(socket.into())
+    }
+
+    fn new(stream: TcpStream) -> Outcome<Self> {
+        stream.set_nodelay(true).map_err(said("set up"))?;
+        Ok(Self { stream, buf: Vec::new(), deadline: Instant::now() + LIMIT })
+    }
+
+    /// Connects and shakes hands.
+    pub(super) fn open(addr: SocketAddr) -> Outcome<Self> {
+        Self::connect(addr)?.shake_hands("")
+    }
+
+    /// Connects and shakes hands with compression, which the server must agree to.
+    pub(super) fn open_deflate(addr: SocketAddr) -> Outcome<Self> {
+        Self::connect(addr)?.shake_hands(wire::DEFLATE)
+    }
+
+    /// Shakes hands; `more` is further fields of the request.
+    pub(super) fn shake_hands(mut self, more: &str) -> Outcome<Self> {
+        self.send(wire::request(more).as_bytes()).map_err(said("shake hands"))?;
+        let head = self.response_head()?;
+        if status(&head) != Some(101) {
+            return Err(format!("a handshake was answered {:?}", head.lines().next().unwrap_or_default()));
+        }
+        if !more.is_empty() && !head.contains("permessage-deflate") {
+            return Err("the server did not agree to compression".to_owned());
+        }
+        Ok(self)
+    }
+
+    fn response_head(&mut self) -> Outcome<String> {
+        loop {
+            if let Some(len) = head_len(&self.buf) {
+                let head = self.buf.drain(..len).collect();
+                return String::from_utf8(head).map_err(|_| "a response is not text".to_owned());
+            }
+            if self.fill().map_err(said("read a response"))? == 0 {
+                return Err("the server ended the connection in the handshake".to_owned());
+            }
+        }
+    }
+
+    /// Writes all of it.
+    pub(super) fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.stream.set_write_timeout(Some(self.left()?))?;
+            match self.stream.write(bytes) {
+                Ok(len) => bytes = &bytes[len..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of it unless the connection takes nothing for `patience`, and tells whether it did.
+    pub(super) fn send_patiently(&mut self, mut bytes: &[u8], patience: Duration) -> io::Result<bool> {
+        self.stream.set_write_timeout(Some(patience.min(self.left()?)))?;
+        while !bytes.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(len) => bytes = &bytes[len..],
+                Err(error) if is_timeout(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what the connection takes without waiting, and returns how much.
+    pub(super) fn offer(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_nonblocking(true)?;
+        let taken = self.stream.write(bytes);
+        self.stream.set_nonblocking(false)?;
+        match taken {
+            Err(error) if is_timeout(&error) => Ok(0),
+            taken => taken,
+        }
+    }
+
+    /// Reads what there is, waiting for the first byte, and returns how much; 0 is the end.
+    fn fill(&mut self) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        let mut block = [0; 16 * 1024];
+        let len = self.stream.read(&mut block)?;
+        self.buf.extend(&block[..len]);
+        Ok(len)
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+
+    /// The next frame, or `None` at the end of the stream.
+    pub(super) fn next_frame(&mut self) -> io::Result<Option<Frame>> {
+        loop {
+            if let Some((frame, len)) = parse(&self.buf) {
+                self.buf.drain(..len);
+                return Ok(Some(frame));
+            }
+            if self.fill()? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads messages, counted in `echoes`, and pongs up to the end, and tells which it was.
+    ///
+    /// # Errors
+    ///
+    /// Frames after a close frame, and no end before the deadline.
+    pub(super) fn end(&mut self, echoes: &mut usize) -> Outcome<End> {
+        let mut closed = None;
+        loop {
+            match self.next_frame() {
+                Ok(Some(frame)) if closed.is_some() => {
+                    return Err(format!("a frame with opcode {} came after the close frame", frame.opcode));
+                }
+                Ok(Some(Frame { opcode: 8, payload })) => {
+                    let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                    closed = Some(End::Close(code));
+                }
+                Ok(Some(frame)) => *echoes += usize::from(frame.opcode < 8),
+                Ok(None) => return Ok(closed.unwrap_or(End::Ended)),
+                // The close frame came through, which is what counts.
+                Err(error) => match closed {
+                    Some(end) if is_reset(&error) => return Ok(end),
+                    None if is_reset(&error) => return Ok(End::Reset),
+                    _ => return Err(format!("no end came: {error}")),
+                },
+            }
+        }
+    }
+
+    /// Reads a response and everything behind it up to the end.
+    ///
+    /// # Errors
+    ///
+    /// More than one response, and no end before the deadline.
+    pub(super) fn refusal(&mut self) -> Outcome<End> {
+        let end = loop {
+            match self.fill() {
+                Ok(0) => break End::Ended,
+                Ok(_) => {}
+                Err(error) if is_reset(&error) => break End::Reset,
+                Err(error) => return Err(format!("no end came: {error}")),
+            }
+        };
+        answer(&self.buf, end)
+    }
+
+    /// Whether the server still holds the connection and has sent nothing.
+    pub(super) fn is_open(&self) -> Outcome<bool> {
+        self.stream.set_nonblocking(true).map_err(said("look"))?;
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).map_err(said("look"))?;
+        Ok(seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
+    }
+
+    /// Sends what an honest client would ask for, and expects it back.
+    pub(super) fn echo(&mut self, payload: &[u8]) -> Outcome {
+        self.send(&wire::frame(wire::BINARY, payload)).map_err(said("send"))?;
+        loop {
+            match self.next_frame().map_err(said("read an echo"))? {
+                Some(frame) if frame.opcode < 8 && frame.payload == payload => return Ok(()),
+                Some(frame) if frame.opcode == 9 => {}
+                Some(frame) => return Err(format!("a frame with opcode {} came for an echo", frame.opcode)),
+                None => return Err("the server ended the connection".to_owned()),
+            }
+        }
+    }
+
+    /// Ends the sending direction.
+    pub(super) fn end_sending(&self) -> Outcome {
+        self.stream.shutdown(std::net::Shutdown::Write).map_err(said("end sending"))
+    }
+
+    /// Leaves with a reset instead of an end.
+    pub(super) fn reset(self) -> Outcome {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).map_err(said("reset"))
+    }
+
+    /// Gives the connection more or less time, counted from now.
+    pub(super) fn set_limit(&mut self, limit: Duration) {
+        self.deadline = Instant::now() + limit;
+    }
+
+    /// The same connection for another thread; what was read stays here.
+    pub(super) fn split(&self) -> Outcome<Self> {
+        let stream = self.stream.try_clone().map_err(said("split"))?;
+        Ok(Self { stream, buf: Vec::new(), deadline: self.deadline })
+    }
+
+    /// Takes what has come without waiting; tells the end of the stream, if it has come.
+    pub(super) fn look(&mut self) -> Outcome<Option<End>> {
+        self.stream.set_nonblocking(true).map_err(said("look"))?;
+        let end = loop {
+            match self.fill() {
+                Ok(0) => break Some(End::Ended),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
+                Err(error) if is_reset(&error) => break Some(End::Reset),
+                Err(error) => return Err(format!("cannot look: {error}")),
+            }
+        };
+        self.stream.set_nonblocking(false).map_err(said("look"))?;
+        end.map(|end| answer(&self.buf, end)).transpose()
+    }
+}
+
+/// What a response says, or `end` if there is none.
+fn answer(bytes: &[u8], end: End) -> Outcome<End> {
+    let text = String::from_utf8_lossy(bytes);
+    match (status(&text), text.matches("HTTP/1.").count()) {
+        (Some(status), 1) => Ok(End::Status(status)),
+        (None, 0) if bytes.is_empty() => Ok(end),
+        _ => Err(format!("an unexpected answer: {:?}", text.chars().take(200).collect::<String>())),
+    }
+}
+
+/// The status of a response.
+fn status(head: &str) -> Option<u16> {
+    head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()
+}
+
+/// Where a head ends, if it does.
+fn head_len(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|start| start + 4)
+}
+
+/// The frame at the front of the bytes and its length, once it is all there. Servers do not mask.
+fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let [first, short, rest @ ..] = bytes else { return None };
+    let (len, start): (usize, usize) = match short & 0x7f {
+        126 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
+        127 => (usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?, 10),
+        len => (usize::from(len), 2),
+    };
+    let payload = bytes.get(start..start.checked_add(len)?)?.to_vec();
+    Some((Frame { opcode: first & 0x0f, payload }, start + len))
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted)
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn said(what: &'static str) -> impl Fn(io::Error) -> String {
+    move |error| format!("an attacker cannot {what}: {error}")
+}
+
+/// How long a connection may take in all, unless it says otherwise. Longer than every deadline of the server.
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_taken_once_it_is_whole() {
+        for (case, bytes, len) in [
+            ("empty", &[0x8a, 0][..], 2),
+            ("short", &[0x82, 2, 7, 7, 9], 4),
+            ("16 bits", &[0x82, 126, 0, 2, 7, 7], 6),
+            ("64 bits", &[0x82, 127, 0, 0, 0, 0, 0, 0, 0, 2, 7, 7], 12),
+        ] {
+            let (frame, taken) = parse(bytes).unwrap();
+            assert_eq!((frame.opcode, taken), (bytes[0] & 0x0f, len), "{case}");
+            assert!(frame.payload.iter().all(|byte| *byte == 7), "{case}");
+            assert!((0..len).all(|cut| parse(&bytes[..cut]).is_none()), "{case}");
+        }
+        assert!(parse(&[0x82, 127, 255, 255, 255, 255, 255, 255, 255, 255]).is_none());
+    }
+
+    #[test]
+    fn an_answer_is_one_response_or_nothing() {
+        for (bytes, expected) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n\r\nwhy"[..], Some(End::Status(400))),
+            (b"", Some(End::Reset)),
+            (b"HTTP/1.1 400 x\r\n\r\nHTTP/1.1 101 y\r\n\r\n", None),
+            (b"HTTP/1.1 4x0 Bad\r\n\r\n", None),
+            (b"\x82\x01x", None),
+        ] {
+            assert_eq!(answer(bytes, End::Reset).ok(), expected, "{}", bytes.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! SIGINT while hostile clients hold on to their connections: the server has to end all the same.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{peer::Peer, start_server, wire};
+use crate::Outcome;
+
+/// What `--only` calls it.
+pub(super) const NAME: &str = "SIGINT";
+
+/// The threat model's limit, whatever clients do.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// A hostile client, connected and in the middle of what it does.
+type Hostile = fn(std::net::SocketAddr) -> Outcome<Peer>;
+
+const HOSTILE: &[Hostile] = &[
+    // Answers no close frame.
+    |addr| Peer::open(addr),
+    // Has half a request.
+    |addr| with(Peer::connect(addr)?, &wire::request("").as_bytes()[..50]),
+    // Has said nothing.
+    |addr| Peer::connect(addr),
+    // Is in the middle of a frame.
+    |addr| with(Peer::open(addr)?, &wire::frame(wire::BINARY, &[7; 1000])[..500]),
+    // Is in the middle of a message.
+    |addr| with(Peer::open(addr)?, &wire::frame(wire::BINARY_BEGINS, b"to be continued")),
+    // Has broken a rule, and stays.
+    |addr| with(Peer::open(addr)?, &wire::frame(0x83, b"")),
+    // Reads nothing, with echoes owed.
+    |addr| {
+        let mut peer = Peer::connect_narrow(addr)?.shake_hands("")?;
+        let message = wire::frame(wire::BINARY, &vec![7; 1 << 20]);
+        for _ in 0..16 {
+            let taken = peer.send_patiently(&message, Duration::from_millis(200));
+            if !taken.map_err(|error| error.to_string())? {
+                break;
+            }
+        }
+        Ok(peer)
+    },
+];
+
+fn with(mut peer: Peer, bytes: &[u8]) -> Outcome<Peer> {
+    peer.send(bytes).map_err(|error| error.to_string())?;
+    Ok(peer)
+}
+
+/// Interrupts a server with ten of each kind, and returns a line on how it ended.
+pub(super) fn run(quick: bool) -> Outcome<String> {
+    let (running, addr) = start_server(&[])?;
+    let mut peers = Vec::new();
+    for hostile in HOSTILE {
+        for _ in 0..if quick { 1 } else { 10 } {
+            peers.push(hostile(addr)?);
+        }
+    }
+    let mut honest = Peer::open(addr)?;
+    honest.echo(b"an honest client")?;
+    let began = Instant::now();
+    running.interrupt()?;
+    // Reads the close frame, and leaves as it should.
+    let told = thread::spawn(move || honest.end(&mut 0));
+    let ended = running.finish(LIMIT)?;
+    let took = began.elapsed();
+    let told = told.join().map_err(|_| "the honest client panicked")??;
+    if !ended.status.success() || ended.stderr.contains("panicked") {
+        return Err(format!("the server ended with {}: {}", ended.status, ended.stderr.trim()));
+    }
+    if told != super::verdict::End::Close(1001) {
+        return Err(format!("the honest client was told {told}"));
+    }
+    let count = peers.len();
+    drop(peers);
+    Ok(format!(
+        "{NAME} with {count} hostile clients: ended after {:.1} s with status 0; the honest client had {told}.",
+        took.as_secs_f64()
+    ))
+}

@@ -1,0 +1,138 @@
+//! The server as the system sees it: its memory and its descriptors, read from `/proc` (Linux only).
+//!
+//! Owns reading and sampling. What the figures may be is decided in `verdict`.
+
+use std::{
+    fs,
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::Outcome;
+
+/// What a process has at one time, or had at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Resident bytes.
+    pub(super) resident: u64,
+    /// The most resident bytes since the process began.
+    pub(super) peak: u64,
+    /// Open descriptors.
+    pub(super) descriptors: usize,
+}
+
+impl Usage {
+    /// Reads what a process has now.
+    pub(super) fn of(pid: u32) -> Outcome<Self> {
+        let path = format!("/proc/{pid}/status");
+        let status = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        let value = |name| kibibytes(&status, name).ok_or_else(|| format!("{path} has no {name}"));
+        let resident = value("VmRSS")? << 10;
+        // Not every kernel tells it; the samples have to do then.
+        let peak = kibibytes(&status, "VmHWM").map_or(resident, |peak| peak << 10);
+        Ok(Self { resident, peak, descriptors: descriptors(pid)? })
+    }
+
+    /// The greater of each.
+    fn most(self, other: Self) -> Self {
+        Self {
+            resident: self.resident.max(other.resident),
+            peak: self.peak.max(other.peak),
+            descriptors: self.descriptors.max(other.descriptors),
+        }
+    }
+}
+
+/// The number of open descriptors of a process.
+pub(super) fn descriptors(pid: u32) -> Outcome<usize> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    Ok(entries.count())
+}
+
+/// Waits until a process has no more than so many descriptors, and tells for how long; `None` if `limit` passes first.
+pub(super) fn until_descriptors(pid: u32, most: usize, limit: Duration) -> Outcome<Option<Duration>> {
+    let began = Instant::now();
+    loop {
+        if descriptors(pid)? <= most {
+            return Ok(Some(began.elapsed()));
+        }
+        if began.elapsed() > limit {
+            return Ok(None);
+        }
+        thread::sleep(EVERY);
+    }
+}
+
+/// A thread that samples a process and keeps the greatest figures.
+pub(super) struct Sampler {
+    stop: Sender<()>,
+    thread: JoinHandle<Usage>,
+}
+
+impl Sampler {
+    /// Begins to sample.
+    pub(super) fn start(pid: u32) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let mut most = Usage::default();
+            loop {
+                let last = stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
+                // A process that has ended has nothing more; that it did is found elsewhere.
+                most = Usage::of(pid).map_or(most, |usage| most.most(usage));
+                if last {
+                    return most;
+                }
+            }
+        });
+        Self { stop, thread }
+    }
+
+    /// Takes a last sample and returns the greatest figures.
+    pub(super) fn finish(self) -> Outcome<Usage> {
+        drop(self.stop);
+        self.thread.join().map_err(|_| "the thread that samples the server panicked".to_owned())
+    }
+}
+
+/// The value of a line `Name:  123 kB`.
+fn kibibytes(status: &str, name: &str) -> Option<u64> {
+    let rest = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    rest.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// Between samples. Memory has its exact peak from the kernel; descriptors that last shorter may go unseen.
+const EVERY: Duration = Duration::from_millis(25);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_found_by_its_whole_name() {
+        let status =
+            "Name:\techo\nVmHWM:\t    2176 kB\nVmRSS:\t  12 kB\nVmRSSX:\t 9 kB\nThreads:\t3\nVmLck: x kB\n";
+        for (name, value) in [
+            ("VmHWM", Some(2176)),
+            ("VmRSS", Some(12)),
+            ("VmR", None),
+            ("Threads", None),
+            ("VmLck", None),
+            ("VmSwap", None),
+        ] {
+            assert_eq!(kibibytes(status, name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_memory_and_descriptors() {
+        let usage = Usage::of(std::process::id()).unwrap();
+        assert!(
+            usage.resident > 0 && usage.peak >= usage.resident / 2 && usage.descriptors >= 3,
+            "{usage:?}"
+        );
+        let most = Sampler::start(std::process::id()).finish().unwrap();
+        assert!(most.descriptors > 0);
+    }
+}

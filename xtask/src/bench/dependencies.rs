@@ -1,0 +1,203 @@
+//! What a user compiles: crates, and the time of a clean release build, beside tokio-tungstenite for the same.
+//!
+//! Each row is an empty program with one dependency, built alone, in a target directory of its own.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use clap::Args;
+
+use super::machine;
+use crate::{Outcome, process, workspace};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// How often each is built; the fastest counts.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+}
+
+/// A program, by what it needs.
+struct Program {
+    name: &'static str,
+    /// For what: programs for the same are compared.
+    purpose: &'static str,
+    /// The dependency, as a line of a manifest; `{root}` is where longwire lies.
+    dependency: &'static str,
+}
+
+const PROGRAMS: [Program; 7] = [
+    Program {
+        name: "longwire",
+        purpose: "client, without TLS",
+        dependency: r#"longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client"] }"#,
+    },
+    Program {
+        name: "tokio-tungstenite",
+        purpose: "client, without TLS",
+        dependency: r#"tokio-tungstenite = "0.30""#,
+    },
+    Program {
+        name: "longwire",
+        purpose: "client, with TLS",
+        dependency: r#"longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client", "rustls"] }"#,
+    },
+    Program {
+        name: "tokio-tungstenite",
+        purpose: "client, with TLS",
+        dependency: r#"tokio-tungstenite = { version = "0.30", features = ["rustls-tls-native-roots"] }"#,
+    },
+    Program {
+        name: "longwire",
+        purpose: "client and server, with TLS",
+        dependency: r#"longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client", "server", "rustls"] }"#,
+    },
+    Program {
+        name: "longwire",
+        purpose: "default: these and compression",
+        dependency: r#"longwire = { path = "{root}/crates/longwire" }"#,
+    },
+    Program {
+        name: "longwire",
+        purpose: "every feature",
+        dependency: r#"longwire = { path = "{root}/crates/longwire", features = ["webpki-roots", "axum", "http2", "tower", "metrics"] }"#,
+    },
+];
+
+const MANIFEST: &str = r#"
+[package]
+name = "probe"
+version = "0.0.0"
+edition = "2024"
+
+[[bin]]
+name = "probe"
+path = "main.rs"
+
+[workspace]
+
+[dependencies]
+"#;
+
+/// Builds all, and prints the table.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    println!("{}\n", machine()?);
+    println!(
+        "| for | library | crates compiled | clean release build, s | of CPU time, s |\n|---|---|---|---|---|"
+    );
+    for (number, program) in PROGRAMS.iter().enumerate() {
+        let directory = prepare(number, program)?;
+        let mut best: Option<Built> = None;
+        for _ in 0..arguments.rounds {
+            let built = build(&directory)?;
+            if best.as_ref().is_none_or(|best| built.cpu < best.cpu) {
+                best = Some(built);
+            }
+        }
+        let Built { crates, seconds, cpu } = best.ok_or("nothing was built")?;
+        println!("| {} | {} | {crates} | {seconds:.1} | {cpu:.1} |", program.purpose, program.name);
+    }
+    Ok(())
+}
+
+/// Writes the program, and fetches what it needs.
+fn prepare(number: usize, program: &Program) -> Outcome<PathBuf> {
+    let directory = workspace::target()?.join("dependencies").join(number.to_string());
+    workspace::empty_directory(&directory)?;
+    let root = workspace::root();
+    let root = root.to_str().ok_or("the path of the project is not UTF-8")?;
+    let manifest = MANIFEST.to_owned() + &program.dependency.replace("{root}", root) + "\n";
+    write(&directory.join("Cargo.toml"), &manifest)?;
+    write(&directory.join("main.rs"), "fn main() {}\n")?;
+    process::output(cargo(&directory).arg("fetch"))?;
+    Ok(directory)
+}
+
+fn write(path: &Path, text: &str) -> Outcome {
+    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn cargo(directory: &Path) -> Command {
+    let mut command = crate::cargo::cargo(&[]);
+    command.current_dir(directory).env("CARGO_TARGET_DIR", directory.join("target"));
+    // Flags and settings of the project are not those of its users.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command
+}
+
+struct Built {
+    crates: usize,
+    seconds: f64,
+    cpu: f64,
+}
+
+fn build(directory: &Path) -> Outcome<Built> {
+    workspace::empty_directory(&directory.join("target"))?;
+    let (began, cpu) = (Instant::now(), children_cpu()?);
+    let messages = process::output(cargo(directory).args([
+        "build",
+        "--release",
+        "--offline",
+        "--message-format",
+        "json",
+    ]))?;
+    Ok(Built {
+        crates: crates(&messages)?,
+        seconds: began.elapsed().as_secs_f64(),
+        cpu: children_cpu()? - cpu,
+    })
+}
+
+/// The packages that cargo's messages tell of, without the program itself.
+fn crates(messages: &str) -> Outcome<usize> {
+    let mut packages = BTreeSet::new();
+    for line in messages.lines().filter(|line| line.contains("compiler-artifact")) {
+        let (_, id) = line.split_once("\"package_id\":\"").ok_or("a message of cargo names no package")?;
+        packages.insert(id.split('"').next().unwrap_or_default());
+    }
+    packages.len().checked_sub(1).ok_or_else(|| "cargo compiled nothing".to_owned())
+}
+
+/// The CPU time of processes that this one has waited for, in seconds.
+fn children_cpu() -> Outcome<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").map_err(|error| format!("needs Linux: {error}"))?;
+    let ticks = children_ticks(&stat).ok_or("/proc/self/stat has another form")?;
+    // The kernel's unit for programs, on every architecture that Rust supports.
+    Ok(f64::from(ticks) / 100.0)
+}
+
+/// Sums `cutime` and `cstime`, the 16th and 17th field; the second may contain spaces, in parentheses.
+fn children_ticks(stat: &str) -> Option<u32> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_whitespace().skip(13);
+    let mut next = || fields.next()?.parse::<u32>().ok();
+    next()?.checked_add(next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_counted_once_and_without_the_program() {
+        let messages = r#"{"reason":"compiler-artifact","package_id":"a 1","target":{}}
+{"reason":"compiler-artifact","package_id":"a 1","target":{"kind":["custom-build"]}}
+{"reason":"build-script-executed","package_id":"c 1"}
+{"reason":"compiler-artifact","package_id":"b 1","target":{}}
+{"reason":"compiler-artifact","package_id":"probe 0","target":{}}"#;
+        assert_eq!(crates(messages), Ok(2));
+        assert!(crates("").is_err());
+    }
+
+    #[test]
+    fn the_time_of_children_stands_behind_a_name_with_anything_in_it() {
+        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 11 12 30 12 20 0 1";
+        assert_eq!(children_ticks(stat), Some(42));
+        assert_eq!(children_ticks("7 (x) S 1"), None);
+    }
+}

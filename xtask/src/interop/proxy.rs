@@ -1,0 +1,138 @@
+//! The `cat` example through the proxy of Python's `pproxy`, to servers of Node's `ws`.
+//!
+//! The servers' names are known to the proxy alone, so who goes past it arrives nowhere.
+
+use std::time::Duration;
+
+use crate::{
+    Outcome,
+    process::{PATIENCE, Running},
+    programs::Program,
+};
+
+use super::{
+    Peers,
+    tls::Certificates,
+    tries::{Expected, Try, run_all},
+};
+
+/// What the proxy with a login is started with, and the same in a URL.
+const LOGIN: (&str, &str) = ("ada:p@ss:word", "ada:p%40ss%3Aword");
+
+/// How a URL names each kind of proxy, the host that is asked for, and what the proxy is to see of it.
+const KINDS: [(&str, &str, &str, &str); 3] = [
+    ("http", "server.test", "http", "server.test"),
+    ("socks5h", "server.test", "socks5", "server.test"),
+    // The name is resolved here.
+    ("socks5", "localhost", "socks5", "127.0.0.1"),
+];
+
+/// Every kind of proxy, without and with a login, to servers with and without TLS.
+pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
+    let plain = Running::start("ws", &mut peers.node.script("server.js"))?;
+    let secure = Running::start("ws", peers.node.script("server.js").args(certificates.of_server("valid")))?;
+    let open = Running::start("pproxy", &mut peers.python.script("python/proxy.py"))?;
+    let closed = Running::start("pproxy with a login", peers.python.script("python/proxy.py").arg(LOGIN.0))?;
+    let setting = Setting {
+        cat,
+        ca: certificates.file("ca.pem"),
+        stranger: certificates.file("stranger.pem"),
+        servers: [plain.url()?, secure.url()?],
+    };
+    let (open_url, closed_url) = (open.url()?, closed.url()?);
+
+    setting.arrive(&open, &open_url, "").map_err(|reason| format!("cat through pproxy: {reason}"))?;
+    let with_login = |reason| format!("cat through pproxy with a login: {reason}");
+    setting.arrive(&closed, &closed_url, &format!("{}@", LOGIN.1)).map_err(with_login)?;
+    setting.fail_to_log_in(&closed, &closed_url).map_err(with_login)?;
+    setting.fail_behind(&open, &open_url).map_err(|reason| format!("cat through pproxy: {reason}"))?;
+
+    // Both logins, and nobody who failed.
+    for server in [&plain, &secure] {
+        super::expect_lines(server, vec!["closed 1000".to_owned(); 2 * KINDS.len()])?;
+    }
+    println!("cat through pproxy: HTTP and SOCKS5, with and without login and TLS; names resolved there");
+    Ok(())
+}
+
+struct Setting<'a> {
+    cat: &'a Program,
+    ca: String,
+    stranger: String,
+    /// The URLs without and with TLS.
+    servers: [String; 2],
+}
+
+impl Setting<'_> {
+    /// Reaches both servers through each kind of proxy, as the proxy can tell.
+    fn arrive(&self, proxy: &Running, proxy_url: &str, login: &str) -> Outcome {
+        let mut runs = Vec::new();
+        let mut seen = Vec::new();
+        for (scheme, host, protocol, seen_host) in KINDS {
+            for server in &self.servers {
+                let url = server.replace("127.0.0.1", host);
+                let port = url.rsplit(':').next().unwrap_or_default();
+                seen.push(format!("{protocol} -> {seen_host}:{port}"));
+                runs.push((proxy_url.replace("http://", &format!("{scheme}://{login}")), url));
+            }
+        }
+        let tries: Vec<_> = runs
+            .iter()
+            .map(|(proxy, url)| {
+                Try::new("through it", &["--ca", &self.ca, "--proxy", proxy, url], Expected::Echo)
+            })
+            .collect();
+        run_all(self.cat, &tries)?;
+        super::expect_lines(proxy, seen)
+    }
+
+    /// Is refused with other credentials or with none, even if another client has just logged in.
+    fn fail_to_log_in(&self, proxy: &Running, proxy_url: &str) -> Outcome {
+        let mut runs = Vec::new();
+        for login in ["", "ada:wrong@", "grace:p%40ss%3Aword@", "ada@"] {
+            for (scheme, host, _, _) in KINDS {
+                // This proxy says no to SOCKS by hanging up.
+                let telling = if scheme == "http" { "407" } else { "proxy closed" };
+                let url = self.servers[0].replace("127.0.0.1", host);
+                runs.push((proxy_url.replace("http://", &format!("{scheme}://{login}")), url, telling));
+            }
+        }
+        let tries: Vec<_> = runs
+            .iter()
+            .map(|(proxy, url, telling)| {
+                Try::new("without a right to", &["--proxy", proxy, url], Expected::Failure(telling))
+            })
+            .collect();
+        run_all(self.cat, &tries)?;
+        for _ in &tries {
+            let line = proxy.next_line(PATIENCE)?.unwrap_or_default();
+            if !line.starts_with("Unauthorized ") {
+                return Err(format!("the proxy was to refuse, it tells `{line}`"));
+            }
+        }
+        proxy
+            .try_line(Duration::from_millis(100))
+            .map_or(Ok(()), |line| Err(format!("it tells `{line}` too")))
+    }
+
+    /// Fails where the proxy cannot help, and does not go another way.
+    fn fail_behind(&self, proxy: &Running, proxy_url: &str) -> Outcome {
+        let [plain, secure] = &self.servers;
+        let secure = secure.replace("127.0.0.1", "server.test");
+        let nowhere = super::cat::refused_url()?;
+        let nobody = nowhere.replace("ws://", "http://");
+        let mut tries = vec![
+            Try::new("no proxy there", &["--proxy", &nobody, plain], Expected::Failure("refused")),
+            Try::new("no server there", &["--proxy", proxy_url, &nowhere], Expected::Failure("proxy closed")),
+        ];
+        let socks = proxy_url.replace("http://", "socks5h://");
+        for proxy in [proxy_url, &socks] {
+            // The proxy could be anyone: who is at the far end is for the certificate to say.
+            let arguments = ["--ca", &self.stranger, "--proxy", proxy, &secure];
+            tries.push(Try::new("another authority", &arguments, Expected::Failure("unknownissuer")));
+        }
+        run_all(self.cat, &tries)?;
+        while proxy.try_line(Duration::from_millis(100)).is_some() {}
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! Runs of `cat`, and what is expected of each.
+//!
+//! The servers belong to those who call.
+
+use std::time::Duration;
+
+use crate::{Outcome, process::Running, programs::Program};
+
+/// What a run is given, and what it is called in messages.
+pub(super) struct Try<'a> {
+    pub(super) case: &'a str,
+    pub(super) arguments: Vec<&'a str>,
+    pub(super) expected: Expected,
+}
+
+/// What a run comes to.
+pub(super) enum Expected {
+    /// A line is echoed.
+    Echo,
+    /// Exit status 1, nothing on standard output, and on standard error a text with this in it, in lower case.
+    Failure(&'static str),
+}
+
+impl<'a> Try<'a> {
+    pub(super) fn new(case: &'a str, arguments: &[&'a str], expected: Expected) -> Self {
+        Self { case, arguments: arguments.to_vec(), expected }
+    }
+
+    /// Starts `cat` and has it send a line.
+    fn start<'t>(&'t self, cat: &Program) -> Outcome<Started<'t>> {
+        let running = Running::start(cat.name(), cat.command().args(&self.arguments))?;
+        // Before a failure it need not be read.
+        running.write_line(LINE)?;
+        Ok(Started { case: self.case, arguments: &self.arguments, expected: &self.expected, running })
+    }
+}
+
+/// Runs several at once: each waits, most of the time. Tells the first that is not what was expected.
+pub(super) fn run_all(cat: &Program, tries: &[Try<'_>]) -> Outcome {
+    let started = tries.iter().map(|one| one.start(cat)).collect::<Outcome<Vec<_>>>()?;
+    started.into_iter().try_for_each(Started::finish)
+}
+
+/// A run that is under way.
+struct Started<'t> {
+    case: &'t str,
+    arguments: &'t [&'t str],
+    expected: &'t Expected,
+    running: Running,
+}
+
+impl Started<'_> {
+    fn finish(self) -> Outcome {
+        let Self { case, arguments, expected, running } = self;
+        let ended = running.finish(LIMIT)?;
+        let told = ended.stderr.to_lowercase();
+        let (due, is_as_expected) = match expected {
+            Expected::Echo => ("echo the line".to_owned(), ended.status.success() && ended.lines == [LINE]),
+            Expected::Failure(telling) => (
+                format!("print nothing and fail with `{telling}`"),
+                ended.status.code() == Some(1)
+                    && ended.lines.is_empty()
+                    && !told.trim().is_empty()
+                    && told.contains(telling),
+            ),
+        };
+        if is_as_expected {
+            return Ok(());
+        }
+        Err(format!(
+            "{case}: cat {} was to {due}; {}, standard output {:?}, standard error `{}`",
+            arguments.join(" "),
+            ended.status,
+            ended.lines,
+            ended.stderr.trim()
+        ))
+    }
+}
+
+const LINE: &str = "a line for the server alone";
+
+const LIMIT: Duration = Duration::from_secs(30);

@@ -1,0 +1,142 @@
+//! Holds docs/ws-parity.md to the tests: each test that the page names has to exist.
+//!
+//! A test stands there as code of the form `longwire-client: redirects::follows_where_the_location_leads`: the crate,
+//! the file in its `tests` (or `src/..` for a module's own tests) without the `.rs`, the function.
+//! Whether the test shows what the page says is for its readers to judge.
+
+use std::collections::HashSet;
+
+use super::File;
+
+const PAGE: &str = "docs/ws-parity.md";
+
+/// All checks.
+pub(super) fn check(files: &[File]) -> Vec<String> {
+    let Some(page) = files.iter().find(|file| file.path == PAGE) else {
+        return vec![format!("{PAGE}: is not in the repository")];
+    };
+    let mut complaints = Vec::new();
+    let mut named = 0;
+    for (i, line) in page.text.lines().enumerate() {
+        for reference in code_of(line).filter(|code| is_reference(code)) {
+            named += 1;
+            if let Err(reason) = look_up(reference, files) {
+                complaints.push(format!("{PAGE}:{}: `{reference}`: {reason}", i + 1));
+            }
+        }
+    }
+    if named == 0 {
+        complaints.push(format!("{PAGE}: names no test"));
+    }
+    complaints
+}
+
+/// What stands between backquotes in a line.
+fn code_of(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// Whether a piece of code means to name a test, well or badly.
+fn is_reference(code: &str) -> bool {
+    code.starts_with("longwire") && code.contains(": ")
+}
+
+fn look_up(reference: &str, files: &[File]) -> Result<(), String> {
+    let parts = reference.split_once(": ").and_then(|(name, rest)| Some((name, rest.split_once("::")?)));
+    let Some((name, (file, test))) = parts else {
+        return Err("has not the form `crate: file::test`".to_owned());
+    };
+    let below = if file.starts_with("src/") { "" } else { "tests/" };
+    let path = format!("crates/{name}/{below}{file}.rs");
+    match files.iter().find(|file| file.path == path) {
+        None => Err(format!("there is no {path}")),
+        Some(file) if tests_of(&file.text).contains(test) => Ok(()),
+        Some(_) => Err(format!("{path} has no such test")),
+    }
+}
+
+/// The names of the functions that an attribute makes a test.
+fn tests_of(text: &str) -> HashSet<&str> {
+    let mut tests = HashSet::new();
+    let mut is_test = false;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[test") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if let Some(name) = function_of(line) {
+            if is_test {
+                tests.insert(name);
+            }
+            is_test = false;
+        }
+    }
+    tests
+}
+
+/// The name of the function that begins in a line.
+fn function_of(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
+    let end = rest.find(['(', '<'])?;
+    Some(&rest[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::file, *};
+
+    /// A repository with a page that has one line and a few tests.
+    fn check_line(line: &str) -> Vec<String> {
+        check(&[
+            file(PAGE, &format!("# Parity\n\n{line}\n")),
+            file("crates/longwire-hub/tests/rooms.rs", "#[test]\nfn a_room_is_gone() {}\nfn helper() {}\n"),
+            file(
+                "crates/longwire-hub/src/limits.rs",
+                "mod tests {\n    #[tokio::test(start_paused = true)]\n    async fn waits() {}\n}\n",
+            ),
+        ])
+    }
+
+    #[test]
+    fn tests_that_exist_are_found() {
+        for line in [
+            "| K1 | rooms | `longwire-hub: rooms::a_room_is_gone` |",
+            "`longwire-hub: src/limits::waits`",
+            "`longwire-hub: rooms::a_room_is_gone`, `longwire-hub: src/limits::waits`",
+            "`Hub::join`, `longwire_hub::Hub` are no tests; `longwire-hub: rooms::a_room_is_gone` is one",
+        ] {
+            assert_eq!(check_line(line), Vec::<String>::new(), "{line}");
+        }
+    }
+
+    #[test]
+    fn tests_that_do_not_exist_are_complained_about_with_their_line() {
+        for (line, complaint) in [
+            ("`longwire-hub: rooms::a_room_stays`", "crates/longwire-hub/tests/rooms.rs has no such test"),
+            ("`longwire-hub: rooms::a_room`", "crates/longwire-hub/tests/rooms.rs has no such test"),
+            ("`longwire-hub: rooms::helper`", "crates/longwire-hub/tests/rooms.rs has no such test"),
+            ("`longwire-hub: doors::a_room_is_gone`", "there is no crates/longwire-hub/tests/doors.rs"),
+            ("`longwire-hub: limits::waits`", "there is no crates/longwire-hub/tests/limits.rs"),
+            ("`longwire-bus: rooms::a_room_is_gone`", "there is no crates/longwire-bus/tests/rooms.rs"),
+            ("`longwire-hub: a_room_is_gone`", "has not the form `crate: file::test`"),
+        ] {
+            let complaints = check_line(line);
+            assert_eq!(complaints.len(), 1, "{line}: {complaints:?}");
+            assert!(complaints[0].starts_with("docs/ws-parity.md:3: "), "{line}: {complaints:?}");
+            assert!(complaints[0].ends_with(complaint), "{line}: {complaints:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_without_tests_and_no_page_are_complained_about() {
+        assert_eq!(check_line("nothing"), ["docs/ws-parity.md: names no test"]);
+        assert_eq!(check(&[]), ["docs/ws-parity.md: is not in the repository"]);
+    }
+
+    #[test]
+    fn only_what_an_attribute_makes_a_test_is_one() {
+        let text = "#[test]\nfn one() {}\n\nfn two() {}\n\n#[tokio::test]\nasync fn three() {}\n\
+                    proptest! {\n    #[test]\n    fn four(x in 0..9) {}\n}\n";
+        let mut tests: Vec<_> = tests_of(text).into_iter().collect();
+        tests.sort_unstable();
+        assert_eq!(tests, ["four", "one", "three"]);
+    }
+}
