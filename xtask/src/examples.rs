@@ -14,6 +14,8 @@ use crate::{
     setup, workspace,
 };
 
+mod clients;
+
 /// How an example is tried.
 enum Script {
     Here(fn() -> Outcome),
@@ -41,6 +43,12 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("heartbeat", Script::Here(heartbeat)),
     ("auth", Script::Here(auth)),
     ("tls_server", Script::Here(tls_server)),
+    ("acknowledge", Script::Here(clients::acknowledge)),
+    ("binary", Script::Here(clients::binary)),
+    ("pipe", Script::Here(clients::pipe)),
+    ("proxy", Script::Here(clients::proxy)),
+    ("reconnect", Script::Here(clients::reconnect)),
+    ("round_trip", Script::Here(clients::round_trip)),
     ("autobahn_client", Script::Part("autobahn")),
 ];
 

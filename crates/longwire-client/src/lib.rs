@@ -14,7 +14,8 @@
 //! # }
 //! ```
 //!
-//! [`Client::handshake_over`] runs over any stream that is connected by other means.
+//! [`Client::handshake_over`] runs over any stream that is connected by other means. [`Client::reconnecting`] keeps a connection: it is
+//! made again whenever it is lost.
 //!
 //! # Features
 //!
@@ -36,6 +37,7 @@ mod error;
 mod handshake;
 mod proxy;
 mod random;
+pub mod reconnect;
 mod redirect;
 mod route;
 #[cfg(feature = "tls")]

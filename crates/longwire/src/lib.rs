@@ -95,6 +95,7 @@
 //! | know a client's address behind a proxy | `ServerConfig::trusted_proxies`, `Request::client_ip` |
 //! | bound what all of them take | [`MemoryBudget`] |
 //! | bound how many there are | `HubConfig::max_clients`, `HubConfig::max_clients_per_address` |
+//! | keep a connection, whatever happens | `Client::reconnecting` |
 //! | speak WebSocket over a stream of your own | [`WebSocket::new`], [`drive`] |
 //! | mount it on an application that serves HTTP | `hyper::upgrade`, `axum::WebSocketUpgrade`, `tower::WebSocketLayer` |
 //! | connect many times over one HTTP/2 connection | `http2::Http2` |
@@ -158,7 +159,7 @@ pub mod deflate {
 
 #[cfg(feature = "client")]
 #[doc(inline)]
-pub use longwire_client::{Client, connect};
+pub use longwire_client::{Client, connect, reconnect};
 
 #[cfg(feature = "server")]
 #[doc(inline)]

@@ -274,6 +274,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
     fn route_mut(&mut self) -> &mut Route {
         &mut self.route
     }

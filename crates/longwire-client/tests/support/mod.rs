@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+pub(crate) mod attempts;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 

@@ -1,0 +1,148 @@
+//! The task that keeps the connection: when to connect, when to wait, when to stop.
+//!
+//! What happens on a connection is [`super::serve`]'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longwire_connection::{CloseFrame, Error, Transport, WebSocket};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::builder::Settings;
+use super::inbox::Filling;
+use super::serve::{End, Missed, Serving};
+use super::shared::{Finish, Shared};
+use super::{Failure, Outage, State};
+
+pub(super) struct Task<T: Transport> {
+    pub(super) settings: Settings<T>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) incoming: Filling,
+}
+
+/// Failures in a row.
+struct Row {
+    failures: u32,
+    since: Instant,
+}
+
+impl Row {
+    fn begin() -> Self {
+        Self { failures: 0, since: Instant::now() }
+    }
+}
+
+/// Why it stops: what the application is told by receiving, and by closing.
+type Stop = (Option<Outage>, Result<(), Error>);
+
+impl<T: Transport> Task<T> {
+    /// Keeps the connection until it is closed or given up.
+    pub(super) async fn run(mut self) {
+        // It is declared first, so it is dropped last: whoever is told finds everything else gone.
+        let mut finish = Finish::new(Arc::clone(&self.shared));
+        let (last, closed) = self.keep().await;
+        finish.orderly(last, closed);
+        drop(self);
+    }
+
+    async fn keep(&mut self) -> Stop {
+        let mut closing = self.shared.closing.subscribe();
+        let mut row = Row::begin();
+        let mut missed: Option<Missed> = None;
+        loop {
+            self.shared.state.send_replace(State::Connecting { attempt: row.failures.saturating_add(1) });
+            if let Some(missed) = &mut missed {
+                missed.attempts = missed.attempts.saturating_add(1);
+            }
+            let opened = tokio::select! {
+                biased;
+                opened = self.settings.open() => opened,
+                _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
+            };
+            let was_connected = opened.is_ok();
+            let outage = match opened {
+                Err(outage) => outage,
+                Ok(ws) => match self.serve(ws, &mut missed, &mut closing, &mut row).await {
+                    End::Outage(outage) => outage,
+                    End::Closed(closed) => return (None, closed),
+                },
+            };
+            row.failures = row.failures.saturating_add(1);
+            let failure = Failure { outage: &outage, attempt: row.failures, elapsed: row.since.elapsed() };
+            if !(self.settings.retry_if)(&failure) {
+                return (Some(outage).filter(|outage| !outage.is_clean()), Ok(()));
+            }
+            if was_connected && missed.is_none() {
+                // What the application was not told yet goes on being the older outage.
+                let now = Instant::now();
+                missed = Some(Missed { outage, since: now, attempts: 0, until: now });
+            }
+            let until = later(self.settings.backoff.wait(row.failures));
+            self.shared.state.send_replace(State::Waiting { failures: row.failures, until });
+            tokio::select! {
+                biased;
+                _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn serve(
+        &mut self,
+        ws: WebSocket<T>,
+        missed: &mut Option<Missed>,
+        closing: &mut watch::Receiver<Option<CloseFrame>>,
+        row: &mut Row,
+    ) -> End {
+        let begun = Instant::now();
+        if let Some(missed) = missed {
+            missed.until = begun;
+        }
+        self.shared.state.send_replace(State::Connected);
+        let Settings { confirm, delivery_timeout, close_timeout, .. } = self.settings;
+        let serving = Serving {
+            outbox: &self.shared.outbox,
+            incoming: &self.incoming,
+            missed,
+            closing,
+            confirm,
+            delivery_timeout,
+            close_timeout,
+        };
+        let end = serving.run(ws).await;
+        self.shared.outbox.lose();
+        if begun.elapsed() >= self.settings.backoff.reset_after {
+            *row = Row::begin();
+        }
+        end
+    }
+
+    /// There is nobody to send a close frame to, and nothing left to wait for.
+    fn closed_without_connection(&self) -> Stop {
+        let (waiting, _) = self.shared.outbox.waiting();
+        (None, if waiting == 0 { Ok(()) } else { Err(Error::Closed) })
+    }
+}
+
+impl<T: Transport> Settings<T> {
+    /// Makes a connection and sets it up.
+    async fn open(&mut self) -> Result<WebSocket<T>, Outage> {
+        let ws = (self.connect)().await?;
+        let limit = self.setup_timeout;
+        match &mut self.on_connect {
+            None => Ok(ws),
+            Some(set_up) => match timeout(limit, set_up(ws)).await {
+                Ok(set_up) => set_up.map_err(Outage::Setup),
+                Err(_) => Err(Outage::SetupTimeout { limit }),
+            },
+        }
+    }
+}
+
+/// Now and this much later, or as late as makes no difference.
+fn later(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or_else(|| now + Duration::from_secs(60 * 60 * 24 * 365))
+}

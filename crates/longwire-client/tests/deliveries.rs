@@ -1,0 +1,331 @@
+//! What happens to messages while connections come and go: order, bounds, deliveries, withdrawals. In memory and in virtual time.
+
+mod support;
+
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use longwire_client::reconnect::{Confirm, Outage, Reconnecting};
+use longwire_connection::testing::{Faults, Operation};
+use longwire_connection::{Error, Incoming, Message};
+use support::attempts::{SECOND, TICK, client, steady, text, texts};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Receives for as long as the test lasts: pongs are seen only by who receives.
+fn receive(mut ws: Reconnecting) {
+    tokio::spawn(async move { while let Ok(Some(_)) = ws.recv().await {} });
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_messages_for_the_next_connection_in_order_and_no_more_than_fit() {
+    for (case, messages, bytes) in [("by count", 4, 1 << 20), ("by bytes", 1024, 11), ("by both", 4, 11)] {
+        let (builder, mut server) = client();
+        let ws = builder.max_queued(messages).max_queued_bytes(bytes).start();
+        let sender = ws.sender();
+        for n in 0..4 {
+            sender.try_send(format!("{n}{n}")).unwrap();
+        }
+        assert_eq!(sender.queued(), (4, 8));
+        assert!(matches!(sender.try_send("4444"), Err(Error::QueueFull)), "{case}");
+        assert!(timeout(SECOND, sender.feed("4444")).await.is_err(), "{case}: there is no room");
+        let waiting = tokio::spawn({
+            let sender = sender.clone();
+            async move { sender.feed("4444").await }
+        });
+        server.refuse().await;
+        let mut peer = server.accept().await;
+        for n in ["00", "11", "22", "33", "4444"] {
+            assert_eq!(peer.recv().await.unwrap(), Some(Message::text(n)), "{case}");
+        }
+        waiting.await.unwrap().unwrap();
+        sender.send("5").await.unwrap();
+        assert_eq!(peer.recv().await.unwrap(), Some(Message::text("5")), "{case}");
+        assert_eq!(sender.queued(), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_a_message_above_the_bound_when_nothing_else_waits() {
+    let (builder, mut server) = client();
+    let ws = builder.max_queued_bytes(10).start();
+    ws.try_send("x".repeat(100)).unwrap();
+    assert!(matches!(ws.try_send("y"), Err(Error::QueueFull)));
+    let mut peer = server.accept().await;
+    assert_eq!(peer.recv().await.unwrap(), Some(Message::text("x".repeat(100))));
+    ws.flush().await.unwrap();
+    ws.try_send("y").unwrap();
+    assert!(matches!(ws.try_send("x".repeat(100)), Err(Error::QueueFull)));
+    assert_eq!(peer.recv().await.unwrap(), Some(Message::text("y")));
+}
+
+/// Whatever operation of the transport fails: what was said to be delivered has reached the server, and nothing is missing between.
+#[tokio::test(start_paused = true)]
+async fn delivers_every_message_that_it_says_it_did() {
+    for confirm in [Confirm::Written, Confirm::Pong] {
+        for operation in 0..60 {
+            let (builder, mut server) = client();
+            let ws = builder.backoff(steady()).confirm(confirm).start();
+            let sender = ws.sender();
+            receive(ws);
+            let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+            let logged = Arc::clone(&seen);
+            let serving = tokio::spawn(async move {
+                let mut faults = Faults::new().fail_at(Operation::Any(operation), ErrorKind::ConnectionReset);
+                loop {
+                    // Each message goes in parts.
+                    let mut peer = server.accept_over(64, faults).await;
+                    while let Ok(Some(message)) = peer.recv().await {
+                        logged.lock().unwrap().push(text(&message)[..1].to_owned());
+                    }
+                    faults = Faults::new();
+                }
+            });
+            let sending = async {
+                for n in 0..6 {
+                    sender.send(format!("{n}{}", "x".repeat(100))).await.unwrap();
+                    if confirm == Confirm::Pong {
+                        let last = seen.lock().unwrap().last().cloned();
+                        assert_eq!(last, Some(n.to_string()), "operation {operation}: it is there already");
+                    }
+                }
+            };
+            timeout(600 * SECOND, sending).await.expect("all are sent in time");
+            // What was written is on its way.
+            sleep(SECOND).await;
+            let seen = seen.lock().unwrap().clone();
+            let mut once = seen.clone();
+            once.dedup();
+            assert_eq!(once, ["0", "1", "2", "3", "4", "5"], "{confirm:?}, operation {operation}: {seen:?}");
+            serving.abort();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_say_delivered_before_it_is() {
+    for confirm in [Confirm::Written, Confirm::Pong] {
+        let (builder, mut server) = client();
+        let ws = builder.confirm(confirm).start();
+        let sender = ws.sender();
+        receive(ws);
+        // There is no connection; then one that takes a part; then one that takes it all, and whose peer does not read.
+        let mut sending = tokio::spawn(async move { sender.send("x".repeat(1000)).await });
+        assert!(timeout(60 * SECOND, &mut sending).await.is_err(), "{confirm:?}");
+        let peer = server.accept_over(100, Faults::new()).await;
+        assert!(timeout(60 * SECOND, &mut sending).await.is_err(), "{confirm:?}");
+        peer.abort();
+        let mut peer = server.accept().await;
+        let said = timeout(60 * SECOND, &mut sending).await.is_ok();
+        assert_eq!(said, confirm == Confirm::Written, "{confirm:?}");
+        if !said {
+            // It is confirmed when the peer goes on reading behind it, and not before.
+            assert_eq!(peer.recv().await.unwrap(), Some(Message::text("x".repeat(1000))));
+            assert!(timeout(60 * SECOND, &mut sending).await.is_err(), "{confirm:?}");
+            assert!(timeout(SECOND, peer.recv()).await.is_err());
+            sending.await.unwrap().unwrap();
+        }
+    }
+}
+
+/// What the two kinds of confirmation promise differs where a peer dies that has not read what was written.
+#[tokio::test(start_paused = true)]
+async fn sends_again_what_was_written_and_not_confirmed() {
+    for (confirm, again) in [(Confirm::Written, false), (Confirm::Pong, true)] {
+        let (builder, mut server) = client();
+        let ws = builder.confirm(confirm).start();
+        let sender = ws.sender();
+        receive(ws);
+        let sending = tokio::spawn(async move { sender.send("unread").await });
+        let peer = server.accept().await;
+        sleep(SECOND).await;
+        peer.abort();
+        let mut peer = server.accept().await;
+        let arrived = timeout(SECOND, peer.recv()).await.is_ok();
+        assert_eq!(arrived, again, "{confirm:?}");
+        let _ = timeout(SECOND, peer.recv()).await;
+        sending.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_a_connection_that_does_not_deliver_in_time() {
+    for (confirm, capacity) in [(Confirm::Written, 100), (Confirm::Pong, 64 * 1024)] {
+        let (builder, mut server) = client();
+        let ws = builder
+            .backoff(steady())
+            .confirm(confirm)
+            .delivery_timeout(7 * SECOND)
+            .retry_if(
+                |failure| matches!(failure.outage, Outage::Undelivered { limit } if *limit == 7 * SECOND),
+            )
+            .start();
+        let sender = ws.sender();
+        receive(ws);
+        // An idle connection is none of its concern.
+        let idle = server.accept_over(capacity, Faults::new()).await;
+        sleep(60 * SECOND).await;
+        let start = Instant::now();
+        let sending = tokio::spawn(async move { sender.send("x".repeat(1000)).await });
+        let mut peer = server.accept().await;
+        let passed = start.elapsed();
+        assert!((8 * SECOND..8 * SECOND + 2 * TICK).contains(&passed), "{confirm:?}: {passed:?}");
+        assert_eq!(peer.recv().await.unwrap(), Some(Message::text("x".repeat(1000))));
+        let _ = timeout(SECOND, peer.recv()).await;
+        sending.await.unwrap().unwrap();
+        drop(idle);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn withdraws_a_message_that_nobody_waits_for() {
+    let (builder, mut server) = client();
+    let ws = builder.confirm(Confirm::Pong).max_queued(2).backoff(steady()).start();
+    let sender = ws.sender();
+    receive(ws);
+    assert!(timeout(SECOND, sender.send("withdrawn at once")).await.is_err());
+    assert_eq!(sender.queued(), (0, 0), "its room is given back");
+    sender.feed("kept").await.unwrap();
+    assert!(timeout(SECOND, sender.send("withdrawn behind another")).await.is_err());
+    let late = tokio::spawn({
+        let sender = sender.clone();
+        async move { sender.send("withdrawn when it was under way").await }
+    });
+    // Both are taken and not confirmed.
+    let peer = server.accept().await;
+    sleep(SECOND).await;
+    late.abort();
+    peer.abort();
+    let mut peer = server.accept().await;
+    assert_eq!(peer.recv().await.unwrap(), Some(Message::text("kept")));
+    assert!(timeout(SECOND, peer.recv()).await.is_err(), "the other is not sent again");
+    sender.flush().await.unwrap();
+}
+
+/// Gives `send` up after each number of polls: the message is sent once or not at all, and those around it are not touched.
+#[tokio::test(start_paused = true)]
+async fn sending_can_be_given_up_at_any_time() {
+    for confirm in [Confirm::Written, Confirm::Pong] {
+        let (mut sent, mut not_sent) = (0, 0);
+        for polls in 0..12 {
+            let (builder, mut server) = client();
+            let ws = builder.confirm(confirm).max_queued(2).start();
+            let sender = ws.sender();
+            sender.feed("before").await.unwrap();
+            let serving = tokio::spawn(async move {
+                sleep(5 * TICK).await;
+                // In small parts.
+                texts(&mut server.accept_over(5, Faults::new()).await).await
+            });
+            {
+                let mut sending = pin!(sender.send("given up"));
+                for _ in 0..polls {
+                    let done = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_ready())).await;
+                    sleep(TICK).await;
+                    if done {
+                        break;
+                    }
+                }
+            }
+            sender.send("behind").await.unwrap();
+            drop(ws);
+            let texts = serving.await.unwrap();
+            if texts == ["before", "behind"] {
+                not_sent += 1;
+            } else {
+                assert_eq!(texts, ["before", "given up", "behind"], "{confirm:?}, {polls} polls");
+                sent += 1;
+            }
+        }
+        assert!(sent > 2 && not_sent > 2, "{confirm:?}: both were seen, {sent} and {not_sent} times");
+    }
+}
+
+/// Pings overlap: a message does not wait for the pong of the one before it.
+#[tokio::test(start_paused = true)]
+async fn confirms_many_messages_with_few_pings() {
+    const LATENCY: Duration = Duration::from_millis(100);
+    let (builder, mut server) = client();
+    let ws = builder.confirm(Confirm::Pong).start();
+    let sender = ws.sender();
+    receive(ws);
+    let mut peer = server.accept_over(1 << 20, Faults::new().latency(LATENCY)).await;
+    let pings = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&pings);
+    tokio::spawn(async move {
+        while let Ok(Some(event)) = peer.next_event().await {
+            counted.fetch_add(usize::from(matches!(event, Incoming::Ping(_))), Ordering::Relaxed);
+        }
+    });
+    let start = Instant::now();
+    let mut sending = Vec::new();
+    for n in 0..500 {
+        let sender = sender.clone();
+        sending.push(tokio::spawn(async move { sender.send(format!("{n}")).await }));
+        if n % 10 == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    for sending in sending {
+        sending.await.unwrap().unwrap();
+    }
+    // The last is sent after 50 ms; at worst it waits for a ping to be free and for its own pong.
+    let pings = pings.load(Ordering::Relaxed);
+    assert!(start.elapsed() <= 5 * LATENCY, "{:?}, {pings} pings", start.elapsed());
+    assert!((2..=20).contains(&pings), "{pings}");
+}
+
+/// The pings of others can make a connection forget one: it is sent again.
+#[tokio::test(start_paused = true)]
+async fn asks_again_where_a_ping_was_forgotten() {
+    let (builder, mut server) = client();
+    let others = Arc::new(Mutex::new(None));
+    let shown = Arc::clone(&others);
+    let ws = builder
+        .confirm(Confirm::Pong)
+        .on_connect(move |ws| {
+            *shown.lock().unwrap() = Some(ws.sender());
+            async move { Ok(ws) }
+        })
+        .start();
+    let sender = ws.sender();
+    receive(ws);
+    let sending = tokio::spawn(async move { sender.send("once").await });
+    let mut peer = server.accept().await;
+    sleep(SECOND).await;
+    let other = others.lock().unwrap().take().unwrap();
+    for _ in 0..20 {
+        let _ = other.ping().unwrap();
+    }
+    sleep(SECOND).await;
+    assert_eq!(peer.recv().await.unwrap(), Some(Message::text("once")));
+    assert!(timeout(SECOND, peer.recv()).await.is_err(), "once");
+    sending.await.unwrap().unwrap();
+}
+
+/// A peer that sends pongs nobody asked for confirms nothing with them.
+#[tokio::test(start_paused = true)]
+async fn is_not_confirmed_by_any_pong() {
+    let (builder, mut server) = client();
+    let ws = builder.confirm(Confirm::Pong).start();
+    let sender = ws.sender();
+    receive(ws);
+    let mut peer = server.accept_raw().await;
+    let mut sending = tokio::spawn(async move { sender.send("?").await });
+    for pong in [&b"\x8a\x00"[..], b"\x8a\x04what", b"\x8a\x08\0\0\0\0\0\0\0\x09"] {
+        peer.write_all(pong).await.unwrap();
+        assert!(timeout(SECOND, &mut sending).await.is_err());
+    }
+    let mut sent = [0; 64];
+    assert!(peer.read(&mut sent).await.unwrap() > 2 + 4 + 1 + 2 + 4, "the message and a ping");
+    drop(peer);
+    let mut peer = server.accept().await;
+    assert_eq!(peer.recv().await.unwrap(), Some(Message::text("?")));
+    let _ = timeout(SECOND, peer.recv()).await;
+    sending.await.unwrap().unwrap();
+}

@@ -1,0 +1,104 @@
+//! The server's side of a connection that is made again: each attempt is answered by hand, in memory and in virtual time.
+
+use std::io;
+use std::time::Duration;
+
+use longwire_client::reconnect::{Backoff, Builder, Jitter};
+use longwire_client::{Config, Error};
+use longwire_connection::testing::{Faults, Pipe, duplex, pair_over, repeatable_keys};
+use longwire_connection::{Handover, Message, WebSocket};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// What the clock of the tests can be wrong by: it counts in milliseconds.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
+
+type Answer = oneshot::Sender<Result<WebSocket<Pipe>, Error>>;
+
+/// Where attempts to connect arrive.
+pub(crate) struct Server {
+    attempts: mpsc::UnboundedReceiver<(Instant, Answer)>,
+}
+
+/// A client, and the server that its attempts go to.
+pub(crate) fn client() -> (Builder<Pipe>, Server) {
+    let (asking, attempts) = mpsc::unbounded_channel();
+    let builder = Builder::new(move || {
+        let (answer, answered) = oneshot::channel();
+        let asked = asking.send((Instant::now(), answer));
+        async move {
+            asked.map_err(|_| refused())?;
+            answered.await.unwrap_or_else(|_| Err(refused()))
+        }
+    });
+    (builder, Server { attempts })
+}
+
+fn refused() -> Error {
+    io::Error::from(io::ErrorKind::ConnectionRefused).into()
+}
+
+/// Waits as long each time, whatever happens.
+pub(crate) fn steady() -> Backoff {
+    Backoff { first: SECOND, max: SECOND, jitter: Jitter::None, reset_after: 30 * SECOND }
+}
+
+impl Server {
+    /// Waits for the next attempt and lets it wait.
+    pub(crate) async fn attempt(&mut self) -> (Instant, Answer) {
+        self.attempts.recv().await.expect("it connects")
+    }
+
+    /// Takes the next attempt; yields this end.
+    pub(crate) async fn accept(&mut self) -> WebSocket<Pipe> {
+        self.accept_over(64 * 1024, Faults::new()).await
+    }
+
+    /// Takes the next attempt, over a pipe that holds so much and with these faults at the client's end.
+    pub(crate) async fn accept_over(&mut self, capacity: usize, faults: Faults) -> WebSocket<Pipe> {
+        let (client, server) = duplex(capacity);
+        let (client, server) = pair_over(client.with_faults(faults), server, &Config::default());
+        let (_, answer) = self.attempt().await;
+        assert!(answer.send(Ok(client)).is_ok(), "it waits for the answer");
+        server
+    }
+
+    /// Takes the next attempt; yields this end's pipe, for bytes written by hand.
+    pub(crate) async fn accept_raw(&mut self) -> Pipe {
+        let (client, server) = duplex(64 * 1024);
+        let client = WebSocket::new(client, Handover::client(repeatable_keys), &Config::default());
+        let (_, answer) = self.attempt().await;
+        assert!(answer.send(Ok(client)).is_ok(), "it waits for the answer");
+        server
+    }
+
+    /// Refuses the next attempt; yields when it came.
+    pub(crate) async fn refuse(&mut self) -> Instant {
+        self.attempt().await.0
+    }
+
+    /// Fails the next attempt with this error.
+    pub(crate) async fn fail(&mut self, error: Error) {
+        let (_, answer) = self.attempt().await;
+        assert!(answer.send(Err(error)).is_ok(), "it waits for the answer");
+    }
+
+    /// Whether nobody comes any more.
+    pub(crate) async fn is_left_alone(&mut self) -> bool {
+        timeout(3600 * SECOND, self.attempts.recv()).await.map_or(true, |attempt| attempt.is_none())
+    }
+}
+
+/// Receives text messages to the end of a connection.
+pub(crate) async fn texts(peer: &mut WebSocket<Pipe>) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let Ok(Some(message)) = peer.recv().await {
+        texts.push(text(&message));
+    }
+    texts
+}
+
+pub(crate) fn text(message: &Message) -> String {
+    message.as_text().expect("only text is sent").to_owned()
+}

@@ -1,0 +1,32 @@
+//! Standard input as messages, and messages as standard output: the connection as a stream of bytes.
+//!
+//! ```text
+//! cargo run --release --example pipe -- ws://127.0.0.1:9001 < FILE > COPY
+//! ```
+//! The URL may be left out. At the end of the input it closes and prints what still comes.
+
+use std::io;
+
+use tokio::io::{AsyncWriteExt, copy, split, stdin, stdout};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::args().nth(1).unwrap_or("ws://127.0.0.1:9001".into());
+    let ws = longwire::connect(url).await?;
+    let sender = ws.sender();
+    let (mut from, mut to) = split(ws.into_byte_stream());
+    let sending = tokio::spawn(async move {
+        let copied = copy(&mut stdin(), &mut to).await;
+        // This direction has ended. `shutdown` would drop what the other still brings.
+        sender.close(1000, "").map_err(io::Error::other)?;
+        copied
+    });
+    let mut stdout = stdout();
+    copy(&mut from, &mut stdout).await?;
+    stdout.flush().await?;
+    if sending.is_finished() {
+        sending.await??;
+    }
+    // The server may have closed first, and reading standard input cannot be given up: this does not wait for it.
+    std::process::exit(0)
+}

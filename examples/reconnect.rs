@@ -1,0 +1,61 @@
+//! A connection to an echo server that is made again whenever it is lost. Stop the server and start it again!
+//!
+//! ```text
+//! cargo run --release --example reconnect -- ws://127.0.0.1:9001
+//! ```
+//! The URL may be left out. It ends on SIGINT.
+
+use std::time::Duration;
+
+use longwire::Client;
+use longwire::reconnect::{Confirm, Event, State};
+use tokio::time::Instant;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::args().nth(1).unwrap_or("ws://127.0.0.1:9001".into());
+    let mut ws = Client::new(url)
+        .reconnecting()
+        // Runs on each new connection before anything else is sent: here one would log in and subscribe.
+        .on_connect(|mut ws| async move {
+            ws.send("hello").await?;
+            Ok(ws)
+        })
+        // A message is delivered when the server has read it, and sent again if the connection fails before that.
+        .confirm(Confirm::Pong)
+        .start();
+    let mut state = ws.state();
+
+    let sender = ws.sender();
+    tokio::spawn(async move {
+        for n in 1_u64.. {
+            if sender.send(format!("message {n}")).await.is_err() {
+                break;
+            }
+            println!("delivered {n}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+
+    loop {
+        tokio::select! {
+            event = ws.next_event() => match event? {
+                Some(Event::Message(message)) => println!("received {message}"),
+                // What the server sent meanwhile is missing here.
+                Some(Event::Reconnected(gap)) => println!("there was a gap of {:?}: {}", gap.duration, gap.outage),
+                Some(_) => {}
+                None => return Ok(()),
+            },
+            Ok(()) = state.changed() => match *state.borrow_and_update() {
+                State::Connecting { attempt } => println!("connecting, attempt {attempt}"),
+                State::Connected => println!("connected"),
+                State::Waiting { until, .. } => println!("next attempt in {:?}", until - Instant::now()),
+                _ => {}
+            },
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                return Ok(ws.close(1000, "").await?);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The examples that are clients, each with the `echo` example as its server.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+};
+
+use super::{expect_lines, expect_next, interrupt, start, start_server};
+use crate::{
+    Outcome,
+    process::{PATIENCE, Running},
+};
+
+/// Shows the numbers as they were.
+pub(super) fn binary() -> Outcome {
+    let (server, url) = start_server("echo", &[])?;
+    expect_lines(start("binary", &[&url])?, &["[0.0, 0.5, 1.0, 1.5, 2.0]"])?;
+    interrupt(server)
+}
+
+/// Counts, measures, and says where it comes from.
+pub(super) fn round_trip() -> Outcome {
+    let (server, url) = start_server("echo", &[])?;
+    let lines = start("round_trip", &["--count", "3", &url])?.succeed(PATIENCE)?;
+    let [first, times @ .., last] = &lines[..] else { return Err(format!("printed {lines:?}")) };
+    let are_times = times.iter().all(|line| line.starts_with("round trip: ") && line.ends_with('s'));
+    if (first.as_str(), times.len(), are_times, last.as_str()) != ("connected", 3, true, "disconnected") {
+        return Err(format!("printed {lines:?}"));
+    }
+    interrupt(server)
+}
+
+/// Tells what became of its messages, and fails where there is nobody.
+pub(super) fn acknowledge() -> Outcome {
+    let (server, url) = start_server("echo", &[])?;
+    let client = start("acknowledge", &[&url])?;
+    expect_next(&client, "sent")?;
+    client.wait_for("that it was read", |line| line.starts_with("read by the peer, ").then_some(()))?;
+    expect_next(&client, "not sent: the connection was closed before")?;
+    expect_lines(client, &[])?;
+    interrupt(server)?;
+    let ended = start("acknowledge", &[&url])?.finish(PATIENCE)?;
+    if ended.status.code() != Some(1) || ended.stderr.is_empty() {
+        return Err(format!("without a server it was to end with status 1: {}", ended.status));
+    }
+    Ok(())
+}
+
+/// Brings back what it was given, to the last byte.
+pub(super) fn pipe() -> Outcome {
+    let (server, url) = start_server("echo", &[])?;
+    let client = start("pipe", &[&url])?;
+    let lines: Vec<String> = (0..20_000).map(|n| format!("line {n}")).collect();
+    for line in &lines {
+        client.write_line(line)?;
+    }
+    let printed = client.succeed(PATIENCE)?;
+    if printed != lines {
+        return Err(format!("{} lines came back of {}, or other ones", printed.len(), lines.len()));
+    }
+    interrupt(server)
+}
+
+/// Comes back when its server does, and then delivers what it had not.
+pub(super) fn reconnect() -> Outcome {
+    let (server, url) = start_server("echo", &[])?;
+    let address = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
+    let client = start("reconnect", &[&url])?;
+    let wait_for =
+        |expected: &str| client.wait_for(expected, |line| line.starts_with(expected).then_some(()));
+    wait_for("connected")?;
+    wait_for("delivered 1")?;
+    interrupt(server)?;
+    wait_for("next attempt in ")?;
+    wait_for("connecting, attempt 2")?;
+    let server = start("echo", &["--listen", &address])?;
+    server.url()?;
+    for expected in ["connected", "there was a gap of ", "received hello", "delivered "] {
+        wait_for(expected)?;
+    }
+    client.interrupt()?;
+    client.succeed(PATIENCE)?;
+    interrupt(server)
+}
+
+/// Goes through a proxy of either kind, and not past it.
+pub(super) fn proxy() -> Outcome {
+    let (server, url) = start_server("echo", &[])?;
+    for (scheme, serve) in [("http", http as fn(TcpStream) -> _), ("socks5h", socks)] {
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let proxy = format!("{scheme}://{address}");
+        let served = thread::spawn(move || serve(listener.accept()?.0));
+        expect_lines(start_through(&proxy, &url)?, &["connected", "through the proxy"])?;
+        let served = served.join().map_err(|_| format!("the {scheme} proxy panicked"))?;
+        served.map_err(|error| format!("nobody came through the {scheme} proxy: {error}"))?;
+        // Now there is no proxy.
+        let ended = start_through(&proxy, &url)?.finish(PATIENCE)?;
+        if ended.status.code() != Some(1) {
+            return Err(format!("without the {scheme} proxy it was to end with status 1: {}", ended.status));
+        }
+    }
+    interrupt(server)
+}
+
+fn start_through(proxy: &str, url: &str) -> Outcome<Running> {
+    start("proxy", &[proxy, url])
+}
+
+/// One connection through a proxy that HTTP's CONNECT asks (RFC 9110 §9.3.6).
+fn http(client: TcpStream) -> io::Result<()> {
+    let mut head = BufReader::new(client);
+    let mut request = String::new();
+    head.read_line(&mut request)?;
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        if head.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let target = request.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
+    let server = TcpStream::connect(target.unwrap_or_default())?;
+    let mut client = head.into_inner();
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    join(client, server)
+}
+
+/// One connection through a SOCKS 5 proxy (RFC 1928) that is asked for a name or an IPv4 address.
+fn socks(mut client: TcpStream) -> io::Result<()> {
+    let mut greeting = [0; 2];
+    client.read_exact(&mut greeting)?;
+    client.read_exact(&mut vec![0; greeting[1].into()])?;
+    client.write_all(&[5, 0])?;
+    let mut request = [0; 4];
+    client.read_exact(&mut request)?;
+    let host = if request[3] == 1 {
+        let mut address = [0; 4];
+        client.read_exact(&mut address)?;
+        std::net::Ipv4Addr::from(address).to_string()
+    } else {
+        let mut len = [0];
+        client.read_exact(&mut len)?;
+        let mut name = vec![0; len[0].into()];
+        client.read_exact(&mut name)?;
+        String::from_utf8_lossy(&name).into_owned()
+    };
+    let mut port = [0; 2];
+    client.read_exact(&mut port)?;
+    let server = TcpStream::connect((host, u16::from_be_bytes(port)))?;
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+    join(client, server)
+}
+
+/// Passes bytes on in both directions until one ends.
+fn join(client: TcpStream, server: TcpStream) -> io::Result<()> {
+    let (mut to_client, mut from_server) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_server, &mut to_client);
+        to_client.shutdown(std::net::Shutdown::Write)
+    });
+    let (mut from_client, mut to_server) = (client, server);
+    io::copy(&mut from_client, &mut to_server)?;
+    to_server.shutdown(std::net::Shutdown::Write)
+}
