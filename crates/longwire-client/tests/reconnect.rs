@@ -153,9 +153,9 @@ async fn can_be_watched() {
     server.refuse().await;
     next(&mut state).await;
     next(&mut state).await;
-    let _peer = server.accept().await;
+    let peer = server.accept().await;
     next(&mut state).await;
-    let (closed, ()) = tokio::join!(ws.close(1000, ""), async { drop(_peer) });
+    let (closed, ()) = tokio::join!(ws.close(1000, ""), async { drop(peer) });
     closed.unwrap();
     next(&mut state).await;
     assert_eq!(

@@ -91,10 +91,10 @@ pub(super) fn proxy() -> Outcome {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let proxy = format!("{scheme}://{address}");
-        let served = thread::spawn(move || serve(listener.accept()?.0));
+        let proxying = thread::spawn(move || serve(listener.accept()?.0));
         expect_lines(start_through(&proxy, &url)?, &["connected", "through the proxy"])?;
-        let served = served.join().map_err(|_| format!("the {scheme} proxy panicked"))?;
-        served.map_err(|error| format!("nobody came through the {scheme} proxy: {error}"))?;
+        let proxied = proxying.join().map_err(|_| format!("the {scheme} proxy panicked"))?;
+        proxied.map_err(|error| format!("nobody came through the {scheme} proxy: {error}"))?;
         // Now there is no proxy.
         let ended = start_through(&proxy, &url)?.finish(PATIENCE)?;
         if ended.status.code() != Some(1) {

@@ -80,16 +80,15 @@ mod tests {
     #[test]
     fn waits_stay_in_their_range_and_use_all_of_it() {
         const SECOND: Duration = Duration::from_secs(1);
-        for (case, jitter, from) in [
-            ("none", Jitter::None, 4 * SECOND),
-            ("equal", Jitter::Equal, 2 * SECOND),
-            ("full", Jitter::Full, Duration::ZERO),
+        for (case, jitter, from, range) in [
+            ("none", Jitter::None, 4 * SECOND, Duration::ZERO),
+            ("equal", Jitter::Equal, 2 * SECOND, 2 * SECOND),
+            ("full", Jitter::Full, Duration::ZERO, 4 * SECOND),
         ] {
             let backoff = Backoff { first: SECOND, max: 4 * SECOND, jitter, reset_after: SECOND };
             for failures in [3, 4, 32, 33, 34, u32::MAX] {
                 let waits: Vec<_> = (0..200).map(|_| backoff.wait(failures)).collect();
                 assert!(waits.iter().all(|wait| (from..=4 * SECOND).contains(wait)), "{case}: {waits:?}");
-                let range = 4 * SECOND - from;
                 // One of 200 draws misses a given tenth of the range once in 10⁹ times.
                 assert!(waits.iter().any(|wait| *wait <= from + range / 10), "{case}, low: {waits:?}");
                 assert!(waits.iter().any(|wait| *wait >= from + range / 10 * 9), "{case}, high: {waits:?}");
@@ -103,12 +102,7 @@ mod tests {
         let steps: Vec<_> = (0..9).map(|failures| backoff.wait(failures).as_millis()).collect();
         assert_eq!(steps, [500, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
         (backoff.first, backoff.max) = (Duration::MAX, Duration::MAX);
-        for jitter in [Jitter::None, Jitter::Equal, Jitter::Full] {
-            backoff.jitter = jitter;
-            for _ in 0..200 {
-                assert!(backoff.wait(u32::MAX) > Duration::from_secs(1), "{jitter:?}");
-            }
-        }
+        assert_eq!(backoff.wait(u32::MAX), Duration::MAX);
         backoff.max = Duration::ZERO;
         assert_eq!(backoff.wait(5), Duration::ZERO);
     }

@@ -75,13 +75,11 @@ impl Serving<'_> {
             }
             discard(&mut receiver).await
         });
-        match closed.await {
-            Ok(ended) => End::Closed(ended),
-            Err(_) => {
-                sender.abort();
-                End::Closed(Err(Error::CloseTimeout))
-            }
-        }
+        let Ok(ended) = closed.await else {
+            sender.abort();
+            return End::Closed(Err(Error::CloseTimeout));
+        };
+        End::Closed(ended)
     }
 }
 
