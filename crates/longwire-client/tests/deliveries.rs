@@ -13,7 +13,7 @@ use std::time::Duration;
 use longwire_client::reconnect::{Confirm, Outage, Reconnecting};
 use longwire_connection::testing::{Faults, Operation};
 use longwire_connection::{Error, Incoming, Message};
-use support::attempts::{SECOND, TICK, client, steady, text, texts};
+use support::attempts::{SECOND, TICK, client, client_as_it_is, steady, text, texts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -136,9 +136,12 @@ async fn does_not_say_delivered_before_it_is() {
 /// What the two kinds of confirmation promise differs where a peer dies that has not read what was written.
 #[tokio::test(start_paused = true)]
 async fn sends_again_what_was_written_and_not_confirmed() {
-    for (confirm, again) in [(Confirm::Written, false), (Confirm::Pong, true)] {
-        let (builder, mut server) = client();
-        let ws = builder.confirm(confirm).start();
+    for (confirm, again) in [(Some(Confirm::Written), false), (Some(Confirm::Pong), true), (None, true)] {
+        let (mut builder, mut server) = client_as_it_is();
+        if let Some(confirm) = confirm {
+            builder = builder.confirm(confirm);
+        }
+        let ws = builder.start();
         let sender = ws.sender();
         receive(ws);
         let sending = tokio::spawn(async move { sender.send("unread").await });

@@ -55,7 +55,7 @@ pub(super) struct Settings<T: Stream> {
 /// ```no_run
 /// use std::time::Duration;
 /// use longwire_client::Client;
-/// use longwire_client::reconnect::{Confirm, Outage};
+/// use longwire_client::reconnect::Outage;
 ///
 /// # async fn example() -> Result<(), Outage> {
 /// let mut ws = Client::new("ws://example.com/feed")
@@ -67,7 +67,6 @@ pub(super) struct Settings<T: Stream> {
 ///     .retry_if(|failure| {
 ///         failure.outage.is_temporary() && failure.elapsed < Duration::from_secs(3600)
 ///     })
-///     .confirm(Confirm::Pong)
 ///     .start();
 /// while let Some(message) = ws.recv().await? {
 ///     println!("{message}");
@@ -110,7 +109,7 @@ impl<T: Stream> Builder<T> {
                 on_connect: None,
                 retry_if: Box::new(|failure| failure.outage.is_temporary()),
                 backoff: Backoff::default(),
-                confirm: Confirm::Written,
+                confirm: Confirm::Pong,
                 setup_timeout: Duration::from_secs(10),
                 delivery_timeout: None,
                 close_timeout: Duration::from_secs(5),
@@ -152,7 +151,7 @@ impl<T: Stream> Builder<T> {
         self
     }
 
-    /// Sets when a message counts as delivered. Default: [`Confirm::Written`].
+    /// Sets when a message counts as delivered. Default: [`Confirm::Pong`], so that no message is lost that was said to be delivered.
     pub fn confirm(mut self, confirm: Confirm) -> Self {
         self.settings.confirm = confirm;
         self

@@ -25,7 +25,7 @@
 //!
 //! - A message is sent until it is delivered: **at least once**. One whose connection fails before that is sent again on the
 //!   next, in order, so the peer may get it twice: give messages a number if that matters. [`Confirm`] says what
-//!   delivered means.
+//!   delivered means: unless told otherwise, that the peer has read the message.
 //! - What the peer sends while there is no connection is missed. [`Event::Reconnected`] comes exactly where something may be
 //!   missing, and [`Reconnecting::gaps`] counts them.
 //! - Attempts follow a [`Backoff`] until [`Builder::retry_if`] says no.
