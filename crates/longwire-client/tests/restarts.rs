@@ -74,6 +74,10 @@ async fn run(confirm: Confirm, kills: usize, life: Duration) {
     server.kill();
 
     let logged = fs::read_to_string(&server.log).unwrap();
+    let torn = logged
+        .lines()
+        .find(|line| line.split(' ').filter_map(|part| part.parse::<usize>().ok()).count() != 2);
+    assert_eq!(torn, None, "each line is whole");
     let (mut lost, mut twice) = (0, 0);
     for (sender, delivered) in delivered.iter().enumerate() {
         let prefix = format!("{sender} ");
@@ -200,8 +204,8 @@ async fn serve(mut stream: TcpStream, log: &Path) {
     while let Ok(Some(message)) = ws.recv().await {
         let text = message.as_text().unwrap();
         let (what, _) = text.rsplit_once(' ').unwrap();
-        // What the system was given stays when the process is killed.
-        writeln!(log, "{what}").unwrap();
+        // What the system was given stays when the process is killed. In one piece: `writeln` would give it two.
+        log.write_all(format!("{what}\n").as_bytes()).unwrap();
         if ws.send(what).await.is_err() {
             return;
         }
