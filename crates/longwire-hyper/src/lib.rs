@@ -41,9 +41,10 @@
 //!
 //! # The transport
 //!
-//! Where hyper runs over a `TcpStream`, the socket gets it back ([`Transport::Tcp`]) and is as fast as under longwire's
-//! own server; what came behind the request is not lost. Other streams are used through hyper ([`Transport::Upgraded`]), and
-//! streams of HTTP/2 gather what is written ([`Transport::Http2`]).
+//! Where hyper runs over tokio's `TcpStream` or `UnixStream`, or over the `TlsStream` of `tokio-rustls` with the feature `tls`, the
+//! socket gets it back ([`Transport::Tcp`]) and is as fast as under longwire's own server; what came behind the request is
+//! not lost. Other streams are used through hyper ([`Transport::Upgraded`]), and streams of HTTP/2 gather what is
+//! written ([`Transport::Http2`]).
 //!
 //! # Shutdown
 //!
@@ -57,6 +58,7 @@
 //! | `deflate` | compression (RFC 7692), where `ServerOptions::deflate` allows it |
 //! | `http2` | `http2::Http2`, the client over HTTP/2 |
 //! | `testing` | `testing::serve`, a connection in memory to a tower service |
+//! | `tls` | streams of `tokio-rustls` had back as they were, and addresses of theirs |
 //! | `tower` | `tower::WebSocketLayer`, a handler mounted in front of any service |
 
 #![forbid(unsafe_code)]

@@ -21,7 +21,13 @@ use crate::Http2Stream;
 pub enum Transport {
     /// Plain TCP, with `TCP_NODELAY` set: hyper gave the connection back as it was.
     Tcp(TcpStream),
-    /// Any other stream of HTTP/1.1, such as TLS, used through hyper.
+    /// A Unix socket, as it was.
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+    /// TLS of `tokio-rustls` over TCP, as it was, with `TCP_NODELAY` set.
+    #[cfg(feature = "tls")]
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// Any other stream of HTTP/1.1, such as TLS of another library, used through hyper.
     Upgraded(TokioIo<Upgraded>),
     /// One stream of an HTTP/2 connection.
     Http2(Http2Stream),
@@ -33,40 +39,68 @@ impl Transport {
         if version >= Version::HTTP_2 {
             return (Self::Http2(Http2Stream::new(upgraded)), Bytes::new());
         }
-        let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => return Self::from_tcp(parts.io, parts.read_buf),
+        let upgraded = match downcast(upgraded) {
+            Ok((stream, read)) => {
+                set_no_delay(&stream);
+                return (Self::Tcp(stream), read);
+            }
             Err(upgraded) => upgraded,
         };
-        // hyper-util's builder for both versions, which axum uses too, wraps the stream in a type of its own.
-        match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => Self::from_tcp(parts.io, parts.read_buf),
-            // It yields what was read ahead by itself.
-            Err(upgraded) => (Self::Upgraded(TokioIo::new(upgraded)), Bytes::new()),
-        }
+        #[cfg(unix)]
+        let upgraded = match downcast(upgraded) {
+            Ok((stream, read)) => return (Self::Unix(stream), read),
+            Err(upgraded) => upgraded,
+        };
+        #[cfg(feature = "tls")]
+        let upgraded = match downcast::<tokio_rustls::server::TlsStream<TcpStream>>(upgraded) {
+            Ok((stream, read)) => {
+                set_no_delay(stream.get_ref().0);
+                return (Self::Tls(Box::new(stream)), read);
+            }
+            Err(upgraded) => upgraded,
+        };
+        // It yields what was read ahead by itself.
+        (Self::Upgraded(TokioIo::new(upgraded)), Bytes::new())
     }
 
-    fn from_tcp(io: TokioIo<TcpStream>, read_ahead: Bytes) -> (Self, Bytes) {
-        let stream = io.into_inner();
-        // Fails on a connection that is gone, which the first read tells as well.
-        let _ = stream.set_nodelay(true);
-        (Self::Tcp(stream), read_ahead)
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+            Self::Upgraded(_) | Self::Http2(_) => None,
+        }
     }
 
     /// The address at the other end, where it is known.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Upgraded(_) | Self::Http2(_) => None,
-        }
+        self.tcp()?.peer_addr().ok()
     }
 
     /// The address at this end, where it is known.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().ok(),
-            Self::Upgraded(_) | Self::Http2(_) => None,
-        }
+        self.tcp()?.local_addr().ok()
     }
+}
+
+/// The stream and what was read from it already, if it is of this type.
+fn downcast<T>(upgraded: Upgraded) -> Result<(T, Bytes), Upgraded>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    match upgraded.downcast::<TokioIo<T>>() {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        // hyper-util's builder for both versions, which axum uses too, wraps the stream in a type of its own.
+        Err(upgraded) => auto::upgrade::downcast::<TokioIo<T>>(upgraded)
+            .map(|parts| (parts.io.into_inner(), parts.read_buf)),
+    }
+}
+
+fn set_no_delay(stream: &TcpStream) {
+    // Fails on a connection that is gone, which the first read tells as well.
+    let _ = stream.set_nodelay(true);
 }
 
 impl AsyncRead for Transport {
@@ -74,6 +108,10 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Upgraded(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Http2(stream) => Pin::new(stream).poll_read(cx, buf),
         }
@@ -85,6 +123,10 @@ impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Upgraded(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Http2(stream) => Pin::new(stream).poll_write(cx, buf),
         }
@@ -98,6 +140,10 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Upgraded(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
@@ -107,6 +153,10 @@ impl AsyncWrite for Transport {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.is_write_vectored(),
             Self::Upgraded(stream) => stream.is_write_vectored(),
             Self::Http2(stream) => stream.is_write_vectored(),
         }
@@ -116,6 +166,10 @@ impl AsyncWrite for Transport {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::Upgraded(stream) => Pin::new(stream).poll_flush(cx),
             Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
         }
@@ -125,6 +179,10 @@ impl AsyncWrite for Transport {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Upgraded(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
         }

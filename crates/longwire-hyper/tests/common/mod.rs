@@ -85,31 +85,40 @@ where
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (mount, handler) = (mount.clone(), handler.clone());
-            let service = service_fn(move |request| {
-                let answer = answer(request, &mount, handler.clone());
-                async move { Ok::<_, Infallible>(answer) }
-            });
             tokio::spawn(async move {
-                let mut auto = auto::Builder::new(TokioExecutor::new());
-                auto.http2().enable_connect_protocol();
-                // How connections end is the tests' business.
                 match setup {
-                    Setup::Plain => {
-                        let http = http1::Builder::new();
-                        drop(http.serve_connection(TokioIo::new(stream), service).with_upgrades().await);
-                    }
-                    Setup::Auto => {
-                        drop(auto.serve_connection_with_upgrades(TokioIo::new(stream), service).await);
-                    }
-                    Setup::Foreign => {
-                        let stream = TokioIo::new(Foreign(stream));
-                        drop(auto.serve_connection_with_upgrades(stream, service).await);
-                    }
+                    Setup::Plain | Setup::Auto => serve(setup, stream, mount, handler).await,
+                    Setup::Foreign => serve(setup, Foreign(stream), mount, handler).await,
                 }
             });
         }
     });
     running
+}
+
+/// Serves `handler` on one connection, to its end.
+pub(crate) async fn serve<H, Fut>(
+    setup: Setup,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    mount: Mount,
+    handler: H,
+) where
+    H: Fn(Socket) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = HandlerResult> + Send + 'static,
+{
+    let stream = TokioIo::new(stream);
+    let service = service_fn(move |request| {
+        let answer = answer(request, &mount, handler.clone());
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    // How connections end is the tests' business.
+    if setup == Setup::Plain {
+        drop(http1::Builder::new().serve_connection(stream, service).with_upgrades().await);
+    } else {
+        let mut auto = auto::Builder::new(TokioExecutor::new());
+        auto.http2().enable_connect_protocol();
+        drop(auto.serve_connection_with_upgrades(stream, service).await);
+    }
 }
 
 fn answer<H, Fut>(mut request: Request<Incoming>, mount: &Mount, handler: H) -> Response<String>
@@ -200,7 +209,7 @@ pub(crate) async fn exchange(addr: SocketAddr, bytes: &[u8]) -> (String, String)
 }
 
 /// Reads a response head, up to the empty line, in lower case.
-pub(crate) async fn head(stream: &mut TcpStream) -> String {
+pub(crate) async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(soon(stream.read_u8()).await.expect("the head goes on"));
@@ -209,7 +218,7 @@ pub(crate) async fn head(stream: &mut TcpStream) -> String {
 }
 
 /// Reads exactly these bytes.
-pub(crate) async fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+pub(crate) async fn expect(stream: &mut (impl AsyncRead + Unpin), bytes: &[u8]) {
     let mut read = vec![0; bytes.len()];
     soon(stream.read_exact(&mut read)).await.expect("bytes come");
     assert_eq!(read, bytes);
