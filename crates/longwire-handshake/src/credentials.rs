@@ -5,7 +5,6 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderValue;
-use percent_encoding::percent_decode_str;
 
 use crate::field::ascii_value;
 
@@ -42,8 +41,7 @@ impl Login {
             return Ok(None);
         }
         let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-        let decoded = |text| percent_decode_str(text).collect::<Vec<u8>>();
-        Self::new(decoded(user), decoded(password)).map(Some)
+        Self::new(percent_decoded(user), percent_decoded(password)).map(Some)
     }
 
     /// Returns the user.
@@ -76,5 +74,48 @@ impl Login {
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Login(..)")
+    }
+}
+
+/// Decodes percent escapes (RFC 3986 §2.1); what is none stays as it is.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let escaped = match behind {
+            [high, low, ..] if first == b'%' => hex_digit(*high).zip(hex_digit(*low)),
+            _ => None,
+        };
+        decoded.push(escaped.map_or(first, |(high, low)| 16 * high + low));
+        rest = if escaped.is_some() { &behind[2..] } else { behind };
+    }
+    decoded
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_decoded_and_nothing_else_is() {
+        for (text, decoded) in [
+            ("", &b""[..]),
+            ("Ada", b"Ada"),
+            ("a%3Ab%40%2f", b"a:b@/"),
+            ("%C3%bc%ff%00", b"\xc3\xbc\xff\0"),
+            ("%", b"%"),
+            ("%4", b"%4"),
+            ("a%4", b"a%4"),
+            ("%4g%g4%%41", b"%4g%g4%A"),
+            ("%+1%-1", b"%+1%-1"),
+            ("%25%34%31+", b"%41+"),
+            ("ü%41", "üA".as_bytes()),
+        ] {
+            assert_eq!(percent_decoded(text), decoded, "{text}");
+        }
     }
 }

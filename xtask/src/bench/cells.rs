@@ -27,6 +27,12 @@ impl Cell {
         cells.into_iter().partition(|cell| cell.in_flight() <= MOST_IN_FLIGHT)
     }
 
+    /// What the load generator is told.
+    pub(crate) fn arguments(self) -> Vec<String> {
+        let words = [("--size", self.size), ("--conns", self.conns), ("--depth", self.depth)];
+        words.into_iter().flat_map(|(option, value)| [option.to_owned(), value.to_string()]).collect()
+    }
+
     /// Whether the cell belongs to the few that show in little time whether something is amiss.
     pub(crate) fn is_quick(self) -> bool {
         self.conns <= 64 && matches!(self.size, 16 | 1024 | 65536)

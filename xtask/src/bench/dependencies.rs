@@ -1,6 +1,7 @@
 //! What a user compiles: crates, and the time of a clean release build, beside tokio-tungstenite for the same.
 //!
-//! Each row is an empty program with one dependency, built alone, in a target directory of its own.
+//! Each row is a small program that works, with what its dependencies leave to the user: the `futures` traits, a provider of
+//! cryptography, a deadline for the handshake. It is built alone, in a target directory of its own.
 
 use std::{
     collections::BTreeSet,
@@ -27,47 +28,149 @@ struct Program {
     name: &'static str,
     /// For what: programs for the same are compared.
     purpose: &'static str,
-    /// The dependency, as a line of a manifest; `{root}` is where longwire lies.
-    dependency: &'static str,
+    /// The dependencies, as lines of a manifest; `{root}` is where longwire lies.
+    dependencies: &'static str,
+    source: &'static str,
 }
 
-const PROGRAMS: [Program; 7] = [
+const PROGRAMS: [Program; 8] = [
     Program {
         name: "longwire",
         purpose: "client, without TLS",
-        dependency: r#"longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client"] }"#,
+        dependencies: r#"
+            longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client"] }
+            tokio = { version = "1", features = ["macros", "rt"] }"#,
+        source: CLIENT,
     },
     Program {
         name: "tokio-tungstenite",
         purpose: "client, without TLS",
-        dependency: r#"tokio-tungstenite = "0.30""#,
+        dependencies: r#"
+            futures-util = { version = "0.3", default-features = false, features = ["sink"] }
+            tokio = { version = "1", features = ["macros", "rt", "time"] }
+            tokio-tungstenite = "0.30""#,
+        source: TUNGSTENITE_CLIENT,
     },
     Program {
         name: "longwire",
         purpose: "client, with TLS",
-        dependency: r#"longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client", "rustls"] }"#,
+        dependencies: r#"
+            longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client", "rustls"] }
+            tokio = { version = "1", features = ["macros", "rt"] }"#,
+        source: CLIENT,
     },
     Program {
         name: "tokio-tungstenite",
         purpose: "client, with TLS",
-        dependency: r#"tokio-tungstenite = { version = "0.30", features = ["rustls-tls-native-roots"] }"#,
+        // Without a provider of cryptography it panics.
+        dependencies: r#"
+            futures-util = { version = "0.3", default-features = false, features = ["sink"] }
+            rustls = { version = "0.23", default-features = false, features = ["ring"] }
+            tokio = { version = "1", features = ["macros", "rt", "time"] }
+            tokio-tungstenite = { version = "0.30", features = ["rustls-tls-native-roots"] }"#,
+        source: TUNGSTENITE_CLIENT,
     },
     Program {
         name: "longwire",
         purpose: "client and server, with TLS",
-        dependency: r#"longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client", "server", "rustls"] }"#,
+        dependencies: r#"
+            longwire = { path = "{root}/crates/longwire", default-features = false, features = ["client", "server", "rustls"] }
+            tokio = { version = "1", features = ["macros", "rt"] }"#,
+        source: SERVER,
+    },
+    Program {
+        name: "tokio-tungstenite",
+        purpose: "client and server, with TLS",
+        dependencies: r#"
+            futures-util = { version = "0.3", default-features = false, features = ["sink"] }
+            rustls = { version = "0.23", default-features = false, features = ["ring"] }
+            tokio = { version = "1", features = ["macros", "net", "rt", "time"] }
+            tokio-tungstenite = { version = "0.30", features = ["rustls-tls-native-roots"] }"#,
+        source: TUNGSTENITE_SERVER,
     },
     Program {
         name: "longwire",
         purpose: "default: these and compression",
-        dependency: r#"longwire = { path = "{root}/crates/longwire" }"#,
+        dependencies: r#"
+            longwire = { path = "{root}/crates/longwire" }
+            tokio = { version = "1", features = ["macros", "rt"] }"#,
+        source: SERVER,
     },
     Program {
         name: "longwire",
         purpose: "every feature",
-        dependency: r#"longwire = { path = "{root}/crates/longwire", features = ["webpki-roots", "axum", "http2", "tower", "metrics"] }"#,
+        dependencies: r#"
+            longwire = { path = "{root}/crates/longwire", features = ["webpki-roots", "axum", "http2", "tower", "metrics"] }
+            tokio = { version = "1", features = ["macros", "rt"] }"#,
+        source: SERVER,
     },
 ];
+
+const CLIENT: &str = r#"
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut ws = longwire::connect("ws://127.0.0.1:9001").await?;
+    ws.send("hello").await?;
+    println!("{:?}", ws.recv().await?);
+    Ok(ws.close(1000, "").await?)
+}
+"#;
+
+const TUNGSTENITE_CLIENT: &str = r#"
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let connecting = tokio_tungstenite::connect_async("ws://127.0.0.1:9001");
+    let (mut ws, _) = timeout(Duration::from_secs(10), connecting).await??;
+    ws.send("hello".into()).await?;
+    println!("{:?}", ws.next().await);
+    Ok(ws.close(None).await?)
+}
+"#;
+
+const SERVER: &str = r#"
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let server = longwire::Server::bind("127.0.0.1:9001").await?;
+    server
+        .serve(|mut ws, _request| async move {
+            while let Some(message) = ws.recv().await? {
+                ws.send(message).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+"#;
+
+const TUNGSTENITE_SERVER: &str = r#"
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:9001").await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            let accepting = tokio_tungstenite::accept_async(stream);
+            let Ok(Ok(mut ws)) = timeout(Duration::from_secs(10), accepting).await else { return };
+            while let Some(Ok(message)) = ws.next().await {
+                if message.is_text() || message.is_binary() {
+                    let _ = ws.send(message).await;
+                }
+            }
+        });
+    }
+}
+"#;
 
 const MANIFEST: &str = r#"
 [package]
@@ -88,7 +191,7 @@ path = "main.rs"
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     println!("{}\n", machine()?);
     println!(
-        "| for | library | crates compiled | clean release build, s | of CPU time, s |\n|---|---|---|---|---|"
+        "| for | library | crates compiled | of these, its own | clean release build, s | of CPU time, s |\n|---|---|---|---|---|---|"
     );
     for (number, program) in PROGRAMS.iter().enumerate() {
         let directory = prepare(number, program)?;
@@ -99,8 +202,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                 best = Some(built);
             }
         }
-        let Built { crates, seconds, cpu } = best.ok_or("nothing was built")?;
-        println!("| {} | {} | {crates} | {seconds:.1} | {cpu:.1} |", program.purpose, program.name);
+        let Built { crates, own, seconds, cpu } = best.ok_or("nothing was built")?;
+        let Program { purpose, name, .. } = program;
+        println!("| {purpose} | {name} | {crates} | {own} | {seconds:.1} | {cpu:.1} |");
     }
     Ok(())
 }
@@ -111,9 +215,9 @@ fn prepare(number: usize, program: &Program) -> Outcome<PathBuf> {
     workspace::empty_directory(&directory)?;
     let root = workspace::root();
     let root = root.to_str().ok_or("the path of the project is not UTF-8")?;
-    let manifest = MANIFEST.to_owned() + &program.dependency.replace("{root}", root) + "\n";
+    let manifest = MANIFEST.to_owned() + &program.dependencies.replace("{root}", root) + "\n";
     write(&directory.join("Cargo.toml"), &manifest)?;
-    write(&directory.join("main.rs"), "fn main() {}\n")?;
+    write(&directory.join("main.rs"), program.source)?;
     process::output(cargo(&directory).arg("fetch"))?;
     Ok(directory)
 }
@@ -132,6 +236,8 @@ fn cargo(directory: &Path) -> Command {
 
 struct Built {
     crates: usize,
+    /// Those of them that belong to the library.
+    own: usize,
     seconds: f64,
     cpu: f64,
 }
@@ -146,22 +252,26 @@ fn build(directory: &Path) -> Outcome<Built> {
         "--message-format",
         "json",
     ]))?;
-    Ok(Built {
-        crates: crates(&messages)?,
-        seconds: began.elapsed().as_secs_f64(),
-        cpu: children_cpu()? - cpu,
-    })
+    let (crates, own) = crates(&messages)?;
+    Ok(Built { crates, own, seconds: began.elapsed().as_secs_f64(), cpu: children_cpu()? - cpu })
 }
 
-/// The packages that cargo's messages tell of, without the program itself.
-fn crates(messages: &str) -> Outcome<usize> {
+/// The packages that cargo's messages tell of, without the program itself; and those of the libraries that are compared.
+fn crates(messages: &str) -> Outcome<(usize, usize)> {
     let mut packages = BTreeSet::new();
     for line in messages.lines().filter(|line| line.contains("compiler-artifact")) {
         let (_, id) = line.split_once("\"package_id\":\"").ok_or("a message of cargo names no package")?;
         packages.insert(id.split('"').next().unwrap_or_default());
     }
-    packages.len().checked_sub(1).ok_or_else(|| "cargo compiled nothing".to_owned())
+    let is_own =
+        |id: &&&str| id.rsplit('/').next().is_some_and(|name| OWN.iter().any(|own| name.contains(own)));
+    let own = packages.iter().filter(is_own).count();
+    let crates = packages.len().checked_sub(1).ok_or("cargo compiled nothing")?;
+    Ok((crates, own))
 }
+
+/// What the names of packages of the libraries contain.
+const OWN: [&str; 2] = ["longwire", "tungstenite"];
 
 /// The CPU time of processes that this one has waited for, in seconds.
 fn children_cpu() -> Outcome<f64> {
@@ -185,12 +295,13 @@ mod tests {
 
     #[test]
     fn packages_are_counted_once_and_without_the_program() {
-        let messages = r#"{"reason":"compiler-artifact","package_id":"a 1","target":{}}
-{"reason":"compiler-artifact","package_id":"a 1","target":{"kind":["custom-build"]}}
-{"reason":"build-script-executed","package_id":"c 1"}
-{"reason":"compiler-artifact","package_id":"b 1","target":{}}
-{"reason":"compiler-artifact","package_id":"probe 0","target":{}}"#;
-        assert_eq!(crates(messages), Ok(2));
+        let messages = r#"{"reason":"compiler-artifact","package_id":"index#a@1","target":{}}
+{"reason":"compiler-artifact","package_id":"index#a@1","target":{"kind":["custom-build"]}}
+{"reason":"build-script-executed","package_id":"index#c@1"}
+{"reason":"compiler-artifact","package_id":"index#tungstenite@1","target":{}}
+{"reason":"compiler-artifact","package_id":"path+file:///longwire/crates/longwire-frame#0.1.0","target":{}}
+{"reason":"compiler-artifact","package_id":"path+file:///longwire/probe#0","target":{}}"#;
+        assert_eq!(crates(messages), Ok((3, 2)));
         assert!(crates("").is_err());
     }
 

@@ -77,10 +77,7 @@ pub(crate) fn run(extent: &Extent, servers: &[Server]) -> Outcome {
 fn measure(programs: &Programs, server: Server, cell: Cell, seconds: f64) -> Outcome<Sample> {
     let started = programs.start(server, Tuning::Speed { depth: cell.depth })?;
     let mut command = programs.load_generator(&started);
-    for (option, value) in [("--size", cell.size), ("--conns", cell.conns), ("--depth", cell.depth)] {
-        command.arg(option).arg(value.to_string());
-    }
-    command.arg("--seconds").arg(seconds.to_string());
+    command.args(cell.arguments()).arg("--seconds").arg(seconds.to_string());
     let name = format!("the load generator for {}", server.name());
     let lines = Running::start(&name, &mut command)?.succeed(PATIENCE + Duration::from_secs_f64(seconds))?;
     let line = lines.first().ok_or("the load generator printed nothing")?;

@@ -3,6 +3,7 @@
 //! Servers and load are programs: nothing here is measured. The peers and the load generator are the workspace
 //! `benches`, which keeps their dependencies out of ours.
 
+mod axum;
 mod broadcast;
 mod cells;
 mod deflate;
@@ -39,6 +40,8 @@ enum Part {
     Idle(idle::Arguments),
     /// Measures compression: CPU time, bytes on the wire, memory, and broadcasts.
     Deflate(deflate::Arguments),
+    /// Measures echoes through axum: longwire's, beside its own server and beside axum's own WebSocket.
+    Axum(axum::Arguments),
     /// Measures broadcasts to many clients, and beside one that never reads.
     Broadcast(broadcast::Arguments),
     /// Builds programs with one dependency: crates, and time of a clean release build.
@@ -56,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         None => load::run(&arguments.load, servers),
         Some(Part::Idle(arguments)) => idle::run(arguments, servers),
         Some(Part::Deflate(arguments)) => deflate::run(arguments),
+        Some(Part::Axum(arguments)) => axum::run(arguments),
         Some(Part::Broadcast(arguments)) => broadcast::run(arguments),
         Some(Part::Dependencies(arguments)) => dependencies::run(arguments),
         Some(Part::Instructions) => instructions::run(servers),

@@ -195,7 +195,16 @@ impl Started {
 }
 
 /// What of longwire is measured.
-const EXAMPLES: [&str; 6] = ["--package", "longwire-examples", "--example", "echo", "--example", "broadcast"];
+const EXAMPLES: [&str; 8] = [
+    "--package",
+    "longwire-examples",
+    "--example",
+    "echo",
+    "--example",
+    "broadcast",
+    "--example",
+    "axum_echo",
+];
 
 /// Descriptors for ten thousand connections; the colon leaves the upper limit, which only the superuser may raise.
 const DESCRIPTORS: &str = "--nofile=12000:";
