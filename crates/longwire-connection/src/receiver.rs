@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use longwire_protocol::{CloseFrame, Event, Message, State};
@@ -77,22 +77,28 @@ impl<T: Transport> Receiver<T> {
     ///
     /// As for [`recv`](Self::recv).
     pub async fn next_event(&mut self) -> Result<Option<Incoming>, Error> {
+        poll_fn(|cx| self.poll_next_event(cx)).await
+    }
+
+    /// Receives as [`next_event`](Self::next_event) does, for streams that are written by hand.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn poll_next_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Incoming>, Error>> {
         let reader = self.reader_mut();
         reader.inbound.set_parts(false);
-        poll_fn(|cx| {
-            loop {
-                let incoming = match ready!(reader.poll_event(cx)) {
-                    Some(Ok(Event::Message(message))) => Incoming::Message(message),
-                    Some(Ok(Event::Ping(payload))) => Incoming::Ping(payload),
-                    Some(Ok(Event::Pong(payload))) => Incoming::Pong(payload),
-                    Some(Ok(_)) => continue,
-                    Some(Err(error)) => return Poll::Ready(Err(error)),
-                    None => return Poll::Ready(Ok(None)),
-                };
-                return Poll::Ready(Ok(Some(incoming)));
-            }
-        })
-        .await
+        loop {
+            let incoming = match ready!(reader.poll_event(cx)) {
+                Some(Ok(Event::Message(message))) => Incoming::Message(message),
+                Some(Ok(Event::Ping(payload))) => Incoming::Ping(payload),
+                Some(Ok(Event::Pong(payload))) => Incoming::Pong(payload),
+                Some(Ok(_)) => continue,
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(None)),
+            };
+            return Poll::Ready(Ok(Some(incoming)));
+        }
     }
 
     /// Begins to receive the next message in parts, as they arrive; `None` as for [`recv`](Self::recv).

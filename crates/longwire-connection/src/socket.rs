@@ -82,6 +82,15 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.next_event().await
     }
 
+    /// Receives as [`next_event`](Self::next_event) does, for streams that are written by hand.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn poll_next_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Incoming>, Error>> {
+        self.receiver.poll_next_event(cx)
+    }
+
     /// Begins to receive the next message in parts, as they arrive; `None` as for [`recv`](Self::recv).
     ///
     /// # Errors

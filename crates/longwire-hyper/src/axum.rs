@@ -42,6 +42,8 @@ use longwire_connection::Config;
 use longwire_handshake::Rejection;
 use tracing::debug;
 
+pub mod ws;
+
 use crate::upgrade::upgrade_parts;
 use crate::{HandlerResult, Mount, Socket, Upgrade, UpgradeError};
 

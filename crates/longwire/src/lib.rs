@@ -229,3 +229,8 @@ pub mod hyper {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The snippets of the page on migration compile as they stand.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../docs/migration.md")]
+struct Migration;
