@@ -128,7 +128,9 @@ async fn hears_the_last_words_of_a_peer_that_takes_nothing_more() {
         if n % 100 == 0 {
             sleep(60 * SECOND).await;
         }
-        assert_eq!(ws.recv().await.unwrap(), Some(Message::text("text")), "{n}");
+        let received = timeout(600 * SECOND, ws.recv()).await;
+        let received = received.unwrap_or_else(|_| panic!("{n}: {ws:?}")).unwrap();
+        assert_eq!(received, Some(Message::text("text")), "{n}");
     }
     assert!(matches!(ws.recv().await, Ok(None)));
     assert_eq!(ws.gaps(), 0);
@@ -248,7 +250,8 @@ async fn a_hook_may_give_back_a_socket_that_is_closed() {
 async fn keeps_limits_of_nothing_and_of_everything() {
     let jitters = [Jitter::None, Jitter::Equal, Jitter::Full];
     for jitter in jitters {
-        let backoff = Backoff { first: Duration::ZERO, max: Duration::ZERO, jitter, reset_after: Duration::ZERO };
+        let backoff =
+            Backoff { first: Duration::ZERO, max: Duration::ZERO, jitter, reset_after: Duration::ZERO };
         let (builder, mut server) = client();
         let mut ws = builder.backoff(backoff).retry_if(|_| true).start();
         let start = Instant::now();
@@ -435,7 +438,10 @@ async fn sends_in_order_whatever_is_cut_and_given_up() {
             let message = format!("{number}{}", "x".repeat(padding));
             match random.below(3) {
                 0 => {
-                    timeout(600 * SECOND, sender.feed(message)).await.expect("there is room in time").unwrap();
+                    timeout(600 * SECOND, sender.feed(message))
+                        .await
+                        .expect("there is room in time")
+                        .unwrap();
                     kept.push(number);
                 }
                 1 => {
@@ -466,7 +472,10 @@ async fn sends_in_order_whatever_is_cut_and_given_up() {
         }
         if confirm == Confirm::Pong {
             for number in kept {
-                assert!(seen.iter().flatten().any(|seen| *seen == number), "seed {seed}: {number} in {seen:?}");
+                assert!(
+                    seen.iter().flatten().any(|seen| *seen == number),
+                    "seed {seed}: {number} in {seen:?}"
+                );
             }
         }
     }
@@ -494,11 +503,8 @@ async fn notices_a_server_that_has_vanished_though_no_keepalive_was_set() {
     .await;
     let mut config = longwire_client::Config::default();
     config.keepalive = None;
-    let mut ws = Client::new(format!("ws://{address}"))
-        .config(config)
-        .reconnecting()
-        .retry_if(|_| false)
-        .start();
+    let mut ws =
+        Client::new(format!("ws://{address}")).config(config).reconnecting().retry_if(|_| false).start();
     let mut state = ws.state();
     state.wait_for(|state| *state == State::Connected).await.unwrap();
     tokio::time::pause();

@@ -138,12 +138,12 @@ async fn send(outbox: &Outbox, sender: &Sender, confirm: Confirm, incoming: &Fil
         // There is a close frame, and the connection keeps its own deadline for what is left.
         return pending().await;
     }
-    loop {
-        sleep(LAST_WORDS).await;
-        if !incoming.is_full() {
-            return error;
-        }
+    let mut seconds = 0;
+    while seconds < LAST_WORDS {
+        sleep(Duration::from_secs(1)).await;
+        seconds = if incoming.is_full() { 0 } else { seconds + 1 };
     }
+    error
 }
 
 async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<Infallible, Error> {
@@ -204,7 +204,7 @@ async fn oldest(pongs: &mut VecDeque<(u64, Pong)>) -> (u64, Result<Duration, Err
 const BATCH: usize = 64 * 1024;
 /// What a message counts for beyond its payload: the longest header.
 const FRAME: usize = 14;
-/// How long a peer may go on that can be heard and not answered.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// For how many seconds a peer may go on that can be heard and not answered.
+const LAST_WORDS: u32 = 5;
 /// How many pings are on their way at most: half of what a connection remembers.
 const MAX_PINGS: usize = Pong::MAX_PENDING / 2;
