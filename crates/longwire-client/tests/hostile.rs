@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use longwire_client::{Client, connect};
+use longwire_client::{Client, Config, Error as Refused, connect};
 use longwire_connection::{CloseCode, Error};
 use support::{SWITCHING, answer_with, fill, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,7 +63,7 @@ async fn a_message_without_end_is_cut_off() {
     let (address, server) = serve(|request, mut stream| async move {
         stream.write_all(&fill(SWITCHING, &request)).await.unwrap();
         stream.write_all(b"\x02\x00").await.unwrap();
-        let part = [&b"\x00\x7f\0\0\0\0\0\x01\0\0"[..], &[0; 1 << 16]].concat();
+        let part = [&b"\x00\x7f\0\0\0\0\0\x01\0\0"[..], &vec![0; 1 << 16]].concat();
         let mut parts = 0_usize;
         while parts < 4096 && stream.write_all(&part).await.is_ok() {
             parts += 1;
@@ -93,8 +93,10 @@ async fn line_breaks_stay_within_what_they_are_part_of() {
         let answer = format!("HTTP/1.1 302 x\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
         let (address, server) = answer_with(answer).await;
         let refused = Client::new(format!("ws://{address}/")).redirects(1).connect().await;
-        use longwire_client::Error::{Redirect, Response};
-        assert!(matches!(refused, Err(Redirect(_) | Response(_))), "{location:?}: {refused:?}");
+        assert!(
+            matches!(refused, Err(Refused::Redirect(_) | Refused::Response(_))),
+            "{location:?}: {refused:?}"
+        );
         let (_, sent) = server.await.unwrap();
         assert_eq!(sent, b"", "{location:?}");
     }
@@ -108,10 +110,12 @@ async fn line_breaks_stay_within_what_they_are_part_of() {
         ("login of a SOCKS proxy", Client::new("ws://127.0.0.1:1/").proxy("socks5://a%00:b@127.0.0.1:1")),
         ("Proxy-Authorization", Client::new("ws://127.0.0.1:1/").header("proxy-authorization", "Basic dTpw")),
     ] {
-        use longwire_client::Error::{Option, Options, Uri};
         let refused = client.connect().await;
         // Nobody listens there: it would be another error.
-        assert!(matches!(refused, Err(Option(_) | Options(_) | Uri(_))), "{case}: {refused:?}");
+        assert!(
+            matches!(refused, Err(Refused::Option(_) | Refused::Options(_) | Refused::Uri(_))),
+            "{case}: {refused:?}"
+        );
     }
 }
 
@@ -125,8 +129,7 @@ async fn a_server_that_never_closes_is_left_in_time() {
         sent
     })
     .await;
-    let mut config = longwire_client::Config::default();
-    config.close_timeout = Duration::from_millis(100);
+    let config = Config { close_timeout: Duration::from_millis(100), ..Config::default() };
     let (mut ws, _) = Client::new(format!("ws://{address}")).config(config).connect().await.unwrap();
     let closed = timeout(Duration::from_secs(10), ws.close(1000, "")).await.expect("in time");
     assert!(matches!(closed, Err(Error::CloseTimeout)), "{closed:?}");

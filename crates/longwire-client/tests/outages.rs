@@ -406,7 +406,7 @@ async fn sends_in_order_whatever_is_cut_and_given_up() {
         receive(ws);
         let seen: Arc<Mutex<Vec<Vec<usize>>>> = Arc::default();
         let serving = tokio::spawn({
-            let (seen, mut random) = (Arc::clone(&seen), Random(seed ^ 0xabcdef));
+            let (seen, mut random) = (Arc::clone(&seen), Random(seed ^ 0x00ab_cdef));
             async move {
                 loop {
                     let cut = random.below(40);
@@ -501,8 +501,7 @@ async fn notices_a_server_that_has_vanished_though_no_keepalive_was_set() {
         let _ = stream.read_to_end(&mut sent).await;
     })
     .await;
-    let mut config = longwire_client::Config::default();
-    config.keepalive = None;
+    let config = longwire_client::Config { keepalive: None, ..longwire_client::Config::default() };
     let mut ws =
         Client::new(format!("ws://{address}")).config(config).reconnecting().retry_if(|_| false).start();
     let mut state = ws.state();
