@@ -199,7 +199,7 @@ async fn gives_up_where_it_is_told_to_and_tells_why() {
     assert!(matches!(ws.flush().await, Err(longwire_connection::Error::Closed)), "one was dropped");
     assert_eq!(*ws.state().borrow(), State::Stopped);
     assert!(ws.sender().is_closed());
-    assert!(matches!(ws.close(1000, "").await, Ok(())), "it has stopped already");
+    assert!(matches!(ws.close(1000, "").await, Err(longwire_connection::Error::Closed)), "one was dropped");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use longwire_connection::{Keepalive, Transport as Stream, WebSocket};
 
 use super::inbox::inbox;
 use super::outbox::Outbox;
-use super::shared::Shared;
+use super::shared::{Finish, Shared};
 use super::task::Task;
 use super::{Backoff, BoxError, Failure, Reconnecting, Sender};
 use crate::{Client, Error, Transport};
@@ -195,7 +195,8 @@ impl<T: Stream> Builder<T> {
         let (filling, taking) = inbox();
         let shared = Arc::new(Shared::new(Outbox::new(self.max_queued, self.max_queued_bytes)));
         let task = Task { settings: self.settings, shared: Arc::clone(&shared), incoming: filling };
-        tokio::spawn(task.run());
+        // It is made here: a runtime that ends may never run the task.
+        tokio::spawn(task.run(Finish::new(Arc::clone(&shared))));
         Reconnecting::new(Sender::new(shared), taking)
     }
 }

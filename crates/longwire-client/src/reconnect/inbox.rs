@@ -54,6 +54,11 @@ impl Filling {
         let place = self.items.reserve().await.ok()?;
         Some(Slot { place, bytes: &self.bytes })
     }
+
+    /// Whether it is the application that is waited for.
+    pub(super) fn is_full(&self) -> bool {
+        !self.items.is_closed() && (self.items.capacity() == 0 || self.bytes.available_permits() == 0)
+    }
 }
 
 impl Slot<'_> {

@@ -183,8 +183,8 @@ impl Reconnecting {
     /// # Errors
     ///
     /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes: nothing has changed.
-    /// [`Error::CloseTimeout`] if it took too long, [`Error::Closed`] if messages were dropped because there was no connection or
-    /// the peer closed it, else how the connection ended before the peer's close frame. A second call tells the same.
+    /// [`Error::CloseTimeout`] if it took too long, [`Error::Closed`] if messages were dropped because there was no connection, because
+    /// the peer closed it, or because it was given up before, else how the connection ended before the peer's close frame. A second call tells the same.
     ///
     /// # Cancel safety
     ///

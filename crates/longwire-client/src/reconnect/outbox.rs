@@ -30,7 +30,9 @@ struct Queue {
     handed: usize,
     /// The number that the next entry gets. They rise along the queue.
     next: u64,
-    /// Nothing is taken any more, and nothing is there.
+    /// Nothing is taken any more.
+    closed: bool,
+    /// And nothing is there.
     stopped: bool,
 }
 
@@ -105,7 +107,8 @@ impl Outbox {
         delivered: Option<oneshot::Sender<()>>,
     ) -> Result<u64, Error> {
         let mut queue = self.lock();
-        if queue.stopped {
+        if queue.closed {
+            // The room was there before, but what is taken now might not be sent any more.
             return Err(Error::Closed);
         }
         let number = queue.next;
@@ -223,6 +226,7 @@ impl Outbox {
     pub(super) fn close(&self) {
         self.messages.close();
         self.bytes.close();
+        self.lock().closed = true;
     }
 
     /// Drops all that is there: who waits is told that it was not delivered.
@@ -252,5 +256,22 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing panics while it is held.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another thread may close between the two steps of queueing.
+    #[tokio::test]
+    async fn nothing_is_taken_behind_the_close() {
+        let outbox = Outbox::new(10, 10);
+        let room = outbox.room(1).await.unwrap();
+        let late = outbox.room(1).await.unwrap();
+        outbox.push(Message::text("a"), room, None).unwrap();
+        outbox.close();
+        assert!(matches!(outbox.push(Message::text("b"), late, None), Err(Error::Closed)));
+        assert_eq!(outbox.waiting(), (1, 1), "what was taken is still sent");
     }
 }

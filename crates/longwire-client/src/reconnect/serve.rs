@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use longwire_connection::{CloseFrame, Error, Pong, Receiver, Sender, Transport, WebSocket};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::inbox::Filling;
 use super::outbox::Outbox;
@@ -47,7 +47,7 @@ impl Serving<'_> {
     /// Serves one connection.
     pub(super) async fn run<T: Transport>(self, ws: WebSocket<T>) -> End {
         let (sender, mut receiver) = ws.split();
-        let mut sending = pin!(send(self.outbox, &sender, self.confirm));
+        let mut sending = pin!(send(self.outbox, &sender, self.confirm, self.incoming));
         tokio::select! {
             biased;
             // It fails only if nobody is left to close, and then it is closed already.
@@ -57,7 +57,10 @@ impl Serving<'_> {
                 sender.abort();
                 return End::Outage(Outage::Undelivered { limit });
             }
-            never = &mut sending => match never {},
+            error = &mut sending => {
+                sender.abort();
+                return End::Outage(error.into());
+            }
         }
 
         let frame = self.closing.borrow().clone();
@@ -67,7 +70,7 @@ impl Serving<'_> {
                 _ = self.outbox.wait_settled() => {}
                 // It ended, and not all was delivered.
                 ended = discard(&mut receiver) => return ended.and(Err(Error::Closed)),
-                never = &mut sending => match never {},
+                error = &mut sending => return Err(error),
             }
             if let Some(CloseFrame { code, reason }) = frame {
                 // The peer may have been first: how it ended is for the receiving side to say.
@@ -122,12 +125,25 @@ async fn overdue(outbox: &Outbox, limit: Option<Duration>) -> Duration {
     limit
 }
 
-/// Sends what is queued, as long as the connection takes it. How it ended is for the receiving side to say.
-async fn send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Infallible {
-    match try_send(outbox, sender, confirm).await {
-        Ok(never) => never,
-        Err(_) => pending().await,
+/// Sends what is queued, as long as the connection takes it.
+///
+/// How it ended is for the receiving side to say, which may have the peer's last words to read. Only where it goes on
+/// although the transport takes nothing more, and not because the application has to catch up, the error ends it.
+async fn send(outbox: &Outbox, sender: &Sender, confirm: Confirm, incoming: &Filling) -> Error {
+    let error = match try_send(outbox, sender, confirm).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    if !matches!(error, Error::Io(_)) {
+        // There is a close frame, and the connection keeps its own deadline for what is left.
+        return pending().await;
     }
+    let mut seconds = 0;
+    while seconds < LAST_WORDS {
+        sleep(Duration::from_secs(1)).await;
+        seconds = if incoming.is_full() { 0 } else { seconds + 1 };
+    }
+    error
 }
 
 async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<Infallible, Error> {
@@ -188,5 +204,7 @@ async fn oldest(pongs: &mut VecDeque<(u64, Pong)>) -> (u64, Result<Duration, Err
 const BATCH: usize = 64 * 1024;
 /// What a message counts for beyond its payload: the longest header.
 const FRAME: usize = 14;
+/// For how many seconds a peer may go on that can be heard and not answered.
+const LAST_WORDS: u32 = 5;
 /// How many pings are on their way at most: half of what a connection remembers.
 const MAX_PINGS: usize = Pong::MAX_PENDING / 2;

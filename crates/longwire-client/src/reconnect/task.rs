@@ -38,12 +38,11 @@ type Stop = (Option<Outage>, Result<(), Error>);
 
 impl<T: Transport> Task<T> {
     /// Keeps the connection until it is closed or given up.
-    pub(super) async fn run(mut self) {
-        // It is declared first, so it is dropped last: whoever is told finds everything else gone.
-        let mut finish = Finish::new(Arc::clone(&self.shared));
-        let (last, closed) = self.keep().await;
+    pub(super) async fn run(self, mut finish: Finish) {
+        // It is declared behind `finish`, so it is dropped first: whoever is told finds everything else gone.
+        let mut task = self;
+        let (last, closed) = task.keep().await;
         finish.orderly(last, closed);
-        drop(self);
     }
 
     async fn keep(&mut self) -> Stop {
@@ -71,7 +70,8 @@ impl<T: Transport> Task<T> {
             row.failures = row.failures.saturating_add(1);
             let failure = Failure { outage: &outage, attempt: row.failures, elapsed: row.since.elapsed() };
             if !(self.settings.retry_if)(&failure) {
-                return (Some(outage).filter(|outage| !outage.is_clean()), Ok(()));
+                let (_, closed) = self.closed_without_connection();
+                return (Some(outage).filter(|outage| !outage.is_clean()), closed);
             }
             if was_connected && missed.is_none() {
                 // What the application was not told yet goes on being the older outage.

@@ -72,7 +72,13 @@ impl Server {
 
     /// Takes the next attempt; yields this end's pipe, for bytes written by hand.
     pub(crate) async fn accept_raw(&mut self) -> Pipe {
+        self.accept_raw_over(Faults::new()).await
+    }
+
+    /// The same, with these faults at the client's end.
+    pub(crate) async fn accept_raw_over(&mut self, faults: Faults) -> Pipe {
         let (client, server) = duplex(64 * 1024);
+        let client = client.with_faults(faults);
         let client = WebSocket::new(client, Handover::client(repeatable_keys), &Config::default());
         let (_, answer) = self.attempt().await;
         assert!(answer.send(Ok(client)).is_ok(), "it waits for the answer");
