@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use longwire::Client;
-use longwire::reconnect::{Event, State};
+use longwire::reconnect::{Confirm, Event, State};
 use tokio::time::Instant;
 
 #[tokio::main]
@@ -21,13 +21,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             ws.send("hello").await?;
             Ok(ws)
         })
+        // A message is delivered when the server has read it, and sent again if the connection fails before that.
+        .confirm(Confirm::Pong)
         .start();
     let mut state = ws.state();
 
     let sender = ws.sender();
     tokio::spawn(async move {
         for n in 1_u64.. {
-            // Done when the server has read it: if the connection fails before that, it is sent again on the next.
             if sender.send(format!("message {n}")).await.is_err() {
                 break;
             }

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod clients;
+mod mounted;
 
 /// How an example is tried.
 enum Script {
@@ -30,9 +31,10 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("broadcast", Script::Here(broadcast)),
     ("chat", Script::Here(chat)),
     ("demo", Script::Here(demo)),
-    ("axum_chat", Script::Here(axum_chat)),
+    ("axum_chat", Script::Here(mounted::axum_chat)),
+    ("endpoints", Script::Here(mounted::endpoints)),
     ("axum_echo", Script::Part("autobahn")),
-    ("hyper_echo", Script::Here(hyper_echo)),
+    ("hyper_echo", Script::Here(mounted::hyper_echo)),
     ("session", Script::Here(session)),
     ("text_server", Script::Here(text_server)),
     ("binary_server", Script::Here(binary_server)),
@@ -382,41 +384,6 @@ fn demo() -> Outcome {
 }
 
 /// Serves JSON and a chat at one path, to those who say who they are.
-fn axum_chat() -> Outcome {
-    let (server, url) = start_server("axum_chat", &[])?;
-    let address = url.trim_start_matches("http://").trim_end_matches('/');
-    let json = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
-    if !json.contains(r#""msg":"hello""#) {
-        return Err(format!("{url} is not the JSON: {json}"));
-    }
-    let ada = start("cat", &[&format!("ws://{address}/?access_token=ada")])?;
-    expect_next(&ada, "something")?;
-    let grace = start("cat", &["--header", "Cookie: a=b; session=grace", &format!("ws://{address}/")])?;
-    expect_next(&grace, "something")?;
-    ada.write_line("hello")?;
-    expect_next(&grace, "ada: hello")?;
-    grace.write_line("hello too")?;
-    expect_next(&ada, "grace: hello too")?;
-    expect_lines(ada, &[])?;
-    expect_lines(grace, &[])?;
-    let stranger = start("cat", &[&format!("ws://{address}/")])?.finish(PATIENCE)?;
-    if stranger.status.code() != Some(1) || !stranger.stderr.contains("401") {
-        return Err(format!("a stranger was to meet 401: {}", stranger.stderr.trim()));
-    }
-    interrupt(server)
-}
-
-fn hyper_echo() -> Outcome {
-    for arguments in [&[][..], &["--deflate"]] {
-        let (server, url) = start_server("hyper_echo", arguments)?;
-        let client = start("cat", &[&url])?;
-        client.write_line("are you there?")?;
-        expect_lines(client, &["are you there?"])?;
-        interrupt(server)?;
-    }
-    Ok(())
-}
-
 /// A login opens a socket, and the logout closes it.
 fn session() -> Outcome {
     let (server, url) = start_server("session", &[])?;

@@ -13,19 +13,21 @@ use super::task::Task;
 use super::{Backoff, BoxError, Failure, Reconnecting, Sender};
 use crate::{Client, Error, Transport};
 
-/// When a message counts as delivered, so that `send` is done and the message is not sent again.
+/// What is reported as delivered: until then `send` waits, and the message is kept to be sent again on the next connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Confirm {
-    /// It was written whole to the transport. What the system has taken and not yet sent when the connection fails is lost: no
+    /// What was written whole to the transport. What the system has taken and not yet sent when the connection fails is lost: no
     /// more can be known without an answer of the peer.
     Written,
-    /// A ping that was sent behind it was answered (RFC 6455 §5.5.2, §5.5.3): the peer has read the message. A peer that reads
-    /// on only when the application took what came before, as longwire does, has handed it to its application; what that did
-    /// with it, an answer of the application alone can say.
+    /// What a ping was sent behind that the peer answered (RFC 6455 §5.5.2, §5.5.3): the peer has read the message, so none is
+    /// lost that was reported as delivered. A peer that reads on only when the application took what came before, as longwire
+    /// does, has handed it to its application; what that did with it, an answer of the application alone can say.
     ///
-    /// Something has to receive meanwhile, in another task or in a `select!`: a pong is behind the messages that came before
-    /// it, of which 256, or 1 MiB, are kept.
+    /// **Something has to receive all the time**, in another task than the one that sends: a pong is behind the messages that
+    /// came before it, of which 256, or 1 MiB, are kept. A loop that receives and sends in turn would wait for itself for ever
+    /// once the peer is so far ahead. A peer that answers no pings is told from one that does by
+    /// [`Builder::delivery_timeout`].
     Pong,
 }
 
@@ -109,7 +111,7 @@ impl<T: Stream> Builder<T> {
                 on_connect: None,
                 retry_if: Box::new(|failure| failure.outage.is_temporary()),
                 backoff: Backoff::default(),
-                confirm: Confirm::Pong,
+                confirm: Confirm::Written,
                 setup_timeout: Duration::from_secs(10),
                 delivery_timeout: None,
                 close_timeout: Duration::from_secs(5),
@@ -151,7 +153,9 @@ impl<T: Stream> Builder<T> {
         self
     }
 
-    /// Sets when a message counts as delivered. Default: [`Confirm::Pong`], so that no message is lost that was said to be delivered.
+    /// Sets what is reported as delivered. Default: [`Confirm::Written`], as with it one task may receive and send in turn.
+    ///
+    /// [`Confirm::Pong`] is for messages that must not be lost when the peer is killed.
     pub fn confirm(mut self, confirm: Confirm) -> Self {
         self.settings.confirm = confirm;
         self

@@ -9,7 +9,7 @@
 //! use longwire_client::reconnect::Event;
 //!
 //! let mut ws = Client::new("ws://example.com/feed").reconnecting().start();
-//! ws.send("delivered when this is done").await?;
+//! ws.send("written when this is done").await?;
 //! while let Some(event) = ws.next_event().await? {
 //!     match event {
 //!         Event::Message(message) => println!("{message}"),
@@ -25,7 +25,7 @@
 //!
 //! - A message is sent until it is delivered: **at least once**. One whose connection fails before that is sent again on the
 //!   next, in order, so the peer may get it twice: give messages a number if that matters. [`Confirm`] says what
-//!   delivered means: unless told otherwise, that the peer has read the message.
+//!   delivered means: written, or, where that is asked for, read by the peer.
 //! - What the peer sends while there is no connection is missed. [`Event::Reconnected`] comes exactly where something may be
 //!   missing, and [`Reconnecting::gaps`] counts them.
 //! - Attempts follow a [`Backoff`] until [`Builder::retry_if`] says no.
@@ -183,8 +183,9 @@ impl Reconnecting {
     /// # Errors
     ///
     /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes: nothing has changed.
-    /// [`Error::CloseTimeout`] if it took too long, [`Error::Closed`] if messages were dropped because there was no connection, because
-    /// the peer closed it, or because it was given up before, else how the connection ended before the peer's close frame. A second call tells the same.
+    /// [`Error::CloseTimeout`] if it took too long, [`Error::Closed`] if messages were dropped because there was no connection,
+    /// because the peer closed it, or because it was given up before, else how the connection ended before the peer's close
+    /// frame. A second call tells the same.
     ///
     /// # Cancel safety
     ///

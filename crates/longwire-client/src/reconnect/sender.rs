@@ -26,7 +26,7 @@ impl Sender {
 
     /// Sends one message and waits until it is delivered, over this connection or a later one.
     ///
-    /// What delivered means, [`Confirm`](super::Confirm) says. A message whose connection fails before that is sent again on
+    /// What delivered means, [`Confirm`](super::Confirm) says, and who has to receive meanwhile. A message whose connection fails before that is sent again on
     /// the next: it arrives at least once, and can arrive twice. First it waits for room in the queue, in turn.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use longwire_client::reconnect::{Backoff, Builder, Confirm, Jitter};
+use longwire_client::reconnect::{Backoff, Builder, Jitter};
 use longwire_client::{Config, Error};
 use longwire_connection::testing::{Faults, Pipe, duplex, pair_over, repeatable_keys};
 use longwire_connection::{Handover, Message, WebSocket};
@@ -21,14 +21,8 @@ pub(crate) struct Server {
     attempts: mpsc::UnboundedReceiver<(Instant, Answer)>,
 }
 
-/// A client for which what was written is delivered, and the server that its attempts go to.
+/// A client, and the server that its attempts go to.
 pub(crate) fn client() -> (Builder<Pipe>, Server) {
-    let (builder, server) = client_as_it_is();
-    (builder.confirm(Confirm::Written), server)
-}
-
-/// A client with nothing set, and the server that its attempts go to.
-pub(crate) fn client_as_it_is() -> (Builder<Pipe>, Server) {
     let (asking, attempts) = mpsc::unbounded_channel();
     let builder = Builder::new(move || {
         let (answer, answered) = oneshot::channel();

@@ -1,0 +1,83 @@
+//! The examples that are mounted on servers of others.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{expect_lines, expect_next, get, interrupt, start, start_server};
+use crate::{Outcome, process::PATIENCE};
+
+/// JSON and a chat at one path, for those who are known.
+pub(super) fn axum_chat() -> Outcome {
+    let (server, url) = start_server("axum_chat", &[])?;
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let json = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    if !json.contains(r#""msg":"hello""#) {
+        return Err(format!("{url} is not the JSON: {json}"));
+    }
+    let ada = start("cat", &[&format!("ws://{address}/?access_token=ada")])?;
+    expect_next(&ada, "something")?;
+    let grace = start("cat", &["--header", "Cookie: a=b; session=grace", &format!("ws://{address}/")])?;
+    expect_next(&grace, "something")?;
+    ada.write_line("hello")?;
+    expect_next(&grace, "ada: hello")?;
+    grace.write_line("hello too")?;
+    expect_next(&ada, "grace: hello too")?;
+    expect_lines(ada, &[])?;
+    expect_lines(grace, &[])?;
+    let stranger = start("cat", &[&format!("ws://{address}/")])?.finish(PATIENCE)?;
+    if stranger.status.code() != Some(1) || !stranger.stderr.contains("401") {
+        return Err(format!("a stranger was to meet 401: {}", stranger.stderr.trim()));
+    }
+    interrupt(server)
+}
+
+/// Two endpoints that know nothing of each other.
+pub(super) fn endpoints() -> Outcome {
+    let (server, url) = start_server("endpoints", &[])?;
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let at = |path: &str| start("cat", &[&format!("ws://{address}{path}")]);
+    let (echo, ada, grace, other) = (at("/echo")?, at("/chat/blue")?, at("/chat/blue")?, at("/chat/red")?);
+    echo.write_line("hello")?;
+    expect_next(&echo, "hello")?;
+    let three_chat = |counts: &str| counts.contains(r#""echo":1"#) && counts.contains(r#""chat":3"#);
+    wait_until("all are there", || get(address).is_ok_and(|counts| three_chat(&counts)))?;
+    ada.write_line("blue")?;
+    expect_next(&grace, "blue")?;
+    // Had it come to anybody else, that would be a line of theirs.
+    for client in [echo, ada, grace, other] {
+        expect_lines(client, &[])?;
+    }
+    let long = at("/chat/blue")?;
+    long.write_line(&"x".repeat(1001))?;
+    let refused = long.finish(PATIENCE)?;
+    if !refused.stderr.contains("1009") {
+        return Err(format!("a long message was to meet 1009: {}", refused.stderr.trim()));
+    }
+    interrupt(server)
+}
+
+/// The echo, compressed and not.
+pub(super) fn hyper_echo() -> Outcome {
+    for arguments in [&[][..], &["--deflate"]] {
+        let (server, url) = start_server("hyper_echo", arguments)?;
+        let client = start("cat", &[&url])?;
+        client.write_line("are you there?")?;
+        expect_lines(client, &["are you there?"])?;
+        interrupt(server)?;
+    }
+    Ok(())
+}
+
+/// Looks again and again until it is so.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Outcome {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return Err(format!("it never came to be that {what}"));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
