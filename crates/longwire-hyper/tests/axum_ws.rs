@@ -27,6 +27,7 @@ macro_rules! application {
                 Router::new()
                     .route("/echo", any(|ws: WebSocketUpgrade| async { ws.on_upgrade(echo) }))
                     .route("/split", any(|ws: WebSocketUpgrade| async { ws.on_upgrade(split) }))
+                    .route("/spawned", any(|ws: WebSocketUpgrade| async { ws.on_upgrade(spawn) }))
                     .route("/told", any(|ws: WebSocketUpgrade| async { ws.on_upgrade(tell) }))
                     .route("/close", any(|ws: WebSocketUpgrade| async { ws.on_upgrade(close) }))
                     .route("/small", any(small))
@@ -46,6 +47,14 @@ macro_rules! application {
                 let (sender, receiver) = socket.split();
                 let (pass, passed) = mpsc::channel(8);
                 tokio::join!(write(sender, passed), read(receiver, pass));
+            }
+
+            /// The callback returns before the conversation has begun.
+            async fn spawn(socket: WebSocket) {
+                let (sender, receiver) = socket.split();
+                let (pass, passed) = mpsc::channel(8);
+                tokio::spawn(write(sender, passed));
+                tokio::spawn(read(receiver, pass));
             }
 
             async fn read(mut receiver: SplitStream<WebSocket>, pass: mpsc::Sender<Utf8Bytes>) {
@@ -183,6 +192,7 @@ async fn an_application_for_axums_own_needs_another_import_alone() {
         row("/echo", vec![], 0),
         row("/echo", vec![text.clone(), Message::binary(vec![0; 70_000]), Message::text("")], 3),
         row("/split", vec![text.clone(), Message::binary(vec![1]), Message::text("ü")], 3),
+        row("/spawned", vec![text.clone(), Message::text("a"), Message::text("b")], 3),
         Row { pings: true, ..row("/told", vec![text.clone(), Message::binary(vec![1])], 4) },
         row("/close", vec![], 9),
         row("/small?a=b", vec![text.clone()], 2),

@@ -22,7 +22,7 @@
 //!
 //! What differs:
 //!
-//! - the limits are those of the [`Mount`], 16 MiB for messages and frames unless it says otherwise, and clients that are silent are
+//! - the limits are those of the [`Mount`](crate::Mount), 16 MiB for messages and frames unless it says otherwise, and clients that are silent are
 //!   pinged and given up;
 //! - when the callback returns, the connection is closed with 1000, and not cut;
 //! - the peer's close frame is answered, and yielded as [`Message::Close`], as axum does; it is the last item whatever its code is;
