@@ -25,63 +25,37 @@
 
 #![forbid(unsafe_code)]
 
-mod byte_stream;
 mod config;
-mod cork;
-mod drive;
+mod counting;
 mod ending;
 mod error;
-mod excess;
-mod histogram;
-mod leave;
-mod measurements;
-mod memory;
-mod message_writer;
-#[cfg(feature = "deflate")]
-mod parking;
-mod parts;
-mod ping;
-mod rate;
-mod reader;
-mod receiver;
+mod handle;
+mod receiving;
 mod scratch;
-mod sender;
-mod shared;
-mod socket;
-mod stats;
-mod stream;
+mod sending;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod wakers;
-mod writer;
+mod transport;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-pub use byte_stream::ByteStream;
 pub use config::{Config, Handover};
-pub use drive::drive;
+pub use counting::histogram::{Histogram, HistogramCounts};
+pub use counting::measurements::{MeasurementCounts, Measurements};
+pub use counting::stats::Stats;
+pub use ending::drive::drive;
 pub use error::Error;
-pub use histogram::{Histogram, HistogramCounts};
+pub use handle::byte_stream::ByteStream;
+pub use handle::message_writer::{MessageWriter, OwnedMessageWriter};
+pub use handle::parts::MessageReader;
+pub use handle::receiver::{Incoming, Receiver};
+pub use handle::sender::Sender;
+pub use handle::socket::WebSocket;
 pub use longwire_protocol::{
     CloseCode, CloseFrame, Compress, CompressionStats, FrameError, Keepalive, Limits, MaskingKey,
     MaskingKeys, Message, PreparedMessage, ProtocolError, State, Text,
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};
-pub use measurements::{MeasurementCounts, Measurements};
-pub use memory::MemoryBudget;
-pub use message_writer::{MessageWriter, OwnedMessageWriter};
-pub use parts::MessageReader;
-pub use ping::Pong;
-pub use rate::{Excess, Rate, RateLimit};
-pub use receiver::{Incoming, Receiver};
-pub use sender::Sender;
-pub use socket::WebSocket;
-pub use stats::Stats;
-
-/// What a connection can run over: any tokio stream that can be moved between threads.
-///
-/// A stream that is not [`Unpin`] is one in a `Pin<Box<_>>`.
-pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+pub use receiving::policy::memory::MemoryBudget;
+pub use receiving::policy::rate::{Excess, Rate, RateLimit};
+pub use sending::ping::Pong;
+pub use transport::Transport;

@@ -9,8 +9,8 @@ use bytes::{Buf, Bytes};
 use longwire_protocol::{CloseCode, Message};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::parts::into_io;
-use crate::writer::{Item, Sending, Until};
+use crate::handle::parts::into_io;
+use crate::sending::writer::{Item, Sending, Until};
 use crate::{Error, Transport, WebSocket};
 
 /// A connection as a stream of bytes.

@@ -1,12 +1,12 @@
 //! What a peer meets that sends more than its rate limit allows.
 //!
-//! How much that is, is [`crate::rate`]'s. Without a limit, nothing here is called for a message.
+//! How much that is, is [`crate::receiving::policy::rate`]'s. Without a limit, nothing here is called for a message.
 
 use longwire_protocol::{CloseCode, Event};
 use tokio::time::Instant;
 
-use crate::rate::Excess;
-use crate::reader::Reader;
+use crate::receiving::policy::rate::Excess;
+use crate::receiving::reader::Reader;
 use crate::{Error, Transport};
 
 impl<T: Transport> Reader<T> {

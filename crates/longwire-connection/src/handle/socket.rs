@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, State};
 
-use crate::message_writer::MessageWriter;
-use crate::parts::MessageReader;
-use crate::shared::Shared;
-use crate::writer::{Item, Sending, Until};
+use crate::handle::message_writer::MessageWriter;
+use crate::handle::parts::MessageReader;
+use crate::sending::shared::Shared;
+use crate::sending::writer::{Item, Sending, Until};
 use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
 
 /// An open WebSocket connection.

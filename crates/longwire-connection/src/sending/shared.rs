@@ -1,7 +1,7 @@
 //! What the receiving task and all senders of a connection share: the transport and the sending half, behind one lock.
 //!
 //! The lock is held for one operation, never across an await, and never while a message is decoded. What happens behind
-//! it is [`crate::writer`]'s.
+//! it is [`crate::sending::writer`]'s.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,9 @@ use bytes::Bytes;
 use longwire_protocol::{CloseFrame, Compress, Message, Outbound, PreparedMessage, SendError};
 use tokio::task::coop;
 
-use crate::cork::Cork;
-use crate::ping::Pong;
-use crate::writer::{Sending, Until, Writer};
+use crate::sending::cork::Cork;
+use crate::sending::ping::Pong;
+use crate::sending::writer::{Sending, Until, Writer};
 use crate::{Config, Error, Transport};
 
 /// The part of a connection that several tasks may use.

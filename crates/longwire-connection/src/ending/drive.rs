@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use longwire_protocol::{CloseCode, CloseFrame};
 use pin_project_lite::pin_project;
 
-use crate::leave::Leave;
-use crate::shared::Shared;
+use crate::ending::leave::Leave;
+use crate::sending::shared::Shared;
 use crate::{Transport, WebSocket};
 
 /// Runs `handler` on a socket and closes the connection when it returns.

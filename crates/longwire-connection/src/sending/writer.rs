@@ -11,11 +11,11 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, Compress, Event, Message, Opcode, Outbound};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::measurements::Measure;
-use crate::ping::Pings;
-use crate::reader::Reader;
+use crate::counting::measurements::Measure;
+use crate::receiving::reader::Reader;
 use crate::scratch;
-use crate::wakers::Wakers;
+use crate::sending::ping::Pings;
+use crate::sending::wakers::Wakers;
 use crate::{CompressionStats, Config, Error, Stats};
 
 /// The transport and the sending half.

@@ -1,7 +1,7 @@
 //! The state of receiving, and the order of work of one poll.
 //!
 //! Decode what is here, write what is queued, read more, look at the clock. The rules are the protocol crate's; what is
-//! behind the lock is [`crate::shared`]'s; the end is [`crate::leave`]'s.
+//! behind the lock is [`crate::sending::shared`]'s; the end is [`crate::ending::leave`]'s.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -16,14 +16,14 @@ use longwire_protocol::{
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::ending::Ending;
-use crate::measurements::Measure;
-use crate::memory::Holding;
+use crate::counting::measurements::Measure;
+use crate::ending::end::Ending;
+use crate::receiving::policy::memory::Holding;
 #[cfg(feature = "deflate")]
-use crate::parking::Parking;
-use crate::rate::Meter;
+use crate::receiving::policy::parking::Parking;
+use crate::receiving::policy::rate::Meter;
 use crate::scratch::{self, ReadBuffer};
-use crate::shared::Shared;
+use crate::sending::shared::Shared;
 use crate::{Config, Error, Handover, Stats, Transport};
 
 /// The receiving state of one connection.

@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::Transport;
-use crate::reader::{BUDGET, BYTES_A_TURN, Reader, poll_read};
-use crate::writer::Writer;
+use crate::receiving::reader::{BUDGET, BYTES_A_TURN, Reader, poll_read};
+use crate::sending::writer::Writer;
 
 /// Leaves what a dropped socket was: to the task that drives it, else in the background.
 pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, Opcode, Utf8Validator};
 use tokio::io::AsyncWrite;
 
-use crate::parts::into_io;
-use crate::writer::{Item, Sending, Until};
+use crate::handle::parts::into_io;
+use crate::sending::writer::{Item, Sending, Until};
 use crate::{Error, Sender, Transport, WebSocket};
 
 /// Writes one message in parts, each as a frame.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use longwire_protocol::CloseCode;
 use tokio::time::Instant;
 
-use crate::reader::Reader;
+use crate::receiving::reader::Reader;
 use crate::{Error, Transport};
 
 /// How much memory messages that have begun to arrive may take, for all connections that share it; clones are the same budget.

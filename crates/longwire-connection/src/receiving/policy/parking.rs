@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use crate::Transport;
-use crate::reader::Reader;
+use crate::receiving::reader::Reader;
 
 pub(crate) struct Parking {
     idle: Duration,

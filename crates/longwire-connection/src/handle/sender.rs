@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, PreparedMessage};
 
-use crate::ping::Pong;
-use crate::shared::Shared;
-use crate::writer::{Item, Sending, Until};
+use crate::sending::ping::Pong;
+use crate::sending::shared::Shared;
+use crate::sending::writer::{Item, Sending, Until};
 use crate::{Error, OwnedMessageWriter, Stats, Transport};
 
 /// What a [`Sender`] needs of a connection, whatever its transport is.

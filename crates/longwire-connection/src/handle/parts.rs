@@ -101,7 +101,7 @@ impl<'a, T: Transport> MessageReader<'a, T> {
 }
 
 fn poll_part<T: Transport>(
-    reader: &mut crate::reader::Reader<T>,
+    reader: &mut crate::receiving::reader::Reader<T>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Option<Part>, Error>> {
     loop {

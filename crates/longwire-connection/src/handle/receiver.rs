@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use longwire_protocol::{CloseFrame, Event, Message, State};
 
-use crate::parts::MessageReader;
-use crate::reader::Reader;
+use crate::handle::parts::MessageReader;
+use crate::receiving::reader::Reader;
 use crate::{Config, Error, Handover, Stats, Transport};
 
 /// What [`Receiver::next_event`] yields: messages, and the control frames that come between them.
@@ -150,7 +150,7 @@ impl<T: Transport> Receiver<T> {
 impl<T: Transport> Drop for Receiver<T> {
     fn drop(&mut self) {
         if let Some(reader) = self.reader.take() {
-            crate::leave::leave_behind(reader);
+            crate::ending::leave::leave_behind(reader);
         }
     }
 }
