@@ -87,6 +87,7 @@ impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Frame(error) => Self::Invalid(error),
+            SendError::MessageOpen => Self::QueueFull,
             _ => Self::Closed,
         }
     }

@@ -33,6 +33,7 @@ mod handle;
 mod receiving;
 mod scratch;
 mod sending;
+mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod transport;

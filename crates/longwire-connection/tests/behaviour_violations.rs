@@ -5,7 +5,9 @@ mod support;
 use std::time::Duration;
 
 use longwire_connection::testing::duplex;
-use longwire_connection::{Config, Error, FrameError, Limits, Message, ProtocolError, drive};
+use longwire_connection::{
+    CloseCode, CloseFrame, Config, Error, FrameError, Limits, Message, ProtocolError, drive,
+};
 use support::{BINARY, CLOSE, CONTINUATION, End, KEY, PING, TEXT, recv_all, run, socket};
 use support::{close_code, frame, read_frames, read_to_end, text_frame, whole_frames, write};
 use tokio::io::AsyncWriteExt;
@@ -181,12 +183,15 @@ fn what_must_not_be_sent_is_refused_and_nothing_is_lost() {
                 "{code}: {refused:?}"
             );
         }
-        assert!(matches!(ws.start_close(1000, &"x".repeat(124)), Err(Error::Invalid(_))));
+        let long = CloseFrame::new(CloseCode::NORMAL, "x".repeat(124));
+        assert!(matches!(ws.start_close_with(Some(long)), Err(Error::Invalid(_))));
         assert_eq!(tap.written(), []);
         ws.send("still open").await.unwrap();
-        ws.start_close(1000, &"x".repeat(123)).unwrap();
+        // 122 bytes and a character of two: it closes, with as much of the reason as fits.
+        ws.start_close(1000, &format!("{}\u{e9}", "x".repeat(122))).unwrap();
         assert!(matches!(ws.start_close(1000, ""), Err(Error::Closed)), "there is one close frame");
         ws.abort();
-        assert_eq!(whole_frames(&tap.written(), End::Server).len(), 2);
+        let frames = whole_frames(&tap.written(), End::Server);
+        assert_eq!((frames.len(), &frames[1].payload[2..]), (2, "x".repeat(122).as_bytes()));
     });
 }

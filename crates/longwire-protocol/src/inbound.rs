@@ -241,6 +241,17 @@ impl Inbound {
         self.message.as_ref().map_or(0, |message| message.buf.len())
     }
 
+    /// Whether the bytes at the front of `input` belong to a control frame; `None` if nothing of the next frame is there.
+    ///
+    /// A caller that must not receive messages now can handle the control frames before the next one.
+    pub fn is_control_next(&self, input: &[u8]) -> Option<bool> {
+        if let Some(frame) = &self.frame {
+            return Some(frame.opcode.is_control());
+        }
+        // "Control frames are identified by opcodes where the most significant bit of the opcode is 1" (RFC 6455 §5.5)
+        self.spill.first().or(input.first().copied()).map(|byte| byte & 0x08 != 0)
+    }
+
     /// Whether a close frame or an error has ended what is interpreted.
     pub fn is_ended(&self) -> bool {
         self.ended

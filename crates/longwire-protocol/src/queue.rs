@@ -22,6 +22,19 @@ pub struct WriteQueue {
     written: usize,
     /// Bytes not yet written, over all chunks.
     len: usize,
+    /// Bytes queued since the beginning: the position of the end.
+    end: u64,
+    /// Frames that were dropped and are still ahead of the bytes written; most queues never have any.
+    holes: Option<Box<Holes>>,
+}
+
+/// Dropped frames that keep their place among the positions until everything before them was written.
+#[derive(Debug, Default)]
+struct Holes {
+    /// Position and length, in order.
+    places: VecDeque<(u64, u64)>,
+    /// The sum of the lengths.
+    len: u64,
 }
 
 #[derive(Debug)]
@@ -46,6 +59,21 @@ impl WriteQueue {
     #[inline]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The position of the end: everything queued before now has a smaller position.
+    ///
+    /// Positions count the bytes queued since the beginning. They do not change when something is dropped, so a caller
+    /// that waits for its own bytes waits for [`position`](Self::position) to reach the `end` of when it queued them.
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The position of the next byte to be written: everything before it was written or dropped.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.end - self.len as u64 - self.holes.as_ref().map_or(0, |holes| holes.len)
     }
 
     /// How much memory what waits takes, in bytes, about.
@@ -103,6 +131,9 @@ impl WriteQueue {
         if !self.front.is_empty() {
             self.drop_written_chunks(spare);
         }
+        if self.holes.is_some() {
+            self.pass_holes();
+        }
         if self.len == 0 {
             self.tail.clear();
             self.written = 0;
@@ -132,10 +163,42 @@ impl WriteQueue {
         self.front = VecDeque::new();
     }
 
+    /// Forgets the holes that everything before was written.
+    #[cold]
+    fn pass_holes(&mut self) {
+        let Some(holes) = &mut self.holes else { return };
+        let position = self.end - self.len as u64;
+        while let Some(&(at, len)) = holes.places.front()
+            && at + holes.len <= position
+        {
+            holes.places.pop_front();
+            holes.len -= len;
+        }
+        if holes.places.is_empty() {
+            self.holes = None;
+        }
+    }
+
     /// Gives back the gathering buffer if nothing waits, so that an idle connection holds none.
     #[inline]
     pub fn reclaim(&mut self) -> Option<Vec<u8>> {
         (self.len == 0 && self.tail.capacity() > 0).then(|| std::mem::take(&mut self.tail))
+    }
+
+    /// Moves what waits in the gathering buffer to one of its own size if the buffer is much larger, and returns the
+    /// larger one. For a queue that cannot be written now: the buffer was lent for the time of a write.
+    #[cold]
+    pub fn settle(&mut self) -> Option<Vec<u8>> {
+        let written = if self.front.is_empty() { self.written } else { 0 };
+        let left = self.tail.len() - written;
+        if self.tail.capacity() <= SETTLED.max(2 * left) {
+            return None;
+        }
+        if self.front.is_empty() {
+            self.written = 0;
+        }
+        let own = self.tail[written..].to_vec();
+        Some(std::mem::replace(&mut self.tail, own))
     }
 
     /// Lends an empty buffer to gather small frames in, if there is none; else drops it.
@@ -153,8 +216,19 @@ impl WriteQueue {
             self.front.iter().enumerate().position(|(i, chunk)| {
                 matches!(chunk, Chunk::Droppable(_)) && (i > 0 || self.written == 0)
             })?;
+        let ahead: usize = self.front.iter().take(at).map(|chunk| chunk.bytes().len()).sum();
+        let position = self.position() + (ahead - self.written.min(ahead)) as u64;
+        // Holes are passed in order, and nothing before an earlier one can be dropped any more.
+        let position = position + self.holes.as_ref().map_or(0, |holes| holes.len);
         let len = self.front.remove(at)?.bytes().len();
         self.len -= len;
+        let holes = self.holes.get_or_insert_default();
+        holes.len += len as u64;
+        match holes.places.back_mut() {
+            Some((at, before)) if *at + *before == position => *before += len as u64,
+            _ => holes.places.push_back((position, len as u64)),
+        }
+        self.pass_holes();
         Some(len)
     }
 
@@ -163,7 +237,9 @@ impl WriteQueue {
     pub(crate) fn gather(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.tail.len();
         write(&mut self.tail);
-        self.len += self.tail.len() - before;
+        let more = self.tail.len() - before;
+        self.len += more;
+        self.end += more as u64;
     }
 
     /// Appends bytes by reference.
@@ -177,13 +253,25 @@ impl WriteQueue {
     }
 
     fn push(&mut self, chunk: Chunk) {
-        if !self.tail.is_empty() {
+        if self.tail.len() > GATHERED && self.tail.capacity() <= 2 * self.tail.len() {
             self.front.push_back(Chunk::Gathered(std::mem::take(&mut self.tail)));
+        } else if !self.tail.is_empty() {
+            // A few bytes, mostly a header: they must not keep a buffer that was lent for much more.
+            let written = if self.front.is_empty() { std::mem::take(&mut self.written) } else { 0 };
+            self.front.push_back(Chunk::Gathered(self.tail[written..].to_vec()));
+            self.tail.clear();
         }
         self.len += chunk.bytes().len();
+        self.end += chunk.bytes().len() as u64;
         self.front.push_back(chunk);
     }
 }
+
+/// Up to how many bytes are copied out of the gathering buffer when a chunk follows them.
+const GATHERED: usize = 4 * 1024;
+
+/// Up to this capacity, a gathering buffer with little in it is not worth moving.
+const SETTLED: usize = 4 * 1024;
 
 /// Below this many written bytes the gathering buffer is not worth moving.
 const COMPACT: usize = 16 * 1024;
@@ -219,6 +307,49 @@ mod tests {
         assert_eq!(queue.drop_oldest(), Some(5), "the first has begun to be written");
         assert_eq!(taken(&queue, 100), b"neownfour");
         assert_eq!(queue.len(), 9);
+    }
+
+    #[test]
+    fn positions_outlast_what_is_dropped() {
+        let mut queue = WriteQueue::default();
+        queue.gather(|tail| tail.extend_from_slice(b"own"));
+        queue.share_droppable(Bytes::from_static(b"three"));
+        queue.share(Bytes::from_static(b"mine"));
+        let mine = queue.end();
+        queue.share_droppable(Bytes::from_static(b"four"));
+        assert_eq!((queue.position(), mine, queue.end()), (0, 12, 16));
+        assert_eq!(queue.drop_oldest(), Some(5));
+        assert_eq!(queue.drop_oldest(), Some(4));
+        assert_eq!(queue.position(), 0, "nothing was written");
+        queue.advance(2);
+        assert_eq!(queue.position(), 2);
+        queue.advance(1);
+        assert_eq!(queue.position(), 8, "past what was dropped");
+        queue.advance(3);
+        assert!(queue.position() < mine);
+        queue.advance(1);
+        assert_eq!(queue.position(), 16, "past mine, and what was dropped after it");
+        queue.share_droppable(Bytes::from_static(b"last"));
+        assert_eq!(queue.drop_oldest(), Some(4));
+        assert_eq!((queue.position(), queue.end()), (20, 20));
+        assert!(queue.holes.is_none());
+    }
+
+    #[test]
+    fn a_queue_that_waits_keeps_no_large_buffer() {
+        let mut queue = WriteQueue::default();
+        queue.lend(|| Vec::with_capacity(100_000));
+        queue.gather(|tail| tail.extend_from_slice(b"header"));
+        queue.advance(2);
+        queue.share(Bytes::from_static(b"payload"));
+        assert_eq!(queue.tail.capacity(), 100_000, "only the header was moved");
+        assert_eq!(queue.reclaim(), None);
+        queue.gather(|tail| tail.extend_from_slice(b"next"));
+        assert_eq!(queue.settle().map(|buf| buf.capacity()), Some(100_000));
+        assert_eq!(queue.settle(), None);
+        assert_eq!(taken(&queue, 100), b"aderpayloadnext");
+        queue.advance(11 + 1);
+        assert_eq!(taken(&queue, 100), b"ext");
     }
 
     #[test]

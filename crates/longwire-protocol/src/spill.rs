@@ -18,6 +18,12 @@ impl Spill {
         self.len == 0
     }
 
+    /// The first byte of the header that has begun to arrive.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<u8> {
+        (self.len > 0).then_some(self.bytes[0])
+    }
+
     /// Takes a header off the input, together with what is left from before; `None` if it is not complete.
     #[inline]
     pub(crate) fn take_header(

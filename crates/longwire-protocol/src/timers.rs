@@ -116,6 +116,11 @@ impl Timers {
         }
     }
 
+    /// Progress.
+    pub fn progressed(&mut self, now: Instant) {
+        let _ = now;
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) has to be called next; `None` if nothing can become due.
     pub fn deadline(&self) -> Option<Instant> {
         self.due_at

@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use longwire_protocol::{CloseCode, CloseFrame};
 use pin_project_lite::pin_project;
 
-use crate::ending::leave::Leave;
+use crate::ending::heir::{Heir, Left};
+use crate::ending::leave::{Leave, closing};
 use crate::sending::shared::Shared;
 use crate::{Transport, WebSocket};
 
@@ -19,8 +19,10 @@ use crate::{Transport, WebSocket};
 ///
 /// `handler` is called at once; what it returns runs while this future is polled. When that is done, a close frame is
 /// sent (1000 for `Ok`, 1011 for `Err`) unless one was, and this future goes on until the closing handshake is over or
-/// the close timeout has passed. A handler that panics leaves 1011. A socket that the handler moved to another task
-/// lives on there.
+/// the close timeout has passed. A handler that panics leaves 1011.
+///
+/// A socket or [`Receiver`](crate::Receiver) that the handler drops before it returns is closed at once, with code 1000, by
+/// the task that polls this future. A socket that the handler moved to another task lives on there.
 ///
 /// # Errors
 ///
@@ -60,24 +62,26 @@ where
     Fut: Future<Output = Result<(), E>>,
 {
     let managed = Managed::new(Arc::clone(ws.shared()));
-    Drive { state: State::Running { handler: handler(ws) }, managed }
+    let handler = handler(ws);
+    Drive { state: State::Running { handler }, leave: Leaving(None), managed }
 }
 
 pin_project! {
     /// Not an async block, as every idle connection keeps one.
     struct Drive<T: Transport, Fut, O> {
         #[pin]
-        state: State<T, Fut, O>,
-        // Dropped behind the handler, which leaves its socket here.
+        state: State<Fut, O>,
+        // Dropped after the handler, which leaves its socket to `managed`.
+        leave: Leaving<T>,
         managed: Managed<T>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<T: Transport, Fut, O> {
+    enum State<Fut, O> {
         Running { #[pin] handler: Fut },
-        Leaving { output: Option<O>, leave: Option<Leave<T>> },
+        Leaving { output: Option<O> },
     }
 }
 
@@ -91,23 +95,56 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let StateProjection::Running { handler } = this.state.as_mut().project() {
-            let output = ready!(this.managed.poll_handler(handler, cx));
-            let code = if output.is_ok() { CloseCode::NORMAL } else { CloseCode::INTERNAL_ERROR };
-            // This drops the handler, and with it the socket.
-            this.state.set(State::Leaving { output: Some(output), leave: None });
-            if let StateProjection::Leaving { leave, .. } = this.state.as_mut().project() {
-                *leave = this.managed.leave(code);
+            match this.managed.poll_handler(handler, cx) {
+                Poll::Ready(output) => {
+                    let failed = output.is_err();
+                    // This drops the handler, and with it the socket.
+                    this.state.set(State::Leaving { output: Some(output) });
+                    this.leave.take_over(this.managed, failed);
+                }
+                Poll::Pending => {
+                    if this.managed.is_left {
+                        // The handler has dropped its socket and goes on without it.
+                        this.leave.take_over(this.managed, false);
+                    }
+                }
             }
         }
+        let left = this.leave.poll(cx);
         match this.state.project() {
-            StateProjection::Leaving { output, leave } => {
-                if let Some(leave) = leave {
-                    ready!(Pin::new(leave).poll(cx));
-                }
-                *leave = None;
+            StateProjection::Leaving { output } => {
+                ready!(left);
                 Poll::Ready(output.take().expect("polled after it was ready"))
             }
             StateProjection::Running { .. } => Poll::Pending,
+        }
+    }
+}
+
+/// The closing of a connection whose socket was dropped; if it is dropped itself, it continues in the background.
+struct Leaving<T: Transport>(Option<Leave<T>>);
+
+impl<T: Transport> Leaving<T> {
+    /// Closes the connection of a socket that was left, if one was.
+    fn take_over(&mut self, managed: &mut Managed<T>, failed: bool) {
+        if let Some(leave) = managed.leave(failed) {
+            self.0 = Some(leave);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(leave) = &mut self.0 {
+            ready!(Pin::new(leave).poll(cx));
+            self.0 = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<T: Transport> Drop for Leaving<T> {
+    fn drop(&mut self) {
+        if let Some(leave) = self.0.take() {
+            leave.in_background();
         }
     }
 }
@@ -117,12 +154,14 @@ struct Managed<T: Transport> {
     shared: Arc<Shared<T>>,
     /// Set while the handler runs: it stays set if that panics.
     running: bool,
+    /// Whether the socket was dropped by the end of the last turn.
+    is_left: bool,
 }
 
 impl<T: Transport> Managed<T> {
     fn new(shared: Arc<Shared<T>>) -> Self {
-        shared.set_managed(true);
-        Self { shared, running: false }
+        shared.lock().heir = Heir::Driver(Waker::noop().clone());
+        Self { shared, running: false, is_left: false }
     }
 
     /// One turn of the handler.
@@ -136,23 +175,29 @@ impl<T: Transport> Managed<T> {
         let polled = handler.poll(cx);
         self.running = false;
         drop(cork);
-        self.shared.lock().end_turn(cx);
+        self.is_left = self.shared.lock().end_turn(cx);
         polled
     }
 
     /// Closes the connection of a socket that was dropped here.
-    fn leave(&self, code: CloseCode) -> Option<Leave<T>> {
-        let reader = self.shared.lock().parked.take()?;
-        Some(Leave::new(reader, CloseFrame::new(code, "")))
+    fn leave(&self, failed: bool) -> Option<Leave<T>> {
+        let Left { reader, panicked } = *self.shared.lock().heir.take_left()?;
+        Some(Leave::new(reader, closing(failed || panicked)))
     }
 }
 
 impl<T: Transport> Drop for Managed<T> {
     fn drop(&mut self) {
-        self.shared.set_managed(false);
-        let code = if self.running { CloseCode::INTERNAL_ERROR } else { CloseCode::NORMAL };
-        if let Some(leave) = self.leave(code) {
-            leave.in_background();
+        // In one step: a socket that is dropped on another thread is either left here or closed there.
+        let left = {
+            let mut writer = self.shared.lock();
+            let left = writer.heir.take_left();
+            writer.heir = Heir::Nobody;
+            left
+        };
+        if let Some(left) = left {
+            let Left { reader, panicked } = *left;
+            Leave::new(reader, closing(self.running || panicked)).in_background();
         }
     }
 }

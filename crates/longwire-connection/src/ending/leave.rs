@@ -5,29 +5,42 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use longwire_protocol::{CloseCode, CloseFrame, Event};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::Transport;
-use crate::receiving::reader::{BUDGET, BYTES_A_TURN, Reader, poll_read};
+use crate::ending::heir::{Heir, Left};
+use crate::receiving::reader::{BUDGET, BYTES_A_TURN, Reader, note_closing, poll_read};
 use crate::sending::writer::Writer;
 
-/// Leaves what a dropped socket was: to the task that drives it, else in the background.
+/// Leaves what a dropped socket was to the task that drives it, or closes it in the background.
 pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {
+    let shared = Arc::clone(&reader.shared);
+    let panicked = std::thread::panicking();
+    let mut writer = shared.lock();
     // Those who count look when nobody receives any more.
-    reader.shared.lock().messages_received = reader.messages;
-    if reader.is_over() {
-        reader.shared.lock().finish();
-    } else if reader.shared.is_managed() {
-        let shared = Arc::clone(&reader.shared);
-        shared.lock().parked = Some(reader);
+    writer.messages_received = reader.messages;
+    if reader.is_over(&writer) {
+        writer.finish();
+    } else if let Heir::Driver(driver) = &writer.heir {
+        if !shared.is_corked() {
+            // In its own turn it looks afterwards.
+            let driver = driver.clone();
+            writer.due().wakers.push(driver);
+        }
+        writer.heir = Heir::Left(Box::new(Left { reader, panicked }));
     } else {
-        let code = if std::thread::panicking() { CloseCode::INTERNAL_ERROR } else { CloseCode::NORMAL };
-        Leave::new(reader, CloseFrame::new(code, "")).in_background();
+        drop(writer);
+        Leave::new(reader, closing(panicked)).in_background();
     }
+}
+
+/// The close frame of a connection that nobody holds any more.
+pub(crate) fn closing(failed: bool) -> CloseFrame {
+    CloseFrame::new(if failed { CloseCode::INTERNAL_ERROR } else { CloseCode::NORMAL }, "")
 }
 
 /// The closing handshake and the end of a transport, for at most the close timeout.
@@ -41,17 +54,13 @@ impl<T: Transport> Leave<T> {
         Self { reader }
     }
 
-    pub(crate) fn in_background(mut self) {
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(self)),
-            // Without a runtime there is no waiting: what the transport takes at once has to do.
-            Err(_) => drop(Pin::new(&mut self).poll_unwaited()),
+    /// Closes the connection in a task of its own, or without a runtime as far as the transport goes along at once.
+    pub(crate) fn in_background(self) {
+        // The task may never run: at the end of `main`, the runtime is about to be dropped.
+        let _ = self.reader.shared.lock().poll_flush(None);
+        if let Ok(runtime) = Handle::try_current() {
+            drop(runtime.spawn(self));
         }
-    }
-
-    fn poll_unwaited(self: Pin<&mut Self>) -> Poll<()> {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.reader.shared.poll_flush(&mut cx).map(drop)
     }
 }
 
@@ -71,24 +80,21 @@ impl<T: Transport> Drop for Leave<T> {
 }
 
 impl<T: Transport> Reader<T> {
-    /// One step of leaving: writes what is queued, ends the sending direction, and reads until the peer's end, so that
-    /// the close frame is not lost to a reset (RFC 6455 §7.1.1).
+    /// Writes what is queued, ends the sending direction, and reads until the peer's end, so that the close frame is not
+    /// lost to a reset (RFC 6455 §7.1.1).
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.poll_timers(cx).is_ready() {
-                return Poll::Ready(());
-            }
             let shared = Arc::clone(&self.shared);
             let mut writer = shared.lock();
             writer.set_owner(cx.waker());
-            let mut is_shut = false;
-            let written = match writer.poll_flush(cx) {
+            let written = match writer.poll_flush_all(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
             };
-            // With both close frames exchanged, or none to come, this direction is over.
-            if written && (self.inbound.is_ended() || self.eof) {
+            note_closing(&mut self.timers, &mut self.written_before, writer.written(), self.close_timeout);
+            let mut is_shut = false;
+            if written && self.may_shut() {
                 let Some(io) = &mut writer.io else {
                     return Poll::Ready(());
                 };
@@ -99,41 +105,56 @@ impl<T: Transport> Reader<T> {
                     Poll::Pending => {}
                 }
             }
-            if self.eof {
-                return Poll::Pending;
-            }
-            match self.drain(&mut writer, cx) {
-                Poll::Ready(()) => {}
+            let read = self.poll_drain(&mut writer, cx);
+            drop(writer);
+            if read.is_ready() {
+                // Decoded without the lock: other threads may be about to send.
+                self.look_for_close();
+            } else if is_shut && self.is_server && self.is_closed_by_peer() {
                 // "The server MUST close the underlying TCP connection immediately" (RFC 6455 §5.5.1): its peer has
-                // nothing more to say, and what it said all the same was just read. A client waits for the server.
-                Poll::Pending if is_shut && self.is_server && self.is_closed_by_peer() => {
-                    return Poll::Ready(());
-                }
-                Poll::Pending => return Poll::Pending,
+                // nothing more to say, and what it said all the same was just read.
+                return Poll::Ready(());
+            } else {
+                return self.poll_timers(cx);
             }
             if self.budget == 0 {
                 self.budget = BUDGET;
+                if self.timers.deadline().is_some_and(|at| Instant::from_std(at) <= Instant::now()) {
+                    return self.poll_timers(cx);
+                }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
     }
 
-    /// Reads and looks only for the peer's close frame.
-    fn drain(&mut self, writer: &mut Writer<T>, cx: &mut Context<'_>) -> Poll<()> {
+    /// Whether the sending direction is over: both close frames were exchanged, or none is to come.
+    fn may_shut(&self) -> bool {
+        // "in most normal cases, the server closes the connection first" (RFC 6455 §7.1.1): a client whose close
+        // frame was answered waits for that.
+        self.eof || (self.inbound.is_ended() && (self.is_server || !self.is_closed_by_peer()))
+    }
+
+    /// Reads what the peer still sends. Ready when something was read, or the end.
+    fn poll_drain(&mut self, writer: &mut Writer<T>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.eof {
+            return Poll::Pending;
+        }
         if self.read.is_empty() {
             let polled = match &mut writer.io {
-                Some(io) => ready!(poll_read(&mut self.read, io, cx)),
+                Some(io) => ready!(poll_read(&mut self.read, io, usize::MAX, cx)),
                 None => Ok(0),
             };
             match polled {
                 Ok(n) if n > 0 => self.spend(1 + n / BYTES_A_TURN),
-                _ => {
-                    self.eof = true;
-                    return Poll::Ready(());
-                }
+                _ => self.eof = true,
             }
         }
+        Poll::Ready(())
+    }
+
+    /// Decodes what was read, and looks only for the peer's close frame.
+    fn look_for_close(&mut self) {
         let mut input = self.read.bytes();
         while !input.is_empty() {
             match self.inbound.decode(&mut input) {
@@ -143,7 +164,6 @@ impl<T: Transport> Reader<T> {
             }
         }
         self.read.release();
-        Poll::Ready(())
     }
 
     fn is_closed_by_peer(&self) -> bool {
@@ -155,22 +175,23 @@ impl<T: Transport> Reader<T> {
         let mut writer = self.shared.lock();
         if !self.eof && writer.check().is_ok() {
             // A frame that must not be sent is replaced by an empty one, which may.
-            if writer.out.close(frame).is_err() {
-                let _ = writer.out.close(None);
+            if writer.close(frame).is_err() {
+                let _ = writer.close(None);
             }
-            // Senders that wait for room have nothing to wait for.
-            writer.wake_waiting();
         }
         drop(writer);
-        self.inbound.set_parts(false);
+        // Pieces are dropped as they come: nobody waits for the message.
+        self.inbound.set_parts(true);
+        if let Some(holding) = &mut self.holding {
+            holding.hold(0);
+        }
         // Nobody is left to be told.
         let _ = self.ending.report();
         self.timers.closing(Instant::now().into_std(), self.close_timeout);
     }
 
     /// Whether there is nothing left to do before the transport is dropped.
-    fn is_over(&self) -> bool {
-        let writer = self.shared.lock();
+    fn is_over(&self, writer: &Writer<T>) -> bool {
         self.eof && (!writer.has_unwritten() || writer.failure().is_some())
     }
 }

@@ -2,4 +2,5 @@
 
 pub(crate) mod drive;
 pub(crate) mod end;
+pub(crate) mod heir;
 pub(crate) mod leave;

@@ -6,9 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use futures_sink::Sink;
 use longwire_protocol::{CloseCode, Message};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::handle::halves::Half;
 use crate::handle::parts::into_io;
 use crate::sending::writer::{Item, Sending, Until};
 use crate::{Error, Transport, WebSocket};
@@ -58,6 +60,13 @@ impl<T: Transport> ByteStream<T> {
         (self.ws, self.unread)
     }
 
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waker = self.ws.enter(Half::Read, cx);
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(cx.waker()));
+        let polled = self.poll_unread(&mut cx);
+        self.ws.leave(Half::Read, polled)
+    }
+
     fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.unread.is_empty() && !self.ended {
             match ready!(self.ws.poll_recv(cx)).map_err(into_io)? {
@@ -75,7 +84,7 @@ impl<T: Transport> AsyncRead for ByteStream<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_unread(cx))?;
+        ready!(self.poll_readable(cx))?;
         let n = self.unread.len().min(buf.remaining());
         buf.put_slice(&self.unread.split_to(n));
         Poll::Ready(Ok(()))
@@ -85,7 +94,7 @@ impl<T: Transport> AsyncRead for ByteStream<T> {
 impl<T: Transport> AsyncBufRead for ByteStream<T> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        ready!(this.poll_unread(cx))?;
+        ready!(this.poll_readable(cx))?;
         Poll::Ready(Ok(&this.unread))
     }
 
@@ -96,6 +105,27 @@ impl<T: Transport> AsyncBufRead for ByteStream<T> {
 
 impl<T: Transport> AsyncWrite for ByteStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let waker = self.ws.enter(Half::Write, cx);
+        let polled = self.poll_message(&mut Context::from_waker(waker.as_ref().unwrap_or(cx.waker())), buf);
+        self.ws.leave(Half::Write, polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Sink::poll_flush(Pin::new(&mut self.ws), cx).map_err(into_io)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waker = self.ws.enter(Half::Write, cx);
+        let polled = self.poll_closed(&mut Context::from_waker(waker.as_ref().unwrap_or(cx.waker())));
+        if polled.is_ready() {
+            self.ws.wake_reader();
+        }
+        self.ws.leave(Half::Write, polled)
+    }
+}
+
+impl<T: Transport> ByteStream<T> {
+    fn poll_message(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -105,15 +135,11 @@ impl<T: Transport> AsyncWrite for ByteStream<T> {
         let mut sending = Sending::new(Item::Message(message));
         ready!(self.ws.poll_send(&mut sending, Until::Queued, cx)).map_err(into_io)?;
         // Nobody has to flush for it to leave; an error is kept for the next call.
-        let _ = self.ws.poll_flush(cx);
+        let _ = self.ws.poll_send(&mut sending, Until::Sent, cx);
         Poll::Ready(Ok(n))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.ws.poll_flush(cx).map_err(into_io)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.ws.start_close(CloseCode::NORMAL, "") {
             Ok(()) | Err(Error::Closed) => {}
             Err(error) => return Poll::Ready(Err(into_io(error))),

@@ -14,6 +14,7 @@ use longwire_protocol::{CloseCode, Opcode, Utf8Validator};
 use tokio::io::AsyncWrite;
 
 use crate::handle::parts::into_io;
+use crate::sending::wakers::Ticket;
 use crate::sending::writer::{Item, Sending, Until};
 use crate::{Error, Sender, Transport, WebSocket};
 
@@ -146,7 +147,8 @@ trait Target: Unpin {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>>;
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    /// The calls of this writer wait no longer.
+    fn forget(&mut self, ticket: Ticket);
 
     fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error>;
 }
@@ -161,8 +163,8 @@ impl<T: Transport> Target for &mut WebSocket<T> {
         WebSocket::poll_send(self, sending, until, cx)
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        WebSocket::poll_flush(self, cx)
+    fn forget(&mut self, ticket: Ticket) {
+        self.shared().forget(ticket);
     }
 
     fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
@@ -180,8 +182,8 @@ impl Target for Sender {
         Sender::poll_send(self, sending, until, cx)
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Sender::poll_flush(self, cx)
+    fn forget(&mut self, ticket: Ticket) {
+        Sender::forget(self, ticket);
     }
 
     fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
@@ -194,6 +196,10 @@ struct Writing<W: Target> {
     to: W,
     /// Checks what a text message is made of.
     utf8: Option<Utf8Validator>,
+    /// The name under which its calls wait, one at a time, once one has waited.
+    ticket: Option<Ticket>,
+    /// The flush in progress, of the [`AsyncWrite`] form: what is queued later does not prolong it.
+    flush: Option<Sending>,
     /// The end on its way into the queue, of the [`AsyncWrite`] form.
     ending: Option<Sending>,
     finished: bool,
@@ -202,14 +208,15 @@ struct Writing<W: Target> {
 impl<W: Target> Writing<W> {
     fn new(to: W, opcode: Opcode) -> Self {
         let utf8 = (opcode == Opcode::Text).then(Utf8Validator::default);
-        Self { to, utf8, ending: None, finished: false }
+        Self { to, utf8, ticket: None, flush: None, ending: None, finished: false }
     }
 
     async fn write(&mut self, part: Bytes) -> Result<(), Error> {
         let checked = self.check(&part, false)?;
-        let mut sending = Sending::new(Item::Part(part, false));
+        let mut sending = Sending::new(Item::Part(part, false)).ticket(self.ticket);
         poll_fn(|cx| {
             let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
+            self.ticket = sending.ticket;
             if sending.item.is_none() {
                 self.utf8.clone_from(&checked); // it went into the queue, even if this future ends here
             }
@@ -220,9 +227,10 @@ impl<W: Target> Writing<W> {
 
     async fn finish(&mut self) -> Result<(), Error> {
         self.check(&[], true)?;
-        let mut sending = Sending::new(Item::Part(Bytes::new(), true));
+        let mut sending = Sending::new(Item::Part(Bytes::new(), true)).ticket(self.ticket);
         poll_fn(|cx| {
             let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
+            self.ticket = sending.ticket;
             self.finished |= sending.item.is_none();
             polled
         })
@@ -244,16 +252,25 @@ impl<W: Target> Writing<W> {
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let checked = self.check(buf, false).map_err(into_io)?;
         // The part is only made once it goes in at once, so that a caller who comes back with other bytes is right.
-        let mut sending = Sending::new(Item::Part(Bytes::copy_from_slice(buf), false));
-        ready!(self.to.poll_send(&mut sending, Until::Queued, cx)).map_err(into_io)?;
+        let mut sending = Sending::new(Item::Part(Bytes::copy_from_slice(buf), false)).ticket(self.ticket);
+        let polled = self.to.poll_send(&mut sending, Until::Queued, cx);
+        self.ticket = sending.ticket;
+        ready!(polled).map_err(into_io)?;
         self.utf8 = checked;
         // Nobody has to flush for it to leave; an error is kept for the next call.
-        let _ = self.to.poll_flush(cx);
+        let _ = self.to.poll_send(&mut sending, Until::Sent, cx);
+        self.ticket = sending.ticket;
         Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.to.poll_flush(cx).map_err(into_io)
+        let flush = self.flush.get_or_insert_with(|| Sending::new(Item::Mark).ticket(self.ticket));
+        let polled = self.to.poll_send(flush, Until::Written, cx);
+        self.ticket = flush.ticket;
+        if polled.is_ready() {
+            self.flush = None;
+        }
+        polled.map_err(into_io)
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -261,18 +278,25 @@ impl<W: Target> Writing<W> {
             if self.ending.is_none() {
                 self.check(&[], true).map_err(into_io)?;
             }
-            let ending = self.ending.get_or_insert_with(|| Sending::new(Item::Part(Bytes::new(), true)));
-            let result = ready!(self.to.poll_send(ending, Until::Queued, cx));
+            let ending = self
+                .ending
+                .get_or_insert_with(|| Sending::new(Item::Part(Bytes::new(), true)).ticket(self.ticket));
+            let polled = self.to.poll_send(ending, Until::Queued, cx);
+            self.ticket = ending.ticket;
+            let result = ready!(polled);
             self.ending = None;
             result.map_err(into_io)?;
             self.finished = true;
         }
-        self.to.poll_flush(cx).map_err(into_io)
+        self.poll_flush(cx)
     }
 }
 
 impl<W: Target> Drop for Writing<W> {
     fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.to.forget(ticket);
+        }
         if !self.finished {
             // If a close frame was sent already, that is the end of the message too.
             let _ = self.to.start_close(CloseCode::INTERNAL_ERROR, "message abandoned");

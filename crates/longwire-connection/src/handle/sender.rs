@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -10,6 +11,7 @@ use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, Prepar
 
 use crate::sending::ping::Pong;
 use crate::sending::shared::Shared;
+use crate::sending::wakers::Ticket;
 use crate::sending::writer::{Item, Sending, Until};
 use crate::{Error, OwnedMessageWriter, Stats, Transport};
 
@@ -17,7 +19,7 @@ use crate::{Error, OwnedMessageWriter, Stats, Transport};
 trait Outlet: Send + Sync {
     fn poll_send(&self, sending: &mut Sending, until: Until, cx: &mut Context<'_>)
     -> Poll<Result<(), Error>>;
-    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    fn forget(&self, ticket: Ticket);
     fn try_send(&self, message: Message) -> Result<(), Error>;
     fn try_send_prepared(
         &self,
@@ -29,6 +31,7 @@ trait Outlet: Send + Sync {
         &self,
         prepared: &PreparedMessage,
         limit: usize,
+        ticket: &mut Option<Ticket>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>>;
     fn ping(&self, payload: Bytes) -> Result<Pong, Error>;
@@ -52,8 +55,8 @@ impl<T: Transport> Outlet for Shared<T> {
         self.poll_send(sending, until, cx)
     }
 
-    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_flush(cx)
+    fn forget(&self, ticket: Ticket) {
+        self.forget(ticket);
     }
 
     fn try_send(&self, message: Message) -> Result<(), Error> {
@@ -73,9 +76,10 @@ impl<T: Transport> Outlet for Shared<T> {
         &self,
         prepared: &PreparedMessage,
         limit: usize,
+        ticket: &mut Option<Ticket>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        self.poll_send_prepared(prepared, limit, cx)
+        self.poll_send_prepared(prepared, limit, ticket, cx)
     }
 
     fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
@@ -140,8 +144,7 @@ impl Sender {
     ///
     /// If the future is dropped, the message is sent whole or not at all, and the connection stays usable.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        let mut sending = Sending::new(Item::Message(message.into()));
-        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Sent, cx)).await
+        Call::new(self, Sending::new(Item::Message(message.into())), Until::Sent).await
     }
 
     /// Sends one message, compressed or not as `compress` says where compression was negotiated (RFC 7692 §6).
@@ -154,8 +157,7 @@ impl Sender {
     ///
     /// As for [`send`](Self::send).
     pub async fn send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
-        let mut sending = Sending::new(Item::Message(message.into())).compress(compress);
-        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Sent, cx)).await
+        Call::new(self, Sending::new(Item::Message(message.into())).compress(compress), Until::Sent).await
     }
 
     /// Sends one message and waits until the transport has taken it, or has failed to.
@@ -171,8 +173,7 @@ impl Sender {
     ///
     /// As for [`send`](Self::send): which of both it was is not known.
     pub async fn send_flushed(&self, message: impl Into<Message>) -> Result<(), Error> {
-        let mut sending = Sending::new(Item::Message(message.into()));
-        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Written, cx)).await
+        Call::new(self, Sending::new(Item::Message(message.into())), Until::Written).await
     }
 
     /// Queues one message, to be written with the next [`flush`](Self::flush) or [`send`](Self::send), or when the
@@ -186,8 +187,7 @@ impl Sender {
     ///
     /// As for [`send`](Self::send).
     pub async fn feed(&self, message: impl Into<Message>) -> Result<(), Error> {
-        let mut sending = Sending::new(Item::Message(message.into()));
-        poll_fn(|cx| self.outlet.poll_send(&mut sending, Until::Queued, cx)).await
+        Call::new(self, Sending::new(Item::Message(message.into())), Until::Queued).await
     }
 
     /// Waits until everything that was queued has been passed to the transport.
@@ -200,7 +200,7 @@ impl Sender {
     ///
     /// If the future is dropped, nothing is lost.
     pub async fn flush(&self) -> Result<(), Error> {
-        poll_fn(|cx| self.outlet.poll_flush(cx)).await
+        Call::new(self, Sending::new(Item::Mark), Until::Written).await
     }
 
     /// Sends one message if there is room for it now.
@@ -232,7 +232,8 @@ impl Sender {
     ///
     /// If the future is dropped before it is ready, the message was not sent.
     pub async fn send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
-        poll_fn(|cx| self.outlet.poll_send_prepared(prepared, limit, cx)).await
+        let mut call = Call::new(self, Sending::new(Item::Mark), Until::Queued);
+        poll_fn(|cx| self.outlet.poll_send_prepared(prepared, limit, &mut call.sending.ticket, cx)).await
     }
 
     /// Sends a message that was framed before; older such messages that were not begun to be written make room for it.
@@ -300,8 +301,7 @@ impl Sender {
     }
 
     async fn writer(&self, opcode: Opcode, compress: Compress) -> Result<OwnedMessageWriter, Error> {
-        let mut sending = Sending::new(Item::Begin(opcode)).compress(compress);
-        poll_fn(|cx| self.poll_send(&mut sending, Until::Queued, cx)).await?;
+        Call::new(self, Sending::new(Item::Begin(opcode)).compress(compress), Until::Queued).await?;
         Ok(OwnedMessageWriter::new(self.clone(), opcode))
     }
 
@@ -314,8 +314,8 @@ impl Sender {
         self.outlet.poll_send(sending, until, cx)
     }
 
-    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.outlet.poll_flush(cx)
+    pub(crate) fn forget(&self, ticket: Ticket) {
+        self.outlet.forget(ticket);
     }
 
     /// Sends a ping with a payload of its own; the returned future is its pong, with the round-trip time.
@@ -353,18 +353,18 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes, [`Error::Closed`] if a close
-    /// frame was sent before.
+    /// [`Error::Invalid`] for a code that must not be sent, [`Error::Closed`] if a close frame was sent before. A reason
+    /// of more than 123 bytes is cut at the last character that fits (RFC 6455 §5.5).
     pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.close_with(Some(CloseFrame::new(code.into(), reason)))
+        self.close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`close`](Self::close), with a close frame such as another connection has received; with `None` it is empty, and the
+    /// As [`close`](Self::close), with a close frame such as another connection has received, which is not cut; with `None` it is empty, and the
     /// peer is told of no code, that is 1005 (RFC 6455 §7.1.5).
     ///
     /// # Errors
     ///
-    /// As for [`close`](Self::close).
+    /// As for [`close`](Self::close), and [`Error::Invalid`] for a reason of more than 123 bytes.
     pub fn close_with(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
         self.outlet.close(frame)
     }
@@ -400,6 +400,43 @@ impl Sender {
     /// Whether both send on the same connection.
     pub fn same_connection(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.outlet, &other.outlet)
+    }
+}
+
+/// A close frame with as much of the reason as fits: an error's text must not keep a connection open.
+pub(crate) fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
+    // "All control frames MUST have a payload length of 125 bytes or less" (RFC 6455 §5.5), two of which are the code.
+    let fits = (0..=reason.len().min(123)).rfind(|&at| reason.is_char_boundary(at)).unwrap_or(0);
+    CloseFrame::new(code, &reason[..fits])
+}
+
+/// One call of a sender, which waits no longer once it is over or dropped.
+struct Call<'a> {
+    outlet: &'a dyn Outlet,
+    sending: Sending,
+    until: Until,
+}
+
+impl<'a> Call<'a> {
+    fn new(sender: &'a Sender, sending: Sending, until: Until) -> Self {
+        Self { outlet: &*sender.outlet, sending, until }
+    }
+}
+
+impl Future for Call<'_> {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { outlet, sending, until } = &mut *self;
+        outlet.poll_send(sending, *until, cx)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.sending.ticket {
+            self.outlet.forget(ticket);
+        }
     }
 }
 

@@ -4,14 +4,17 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, State};
 
+use crate::handle::halves::{Half, Halves};
 use crate::handle::message_writer::MessageWriter;
 use crate::handle::parts::MessageReader;
+use crate::handle::sender::close_frame;
 use crate::sending::shared::Shared;
+use crate::sending::wakers::Ticket;
 use crate::sending::writer::{Item, Sending, Until};
 use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
 
@@ -42,6 +45,10 @@ use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sende
 /// ```
 pub struct WebSocket<T: Transport> {
     receiver: Receiver<T>,
+    /// The position that a flush in progress waits for; 0 without one.
+    flushing: u64,
+    /// The tasks of the two halves, if the socket was split by way of its traits.
+    halves: Option<Box<Halves>>,
 }
 
 impl<T: Transport> WebSocket<T> {
@@ -49,7 +56,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// Outside of a tokio runtime it works as long as neither a keepalive nor a close is waited for.
     pub fn new(io: T, handover: Handover, config: &Config) -> Self {
-        Self { receiver: Receiver::new(io, handover, config) }
+        Self { receiver: Receiver::new(io, handover, config), flushing: 0, halves: None }
     }
 
     /// Receives the next message.
@@ -301,7 +308,7 @@ impl<T: Transport> WebSocket<T> {
     /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes, [`Error::Closed`] if a close
     /// frame was sent before.
     pub fn start_close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.start_close_with(Some(CloseFrame::new(code.into(), reason)))
+        self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
     /// As [`start_close`](Self::start_close), with a close frame as [`close_received`](Self::close_received) tells it, which
@@ -387,10 +394,13 @@ impl<T: Transport> WebSocket<T> {
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let polled = self.shared().poll_flush(cx);
-        if polled.is_pending() {
-            return self.poll_blocked(cx);
-        }
+        let mut flush = match self.flushing {
+            0 => Sending::new(Item::Mark),
+            // What is queued later does not prolong it.
+            until => Sending { item: None, until, ..Sending::new(Item::Mark) },
+        };
+        let polled = self.poll_send(&mut flush, Until::Written, cx);
+        self.flushing = if polled.is_pending() { flush.until } else { 0 };
         polled
     }
 
@@ -405,17 +415,70 @@ impl<T: Transport> WebSocket<T> {
         until: Until,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        let polled = self.shared().poll_send(sending, until, cx);
-        if polled.is_pending() {
-            return self.poll_blocked(cx);
+        // The socket waits for one thing at a time, under one name, so that calls which were dropped leave nothing.
+        sending.ticket = Some(Ticket::SOCKET);
+        loop {
+            let polled = self.shared().poll_send(sending, until, cx);
+            if polled.is_ready() {
+                return polled;
+            }
+            ready!(self.poll_blocked(cx))?;
+        }
+    }
+
+    /// Begins a poll of one of the halves that `futures` or tokio split off. Returns the waker to poll with.
+    #[inline]
+    pub(crate) fn enter(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
+        if half == Half::Read && self.halves.is_none() {
+            return None;
+        }
+        self.enter_half(half, cx)
+    }
+
+    fn enter_half(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
+        if self.halves.is_none() {
+            let owner = self.shared().lock().owner.clone()?;
+            if owner.will_wake(cx.waker()) {
+                return None;
+            }
+            self.halves = Some(Box::new(Halves::new(owner)));
+        }
+        self.halves.as_mut()?.enter(half, cx)
+    }
+
+    /// Ends a poll of one of the halves.
+    #[inline]
+    pub(crate) fn leave<R>(&mut self, half: Half, polled: Poll<R>) -> Poll<R> {
+        if let Some(halves) = &mut self.halves
+            && polled.is_ready()
+        {
+            halves.leave(half);
         }
         polled
     }
 
-    /// What a call does that waits for the transport to take bytes: nobody receives meanwhile.
+    /// Wakes the task that reads: the other half has seen the end.
+    pub(crate) fn wake_reader(&mut self) {
+        if let Some(halves) = &mut self.halves {
+            halves.wake_reader();
+        }
+    }
+
+    /// What a call does that waits for the transport to take bytes: control frames are handled meanwhile. Ready when the
+    /// call has to look again.
     #[cold]
     pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.receiver.reader_mut().poll_blocked(cx).map(Err)
+        self.receiver.reader_mut().poll_blocked(cx)
+    }
+
+    /// Handles control frames where one send follows another: pings are answered and a close is noticed though nobody
+    /// receives.
+    #[inline]
+    fn look_around(&mut self, cx: &mut Context<'_>) {
+        let reader = self.receiver.reader_mut();
+        if reader.is_unheard() {
+            reader.poll_control(cx);
+        }
     }
 
     async fn writer(&mut self, opcode: Opcode, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
@@ -448,9 +511,14 @@ impl<T: Transport> Future for SendMessage<'_, T> {
             && ws.shared().try_gather(message)
         {
             sending.item = None;
+            ws.look_around(cx);
             return Poll::Ready(Ok(()));
         }
-        ws.poll_send(sending, *until, cx)
+        let polled = ws.poll_send(sending, *until, cx);
+        if polled.is_ready() {
+            ws.look_around(cx);
+        }
+        polled
     }
 }
 

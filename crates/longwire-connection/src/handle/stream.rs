@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
-use longwire_protocol::{CloseCode, Compress, Message, State};
+use longwire_protocol::{CloseCode, Compress, Message};
 
+use crate::handle::halves::Half;
 use crate::{Error, Receiver, Transport, WebSocket};
 
 /// Yields the messages; an abnormal end is the last item, an error.
@@ -20,7 +21,8 @@ impl<T: Transport> Stream for Receiver<T> {
 
 impl<T: Transport> FusedStream for Receiver<T> {
     fn is_terminated(&self) -> bool {
-        self.state() == State::Closed
+        // Not the connection's state: an error may still be to be yielded.
+        self.reader().ending.is_reported()
     }
 }
 
@@ -29,7 +31,10 @@ impl<T: Transport> Stream for WebSocket<T> {
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_recv(cx).map(Result::transpose)
+        let waker = self.enter(Half::Read, cx);
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(cx.waker()));
+        let polled = self.poll_recv(&mut cx).map(Result::transpose);
+        self.leave(Half::Read, polled)
     }
 }
 
@@ -38,12 +43,10 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let shared = self.shared();
-        let ready = shared.lock().poll_room(cx);
-        if ready.is_pending() {
-            return self.poll_blocked(cx);
-        }
-        ready
+        let waker = self.enter(Half::Write, cx);
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(cx.waker()));
+        let polled = self.poll_room(&mut cx);
+        self.leave(Half::Write, polled)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -51,7 +54,10 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        WebSocket::poll_flush(&mut self, cx)
+        let waker = self.enter(Half::Write, cx);
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(cx.waker()));
+        let polled = WebSocket::poll_flush(&mut self, &mut cx);
+        self.leave(Half::Write, polled)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -59,9 +65,21 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
             Ok(()) | Err(Error::Closed) => {}
             Err(error) => return Poll::Ready(Err(error)),
         }
-        match ready!(WebSocket::poll_flush(&mut self, cx)) {
+        match ready!(Sink::poll_flush(self, cx)) {
             Err(Error::Closed) => Poll::Ready(Ok(())),
             flushed => Poll::Ready(flushed),
+        }
+    }
+}
+
+impl<T: Transport> WebSocket<T> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            let ready = self.shared().lock().poll_room(cx.waker());
+            if ready.is_ready() {
+                return ready;
+            }
+            ready!(self.poll_blocked(cx))?;
         }
     }
 }

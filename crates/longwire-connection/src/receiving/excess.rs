@@ -2,7 +2,7 @@
 //!
 //! How much that is, is [`crate::receiving::policy::rate`]'s. Without a limit, nothing here is called for a message.
 
-use longwire_protocol::{CloseCode, Event};
+use longwire_protocol::Event;
 use tokio::time::Instant;
 
 use crate::receiving::policy::rate::Excess;
@@ -33,14 +33,9 @@ impl<T: Transport> Reader<T> {
     #[cold]
     pub(crate) fn handle_excess(&mut self) {
         let excess = self.meter.as_ref().map_or(Excess::Close, |meter| meter.excess);
-        let mut writer = self.shared.lock();
-        writer.messages_refused += 1;
+        self.shared.lock().messages_refused += 1;
         if excess == Excess::Close {
-            writer.fail(CloseCode::POLICY_VIOLATION);
-            drop(writer);
-            self.inbound.end();
-            self.timers.closing(Instant::now().into_std(), self.close_timeout);
-            self.ending.begin(Err(Error::RateExceeded));
+            self.fail(Error::RateExceeded);
         }
     }
 

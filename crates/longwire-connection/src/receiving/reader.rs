@@ -3,6 +3,7 @@
 //! Decode what is here, write what is queued, read more, look at the clock. The rules are the protocol crate's; what is
 //! behind the lock is [`crate::sending::shared`]'s; the end is [`crate::ending::leave`]'s.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::sending::shared::Shared;
 use crate::{Config, Error, Handover, Stats, Transport};
 
 /// The receiving state of one connection.
-pub(crate) struct Reader<T> {
+pub(crate) struct Reader<T: Transport> {
     pub(crate) shared: Arc<Shared<T>>,
     pub(crate) inbound: Inbound,
     /// What was read and not decoded.
@@ -51,8 +52,12 @@ pub(crate) struct Reader<T> {
     /// When a compressor is given back, if messages are compressed.
     #[cfg(feature = "deflate")]
     pub(crate) parking: Option<Box<Parking>>,
-    /// How many bytes were written when a call was last blocked.
-    written_before: u64,
+    /// How many bytes were written when progress was last looked at.
+    pub(crate) written_before: u64,
+    /// How many sends in a row have come without a receive.
+    sends: u8,
+    /// Control frames that were handled while a call waited, for the application to see.
+    handled: Option<Box<VecDeque<Event>>>,
     names: Option<Box<Names>>,
 }
 
@@ -99,12 +104,21 @@ impl<T: Transport> Reader<T> {
             #[cfg(feature = "deflate")]
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
             written_before: 0,
+            sends: 0,
+            handled: None,
             names: named.then(|| Box::new(Names { subprotocol, extensions })),
         })
     }
 
     /// Yields the next event; `None` at the end, whose error, if it had one, comes once before it.
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        self.sends = 0;
+        if let Some(handled) = &mut self.handled
+            && let Some(event) = handled.pop_front()
+        {
+            return Poll::Ready(Some(Ok(event)));
+        }
+        self.handled = None;
         loop {
             match ready!(self.poll_step(cx)) {
                 Step::More => {}
@@ -118,6 +132,7 @@ impl<T: Transport> Reader<T> {
     #[inline]
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
         self.inbound.set_parts(false);
+        self.sends = 0;
         loop {
             if let Some(message) = self.take_message() {
                 return Poll::Ready(Ok(Some(message)));
@@ -143,7 +158,7 @@ impl<T: Transport> Reader<T> {
         self.read.keep_last(left);
         self.messages += 1;
         self.measure.received(message.len());
-        self.spend(1);
+        self.spend(1 + message.len() / BYTES_A_TURN);
         Some(message)
     }
 
@@ -151,10 +166,7 @@ impl<T: Transport> Reader<T> {
     #[inline]
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if self.budget == 0 {
-            // Others have a turn: a peer that always has more for us must not keep the thread.
-            self.budget = BUDGET;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return self.poll_yield(cx);
         }
         if !self.read.is_empty() {
             return Poll::Ready(self.decode());
@@ -164,11 +176,11 @@ impl<T: Transport> Reader<T> {
         }
         let mut writer = self.shared.lock();
         if writer.out.is_closing() {
-            self.timers.closing(Instant::now().into_std(), self.close_timeout);
+            note_closing(&mut self.timers, &mut self.written_before, writer.written(), self.close_timeout);
         }
         if !self.shared.is_corked() && writer.has_unwritten() {
             // Not being able to write is no reason not to read: the peer's last words may be there.
-            let _ = writer.poll_flush(cx);
+            let _ = writer.poll_progress(cx);
         }
         writer.messages_received = self.messages;
         let Some(io) = writer.io.as_mut() else {
@@ -189,7 +201,7 @@ impl<T: Transport> Reader<T> {
                 step => step,
             });
         }
-        let polled = poll_read(&mut self.read, io, cx);
+        let polled = poll_read(&mut self.read, io, usize::MAX, cx);
         match &polled {
             Poll::Ready(Ok(n)) => writer.bytes_received += *n as u64,
             Poll::Ready(Err(_)) => {}
@@ -209,12 +221,27 @@ impl<T: Transport> Reader<T> {
             Poll::Pending => {
                 self.budget = BUDGET;
                 self.count_memory();
+                if !self.ending.is_open() {
+                    return Poll::Ready(Step::More);
+                }
                 #[cfg(feature = "deflate")]
                 self.poll_parking(cx);
                 ready!(self.poll_timers(cx));
             }
         }
         Poll::Ready(Step::More)
+    }
+
+    /// Lets others have a turn: a peer that always has more for us must keep neither the thread nor the deadlines.
+    #[cold]
+    fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        self.budget = BUDGET;
+        if self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now()) {
+            ready!(self.poll_timers(cx));
+            return Poll::Ready(Step::More);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Decodes up to the next event.
@@ -263,8 +290,8 @@ impl<T: Transport> Reader<T> {
             Event::Pong(payload) => {
                 if payload.is_empty() {
                     self.measure.round_trip(self.timers.answered(Instant::now().into_std()));
-                } else if let Some(pings) = &mut self.shared.lock().pings {
-                    pings.resolve(payload);
+                } else {
+                    self.shared.lock().resolve_pings(payload);
                 }
             }
             Event::Close(frame) => {
@@ -280,7 +307,7 @@ impl<T: Transport> Reader<T> {
         let ours = writer.out.is_closing();
         writer.respond(event);
         // Senders that wait for room have nothing to wait for.
-        writer.wake_waiting();
+        writer.wake_met();
         drop(writer);
         self.timers.closing(Instant::now().into_std(), self.close_timeout);
         let outcome = match &frame {
@@ -293,10 +320,22 @@ impl<T: Transport> Reader<T> {
 
     #[cold]
     fn handle_violation(&mut self, error: ProtocolError) -> Step {
-        self.shared.lock().fail(error.close_code());
-        self.timers.closing(Instant::now().into_std(), self.close_timeout);
-        self.ending.begin(Err(Error::Protocol(error)));
+        self.fail(Error::Protocol(error));
         Step::More
+    }
+
+    /// Fails the connection (RFC 6455 §7.1.7): sends the close frame that the error calls for, interprets nothing of what
+    /// follows, and reports the error at the end.
+    #[cold]
+    pub(crate) fn fail(&mut self, error: Error) {
+        let code = error.close_code().unwrap_or(CloseCode::INTERNAL_ERROR);
+        self.shared.lock().fail(code);
+        self.inbound.end();
+        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        self.ending.begin(Err(error));
+        if let Some(holding) = &mut self.holding {
+            holding.hold(0);
+        }
     }
 
     /// The transport has no more: without a close frame, messages may be missing.
@@ -322,7 +361,8 @@ impl<T: Transport> Reader<T> {
         writer.messages_received = self.messages;
         writer.set_owner(cx.waker());
         // Where a task flushes when the handler yields, it goes on with this after the handler's end as well.
-        if !shared.is_corked() && writer.poll_flush(cx).is_pending() {
+        if !shared.is_corked() && writer.poll_flush_all(cx).is_pending() {
+            note_closing(&mut self.timers, &mut self.written_before, writer.written(), self.close_timeout);
             drop(writer);
             if !self.eof && self.poll_timers(cx).is_pending() {
                 return Poll::Pending;
@@ -335,6 +375,29 @@ impl<T: Transport> Reader<T> {
             Ok(()) => Step::End,
             Err(error) => Step::Event(Err(error)),
         })
+    }
+
+    /// Counts what the message that is arriving takes; fails the connection if there is no room for it.
+    #[inline]
+    pub(crate) fn count_memory(&mut self) {
+        if let Some(holding) = &mut self.holding
+            && !holding.hold(self.inbound.held())
+        {
+            self.fail(Error::OutOfMemory);
+        }
+    }
+
+    /// Gives compressor and decompressor back after a time without a message either way.
+    #[cfg(feature = "deflate")]
+    #[inline]
+    fn poll_parking(&mut self, cx: &mut Context<'_>) {
+        let Some(parking) = &mut self.parking else { return };
+        let mut writer = self.shared.lock();
+        let kept = writer.out.keeps_compressor() || self.inbound.keeps_decompressor();
+        if parking.poll(kept, writer.messages + self.messages, cx) {
+            writer.out.park();
+            self.inbound.park();
+        }
     }
 
     /// Waits for the next deadline; ready when one has passed and something was done about it.
@@ -420,18 +483,105 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// While nothing is received because the peer does not take what is sent: gives back what is held (many such peers
-    /// must not cost a read buffer each) and looks at the clock. Ready when the connection was given up.
-    pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        self.read.compact();
-        let written = self.shared.lock().written();
-        if written != self.written_before {
+    /// While a call waits for something other than messages: handles the control frames in front of the next message,
+    /// gives back what is held (many peers that take nothing must not cost a read buffer each), and looks at the clock.
+    ///
+    /// Ready when the call has to look again, or with the error of a connection that was given up.
+    pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let was_open = self.ending.is_open();
+        self.poll_control(cx);
+        self.count_memory();
+        #[cfg(feature = "deflate")]
+        self.poll_parking(cx);
+        if was_open && !self.ending.is_open() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut writer = self.shared.lock();
+        if self.ending.is_open() {
+            writer.set_owner(cx.waker());
+        }
+        let written = writer.written();
+        let is_closing = writer.out.is_closing();
+        drop(writer);
+        if is_closing {
+            note_closing(&mut self.timers, &mut self.written_before, written, self.close_timeout);
+        } else if written != self.written_before {
             // A peer that takes bytes is there, whatever it has to say.
             self.written_before = written;
             self.timers.heard();
         }
         ready!(self.poll_timers(cx));
-        Poll::Ready(self.ending.error().cloned().unwrap_or(Error::Closed))
+        Poll::Ready(Err(self.ending.error().cloned().unwrap_or(Error::Closed)))
+    }
+
+    /// Whether this is one of several sends in a row: then nobody receives, and control frames may be waiting.
+    #[inline]
+    pub(crate) fn is_unheard(&mut self) -> bool {
+        self.sends = self.sends.saturating_add(1);
+        self.sends > 1
+    }
+
+    /// Handles the control frames in front of the next message, without waiting for any. Messages stay where they are: at
+    /// most [`GLANCE`] bytes of them are read.
+    #[cold]
+    pub(crate) fn poll_control(&mut self, cx: &mut Context<'_>) {
+        while self.ending.is_open() {
+            if self.budget == 0 {
+                self.budget = BUDGET;
+                cx.waker().wake_by_ref();
+                return;
+            }
+            match self.inbound.is_control_next(self.read.bytes()) {
+                Some(false) => break,
+                Some(true) if !self.read.is_empty() => {
+                    if let Step::Event(Ok(event)) = self.decode() {
+                        self.note_handled(event);
+                    }
+                    continue;
+                }
+                Some(true) | None => {}
+            }
+            let mut writer = self.shared.lock();
+            let Some(io) = writer.io.as_mut() else {
+                drop(writer);
+                self.handle_end(None);
+                return;
+            };
+            let polled = poll_read(&mut self.read, io, GLANCE, cx);
+            if let Poll::Ready(Ok(n)) = &polled {
+                writer.bytes_received += *n as u64;
+            }
+            drop(writer);
+            match polled {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.timers.heard();
+                    self.spend(1);
+                }
+                Poll::Ready(Ok(_)) => self.handle_end(None),
+                Poll::Ready(Err(error)) => self.handle_end(Some(error)),
+                Poll::Pending => break,
+            }
+        }
+        self.read.compact();
+    }
+
+    /// Keeps a control frame for [`Receiver::next_event`](crate::Receiver::next_event); of many, the latest.
+    fn note_handled(&mut self, event: Event) {
+        let handled = self.handled.get_or_insert_default();
+        if handled.len() == HANDLED {
+            handled.pop_front();
+        }
+        handled.push_back(event);
+    }
+}
+
+/// Starts the limit of the closing handshake, or lets it start over while the peer takes bytes.
+pub(crate) fn note_closing(timers: &mut Timers, before: &mut u64, written: u64, limit: Duration) {
+    let now = Instant::now().into_std();
+    timers.closing(now, limit);
+    if *before != written {
+        *before = written;
+        timers.progressed(now);
     }
 }
 
@@ -450,10 +600,13 @@ enum Step {
 pub(crate) fn poll_read<T: Transport>(
     read: &mut ReadBuffer,
     io: &mut T,
+    most: usize,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        let mut buf = ReadBuf::new(read.lend());
+        let buf = read.lend();
+        let most = most.min(buf.len());
+        let mut buf = ReadBuf::new(&mut buf[..most]);
         let polled = Pin::new(&mut *io).poll_read(cx, &mut buf);
         let n = buf.filled().len();
         read.filled(n);
@@ -495,6 +648,12 @@ pub(crate) const BUDGET: usize = 256;
 
 /// How many bytes of a read cost as much as one event.
 pub(crate) const BYTES_A_TURN: usize = 4096;
+
+/// How much is read at most to look for control frames while messages are not received.
+const GLANCE: usize = 4096;
+
+/// How many control frames are kept that were handled while a call waited.
+const HANDLED: usize = 16;
 
 /// When at least this much of a payload is to come, it is read straight into its message.
 const DIRECT_FROM: usize = 32 * 1024;

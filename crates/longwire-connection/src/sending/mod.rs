@@ -1,6 +1,7 @@
 //! The sending half, shared by all tasks of a connection: the queue, the transport, and the tasks that wait for them.
 
 pub(crate) mod cork;
+pub(crate) mod due;
 pub(crate) mod ping;
 pub(crate) mod shared;
 pub(crate) mod wakers;

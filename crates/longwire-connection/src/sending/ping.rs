@@ -64,17 +64,29 @@ impl Pings {
         Pong { done: receiver }
     }
 
-    /// Resolves the ping that `payload` answers, and those before it.
-    pub(crate) fn resolve(&mut self, payload: &Bytes) {
+    /// Takes out the ping that `payload` answers, and those before it.
+    pub(crate) fn resolve(&mut self, payload: &Bytes) -> Vec<Answered> {
         // The newest of equal payloads: an earlier one would be reported as slower than it was.
         let Some(at) = self.awaited.iter().rposition(|ping| ping.payload == payload) else {
-            return;
+            return Vec::new();
         };
         let now = Instant::now();
-        for ping in self.awaited.drain(..=at) {
-            // Whoever asked may have gone.
-            let _ = ping.done.send(now.duration_since(ping.sent));
-        }
+        self.awaited.drain(..=at).map(|ping| Answered { ping, now }).collect()
+    }
+}
+
+/// A ping whose pong has arrived.
+pub(crate) struct Answered {
+    ping: PendingPing,
+    now: Instant,
+}
+
+impl Answered {
+    /// Resolves the [`Pong`].
+    pub(crate) fn tell(self) {
+        let Self { ping, now } = self;
+        // Whoever asked may have gone.
+        let _ = ping.done.send(now.duration_since(ping.sent));
     }
 }
 

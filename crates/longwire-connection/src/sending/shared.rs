@@ -3,9 +3,9 @@
 //! The lock is held for one operation, never across an await, and never while a message is decoded. What happens behind
 //! it is [`crate::sending::writer`]'s.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use longwire_protocol::{CloseFrame, Compress, Message, Outbound, PreparedMessage, SendError};
@@ -13,26 +13,63 @@ use tokio::task::coop;
 
 use crate::sending::cork::Cork;
 use crate::sending::ping::Pong;
+use crate::sending::wakers::{Ticket, Waiter, Want};
 use crate::sending::writer::{Sending, Until, Writer};
+use crate::sync::{self, Mutex, MutexGuard};
 use crate::{Config, Error, Transport};
 
 /// The part of a connection that several tasks may use.
-pub(crate) struct Shared<T> {
+pub(crate) struct Shared<T: Transport> {
     writer: Mutex<Writer<T>>,
-    /// Whether a [`Driven`](crate::Driven) task takes over the receiving half when it is dropped.
-    managed: AtomicBool,
+}
+
+/// The lock on a connection's sending half.
+///
+/// When it is dropped, the lock is freed first; then the tasks are woken and the values dropped that the operation left
+/// in [`Due`](crate::sending::due::Due), so that no foreign code runs under the lock.
+pub(crate) struct Locked<'a, T: Transport> {
+    /// Always there but in `drop`.
+    writer: Option<MutexGuard<'a, Writer<T>>>,
+}
+
+impl<T: Transport> Deref for Locked<'_, T> {
+    type Target = Writer<T>;
+
+    #[inline]
+    fn deref(&self) -> &Writer<T> {
+        self.writer.as_ref().expect("taken only when dropped")
+    }
+}
+
+impl<T: Transport> DerefMut for Locked<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Writer<T> {
+        self.writer.as_mut().expect("taken only when dropped")
+    }
+}
+
+impl<T: Transport> Drop for Locked<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(mut writer) = self.writer.take() {
+            let due = writer.due.take();
+            drop(writer);
+            if let Some(due) = due {
+                due.act();
+            }
+        }
+    }
 }
 
 impl<T: Transport> Shared<T> {
     pub(crate) fn new(io: T, mut out: Outbound, config: &Config) -> Arc<Self> {
         out.set_auto_pong(config.auto_pong);
-        Arc::new(Self { writer: Mutex::new(Writer::new(io, out, config)), managed: AtomicBool::new(false) })
+        Arc::new(Self { writer: Mutex::new(Writer::new(io, out, config)) })
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Writer<T>> {
-        // A panic of a transport's poll leaves nothing half done here.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Locked<'_, T> {
+        Locked { writer: Some(sync::lock(&self.writer)) }
     }
 
     /// Starts gathering what this thread sends on the connection until the guard is dropped.
@@ -53,14 +90,6 @@ impl<T: Transport> Shared<T> {
         std::ptr::from_ref(self).addr()
     }
 
-    pub(crate) fn set_managed(&self, managed: bool) {
-        self.managed.store(managed, Ordering::Release);
-    }
-
-    pub(crate) fn is_managed(&self) -> bool {
-        self.managed.load(Ordering::Acquire)
-    }
-
     /// Queues a short message if that is all there is to sending it: under a cork, with room, nothing in the way.
     #[inline]
     pub(crate) fn try_gather(&self, message: &Message) -> bool {
@@ -77,17 +106,17 @@ impl<T: Transport> Shared<T> {
     ) -> Poll<Result<(), Error>> {
         let mut writer = self.lock();
         if sending.item.is_some() {
-            ready!(writer.poll_queue(sending, cx))?;
+            ready!(writer.poll_queue(sending, cx.waker()))?;
             if until == Until::Queued || (until == Until::Sent && self.is_corked()) {
                 return Poll::Ready(Ok(()));
             }
         }
-        writer.poll_written(sending.until, cx)
+        writer.poll_written(sending, cx.waker())
     }
 
-    /// Writes all that is queued, and waits until the transport has passed it on.
-    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.lock().poll_flush(cx)
+    /// A call that has waited under this ticket is over.
+    pub(crate) fn forget(&self, ticket: Ticket) {
+        self.lock().forget(ticket);
     }
 
     /// Queues something small that never waits for room and writes what the transport takes at once.
@@ -106,12 +135,9 @@ impl<T: Transport> Shared<T> {
     pub(crate) fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
         let mut writer = self.lock();
         writer.check()?;
-        writer.out.close(frame)?;
+        writer.close(frame)?;
         self.start_writing(&mut writer);
-        if let Some(owner) = &writer.owner {
-            owner.wake_by_ref();
-        }
-        writer.wake_waiting();
+        writer.wake_owner();
         Ok(())
     }
 
@@ -130,9 +156,7 @@ impl<T: Transport> Shared<T> {
     pub(crate) fn abort(&self) {
         let mut writer = self.lock();
         writer.finish();
-        if let Some(owner) = &writer.owner {
-            owner.wake_by_ref();
-        }
+        writer.wake_owner();
     }
 
     /// Queues a message if there is room for it now, and writes what the transport takes at once.
@@ -163,19 +187,16 @@ impl<T: Transport> Shared<T> {
         &self,
         prepared: &PreparedMessage,
         limit: usize,
+        ticket: &mut Option<Ticket>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         let mut writer = self.lock();
         let mut sent = self.queue_prepared(&mut writer, prepared, limit, false);
         if matches!(sent, Err(Error::QueueFull)) {
-            if let Poll::Ready(Err(error)) = writer.poll_flush(cx) {
-                return Poll::Ready(Err(error));
-            }
+            let want = Want::Fits(limit.saturating_sub(prepared.server_frame().len()));
+            let ticket = writer.ticket(ticket);
+            ready!(writer.poll_want(Waiter { ticket, want, waker: cx.waker() }))?;
             sent = self.queue_prepared(&mut writer, prepared, limit, false);
-        }
-        if matches!(sent, Err(Error::QueueFull)) {
-            writer.wait(cx);
-            return Poll::Pending;
         }
         Poll::Ready(sent.map(drop))
     }
@@ -210,19 +231,17 @@ impl<T: Transport> Shared<T> {
         if self.is_corked() {
             return;
         }
-        if let Some(owner) = &writer.owner
-            && !coop::has_budget_remaining()
-        {
+        if writer.owner.is_some() && !coop::has_budget_remaining() {
             // A socket of tokio would refuse, and wake the same task in a dearer way. A broadcast to more clients than one
             // task may write to in its turn comes here for most of them; what else is queued until they run is written
             // with it in one call.
-            owner.wake_by_ref();
+            writer.wake_owner();
             return;
         }
+        let owner = writer.owner.clone();
+        let waiter =
+            owner.as_ref().map(|waker| Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker });
         // An error is kept, and reported where it can be acted on.
-        let _ = match writer.owner.clone() {
-            Some(owner) => writer.poll_flush(&mut Context::from_waker(&owner)),
-            None => writer.poll_flush(&mut Context::from_waker(Waker::noop())),
-        };
+        let _ = writer.poll_flush(waiter);
     }
 }

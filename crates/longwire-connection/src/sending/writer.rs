@@ -9,23 +9,26 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, Compress, Event, Message, Opcode, Outbound};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::counting::measurements::Measure;
-use crate::receiving::reader::Reader;
+use crate::ending::heir::Heir;
 use crate::scratch;
+use crate::sending::due::Due;
 use crate::sending::ping::Pings;
-use crate::sending::wakers::Wakers;
-use crate::{CompressionStats, Config, Error, Stats};
+use crate::sending::wakers::{Ticket, Waiter, Wakers, Want};
+use crate::{CompressionStats, Config, Error, Stats, Transport};
 
 /// The transport and the sending half.
-pub(crate) struct Writer<T> {
+pub(crate) struct Writer<T: Transport> {
     /// Gone with the connection, however many senders are left.
     pub(crate) io: Option<T>,
     pub(crate) out: Outbound,
-    /// Whether bytes were written to the transport that it may still hold.
-    unflushed: bool,
-    /// The bytes that have left the queue since the connection began.
+    /// The position in the queue's stream up to which the transport holds nothing back.
+    flushed: u64,
+    /// The smallest position that a task waits to see flushed: once it is written, the transport is flushed before
+    /// more is written, so that a queue which never runs empty delays nobody.
+    barrier: u64,
+    /// The bytes that the transport has taken since the connection began.
     written: u64,
     pub(crate) messages: u64,
     /// What came in, for those who cannot see the receiving half; of messages, those before the last read.
@@ -38,16 +41,18 @@ pub(crate) struct Writer<T> {
     failed: Option<Arc<io::Error>>,
     /// Whether the connection is gone for senders.
     finished: bool,
-    /// Who waits; made when somebody has to wait for the first time.
+    /// The waiting tasks; made when a task has to wait for the first time.
     wakers: Option<Arc<Wakers>>,
-    /// Whether tasks wait in `wakers` for more than the transport: for room, or for a message in parts to end.
-    waiting: bool,
+    /// How many tickets were handed out.
+    tickets: u64,
     /// The task that receives: it writes what others left in the queue.
     pub(crate) owner: Option<Waker>,
     /// Pings whose pong is awaited; made with the first.
     pub(crate) pings: Option<Box<Pings>>,
-    /// The receiving half, left here by a dropped socket for the [`Driven`](crate::Driven) task to finish.
-    pub(crate) parked: Option<Box<Reader<T>>>,
+    /// Who takes over the receiving half of a dropped socket.
+    pub(crate) heir: Heir<T>,
+    /// What is left for when the lock is free.
+    pub(crate) due: Option<Box<Due<T>>>,
 }
 
 /// One message on its way into the queue, and from there to the transport.
@@ -55,8 +60,10 @@ pub(crate) struct Sending {
     /// What is not yet queued.
     pub(crate) item: Option<Item>,
     pub(crate) compress: Compress,
-    /// The place in the stream of bytes that has to be written.
+    /// The position that has to be flushed.
     pub(crate) until: u64,
+    /// The name under which the call waits, once it has waited.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// What can be queued.
@@ -64,15 +71,23 @@ pub(crate) enum Item {
     Message(Message),
     Part(Bytes, bool),
     Begin(Opcode),
+    /// Nothing: everything queued before is what has to be flushed.
+    Mark,
 }
 
 impl Sending {
     pub(crate) fn new(item: Item) -> Self {
-        Self { item: Some(item), compress: Compress::Auto, until: 0 }
+        Self { item: Some(item), compress: Compress::Auto, until: 0, ticket: None }
     }
 
     pub(crate) fn compress(mut self, compress: Compress) -> Self {
         self.compress = compress;
+        self
+    }
+
+    /// Has the call wait under a ticket of its caller, who forgets it.
+    pub(crate) fn ticket(mut self, ticket: Option<Ticket>) -> Self {
+        self.ticket = ticket;
         self
     }
 }
@@ -88,12 +103,13 @@ pub(crate) enum Until {
     Written,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
+impl<T: Transport> Writer<T> {
     pub(crate) fn new(io: T, out: Outbound, config: &Config) -> Self {
         Self {
             io: Some(io),
             out,
-            unflushed: false,
+            flushed: 0,
+            barrier: u64::MAX,
             written: 0,
             messages: 0,
             bytes_received: 0,
@@ -104,10 +120,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             failed: None,
             finished: false,
             wakers: None,
-            waiting: false,
+            tickets: Ticket::FIRST,
             owner: None,
             pings: None,
-            parked: None,
+            heir: Heir::Nobody,
+            due: None,
         }
     }
 
@@ -129,10 +146,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     /// Makes every sender see a closed connection, and drops the transport and what is queued.
     pub(crate) fn finish(&mut self) {
         self.finished = true;
-        self.io = None;
+        let (io, pings) = (self.io.take(), self.pings.take());
+        if io.is_some() || pings.is_some() {
+            let due = self.due();
+            due.io = io;
+            due.pings = pings;
+        }
         self.drop_queue();
-        self.pings = None;
-        self.wake_waiting();
+        self.wake_met();
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -156,7 +177,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     /// Whether the transport has something to take yet, or to pass on.
     #[inline]
     pub(crate) fn has_unwritten(&self) -> bool {
-        self.unflushed || !self.out.queue().is_empty()
+        self.flushed < self.out.queue().end() && self.failed.is_none() && !self.finished
     }
 
     /// Remembers the task that receives.
@@ -177,7 +198,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     pub(crate) fn fail(&mut self, code: CloseCode) {
         self.lend_buffer();
         self.out.fail_with(code);
-        self.wake_waiting();
+        self.wake_met();
+    }
+
+    /// Queues a close frame; tasks that wait for room have nothing to wait for.
+    pub(crate) fn close(&mut self, frame: Option<longwire_protocol::CloseFrame>) -> Result<(), Error> {
+        self.lend_buffer();
+        self.out.close(frame)?;
+        self.wake_met();
+        Ok(())
+    }
+
+    /// Takes note of a pong.
+    pub(crate) fn resolve_pings(&mut self, payload: &Bytes) {
+        if let Some(pings) = &mut self.pings {
+            let answered = pings.resolve(payload);
+            if !answered.is_empty() {
+                self.due().answered.extend(answered);
+            }
+        }
     }
 
     #[inline]
@@ -191,43 +230,71 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     }
 
     pub(crate) fn drop_oldest(&mut self) -> bool {
-        let dropped = self.out.queue_mut().drop_oldest();
-        // Who waits for bytes behind these counts them as gone.
-        self.written += dropped.unwrap_or(0) as u64;
-        dropped.is_some()
+        let dropped = self.out.queue_mut().drop_oldest().is_some();
+        if dropped && self.is_waited_for() {
+            self.wake_met();
+        }
+        dropped
     }
 
     /// Waits until a message can be queued.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(crate) fn poll_room(&mut self, waker: &Waker) -> Poll<Result<(), Error>> {
         self.check()?;
-        self.poll_unblocked(false, cx)
+        self.poll_want(Waiter { ticket: Ticket::SOCKET, want: Want::Room, waker })
     }
 
-    /// Whether a message, or a part of one, has to wait.
-    #[inline]
-    fn is_blocked(&self, is_part: bool) -> bool {
-        !self.has_room() || (self.out.is_message_open() && !is_part)
-    }
-
-    /// Waits until there is room and, but for a part of it, no message in parts is open.
-    #[inline]
-    fn poll_unblocked(&mut self, is_part: bool, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.is_blocked(is_part) {
-            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
-                return Poll::Ready(Err(error));
-            }
-            if self.is_blocked(is_part) {
-                self.wait(cx);
-                return Poll::Pending;
-            }
+    /// Whether what a task waits for has come true. Every condition is decided here.
+    fn is_met(&self, want: Want) -> bool {
+        if self.finished || self.failed.is_some() {
+            return true;
         }
-        Poll::Ready(Ok(()))
+        match want {
+            Want::Progress => false,
+            Want::Flushed(position) => self.flushed >= position,
+            Want::Room | Want::PartRoom | Want::Fits(_) if self.out.is_closing() => true,
+            Want::Room => self.has_room() && !self.out.is_message_open(),
+            // Broadcasts that wait for the message to end are not in front of its parts.
+            Want::PartRoom => self.out.queue().cost() < self.send_queue.max(1),
+            // An empty queue takes any message: the limit is on what waits.
+            Want::Fits(cost) => self.out.pending() == 0 || self.out.cost() <= cost,
+        }
     }
 
-    /// Has the task woken when something was written, or nothing can be sent any more.
-    pub(crate) fn wait(&mut self, cx: &mut Context<'_>) {
-        self.waiting = true;
-        self.wakers().register(cx.waker());
+    /// Waits for a condition, and writes meanwhile.
+    #[inline]
+    pub(crate) fn poll_want(&mut self, waiter: Waiter<'_>) -> Poll<Result<(), Error>> {
+        if self.is_met(waiter.want) {
+            return Poll::Ready(Ok(()));
+        }
+        if let Want::Flushed(position) = waiter.want {
+            self.barrier = self.barrier.min(position);
+        }
+        if let Poll::Ready(Err(error)) = self.poll_flush(Some(waiter)) {
+            return Poll::Ready(Err(error));
+        }
+        if self.is_met(waiter.want) {
+            self.forget(waiter.ticket);
+            return Poll::Ready(Ok(()));
+        }
+        self.wakers().register(waiter);
+        Poll::Pending
+    }
+
+    /// The task of this ticket waits no longer.
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
+        if let Some(wakers) = &self.wakers
+            && wakers.is_waited_for()
+        {
+            wakers.forget(ticket);
+        }
+    }
+
+    /// A name to wait under.
+    pub(crate) fn ticket(&mut self, ticket: &mut Option<Ticket>) -> Ticket {
+        *ticket.get_or_insert_with(|| {
+            self.tickets += 1;
+            Ticket(self.tickets)
+        })
     }
 
     #[inline]
@@ -249,21 +316,35 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         self.set_owner(cx.waker());
         if self.has_unwritten() {
             // Under a cork this is most probably the end of the handler's turn. An error is kept for the next call.
-            let _ = self.poll_flush(cx);
+            let _ = self.poll_progress(cx);
         }
     }
 
-    /// The end of a turn of the handler, in the task that drives it: what was queued meanwhile is written.
+    /// Writes what is queued, in the task that receives or drives the handler.
+    pub(crate) fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_flush(Some(Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker: cx.waker() }))
+    }
+
+    /// Waits until everything queued is flushed, in the task that receives.
+    pub(crate) fn poll_flush_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let want = Want::Flushed(self.out.queue().end());
+        self.poll_want(Waiter { ticket: Ticket::ENDING, want, waker: cx.waker() })
+    }
+
+    /// The end of a turn of the handler, in the task that drives it: what was queued meanwhile is written. Returns whether
+    /// the socket was dropped.
     #[inline]
-    pub(crate) fn end_turn(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn end_turn(&mut self, cx: &mut Context<'_>) -> bool {
+        self.heir.set_driver(cx.waker());
         if self.owner.is_none() {
             // Where nobody receives yet, this task does the rest of others' writes.
             self.owner = Some(cx.waker().clone());
         }
         if self.has_unwritten() {
             // An error is kept and reported to the handler's next call.
-            let _ = self.poll_flush(cx);
+            let _ = self.poll_progress(cx);
         }
+        matches!(self.heir, Heir::Left(_))
     }
 
     /// Queues a message, whether there is room or not.
@@ -287,14 +368,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     }
 
     #[inline]
-    pub(crate) fn poll_queue(
-        &mut self,
-        sending: &mut Sending,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>> {
-        self.check()?;
-        let is_part = matches!(sending.item, Some(Item::Part(..)));
-        ready!(self.poll_unblocked(is_part, cx))?;
+    pub(crate) fn poll_queue(&mut self, sending: &mut Sending, waker: &Waker) -> Poll<Result<(), Error>> {
+        let want = match sending.item {
+            Some(Item::Mark) | None => Want::Flushed(0),
+            Some(Item::Part(..)) => Want::PartRoom,
+            Some(Item::Message(_) | Item::Begin(_)) => Want::Room,
+        };
+        if want == Want::Flushed(0) {
+            if let Some(error) = self.failure() {
+                return Poll::Ready(Err(error));
+            }
+            if self.finished {
+                return Poll::Ready(Err(Error::Closed));
+            }
+        } else {
+            self.check()?;
+            if !self.is_met(want) {
+                let ticket = self.ticket(&mut sending.ticket);
+                ready!(self.poll_want(Waiter { ticket, want, waker }))?;
+                self.check()?;
+            }
+        }
         match sending.item.take() {
             Some(Item::Message(message)) => self.queue_message(message, sending.compress)?,
             Some(Item::Begin(opcode)) => self.out.begin_with(opcode, sending.compress)?,
@@ -305,72 +399,93 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
                 self.watch_compressor(kept_before);
                 if last {
                     self.messages += 1;
-                    self.wake_waiting();
+                    self.wake_met();
                 }
             }
-            None => {}
+            Some(Item::Mark) | None => {}
         }
-        sending.until = self.written + self.out.queue().len() as u64;
+        sending.until = self.out.queue().end();
         Poll::Ready(Ok(()))
     }
 
-    pub(crate) fn poll_written(&mut self, until: u64, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.written >= until && !self.unflushed {
+    /// Waits until the queue is flushed up to this position.
+    pub(crate) fn poll_written(&mut self, sending: &mut Sending, waker: &Waker) -> Poll<Result<(), Error>> {
+        // What was flushed before a failure was flushed.
+        if self.flushed >= sending.until {
             return Poll::Ready(Ok(()));
         }
-        match self.poll_flush(cx) {
-            Poll::Pending if self.written >= until && !self.unflushed => Poll::Ready(Ok(())),
-            polled => polled,
+        self.barrier = self.barrier.min(sending.until);
+        let ticket = self.ticket(&mut sending.ticket);
+        let polled = self.poll_flush(Some(Waiter { ticket, want: Want::Flushed(sending.until), waker }));
+        if self.flushed >= sending.until {
+            self.forget(ticket);
+            return Poll::Ready(Ok(()));
         }
+        polled
     }
 
-    /// Writes all that is queued.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    /// Writes what the transport takes. Ready when all of it is flushed; else `waiter` is woken, as is the task that
+    /// receives, when the transport takes more.
+    pub(crate) fn poll_flush(&mut self, waiter: Option<Waiter<'_>>) -> Poll<Result<(), Error>> {
         if let Some(error) = self.failure() {
             return Poll::Ready(Err(error));
         }
         if self.finished {
             return Poll::Ready(Err(Error::Closed));
         }
-        let before = self.written;
-        let polled = self.poll_write_all(cx);
-        if self.written != before && self.waiting {
-            self.wake_waiting();
-        }
+        let before = (self.written, self.flushed);
+        let polled = self.poll_write_all(waiter);
         if let Poll::Ready(Err(error)) = polled {
             let error = Arc::new(error);
             self.failed = Some(Arc::clone(&error));
             self.drop_queue();
-            self.wake_waiting();
+            self.wake_met();
             return Poll::Ready(Err(Error::Io(error)));
+        }
+        if self.is_waited_for() && ((self.written, self.flushed) != before || polled.is_ready()) {
+            self.wake_met();
+        }
+        if polled.is_pending()
+            && let Some(buf) = self.out.queue_mut().settle()
+        {
+            scratch::give_write_buffer(buf);
         }
         polled.map_err(Error::from)
     }
 
-    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nobody waits before the transport has said that somebody has to.
-        let mut waker = Waker::noop().clone();
-        let mut registered = false;
+    fn poll_write_all(&mut self, waiter: Option<Waiter<'_>>) -> Poll<io::Result<()>> {
+        // A waker that wakes nobody is cheap, but takes the place of the one that the transport has: only while nobody
+        // waits for that.
+        let mut waker =
+            if self.is_waited_for() { Waker::from(Arc::clone(self.wakers())) } else { Waker::noop().clone() };
+        let mut registered = waiter.is_none();
         loop {
-            let mut write_cx = Context::from_waker(&waker);
-            let polled = if !self.out.queue().is_empty() {
-                self.poll_write_some(&mut write_cx)
-            } else if self.unflushed {
-                self.poll_flush_io(&mut write_cx)
-            } else {
-                return Poll::Ready(Ok(()));
-            };
+            let mut cx = Context::from_waker(&waker);
+            let position = self.out.queue().position();
+            let polled =
+                if self.flushed < position && (self.barrier <= position || self.out.queue().is_empty()) {
+                    self.poll_flush_io(&mut cx)
+                } else if !self.out.queue().is_empty() {
+                    self.poll_write_some(&mut cx)
+                } else {
+                    return Poll::Ready(Ok(()));
+                };
             match polled {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if registered => return Poll::Pending,
                 Poll::Pending => {
-                    // The transport keeps one waker for writing, the last that it was polled with: one for all who wait.
+                    // Registered first, polled again afterwards: the transport may have become ready in between.
                     let wakers = Arc::clone(self.wakers());
-                    wakers.register(cx.waker());
-                    if let Some(owner) = &self.owner {
-                        wakers.register(owner);
+                    if let Some(waiter) = waiter {
+                        wakers.register(waiter);
+                    }
+                    if let Some(owner) = &self.owner
+                        && waiter.is_none_or(|waiter| waiter.ticket != Ticket::OWNER)
+                    {
+                        let want = Want::Progress;
+                        wakers.register(Waiter { ticket: Ticket::OWNER, want, waker: owner });
                     }
                     waker = Waker::from(wakers);
                     registered = true;
@@ -383,7 +498,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        Pin::new(io).poll_flush(cx).map_ok(|()| self.unflushed = false)
+        ready!(Pin::new(io).poll_flush(cx))?;
+        self.flushed = self.out.queue().position();
+        if self.flushed >= self.barrier {
+            self.barrier = u64::MAX;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -410,7 +530,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
             scratch::with_spare(|spare| self.out.written_sparing(n, spare));
         }
         self.written += n as u64;
-        self.unflushed = true;
         if let Some(buf) = self.out.queue_mut().reclaim() {
             scratch::give_write_buffer(buf);
         }
@@ -420,27 +539,51 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Writer<T> {
     fn drop_queue(&mut self) {
         let queue = self.out.queue_mut();
         queue.advance(queue.len());
-        self.unflushed = false;
         if let Some(buf) = self.out.queue_mut().reclaim() {
             scratch::give_write_buffer(buf);
         }
     }
 
-    pub(crate) fn wake_waiting(&mut self) {
-        self.waiting = false;
-        if let Some(wakers) = &self.wakers {
-            wakers.wake_all();
+    #[inline]
+    fn is_waited_for(&self) -> bool {
+        self.wakers.as_ref().is_some_and(|wakers| wakers.is_waited_for())
+    }
+
+    /// Wakes, once the lock is free, every task whose condition has come true.
+    ///
+    /// This is called where a condition may have come true: after progress of the transport, the end of a message in
+    /// parts, a drop from the queue, a close frame, a failure, the end.
+    #[cold]
+    pub(crate) fn wake_met(&mut self) {
+        let Some(wakers) = self.wakers.clone() else { return };
+        if !wakers.is_waited_for() {
+            return;
         }
+        let mut due = self.due.take().unwrap_or_default();
+        let is_written = !self.has_unwritten();
+        let barrier = wakers.take_met(is_written, |want| self.is_met(want), &mut due.wakers);
+        self.barrier = self.barrier.min(barrier);
+        self.due = Some(due);
+    }
+
+    /// Wakes the task that receives once the lock is free.
+    #[cold]
+    pub(crate) fn wake_owner(&mut self) {
+        if let Some(owner) = self.owner.clone() {
+            self.due().wakers.push(owner);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn due(&mut self) -> &mut Due<T> {
+        self.due.get_or_insert_default()
     }
 
     /// Lets the receiving task know that a compressor is kept from now on: it looks after when that is given back.
     #[inline]
-    fn watch_compressor(&self, kept_before: bool) {
-        if !kept_before
-            && self.out.keeps_compressor()
-            && let Some(owner) = &self.owner
-        {
-            owner.wake_by_ref();
+    fn watch_compressor(&mut self, kept_before: bool) {
+        if !kept_before && self.out.keeps_compressor() {
+            self.wake_owner();
         }
     }
 

@@ -7,12 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use longwire_protocol::CloseCode;
-use tokio::time::Instant;
-
-use crate::receiving::reader::Reader;
-use crate::{Error, Transport};
-
 /// How much memory messages that have begun to arrive may take, for all connections that share it; clones are the same budget.
 ///
 /// Each connection's unfinished message counts with the bytes that have come of it, decompressed. When that of all is above the limit, a connection
@@ -88,7 +82,7 @@ impl Holding {
 
     /// Takes note that so much is held now; whether it may be.
     #[inline]
-    fn hold(&mut self, held: usize) -> bool {
+    pub(crate) fn hold(&mut self, held: usize) -> bool {
         held == self.held || self.change(held)
     }
 
@@ -113,29 +107,6 @@ impl Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         self.hold(0);
-    }
-}
-
-impl<T: Transport> Reader<T> {
-    /// Counts what the message that is arriving takes; ends the connection where there is no room for it.
-    #[inline]
-    pub(crate) fn count_memory(&mut self) {
-        if let Some(holding) = &mut self.holding
-            && !holding.hold(self.inbound.held())
-        {
-            self.shed();
-        }
-    }
-
-    #[cold]
-    fn shed(&mut self) {
-        self.shared.lock().fail(CloseCode::TRY_AGAIN_LATER);
-        self.inbound.end();
-        self.timers.closing(Instant::now().into_std(), self.close_timeout);
-        self.ending.begin(Err(Error::OutOfMemory));
-        if let Some(holding) = &mut self.holding {
-            holding.hold(0);
-        }
     }
 }
 

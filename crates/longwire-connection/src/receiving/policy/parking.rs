@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use crate::Transport;
-use crate::receiving::reader::Reader;
-
 pub(crate) struct Parking {
     idle: Duration,
     /// While contexts are kept: when to look whether they are used.
@@ -24,7 +21,7 @@ impl Parking {
 
     /// Whether it is time to give contexts back, if any are `kept`; else sees to it that the task is woken then. `messages`
     /// is how many there were so far.
-    fn poll(&mut self, kept: bool, messages: u64, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn poll(&mut self, kept: bool, messages: u64, cx: &mut Context<'_>) -> bool {
         if !kept {
             self.sleep = None;
             return false;
@@ -44,19 +41,6 @@ impl Parking {
             }
             self.messages = messages;
             sleep.as_mut().reset(Instant::now() + self.idle);
-        }
-    }
-}
-
-impl<T: Transport> Reader<T> {
-    #[inline]
-    pub(crate) fn poll_parking(&mut self, cx: &mut Context<'_>) {
-        let Some(parking) = &mut self.parking else { return };
-        let mut writer = self.shared.lock();
-        let kept = writer.out.keeps_compressor() || self.inbound.keeps_decompressor();
-        if parking.poll(kept, writer.messages + self.messages, cx) {
-            writer.out.park();
-            self.inbound.park();
         }
     }
 }

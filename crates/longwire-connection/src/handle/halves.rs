@@ -1,0 +1,69 @@
+//! The two tasks of a socket that was split by `futures` or by tokio: each half polls the same socket with its own waker.
+//!
+//! The socket, its timer and its transport keep one waker each. While both halves wait, they are given one waker that
+//! wakes both tasks.
+
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
+/// The side that polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    Read,
+    Write,
+}
+
+/// The tasks that wait on each side.
+#[derive(Debug, Default)]
+pub(crate) struct Halves {
+    read: Option<Waker>,
+    write: Option<Waker>,
+}
+
+impl Halves {
+    /// The halves of a socket whose receiving task, so far, has this waker.
+    pub(crate) fn new(read: Waker) -> Self {
+        Self { read: Some(read), write: None }
+    }
+
+    /// Takes note that one half polls. Returns the waker that it has to poll with instead of its own, if the other half
+    /// waits in another task.
+    pub(crate) fn enter(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
+        let (own, other) = match half {
+            Half::Read => (&mut self.read, &self.write),
+            Half::Write => (&mut self.write, &self.read),
+        };
+        let own = own.insert(cx.waker().clone());
+        let other = other.as_ref().filter(|other| !other.will_wake(own))?;
+        Some(Waker::from(Arc::new(Both([own.clone(), other.clone()]))))
+    }
+
+    /// Takes note that one half waits no longer.
+    pub(crate) fn leave(&mut self, half: Half) {
+        match half {
+            Half::Read => self.read = None,
+            Half::Write => self.write = None,
+        }
+    }
+
+    /// Wakes the task that reads.
+    pub(crate) fn wake_reader(&mut self) {
+        if let Some(read) = self.read.take() {
+            read.wake();
+        }
+    }
+}
+
+struct Both([Waker; 2]);
+
+impl Wake for Both {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        for waker in &self.0 {
+            waker.wake_by_ref();
+        }
+    }
+}
