@@ -6,6 +6,9 @@
 //!
 //! The pipes know bytes only, neither frames nor messages; [`pair`] puts a WebSocket on each.
 //!
+//! For tests of wake-ups, [`gated`] makes a transport that becomes ready during a chosen poll and keeps only the last
+//! waker.
+//!
 //! # Every operation can fail
 //!
 //! Operations are counted, so a test can learn how many a scenario takes and then break each of them in turn:
@@ -47,6 +50,7 @@
 
 mod duplex;
 mod faults;
+mod gate;
 mod link;
 mod pair;
 mod tap;
@@ -57,5 +61,6 @@ mod tests;
 
 pub use self::duplex::{Pipe, duplex};
 pub use self::faults::{Faults, Operation};
+pub use self::gate::{Gate, Gated, gated};
 pub use self::pair::{pair, pair_over, repeatable_keys};
 pub use self::tap::{Counts, Tap};
