@@ -147,9 +147,18 @@ impl ReadBuffer {
 
     /// Moves a small rest out of a borrowed buffer and gives that back.
     #[cold]
-    pub(crate) fn compact(&mut self) {
+    fn compact(&mut self) {
+        if self.end - self.start <= KEEP_FROM {
+            self.settle();
+        }
+    }
+
+    /// Moves the rest, however large, to a buffer of its own size and gives the borrowed one back: nobody knows when the
+    /// application takes it.
+    #[cold]
+    pub(crate) fn settle(&mut self) {
         let left = self.end - self.start;
-        if self.buf.len() == READ_SIZE && left <= KEEP_FROM {
+        if self.buf.len() == READ_SIZE {
             let rest = self.bytes().into();
             give_read_buffer(std::mem::replace(&mut self.buf, rest));
             self.start = 0;

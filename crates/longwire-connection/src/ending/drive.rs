@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use pin_project_lite::pin_project;
 
-use crate::ending::heir::{Heir, Left};
-use crate::ending::leave::{Leave, closing};
+use crate::ending::heir::{Heir, Leaving};
+use crate::ending::leave::{closing, in_background};
 use crate::sending::shared::Shared;
 use crate::{Transport, WebSocket};
 
@@ -63,7 +63,7 @@ where
 {
     let managed = Managed::new(Arc::clone(ws.shared()));
     let handler = handler(ws);
-    Drive { state: State::Running { handler }, leave: Leaving(None), managed }
+    Drive { state: State::Running { handler }, managed }
 }
 
 pin_project! {
@@ -71,8 +71,7 @@ pin_project! {
     struct Drive<T: Transport, Fut, O> {
         #[pin]
         state: State<Fut, O>,
-        // Dropped after the handler, which leaves its socket to `managed`.
-        leave: Leaving<T>,
+        // Dropped after the handler, which leaves its socket to it.
         managed: Managed<T>,
     }
 }
@@ -100,51 +99,20 @@ where
                     let failed = output.is_err();
                     // This drops the handler, and with it the socket.
                     this.state.set(State::Leaving { output: Some(output) });
-                    this.leave.take_over(this.managed, failed);
+                    this.managed.take_over(failed);
                 }
-                Poll::Pending => {
-                    if this.managed.is_left {
-                        // The handler has dropped its socket and goes on without it.
-                        this.leave.take_over(this.managed, false);
-                    }
-                }
+                // The handler has dropped its socket and continues without it.
+                Poll::Pending if this.managed.is_left => this.managed.take_over(false),
+                Poll::Pending => {}
             }
         }
-        let left = this.leave.poll(cx);
+        let left = this.managed.poll_leaving(cx);
         match this.state.project() {
             StateProjection::Leaving { output } => {
                 ready!(left);
                 Poll::Ready(output.take().expect("polled after it was ready"))
             }
             StateProjection::Running { .. } => Poll::Pending,
-        }
-    }
-}
-
-/// The closing of a connection whose socket was dropped; if it is dropped itself, it continues in the background.
-struct Leaving<T: Transport>(Option<Leave<T>>);
-
-impl<T: Transport> Leaving<T> {
-    /// Closes the connection of a socket that was left, if one was.
-    fn take_over(&mut self, managed: &mut Managed<T>, failed: bool) {
-        if let Some(leave) = managed.leave(failed) {
-            self.0 = Some(leave);
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(leave) = &mut self.0 {
-            ready!(Pin::new(leave).poll(cx));
-            self.0 = None;
-        }
-        Poll::Ready(())
-    }
-}
-
-impl<T: Transport> Drop for Leaving<T> {
-    fn drop(&mut self) {
-        if let Some(leave) = self.0.take() {
-            leave.in_background();
         }
     }
 }
@@ -156,12 +124,14 @@ struct Managed<T: Transport> {
     running: bool,
     /// Whether the socket was dropped by the end of the last turn.
     is_left: bool,
+    /// The closing of the connection, once the socket was dropped.
+    leaving: Option<Leaving>,
 }
 
 impl<T: Transport> Managed<T> {
     fn new(shared: Arc<Shared<T>>) -> Self {
         shared.lock().heir = Heir::Driver(Waker::noop().clone());
-        Self { shared, running: false, is_left: false }
+        Self { shared, running: false, is_left: false, leaving: None }
     }
 
     /// One turn of the handler.
@@ -179,10 +149,20 @@ impl<T: Transport> Managed<T> {
         polled
     }
 
-    /// Closes the connection of a socket that was dropped here.
-    fn leave(&self, failed: bool) -> Option<Leave<T>> {
-        let Left { reader, panicked } = *self.shared.lock().heir.take_left()?;
-        Some(Leave::new(reader, closing(failed || panicked)))
+    /// Starts to close the connection if its socket was left here.
+    fn take_over(&mut self, failed: bool) {
+        let left = self.shared.lock().heir.take_left();
+        if let Some(left) = left {
+            self.leaving = Some(left.estate.leave(closing(failed || left.panicked)));
+        }
+    }
+
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(leaving) = &mut self.leaving {
+            ready!(leaving.as_mut().poll(cx));
+            self.leaving = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -196,8 +176,10 @@ impl<T: Transport> Drop for Managed<T> {
             left
         };
         if let Some(left) = left {
-            let Left { reader, panicked } = *left;
-            Leave::new(reader, closing(self.running || panicked)).in_background();
+            self.leaving = Some(left.estate.leave(closing(self.running || left.panicked)));
+        }
+        if let Some(leaving) = self.leaving.take() {
+            in_background(&self.shared, leaving);
         }
     }
 }

@@ -12,8 +12,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::Transport;
-use crate::ending::heir::{Heir, Left};
+use crate::ending::heir::{Estate, Heir, Leaving, Left};
 use crate::receiving::reader::{BUDGET, BYTES_A_TURN, Reader, note_closing, poll_read};
+use crate::sending::shared::Shared;
 use crate::sending::writer::Writer;
 
 /// Leaves what a dropped socket was to the task that drives it, or closes it in the background.
@@ -31,10 +32,10 @@ pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {
             let driver = driver.clone();
             writer.due().wakers.push(driver);
         }
-        writer.heir = Heir::Left(Box::new(Left { reader, panicked }));
+        writer.heir = Heir::Left(Box::new(Left { estate: reader, panicked }));
     } else {
         drop(writer);
-        Leave::new(reader, closing(panicked)).in_background();
+        in_background(&shared, reader.leave(closing(panicked)));
     }
 }
 
@@ -43,25 +44,25 @@ pub(crate) fn closing(failed: bool) -> CloseFrame {
     CloseFrame::new(if failed { CloseCode::INTERNAL_ERROR } else { CloseCode::NORMAL }, "")
 }
 
-/// The closing handshake and the end of a transport, for at most the close timeout.
-pub(crate) struct Leave<T: Transport> {
-    reader: Box<Reader<T>>,
+/// Continues the closing in a task of its own, or without a runtime as far as the transport goes along at once.
+pub(crate) fn in_background<T: Transport>(shared: &Shared<T>, leaving: Leaving) {
+    // The task may never run: at the end of `main`, the runtime is about to be dropped.
+    let _ = shared.lock().poll_flush(None);
+    if let Ok(runtime) = Handle::try_current() {
+        drop(runtime.spawn(leaving));
+    }
 }
 
-impl<T: Transport> Leave<T> {
-    pub(crate) fn new(mut reader: Box<Reader<T>>, frame: CloseFrame) -> Self {
-        reader.begin_leave(Some(frame));
-        Self { reader }
+impl<T: Transport> Estate for Reader<T> {
+    fn leave(mut self: Box<Self>, frame: CloseFrame) -> Leaving {
+        self.begin_leave(Some(frame));
+        Box::pin(Leave { reader: self })
     }
+}
 
-    /// Closes the connection in a task of its own, or without a runtime as far as the transport goes along at once.
-    pub(crate) fn in_background(self) {
-        // The task may never run: at the end of `main`, the runtime is about to be dropped.
-        let _ = self.reader.shared.lock().poll_flush(None);
-        if let Ok(runtime) = Handle::try_current() {
-            drop(runtime.spawn(self));
-        }
-    }
+/// The closing handshake and the end of a transport, for at most the close timeout.
+struct Leave<T: Transport> {
+    reader: Box<Reader<T>>,
 }
 
 impl<T: Transport> Future for Leave<T> {

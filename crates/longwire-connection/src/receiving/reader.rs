@@ -562,7 +562,7 @@ impl<T: Transport> Reader<T> {
                 Poll::Pending => break,
             }
         }
-        self.read.compact();
+        self.read.settle();
     }
 
     /// Keeps a control frame for [`Receiver::next_event`](crate::Receiver::next_event); of many, the latest.

@@ -50,7 +50,7 @@ pub(crate) struct Writer<T: Transport> {
     /// Pings whose pong is awaited; made with the first.
     pub(crate) pings: Option<Box<Pings>>,
     /// Who takes over the receiving half of a dropped socket.
-    pub(crate) heir: Heir<T>,
+    pub(crate) heir: Heir,
     /// What is left for when the lock is free.
     pub(crate) due: Option<Box<Due<T>>>,
 }
