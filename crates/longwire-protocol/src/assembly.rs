@@ -65,6 +65,35 @@ impl Assembly {
     }
 }
 
+/// Bytes on their way into a message that are not checked yet. Unless they are kept, they are removed again: a reader
+/// that panics must not leave unchecked bytes in a text.
+#[derive(Debug)]
+pub(crate) struct Appended<'a> {
+    pub(crate) buf: &'a mut Vec<u8>,
+    /// The length of the message so far.
+    pub(crate) checked: usize,
+}
+
+impl<'a> Appended<'a> {
+    pub(crate) fn to(buf: &'a mut Vec<u8>) -> Self {
+        let checked = buf.len();
+        Self { buf, checked }
+    }
+
+    /// Keeps the appended bytes, and returns how many there are.
+    pub(crate) fn keep(mut self) -> usize {
+        let appended = self.buf.len() - self.checked;
+        self.checked = self.buf.len();
+        appended
+    }
+}
+
+impl Drop for Appended<'_> {
+    fn drop(&mut self) {
+        self.buf.truncate(self.checked);
+    }
+}
+
 /// Makes a message of one frame's payload.
 #[inline]
 pub(crate) fn whole_message(
