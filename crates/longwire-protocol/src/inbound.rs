@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
 
 use crate::assembly::{
-    Admitted, Appended, Assembly, Payload, extend_unmasked, grow, into_message, whole_message,
+    Admitted, Appended, Assembly, Payload, extend_unmasked, grow, grow_ahead, into_message, whole_message,
 };
 use crate::compression::Inflating;
 use crate::queue::SPARED;
@@ -229,7 +229,7 @@ impl Inbound {
         let mut nothing = Vec::new();
         let buf = match &mut self.message {
             Some(message) if left > 0 => {
-                grow(&mut message.buf, DIRECT_STEP.min(left), left);
+                grow_ahead(&mut message.buf, left);
                 &mut message.buf
             }
             _ => &mut nothing,
@@ -493,9 +493,6 @@ fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]
     *input = rest;
     Some(payload)
 }
-
-/// The least that is made room for when a payload is read straight into its message.
-const DIRECT_STEP: usize = 64 * 1024;
 
 /// Without a limit, what cannot be addressed cannot be received either.
 const ADDRESSABLE: usize = isize::MAX.unsigned_abs();
