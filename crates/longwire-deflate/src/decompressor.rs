@@ -69,6 +69,16 @@ impl Decompressor {
         }
     }
 
+    /// Whether a block has ended with a byte: then more empty blocks fit, and the decompressor stops after each.
+    ///
+    /// Only for payloads that end with the four bytes that complete an empty block. Any other is malformed after this.
+    pub(crate) fn is_between_blocks(&mut self) -> bool {
+        let empty = Ok(Stepped { taken: EMPTY_LEN, made: 0, at_final: false });
+        let mut fits = || self.run(&ENDING[TAIL_LEN..], &mut [0; 16], InflateFlush::Block) == empty;
+        // The second one is refused if a bit that was left over has made the first a block with BFINAL.
+        fits() && fits()
+    }
+
     fn run(&mut self, input: &[u8], out: &mut [u8], flush: InflateFlush) -> Result<Stepped, Malformed> {
         let before = (self.inflate.total_in(), self.inflate.total_out());
         let status = self.inflate.decompress(input, out, flush).map_err(|_| Malformed)?;

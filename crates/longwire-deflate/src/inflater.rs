@@ -40,6 +40,8 @@ struct InMessage {
     finals: u64,
     /// Whether the last byte taken ended a block with BFINAL.
     at_final: bool,
+    /// The last four compressed bytes, the newest in the lowest bits.
+    newest: u32,
 }
 
 /// Why [`Inflater::inflate_spare`] has stopped.
@@ -146,7 +148,8 @@ impl Inflater {
     /// # Errors
     ///
     /// [`InflateError::Truncated`] unless the payload ends where a sender may end it: with the first byte of an empty
-    /// stored block, or with a block that has BFINAL set.
+    /// stored block, or with a block that has BFINAL set. The four bytes `00 00 ff ff` that complete the empty block are
+    /// accepted too: a sender must remove them (RFC 7692 §7.2.1), but the message is the same.
     pub fn finish(&mut self) -> Result<(), InflateError> {
         let Some(mut message) = self.message.take() else {
             return Ok(());
@@ -248,7 +251,7 @@ enum End {
 
 impl InMessage {
     fn new(context: Box<Decompressor>) -> Self {
-        Self { context, taken: 0, finals: 0, at_final: false }
+        Self { context, taken: 0, finals: 0, at_final: false, newest: u32::MAX }
     }
 
     fn begin(pool: &Pool, history: &History) -> Self {
@@ -261,7 +264,11 @@ impl InMessage {
         let Stepped { taken, made, at_final } =
             self.context.step(input, out).map_err(|Malformed| InflateError::Data)?;
         self.taken += taken as u64;
-        *input = &input[taken..];
+        let (read, rest) = input.split_at(taken);
+        *input = rest;
+        for byte in &read[taken.saturating_sub(4)..] {
+            self.newest = self.newest << 8 | u32::from(*byte);
+        }
         if taken > 0 {
             self.at_final = false;
         }
@@ -295,6 +302,11 @@ impl InMessage {
         if self.at_final {
             return End::Final;
         }
+        // Laxer than the text, which has a sender remove these four bytes (RFC 7692 §7.2.1): if they complete an empty
+        // block, nothing can be missing after it. They cannot be the beginning of a block, so the other check is not due.
+        if self.newest == KEPT_TAIL {
+            return if self.context.is_between_blocks() { End::Between } else { End::Within };
+        }
         match self.context.end() {
             // The payload may also end with the first byte of an empty stored block that has BFINAL set itself.
             Some(true) => End::Final,
@@ -316,6 +328,9 @@ fn grow(out: &mut Vec<u8>, arriving: usize, limit: usize) {
 const LIKELY_RATIO: usize = 4;
 
 const SMALLEST_STEP: usize = 256;
+
+/// `00 00 ff ff`, as [`InMessage::newest`] has them.
+const KEPT_TAIL: u32 = 0x0000_ffff;
 
 /// Blocks with BFINAL that a message may have: each frame's payload may end with one.
 const FINALS: u64 = 32;

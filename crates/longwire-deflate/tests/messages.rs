@@ -88,8 +88,45 @@ fn a_message_that_ends_within_a_block_is_an_error() {
             let read = read(TAKEOVER, &[&message[..len]]);
             assert_eq!(read.is_err(), !complete, "{len} of {message:02x?}: {read:?}");
         }
+    }
+}
+
+/// A sender has to remove the four bytes (RFC 7692 §7.2.1). Some do not, and what they mean cannot be mistaken.
+#[test]
+fn a_message_may_keep_the_end_that_its_sender_should_have_removed() {
+    let again = hex!("f2 00 11 00 00");
+    for message in [
+        &hex!("f2 48 cd c9 c9 07 00")[..],
+        &hex!("00 05 00 fa ff 48 65 6c 6c 6f 00"),
+        &hex!("f3 48 cd c9 c9 07 00 00"),
+        &hex!("f2 48 cd c9 c9 07 00 00 00 ff ff 01"),
+    ] {
         let with_tail = [message, &hex!("00 00 ff ff")].concat();
-        assert!(read(TAKEOVER, &[&with_tail]).is_err(), "the end that a sender removes: {message:02x?}");
+        for direction in [TAKEOVER, NO_TAKEOVER] {
+            let read = read(direction, &[&with_tail, message, &with_tail]);
+            assert_eq!(read, Ok(vec![b"Hello".to_vec(); 3]), "{message:02x?} {direction:?}");
+        }
+        let read = read(TAKEOVER, &[&with_tail, &again, &again, &with_tail]);
+        assert_eq!(read, Ok(vec![b"Hello".to_vec(); 4]), "the window lives on: {message:02x?}");
+    }
+    let read_one = |message: &[u8]| read(TAKEOVER, &[message]).map(|mut messages| messages.remove(0));
+    let tail = hex!("00 00 ff ff");
+    assert_eq!(read_one(&[&[0][..], &tail].concat()), Ok(vec![]), "of an empty message");
+    assert_eq!(read_one(&hex!("00 04 00 fb ff 00 00 ff ff")), Ok(tail.to_vec()), "as the data of a block");
+    // A code of 15 ones ends the block within the last two bytes.
+    let left_over = hex!(
+        "04 e0 81 92 24 49 92 24 c9 7e 1b 12 8b"
+        "9a 47 56 cf de fb ff bf 79 00 00 00 ff ff"
+    );
+    for (case, message) in [
+        ("within a stored block", &hex!("00 09 00 f6 ff 00 00 ff ff")[..]),
+        ("as a length", &hex!("00 00 ff ff")),
+        ("within a fixed code", &hex!("f2 48 00 00 ff ff")),
+        ("among the lengths of codes", &hex!("04 00 00 ff ff")),
+        ("with a bit left over, which begins a block", &left_over),
+    ] {
+        let read = read_one(message);
+        assert!(matches!(read, Err(InflateError::Truncated | InflateError::Data)), "{case}: {read:?}");
     }
 }
 

@@ -202,6 +202,7 @@ proptest! {
         said in text(),
         cut in any::<prop::sample::Index>(),
         flip in prop::option::of((any::<prop::sample::Index>(), 0u8..8)),
+        keeps_tail: bool,
         cuts in vec(1usize..300, 1..4),
     ) {
         let pool = Pool::default();
@@ -212,6 +213,9 @@ proptest! {
             wire[at] ^= 1 << bit;
         }
         wire.truncate(cut.index(wire.len()) + 1);
+        if keeps_tail {
+            wire.extend([0x00, 0x00, 0xff, 0xff]);
+        }
         let direction = Direction { window_bits: WindowBits::MAX, ..direction };
         check_like_naive(direction, &start, &wire, &cuts)?;
     }

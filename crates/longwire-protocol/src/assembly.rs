@@ -65,6 +65,35 @@ impl Assembly {
     }
 }
 
+/// Bytes on their way into a message that are not checked yet. Unless they are kept, they are removed again: a reader
+/// that panics must not leave unchecked bytes in a text.
+#[derive(Debug)]
+pub(crate) struct Appended<'a> {
+    pub(crate) buf: &'a mut Vec<u8>,
+    /// The length of the message so far.
+    pub(crate) checked: usize,
+}
+
+impl<'a> Appended<'a> {
+    pub(crate) fn to(buf: &'a mut Vec<u8>) -> Self {
+        let checked = buf.len();
+        Self { buf, checked }
+    }
+
+    /// Keeps the appended bytes, and returns how many there are.
+    pub(crate) fn keep(mut self) -> usize {
+        let appended = self.buf.len() - self.checked;
+        self.checked = self.buf.len();
+        appended
+    }
+}
+
+impl Drop for Appended<'_> {
+    fn drop(&mut self) {
+        self.buf.truncate(self.checked);
+    }
+}
+
 /// Makes a message of one frame's payload.
 #[inline]
 pub(crate) fn whole_message(
@@ -136,6 +165,21 @@ pub(crate) fn grow(buf: &mut Vec<u8>, arriving: usize, left: usize) {
         buf.reserve_exact(wanted - buf.len());
     }
 }
+
+/// Makes room to read some of the `left` bytes of a frame, none of which are here yet.
+///
+/// Reserves [`DIRECT_STEP`] bytes for a message of which nothing has arrived, then at most [`AHEAD`] times as much as
+/// has: a header that announces 16 MiB costs its sender as many bytes as it makes this end hold.
+pub(crate) fn grow_ahead(buf: &mut Vec<u8>, left: usize) {
+    // A read into less than half a step is not worth a system call.
+    if buf.capacity() - buf.len() < left.min(DIRECT_STEP / 2) {
+        let wanted = (buf.len() + DIRECT_STEP).max(buf.len().saturating_mul(AHEAD)).min(buf.len() + left);
+        buf.reserve_exact(wanted - buf.len());
+    }
+}
+
+/// How much is reserved for a payload that is read straight into its message before any of it has arrived.
+const DIRECT_STEP: usize = 64 * 1024;
 
 /// How many times what has come may be allocated for what is announced.
 const AHEAD: usize = 8;

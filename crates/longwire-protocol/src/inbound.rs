@@ -3,11 +3,12 @@
 //! Owns the order of frames, the assembly of messages, UTF-8 across frames, and every limit on what a peer may send.
 //! What is owed in reply to an event belongs to [`crate::outbound`]; a header's own rules to `longwire-frame`.
 
-use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
 use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
 
-use crate::assembly::{Admitted, Assembly, Payload, extend_unmasked, grow, into_message, whole_message};
+use crate::assembly::{
+    Admitted, Appended, Assembly, Payload, extend_unmasked, grow, grow_ahead, into_message, whole_message,
+};
 use crate::compression::Inflating;
 use crate::queue::SPARED;
 use crate::spill::Spill;
@@ -193,36 +194,56 @@ impl Inbound {
 
     /// Lets `read` append to the current message's own buffer, which saves a large payload one copy.
     ///
-    /// `read` gets a buffer that takes no more than [`payload_left`](Self::payload_left) bytes. What it appended is
-    /// then treated as [`decode`](Self::decode) treats input; a completed message is the event returned.
+    /// `read` gets a buffer that takes no more than [`payload_left`](Self::payload_left) bytes. The bytes that it appends
+    /// are then treated as [`decode`](Self::decode) treats input; a completed message is the event returned. If `read`
+    /// panics, the bytes that it appended are dropped.
     ///
     /// # Errors
     ///
     /// As for [`decode`](Self::decode).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use longwire_protocol::{Event, Inbound, Limits, Message, Role};
+    ///
+    /// let mut inbound = Inbound::new(Role::Client, Limits::default());
+    /// assert_eq!(inbound.decode(&mut &b"\x81\x05Hel"[..]), Ok(None));
+    /// let (_, result) = inbound.read_payload(|buf| buf.put_slice(b"lo"));
+    /// assert_eq!(result, Ok(Some(Event::Message(Message::text("Hello")))));
+    /// ```
+    ///
+    /// The buffer can only be appended to. Bytes that were validated as UTF-8 are out of reach:
+    ///
+    /// ```compile_fail
+    /// # use longwire_protocol::{Inbound, Limits, Role};
+    /// # let mut inbound = Inbound::new(Role::Client, Limits::default());
+    /// # let _ = inbound.decode(&mut &b"\x81\x05Hel"[..]);
+    /// inbound.read_payload(|buf| buf.get_mut()[0] = 0xff);
+    /// ```
     pub fn read_payload<R>(
         &mut self,
-        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> R,
+        read: impl FnOnce(&mut dyn BufMut) -> R,
     ) -> (R, Result<Option<Event>, ProtocolError>) {
         let left = self.payload_left();
         let mut nothing = Vec::new();
         let buf = match &mut self.message {
             Some(message) if left > 0 => {
-                grow(&mut message.buf, DIRECT_STEP.min(left), left);
+                grow_ahead(&mut message.buf, left);
                 &mut message.buf
             }
             _ => &mut nothing,
         };
-        let room = left.min(buf.capacity() - buf.len());
-        let before = buf.len();
-        let out = read(&mut buf.limit(room));
-        let mut arrived = 0;
+        let appended = Appended::to(buf);
+        let room = left.min(appended.buf.capacity() - appended.checked);
+        let out = read(&mut (&mut *appended.buf).limit(room));
+        let arrived = appended.keep();
         if let (Some(message), Some(frame)) = (&mut self.message, &self.frame)
-            && left > 0
+            && let Some(key) = frame.key
+            && arrived > 0
         {
-            arrived = message.buf.len() - before;
-            if let Some(key) = frame.key {
-                mask::apply(&mut message.buf[before..], key, frame.done);
-            }
+            let start = message.buf.len() - arrived;
+            mask::apply(&mut message.buf[start..], key, frame.done);
         }
         let result = self.payload_arrived(arrived, arrived);
         if result.is_err() {
@@ -483,9 +504,6 @@ fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]
     *input = rest;
     Some(payload)
 }
-
-/// The least that is made room for when a payload is read straight into its message.
-const DIRECT_STEP: usize = 64 * 1024;
 
 /// Without a limit, what cannot be addressed cannot be received either.
 const ADDRESSABLE: usize = isize::MAX.unsigned_abs();

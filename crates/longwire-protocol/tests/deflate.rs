@@ -253,6 +253,21 @@ fn noise_of_the_longest_allowed_length_arrives() {
     }
 }
 
+/// "Hello" with the four bytes that a sender has to remove (RFC 7692 §7.2.1), masked with a key of zeros.
+#[test]
+fn a_message_that_kept_its_end_is_delivered() {
+    let kept = b"\xc1\x8b\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff";
+    let again = b"\xc1\x85\0\0\0\0\xf2\x00\x11\x00\x00";
+    for steps in [&[][..], &[1], &[3]] {
+        let mut inbound = ends(Role::Client, Limits::default(), &compression(15, true)).1;
+        let bytes = [&kept[..], kept].concat();
+        assert_eq!(receive(&mut inbound, &bytes, steps), Ok(vec!["Hello".into(); 2]));
+        let mut inbound = ends(Role::Client, Limits::default(), &compression(15, false)).1;
+        let bytes = [&kept[..], again, kept].concat();
+        assert_eq!(receive(&mut inbound, &bytes, steps), Ok(vec!["Hello".into(); 3]));
+    }
+}
+
 #[test]
 fn text_is_checked_where_it_is_decompressed() {
     for (text, valid) in [(&b"Gr\xc3\xbc\xc3\x9fe"[..], true), (b"Gr\xc3\x28", false), (b"Gr\xc3", false)] {

@@ -212,10 +212,12 @@ impl<T: Transport> Shared<T> {
         let len = prepared.server_frame().len();
         let mut dropped = 0;
         // An empty queue takes any message: the limit is on what waits.
-        while writer.out.pending() > 0 && writer.out.cost().saturating_add(len) > limit {
-            if !drop_oldest || !writer.drop_oldest() {
-                return Err(Error::QueueFull);
-            }
+        let fits =
+            |writer: &Writer<T>| writer.out.pending() == 0 || writer.out.cost().saturating_add(len) <= limit;
+        if !fits(writer) && !(drop_oldest && writer.out.fits_by_dropping(len, limit)) {
+            return Err(Error::QueueFull);
+        }
+        while !fits(writer) && writer.drop_oldest() {
             dropped += 1;
         }
         writer.lend_buffer();

@@ -230,7 +230,7 @@ impl<T: Transport> Writer<T> {
     }
 
     pub(crate) fn drop_oldest(&mut self) -> bool {
-        let dropped = self.out.queue_mut().drop_oldest().is_some();
+        let dropped = self.out.drop_oldest().is_some();
         if dropped && self.is_waited_for() {
             self.wake_met();
         }
@@ -254,7 +254,7 @@ impl<T: Transport> Writer<T> {
             Want::Room | Want::PartRoom | Want::Fits(_) if self.out.is_closing() => true,
             Want::Room => self.has_room() && !self.out.is_message_open(),
             // Broadcasts that wait for the message to end are not in front of its parts.
-            Want::PartRoom => self.out.queue().cost() < self.send_queue.max(1),
+            Want::PartRoom => self.out.queue_cost() < self.send_queue.max(1),
             // An empty queue takes any message: the limit is on what waits.
             Want::Fits(cost) => self.out.pending() == 0 || self.out.cost() <= cost,
         }

@@ -30,6 +30,9 @@ impl Reader {
         let whole = [payload, &[0x00, 0x00, 0xff, 0xff]].concat();
         let mut bits = Bits { bytes: &whole, at: 0, payload_len: payload.len() };
         while bits.at < whole.len() * 8 {
+            if bits.at == payload.len() * 8 && payload.ends_with(&[0x00, 0x00, 0xff, 0xff]) {
+                break;
+            }
             let is_final = bits.take(1)? == 1;
             match bits.take(2)? {
                 0 => self.stored(&mut bits)?,

@@ -1,0 +1,56 @@
+//! Payloads that are read straight into their message: what the reader can reach, and the memory reserved for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use longwire_protocol::{Event, Inbound, Limits, Message, Role};
+
+fn client() -> Inbound {
+    Inbound::new(Role::Client, Limits::default())
+}
+
+#[test]
+fn a_reader_that_panics_leaves_nothing_unchecked_in_a_text() {
+    let mut inbound = client();
+    assert_eq!(inbound.decode(&mut &b"\x81\x04ab"[..]), Ok(None));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        inbound.read_payload(|buf| {
+            buf.put_slice(b"\xff");
+            panic!("of the reader");
+        })
+    }));
+    assert!(panicked.is_err());
+    let (_, result) = inbound.read_payload(|buf| buf.put_slice(b"cd"));
+    assert_eq!(result, Ok(Some(Event::Message(Message::text("abcd")))));
+}
+
+/// The header announces 16 MiB each time; the room offered to the reader is what was reserved for bytes to come.
+#[test]
+fn memory_is_reserved_in_proportion_to_what_has_arrived() {
+    const STEP: usize = 64 << 10;
+    for (case, arriving) in
+        [("bytes", 1), ("packets", 1400), ("whole steps", STEP), ("all at once", 16 << 20)]
+    {
+        let mut inbound = client();
+        assert_eq!(inbound.decode(&mut &b"\x82\x7f\0\0\0\0\x01\0\0\0"[..]), Ok(None));
+        let (mut arrived, mut growths, mut reads) = (0, 0, 0);
+        let mut reserved = 0;
+        while inbound.payload_left() > 0 && reads < 20_000 {
+            let (n, result) = inbound.read_payload(|buf| {
+                let room = buf.remaining_mut();
+                assert!(
+                    room > 0 && room <= STEP.max(7 * arrived),
+                    "{case}: room {room} after {arrived} bytes"
+                );
+                growths += usize::from(arrived + room != reserved);
+                reserved = arrived + room;
+                let n = arriving.min(room);
+                buf.put_bytes(0, n);
+                n
+            });
+            assert!(result.is_ok());
+            arrived += n;
+            reads += 1;
+        }
+        assert!(growths <= 5, "{case}: moved {growths} times for {arrived} bytes");
+    }
+}
