@@ -184,7 +184,7 @@ impl<T: Transport> Reader<T> {
         // Pieces are dropped as they come: nobody waits for the message.
         self.inbound.set_parts(true);
         if let Some(holding) = &mut self.holding {
-            holding.hold(0);
+            holding.release();
         }
         // Nobody is left to be told.
         let _ = self.ending.report();

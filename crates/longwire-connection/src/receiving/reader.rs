@@ -215,12 +215,12 @@ impl<T: Transport> Reader<T> {
     #[inline]
     fn after_read(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<Step> {
         match polled {
-            Poll::Ready(Ok(n)) if n > 0 => self.arrived(n),
+            Poll::Ready(Ok(n)) if n > 0 => self.arrived(n, cx),
             Poll::Ready(Ok(_)) => self.handle_end(None),
             Poll::Ready(Err(error)) => self.handle_end(Some(error)),
             Poll::Pending => {
                 self.budget = BUDGET;
-                self.count_memory();
+                self.count_memory(cx);
                 if !self.ending.is_open() {
                     return Poll::Ready(Step::More);
                 }
@@ -254,9 +254,9 @@ impl<T: Transport> Reader<T> {
     }
 
     #[inline]
-    fn arrived(&mut self, n: usize) {
+    fn arrived(&mut self, n: usize, cx: &Context<'_>) {
         self.timers.heard();
-        self.count_memory();
+        self.count_memory(cx);
         self.spend(1 + n / BYTES_A_TURN);
     }
 
@@ -334,7 +334,7 @@ impl<T: Transport> Reader<T> {
         self.timers.closing(Instant::now().into_std(), self.close_timeout);
         self.ending.begin(Err(error));
         if let Some(holding) = &mut self.holding {
-            holding.hold(0);
+            holding.release();
         }
     }
 
@@ -379,9 +379,9 @@ impl<T: Transport> Reader<T> {
 
     /// Counts what the message that is arriving takes; fails the connection if there is no room for it.
     #[inline]
-    pub(crate) fn count_memory(&mut self) {
+    pub(crate) fn count_memory(&mut self, cx: &Context<'_>) {
         if let Some(holding) = &mut self.holding
-            && !holding.hold(self.inbound.held())
+            && !holding.hold(self.inbound.held(), cx.waker())
         {
             self.fail(Error::OutOfMemory);
         }
@@ -490,7 +490,7 @@ impl<T: Transport> Reader<T> {
     pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let was_open = self.ending.is_open();
         self.poll_control(cx);
-        self.count_memory();
+        self.count_memory(cx);
         #[cfg(feature = "deflate")]
         self.poll_parking(cx);
         if was_open && !self.ending.is_open() {

@@ -1,18 +1,27 @@
 //! A bound on the memory of messages that have begun to arrive, for many connections together.
 //!
-//! Owns what is counted and who has to go. A single message is bounded by [`Limits`](crate::Limits); this is for many peers
-//! that each stay below that.
+//! Owns the sum and the choice of the connection that has to go. A single message is bounded by
+//! [`Limits`](crate::Limits); this is for many peers that each stay below that.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
-/// How much memory messages that have begun to arrive may take, for all connections that share it; clones are the same budget.
+/// A bound on the memory that all connections which share it may hold for unfinished messages; clones are the same
+/// budget.
 ///
-/// Each connection's unfinished message counts with the bytes that have come of it, decompressed. When that of all is above the limit, a connection
-/// whose message grows is closed with 1013 (try again later) if it holds more than its share, which is the limit divided
-/// by the connections that hold any; so those with small messages do not suffer from those with large ones. A message may be
-/// above for the time of one read, which compression can make as large as [`Limits::max_message`](crate::Limits).
+/// Each connection counts with the memory of the message that is arriving, decompressed, and with the decompressor that
+/// an unfinished compressed message keeps. While the sum is above the limit:
+///
+/// - a connection whose message grows is closed with code 1013 (try again later) if it holds more than its share, which
+///   is the limit divided by the connections that hold any, so small messages do not suffer from large ones;
+/// - otherwise the connection that holds the most is closed with 1013, whether its message grows or not, and the growing
+///   one continues as long as the sum is within an eighth above the limit. Beyond that, it is closed too.
+///
+/// So the sum never exceeds the limit by more than an eighth, however many connections there are, apart from what the
+/// connections being polled at the moment have read in one call: up to 64 KiB, decompressed up to 64 KiB as well.
 ///
 /// # Examples
 ///
@@ -33,12 +42,29 @@ struct Shared {
     used: AtomicUsize,
     /// Connections that hold any of it.
     holders: AtomicUsize,
+    names: AtomicU64,
+    /// The connections that hold at least [`LISTED`], by size; those that were chosen to go are not in it.
+    large: Mutex<BTreeMap<(usize, u64), Arc<Entry>>>,
+}
+
+/// A connection that can be chosen to go.
+#[derive(Debug, Default)]
+struct Entry {
+    is_chosen: AtomicBool,
+    /// The task that receives.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl MemoryBudget {
     /// Makes a budget of so many bytes.
     pub fn new(limit: usize) -> Self {
-        let shared = Shared { limit, used: AtomicUsize::new(0), holders: AtomicUsize::new(0) };
+        let shared = Shared {
+            limit,
+            used: AtomicUsize::new(0),
+            holders: AtomicUsize::new(0),
+            names: AtomicU64::new(0),
+            large: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -50,6 +76,28 @@ impl MemoryBudget {
     /// How many bytes are taken now.
     pub fn used(&self) -> usize {
         self.shared.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn share(&self) -> usize {
+        self.limit / self.holders.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Chooses the connection that holds the most, if it holds more than its share, and wakes its task.
+    #[cold]
+    fn choose(&self) {
+        let chosen = lock(&self.large)
+            .last_entry()
+            .filter(|most| most.key().0 > self.share())
+            .map(|most| most.remove());
+        if let Some(entry) = chosen {
+            entry.is_chosen.store(true, Ordering::Release);
+            let waker = lock(&entry.waker).take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
     }
 }
 
@@ -73,42 +121,100 @@ impl fmt::Debug for MemoryBudget {
 pub(crate) struct Holding {
     budget: MemoryBudget,
     held: usize,
+    /// The name and entry of a connection that holds much.
+    large: Option<Box<(u64, Arc<Entry>)>>,
 }
 
 impl Holding {
     pub(crate) fn new(budget: MemoryBudget) -> Self {
-        Self { budget, held: 0 }
+        Self { budget, held: 0, large: None }
     }
 
-    /// Takes note that so much is held now; whether it may be.
+    /// Takes note that so much is held now, by a connection whose receiving task has this waker. Returns whether it may
+    /// be.
     #[inline]
-    pub(crate) fn hold(&mut self, held: usize) -> bool {
-        held == self.held || self.change(held)
+    pub(crate) fn hold(&mut self, held: usize, waker: &Waker) -> bool {
+        (held == self.held && self.large.is_none()) || self.change(held, waker)
+    }
+
+    /// Gives everything back.
+    pub(crate) fn release(&mut self) {
+        self.hold(0, Waker::noop());
     }
 
     #[cold]
-    fn change(&mut self, held: usize) -> bool {
-        let shared = &*self.budget.shared;
+    fn change(&mut self, held: usize, waker: &Waker) -> bool {
+        let shared = Arc::clone(&self.budget.shared);
         let before = std::mem::replace(&mut self.held, held);
-        if before == 0 {
+        if before == 0 && held > 0 {
             shared.holders.fetch_add(1, Ordering::Relaxed);
-        } else if held == 0 {
+        } else if before > 0 && held == 0 {
             shared.holders.fetch_sub(1, Ordering::Relaxed);
         }
-        let Some(growth) = held.checked_sub(before) else {
-            shared.used.fetch_sub(before - held, Ordering::Relaxed);
+        self.list(before, waker);
+        if self.large.as_ref().is_some_and(|large| large.1.is_chosen.load(Ordering::Acquire)) {
+            self.settle(before);
+            return false;
+        }
+        let used = self.settle(before);
+        if held <= before || used <= shared.limit {
             return true;
-        };
-        let used = shared.used.fetch_add(growth, Ordering::Relaxed) + growth;
-        used <= shared.limit || held <= shared.limit / shared.holders.load(Ordering::Relaxed).max(1)
+        }
+        if held > shared.share() {
+            return false;
+        }
+        shared.choose();
+        used <= shared.limit.saturating_add(shared.limit / 8)
+    }
+
+    /// Brings the sum up to date, and returns it.
+    fn settle(&self, before: usize) -> usize {
+        let used = &self.budget.shared.used;
+        if self.held >= before {
+            used.fetch_add(self.held - before, Ordering::Relaxed) + (self.held - before)
+        } else {
+            used.fetch_sub(before - self.held, Ordering::Relaxed) - (before - self.held)
+        }
+    }
+
+    /// Keeps the place among those that hold much.
+    fn list(&mut self, before: usize, waker: &Waker) {
+        let shared = &self.budget.shared;
+        if self.held < LISTED {
+            if let Some(large) = self.large.take() {
+                lock(&shared.large).remove(&(before, large.0));
+            }
+            return;
+        }
+        let large = self.large.get_or_insert_with(|| {
+            Box::new((shared.names.fetch_add(1, Ordering::Relaxed), Arc::new(Entry::default())))
+        });
+        let known = &mut *lock(&large.1.waker);
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+        if self.held != before {
+            let mut listed = lock(&shared.large);
+            listed.remove(&(before, large.0));
+            if !large.1.is_chosen.load(Ordering::Acquire) {
+                listed.insert((self.held, large.0), Arc::clone(&large.1));
+            }
+        }
     }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.hold(0);
+        self.release();
     }
 }
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Connections that hold less than this are never chosen: to list them would cost more than it saves.
+const LISTED: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -118,16 +224,53 @@ mod tests {
     fn whoever_holds_more_than_its_share_has_to_go() {
         let budget = MemoryBudget::new(1000);
         let mut holdings = [(); 4].map(|()| Holding::new(budget.clone()));
-        assert!(holdings[0].hold(600), "there is room");
-        assert!(holdings[1].hold(400), "for all of it");
+        let mut hold = |i: usize, held| holdings[i].hold(held, Waker::noop());
+        assert!(hold(0, 600), "there is room");
+        assert!(hold(1, 400), "for all of it");
         assert_eq!(budget.used(), 1000);
-        assert!(holdings[2].hold(333), "no more than a third");
-        assert!(!holdings[1].hold(500), "more than a third");
-        assert!(!holdings[2].hold(334));
-        assert!(holdings[3].hold(250));
-        assert!(holdings[0].hold(500), "less than before is always well");
-        assert!(!holdings[0].hold(501));
+        assert!(hold(2, 125), "no more than a third, and within an eighth above");
+        assert!(!hold(1, 500), "more than a third");
+        assert!(!hold(2, 126), "beyond the eighth");
+        assert!(hold(0, 500), "less than before is always well");
+        assert!(!hold(0, 501));
         drop(holdings);
         assert_eq!((budget.used(), budget.shared.holders.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn the_sum_is_bounded_however_many_hold() {
+        let budget = MemoryBudget::new(64 << 20);
+        let mut most = 0;
+        let mut refused = 0;
+        let holdings: Vec<_> = (1..=10_000)
+            .map(|k| {
+                let mut holding = Holding::new(budget.clone());
+                // As much as each may have when it comes, and then it stops: without a bound, ten times the limit.
+                if !holding.hold((64 << 20) / k, Waker::noop()) {
+                    holding.release();
+                    refused += 1;
+                }
+                most = most.max(budget.used());
+                holding
+            })
+            .collect();
+        assert!(most <= (64 << 20) + (8 << 20), "{most}");
+        assert!(refused > 0);
+        drop(holdings);
+        assert_eq!(budget.used(), 0);
+        assert!(lock(&budget.shared.large).is_empty());
+    }
+
+    #[test]
+    fn the_largest_goes_though_it_does_not_grow() {
+        let budget = MemoryBudget::new(100_000);
+        let mut large = Holding::new(budget.clone());
+        let mut small = Holding::new(budget.clone());
+        assert!(large.hold(90_000, Waker::noop()));
+        assert!(small.hold(12_000, Waker::noop()), "less than its share");
+        assert!(!large.hold(90_000, Waker::noop()), "chosen");
+        large.release();
+        assert_eq!(budget.used(), 12_000);
+        assert!(small.hold(90_000, Waker::noop()));
     }
 }
