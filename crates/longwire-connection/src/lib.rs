@@ -30,6 +30,8 @@ mod counting;
 mod ending;
 mod error;
 mod handle;
+#[cfg(all(test, longwire_loom))]
+mod models;
 mod receiving;
 mod scratch;
 mod sending;

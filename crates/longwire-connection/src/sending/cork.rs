@@ -6,9 +6,15 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
+#[cfg(not(longwire_loom))]
 thread_local! {
     /// The address of the connection whose handler this thread polls, or [`NOBODY`].
     static CORKED: Cell<usize> = const { Cell::new(NOBODY) };
+}
+
+#[cfg(longwire_loom)]
+loom::thread_local! {
+    static CORKED: Cell<usize> = Cell::new(NOBODY);
 }
 
 const NOBODY: usize = 0;
@@ -25,20 +31,20 @@ pub(crate) struct Cork {
 impl Cork {
     #[inline]
     pub(crate) fn new(address: usize) -> Self {
-        Self { outer: CORKED.replace(address), not_send: PhantomData }
+        Self { outer: CORKED.with(|corked| corked.replace(address)), not_send: PhantomData }
     }
 
     /// Whether the connection at `address` is corked on this thread.
     #[inline]
     pub(crate) fn is_on(address: usize) -> bool {
-        CORKED.get() == address
+        CORKED.with(Cell::get) == address
     }
 }
 
 impl Drop for Cork {
     #[inline]
     fn drop(&mut self) {
-        CORKED.set(self.outer);
+        CORKED.with(|corked| corked.set(self.outer));
     }
 }
 

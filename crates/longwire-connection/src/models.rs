@@ -1,0 +1,260 @@
+//! Models of what several threads share, for loom: every interleaving of the locks and atomics is run.
+//!
+//! `cargo xtask loom` runs them. Each was seen to fail when the rule that it is for was broken; the rule is named in its
+//! comment.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use longwire_protocol::{Message, Opcode, Outbound};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::sending::shared::Shared;
+use crate::sending::writer::{Item, Sending, Until};
+use crate::sync::{Mutex, lock};
+use crate::{CloseCode, Config, Error, Handover, WebSocket, drive};
+
+/// A transport that takes nothing until it is opened, keeps the last waker only, and records what it was given.
+#[derive(Clone)]
+struct Io(Arc<IoState>);
+
+struct IoState {
+    gate: Mutex<Gate>,
+    is_dropped: AtomicBool,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_open: bool,
+    waker: Option<Waker>,
+    written: Vec<u8>,
+}
+
+/// The handle that a connection owns: its drop is recorded.
+struct Owned(Io);
+
+impl Io {
+    fn new(is_open: bool) -> Self {
+        let gate = Mutex::new(Gate { is_open, ..Gate::default() });
+        Self(Arc::new(IoState { gate, is_dropped: AtomicBool::new(false) }))
+    }
+
+    fn open(&self) {
+        let waker = {
+            let mut gate = lock(&self.0.gate);
+            gate.is_open = true;
+            gate.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn written(&self) -> Vec<u8> {
+        lock(&self.0.gate).written.clone()
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.0.is_dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.0.is_dropped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Owned {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Owned {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut gate = lock(&self.0.0.gate);
+        if gate.is_open {
+            gate.written.extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        gate.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn shared(io: &Io, config: &Config) -> Arc<Shared<Owned>> {
+    Shared::new(Owned(io.clone()), Outbound::new(None), config)
+}
+
+/// Runs `send` to its end: loom reports a deadlock if nobody wakes it.
+fn send(shared: &Shared<Owned>, item: Item, until: Until) -> Result<(), Error> {
+    let mut sending = Sending::new(item);
+    loom::future::block_on(std::future::poll_fn(|cx| shared.poll_send(&mut sending, until, cx)))
+}
+
+fn message(text: &str) -> Item {
+    Item::Message(Message::text(text.to_owned()))
+}
+
+/// A task that is never woken by anything but what it asked for.
+struct Idle;
+
+impl Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+fn model(body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(body);
+}
+
+/// C0: the receiving task polls the transport while a sender waits for its bytes. Fails if the waker that wakes nobody is
+/// used while somebody waits and progress is not passed on.
+#[test]
+fn a_send_is_woken_whoever_writes_its_bytes() {
+    model(|| {
+        let io = Io::new(false);
+        let shared = shared(&io, &Config::default());
+        let sender = {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || send(&shared, message("hello"), Until::Written))
+        };
+        let receiver = {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || {
+                let waker = Waker::from(Arc::new(Idle));
+                shared.lock().before_waiting(&mut Context::from_waker(&waker));
+            })
+        };
+        io.open();
+        receiver.join().unwrap();
+        sender.join().unwrap().unwrap();
+        assert_eq!(io.written(), b"\x81\x05hello");
+    });
+}
+
+/// The queue's hand-over: two senders of which one waits for room. Fails if a sender that makes room wakes nobody.
+#[test]
+fn room_reaches_the_sender_that_waits_for_it() {
+    model(|| {
+        let io = Io::new(false);
+        let shared = shared(&io, &Config { send_queue: 1, ..Config::default() });
+        let threads = ["a", "b"].map(|text| {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || send(&shared, message(text), Until::Written))
+        });
+        io.open();
+        for thread in threads {
+            thread.join().unwrap().unwrap();
+        }
+        assert_eq!(io.written().len(), 6);
+    });
+}
+
+/// A message in parts ends while another sender waits for that. Fails if the last part wakes nobody.
+#[test]
+fn the_end_of_a_message_in_parts_reaches_who_waits() {
+    model(|| {
+        let io = Io::new(true);
+        let shared = shared(&io, &Config::default());
+        send(&shared, Item::Begin(Opcode::Text), Until::Queued).unwrap();
+        let waiting = {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || send(&shared, message("b"), Until::Written))
+        };
+        send(&shared, Item::Part("a".into(), true), Until::Written).unwrap();
+        waiting.join().unwrap().unwrap();
+        assert_eq!(io.written(), b"\x81\x01a\x81\x01b");
+    });
+}
+
+/// A corked handler's turn ends while another thread sends. Fails if the other thread takes the cork for its own.
+#[test]
+fn the_cork_belongs_to_its_thread() {
+    model(|| {
+        let io = Io::new(true);
+        let shared = shared(&io, &Config::default());
+        let other = {
+            let shared = Arc::clone(&shared);
+            let io = io.clone();
+            loom::thread::spawn(move || {
+                send(&shared, message("b"), Until::Sent).unwrap();
+                assert!(io.written().windows(3).any(|frame| frame == b"\x81\x01b"), "written by this thread");
+            })
+        };
+        let cork = shared.cork();
+        assert!(shared.try_gather(&Message::text("a")));
+        drop(cork);
+        let waker = Waker::from(Arc::new(Idle));
+        shared.lock().end_turn(&mut Context::from_waker(&waker));
+        other.join().unwrap();
+        assert_eq!(io.written().len(), 6);
+    });
+}
+
+/// A send waits while the connection ends on another thread. Fails if the end wakes nobody.
+#[test]
+fn the_end_reaches_who_waits() {
+    model(|| {
+        let io = Io::new(false);
+        let shared = shared(&io, &Config::default());
+        let waiting = {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || send(&shared, message("a"), Until::Written))
+        };
+        shared.abort();
+        assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
+        assert!(io.is_dropped());
+    });
+}
+
+/// C3: the socket is dropped on one thread while the drive ends on another. Fails if the heir is looked up and left to in
+/// two steps.
+#[test]
+fn a_dropped_socket_has_one_heir() {
+    model(|| {
+        let io = Io::new(true);
+        let ws = WebSocket::new(Owned(io.clone()), Handover::server(), &Config::default());
+        let taken = Arc::new(std::sync::Mutex::new(None));
+        let place = Arc::clone(&taken);
+        let driving = drive(ws, move |ws| {
+            *place.lock().unwrap() = Some(ws);
+            std::future::pending::<Result<(), Error>>()
+        });
+        let ws = taken.lock().unwrap().take();
+        let dropping = loom::thread::spawn(move || drop(ws));
+        drop(driving);
+        dropping.join().unwrap();
+        assert!(io.is_dropped(), "the transport is closed by one of them");
+        assert_eq!(io.written(), [0x88, 2, 3, 0xe8], "after one close frame");
+    });
+}
+
+/// A close on one thread and a drop on another. Fails if either cuts what the other began.
+#[test]
+fn close_and_drop_send_one_close_frame() {
+    model(|| {
+        let io = Io::new(true);
+        let ws = WebSocket::new(Owned(io.clone()), Handover::server(), &Config::default());
+        let (sender, receiver) = ws.split();
+        let dropping = loom::thread::spawn(move || drop(receiver));
+        let closed = sender.close(CloseCode::GOING_AWAY, "");
+        dropping.join().unwrap();
+        assert!(io.is_dropped());
+        let code = if closed.is_ok() { 0xe9 } else { 0xe8 };
+        assert_eq!(io.written(), [0x88, 2, 3, code]);
+    });
+}
