@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-/// When to look whether the peer is still there.
+/// When to ping a silent peer, and when to give it up.
 ///
 /// # Examples
 ///
@@ -17,8 +17,11 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// After how long without a byte from the peer a ping is sent. Default 30 s: below the idle limits of common
-    /// proxies. What was received is noted without reading the clock, so the silence is between one and two intervals.
+    /// The silence after which a ping is sent. Default 30 s.
+    ///
+    /// The clock is not read for each message, so a ping follows the last byte from the peer after one interval at the
+    /// earliest and one and a quarter at the latest: 37.5 s with the default, below the idle limits of common proxies
+    /// (60 s).
     pub interval: Duration,
     /// How long the peer then has for a sign of life before the connection counts as lost. Default 20 s.
     pub timeout: Duration,
@@ -45,6 +48,15 @@ pub enum Due {
 
 /// The deadlines of one connection.
 ///
+/// While the peer is silent, the clock is read once an interval, when a ping is due. While it sends, it is read four
+/// times an interval:
+///
+/// ```text
+///   heard  .  . . .  .
+///   look   |----|----|----|----------------------> ping: one interval after the last look that heard something
+///            1/4  1/4  1/4
+/// ```
+///
 /// # Examples
 ///
 /// ```
@@ -59,90 +71,128 @@ pub enum Due {
 /// timers.heard(); // the pong, or anything else
 /// let second = timers.deadline().unwrap();
 /// assert_eq!(timers.handle_timeout(second), Due::Nothing);
+/// assert_eq!(timers.deadline(), Some(second + keepalive.interval));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Timers {
     keepalive: Option<Keepalive>,
-    /// When something is due: the keepalive's next look, or the end of the closing handshake.
+    /// When something is due unless the peer is heard before.
     due_at: Option<Instant>,
     /// Whether anything came from the peer since the last look.
     heard: bool,
-    ping: Ping,
-    /// Whether the closing handshake has begun.
-    closing: bool,
+    phase: Phase,
 }
 
-/// The ping of the last look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ping {
-    NotSent,
-    Sent,
-    /// Its pong has come.
-    Answered,
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The keepalive runs, if there is one.
+    Open {
+        /// When to look next if the peer was heard since the last look.
+        look_at: Option<Instant>,
+        /// When a ping was sent that has no answer yet.
+        pinged: Option<Instant>,
+        /// Whether the peer is gone if it stays silent until `due_at`.
+        is_awaited: bool,
+    },
+    /// The closing handshake has begun.
+    Closing,
 }
 
 impl Timers {
     /// Starts the keepalive, if there is one, at `now`.
     pub fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
-        let due_at = keepalive.and_then(|keepalive| now.checked_add(keepalive.interval));
-        Self { keepalive, due_at, heard: false, ping: Ping::NotSent, closing: false }
+        let mut timers = Self::idle();
+        if let Some(keepalive) = keepalive {
+            timers.keepalive = Some(keepalive);
+            timers.await_silence(keepalive, now);
+        }
+        timers
     }
 
     /// No keepalive: nothing is due until the connection closes.
     pub const fn idle() -> Self {
-        Self { keepalive: None, due_at: None, heard: false, ping: Ping::NotSent, closing: false }
+        let phase = Phase::Open { look_at: None, pinged: None, is_awaited: false };
+        Self { keepalive: None, due_at: None, heard: false, phase }
     }
 
-    /// Takes note that something came from the peer.
+    /// Takes note that something came from the peer. The next [`deadline`](Self::deadline) may be earlier than it was.
     #[inline]
     pub fn heard(&mut self) {
         self.heard = true;
     }
 
-    /// Takes note of a pong to the keepalive's ping; returns how long it took, once for each ping.
+    /// Takes note of a pong to the keepalive's ping; returns the round-trip time, once for each ping.
+    ///
+    /// `None` if no ping was sent, and if the pong comes later than [`Keepalive::timeout`].
     pub fn answered(&mut self, now: Instant) -> Option<Duration> {
-        let keepalive = self.keepalive.filter(|_| self.ping == Ping::Sent && !self.closing)?;
-        self.ping = Ping::Answered;
-        // The ping was sent when the deadline for its answer was set.
-        let sent = self.due_at?.checked_sub(keepalive.timeout)?;
-        now.checked_duration_since(sent)
+        let Phase::Open { pinged, .. } = &mut self.phase else { return None };
+        let (sent, keepalive) = (pinged.take()?, self.keepalive?);
+        // The clock was read anyway: the peer's silence begins now.
+        self.await_silence(keepalive, now);
+        now.checked_duration_since(sent).filter(|round_trip| *round_trip <= keepalive.timeout)
     }
 
-    /// Starts the closing handshake's limit, unless it runs already. The keepalive has no say from here on.
+    /// Starts the closing handshake's limit, unless it runs already. The keepalive stops.
     pub fn closing(&mut self, now: Instant, limit: Duration) {
-        if !self.closing {
-            self.closing = true;
+        if matches!(self.phase, Phase::Open { .. }) {
+            self.phase = Phase::Closing;
             self.due_at = now.checked_add(limit);
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has to be called next; `None` if nothing can become due.
+    ///
+    /// Ask again after each [`heard`](Self::heard). A deadline that has already passed is handled at once.
     pub fn deadline(&self) -> Option<Instant> {
-        self.due_at
+        match self.phase {
+            Phase::Open { look_at, .. } if self.heard => earlier(look_at, self.due_at),
+            _ => self.due_at,
+        }
     }
 
     /// Says what is due at `now`, and moves the deadline.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
-        if self.due_at.is_none_or(|due_at| now < due_at) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
             return Due::Nothing;
         }
-        if self.closing {
+        let Phase::Open { look_at, pinged, is_awaited } = &mut self.phase else {
             return Due::CloseTimedOut;
-        }
+        };
         let Some(keepalive) = self.keepalive else {
             return Due::Nothing;
         };
-        let (due, wait) = match (self.heard, self.ping) {
-            (true, _) => (Due::Nothing, keepalive.interval),
-            (false, Ping::NotSent) => (Due::Ping, keepalive.timeout),
-            (false, _) => return Due::PeerGone,
-        };
-        self.heard = false;
-        self.ping = if due == Due::Ping { Ping::Sent } else { Ping::NotSent };
-        self.due_at = now.checked_add(wait);
-        due
+        if self.heard {
+            self.await_silence(keepalive, now);
+            return Due::Nothing;
+        }
+        if *is_awaited {
+            return Due::PeerGone;
+        }
+        *is_awaited = true;
+        *pinged = Some(now);
+        *look_at = now.checked_add(keepalive.interval / LOOKS);
+        self.due_at = now.checked_add(keepalive.timeout);
+        Due::Ping
+    }
+
+    /// Starts an interval at whose end a ping is due. A ping that was sent may still be answered.
+    fn await_silence(&mut self, keepalive: Keepalive, now: Instant) {
+        if let Phase::Open { look_at, is_awaited, .. } = &mut self.phase {
+            self.heard = false;
+            *is_awaited = false;
+            *look_at = now.checked_add(keepalive.interval / LOOKS);
+            self.due_at = now.checked_add(keepalive.interval);
+        }
     }
 }
+
+/// The earlier of two deadlines; `None` is no deadline.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
+
+/// Looks at the clock per interval while the peer sends. A ping is late by at most one part of the interval.
+const LOOKS: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -153,6 +203,63 @@ mod tests {
 
     fn after(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)
+    }
+
+    /// A driver that sleeps until the deadline and is woken by what the peer sends, at these milliseconds.
+    ///
+    /// Returns when the first thing other than nothing was due, what it was, and how often the clock was looked at.
+    fn drive(timers: &mut Timers, start: Instant, heard: impl IntoIterator<Item = u64>) -> (u64, Due, usize) {
+        let (mut now, mut looks) = (start, 0);
+        let mut heard = heard.into_iter().map(|ms| start + Duration::from_millis(ms)).peekable();
+        loop {
+            let deadline = timers.deadline().expect("a keepalive").max(now);
+            if let Some(at) = heard.next_if(|&at| at < deadline) {
+                now = at;
+                timers.heard();
+                continue;
+            }
+            now = deadline;
+            looks += 1;
+            match timers.handle_timeout(now) {
+                Due::Nothing => {}
+                due => return (u64::try_from((now - start).as_millis()).unwrap(), due, looks),
+            }
+        }
+    }
+
+    #[test]
+    fn a_ping_follows_one_to_one_and_a_quarter_intervals_of_silence() {
+        let seconds = |n: u64| (0..n).map(|second| second * 1000).collect::<Vec<_>>();
+        for (case, heard) in [
+            ("nothing", vec![]),
+            ("1 ms", vec![1]),
+            ("1 s", vec![1000]),
+            ("5 s", vec![5000]),
+            ("just before a look", vec![7499]),
+            ("15 s", vec![15_000]),
+            ("29.9 s", vec![29_900]),
+            ("twice", vec![1, 29_900]),
+            ("soon after a look", vec![1, 8000]),
+            ("again and again", vec![10_000, 20_000, 49_000, 49_001, 70_000]),
+            ("each second", seconds(100)),
+        ] {
+            let start = Instant::now();
+            let last = heard.last().copied().unwrap_or(0);
+            let (at, due, looks) = drive(&mut Timers::new(Some(KEEPALIVE), start), start, heard);
+            assert_eq!(due, Due::Ping, "{case}");
+            let silence = at - last;
+            assert!((30_000..=37_500).contains(&silence), "{case}: silent for {silence} ms");
+            assert!(looks as u64 <= 2 + last / 7500, "{case}: {looks} looks");
+        }
+    }
+
+    #[test]
+    fn silence_is_looked_at_once_and_traffic_four_times_an_interval() {
+        let start = Instant::now();
+        assert_eq!(drive(&mut Timers::new(Some(KEEPALIVE), start), start, []), (30_000, Due::Ping, 1));
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        let traffic = (0..300_000).step_by(10);
+        assert_eq!(drive(&mut timers, start, traffic), (330_000, Due::Ping, 41));
     }
 
     #[test]
@@ -174,44 +281,75 @@ mod tests {
         assert_eq!(timers.handle_timeout(after(start, 30)), Due::Nothing, "heard before the look");
         assert_eq!(timers.handle_timeout(after(start, 60)), Due::Ping, "silent since the look");
         timers.heard();
-        assert_eq!(timers.handle_timeout(after(start, 80)), Due::Nothing, "answered");
-        assert_eq!(timers.deadline(), Some(after(start, 110)));
+        assert_eq!(timers.handle_timeout(after(start, 65)), Due::Nothing, "early");
+        assert_eq!(timers.handle_timeout(after(start, 68)), Due::Nothing, "heard after the ping");
+        assert_eq!(timers.deadline(), Some(after(start, 98)));
+        assert_eq!(timers.handle_timeout(after(start, 98)), Due::Ping);
+        assert_eq!(timers.handle_timeout(after(start, 118)), Due::PeerGone);
     }
 
     #[test]
-    fn the_way_there_and_back_is_told_once_for_each_ping() {
+    fn a_sign_of_life_counts_even_if_the_timeout_is_shorter_than_a_look() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(Keepalive { timeout: Duration::from_secs(1), ..KEEPALIVE }), start);
+        assert_eq!(timers.handle_timeout(after(start, 30)), Due::Ping);
+        timers.heard();
+        assert_eq!(timers.deadline(), Some(after(start, 31)));
+        assert_eq!(timers.handle_timeout(after(start, 31)), Due::Nothing);
+        assert_eq!(timers.handle_timeout(after(start, 61)), Due::Ping);
+        assert_eq!(timers.handle_timeout(after(start, 62)), Due::PeerGone);
+    }
+
+    #[test]
+    fn the_round_trip_is_reported_once_for_each_ping() {
         let start = Instant::now();
         let mut timers = Timers::new(Some(KEEPALIVE), start);
         assert_eq!(timers.answered(after(start, 1)), None, "there was no ping");
         assert_eq!(timers.handle_timeout(after(start, 31)), Due::Ping, "late");
-        assert_eq!(timers.answered(after(start, 34)), Some(Duration::from_secs(3)));
-        assert_eq!(timers.answered(after(start, 35)), None, "an answer more");
         timers.heard();
-        assert_eq!(timers.handle_timeout(after(start, 51)), Due::Nothing);
-        assert_eq!(timers.handle_timeout(after(start, 81)), Due::Ping);
-        assert_eq!(timers.answered(after(start, 81)), Some(Duration::ZERO));
-        assert_eq!(timers.handle_timeout(after(start, 101)), Due::PeerGone, "nothing was heard");
+        assert_eq!(timers.answered(after(start, 34)), Some(Duration::from_secs(3)));
+        assert_eq!(timers.answered(after(start, 35)), None, "a second answer");
+        assert_eq!(timers.deadline(), Some(after(start, 64)), "an interval after the answer");
+        assert_eq!(timers.handle_timeout(after(start, 64)), Due::Ping);
+        assert_eq!(timers.answered(after(start, 64)), Some(Duration::ZERO));
+        assert_eq!(timers.handle_timeout(after(start, 94)), Due::Ping);
+        assert_eq!(timers.handle_timeout(after(start, 114)), Due::PeerGone);
         assert_eq!(Timers::idle().answered(start), None, "without keepalive");
     }
 
     #[test]
-    fn a_late_answer_belongs_to_no_later_look() {
+    fn an_answer_is_measured_even_if_something_else_was_heard_before_it() {
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        assert_eq!(timers.handle_timeout(after(start, 30)), Due::Ping);
+        timers.heard();
+        assert_eq!(timers.handle_timeout(after(start, 38)), Due::Nothing, "something else");
+        timers.heard();
+        assert_eq!(timers.answered(after(start, 40)), Some(Duration::from_secs(10)));
+        assert_eq!(timers.deadline(), Some(after(start, 70)));
+    }
+
+    #[test]
+    fn a_late_answer_is_not_measured() {
         let start = Instant::now();
         let mut timers = Timers::new(Some(KEEPALIVE), start);
         assert_eq!(timers.handle_timeout(after(start, 30)), Due::Ping);
         timers.heard();
         assert_eq!(timers.handle_timeout(after(start, 50)), Due::Nothing, "something else came");
-        assert_eq!(timers.answered(after(start, 55)), None, "when it was sent is forgotten");
-        assert_eq!(timers.handle_timeout(after(start, 80)), Due::Ping);
-        timers.closing(after(start, 80), Duration::from_secs(5));
-        assert_eq!(timers.answered(after(start, 81)), None, "while closing");
+        assert_eq!(timers.answered(after(start, 55)), None, "after the timeout");
+        assert_eq!(timers.handle_timeout(after(start, 85)), Due::Ping);
+        timers.closing(after(start, 85), Duration::from_secs(5));
+        assert_eq!(timers.answered(after(start, 86)), None, "while closing");
+        assert_eq!(timers.deadline(), Some(after(start, 90)));
     }
 
     #[test]
     fn closing_replaces_the_keepalive_and_keeps_its_first_limit() {
         let start = Instant::now();
         let mut timers = Timers::new(Some(KEEPALIVE), start);
+        timers.heard();
         timers.closing(start, Duration::from_secs(5));
+        timers.heard();
         timers.closing(after(start, 3), Duration::from_secs(5));
         assert_eq!(timers.deadline(), Some(after(start, 5)));
         assert_eq!(timers.handle_timeout(after(start, 4)), Due::Nothing);
@@ -219,9 +357,22 @@ mod tests {
     }
 
     #[test]
+    fn limits_that_the_clock_cannot_express_never_run_out() {
+        let start = Instant::now();
+        let mut timers = Timers::idle();
+        timers.closing(start, Duration::MAX);
+        assert_eq!(timers.deadline(), None);
+        let mut timers = Timers::new(Some(Keepalive { interval: Duration::MAX, ..KEEPALIVE }), start);
+        assert_eq!(timers.deadline(), None);
+        timers.heard();
+        assert_eq!(timers.handle_timeout(after(start, 1_000_000)), Due::Nothing);
+    }
+
+    #[test]
     fn without_keepalive_nothing_is_ever_due() {
         let start = Instant::now();
         let mut timers = Timers::new(None, start);
+        timers.heard();
         assert_eq!(timers.deadline(), None);
         assert_eq!(timers.handle_timeout(after(start, 1_000_000)), Due::Nothing);
     }
