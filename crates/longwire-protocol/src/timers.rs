@@ -95,10 +95,20 @@ enum Phase {
         is_awaited: bool,
     },
     /// The closing handshake has begun.
-    Closing,
+    Closing {
+        limit: Duration,
+        /// The end, whatever progress there is.
+        ends_at: Option<Instant>,
+    },
 }
 
 impl Timers {
+    /// How many times its limit the closing handshake may take while the peer makes progress: 2 minutes for a limit of
+    /// 5 s.
+    ///
+    /// The bound is on a peer that takes one byte at a time to keep a connection.
+    pub const MAX_CLOSING_LIMITS: u32 = 24;
+
     /// Starts the keepalive, if there is one, at `now`.
     pub fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
         let mut timers = Self::idle();
@@ -135,8 +145,18 @@ impl Timers {
     /// Starts the closing handshake's limit, unless it runs already. The keepalive stops.
     pub fn closing(&mut self, now: Instant, limit: Duration) {
         if matches!(self.phase, Phase::Open { .. }) {
-            self.phase = Phase::Closing;
+            let ends_at = now.checked_add(limit.saturating_mul(Self::MAX_CLOSING_LIMITS));
+            self.phase = Phase::Closing { limit, ends_at };
             self.due_at = now.checked_add(limit);
+        }
+    }
+
+    /// Takes note that the peer has taken bytes. While the connection closes, the limit of the closing handshake starts
+    /// again at `now`, for at most [`MAX_CLOSING_LIMITS`](Self::MAX_CLOSING_LIMITS) times the limit in all.
+    pub fn progressed(&mut self, now: Instant) {
+        if let Phase::Closing { limit, ends_at } = self.phase {
+            let extended = now.checked_add(limit);
+            self.due_at = earlier(extended, ends_at).max(self.due_at);
         }
     }
 
@@ -357,10 +377,34 @@ mod tests {
     }
 
     #[test]
+    fn progress_extends_the_closing_limit_up_to_a_bound() {
+        const LIMIT: Duration = Duration::from_secs(5);
+        let start = Instant::now();
+        let mut timers = Timers::new(Some(KEEPALIVE), start);
+        timers.progressed(after(start, 1));
+        assert_eq!(timers.deadline(), Some(after(start, 30)), "not closing");
+        timers.closing(start, LIMIT);
+        for second in [0, 1, 4, 8, 8, 12] {
+            timers.progressed(after(start, second));
+            assert_eq!(timers.deadline(), Some(after(start, second + 5)));
+            assert_eq!(timers.handle_timeout(after(start, second + 4)), Due::Nothing);
+        }
+        timers.closing(after(start, 13), LIMIT);
+        assert_eq!(timers.deadline(), Some(after(start, 17)), "closing again does not extend it");
+        for second in 13..=200 {
+            timers.progressed(after(start, second));
+            assert_eq!(timers.deadline(), Some(after(start, 120.min(second + 5))));
+        }
+        assert_eq!(timers.handle_timeout(after(start, 119)), Due::Nothing);
+        assert_eq!(timers.handle_timeout(after(start, 120)), Due::CloseTimedOut);
+    }
+
+    #[test]
     fn limits_that_the_clock_cannot_express_never_run_out() {
         let start = Instant::now();
         let mut timers = Timers::idle();
         timers.closing(start, Duration::MAX);
+        timers.progressed(start);
         assert_eq!(timers.deadline(), None);
         let mut timers = Timers::new(Some(Keepalive { interval: Duration::MAX, ..KEEPALIVE }), start);
         assert_eq!(timers.deadline(), None);
