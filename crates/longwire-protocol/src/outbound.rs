@@ -3,6 +3,8 @@
 //! Owns framing and masking of what is sent, the one pong that may be owed, and this end's part of the closing
 //! handshake. Writing the bytes belongs to the caller, who takes them from [`Outbound::queue`].
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use longwire_frame::{CloseCode, FrameHeader, MaskingKey, Opcode, close::encode_close, mask};
 
@@ -53,13 +55,23 @@ pub struct Outbound {
 
 #[derive(Debug, Default)]
 struct Rare {
-    /// Prepared messages that came while a message in parts was open.
-    deferred: Vec<PreparedMessage>,
+    /// Prepared messages that came while a message in parts was open, oldest first.
+    deferred: VecDeque<PreparedMessage>,
     /// The newest ping that could not be answered at once.
     owed_pong: Option<Bytes>,
     /// The close frame that was queued; its content may be nothing.
     #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     close: Option<Option<CloseFrame>>,
+}
+
+/// A broadcast that [`Outbound::drop_oldest`] has dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The length of its frame in bytes, by which [`Outbound::pending`] has shrunk.
+    pub len: usize,
+    /// Whether it was in the queue. If not, it was deferred until the open message ends, and no byte of it was ever
+    /// part of [`Outbound::queue`].
+    pub queued: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +226,7 @@ impl Outbound {
             return Err(SendError::Closing);
         }
         if self.open.is_some() {
-            self.rare_mut().deferred.push(prepared.clone());
+            self.rare_mut().deferred.push_back(prepared.clone());
             return Ok(());
         }
         if self.keys.is_some() {
@@ -298,12 +310,45 @@ impl Outbound {
         self.queue.len() + self.deferred(|prepared| prepared.server_frame().len())
     }
 
-    /// How much memory what is [`pending`](Self::pending) takes, in bytes, about: many small pieces take more than their
-    /// bytes. What a limit on the queue has to be compared with.
+    /// The approximate memory of everything that is [`pending`](Self::pending), in bytes: many small pieces take more
+    /// than their bytes. Compare a limit on the queue with this.
     #[inline]
     pub fn cost(&self) -> usize {
+        self.queue_cost() + self.deferred(deferred_cost)
+    }
+
+    /// The part of [`cost`](Self::cost) that is in the queue, without the broadcasts deferred until the open message
+    /// ends.
+    ///
+    /// A part of the open message is written before those, so it only has to wait for this much.
+    #[inline]
+    pub fn queue_cost(&self) -> usize {
         self.queue.cost()
-            + self.deferred(|prepared| prepared.server_frame().len() + size_of::<PreparedMessage>())
+    }
+
+    /// The part of [`cost`](Self::cost) that [`drop_oldest`](Self::drop_oldest) can free, called until it returns `None`.
+    pub fn droppable_cost(&self) -> usize {
+        self.queue.droppable_cost() + self.deferred(deferred_cost)
+    }
+
+    /// Whether `len` more bytes would fit into `limit` after every broadcast that can be dropped is dropped.
+    ///
+    /// An empty queue takes any message, as the limit is on what waits. Ask before dropping: if the answer is no, the
+    /// broadcasts would be lost for nothing.
+    pub fn fits_by_dropping(&self, len: usize, limit: usize) -> bool {
+        let remaining = self.cost() - self.droppable_cost();
+        remaining == 0 || remaining.saturating_add(len) <= limit
+    }
+
+    /// Drops the oldest broadcast of which nothing was written: from the queue, or, if there is none in it, from those
+    /// deferred until the open message ends. Returns `None` if there is nothing to drop.
+    pub fn drop_oldest(&mut self) -> Option<Dropped> {
+        if let Some(len) = self.queue.drop_oldest() {
+            return Some(Dropped { len, queued: true });
+        }
+        let dropped = self.rare.as_mut()?.deferred.pop_front()?;
+        self.drop_rare();
+        Some(Dropped { len: dropped.server_frame().len(), queued: false })
     }
 
     #[inline]
@@ -490,6 +535,11 @@ impl Outbound {
             Err(payload) => self.queue.gather(|tail| gather_frame(tail, header, &payload, Some(key))),
         }
     }
+}
+
+/// The approximate memory of a deferred broadcast.
+fn deferred_cost(prepared: &PreparedMessage) -> usize {
+    prepared.server_frame().len() + size_of::<PreparedMessage>()
 }
 
 /// The payload length from which a frame is queued by reference and written with `writev`. Below it, copying into one

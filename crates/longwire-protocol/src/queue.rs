@@ -149,13 +149,23 @@ impl WriteQueue {
 
     /// Drops the oldest droppable frames of which nothing was written; their length, or `None` if there are none.
     pub fn drop_oldest(&mut self) -> Option<usize> {
-        let at =
-            self.front.iter().enumerate().position(|(i, chunk)| {
-                matches!(chunk, Chunk::Droppable(_)) && (i > 0 || self.written == 0)
-            })?;
+        let (at, _) = self.droppable().next()?;
         let len = self.front.remove(at)?.bytes().len();
         self.len -= len;
         Some(len)
+    }
+
+    /// The part of [`cost`](Self::cost) that [`drop_oldest`](Self::drop_oldest) can free.
+    pub(crate) fn droppable_cost(&self) -> usize {
+        self.droppable().map(|(_, bytes)| bytes.len() + size_of::<Chunk>()).sum()
+    }
+
+    /// The droppable frames of which nothing was written, oldest first, with their places in `front`.
+    fn droppable(&self) -> impl Iterator<Item = (usize, &Bytes)> {
+        self.front.iter().enumerate().filter_map(|(at, chunk)| match chunk {
+            Chunk::Droppable(bytes) if at > 0 || self.written == 0 => Some((at, bytes)),
+            _ => None,
+        })
     }
 
     /// Appends what `write` appends to the gathering buffer.
