@@ -55,6 +55,10 @@ pub enum Progress {
 }
 
 impl Inflater {
+    /// The memory of a decompressor in bytes, which is held within a message and possibly until
+    /// [`park`](Self::park).
+    pub const CONTEXT_MEMORY: usize = 48 * 1024;
+
     /// Makes an inflater that allocates nothing until it is used.
     pub fn new(pool: &Pool, direction: Direction) -> Self {
         Self {
@@ -78,10 +82,32 @@ impl Inflater {
     /// [`InflateError::TooBig`] once there is one byte more, with `room` bytes appended; the other errors if the
     /// data cannot be decompressed. `input` then is what was not looked at.
     pub fn inflate(&mut self, input: &mut &[u8], out: &mut Vec<u8>, room: usize) -> Result<(), InflateError> {
+        self.inflate_some(input, out, room, usize::MAX).map(drop)
+    }
+
+    /// [`inflate`](Self::inflate), but stops once `out` has grown by `step` bytes, or up to 16 KiB more.
+    ///
+    /// For callers that must not work for long without a pause. [`Progress::Full`] means: call again with what `input`
+    /// has become, even if it is empty, until the answer is [`Progress::NeedInput`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`inflate`](Self::inflate).
+    pub fn inflate_some(
+        &mut self,
+        input: &mut &[u8],
+        out: &mut Vec<u8>,
+        room: usize,
+        step: usize,
+    ) -> Result<Progress, InflateError> {
         let limit = out.len().saturating_add(room);
+        let until = out.len().saturating_add(step);
         loop {
+            if out.len() >= until {
+                return Ok(Progress::Full);
+            }
             let progress = if out.len() < out.capacity() {
-                self.inflate_spare(input, out)?
+                self.fill(input, out, until)?
             } else if out.len() < limit {
                 grow(out, input.len(), limit);
                 continue;
@@ -98,7 +124,7 @@ impl Inflater {
                 return Err(self.fail(InflateError::TooBig { room }));
             }
             if progress == Progress::NeedInput {
-                return Ok(());
+                return Ok(progress);
             }
         }
     }
@@ -112,11 +138,16 @@ impl Inflater {
     ///
     /// Those of [`inflate`](Self::inflate) save [`InflateError::TooBig`].
     pub fn inflate_spare(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Progress, InflateError> {
+        self.fill(input, out, usize::MAX)
+    }
+
+    /// Decompresses into the spare capacity of `out` until it is as long as `until`, or up to one step longer.
+    fn fill(&mut self, input: &mut &[u8], out: &mut Vec<u8>, until: usize) -> Result<Progress, InflateError> {
         if input.is_empty() && self.message.is_none() {
             return Ok(Progress::NeedInput);
         }
         loop {
-            if out.len() == out.capacity() {
+            if out.len() >= out.capacity().min(until) {
                 return Ok(Progress::Full);
             }
             let message = match &mut self.message {
@@ -185,6 +216,16 @@ impl Inflater {
         self.history.shrink();
     }
 
+    /// Gives up an unfinished message, and gives back everything that is held. No message can follow.
+    pub fn discard(&mut self) {
+        let of_message = self.message.take().map(|message| message.context);
+        if let Some(context) = of_message.or_else(|| self.context.take()) {
+            self.pool.give_decompressor(context);
+        }
+        self.keep_no_longer();
+        self.history.clear();
+    }
+
     fn keep_no_longer(&mut self) {
         if std::mem::take(&mut self.keeps) {
             self.pool.keep_no_longer();
@@ -211,11 +252,7 @@ impl Inflater {
 
 impl Drop for Inflater {
     fn drop(&mut self) {
-        let of_message = self.message.take().map(|message| message.context);
-        if let Some(context) = of_message.or_else(|| self.context.take()) {
-            self.pool.give_decompressor(context);
-        }
-        self.keep_no_longer();
+        self.discard();
     }
 }
 

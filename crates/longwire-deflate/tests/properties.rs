@@ -107,6 +107,31 @@ fn inflate_spare(inflater: &mut Inflater, pieces: &[&[u8]], space: usize) -> Res
     Ok(all)
 }
 
+/// The same, in steps of about `step` bytes.
+fn inflate_some(
+    inflater: &mut Inflater,
+    pieces: &[&[u8]],
+    room: usize,
+    step: usize,
+) -> Result<Vec<u8>, InflateError> {
+    let mut out = Vec::new();
+    for piece in pieces {
+        let mut input = *piece;
+        loop {
+            let before = out.len();
+            let progress = inflater.inflate_some(&mut input, &mut out, room - before, step)?;
+            assert!(out.len() - before < step + (16 << 10), "{} bytes", out.len() - before);
+            if progress == longwire_deflate::Progress::NeedInput {
+                break;
+            }
+            assert!(out.len() - before >= step);
+        }
+        assert!(input.is_empty());
+    }
+    inflater.finish()?;
+    Ok(out)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -117,12 +142,14 @@ proptest! {
         steps in vec(step(), 1..12),
         cuts in vec(0usize..300, 1..6).prop_filter("some progress", |cuts| cuts.iter().any(|&cut| cut > 0)),
         space in 1usize..5000,
+        pace in prop_oneof![1usize..300, 1usize..30_000],
     ) {
         let pool = Pool::default();
         let mut deflater = Deflater::new(&pool, direction, level).unwrap();
         let mut whole = Inflater::new(&pool, direction);
         let mut in_pieces = Inflater::new(&pool, direction);
         let mut by_spare = Inflater::new(&pool, direction);
+        let mut in_steps = Inflater::new(&pool, direction);
         let mut naive = naive::Reader::new(direction.window_bits.get());
         for step in steps {
             let mut wire = Vec::new();
@@ -172,6 +199,8 @@ proptest! {
             prop_assert!(inflate(&mut whole, &[&wire], said.len()).as_ref() == Ok(&said), "whole");
             let pieces = split(&wire, &cuts);
             prop_assert!(inflate(&mut in_pieces, &pieces, said.len()).as_ref() == Ok(&said), "in pieces");
+            let stepped = inflate_some(&mut in_steps, &pieces, said.len(), pace);
+            prop_assert!(stepped.as_ref() == Ok(&said), "in steps");
             prop_assert!(inflate_spare(&mut by_spare, &pieces, space).as_ref() == Ok(&said), "by spare");
         }
     }
@@ -243,6 +272,9 @@ fn check_like_naive(
         let mut inflater = Inflater::new(&pool, direction);
         inflate(&mut inflater, &[&first], ROOM).unwrap();
         let read = inflate(&mut inflater, &pieces, ROOM);
+        let mut inflater = Inflater::new(&pool, direction);
+        inflate(&mut inflater, &[&first], ROOM).unwrap();
+        prop_assert_eq!(&inflate_some(&mut inflater, &pieces, ROOM, 50), &read, "in steps");
         prop_assert_eq!(&read.map_err(|_| naive::Malformed), &expected);
     }
     Ok(())

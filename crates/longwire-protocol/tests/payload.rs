@@ -19,7 +19,7 @@ fn a_reader_that_panics_leaves_nothing_unchecked_in_a_text() {
         })
     }));
     assert!(panicked.is_err());
-    let (_, result) = inbound.read_payload(|buf| buf.put_slice(b"cd"));
+    let ((), result) = inbound.read_payload(|buf| buf.put_slice(b"cd"));
     assert_eq!(result, Ok(Some(Event::Message(Message::text("abcd")))));
 }
 
