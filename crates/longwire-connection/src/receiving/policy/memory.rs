@@ -15,7 +15,8 @@ use crate::{Error, Transport};
 
 /// How much memory messages that have begun to arrive may take, for all connections that share it; clones are the same budget.
 ///
-/// Each connection's unfinished message counts with the bytes that have come of it, decompressed. When that of all is above the limit, a connection
+/// Each connection's unfinished message counts with the memory reserved for it, at most eight times what has arrived, and
+/// with its decompressor of 48 KiB if it is compressed. When that of all is above the limit, a connection
 /// whose message grows is closed with 1013 (try again later) if it holds more than its share, which is the limit divided
 /// by the connections that hold any; so those with small messages do not suffer from those with large ones. A message may be
 /// above for the time of one read, which compression can make as large as [`Limits::max_message`](crate::Limits).
