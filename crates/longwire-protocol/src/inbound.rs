@@ -397,7 +397,7 @@ impl Inbound {
                 return self.payload_arrived(taken, yielded);
             }
             Some(message) if frame.opcode.is_data() => {
-                grow(&mut message.buf, take, frame.left);
+                grow(&mut message.buf, take, frame.left, frame.fin);
                 &mut message.buf
             }
             _ => &mut self.control,

@@ -45,6 +45,20 @@ fn what_is_held_is_what_is_reserved() {
     assert_eq!(inbound.held(), 0);
 }
 
+#[test]
+fn the_last_frame_of_a_message_reserves_no_more_than_it_needs() {
+    let (len, first) = (1_usize << 20, 131_058);
+    for (fin, most) in [(0x80, len), (0x00, 2 * len)] {
+        let mut inbound = client();
+        let header = [&[fin | 0x02, 0x7f][..], &(len as u64).to_be_bytes()].concat();
+        assert_eq!(inbound.decode(&mut &header[..]), Ok(None));
+        for piece in [first, len - first - 200, 100] {
+            assert_eq!(inbound.decode(&mut &vec![0; piece][..]), Ok(None));
+        }
+        assert!((len - 100..=most).contains(&inbound.held()), "{} of {most}", inbound.held());
+    }
+}
+
 /// The header announces 16 MiB each time; the room offered to the reader is what was reserved for bytes to come.
 #[test]
 fn memory_is_reserved_in_proportion_to_what_has_arrived() {
