@@ -149,18 +149,18 @@ pub(crate) fn extend_unmasked(buf: &mut Vec<u8>, arrived: &[u8], key: Option<Mas
 
 /// Makes room for `arriving` bytes of a frame of which `left` are to come (`arriving` among them).
 ///
-/// What is allocated follows what has come: exactly the frame when all of it is here, else at most [`AHEAD`] times as
-/// much as there is, so that a large message is moved seldom and a header that lies costs nothing.
+/// Memory follows what has arrived: exactly the frame when all of it is here, else at most [`AHEAD`] times as much as
+/// there is, so that a large message is moved seldom and a header that lies costs nothing. Unless this is the last frame
+/// of its message, capacity at least doubles, so that many small ones are moved seldom as well.
 #[inline]
-pub(crate) fn grow(buf: &mut Vec<u8>, arriving: usize, left: usize) {
+pub(crate) fn grow(buf: &mut Vec<u8>, arriving: usize, left: usize, is_last: bool) {
     if buf.capacity() - buf.len() < arriving {
         let have = buf.len() + arriving;
-        let wanted = if arriving == left && buf.is_empty() {
-            left
+        let frame = (buf.len() + left).min(have.saturating_mul(AHEAD));
+        let wanted = if is_last || (arriving == left && buf.is_empty()) {
+            frame
         } else {
-            (buf.len() + left)
-                .min(have.saturating_mul(AHEAD))
-                .max(buf.capacity().saturating_mul(2).min(have * 2))
+            frame.max(buf.capacity().saturating_mul(2).min(have * 2))
         };
         buf.reserve_exact(wanted - buf.len());
     }

@@ -4,7 +4,9 @@
 //! frames belong to [`crate::inbound`] and [`crate::outbound`].
 
 use bytes::Bytes;
-use longwire_deflate::{Agreement, DeflateOptions, Deflater, Direction, InflateError, Inflater, Level, Pool};
+use longwire_deflate::{
+    Agreement, DeflateOptions, Deflater, Direction, InflateError, Inflater, Level, Pool, Progress,
+};
 use longwire_frame::{MaskingKey, Role, mask};
 
 use crate::{Compress, CompressionStats, PreparedMessage, ProtocolError};
@@ -58,7 +60,11 @@ impl Compression {
             Role::Client => self.agreement.server_to_client(),
             Role::Server => self.agreement.client_to_server(),
         };
-        Inflating { inflater: Inflater::new(&self.pool, direction), stats: CompressionStats::default() }
+        Inflating {
+            inflater: Inflater::new(&self.pool, direction),
+            stats: CompressionStats::default(),
+            is_fed_ahead: false,
+        }
     }
 
     pub(crate) fn deflating(&self, role: Role) -> Option<Deflating> {
@@ -78,32 +84,71 @@ impl Compression {
 pub(crate) struct Inflating {
     inflater: Inflater,
     stats: CompressionStats,
+    /// Whether the first byte of the next piece was given to the inflater already: it was left to the caller because it
+    /// may yield more.
+    is_fed_ahead: bool,
 }
 
 impl Inflating {
-    /// Decompresses a piece of a message's payload that is still masked: at most `room` bytes are appended to `out`.
+    /// Decompresses some of a piece of a message's payload that is still masked, and returns how many bytes of it are done
+    /// with: all of them, or at least one less if it stopped after appending about `step` bytes to `out`. The caller
+    /// hands in the rest again.
+    ///
+    /// `phase` is how many bytes of the frame's payload come before the piece. At most `room` bytes are appended.
     pub(crate) fn inflate(
         &mut self,
-        mut piece: &[u8],
+        piece: &[u8],
         key: Option<MaskingKey>,
-        mut phase: usize,
+        phase: usize,
         out: &mut Vec<u8>,
         room: usize,
-    ) -> Result<(), InflateError> {
-        self.stats.wire_bytes += piece.len() as u64;
-        let Some(key) = key else {
-            return self.inflater.inflate(&mut piece, out, room);
-        };
-        let limit = out.len().saturating_add(room);
-        let mut unmasked = [0; UNMASK_STEP];
-        for chunk in piece.chunks(UNMASK_STEP) {
-            let unmasked = &mut unmasked[..chunk.len()];
-            unmasked.copy_from_slice(chunk);
-            mask::apply(unmasked, key, phase);
-            phase += chunk.len();
-            self.inflater.inflate(&mut &*unmasked, out, limit - out.len())?;
+        step: usize,
+    ) -> Result<usize, InflateError> {
+        if piece.is_empty() {
+            return Ok(0);
         }
-        Ok(())
+        let ahead = usize::from(std::mem::take(&mut self.is_fed_ahead));
+        let (mut taken, progress) = if let Some(key) = key {
+            self.inflate_masked(piece, ahead, (key, phase), out, room, step)?
+        } else {
+            let mut input = &piece[ahead..];
+            let progress = self.inflater.inflate_some(&mut input, out, room, step)?;
+            (piece.len() - input.len(), progress)
+        };
+        if progress == Progress::Full && taken == piece.len() {
+            // The caller has to come back, though the inflater has all of the piece.
+            self.is_fed_ahead = true;
+            taken -= 1;
+        }
+        self.stats.wire_bytes += taken as u64;
+        Ok(taken)
+    }
+
+    /// Unmasks and decompresses a piece from `at` on; returns how much of it the inflater has.
+    fn inflate_masked(
+        &mut self,
+        piece: &[u8],
+        mut at: usize,
+        (key, phase): (MaskingKey, usize),
+        out: &mut Vec<u8>,
+        room: usize,
+        step: usize,
+    ) -> Result<(usize, Progress), InflateError> {
+        let (limit, until) = (out.len().saturating_add(room), out.len().saturating_add(step));
+        let mut unmasked = [0; UNMASK_STEP];
+        loop {
+            let masked = &piece[at..];
+            let unmasked = &mut unmasked[..masked.len().min(UNMASK_STEP)];
+            unmasked.copy_from_slice(&masked[..unmasked.len()]);
+            mask::apply(unmasked, key, phase + at);
+            let (mut input, len) = (&*unmasked, unmasked.len());
+            let step = until.saturating_sub(out.len());
+            let progress = self.inflater.inflate_some(&mut input, out, limit - out.len(), step)?;
+            at += len - input.len();
+            if progress == Progress::Full || at == piece.len() {
+                return Ok((at, progress));
+            }
+        }
     }
 
     /// Ends a message, which yielded `len` bytes.
@@ -125,7 +170,15 @@ impl Inflating {
     pub(crate) fn park(&mut self) {
         self.inflater.park();
     }
+
+    /// Gives up a message that is not complete, with all that is held for it. No message follows.
+    pub(crate) fn discard(&mut self) {
+        self.inflater.discard();
+    }
 }
+
+/// What a decompressor takes in memory.
+pub(crate) const CONTEXT_MEMORY: usize = Inflater::CONTEXT_MEMORY;
 
 impl ProtocolError {
     /// What a message that cannot be decompressed is to the protocol, where messages may have `max` bytes.

@@ -79,7 +79,9 @@ impl Connection {
         self
     }
 
-    /// Takes bytes of the peer until an event is complete or `input` is used up; what is owed in reply is queued.
+    /// Takes bytes from the peer until an event is complete or `input` is used up; what is owed in reply is queued.
+    ///
+    /// As with [`Inbound::decode`], `None` with some of `input` left means that much was decompressed: call again.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, 
 use crate::assembly::{
     Admitted, Appended, Assembly, Payload, extend_unmasked, grow, grow_ahead, into_message, whole_message,
 };
-use crate::compression::Inflating;
+use crate::compression::{CONTEXT_MEMORY, Inflating};
 use crate::queue::SPARED;
 use crate::spill::Spill;
 use crate::{CloseFrame, CompressionStats, Event, Limits, Message, Part, ProtocolError};
@@ -43,6 +43,8 @@ pub struct Inbound {
     message: Option<Box<Assembly>>,
     /// There if compression was negotiated.
     inflating: Option<Box<Inflating>>,
+    /// How many bytes decompression has yielded since [`take_inflated`](Self::take_inflated) was called.
+    inflated: usize,
     /// What has come of the payload of a control frame.
     control: Vec<u8>,
     /// Whether messages are handed out in pieces.
@@ -61,6 +63,7 @@ impl Inbound {
             spill: Spill::default(),
             message: None,
             inflating: None,
+            inflated: 0,
             control: Vec::new(),
             parts: false,
             ended: false,
@@ -94,11 +97,14 @@ impl Inbound {
         self.inflating.as_ref().map(|inflating| inflating.stats()).unwrap_or_default()
     }
 
-    /// Takes bytes off the front of `input` until an event is complete or the input is used up.
+    /// Takes bytes off the front of `input` until an event is complete, the input is used up, or much was decompressed.
     ///
-    /// `None` means that all of the input was taken and that more is needed. What is kept between calls is an
-    /// incomplete header, control payload or message, nothing else, and the memory follows the bytes that came, never the
-    /// length that a header announces.
+    /// `None` with an empty `input` means that more is needed. `None` with some of `input` left means that this call has
+    /// decompressed 64 KiB or a little more: call again, now or after others have had their turn. Without compression
+    /// all of the input is taken.
+    ///
+    /// What is kept between calls is an incomplete header, control payload or message, nothing else, and the memory
+    /// follows the bytes that came, never the length that a header announces.
     ///
     /// # Errors
     ///
@@ -256,10 +262,22 @@ impl Inbound {
         self.message.as_ref().is_some_and(|message| message.in_parts || message.is_compressed())
     }
 
-    /// How many bytes are held of the message that is arriving.
+    /// The memory held for what is incomplete, in bytes: the reserved buffers of the message and of a control frame, and
+    /// the decompressor of a compressed message (48 KiB).
     #[inline]
     pub fn held(&self) -> usize {
-        self.message.as_ref().map_or(0, |message| message.buf.len())
+        self.message.as_ref().map_or(0, |message| {
+            let context =
+                if message.is_compressed() && self.keeps_decompressor() { CONTEXT_MEMORY } else { 0 };
+            message.buf.capacity() + context
+        }) + self.control.capacity()
+    }
+
+    /// Returns how many bytes decompression has yielded since the last call: work that the length of the input does not
+    /// show.
+    #[inline]
+    pub fn take_inflated(&mut self) -> usize {
+        std::mem::take(&mut self.inflated)
     }
 
     /// Whether the bytes at the front of `input` belong to a control frame; `None` if nothing of the next frame is there.
@@ -284,6 +302,9 @@ impl Inbound {
         self.frame = None;
         self.message = None;
         self.control = Vec::new();
+        if let Some(inflating) = &mut self.inflating {
+            inflating.discard();
+        }
     }
 
     fn decode_frames(
@@ -291,6 +312,7 @@ impl Inbound {
         input: &mut &[u8],
         spare: &mut Vec<u8>,
     ) -> Result<Option<Event>, ProtocolError> {
+        let most = self.inflated.saturating_add(INFLATE_STEP);
         loop {
             if self.frame.is_none() {
                 let Some(header) = self.spill.take_header(input, self.role)? else { return Ok(None) };
@@ -298,10 +320,10 @@ impl Inbound {
                 self.begin_frame(&header, admitted);
                 self.borrow(spare);
             }
-            if let Some(event) = self.take_payload(input)? {
+            if let Some(event) = self.take_payload(input, most)? {
                 return Ok(Some(event));
             }
-            if input.is_empty() {
+            if input.is_empty() || self.inflated >= most {
                 return Ok(None);
             }
         }
@@ -372,20 +394,21 @@ impl Inbound {
         }
     }
 
-    /// Moves payload from the input to where it belongs; an event if that completes one.
-    fn take_payload(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ProtocolError> {
+    /// Moves payload from the input to where it belongs; an event if that completes one. Decompression stops once all that
+    /// was `inflated` comes to `most`, and then leaves some of the input.
+    fn take_payload(&mut self, input: &mut &[u8], most: usize) -> Result<Option<Event>, ProtocolError> {
         let Some(frame) = &self.frame else { return Ok(None) };
         let take = frame.left.min(input.len());
         let (arrived, rest) = input.split_at(take);
         let buf = match &mut self.message {
             Some(message) if frame.opcode.is_data() && message.is_compressed() => {
-                *input = rest;
                 let (key, phase) = (frame.key, frame.done);
-                let yielded = self.inflate(arrived, key, phase)?;
-                return self.payload_arrived(take, yielded);
+                let (taken, yielded) = self.inflate(arrived, key, phase, most)?;
+                *input = &input[taken..];
+                return self.payload_arrived(taken, yielded);
             }
             Some(message) if frame.opcode.is_data() => {
-                grow(&mut message.buf, take, frame.left);
+                grow(&mut message.buf, take, frame.left, frame.fin);
                 &mut message.buf
             }
             _ => &mut self.control,
@@ -395,23 +418,28 @@ impl Inbound {
         self.payload_arrived(take, take)
     }
 
-    /// Decompresses a piece of the message in progress; gives how many bytes it yielded.
+    /// Decompresses some of a piece of the message in progress; returns how many bytes of it are done with and how many
+    /// they yielded.
     fn inflate(
         &mut self,
         piece: &[u8],
         key: Option<MaskingKey>,
         phase: usize,
-    ) -> Result<usize, ProtocolError> {
-        let (Some(inflating), Some(message)) = (&mut self.inflating, &mut self.message) else { return Ok(0) };
+        most: usize,
+    ) -> Result<(usize, usize), ProtocolError> {
+        let (Some(inflating), Some(message)) = (&mut self.inflating, &mut self.message) else {
+            return Ok((piece.len(), 0));
+        };
         let max = self.limits.max_message.unwrap_or(ADDRESSABLE);
         let inflated = message.inflated.get_or_insert(0);
         let before = message.buf.len();
-        inflating
-            .inflate(piece, key, phase, &mut message.buf, max - *inflated)
+        let taken = inflating
+            .inflate(piece, key, phase, &mut message.buf, max - *inflated, most - self.inflated)
             .map_err(|error| ProtocolError::of_inflating(error, max))?;
         let yielded = message.buf.len() - before;
         *inflated += yielded;
-        Ok(yielded)
+        self.inflated += yielded;
+        Ok((taken, yielded))
     }
 
     /// Checks the last `arrived` bytes of the buffer they were appended to; an event if that completes one.
@@ -504,6 +532,9 @@ fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]
     *input = rest;
     Some(payload)
 }
+
+/// How many bytes one call may decompress before it returns: as long as it takes to copy what a read brings.
+const INFLATE_STEP: usize = 64 * 1024;
 
 /// Without a limit, what cannot be addressed cannot be received either.
 const ADDRESSABLE: usize = isize::MAX.unsigned_abs();

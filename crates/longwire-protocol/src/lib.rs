@@ -22,7 +22,8 @@
 //!
 //! let (mut inbound, mut outbound) = (Inbound::new(Role::Server, Limits::default()), Outbound::new(None));
 //! let mut input = &b"\x89\x82\x01\x02\x03\x04\x69\x6b"[..]; // a ping that says "hi", masked
-//! while let Some(event) = inbound.decode(&mut input)? {
+//! while !input.is_empty() {
+//!     let Some(event) = inbound.decode(&mut input)? else { continue };
 //!     outbound.respond(&event);
 //!     if let Event::Message(message) = event {
 //!         println!("{message}");

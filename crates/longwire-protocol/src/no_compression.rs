@@ -22,7 +22,8 @@ impl Inflating {
         _: usize,
         _: &mut Vec<u8>,
         _: usize,
-    ) -> Result<(), InflateError> {
+        _: usize,
+    ) -> Result<usize, InflateError> {
         match *self {}
     }
 
@@ -38,10 +39,16 @@ impl Inflating {
         match *self {}
     }
 
+    pub(crate) fn discard(&mut self) {
+        match *self {}
+    }
+
     pub(crate) fn stats(&self) -> CompressionStats {
         match *self {}
     }
 }
+
+pub(crate) const CONTEXT_MEMORY: usize = 0;
 
 impl ProtocolError {
     pub(crate) fn of_inflating(error: InflateError, _: usize) -> Self {

@@ -96,9 +96,47 @@ fn receive(inbound: &mut Inbound, bytes: &[u8], steps: &[usize]) -> Result<Vec<M
         let step = steps.next().map_or(rest.len(), |&step| step.min(rest.len()));
         let (mut piece, after) = rest.split_at(step);
         rest = after;
-        while let Some(event) = inbound.decode(&mut piece)? {
+        while !piece.is_empty() {
+            let event = inbound.decode(&mut piece)?;
+            let inflated = inbound.take_inflated();
+            assert!(inflated < 80 << 10, "{inflated} bytes in one call");
+            assert!(event.is_some() || piece.is_empty() || inflated >= 64 << 10);
+            let Some(event) = event else { continue };
             let Event::Message(message) = event else { panic!("{event:?}") };
             messages.push(message);
+        }
+    }
+    Ok(messages)
+}
+
+/// The same, from an inbound half that hands out pieces.
+fn receive_parts(
+    inbound: &mut Inbound,
+    bytes: &[u8],
+    steps: &[usize],
+) -> Result<Vec<Message>, ProtocolError> {
+    inbound.set_parts(true);
+    let (mut messages, mut data) = (Vec::new(), Vec::new());
+    let (mut rest, mut steps) = (bytes, steps.iter().cycle());
+    while !rest.is_empty() {
+        let step = steps.next().map_or(rest.len(), |&step| step.min(rest.len()));
+        let (mut piece, after) = rest.split_at(step);
+        rest = after;
+        while !piece.is_empty() {
+            match inbound.decode(&mut piece)? {
+                Some(Event::Part(part)) => {
+                    assert!(part.data.len() < 80 << 10, "a part of {} bytes", part.data.len());
+                    data.extend(part.data);
+                    if part.last {
+                        let data = std::mem::take(&mut data);
+                        messages.push(match part.opcode {
+                            Opcode::Text => String::from_utf8(data).expect("checked").into(),
+                            _ => data.into(),
+                        });
+                    }
+                }
+                other => assert_eq!(other, None),
+            }
         }
     }
     Ok(messages)
@@ -107,7 +145,13 @@ fn receive(inbound: &mut Inbound, bytes: &[u8], steps: &[usize]) -> Result<Vec<M
 fn message() -> impl Strategy<Value = Message> {
     let words = vec(select(&["alpha ", "beta ", "Grüße ", "{\"id\":", "42}, "][..]), 0..400);
     let noise = vec(any::<u8>(), 0..3000);
-    prop_oneof![words.prop_map(|words| words.concat().into()), noise.prop_map(Message::from)]
+    // Several steps of decompression from some hundred bytes.
+    let long = (any::<u8>(), 60_000..150_000_usize).prop_map(|(byte, len)| vec![byte; len].into());
+    prop_oneof![
+        20 => words.prop_map(|words| words.concat().into()),
+        20 => noise.prop_map(Message::from),
+        1 => long,
+    ]
 }
 
 fn how() -> impl Strategy<Value = How> {
@@ -138,7 +182,9 @@ proptest! {
         }
         let bytes = drain(&mut outbound);
         let messages: Vec<_> = sent.into_iter().map(|(message, _)| message).collect();
-        prop_assert_eq!(receive(&mut inbound, &bytes, &steps), Ok(messages));
+        prop_assert_eq!(receive(&mut inbound, &bytes, &steps), Ok(messages.clone()));
+        let mut inbound = ends(role, Limits::default(), &compression).1;
+        prop_assert_eq!(receive_parts(&mut inbound, &bytes, &steps), Ok(messages));
     }
 
     #[test]
@@ -251,6 +297,59 @@ fn noise_of_the_longest_allowed_length_arrives() {
         assert_eq!(bytes[0], if no_takeover { 0x82 } else { 0xc2 });
         assert_eq!(receive(&mut inbound, &bytes, &[]), Ok(vec![noise.clone().into()]));
     }
+}
+
+/// A megabyte in a kilobyte, in one frame or in many: no call decompresses more than a step of it.
+#[test]
+fn one_call_decompresses_a_bounded_amount() {
+    const LEN: usize = 1 << 20;
+    for role in [Role::Client, Role::Server] {
+        for how in [
+            How::Whole(Compress::Always),
+            How::Parts(Compress::Always, (0..=255).collect()),
+            How::Parts(Compress::Always, vec![255]),
+        ] {
+            let message = Message::from(vec![7; LEN]);
+            let (mut outbound, mut inbound) = ends(role, Limits::default(), &compression(15, false));
+            send(&mut outbound, &message, &how);
+            let bytes = drain(&mut outbound);
+            let (mut input, mut calls, mut work) = (&bytes[..], 0, 0);
+            let received = loop {
+                assert!(!input.is_empty(), "what is left to do is seen by what is left of the input");
+                assert_eq!(inbound.decode(&mut &[][..]), Ok(None), "nothing to take is no error");
+                let event = inbound.decode(&mut input).unwrap();
+                calls += 1;
+                let inflated = inbound.take_inflated();
+                assert!(inflated < 80 << 10, "{how:?}: {inflated} bytes in one call");
+                work += inflated;
+                if let Some(event) = event {
+                    break event;
+                }
+            };
+            assert_eq!(received, Event::Message(message));
+            assert_eq!((work, input.len(), inbound.take_inflated()), (LEN, 0, 0), "{how:?}");
+            assert!((LEN >> 17..=(LEN >> 16) + 1).contains(&calls), "{how:?}: {calls} calls");
+            assert_eq!(inbound.compression_stats().payload_bytes, LEN as u64);
+            assert_eq!(inbound.compression_stats().wire_bytes, outbound.compression_stats().wire_bytes);
+        }
+    }
+}
+
+#[test]
+fn an_unfinished_compressed_message_holds_its_decompressor() {
+    let compression = compression(15, true);
+    let (mut outbound, mut inbound) = ends(Role::Server, Limits::default(), &compression);
+    outbound.message_with("Hello, Hello, Hello".into(), Compress::Always).unwrap();
+    let bytes = drain(&mut outbound);
+    assert_eq!(inbound.held(), 0);
+    assert_eq!(inbound.decode(&mut &bytes[..5]), Ok(None));
+    assert!((48 << 10..49 << 10).contains(&inbound.held()), "{}", inbound.held());
+    assert!(matches!(inbound.decode(&mut &bytes[5..]), Ok(Some(Event::Message(_)))));
+    assert_eq!((inbound.held(), inbound.keeps_decompressor()), (0, false));
+    // What is given up is given back.
+    assert_eq!(inbound.decode(&mut &bytes[..5]), Ok(None));
+    inbound.end();
+    assert_eq!((inbound.held(), inbound.keeps_decompressor()), (0, false));
 }
 
 /// "Hello" with the four bytes that a sender has to remove (RFC 7692 §7.2.1), masked with a key of zeros.

@@ -23,6 +23,42 @@ fn a_reader_that_panics_leaves_nothing_unchecked_in_a_text() {
     assert_eq!(result, Ok(Some(Event::Message(Message::text("abcd")))));
 }
 
+#[test]
+fn what_is_held_is_what_is_reserved() {
+    let mut inbound = client();
+    assert_eq!(inbound.held(), 0);
+    assert_eq!(inbound.decode(&mut &b"\x02\x7f\0\0\0\0\0\x10\0\0ab"[..]), Ok(None));
+    assert_eq!(inbound.held(), 16, "reserved for more to come");
+    let room = inbound.read_payload(|buf| {
+        buf.put_slice(b"c");
+        buf.remaining_mut()
+    });
+    assert_eq!(inbound.held(), 3 + room.0);
+    inbound.read_payload(|buf| buf.put_bytes(0, room.0)).1.unwrap();
+    let mut rest = vec![0; inbound.payload_left()];
+    assert_eq!(inbound.decode(&mut &rest[..]), Ok(None));
+    assert_eq!(inbound.held(), 1 << 20);
+    rest = [&b"\x89\x7d"[..], &[b'p'; 100]].concat();
+    assert_eq!(inbound.decode(&mut &rest[..]), Ok(None));
+    assert!((100..=128).contains(&(inbound.held() - (1 << 20))), "of a control frame");
+    inbound.end();
+    assert_eq!(inbound.held(), 0);
+}
+
+#[test]
+fn the_last_frame_of_a_message_reserves_no_more_than_it_needs() {
+    let (len, first) = (1_usize << 20, 131_058);
+    for (fin, most) in [(0x80, len), (0x00, 2 * len)] {
+        let mut inbound = client();
+        let header = [&[fin | 0x02, 0x7f][..], &(len as u64).to_be_bytes()].concat();
+        assert_eq!(inbound.decode(&mut &header[..]), Ok(None));
+        for piece in [first, len - first - 200, 100] {
+            assert_eq!(inbound.decode(&mut &vec![0; piece][..]), Ok(None));
+        }
+        assert!((len - 100..=most).contains(&inbound.held()), "{} of {most}", inbound.held());
+    }
+}
+
 /// The header announces 16 MiB each time; the room offered to the reader is what was reserved for bytes to come.
 #[test]
 fn memory_is_reserved_in_proportion_to_what_has_arrived() {

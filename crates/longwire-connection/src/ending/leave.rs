@@ -154,17 +154,20 @@ impl<T: Transport> Reader<T> {
         Poll::Ready(())
     }
 
-    /// Decodes what was read, and looks only for the peer's close frame.
+    /// Decodes what was read, as far as the budget goes, and looks only for the peer's close frame.
     fn look_for_close(&mut self) {
-        let mut input = self.read.bytes();
-        while !input.is_empty() {
+        while !self.read.is_empty() && self.budget > 0 {
+            let mut input = self.read.bytes();
             match self.inbound.decode(&mut input) {
                 Ok(Some(Event::Close(frame))) => self.ending.note_close(frame),
-                Ok(_) => {}
-                Err(_) => break,
+                // Nothing is owed for what follows a violation: it is dropped without being interpreted.
+                Ok(_) | Err(_) => {}
             }
+            let left = input.len();
+            self.read.keep_last(left);
+            let inflated = self.inbound.take_inflated();
+            self.spend(1 + inflated / BYTES_A_TURN);
         }
-        self.read.release();
     }
 
     fn is_closed_by_peer(&self) -> bool {

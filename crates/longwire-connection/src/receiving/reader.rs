@@ -250,6 +250,9 @@ impl<T: Transport> Reader<T> {
         let result = scratch::with_spare(|spare| self.inbound.decode_lending(&mut input, spare));
         let left = input.len();
         self.read.keep_last(left);
+        // Decompression is bounded in one call; many such calls are bounded here.
+        let inflated = self.inbound.take_inflated();
+        self.spend(inflated / BYTES_A_TURN);
         self.handle(result)
     }
 
