@@ -175,7 +175,7 @@ fn the_end_of_a_message_in_parts_reaches_who_waits() {
             let shared = Arc::clone(&shared);
             loom::thread::spawn(move || send(&shared, message("b"), Until::Written))
         };
-        send(&shared, Item::Part("a".into(), true), Until::Written).unwrap();
+        send(&shared, Item::Part("a".into(), true), Until::Queued).unwrap();
         waiting.join().unwrap().unwrap();
         assert_eq!(io.written(), b"\x81\x01a\x81\x01b");
     });
