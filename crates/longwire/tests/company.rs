@@ -5,7 +5,7 @@
 //! order and intact; no call may wait while there is nothing to wait for; and memory must not grow.
 //!
 //! It runs for `LONGWIRE_COMPANY_SECONDS` (default 20; 3600 for an hour), a third of that on each of 2, 3 and 4 worker
-//! threads. `LONGWIRE_COMPANY_SEED` chooses other sizes.
+//! threads. `LONGWIRE_COMPANY_SEED` chooses other sizes. With `--release` it moves some thirty times as many bytes.
 
 #![cfg(all(feature = "client", feature = "server", feature = "deflate", feature = "rustls"))]
 
@@ -19,7 +19,8 @@ use futures_util::{SinkExt, StreamExt};
 use longwire::client::TlsConfig;
 use longwire::server::BoxError;
 use longwire::{
-    Client, DeflateOptions, HandlerResult, Hub, Message, Request, Sender, Server, SlowPolicy, Socket, WebSocket,
+    Client, DeflateOptions, HandlerResult, Hub, Message, Request, Sender, Server, SlowPolicy, Socket, Stats,
+    WebSocket,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Barrier;
@@ -34,7 +35,8 @@ const LONGEST: usize = 4 << 20;
 /// The longest message that is compressed. Without optimization, 4 MiB take a second, in which a thread does nothing else.
 const LONGEST_COMPRESSED: usize = if cfg!(debug_assertions) { 128 << 10 } else { LONGEST };
 
-/// No connection may move no byte for this long.
+/// No connection may move no byte for this long, and no task may send for this long after everything that it sent was
+/// received. Only the time counts in which the runtime runs timers.
 const STALL: Duration = Duration::from_secs(2);
 
 /// No call may take this long, even if its connection moves bytes. The longest takes about 1 s on a busy machine.
@@ -204,9 +206,13 @@ impl Link {
         text
     }
 
-    fn bytes_moved(&self) -> u64 {
+    fn stats(&self, end: &str) -> Stats {
         let handles = self.handles.lock().unwrap();
-        handles.iter().map(|(_, sender)| sender.stats()).map(|stats| stats.bytes_sent + stats.bytes_received).sum()
+        handles.iter().find(|(name, _)| *name == end).map(|(_, sender)| sender.stats()).unwrap_or_default()
+    }
+
+    fn bytes_moved(&self) -> u64 {
+        ["client", "server"].map(|end| self.stats(end)).iter().map(|stats| stats.bytes_sent + stats.bytes_received).sum()
     }
 }
 
@@ -365,8 +371,17 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Default)]
 struct Watch {
     moved: (u64, Duration),
-    /// The number of calls of each of the four tasks, and since when it is that.
-    calls: [(usize, Duration); 4],
+    calls: [Call; 4],
+}
+
+/// What the watchdog remembers of a task.
+#[derive(Clone, Copy, Default)]
+struct Call {
+    /// How many calls were made, and since when it is that many.
+    count: usize,
+    since: Duration,
+    /// How many looks since then have found that everything was received by the other end.
+    without_reason: u32,
 }
 
 impl Watch {
@@ -379,18 +394,27 @@ impl Watch {
         if now - self.moved.1 > STALL {
             return Err(format!("no byte was moved for {STALL:?}"));
         }
-        let has_queued = link.handles.lock().unwrap().iter().any(|(_, sender)| sender.queued() > 0);
-        let tasks = [&link.up.sending, &link.down.sending, &link.up.receiving, &link.down.receiving];
-        for (number, (task, known)) in tasks.into_iter().zip(&mut self.calls).enumerate() {
-            let calls = task.calls.load(Relaxed);
+        let [client, server] = ["client", "server"].map(|end| link.stats(end));
+        let is_received = |from: Stats, to: Stats| from.bytes_queued == 0 && from.bytes_sent == to.bytes_received;
+        let (up, down) = (is_received(client, server), is_received(server, client));
+        let tasks = [
+            (&link.up.sending, up),
+            (&link.down.sending, down),
+            // A receiver waits for bytes, which the rule above is for.
+            (&link.up.receiving, false),
+            (&link.down.receiving, false),
+        ];
+        for ((task, without_reason), call) in tasks.into_iter().zip(&mut self.calls) {
+            let count = task.calls.load(Relaxed);
             // The number is odd during a call.
-            if known.0 != calls || calls % 2 == 0 || is_idle {
-                *known = (calls, now);
+            if call.count != count || count % 2 == 0 || is_idle {
+                *call = Call { count, since: now, without_reason: 0 };
             }
-            let waited = now - known.1;
-            // A receiver waits for bytes, which the rule above is for; a sender that waits must have a reason.
-            let has_reason = number >= 2 || has_queued;
-            if waited > LONGEST_CALL || (waited > STALL && !has_reason) {
+            // A pong comes after what the other end has queued.
+            let awaits_pong = *task.waits_for.lock().unwrap() == "pong";
+            call.without_reason += u32::from(without_reason && !awaits_pong);
+            let waited = now - call.since;
+            if waited > LONGEST_CALL || TICK * call.without_reason > STALL {
                 return Err(format!("{} has waited for {waited:?}", task.name));
             }
         }
