@@ -14,11 +14,12 @@ use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub, Place};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
 use crate::answer::{finish, finish_at_once, read_some};
+use crate::deadline::Deadline;
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
 use crate::routes::Routes;
@@ -74,7 +75,7 @@ impl Gate {
         mut ticket: Ticket,
     ) -> Option<(Socket, Request)> {
         let begun = Instant::now();
-        let deadline = begun + self.config.handshake_timeout;
+        let deadline = Deadline::after(begun, self.config.handshake_timeout);
         let (mut io, ends) = tokio::select! {
             biased;
             // Nobody to whom one could say why: the request is not there yet.
@@ -116,10 +117,10 @@ impl Gate {
         &self,
         mut io: Transport,
         peer_addr: Option<SocketAddr>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Option<(Transport, Ends)> {
         let ends = find_ends(&mut io, peer_addr, &self.config.proxy_protocol);
-        let ends = match timeout_at(deadline, ends).await {
+        let ends = match deadline.run(ends).await {
             Ok(Ok(ends)) => ends,
             Ok(Err(error)) => {
                 debug!(?peer_addr, %error, "a proxy does not say for whom it speaks");
@@ -141,11 +142,11 @@ impl Gate {
         &self,
         io: Transport,
         peer_addr: Option<SocketAddr>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Option<Transport> {
         let Some(acceptor) = &self.tls else { return Some(io) };
         let Transport::Tcp(stream) = io else { return Some(io) };
-        match timeout_at(deadline, acceptor.accept(stream)).await {
+        match deadline.run(acceptor.accept(stream)).await {
             Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
             Ok(Err(error)) => debug!(?peer_addr, %error, "a TLS handshake failed"),
             Err(_) => debug!(?peer_addr, "a TLS handshake was not complete in time"),
@@ -157,7 +158,7 @@ impl Gate {
         self: &Arc<Self>,
         io: &mut Transport,
         ends: Ends,
-        deadline: Instant,
+        deadline: Deadline,
         answer: &mut Answer,
     ) -> Option<Passed> {
         let peer_addr = ends.peer;
@@ -169,7 +170,7 @@ impl Gate {
         match verdict {
             Ok(passed) => {
                 let response = encode_response(&passed.accepted.response());
-                match timeout_at(deadline, io.write_all(&response)).await {
+                match deadline.run(io.write_all(&response)).await {
                     Ok(Ok(())) => return Some(passed),
                     Ok(Err(error)) => debug!(?peer_addr, %error, "a client was gone before it was accepted"),
                     Err(_) => debug!(?peer_addr, "a client did not take its acceptance in time"),
@@ -184,7 +185,7 @@ impl Gate {
     async fn read_head(
         &self,
         io: &mut Transport,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<RequestHead>, Rejection> {
         let mut parser = RequestParser::new(self.config.head.clone());
         loop {
@@ -192,7 +193,7 @@ impl Gate {
                 [] => None,
                 bytes => Some(parser.handle_bytes(bytes)),
             });
-            match timeout_at(deadline, read).await {
+            match deadline.run(read).await {
                 Ok(Ok(Some(Ok(None)))) => {}
                 Ok(Ok(Some(parsed))) => return parsed,
                 Ok(Ok(None)) => {
@@ -218,7 +219,7 @@ impl Gate {
         head: RequestHead,
         io: &Transport,
         ends: Ends,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Passed, Bytes> {
         let peer_addr = ends.peer;
         let RequestHead { parts, read_ahead } = head;
@@ -246,7 +247,7 @@ impl Gate {
         match &self.fallback {
             Some(fallback) if is_plain(&rejection) => {
                 let is_head = request.method() == Method::HEAD;
-                let response = match timeout_at(deadline, fallback(request)).await {
+                let response = match deadline.run(fallback(request)).await {
                     Ok(response) => Rejection::from_response(response).encode(),
                     Err(_) => self.refuse(&Rejection::Unavailable, None, peer_addr),
                 };
@@ -261,11 +262,11 @@ impl Gate {
         &self,
         admission: Admission,
         peer_addr: Option<SocketAddr>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Admission, Bytes> {
         let Some(authorize) = &self.authorize else { return Ok(admission) };
         // The hook keeps the request; whoever sees its refusal gets what it says.
-        match timeout_at(deadline, authorize(admission)).await {
+        match deadline.run(authorize(admission)).await {
             Ok(Ok(admission)) => Ok(admission),
             Ok(Err(rejection)) => Err(self.refuse(&rejection, None, peer_addr)),
             Err(_) => Err(self.refuse(&Rejection::Unavailable, None, peer_addr)),

@@ -200,6 +200,23 @@ async fn a_handshake_has_one_deadline_in_all() {
 }
 
 #[tokio::test]
+async fn the_longest_durations_are_no_limits() {
+    let server = start(bind().await.configure(|config| {
+        config.handshake_timeout = Duration::MAX;
+        config.connection.close_timeout = Duration::MAX;
+        config.hub.leave_timeout = Duration::MAX;
+        config.shutdown.deadline = Duration::MAX;
+        config.shutdown.spread = Duration::MAX;
+    }));
+    let mut ws = open(server.addr).await;
+    check_echo(&mut ws, "hello").await;
+    let answer = exchange(server.addr, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    check_refusal("plain request", &answer, 426);
+    soon(ws.close(1000, "")).await.unwrap();
+    soon(server.handle.shutdown()).await;
+}
+
+#[tokio::test]
 async fn the_oldest_handshake_makes_room_for_a_new_one() {
     let server = start(bind().await.configure(|config| config.max_handshakes = 3));
     let mut idle = Vec::new();
