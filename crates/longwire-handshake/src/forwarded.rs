@@ -99,16 +99,23 @@ impl TrustedProxies {
     ///
     /// An entry that is no address ends the chain: whoever wrote it counts as the client.
     pub fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
-        let mut client = peer.to_canonical();
+        self.find_client(headers, Some(peer)).unwrap_or(peer)
+    }
+
+    /// Returns the address of the client, as [`client`](Self::client) does, for a peer that may have no address.
+    ///
+    /// A peer without an address, such as one on a Unix socket, is a trusted proxy if proxies are [counted](Self::hops). `None` if
+    /// it is not, or if the header names no address.
+    pub fn find_client(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
+        let mut client = peer.map(|peer| peer.to_canonical());
         let mut entries = self.entries(headers).into_iter().rev();
         for hop in 0.. {
             let is_trusted = match &self.trust {
-                Trust::Nobody => false,
                 Trust::Hops(hops) => hop < *hops,
-                Trust::Networks(networks) => networks.iter().any(|network| network.contains(client)),
+                Trust::Nobody | Trust::Networks(_) => self.trusts(client),
             };
             match entries.next() {
-                Some(Some(entry)) if is_trusted => client = entry.to_canonical(),
+                Some(Some(entry)) if is_trusted => client = Some(entry.to_canonical()),
                 _ => break,
             }
         }
@@ -286,6 +293,24 @@ mod tests {
             ("everybody", networks(&["0.0.0.0/0"]), "1.1.1.1"),
         ] {
             assert_eq!(client(&proxies, chain, "4.4.4.4"), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_peer_without_an_address_is_trusted_if_proxies_are_counted() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "1.1.1.1, 2.2.2.2".parse().unwrap());
+        let everybody = TrustedProxies::networks(["0.0.0.0/0", "::/0"]).unwrap();
+        for (case, proxies, expected) in [
+            ("nobody", TrustedProxies::default(), None),
+            ("no hop", TrustedProxies::hops(0), None),
+            ("one hop", TrustedProxies::hops(1), Some("2.2.2.2")),
+            ("two hops", TrustedProxies::hops(2), Some("1.1.1.1")),
+            ("networks", everybody, None),
+        ] {
+            let found = proxies.find_client(&headers, None);
+            assert_eq!(found.map(|ip| ip.to_string()).as_deref(), expected, "{case}");
+            assert_eq!(proxies.find_client(&HeaderMap::new(), None), None, "{case}, no header");
         }
     }
 

@@ -309,8 +309,9 @@ impl fmt::Debug for Gate {
 /// The address by which the hub knows a client, and counts it where clients of one address are counted. Behind trusted
 /// proxies that is not the peer's, and its port is not known.
 fn client_addr(request: &Request) -> Option<SocketAddr> {
-    let (ip, peer_addr) = (request.client_ip()?, request.peer_addr()?);
-    Some(if ip == peer_addr.ip().to_canonical() { peer_addr } else { SocketAddr::new(ip, 0) })
+    let ip = request.client_ip()?;
+    let is_peer = |peer: &SocketAddr| ip == peer.ip().to_canonical();
+    Some(request.peer_addr().filter(is_peer).unwrap_or_else(|| SocketAddr::new(ip, 0)))
 }
 
 /// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.
