@@ -13,12 +13,11 @@ use http::{Method, Response};
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub, Place};
-use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
-use crate::answer::{finish, finish_at_once, read_some};
+use crate::answer::{finish, finish_at_once, read_some, write_whole};
 use crate::deadline::Deadline;
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
@@ -170,7 +169,7 @@ impl Gate {
         match verdict {
             Ok(passed) => {
                 let response = encode_response(&passed.accepted.response());
-                match deadline.run(io.write_all(&response)).await {
+                match deadline.run(write_whole(io, &response)).await {
                     Ok(Ok(())) => return Some(passed),
                     Ok(Err(error)) => debug!(?peer_addr, %error, "a client was gone before it was accepted"),
                     Err(_) => debug!(?peer_addr, "a client did not take its acceptance in time"),
