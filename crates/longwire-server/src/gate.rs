@@ -244,7 +244,7 @@ impl Gate {
             Err(rejection) => rejection,
         };
         match &self.fallback {
-            Some(fallback) if is_plain(&rejection) => {
+            Some(fallback) if is_plain(&rejection, &request) => {
                 let is_head = request.method() == Method::HEAD;
                 let response = match deadline.run(fallback(request)).await {
                     Ok(response) => Rejection::from_response(response).encode(),
@@ -313,9 +313,16 @@ fn client_addr(request: &Request) -> Option<SocketAddr> {
     Some(request.peer_addr().filter(is_peer).unwrap_or_else(|| SocketAddr::new(ip, 0)))
 }
 
-/// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.
-fn is_plain(rejection: &Rejection) -> bool {
-    matches!(rejection, Rejection::UpgradeRequired | Rejection::Method { is_head: true, .. })
+/// Whether a request is one that any web server would get: GET, HEAD or OPTIONS, and no WebSocket is asked for.
+fn is_plain(rejection: &Rejection, request: &Request) -> bool {
+    match rejection {
+        Rejection::UpgradeRequired | Rejection::Method { is_head: true, .. } => true,
+        // `OPTIONS *` is about the server as a whole (RFC 9110 §9.3.7), not about a page.
+        Rejection::Method { .. } => {
+            request.method() == Method::OPTIONS && request.uri().path().starts_with('/')
+        }
+        _ => false,
+    }
 }
 
 /// Cuts an answer off behind its head.

@@ -344,10 +344,25 @@ async fn plain_requests_can_be_answered_with_a_page() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert!(answer.to_lowercase().contains("content-length: 20\r\n"), "{answer}");
 
+    let answer = exchange(server.addr, plain("OPTIONS", "/").as_bytes()).await;
+    assert_eq!(check_refusal("OPTIONS", &answer, 200), "<!doctype html>hello");
+    let answer = exchange(server.addr, plain("OPTIONS", "*").as_bytes()).await;
+    check_refusal("OPTIONS of no path", &answer, 405);
+    let answer = exchange(server.addr, b"GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(check_refusal("HTTP/1.0", &answer, 200), "<!doctype html>hello");
+    for fields in [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        "Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n",
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        let answer = exchange(server.addr, request.as_bytes()).await;
+        assert_eq!(check_refusal(fields, &answer, 200), "<!doctype html>hello");
+    }
+
     let answer = exchange(server.addr, plain("GET", "/none").as_bytes()).await;
     check_refusal("missing", &answer, 404);
     let answer = exchange(server.addr, plain("POST", "/").as_bytes()).await;
-    check_refusal("not GET or HEAD", &answer, 405);
+    check_refusal("another method", &answer, 405);
     let answer = exchange(server.addr, plain("GET", "/slow").as_bytes()).await;
     check_refusal("a page that never comes", &answer, 503);
     let answer = exchange(server.addr, REQUEST.replace("Sec-WebSocket-Key", "X").as_bytes()).await;
