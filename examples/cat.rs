@@ -3,18 +3,22 @@
 //! ```text
 //! echo hello | cargo run --release --example cat -- ws://127.0.0.1:9001
 //! ```
-//! At the end of standard input it waits until nothing has come for a moment, closes with code 1000 and exits with 0.
+//! At the end of standard input it waits until nothing has come for a moment, closes with code 1000 and exits with 0. If the
+//! server closes first, it exits at once.
 //! What fails goes to standard error, and the exit status is 1.
 
+use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 use longwire::client::{self, TlsConfig};
 use longwire::{Client, CloseCode, CloseFrame, Message, Sender, server::BoxError};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, stdin, stdout};
+use tokio::io::{AsyncWriteExt, stdout};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 #[derive(Parser)]
@@ -139,14 +143,28 @@ fn describe(close: Option<&CloseFrame>) -> String {
 }
 
 async fn send_lines(sender: &Sender) -> Result<(), BoxError> {
-    let mut lines = BufReader::new(stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
-        sender.send(line).await?;
+    let mut lines = input_lines();
+    while let Some(line) = lines.recv().await {
+        sender.send(line?).await?;
     }
     Ok(())
 }
 
-async fn print(message: &Message) -> std::io::Result<()> {
+/// Reads standard input in a thread of its own. tokio's `stdin` reads in a thread that the runtime waits for: after the
+/// server has closed, the program would not exit before the next line.
+fn input_lines() -> mpsc::Receiver<io::Result<String>> {
+    let (sender, lines) = mpsc::channel(16);
+    thread::spawn(move || {
+        for line in io::stdin().lines() {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+async fn print(message: &Message) -> io::Result<()> {
     let mut stdout = stdout();
     stdout.write_all(message.as_bytes()).await?;
     stdout.write_all(b"\n").await?;

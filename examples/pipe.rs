@@ -7,6 +7,7 @@
 
 use std::io;
 
+use longwire::Error;
 use tokio::io::{AsyncWriteExt, copy, split, stdin, stdout};
 
 #[tokio::main]
@@ -18,8 +19,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sending = tokio::spawn(async move {
         let copied = copy(&mut stdin(), &mut to).await;
         // This direction has ended. `shutdown` would drop what the other still brings.
-        sender.close(1000, "").map_err(io::Error::other)?;
-        copied
+        match sender.close(1000, "") {
+            // The server may have closed at the same time.
+            Ok(()) | Err(Error::Closed) => copied,
+            Err(error) => Err(io::Error::other(error)),
+        }
     });
     let mut stdout = stdout();
     copy(&mut from, &mut stdout).await?;

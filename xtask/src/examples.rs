@@ -229,7 +229,7 @@ fn auth() -> Outcome {
     ada.write_line("hi")?;
     expect_lines(ada, &["hello, Ada", "Ada says: hi"])?;
     for (url, status) in [(&url, "401"), (&with("ada:wrong"), "401"), (&with("mallory:eve"), "403")] {
-        let ended = start("cat", &[url])?.finish(PATIENCE)?;
+        let ended = start("cat", &[url])?.finish_with_open_stdin(PATIENCE)?;
         if ended.status.code() != Some(1) || !ended.stderr.contains(status) {
             return Err(format!("{url} was to be refused with {status}: {}", ended.stderr.trim()));
         }
@@ -252,7 +252,7 @@ fn tls_server() -> Outcome {
     }
     let other_host = url.replace("127.0.0.1", "127.0.0.2");
     for (arguments, told) in [(&[&*url][..], "certificate"), (&["--ca", &file, &other_host], "")] {
-        let ended = start("cat", arguments)?.finish(PATIENCE)?;
+        let ended = start("cat", arguments)?.finish_with_open_stdin(PATIENCE)?;
         if ended.status.code() != Some(1) || !ended.stderr.contains(told) {
             return Err(format!("{arguments:?} was to be refused: {}", ended.stderr.trim()));
         }
@@ -280,7 +280,7 @@ fn echo() -> Outcome {
     let (server, url) = start_server("echo", &["--max-message", "10"])?;
     let client = start("cat", &[&url])?;
     client.write_line("eleven bytes are too many")?;
-    let ended = client.finish(PATIENCE)?;
+    let ended = client.finish_with_open_stdin(PATIENCE)?;
     if ended.status.code() != Some(1) || !ended.stderr.contains("1009") {
         let stderr = ended.stderr.trim();
         return Err(format!("a message over the limit was to end cat with 1009; {}: {stderr}", ended.status));
@@ -300,10 +300,19 @@ fn cat() -> Outcome {
         }
     }
     expect_lines(client, &[])?;
+
+    // The server closes first, with 1001, while standard input is open.
+    let client = start("cat", &[&url])?;
+    client.write_line("still open")?;
+    client.next_line(PATIENCE)?;
     interrupt(server)?;
+    let ended = client.finish_with_open_stdin(PATIENCE)?;
+    if !ended.status.success() {
+        return Err(format!("a close with 1001 was to end cat; {}: {}", ended.status, ended.stderr.trim()));
+    }
 
     for (arguments, status) in [(&["no URL at all"][..], 1), (&[], 2), (&["--no-such-flag", &url], 2)] {
-        let ended = start("cat", arguments)?.finish(PATIENCE)?;
+        let ended = start("cat", arguments)?.finish_with_open_stdin(PATIENCE)?;
         if ended.status.code() != Some(status) || ended.stderr.trim().is_empty() {
             return Err(format!("{arguments:?} was to end with status {status}: {}", ended.status));
         }

@@ -175,6 +175,11 @@ impl Running {
     /// Ends standard input, and waits for the program to end by itself.
     pub(crate) fn finish(mut self, limit: Duration) -> Outcome<Ended> {
         self.close_stdin();
+        self.finish_with_open_stdin(limit)
+    }
+
+    /// Waits for the program to end by itself, while standard input stays open, as a terminal does.
+    pub(crate) fn finish_with_open_stdin(mut self, limit: Duration) -> Outcome<Ended> {
         let deadline = Instant::now() + limit;
         let status = loop {
             let status =
@@ -264,6 +269,13 @@ mod tests {
     fn a_program_that_does_not_end_is_a_failure() {
         let reason = shell("exec sleep 60").finish(Duration::from_millis(50)).map(drop).unwrap_err();
         assert!(reason.contains("did not end within"), "{reason}");
+    }
+
+    #[test]
+    fn standard_input_stays_open_if_told_to() {
+        let waits = || shell("cat > /dev/null; echo its end");
+        assert_eq!(waits().finish(PATIENCE).unwrap().lines, ["its end"]);
+        assert!(waits().finish_with_open_stdin(Duration::from_millis(200)).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Owns the grammar of both headers and which of their entries can be believed. Anybody can send them: without a
 //! configured proxy they say nothing.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -98,48 +99,121 @@ impl TrustedProxies {
     ///
     /// An entry that is no address ends the chain: whoever wrote it counts as the client.
     pub fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
-        let mut client = peer.to_canonical();
+        self.find_client(headers, Some(peer)).unwrap_or(peer)
+    }
+
+    /// Returns the address of the client, as [`client`](Self::client) does, for a peer that may have no address.
+    ///
+    /// A peer without an address, such as one on a Unix socket, is a trusted proxy if proxies are [counted](Self::hops). `None` if
+    /// it is not, or if the header names no address.
+    pub fn find_client(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
+        let mut client = peer.map(|peer| peer.to_canonical());
         let mut entries = self.entries(headers).into_iter().rev();
         for hop in 0.. {
             let is_trusted = match &self.trust {
-                Trust::Nobody => false,
                 Trust::Hops(hops) => hop < *hops,
-                Trust::Networks(networks) => networks.iter().any(|network| network.contains(client)),
+                Trust::Nobody | Trust::Networks(_) => self.trusts(client),
             };
             match entries.next() {
-                Some(Some(entry)) if is_trusted => client = entry.to_canonical(),
+                Some(Some(entry)) if is_trusted => client = Some(entry.to_canonical()),
                 _ => break,
             }
         }
         client
     }
 
-    /// The entries, the client's own first; `None` for one that is no address.
+    /// The entries, the client's own first; `None` for one that is not an address.
     fn entries(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         match (&self.trust, self.header) {
             (Trust::Nobody, _) => Vec::new(),
-            (_, Header::XForwardedFor) => list(headers, "x-forwarded-for").map(node).collect(),
-            (_, Header::Forwarded) => list(headers, FORWARDED.as_str()).map(forwarded_for).collect(),
+            (_, Header::XForwardedFor) => fields(headers, "x-forwarded-for")
+                .flat_map(|field| field.split(|byte| *byte == b','))
+                .map(node)
+                .collect(),
+            (_, Header::Forwarded) => {
+                fields(headers, FORWARDED.as_str()).flat_map(forwarded_entries).collect()
+            }
         }
     }
 }
 
-/// The elements of all fields of this name, in their order. No address has a comma, quoted or not.
-fn list<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-    headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+/// The values of all fields of this name, in their order.
+fn fields<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).into_iter().map(http::HeaderValue::as_bytes)
 }
 
-/// The `for` of one element: `for="[2001:db8::1]:4711";proto=https`.
+/// The entries of one `Forwarded` field: `for="[2001:db8::1]:4711";proto=https, for=192.0.2.43`.
+///
+/// A field whose quoting is malformed has a single entry, which is not an address: where its elements end is unknown, and
+/// whoever wrote the unbalanced quote may have wanted another's text to be taken for an element.
+fn forwarded_entries(field: &[u8]) -> Vec<Option<IpAddr>> {
+    let Some(elements) = split_unquoted(field, b',') else { return vec![None] };
+    elements.into_iter().map(forwarded_for).collect()
+}
+
+/// The address in one element's `for`; `None` if it has more than one: "Each parameter MUST NOT occur more than once per
+/// field-value" (RFC 7239 §4).
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
-    element.split(|byte| *byte == b';').find_map(|pair| {
-        let pair = trim(pair);
-        let (name, value) = pair.split_at_checked(4)?;
-        if !name.eq_ignore_ascii_case(b"for=") {
-            return None;
+    let pairs = split_unquoted(element, b';')?;
+    let mut nodes = pairs.into_iter().filter_map(|pair| {
+        let (name, value) = trim(pair).split_at_checked(4)?;
+        name.eq_ignore_ascii_case(b"for=").then_some(value)
+    });
+    match (nodes.next(), nodes.next()) {
+        (Some(value), None) => node(&unquoted(value)),
+        _ => None,
+    }
+}
+
+/// Splits at each `separator` outside of quoted strings (RFC 9110 §5.6.4).
+///
+/// Returns `None` if a quoted string does not end, or is not the whole value of a parameter: it follows `=`, and a comma, a
+/// semicolon or the end of the field follows it.
+fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
+    #[derive(PartialEq)]
+    enum State {
+        Unquoted,
+        Quoted,
+        Escaped,
+        AfterQuote,
+    }
+    let (mut parts, mut start, mut previous, mut state) = (Vec::new(), 0, 0, State::Unquoted);
+    for (at, &byte) in text.iter().enumerate() {
+        state = match (state, byte) {
+            (State::Unquoted, b'"') if previous == b'=' => State::Quoted,
+            (State::Unquoted | State::AfterQuote, b'"') => return None,
+            (State::Quoted, b'"') => State::AfterQuote,
+            (State::Quoted, b'\\') => State::Escaped,
+            (State::Quoted | State::Escaped, _) => State::Quoted,
+            (State::Unquoted | State::AfterQuote, b',' | b';') => {
+                if byte == separator {
+                    parts.push(&text[start..at]);
+                    start = at + 1;
+                }
+                State::Unquoted
+            }
+            (State::AfterQuote, b' ' | b'\t') => State::AfterQuote,
+            (State::AfterQuote, _) => return None,
+            (State::Unquoted, _) => State::Unquoted,
+        };
+        if !matches!(byte, b' ' | b'\t') {
+            previous = byte;
         }
-        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        node(value)
-    })
+    }
+    parts.push(&text[start..]);
+    (state == State::Unquoted || state == State::AfterQuote).then_some(parts)
+}
+
+/// The text of a value, without the quotes and escapes of a quoted string (RFC 9110 §5.6.4).
+fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
+    let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    let Some(quoted) = quoted else { return Cow::Borrowed(value) };
+    let mut text = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter();
+    while let Some(&byte) = bytes.next() {
+        text.push(if byte == b'\\' { *bytes.next().unwrap_or(&byte) } else { byte });
+    }
+    Cow::Owned(text)
 }
 
 /// An address, bare or in brackets, with or without a port.
@@ -223,6 +297,24 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_without_an_address_is_trusted_if_proxies_are_counted() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "1.1.1.1, 2.2.2.2".parse().unwrap());
+        let everybody = TrustedProxies::networks(["0.0.0.0/0", "::/0"]).unwrap();
+        for (case, proxies, expected) in [
+            ("nobody", TrustedProxies::default(), None),
+            ("no hop", TrustedProxies::hops(0), None),
+            ("one hop", TrustedProxies::hops(1), Some("2.2.2.2")),
+            ("two hops", TrustedProxies::hops(2), Some("1.1.1.1")),
+            ("networks", everybody, None),
+        ] {
+            let found = proxies.find_client(&headers, None);
+            assert_eq!(found.map(|ip| ip.to_string()).as_deref(), expected, "{case}");
+            assert_eq!(proxies.find_client(&HeaderMap::new(), None), None, "{case}, no header");
+        }
+    }
+
+    #[test]
     fn entries_have_the_forms_that_proxies_write() {
         for (value, expected) in [
             ("1.2.3.4", "1.2.3.4"),
@@ -247,9 +339,53 @@ mod tests {
             ("for=_hidden", "9.9.9.9"),
             ("by=1.2.3.4", "9.9.9.9"),
             ("for", "9.9.9.9"),
+            ("for=[2001:db8::1]", "2001:db8::1"),
+            ("for=1.2.3.4:80", "1.2.3.4"),
+            ("for=1.2.3.4;for=6.6.6.6", "9.9.9.9"),
+            ("for=_hidden;for=6.6.6.6", "9.9.9.9"),
         ] {
             let found = client(&TrustedProxies::hops(1).forwarded(), &[("forwarded", value)], "9.9.9.9");
             assert_eq!(found, expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn quoted_strings_are_not_interpreted() {
+        for (value, expected) in [
+            (r#"for=203.0.113.9;host=x"#, "203.0.113.9"),
+            (r#"for=203.0.113.9;host="x""#, "203.0.113.9"),
+            (r#"for=203.0.113.9;host="x,y""#, "203.0.113.9"),
+            (r#"for=203.0.113.9;host="x,for=6.6.6.6;""#, "203.0.113.9"),
+            (r#"host="x;for=6.6.6.6;y";for=203.0.113.9"#, "203.0.113.9"),
+            (r#"host="a\",for=6.6.6.6;b";for=203.0.113.9"#, "203.0.113.9"),
+            (r#"host="a\\";for=203.0.113.9"#, "203.0.113.9"),
+            (r#"for="203.0.113\.9""#, "203.0.113.9"),
+            (r#"for="\[2001:db8::1\]:47\11" ; host = "x""#, "2001:db8::1"),
+            (r#"for=6.6.6.6;host=",", for=203.0.113.9;host="\"""#, "203.0.113.9"),
+        ] {
+            let found = client(&TrustedProxies::hops(1).forwarded(), &[("forwarded", value)], "9.9.9.9");
+            assert_eq!(found, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_field_with_malformed_quoting_is_not_trusted() {
+        for value in [
+            r#"for=203.0.113.9;host="x"#,
+            r#"for=6.6.6.6;host=", for=203.0.113.9"#,
+            r#"for=203.0.113.9;host="x\""#,
+            r#"for=203.0.113.9;host="x\"#,
+            r#"for="203.0.113.9""#.trim_end_matches('"'),
+            r#"host="x"y,for=6.6.6.6"#,
+            r#"host=x"y",for=6.6.6.6"#,
+            r#""x",for=6.6.6.6"#,
+            r#"for=6.6.6.6;host="x""y""#,
+        ] {
+            let alone = client(&TrustedProxies::hops(1).forwarded(), &[("forwarded", value)], "9.9.9.9");
+            assert_eq!(alone, "9.9.9.9", "{value}");
+            let others = &[("forwarded", value), ("forwarded", "for=203.0.113.9")];
+            let behind = client(&TrustedProxies::hops(9).forwarded(), others, "9.9.9.9");
+            assert_eq!(behind, "203.0.113.9", "{value}, then a field that a proxy added");
         }
     }
 

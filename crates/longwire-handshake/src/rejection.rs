@@ -30,11 +30,12 @@ pub enum Rejection {
         /// Whether it is HEAD, whose answer has no body.
         is_head: bool,
     },
-    /// The request does not ask for an upgrade: `Upgrade` is absent, or `Connection` does not list it. Status 426.
+    /// The request does not ask for a WebSocket: `Upgrade` is absent, or `Connection` does not list it, or another protocol is
+    /// offered and there is no `Sec-WebSocket-Key`. Status 426.
     #[error("plain request without a WebSocket upgrade")]
     UpgradeRequired,
-    /// `Upgrade` is repeated or something else than `websocket` (RFC 6455 §4.2.1 item 3). Status 400.
-    #[error("Upgrade header is not exactly websocket")]
+    /// `Upgrade` is repeated or does not list `websocket` (RFC 6455 §4.2.1 item 3). Status 400.
+    #[error("Upgrade header is repeated or does not list websocket")]
     Upgrade,
     /// The request is not HTTP/1.1 (RFC 6455 §4.2.1 item 1). Status 400.
     #[error("upgrade asked for in a version other than HTTP/1.1")]

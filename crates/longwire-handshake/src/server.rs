@@ -331,9 +331,15 @@ fn check_http1_upgrade(request: RequestView<'_>) -> Result<Form, Rejection> {
     if !headers.contains_key(UPGRADE) || !list_has(headers, &CONNECTION, "upgrade") {
         return Err(Rejection::UpgradeRequired);
     }
-    match Field::of(headers, &UPGRADE) {
-        Field::One(value) if value.as_bytes().eq_ignore_ascii_case(b"websocket") => {}
-        _ => return Err(Rejection::Upgrade),
+    if !list_has(headers, &UPGRADE, "websocket") && !headers.contains_key(SEC_WEBSOCKET_KEY) {
+        // "A server MAY ignore a received Upgrade header field" (RFC 9110 §7.8). HTTP clients that offer h2c with each
+        // request want a page.
+        return Err(Rejection::UpgradeRequired);
+    }
+    // "An |Upgrade| header field containing the value "websocket"" (RFC 6455 §4.2.1 item 3): one of a list. Stricter than
+    // HTTP, the field must not be repeated.
+    if !matches!(Field::of(headers, &UPGRADE), Field::One(_)) || !list_has(headers, &UPGRADE, "websocket") {
+        return Err(Rejection::Upgrade);
     }
     if request.version != Version::HTTP_11 {
         return Err(Rejection::Version);

@@ -81,6 +81,8 @@ fn accepts_what_browsers_and_proxies_send() {
         ("plain", &[][..], &[][..]),
         ("Firefox's Connection", &["Connection: keep-alive, Upgrade"], &[]),
         ("Connection in two fields", &["Connection: keep-alive"], &["Connection: upgrade"]),
+        ("first of two protocols", &["Upgrade: websocket, h2c"], &[]),
+        ("last of two protocols", &["Upgrade: h2c,WebSocket"], &[]),
         ("names and tokens in other case", &["CONNECTION: UPGRADE", "upgrade: WebSocket"], &[]),
         ("absolute target", &["GET http://example.com/chat HTTP/1.1"], &[]),
         ("absolute ws target", &["GET ws://example.com/chat HTTP/1.1"], &[]),
@@ -163,8 +165,11 @@ fn refuses_each_broken_request_with_its_status() {
         ("plain GET without Host", &["Host:", "Upgrade:"], &[], 400),
         // Upgrade
         ("other protocol", &["Upgrade: h2c"], &[], 400),
-        ("two protocols", &["Upgrade: websocket, h2c"], &[], 400),
+        ("two other protocols", &["Upgrade: h2c, TLS/1.0"], &[], 400),
         ("two Upgrades", &[], &["Upgrade: websocket"], 400),
+        ("two Upgrades without a key", &["Sec-WebSocket-Key:"], &["Upgrade: h2c"], 400),
+        ("h2c without a key", &["Upgrade: h2c", "Sec-WebSocket-Key:"], &["HTTP2-Settings: AAMAAABk"], 426),
+        ("TLS without a key", &["Upgrade: TLS/1.0", "Sec-WebSocket-Key:"], &[], 426),
         ("Upgrade with a version", &["Upgrade: websocket/13"], &[], 400),
         // Key
         ("no key", &["Sec-WebSocket-Key:"], &[], 400),

@@ -188,8 +188,19 @@ async fn one_path_serves_a_page_and_a_socket() {
     for (case, request, status) in [
         ("plain", Request::get("/"), StatusCode::OK),
         (
+            "h2c",
+            Request::get("/")
+                .header("upgrade", "h2c")
+                .header("connection", "Upgrade, HTTP2-Settings")
+                .header("http2-settings", "AAMAAABkAAQAAP__"),
+            StatusCode::OK,
+        ),
+        (
             "broken",
-            Request::get("/").header("upgrade", "h2c").header("connection", "upgrade"),
+            Request::get("/")
+                .header("upgrade", "h2c")
+                .header("connection", "upgrade")
+                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
             StatusCode::BAD_REQUEST,
         ),
     ] {

@@ -36,9 +36,14 @@ pub(crate) async fn finish_at_once(io: &mut Transport, answer: &[u8]) {
 }
 
 async fn write_last(io: &mut Transport, answer: &[u8]) -> io::Result<()> {
-    io.write_all(answer).await?;
-    io.flush().await?;
+    write_whole(io, answer).await?;
     io.shutdown().await
+}
+
+/// Writes an answer and flushes it: a buffered stream sends nothing before that.
+pub(crate) async fn write_whole(io: &mut Transport, answer: &[u8]) -> io::Result<()> {
+    io.write_all(answer).await?;
+    io.flush().await
 }
 
 async fn drain(io: &mut Transport) -> io::Result<()> {

@@ -13,12 +13,12 @@ use http::{Method, Response};
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub, Place};
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
-use crate::answer::{finish, finish_at_once, read_some};
+use crate::answer::{finish, finish_at_once, read_some, write_whole};
+use crate::deadline::Deadline;
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
 use crate::routes::Routes;
@@ -74,7 +74,7 @@ impl Gate {
         mut ticket: Ticket,
     ) -> Option<(Socket, Request)> {
         let begun = Instant::now();
-        let deadline = begun + self.config.handshake_timeout;
+        let deadline = Deadline::after(begun, self.config.handshake_timeout);
         let (mut io, ends) = tokio::select! {
             biased;
             // Nobody to whom one could say why: the request is not there yet.
@@ -116,10 +116,10 @@ impl Gate {
         &self,
         mut io: Transport,
         peer_addr: Option<SocketAddr>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Option<(Transport, Ends)> {
         let ends = find_ends(&mut io, peer_addr, &self.config.proxy_protocol);
-        let ends = match timeout_at(deadline, ends).await {
+        let ends = match deadline.run(ends).await {
             Ok(Ok(ends)) => ends,
             Ok(Err(error)) => {
                 debug!(?peer_addr, %error, "a proxy does not say for whom it speaks");
@@ -141,11 +141,11 @@ impl Gate {
         &self,
         io: Transport,
         peer_addr: Option<SocketAddr>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Option<Transport> {
         let Some(acceptor) = &self.tls else { return Some(io) };
         let Transport::Tcp(stream) = io else { return Some(io) };
-        match timeout_at(deadline, acceptor.accept(stream)).await {
+        match deadline.run(acceptor.accept(stream)).await {
             Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
             Ok(Err(error)) => debug!(?peer_addr, %error, "a TLS handshake failed"),
             Err(_) => debug!(?peer_addr, "a TLS handshake was not complete in time"),
@@ -157,7 +157,7 @@ impl Gate {
         self: &Arc<Self>,
         io: &mut Transport,
         ends: Ends,
-        deadline: Instant,
+        deadline: Deadline,
         answer: &mut Answer,
     ) -> Option<Passed> {
         let peer_addr = ends.peer;
@@ -169,7 +169,7 @@ impl Gate {
         match verdict {
             Ok(passed) => {
                 let response = encode_response(&passed.accepted.response());
-                match timeout_at(deadline, io.write_all(&response)).await {
+                match deadline.run(write_whole(io, &response)).await {
                     Ok(Ok(())) => return Some(passed),
                     Ok(Err(error)) => debug!(?peer_addr, %error, "a client was gone before it was accepted"),
                     Err(_) => debug!(?peer_addr, "a client did not take its acceptance in time"),
@@ -184,7 +184,7 @@ impl Gate {
     async fn read_head(
         &self,
         io: &mut Transport,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<RequestHead>, Rejection> {
         let mut parser = RequestParser::new(self.config.head.clone());
         loop {
@@ -192,7 +192,7 @@ impl Gate {
                 [] => None,
                 bytes => Some(parser.handle_bytes(bytes)),
             });
-            match timeout_at(deadline, read).await {
+            match deadline.run(read).await {
                 Ok(Ok(Some(Ok(None)))) => {}
                 Ok(Ok(Some(parsed))) => return parsed,
                 Ok(Ok(None)) => {
@@ -218,7 +218,7 @@ impl Gate {
         head: RequestHead,
         io: &Transport,
         ends: Ends,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Passed, Bytes> {
         let peer_addr = ends.peer;
         let RequestHead { parts, read_ahead } = head;
@@ -244,9 +244,9 @@ impl Gate {
             Err(rejection) => rejection,
         };
         match &self.fallback {
-            Some(fallback) if is_plain(&rejection) => {
+            Some(fallback) if is_plain(&rejection, &request) => {
                 let is_head = request.method() == Method::HEAD;
-                let response = match timeout_at(deadline, fallback(request)).await {
+                let response = match deadline.run(fallback(request)).await {
                     Ok(response) => Rejection::from_response(response).encode(),
                     Err(_) => self.refuse(&Rejection::Unavailable, None, peer_addr),
                 };
@@ -261,11 +261,11 @@ impl Gate {
         &self,
         admission: Admission,
         peer_addr: Option<SocketAddr>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Admission, Bytes> {
         let Some(authorize) = &self.authorize else { return Ok(admission) };
         // The hook keeps the request; whoever sees its refusal gets what it says.
-        match timeout_at(deadline, authorize(admission)).await {
+        match deadline.run(authorize(admission)).await {
             Ok(Ok(admission)) => Ok(admission),
             Ok(Err(rejection)) => Err(self.refuse(&rejection, None, peer_addr)),
             Err(_) => Err(self.refuse(&Rejection::Unavailable, None, peer_addr)),
@@ -308,13 +308,21 @@ impl fmt::Debug for Gate {
 /// The address by which the hub knows a client, and counts it where clients of one address are counted. Behind trusted
 /// proxies that is not the peer's, and its port is not known.
 fn client_addr(request: &Request) -> Option<SocketAddr> {
-    let (ip, peer_addr) = (request.client_ip()?, request.peer_addr()?);
-    Some(if ip == peer_addr.ip().to_canonical() { peer_addr } else { SocketAddr::new(ip, 0) })
+    let ip = request.client_ip()?;
+    let is_peer = |peer: &SocketAddr| ip == peer.ip().to_canonical();
+    Some(request.peer_addr().filter(is_peer).unwrap_or_else(|| SocketAddr::new(ip, 0)))
 }
 
-/// Whether a request is one that any web server would get: GET or HEAD, and no upgrade.
-fn is_plain(rejection: &Rejection) -> bool {
-    matches!(rejection, Rejection::UpgradeRequired | Rejection::Method { is_head: true, .. })
+/// Whether a request is one that any web server would get: GET, HEAD or OPTIONS, and no WebSocket is asked for.
+fn is_plain(rejection: &Rejection, request: &Request) -> bool {
+    match rejection {
+        Rejection::UpgradeRequired | Rejection::Method { is_head: true, .. } => true,
+        // `OPTIONS *` is about the server as a whole (RFC 9110 §9.3.7), not about a page.
+        Rejection::Method { .. } => {
+            request.method() == Method::OPTIONS && request.uri().path().starts_with('/')
+        }
+        _ => false,
+    }
 }
 
 /// Cuts an answer off behind its head.

@@ -55,6 +55,7 @@
 mod admission;
 mod answer;
 mod config;
+mod deadline;
 mod error;
 mod gate;
 mod lifecycle;

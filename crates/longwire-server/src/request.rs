@@ -43,7 +43,7 @@ impl Request {
         proxies: &TrustedProxies,
     ) -> Self {
         let head = http::Request::from_parts(head, ());
-        let client_ip = peer_addr.map(|peer| proxies.client(head.headers(), peer.ip()));
+        let client_ip = proxies.find_client(head.headers(), peer_addr.map(|peer| peer.ip()));
         let inner =
             Inner { head, peer_addr, local_addr, client_ip, is_secure: false, data: None, route: None };
         Self { inner: Box::new(inner) }
@@ -71,8 +71,8 @@ impl Request {
     }
 
     /// The client's address as the proxies before the server tell it, as far as they are trusted
-    /// ([`ServerConfig::trusted_proxies`](crate::ServerConfig::trusted_proxies)); that of the peer by default. `None` where
-    /// there is none.
+    /// ([`ServerConfig::trusted_proxies`](crate::ServerConfig::trusted_proxies)); that of the peer by default. `None` if the peer
+    /// has none, such as on a Unix socket, and no trusted proxy names one.
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.inner.client_ip
     }

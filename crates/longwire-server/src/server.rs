@@ -338,7 +338,10 @@ impl Server {
         Ok(self)
     }
 
-    /// Sets how plain GET and HEAD requests are answered, in place of 426.
+    /// Sets how plain GET, HEAD and OPTIONS requests are answered, in place of 426 and 405.
+    ///
+    /// A request is plain if it does not ask for a WebSocket: it has no `Upgrade`, or one for another protocol such as `h2c` and no
+    /// `Sec-WebSocket-Key`.
     ///
     /// The response's body is sent whole, and the connection ends after it. The request's own body, if it has one, is not
     /// read. The answer has to be there within [`ServerConfig::handshake_timeout`], or it is a 503.

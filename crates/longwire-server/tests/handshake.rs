@@ -200,6 +200,23 @@ async fn a_handshake_has_one_deadline_in_all() {
 }
 
 #[tokio::test]
+async fn the_longest_durations_are_no_limits() {
+    let server = start(bind().await.configure(|config| {
+        config.handshake_timeout = Duration::MAX;
+        config.connection.close_timeout = Duration::MAX;
+        config.hub.leave_timeout = Duration::MAX;
+        config.shutdown.deadline = Duration::MAX;
+        config.shutdown.spread = Duration::MAX;
+    }));
+    let mut ws = open(server.addr).await;
+    check_echo(&mut ws, "hello").await;
+    let answer = exchange(server.addr, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    check_refusal("plain request", &answer, 426);
+    soon(ws.close(1000, "")).await.unwrap();
+    soon(server.handle.shutdown()).await;
+}
+
+#[tokio::test]
 async fn the_oldest_handshake_makes_room_for_a_new_one() {
     let server = start(bind().await.configure(|config| config.max_handshakes = 3));
     let mut idle = Vec::new();
@@ -327,10 +344,25 @@ async fn plain_requests_can_be_answered_with_a_page() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert!(answer.to_lowercase().contains("content-length: 20\r\n"), "{answer}");
 
+    let answer = exchange(server.addr, plain("OPTIONS", "/").as_bytes()).await;
+    assert_eq!(check_refusal("OPTIONS", &answer, 200), "<!doctype html>hello");
+    let answer = exchange(server.addr, plain("OPTIONS", "*").as_bytes()).await;
+    check_refusal("OPTIONS of no path", &answer, 405);
+    let answer = exchange(server.addr, b"GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(check_refusal("HTTP/1.0", &answer, 200), "<!doctype html>hello");
+    for fields in [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        "Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n",
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        let answer = exchange(server.addr, request.as_bytes()).await;
+        assert_eq!(check_refusal(fields, &answer, 200), "<!doctype html>hello");
+    }
+
     let answer = exchange(server.addr, plain("GET", "/none").as_bytes()).await;
     check_refusal("missing", &answer, 404);
     let answer = exchange(server.addr, plain("POST", "/").as_bytes()).await;
-    check_refusal("not GET or HEAD", &answer, 405);
+    check_refusal("another method", &answer, 405);
     let answer = exchange(server.addr, plain("GET", "/slow").as_bytes()).await;
     check_refusal("a page that never comes", &answer, 503);
     let answer = exchange(server.addr, REQUEST.replace("Sec-WebSocket-Key", "X").as_bytes()).await;

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use longwire_connection::testing::repeatable_keys;
 use longwire_connection::{Config, Handover, WebSocket};
-use longwire_server::{Listen, ListenOptions, Server, Transport};
+use longwire_server::{Listen, ListenOptions, Server, Transport, TrustedProxies};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use common::{REQUEST, check_echo, open, soon, start};
+use common::{REQUEST, check_echo, open, request_with, soon, start, start_with};
 
 /// The handshake and one echo over any stream.
 async fn echo_over<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut io: T) {
@@ -57,6 +57,43 @@ async fn clients_come_over_unix_sockets() {
     let server = start(server);
     echo_over(UnixStream::connect(&path).await.unwrap()).await;
     soon(server.handle.shutdown()).await;
+}
+
+#[tokio::test]
+async fn proxies_are_trusted_on_unix_sockets() {
+    for (case, proxies, expected) in [
+        ("none", TrustedProxies::default(), None),
+        ("one hop", TrustedProxies::hops(1), Some("203.0.113.9")),
+        ("one hop, Forwarded", TrustedProxies::hops(1).forwarded(), Some("203.0.113.10")),
+        ("two hops", TrustedProxies::hops(2), Some("203.0.113.8")),
+        // A Unix socket has no address that could be in a network.
+        ("networks", TrustedProxies::networks(["0.0.0.0/0", "::/0"]).unwrap(), None),
+    ] {
+        let directory = Directory::new("proxied");
+        let path = directory.0.join("socket");
+        let server = Server::bind_unix(&path).unwrap().configure(|config| {
+            config.trusted_proxies = proxies;
+            config.hub.max_clients_per_address = Some(1);
+        });
+        let server = start_with(server, move |mut ws, request| async move {
+            assert_eq!(request.peer_addr(), None);
+            assert_eq!(request.client_ip().map(|ip| ip.to_string()).as_deref(), expected, "{case}");
+            assert_eq!(ws.client().peer_addr().map(|addr| addr.ip()), request.client_ip(), "{case}");
+            Ok(drop(ws.recv().await?))
+        });
+        let fields = "X-Forwarded-For: 203.0.113.8, 203.0.113.9\r\nForwarded: for=203.0.113.10";
+        let mut open = Vec::new();
+        for status in ["101", if expected.is_some() { "503" } else { "101" }] {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(request_with(fields).as_bytes()).await.unwrap();
+            let mut line = [0; 12];
+            soon(stream.read_exact(&mut line)).await.unwrap();
+            assert_eq!(line, format!("HTTP/1.1 {status}").as_bytes(), "{case}");
+            open.push(stream);
+        }
+        // The handler has not panicked: it waits for a message.
+        assert_eq!(server.handle.hub().len(), if expected.is_some() { 1 } else { 2 }, "{case}");
+    }
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use longwire_connection::testing::repeatable_keys;
 use longwire_connection::{Config, Handover, Message, WebSocket};
-use longwire_server::{Listen, Server, Transport};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use longwire_server::{Listen, Rejection, Server, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, BufWriter, DuplexStream, duplex};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 
@@ -19,13 +19,13 @@ use common::{REQUEST, bind, check_echo, echo, open, rest, soon, start, start_wit
 
 /// Streams that are handed over in memory.
 #[derive(Debug)]
-struct InMemory(Mutex<mpsc::UnboundedReceiver<DuplexStream>>);
+struct InMemory(Mutex<mpsc::UnboundedReceiver<Transport>>);
 
 impl Listen for InMemory {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<(Transport, Option<SocketAddr>)>> {
         let mut streams = self.0.try_lock().expect("one task at a time waits");
         match ready!(streams.poll_recv(cx)) {
-            Some(stream) => Poll::Ready(Ok((Transport::other(stream), None))),
+            Some(stream) => Poll::Ready(Ok((stream, None))),
             None => Poll::Pending,
         }
     }
@@ -46,7 +46,7 @@ async fn clients_come_over_streams_of_any_kind() {
     );
     for capacity in [1, 100, 1 << 20] {
         let (mut client, stream) = duplex(capacity);
-        accepting.send(stream).unwrap();
+        accepting.send(Transport::other(stream)).unwrap();
         // The first frame comes with the request.
         let (mut read, mut write) = tokio::io::split(&mut client);
         let asked = [REQUEST.as_bytes(), &text("early")].concat();
@@ -70,6 +70,69 @@ async fn clients_come_over_streams_of_any_kind() {
     }
     soon(handle.shutdown()).await;
     soon(serving).await.unwrap().unwrap();
+}
+
+/// Writes of a buffered stream arrive once it is flushed.
+#[tokio::test]
+async fn answers_are_flushed() {
+    fn plain(stream: DuplexStream) -> Transport {
+        Transport::other(stream)
+    }
+    fn buf_stream(stream: DuplexStream) -> Transport {
+        Transport::other(BufStream::new(stream))
+    }
+    fn buf_writer(stream: DuplexStream) -> Transport {
+        Transport::other(BufWriter::new(stream))
+    }
+    let (accepting, streams) = mpsc::unbounded_channel();
+    let server = Server::from_acceptor(InMemory(Mutex::new(streams)))
+        .fallback(|_| async { http::Response::new("a page") })
+        .authorize(|admission| async move {
+            if admission.uri().path() == "/refused" {
+                return Err(Rejection::new(http::StatusCode::FORBIDDEN, "no"));
+            }
+            Ok(admission)
+        });
+    let server = start(server);
+    for (case, wrap) in [
+        ("plain", plain as fn(DuplexStream) -> Transport),
+        ("BufStream", buf_stream),
+        ("BufWriter", buf_writer),
+    ] {
+        for (request, status) in [
+            (REQUEST.to_owned(), "101"),
+            (REQUEST.replace("/chat", "/refused"), "403"),
+            (REQUEST.replace("GET", "POST"), "405"),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "200"),
+        ] {
+            let (mut client, stream) = duplex(4096);
+            accepting.send(wrap(stream)).unwrap();
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut line = [0; 12];
+            soon(client.read_exact(&mut line)).await.unwrap();
+            assert_eq!(line, format!("HTTP/1.1 {status}").as_bytes(), "{case}");
+        }
+    }
+    drop(server);
+}
+
+/// A transport that never flushes does not keep its place beyond the handshake's deadline.
+#[tokio::test]
+async fn an_answer_that_is_never_flushed_is_given_up() {
+    let (accepting, streams) = mpsc::unbounded_channel();
+    let server = Server::from_acceptor(InMemory(Mutex::new(streams)))
+        .configure(|config| config.handshake_timeout = Duration::from_millis(100));
+    let server = start(server);
+    // The response does not fit: a flush waits for the client to read.
+    let (mut client, stream) = duplex(1);
+    accepting.send(Transport::other(BufWriter::new(stream))).unwrap();
+    let asked = REQUEST.as_bytes();
+    client.write_all(asked).await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    let mut answer = Vec::new();
+    soon(client.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.len() < 20, "{answer:?}");
+    assert_eq!(server.handle.hub().stats().admitted, 0);
 }
 
 /// A client whose sending side has ended can still be sent to: it gets its answer and what the handler says, and the

@@ -26,7 +26,7 @@ pub(super) fn axum_chat() -> Outcome {
     expect_next(&ada, "grace: hello too")?;
     expect_lines(ada, &[])?;
     expect_lines(grace, &[])?;
-    let stranger = start("cat", &[&format!("ws://{address}/")])?.finish(PATIENCE)?;
+    let stranger = start("cat", &[&format!("ws://{address}/")])?.finish_with_open_stdin(PATIENCE)?;
     if stranger.status.code() != Some(1) || !stranger.stderr.contains("401") {
         return Err(format!("a stranger was to meet 401: {}", stranger.stderr.trim()));
     }

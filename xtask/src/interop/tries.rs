@@ -30,8 +30,10 @@ impl<'a> Try<'a> {
     fn start<'t>(&'t self, cat: &Program) -> Outcome<Started<'t>> {
         let mut running = Running::start(cat.name(), cat.command().args(&self.arguments))?;
         running.write_line(LINE)?;
-        // From here on it waits for replies and ends, whether anybody looks or not.
-        running.close_stdin();
+        if let Expected::Echo = self.expected {
+            // From here on it waits for replies and ends, whether anybody looks or not.
+            running.close_stdin();
+        }
         Ok(Started { case: self.case, arguments: &self.arguments, expected: &self.expected, running })
     }
 }
@@ -53,7 +55,8 @@ struct Started<'t> {
 impl Started<'_> {
     fn finish(self) -> Outcome {
         let Self { case, arguments, expected, running } = self;
-        let ended = running.finish(LIMIT)?;
+        // Standard input of those that fail is still open: they must not wait for it.
+        let ended = running.finish_with_open_stdin(LIMIT)?;
         let told = ended.stderr.to_lowercase();
         let (due, is_as_expected) = match expected {
             Expected::Echo => ("echo the line".to_owned(), ended.status.success() && ended.lines == [LINE]),
