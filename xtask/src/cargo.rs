@@ -35,6 +35,14 @@ pub(crate) fn test() -> Outcome {
     process::run(cargo(runner).args(["--workspace", "--all-features", "--lib", "--bins", "--tests"]))
 }
 
+/// Runs the loom models: the interleavings of the threads that share a connection.
+pub(crate) fn loom() -> Outcome {
+    let mut command = cargo(&["test", "--package", "longwire-connection", "--lib", "models"]);
+    // A directory of its own: the flag would have everything built anew, here and afterwards.
+    let directory = workspace::target()?.join("loom");
+    process::run(command.env("RUSTFLAGS", "--cfg longwire_loom").env("CARGO_TARGET_DIR", directory))
+}
+
 /// Runs the examples of the documentation.
 pub(crate) fn doctest() -> Outcome {
     process::run(&mut cargo(&["test", "--doc", "--workspace", "--all-features"]))

@@ -13,6 +13,7 @@ const PARTS: &[Part] = &[
     ("tidy", tidy::run),
     ("clippy", cargo::clippy),
     ("test", cargo::test),
+    ("loom", cargo::loom),
     ("doctest", cargo::doctest),
     ("doc", cargo::doc),
     ("examples", examples::run),

@@ -42,6 +42,8 @@ enum Command {
     Tidy,
     /// Runs the tests.
     Test,
+    /// Runs the loom models of what the tasks of a connection share.
+    Loom,
     /// Runs the examples of the documentation.
     Doctest,
     /// Builds the documentation.
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Clippy => cargo::clippy(),
         Command::Tidy => tidy::run(),
         Command::Test => cargo::test(),
+        Command::Loom => cargo::loom(),
         Command::Doctest => cargo::doctest(),
         Command::Doc => cargo::doc(),
         Command::Examples => examples::run(),

@@ -224,6 +224,9 @@ impl Sender {
 
     /// Sends a message that was framed before as soon as it fits into `limit` bytes of queue; an empty queue takes any.
     ///
+    /// Completes when the message is queued. As long as none of its bytes was written,
+    /// [`send_prepared_dropping`](Self::send_prepared_dropping) may drop it.
+    ///
     /// # Errors
     ///
     /// As for [`send`](Self::send).

@@ -422,6 +422,11 @@ impl<T: Transport> WebSocket<T> {
             if polled.is_ready() {
                 return polled;
             }
+            if self.close_received().is_some() {
+                // What is queued is still written by the calls that receive, but a peer that has sent its close frame may
+                // discard all of it (RFC 6455 §1.4), so nobody has to wait for that.
+                return Poll::Ready(Err(Error::Closed));
+            }
             ready!(self.poll_blocked(cx))?;
         }
     }
