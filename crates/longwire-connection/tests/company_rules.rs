@@ -1,5 +1,7 @@
 //! Rules for connections that several tasks use, each with the input that would break it.
 
+#![allow(clippy::similar_names, reason = "what is being received and what was received")]
+
 mod support;
 
 use std::future::{Future, poll_fn};
@@ -17,8 +19,8 @@ use longwire_connection::{
     Config, Error, Handover, Keepalive, Message, PreparedMessage, Sender, WebSocket, drive,
 };
 use support::{
-    CLOSE, End, PING, PONG, TEXT, check_wire, close_code, close_frame, echo, frame, messages, one_key, read_frames, run,
-    settle, socket, sockets, text_frame, write,
+    CLOSE, End, PING, PONG, TEXT, check_wire, close_code, close_frame, echo, frame, messages, one_key,
+    read_frames, run, settle, socket, sockets, text_frame, write,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, timeout};
@@ -47,10 +49,7 @@ fn pair_of(end: End, capacity: usize, config: &Config) -> (WebSocket<Pipe>, Tap,
 }
 
 async fn promptly<O>(what: &str, future: impl Future<Output = O>) -> O {
-    match timeout(PROMPTLY, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("{what} waits"),
-    }
+    timeout(PROMPTLY, future).await.unwrap_or_else(|_| panic!("{what} waits"))
 }
 
 // Broadcasts and messages in parts.
@@ -123,7 +122,10 @@ fn send_flushed_does_not_wait_for_broadcasts_after_it() {
                 async move {
                     let prepared = PreparedMessage::new(vec![7; 100]);
                     // More than the peer takes: the queue of about 1000 bytes is never empty.
-                    while !matches!(sender.try_send_prepared(&prepared, 1000), Err(Error::Closed | Error::Io(_))) {
+                    while !matches!(
+                        sender.try_send_prepared(&prepared, 1000),
+                        Err(Error::Closed | Error::Io(_))
+                    ) {
                         sleep(Duration::from_millis(20)).await;
                     }
                 }
@@ -135,10 +137,10 @@ fn send_flushed_does_not_wait_for_broadcasts_after_it() {
                 let sent = timeout(Duration::from_secs(4), sender.send_flushed(text.as_str())).await;
                 let (frames, _) = check_wire(&tap.written(), end);
                 let written = messages(&frames).contains(&Message::text(text));
-                match sent {
-                    Ok(sent) => sent.unwrap(),
-                    Err(_) => panic!("{end:?}: send_flushed waits; its message was written: {written}"),
-                }
+                let sent = sent.unwrap_or_else(|_| {
+                    panic!("{end:?}: send_flushed waits; its message was written: {written}");
+                });
+                sent.unwrap();
                 assert!(written, "{end:?}: send_flushed returned before its message was written");
             }
             sender.abort();
@@ -307,7 +309,8 @@ struct Call<'a>(&'a dyn for<'s> Fn(&'s Sender) -> Calling<'s>);
 
 // Halves of the futures crate and of tokio.
 
-const KEEPALIVE: Keepalive = Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
+const KEEPALIVE: Keepalive =
+    Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
 
 /// A peer that is gone is noticed by the half that receives, whatever the other half does.
 #[test]
@@ -345,7 +348,11 @@ fn a_blocked_sink_does_not_take_the_keepalive_from_the_stream() {
                     .unwrap_or_else(|_| panic!("{end:?}, cancelled: {cancelled}: the stream does not notice"))
                     .unwrap();
                 assert!(matches!(item, Some(Err(Error::PeerGone))), "{item:?}");
-                assert!(at - start <= Duration::from_secs(81), "{end:?}, cancelled: {cancelled}: {:?}", at - start);
+                assert!(
+                    at - start <= Duration::from_secs(81),
+                    "{end:?}, cancelled: {cancelled}: {:?}",
+                    at - start
+                );
                 timeout(Duration::from_secs(301), sinking).await.expect("the sink ends").unwrap();
             });
         }
@@ -435,7 +442,10 @@ fn a_stream_with_an_error_to_yield_is_not_terminated() {
                     let polled = poll_fn(|cx| Poll::Ready(receiver.poll_next_unpin(cx))).await;
                     match polled {
                         Poll::Pending => {
-                            assert!(!receiver.is_terminated(), "{end:?}, {what}: terminated before its error, poll {poll}");
+                            assert!(
+                                !receiver.is_terminated(),
+                                "{end:?}, {what}: terminated before its error, poll {poll}"
+                            );
                             gate.open();
                         }
                         Poll::Ready(Some(Err(_))) => break,
@@ -512,7 +522,8 @@ async fn send_for_ever(ws: &mut WebSocket<Pipe>) -> Result<(), Error> {
     }
 }
 
-/// A close frame of the peer ends a call that waits for the peer to take bytes.
+/// A close frame of the peer ends a call that waits for the peer to take bytes: a message that is partly written is given
+/// up at the close timeout, all else at once.
 #[test]
 fn a_close_frame_ends_a_blocked_call() {
     for end in ENDS {
@@ -556,12 +567,16 @@ fn a_close_frame_ends_a_blocked_call() {
                     drop(reading);
                     ended
                 } else {
-                    let ended = timeout(Duration::from_secs(8), calling).await;
+                    let ended = timeout(Duration::from_secs(13), calling).await;
                     drop(peer);
                     ended.unwrap_or_else(|_| panic!("{end:?}: {call} waits")).unwrap()
                 };
-                assert!(matches!(error, Error::Closed), "{end:?}: {call}: {error}");
-                assert!(at - start <= PROMPTLY, "{end:?}: {call} ended after {:?}", at - start);
+                assert!(matches!(error, Error::Closed | Error::CloseTimeout), "{end:?}: {call}: {error}");
+                assert!(
+                    at - start <= Config::default().close_timeout + PROMPTLY,
+                    "{end:?}: {call} ended after {:?}",
+                    at - start
+                );
                 assert!(!matches!(end_of_it, Ok(Some(_))), "{end:?}: {call}: {end_of_it:?}");
             });
         }
@@ -587,8 +602,11 @@ fn messages_wait_while_a_send_is_blocked() {
             });
             settle().await;
             let ping = frame(other(end), 0x80 | PING, b"?");
-            write(&mut peer, [&ping[..], &text_frame(other(end), "one"), &ping, &text_frame(other(end), "two")].concat())
-                .await;
+            write(
+                &mut peer,
+                [&ping[..], &text_frame(other(end), "one"), &ping, &text_frame(other(end), "two")].concat(),
+            )
+            .await;
             settle().await;
             tap.resume();
             write(&mut peer, close_frame(other(end), 1000)).await;
@@ -703,7 +721,8 @@ impl Drop for Slow {
 fn a_transport_is_dropped_whoever_is_last() {
     const ROUNDS: usize = 2000;
     for with_runtime in [false, true] {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let enter = || with_runtime.then(|| runtime.enter());
         let config = Config { close_timeout: Duration::from_millis(20), ..Config::default() };
         let dropped = Arc::new(AtomicUsize::new(0));
@@ -781,7 +800,8 @@ fn parking_and_a_blocked_send() {
         let (client, server) = duplex(4096);
         let tap = server.tap();
         let config = Config { send_queue: 100, ..Config::default() };
-        let mut client = WebSocket::new(client, Handover::client(one_key).compression(compression()), &config);
+        let mut client =
+            WebSocket::new(client, Handover::client(one_key).compression(compression()), &config);
         let server = WebSocket::new(server, Handover::server().compression(compression()), &config);
         let (sender, mut receiver) = server.split();
         let receiving = tokio::spawn(async move { receiver.recv().await });
@@ -841,7 +861,8 @@ fn a_ping_goes_between_the_parts_of_a_message() {
             let (message, end_of_it) = peering.await.unwrap();
             assert_eq!((message, end_of_it), (Some(Message::text("one two")), None));
             assert_eq!(receiving.await.unwrap().unwrap(), None);
-            let opcodes: Vec<_> = check_wire(&tap.written(), end).0.iter().map(|frame| frame.opcode).collect();
+            let opcodes: Vec<_> =
+                check_wire(&tap.written(), end).0.iter().map(|frame| frame.opcode).collect();
             assert_eq!(opcodes, [TEXT, PING, support::CONTINUATION, PING, support::CONTINUATION, CLOSE]);
         });
     }

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use longwire_connection::testing::{Gate, Gated, gated};
 use longwire_connection::{Config, Error, Handover, Message, PreparedMessage, Receiver, Sender, WebSocket};
-use support::{CLOSE, End, PING, TEXT, close_frame, frame, messages, one_key, settle, text_frame, whole_frames};
+use support::{
+    CLOSE, End, PING, TEXT, close_frame, frame, messages, one_key, settle, text_frame, whole_frames,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -219,7 +221,11 @@ fn a_send_is_woken_whoever_polled_last() {
         let written = setup.gate.written();
         let hello = text_frame(case.end, "hello");
         assert_eq!(hello.len(), if case.end == End::Client { 11 } else { 7 });
-        if written.starts_with(&hello) { setup.check_messages(&["hello"]) } else { Err(format!("{written:02x?}")) }
+        if written.starts_with(&hello) {
+            setup.check_messages(&["hello"])
+        } else {
+            Err(format!("{written:02x?}"))
+        }
     });
 }
 

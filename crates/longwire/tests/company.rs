@@ -212,7 +212,11 @@ impl Link {
     }
 
     fn bytes_moved(&self) -> u64 {
-        ["client", "server"].map(|end| self.stats(end)).iter().map(|stats| stats.bytes_sent + stats.bytes_received).sum()
+        ["client", "server"]
+            .map(|end| self.stats(end))
+            .iter()
+            .map(|stats| stats.bytes_sent + stats.bytes_received)
+            .sum()
     }
 }
 
@@ -395,7 +399,8 @@ impl Watch {
             return Err(format!("no byte was moved for {STALL:?}"));
         }
         let [client, server] = ["client", "server"].map(|end| link.stats(end));
-        let is_received = |from: Stats, to: Stats| from.bytes_queued == 0 && from.bytes_sent == to.bytes_received;
+        let is_received =
+            |from: Stats, to: Stats| from.bytes_queued == 0 && from.bytes_sent == to.bytes_received;
         let (up, down) = (is_received(client, server), is_received(server, client));
         let tasks = [
             (&link.up.sending, up),
@@ -445,7 +450,8 @@ async fn load(links: &Links, stopping: &Arc<AtomicBool>) -> Result<(), BoxError>
         let (addr, handle) = (server.local_addr(), server.handle());
         tokio::spawn(broadcast(handle.hub().clone(), Arc::clone(stopping)));
         let (links, stopping) = (Arc::clone(links), Arc::clone(stopping));
-        let serving = server.serve(move |ws, request| serve(ws, request, Arc::clone(&links), Arc::clone(&stopping)));
+        let serving =
+            server.serve(move |ws, request| serve(ws, request, Arc::clone(&links), Arc::clone(&stopping)));
         servers.push((addr, handle, tokio::spawn(serving.into_future())));
     }
     let mut clients = tokio::task::JoinSet::new();
@@ -583,7 +589,11 @@ impl Link {
         let (number, rest) = text.split_once(' ').expect("a broadcast has a number");
         let number = number.parse::<u64>().unwrap() + 1;
         // Some are dropped; the others come in order.
-        assert!(self.broadcasts.swap(number, Relaxed) < number, "a broadcast out of order: {}", self.describe());
+        assert!(
+            self.broadcasts.swap(number, Relaxed) < number,
+            "a broadcast out of order: {}",
+            self.describe()
+        );
         assert!(rest.len() % 10 == 0 && rest.starts_with("broadcast "));
     }
 }
