@@ -823,6 +823,7 @@ fn parking_and_a_blocked_send() {
         // Four times the limit after which a compressor is given back.
         sleep(Duration::from_secs(1)).await;
         assert!(!sending.is_finished());
+        assert_eq!(pool.idle_compressors(), 1, "given back while the send is blocked");
         tap.resume();
         for number in 1..=8 {
             let message = promptly("recv", client.recv()).await.unwrap().unwrap();
