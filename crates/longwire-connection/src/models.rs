@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use longwire_protocol::{Message, Opcode, Outbound};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::sending::request::{Item, Sending, Until};
 use crate::sending::shared::Shared;
-use crate::sending::writer::{Item, Sending, Until};
 use crate::sync::{Mutex, lock};
 use crate::{CloseCode, Config, Error, Handover, WebSocket, drive};
 

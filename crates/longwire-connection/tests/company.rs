@@ -3,6 +3,8 @@
 //! Every pair of activities runs on one connection over a small, faulty pipe, in virtual time and on 2 and 4 threads. A
 //! watchdog names the task that waits and its last step. The rules that take more than a pair are in `company_rules.rs`.
 
+#![allow(clippy::similar_names, reason = "what is being received and what was received")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -154,16 +156,13 @@ fn payload(task: &'static str, turn: usize) -> Vec<u8> {
 }
 
 impl Activity {
-    /// Whether every message of it arrives in the company of `others`; those of others may be refused or dropped.
+    /// Whether every message of it arrives in company of `others`; messages may be refused, and broadcasts dropped.
     fn is_reliable(self, others: &[Self]) -> bool {
-        // "Older such messages make room": those that have waited for room as well.
-        if self == BroadcastWaiting && others.contains(&BroadcastDropping) {
-            return false;
+        match self {
+            PlainSend | SendCompressed | SendFlushed | FeedAndFlush | Writer | WriterAsIo => true,
+            BroadcastWaiting => !others.contains(&BroadcastDropping),
+            _ => false,
         }
-        matches!(
-            self,
-            PlainSend | SendCompressed | SendFlushed | FeedAndFlush | Writer | WriterAsIo | BroadcastWaiting
-        )
     }
 
     async fn turn(self, sender: &Sender, task: &'static str, turn: usize) -> Result<(), Error> {
@@ -406,12 +405,12 @@ async fn drop_and_close(number: u64, steps: Steps) {
     let (pipe, peer) = duplex(64);
     let tap = pipe.tap();
     let pipe = pipe.with_faults(Faults::new().random(number));
-    let end = if number % 2 == 0 { End::Client } else { End::Server };
-    let other = if number % 2 == 0 { End::Server } else { End::Client };
+    let end = if number.is_multiple_of(2) { End::Client } else { End::Server };
+    let other = if number.is_multiple_of(2) { End::Server } else { End::Client };
     let (sender, mut receiver) = socket(end, pipe, &Config::default()).split();
     let mut peer = socket(other, peer, &Config::default());
     // The receiving task has been polled, or has not.
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         let _ = poll_fn(|cx| Poll::Ready(pin!(receiver.recv()).poll(cx).is_ready())).await;
     }
     let dropping = tokio::spawn(async move { drop(receiver) });

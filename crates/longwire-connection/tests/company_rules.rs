@@ -1,5 +1,7 @@
 //! Rules for connections that several tasks use, each with the input that would break it.
 
+#![allow(clippy::similar_names, reason = "what is being received and what was received")]
+
 mod support;
 
 use std::future::{Future, poll_fn};
@@ -47,10 +49,7 @@ fn pair_of(end: End, capacity: usize, config: &Config) -> (WebSocket<Pipe>, Tap,
 }
 
 async fn promptly<O>(what: &str, future: impl Future<Output = O>) -> O {
-    match timeout(PROMPTLY, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("{what} waits"),
-    }
+    timeout(PROMPTLY, future).await.unwrap_or_else(|_| panic!("{what} waits"))
 }
 
 // Broadcasts and messages in parts.
@@ -138,10 +137,10 @@ fn send_flushed_does_not_wait_for_broadcasts_after_it() {
                 let sent = timeout(Duration::from_secs(4), sender.send_flushed(text.as_str())).await;
                 let (frames, _) = check_wire(&tap.written(), end);
                 let written = messages(&frames).contains(&Message::text(text));
-                match sent {
-                    Ok(sent) => sent.unwrap(),
-                    Err(_) => panic!("{end:?}: send_flushed waits; its message was written: {written}"),
-                }
+                let sent = sent.unwrap_or_else(|_| {
+                    panic!("{end:?}: send_flushed waits; its message was written: {written}");
+                });
+                sent.unwrap();
                 assert!(written, "{end:?}: send_flushed returned before its message was written");
             }
             sender.abort();
@@ -523,7 +522,8 @@ async fn send_for_ever(ws: &mut WebSocket<Pipe>) -> Result<(), Error> {
     }
 }
 
-/// A close frame of the peer ends a call that waits for the peer to take bytes.
+/// A close frame of the peer ends a call that waits for the peer to take bytes: a message that is partly written is given
+/// up at the close timeout, all else at once.
 #[test]
 fn a_close_frame_ends_a_blocked_call() {
     for end in ENDS {
@@ -567,12 +567,16 @@ fn a_close_frame_ends_a_blocked_call() {
                     drop(reading);
                     ended
                 } else {
-                    let ended = timeout(Duration::from_secs(8), calling).await;
+                    let ended = timeout(Duration::from_secs(13), calling).await;
                     drop(peer);
                     ended.unwrap_or_else(|_| panic!("{end:?}: {call} waits")).unwrap()
                 };
-                assert!(matches!(error, Error::Closed), "{end:?}: {call}: {error}");
-                assert!(at - start <= PROMPTLY, "{end:?}: {call} ended after {:?}", at - start);
+                assert!(matches!(error, Error::Closed | Error::CloseTimeout), "{end:?}: {call}: {error}");
+                assert!(
+                    at - start <= Config::default().close_timeout + PROMPTLY,
+                    "{end:?}: {call} ended after {:?}",
+                    at - start
+                );
                 assert!(!matches!(end_of_it, Ok(Some(_))), "{end:?}: {call}: {end_of_it:?}");
             });
         }
@@ -819,6 +823,7 @@ fn parking_and_a_blocked_send() {
         // Four times the limit after which a compressor is given back.
         sleep(Duration::from_secs(1)).await;
         assert!(!sending.is_finished());
+        assert_eq!(pool.idle_compressors(), 1, "given back while the send is blocked");
         tap.resume();
         for number in 1..=8 {
             let message = promptly("recv", client.recv()).await.unwrap().unwrap();

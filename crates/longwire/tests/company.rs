@@ -395,7 +395,7 @@ impl Watch {
         if moved != self.moved.0 || is_idle {
             self.moved = (moved, now);
         }
-        if now - self.moved.1 > STALL {
+        if now.saturating_sub(self.moved.1) > STALL {
             return Err(format!("no byte was moved for {STALL:?}"));
         }
         let [client, server] = ["client", "server"].map(|end| link.stats(end));
@@ -418,7 +418,7 @@ impl Watch {
             // A pong comes after what the other end has queued.
             let awaits_pong = *task.waits_for.lock().unwrap() == "pong";
             call.without_reason += u32::from(without_reason && !awaits_pong);
-            let waited = now - call.since;
+            let waited = now.saturating_sub(call.since);
             if waited > LONGEST_CALL || TICK * call.without_reason > STALL {
                 return Err(format!("{} has waited for {waited:?}", task.name));
             }

@@ -37,6 +37,9 @@ pub(crate) fn run() -> Outcome {
         complaints.extend(text::check(file));
         if Path::new(&file.path).extension().is_some_and(|extension| extension == "rs") {
             complaints.extend(source::check(file));
+            for note in source::long(file) {
+                println!("note: {note}: is there a second idea in it?");
+            }
         }
     }
     complaints.extend(repository::check(&files));

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::Transport;
 use crate::ending::heir::{Estate, Heir, Leaving, Left};
-use crate::receiving::reader::{BUDGET, BYTES_A_TURN, Reader, note_closing, poll_read};
+use crate::receiving::alarm::note_closing;
+use crate::receiving::reader::{BUDGET, BYTES_A_TURN, Reader, poll_read};
 use crate::sending::shared::Shared;
 use crate::sending::writer::Writer;
 
@@ -158,10 +159,9 @@ impl<T: Transport> Reader<T> {
     fn look_for_close(&mut self) {
         while !self.read.is_empty() && self.budget > 0 {
             let mut input = self.read.bytes();
-            match self.inbound.decode(&mut input) {
-                Ok(Some(Event::Close(frame))) => self.ending.note_close(frame),
-                // Nothing is owed for what follows a violation: it is dropped without being interpreted.
-                Ok(_) | Err(_) => {}
+            // Nothing is owed for what follows a violation: it is dropped without being interpreted.
+            if let Ok(Some(Event::Close(frame))) = self.inbound.decode(&mut input) {
+                self.ending.note_close(frame);
             }
             let left = input.len();
             self.read.keep_last(left);

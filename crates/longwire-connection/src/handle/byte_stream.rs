@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::handle::halves::Half;
 use crate::handle::parts::into_io;
-use crate::sending::writer::{Item, Sending, Until};
+use crate::sending::request::{Item, Sending, Until};
 use crate::{Error, Transport, WebSocket};
 
 /// A connection as a stream of bytes.

@@ -4,7 +4,9 @@
 //! wakes both tasks.
 
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::{Transport, WebSocket};
 
 /// The side that polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,46 @@ impl Halves {
     pub(crate) fn wake_reader(&mut self) {
         if let Some(read) = self.read.take() {
             read.wake();
+        }
+    }
+}
+
+impl<T: Transport> WebSocket<T> {
+    /// Begins a poll of one of the halves that `futures` or tokio split off. Returns the waker to poll with.
+    #[inline]
+    pub(crate) fn enter(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
+        if half == Half::Read && self.halves.is_none() {
+            return None;
+        }
+        self.enter_half(half, cx)
+    }
+
+    fn enter_half(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
+        if self.halves.is_none() {
+            let owner = self.shared().lock().owner.clone()?;
+            if owner.will_wake(cx.waker()) {
+                return None;
+            }
+            self.halves = Some(Box::new(Halves::new(owner)));
+        }
+        self.halves.as_mut()?.enter(half, cx)
+    }
+
+    /// Ends a poll of one of the halves.
+    #[inline]
+    pub(crate) fn leave<R>(&mut self, half: Half, polled: Poll<R>) -> Poll<R> {
+        if let Some(halves) = &mut self.halves
+            && polled.is_ready()
+        {
+            halves.leave(half);
+        }
+        polled
+    }
+
+    /// Wakes the task that reads: the other half has seen the end.
+    pub(crate) fn wake_reader(&mut self) {
+        if let Some(halves) = &mut self.halves {
+            halves.wake_reader();
         }
     }
 }

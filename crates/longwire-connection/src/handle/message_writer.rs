@@ -14,8 +14,8 @@ use longwire_protocol::{CloseCode, Opcode, Utf8Validator};
 use tokio::io::AsyncWrite;
 
 use crate::handle::parts::into_io;
+use crate::sending::request::{Item, Sending, Until};
 use crate::sending::wakers::Ticket;
-use crate::sending::writer::{Item, Sending, Until};
 use crate::{Error, Sender, Transport, WebSocket};
 
 /// Writes one message in parts, each as a frame.

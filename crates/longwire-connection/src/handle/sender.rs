@@ -10,9 +10,9 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, PreparedMessage};
 
 use crate::sending::ping::Pong;
+use crate::sending::request::{Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
-use crate::sending::writer::{Item, Sending, Until};
 use crate::{Error, OwnedMessageWriter, Stats, Transport};
 
 /// What a [`Sender`] needs of a connection, whatever its transport is.

@@ -4,18 +4,18 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, State};
 
-use crate::handle::halves::{Half, Halves};
+use crate::handle::halves::Halves;
 use crate::handle::message_writer::MessageWriter;
 use crate::handle::parts::MessageReader;
 use crate::handle::sender::close_frame;
+use crate::sending::request::{Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
-use crate::sending::writer::{Item, Sending, Until};
 use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
 
 /// An open WebSocket connection.
@@ -48,7 +48,7 @@ pub struct WebSocket<T: Transport> {
     /// The position that a flush in progress waits for; 0 without one.
     flushing: u64,
     /// The tasks of the two halves, if the socket was split by way of its traits.
-    halves: Option<Box<Halves>>,
+    pub(super) halves: Option<Box<Halves>>,
 }
 
 impl<T: Transport> WebSocket<T> {
@@ -428,44 +428,6 @@ impl<T: Transport> WebSocket<T> {
                 return Poll::Ready(Err(Error::Closed));
             }
             ready!(self.poll_blocked(cx))?;
-        }
-    }
-
-    /// Begins a poll of one of the halves that `futures` or tokio split off. Returns the waker to poll with.
-    #[inline]
-    pub(crate) fn enter(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
-        if half == Half::Read && self.halves.is_none() {
-            return None;
-        }
-        self.enter_half(half, cx)
-    }
-
-    fn enter_half(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
-        if self.halves.is_none() {
-            let owner = self.shared().lock().owner.clone()?;
-            if owner.will_wake(cx.waker()) {
-                return None;
-            }
-            self.halves = Some(Box::new(Halves::new(owner)));
-        }
-        self.halves.as_mut()?.enter(half, cx)
-    }
-
-    /// Ends a poll of one of the halves.
-    #[inline]
-    pub(crate) fn leave<R>(&mut self, half: Half, polled: Poll<R>) -> Poll<R> {
-        if let Some(halves) = &mut self.halves
-            && polled.is_ready()
-        {
-            halves.leave(half);
-        }
-        polled
-    }
-
-    /// Wakes the task that reads: the other half has seen the end.
-    pub(crate) fn wake_reader(&mut self) {
-        if let Some(halves) = &mut self.halves {
-            halves.wake_reader();
         }
     }
 

@@ -3,7 +3,6 @@
 //! Decode what is here, write what is queued, read more, look at the clock. The rules are the protocol crate's; what is
 //! behind the lock is [`crate::sending::shared`]'s; the end is [`crate::ending::leave`]'s.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,13 +11,15 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use longwire_protocol::{
-    CloseCode, CloseFrame, Due, Event, Inbound, Message, Outbound, ProtocolError, Role, State, Timers,
+    CloseCode, CloseFrame, Event, Inbound, Message, Outbound, ProtocolError, Role, State, Timers,
 };
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::counting::measurements::Measure;
 use crate::ending::end::Ending;
+use crate::receiving::alarm::note_closing;
+use crate::receiving::control::Handled;
 use crate::receiving::policy::memory::Holding;
 #[cfg(feature = "deflate")]
 use crate::receiving::policy::parking::Parking;
@@ -35,9 +36,9 @@ pub(crate) struct Reader<T: Transport> {
     pub(crate) read: ReadBuffer,
     pub(crate) ending: Ending,
     pub(crate) timers: Timers,
-    sleep: Option<Pin<Box<Sleep>>>,
+    pub(super) sleep: Option<Pin<Box<Sleep>>>,
     /// The task that `sleep` wakes.
-    sleeper: Option<Waker>,
+    pub(super) sleeper: Option<Waker>,
     pub(crate) close_timeout: Duration,
     /// What may still be done before the task has to yield.
     pub(crate) budget: usize,
@@ -55,9 +56,9 @@ pub(crate) struct Reader<T: Transport> {
     /// How many bytes were written when progress was last looked at.
     pub(crate) written_before: u64,
     /// How many sends in a row have come without a receive.
-    sends: u8,
+    pub(super) sends: u8,
     /// Control frames that were handled while a call waited, for the application to see.
-    handled: Option<Box<VecDeque<Event>>>,
+    pub(super) handled: Option<Box<Handled>>,
     names: Option<Box<Names>>,
 }
 
@@ -114,7 +115,7 @@ impl<T: Transport> Reader<T> {
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         self.sends = 0;
         if let Some(handled) = &mut self.handled
-            && let Some(event) = handled.pop_front()
+            && let Some(event) = handled.events.pop_front()
         {
             return Poll::Ready(Some(Ok(event)));
         }
@@ -232,20 +233,8 @@ impl<T: Transport> Reader<T> {
         Poll::Ready(Step::More)
     }
 
-    /// Lets others have a turn: a peer that always has more for us must keep neither the thread nor the deadlines.
-    #[cold]
-    fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        self.budget = BUDGET;
-        if self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now()) {
-            ready!(self.poll_timers(cx));
-            return Poll::Ready(Step::More);
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
     /// Decodes up to the next event.
-    fn decode(&mut self) -> Step {
+    pub(super) fn decode(&mut self) -> Step {
         let mut input = self.read.bytes();
         let result = scratch::with_spare(|spare| self.inbound.decode_lending(&mut input, spare));
         let left = input.len();
@@ -343,7 +332,7 @@ impl<T: Transport> Reader<T> {
 
     /// The transport has no more: without a close frame, messages may be missing.
     #[cold]
-    fn handle_end(&mut self, error: Option<io::Error>) {
+    pub(super) fn handle_end(&mut self, error: Option<io::Error>) {
         self.eof = true;
         self.inbound.end();
         let outcome = match error {
@@ -393,67 +382,13 @@ impl<T: Transport> Reader<T> {
     /// Gives compressor and decompressor back after a time without a message either way.
     #[cfg(feature = "deflate")]
     #[inline]
-    fn poll_parking(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn poll_parking(&mut self, cx: &mut Context<'_>) {
         let Some(parking) = &mut self.parking else { return };
         let mut writer = self.shared.lock();
         let kept = writer.out.keeps_compressor() || self.inbound.keeps_decompressor();
         if parking.poll(kept, writer.messages + self.messages, cx) {
             writer.out.park();
             self.inbound.park();
-        }
-    }
-
-    /// Waits for the next deadline; ready when one has passed and something was done about it.
-    #[inline]
-    pub(crate) fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.timers.deadline() else {
-            return Poll::Pending;
-        };
-        if let (Some(sleep), Some(sleeper)) = (&self.sleep, &self.sleeper)
-            && sleeper.will_wake(cx.waker())
-            && !sleep.is_elapsed()
-            && sleep.deadline() <= Instant::from_std(deadline)
-        {
-            return Poll::Pending; // it will wake this task
-        }
-        self.poll_sleep(cx)
-    }
-
-    #[cold]
-    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let Some(deadline) = self.timers.deadline() else {
-                return Poll::Pending;
-            };
-            let deadline = Instant::from_std(deadline);
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            if sleep.deadline() != deadline {
-                sleep.as_mut().reset(deadline);
-            }
-            self.sleeper = Some(cx.waker().clone());
-            ready!(sleep.as_mut().poll(cx));
-            match self.timers.handle_timeout(Instant::now().into_std()) {
-                Due::Nothing => {}
-                Due::Ping => {
-                    // It cannot fail but for a connection that is closing anyway.
-                    let _ = self.shared.send_now(|out| out.ping(&[]));
-                }
-                due => {
-                    let error = if due == Due::PeerGone { Error::PeerGone } else { Error::CloseTimeout };
-                    self.give_up(error);
-                    return Poll::Ready(());
-                }
-            }
-        }
-    }
-
-    /// Ends without waiting for the peer any more.
-    fn give_up(&mut self, error: Error) {
-        self.eof = true;
-        self.inbound.end();
-        self.shared.lock().finish();
-        if self.ending.is_open() {
-            self.ending.begin(Err(error));
         }
     }
 
@@ -485,111 +420,10 @@ impl<T: Transport> Reader<T> {
             ..self.shared.lock().stats()
         }
     }
-
-    /// While a call waits for something other than messages: handles the control frames in front of the next message,
-    /// gives back what is held (many peers that take nothing must not cost a read buffer each), and looks at the clock.
-    ///
-    /// Ready when the call has to look again, or with the error of a connection that was given up.
-    pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let was_open = self.ending.is_open();
-        self.poll_control(cx);
-        self.count_memory(cx);
-        #[cfg(feature = "deflate")]
-        self.poll_parking(cx);
-        if was_open && !self.ending.is_open() {
-            return Poll::Ready(Ok(()));
-        }
-        let mut writer = self.shared.lock();
-        if self.ending.is_open() {
-            writer.set_owner(cx.waker());
-        }
-        let written = writer.written();
-        let is_closing = writer.out.is_closing();
-        drop(writer);
-        if is_closing {
-            note_closing(&mut self.timers, &mut self.written_before, written, self.close_timeout);
-        } else if written != self.written_before {
-            // A peer that takes bytes is there, whatever it has to say.
-            self.written_before = written;
-            self.timers.heard();
-        }
-        ready!(self.poll_timers(cx));
-        Poll::Ready(Err(self.ending.error().cloned().unwrap_or(Error::Closed)))
-    }
-
-    /// Whether this is one of several sends in a row: then nobody receives, and control frames may be waiting.
-    #[inline]
-    pub(crate) fn is_unheard(&mut self) -> bool {
-        self.sends = self.sends.saturating_add(1);
-        self.sends > 1
-    }
-
-    /// Handles the control frames in front of the next message, without waiting for any. Messages stay where they are: at
-    /// most [`GLANCE`] bytes of them are read.
-    #[cold]
-    pub(crate) fn poll_control(&mut self, cx: &mut Context<'_>) {
-        while self.ending.is_open() {
-            if self.budget == 0 {
-                self.budget = BUDGET;
-                cx.waker().wake_by_ref();
-                return;
-            }
-            match self.inbound.is_control_next(self.read.bytes()) {
-                Some(false) => break,
-                Some(true) if !self.read.is_empty() => {
-                    if let Step::Event(Ok(event)) = self.decode() {
-                        self.note_handled(event);
-                    }
-                    continue;
-                }
-                Some(true) | None => {}
-            }
-            let mut writer = self.shared.lock();
-            let Some(io) = writer.io.as_mut() else {
-                drop(writer);
-                self.handle_end(None);
-                return;
-            };
-            let polled = poll_read(&mut self.read, io, GLANCE, cx);
-            if let Poll::Ready(Ok(n)) = &polled {
-                writer.bytes_received += *n as u64;
-            }
-            drop(writer);
-            match polled {
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    self.timers.heard();
-                    self.spend(1);
-                }
-                Poll::Ready(Ok(_)) => self.handle_end(None),
-                Poll::Ready(Err(error)) => self.handle_end(Some(error)),
-                Poll::Pending => break,
-            }
-        }
-        self.read.settle();
-    }
-
-    /// Keeps a control frame for [`Receiver::next_event`](crate::Receiver::next_event); of many, the latest.
-    fn note_handled(&mut self, event: Event) {
-        let handled = self.handled.get_or_insert_default();
-        if handled.len() == HANDLED {
-            handled.pop_front();
-        }
-        handled.push_back(event);
-    }
-}
-
-/// Starts the limit of the closing handshake, or lets it start over while the peer takes bytes.
-pub(crate) fn note_closing(timers: &mut Timers, before: &mut u64, written: u64, limit: Duration) {
-    let now = Instant::now().into_std();
-    timers.closing(now, limit);
-    if *before != written {
-        *before = written;
-        timers.progressed(now);
-    }
 }
 
 /// What one step of receiving came to.
-enum Step {
+pub(crate) enum Step {
     /// There may be more to decode, or another step to take.
     More,
     /// Something for the application, or the error that ended the connection.
@@ -651,12 +485,6 @@ pub(crate) const BUDGET: usize = 256;
 
 /// How many bytes of a read cost as much as one event.
 pub(crate) const BYTES_A_TURN: usize = 4096;
-
-/// How much is read at most to look for control frames while messages are not received.
-const GLANCE: usize = 4096;
-
-/// How many control frames are kept that were handled while a call waited.
-const HANDLED: usize = 16;
 
 /// When at least this much of a payload is to come, it is read straight into its message.
 const DIRECT_FROM: usize = 32 * 1024;

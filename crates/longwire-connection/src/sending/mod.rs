@@ -3,6 +3,8 @@
 pub(crate) mod cork;
 pub(crate) mod due;
 pub(crate) mod ping;
+pub(crate) mod request;
 pub(crate) mod shared;
+mod waiting;
 pub(crate) mod wakers;
 pub(crate) mod writer;

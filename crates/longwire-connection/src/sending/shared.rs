@@ -13,8 +13,9 @@ use tokio::task::coop;
 
 use crate::sending::cork::Cork;
 use crate::sending::ping::Pong;
+use crate::sending::request::{Sending, Until};
 use crate::sending::wakers::{Ticket, Waiter, Want};
-use crate::sending::writer::{Sending, Until, Writer};
+use crate::sending::writer::Writer;
 use crate::sync::{self, Mutex, MutexGuard};
 use crate::{Config, Error, Transport};
 
@@ -214,7 +215,7 @@ impl<T: Transport> Shared<T> {
         // An empty queue takes any message: the limit is on what waits.
         let fits =
             |writer: &Writer<T>| writer.out.pending() == 0 || writer.out.cost().saturating_add(len) <= limit;
-        if !fits(writer) && !(drop_oldest && writer.out.fits_by_dropping(len, limit)) {
+        if !(fits(writer) || drop_oldest && writer.out.fits_by_dropping(len, limit)) {
             return Err(Error::QueueFull);
         }
         while !fits(writer) && writer.drop_oldest() {

@@ -66,15 +66,12 @@ impl Wakers {
     pub(crate) fn register(&self, waiter: Waiter<'_>) {
         let Waiter { ticket, want, waker } = waiter;
         let mut waiting = self.lock();
-        match waiting.get_mut(&ticket) {
-            Some(task) => {
-                task.want = want;
-                task.waker.clone_from(waker);
-            }
-            None => {
-                waiting.insert(ticket, Task { want, waker: waker.clone() });
-                self.count.store(waiting.len(), Ordering::Relaxed);
-            }
+        if let Some(task) = waiting.get_mut(&ticket) {
+            task.want = want;
+            task.waker.clone_from(waker);
+        } else {
+            waiting.insert(ticket, Task { want, waker: waker.clone() });
+            self.count.store(waiting.len(), Ordering::Relaxed);
         }
     }
 

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, Compress, Event, Message, Opcode, Outbound};
+use longwire_protocol::{CloseCode, Compress, Event, Message, Outbound};
 
 use crate::counting::measurements::Measure;
 use crate::ending::heir::Heir;
 use crate::scratch;
 use crate::sending::due::Due;
 use crate::sending::ping::Pings;
+use crate::sending::request::{Item, Sending};
 use crate::sending::wakers::{Ticket, Waiter, Wakers, Want};
 use crate::{CompressionStats, Config, Error, Stats, Transport};
 
@@ -24,10 +25,10 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) io: Option<T>,
     pub(crate) out: Outbound,
     /// The position in the queue's stream up to which the transport holds nothing back.
-    flushed: u64,
+    pub(super) flushed: u64,
     /// The smallest position that a task waits to see flushed: once it is written, the transport is flushed before
     /// more is written, so that a queue which never runs empty delays nobody.
-    barrier: u64,
+    pub(super) barrier: u64,
     /// The bytes that the transport has taken since the connection began.
     written: u64,
     pub(crate) messages: u64,
@@ -36,15 +37,15 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) messages_received: u64,
     pub(crate) messages_refused: u64,
     measure: Measure,
-    send_queue: usize,
+    pub(super) send_queue: usize,
     /// The first error of the transport; nothing is written after it.
-    failed: Option<Arc<io::Error>>,
+    pub(super) failed: Option<Arc<io::Error>>,
     /// Whether the connection is gone for senders.
-    finished: bool,
+    pub(super) finished: bool,
     /// The waiting tasks; made when a task has to wait for the first time.
-    wakers: Option<Arc<Wakers>>,
+    pub(super) wakers: Option<Arc<Wakers>>,
     /// How many tickets were handed out.
-    tickets: u64,
+    pub(super) tickets: u64,
     /// The task that receives: it writes what others left in the queue.
     pub(crate) owner: Option<Waker>,
     /// Pings whose pong is awaited; made with the first.
@@ -53,54 +54,6 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) heir: Heir,
     /// What is left for when the lock is free.
     pub(crate) due: Option<Box<Due<T>>>,
-}
-
-/// One message on its way into the queue, and from there to the transport.
-pub(crate) struct Sending {
-    /// What is not yet queued.
-    pub(crate) item: Option<Item>,
-    pub(crate) compress: Compress,
-    /// The position that has to be flushed.
-    pub(crate) until: u64,
-    /// The name under which the call waits, once it has waited.
-    pub(crate) ticket: Option<Ticket>,
-}
-
-/// What can be queued.
-pub(crate) enum Item {
-    Message(Message),
-    Part(Bytes, bool),
-    Begin(Opcode),
-    /// Nothing: everything queued before is what has to be flushed.
-    Mark,
-}
-
-impl Sending {
-    pub(crate) fn new(item: Item) -> Self {
-        Self { item: Some(item), compress: Compress::Auto, until: 0, ticket: None }
-    }
-
-    pub(crate) fn compress(mut self, compress: Compress) -> Self {
-        self.compress = compress;
-        self
-    }
-
-    /// Has the call wait under a ticket of its caller, who forgets it.
-    pub(crate) fn ticket(mut self, ticket: Option<Ticket>) -> Self {
-        self.ticket = ticket;
-        self
-    }
-}
-
-/// How far a sender wants to be taken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// The message is in the queue.
-    Queued,
-    /// The message reaches the transport without any further call.
-    Sent,
-    /// The transport has taken the message, whoever polls meanwhile.
-    Written,
 }
 
 impl<T: Transport> Writer<T> {
@@ -235,66 +188,6 @@ impl<T: Transport> Writer<T> {
             self.wake_met();
         }
         dropped
-    }
-
-    /// Waits until a message can be queued.
-    pub(crate) fn poll_room(&mut self, waker: &Waker) -> Poll<Result<(), Error>> {
-        self.check()?;
-        self.poll_want(Waiter { ticket: Ticket::SOCKET, want: Want::Room, waker })
-    }
-
-    /// Whether what a task waits for has come true. Every condition is decided here.
-    fn is_met(&self, want: Want) -> bool {
-        if self.finished || self.failed.is_some() {
-            return true;
-        }
-        match want {
-            Want::Progress => false,
-            Want::Flushed(position) => self.flushed >= position,
-            Want::Room | Want::PartRoom | Want::Fits(_) if self.out.is_closing() => true,
-            Want::Room => self.has_room() && !self.out.is_message_open(),
-            // Broadcasts that wait for the message to end are not in front of its parts.
-            Want::PartRoom => self.out.queue_cost() < self.send_queue.max(1),
-            // An empty queue takes any message: the limit is on what waits.
-            Want::Fits(cost) => self.out.pending() == 0 || self.out.cost() <= cost,
-        }
-    }
-
-    /// Waits for a condition, and writes meanwhile.
-    #[inline]
-    pub(crate) fn poll_want(&mut self, waiter: Waiter<'_>) -> Poll<Result<(), Error>> {
-        if self.is_met(waiter.want) {
-            return Poll::Ready(Ok(()));
-        }
-        if let Want::Flushed(position) = waiter.want {
-            self.barrier = self.barrier.min(position);
-        }
-        if let Poll::Ready(Err(error)) = self.poll_flush(Some(waiter)) {
-            return Poll::Ready(Err(error));
-        }
-        if self.is_met(waiter.want) {
-            self.forget(waiter.ticket);
-            return Poll::Ready(Ok(()));
-        }
-        self.wakers().register(waiter);
-        Poll::Pending
-    }
-
-    /// The task of this ticket waits no longer.
-    pub(crate) fn forget(&mut self, ticket: Ticket) {
-        if let Some(wakers) = &self.wakers
-            && wakers.is_waited_for()
-        {
-            wakers.forget(ticket);
-        }
-    }
-
-    /// A name to wait under.
-    pub(crate) fn ticket(&mut self, ticket: &mut Option<Ticket>) -> Ticket {
-        *ticket.get_or_insert_with(|| {
-            self.tickets += 1;
-            Ticket(self.tickets)
-        })
     }
 
     #[inline]
@@ -544,36 +437,6 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    #[inline]
-    fn is_waited_for(&self) -> bool {
-        self.wakers.as_ref().is_some_and(|wakers| wakers.is_waited_for())
-    }
-
-    /// Wakes, once the lock is free, every task whose condition has come true.
-    ///
-    /// This is called where a condition may have come true: after progress of the transport, the end of a message in
-    /// parts, a drop from the queue, a close frame, a failure, the end.
-    #[cold]
-    pub(crate) fn wake_met(&mut self) {
-        let Some(wakers) = self.wakers.clone() else { return };
-        if !wakers.is_waited_for() {
-            return;
-        }
-        let mut due = self.due.take().unwrap_or_default();
-        let is_written = !self.has_unwritten();
-        let barrier = wakers.take_met(is_written, |want| self.is_met(want), &mut due.wakers);
-        self.barrier = self.barrier.min(barrier);
-        self.due = Some(due);
-    }
-
-    /// Wakes the task that receives once the lock is free.
-    #[cold]
-    pub(crate) fn wake_owner(&mut self) {
-        if let Some(owner) = self.owner.clone() {
-            self.due().wakers.push(owner);
-        }
-    }
-
     #[cold]
     pub(crate) fn due(&mut self) -> &mut Due<T> {
         self.due.get_or_insert_default()
@@ -593,7 +456,7 @@ impl<T: Transport> Writer<T> {
     }
 
     #[cold]
-    fn wakers(&mut self) -> &Arc<Wakers> {
+    pub(super) fn wakers(&mut self) -> &Arc<Wakers> {
         self.wakers.get_or_insert_default()
     }
 }

@@ -4,6 +4,7 @@
 //! [`Limits`](crate::Limits); this is for many peers that each stay below that.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,7 +91,7 @@ impl Shared {
         let chosen = lock(&self.large)
             .last_entry()
             .filter(|most| most.key().0 > self.share())
-            .map(|most| most.remove());
+            .map(OccupiedEntry::remove);
         if let Some(entry) = chosen {
             entry.is_chosen.store(true, Ordering::Release);
             let waker = lock(&entry.waker).take();

@@ -1,0 +1,120 @@
+//! Control frames while nobody receives: a call that waits for room, or a send that follows another, handles those in
+//! front of the next message.
+//!
+//! "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response ... as soon as is practical"
+//! (RFC 6455 §5.5.2). Messages stay where they are, so that the peer feels back-pressure.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, ready};
+
+use longwire_protocol::Event;
+
+use crate::receiving::alarm::note_closing;
+use crate::receiving::reader::{BUDGET, Reader, Step, poll_read};
+use crate::{Error, Transport};
+
+/// Control frames that were handled while a call waited, for the application to see.
+#[derive(Default)]
+pub(super) struct Handled {
+    pub(super) events: VecDeque<Event>,
+}
+
+impl<T: Transport> Reader<T> {
+    /// While a call waits for something other than messages: handles the control frames in front of the next message,
+    /// gives back what is held (many peers that take nothing must not cost a read buffer each), and looks at the clock.
+    ///
+    /// Ready when the call has to look again, or with the error of a connection that was given up.
+    pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let was_open = self.ending.is_open();
+        self.poll_control(cx);
+        self.count_memory(cx);
+        #[cfg(feature = "deflate")]
+        self.poll_parking(cx);
+        if was_open && !self.ending.is_open() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut writer = self.shared.lock();
+        if self.ending.is_open() {
+            writer.set_owner(cx.waker());
+        }
+        let written = writer.written();
+        let is_closing = writer.out.is_closing();
+        drop(writer);
+        if is_closing {
+            note_closing(&mut self.timers, &mut self.written_before, written, self.close_timeout);
+        } else if written != self.written_before {
+            // A peer that takes bytes is there, whatever it has to say.
+            self.written_before = written;
+            self.timers.heard();
+        }
+        ready!(self.poll_timers(cx));
+        Poll::Ready(Err(self.ending.error().cloned().unwrap_or(Error::Closed)))
+    }
+
+    /// Whether this is one of several sends in a row: then nobody receives, and control frames may be waiting.
+    #[inline]
+    pub(crate) fn is_unheard(&mut self) -> bool {
+        self.sends = self.sends.saturating_add(1);
+        self.sends > 1
+    }
+
+    /// Handles the control frames in front of the next message, without waiting for any. Messages stay where they are: at
+    /// most [`GLANCE`] bytes of them are read.
+    #[cold]
+    pub(crate) fn poll_control(&mut self, cx: &mut Context<'_>) {
+        while self.ending.is_open() {
+            if self.budget == 0 {
+                self.budget = BUDGET;
+                cx.waker().wake_by_ref();
+                return;
+            }
+            match self.inbound.is_control_next(self.read.bytes()) {
+                Some(false) => break,
+                Some(true) if !self.read.is_empty() => {
+                    if let Step::Event(Ok(event)) = self.decode() {
+                        self.note_handled(event);
+                    }
+                    continue;
+                }
+                Some(true) | None => {}
+            }
+            let mut writer = self.shared.lock();
+            let Some(io) = writer.io.as_mut() else {
+                drop(writer);
+                self.handle_end(None);
+                return;
+            };
+            let polled = poll_read(&mut self.read, io, GLANCE, cx);
+            if let Poll::Ready(Ok(n)) = &polled {
+                writer.bytes_received += *n as u64;
+            }
+            drop(writer);
+            match polled {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.timers.heard();
+                    self.spend(1);
+                }
+                Poll::Ready(Ok(_)) => self.handle_end(None),
+                Poll::Ready(Err(error)) => self.handle_end(Some(error)),
+                Poll::Pending => break,
+            }
+        }
+        self.read.settle();
+    }
+
+    /// Keeps a control frame for [`Receiver::next_event`](crate::Receiver::next_event); of many, the latest.
+    fn note_handled(&mut self, event: Event) {
+        let handled = self.handled.get_or_insert_default();
+        let events = &mut handled.events;
+        if events.len() == HANDLED {
+            events.pop_front();
+        }
+        events.push_back(event);
+    }
+}
+
+/// How much is read at most to look for control frames while messages are not received.
+const GLANCE: usize = 4096;
+
+/// How many control frames are kept that were handled while a call waited.
+const HANDLED: usize = 16;
