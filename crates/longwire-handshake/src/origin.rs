@@ -86,7 +86,8 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] for anything else, `null`, a path and a trailing slash included.
+    /// [`InvalidOrigin`] for anything else, `null`, a path, a trailing slash and a pattern such as `https://*.example.com`
+    /// included.
     pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
         let invalid = || InvalidOrigin { origin: PeerText::new(text) };
         let (scheme, authority) = text.split_once("://").ok_or_else(invalid)?;
@@ -97,6 +98,10 @@ impl Origin {
         }
         let scheme = scheme.to_ascii_lowercase();
         let (host, port) = split_authority(authority).ok_or_else(invalid)?;
+        // Origins are compared whole: a pattern would silently match no page.
+        if host.contains('*') {
+            return Err(invalid());
+        }
         Ok(Self { port: port.or_else(|| default_port(&scheme)), host, scheme })
     }
 
