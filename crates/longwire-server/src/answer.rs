@@ -16,28 +16,46 @@ use tracing::trace;
 
 use crate::Transport;
 
-/// Writes the last bytes of a connection and sees to it that the peer can read them, for at most `limit`.
+/// Writes the last bytes of a connection and sees to it that the peer can read them.
+///
+/// `limit` is how long the peer may take none of the bytes, and then how long it may take to end the connection: one that reads
+/// slowly gets a long answer whole.
 pub(crate) async fn finish(io: &mut Transport, answer: &[u8], limit: Duration) {
-    let result = timeout(limit, async {
-        write_last(io, answer).await?;
-        drain(io).await
-    });
-    match result.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => trace!(%error, "an answer could not be delivered"),
-        Err(_) => trace!("a client did not take its answer in time"),
+    let result = async {
+        let mut left = answer;
+        while !left.is_empty() {
+            match within(limit, io.write(left)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => left = &left[n..],
+            }
+        }
+        let ending = async {
+            io.flush().await?;
+            io.shutdown().await?;
+            drain(io).await
+        };
+        within(limit, ending).await
+    };
+    if let Err(error) = result.await {
+        trace!(%error, "an answer could not be delivered");
     }
+}
+
+/// Runs one step, which fails if it takes longer than `limit`.
+async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Writes the last bytes of a connection as far as they go at once, and leaves the rest to luck.
 pub(crate) async fn finish_at_once(io: &mut Transport, answer: &[u8]) {
+    let ending = async {
+        write_whole(io, answer).await?;
+        io.shutdown().await?;
+        // Bytes that came and were not read would reset the connection.
+        drain(io).await
+    };
     // A limit of nothing still polls once.
-    let _ = timeout(Duration::ZERO, write_last(io, answer)).await;
-}
-
-async fn write_last(io: &mut Transport, answer: &[u8]) -> io::Result<()> {
-    write_whole(io, answer).await?;
-    io.shutdown().await
+    let _ = timeout(Duration::ZERO, ending).await;
 }
 
 /// Writes an answer and flushes it: a buffered stream sends nothing before that.
