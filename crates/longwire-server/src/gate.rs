@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub, Place};
@@ -18,7 +18,8 @@ use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
 use crate::answer::{finish, finish_at_once, read_some, write_whole};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Late};
+use crate::hook::{self, Panicked};
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
 use crate::routes::Routes;
@@ -246,9 +247,10 @@ impl Gate {
         match &self.fallback {
             Some(fallback) if is_plain(&rejection, &request) => {
                 let is_head = request.method() == Method::HEAD;
-                let response = match deadline.run(fallback(request)).await {
-                    Ok(response) => Rejection::from_response(response).encode(),
-                    Err(_) => self.refuse(&Rejection::Unavailable, None, peer_addr),
+                let response = match deadline.run(hook::run("fallback", || fallback(request))).await {
+                    Ok(Ok(response)) => Rejection::from_response(response).encode(),
+                    Ok(Err(Panicked)) => self.refuse(&fault(), None, peer_addr),
+                    Err(Late) => self.refuse(&Rejection::Unavailable, None, peer_addr),
                 };
                 Err(if is_head { without_body(&response) } else { response })
             }
@@ -265,11 +267,13 @@ impl Gate {
     ) -> Result<Admission, Bytes> {
         let Some(authorize) = &self.authorize else { return Ok(admission) };
         // The hook keeps the request; whoever sees its refusal gets what it says.
-        match deadline.run(authorize(admission)).await {
-            Ok(Ok(admission)) => Ok(admission),
-            Ok(Err(rejection)) => Err(self.refuse(&rejection, None, peer_addr)),
-            Err(_) => Err(self.refuse(&Rejection::Unavailable, None, peer_addr)),
-        }
+        let rejection = match deadline.run(hook::run("authorize", || authorize(admission))).await {
+            Ok(Ok(Ok(admission))) => return Ok(admission),
+            Ok(Ok(Err(rejection))) => rejection,
+            Ok(Err(Panicked)) => fault(),
+            Err(Late) => Rejection::Unavailable,
+        };
+        Err(self.refuse(&rejection, None, peer_addr))
     }
 
     /// The bytes of a refusal.
@@ -280,9 +284,15 @@ impl Gate {
         peer_addr: Option<SocketAddr>,
     ) -> Bytes {
         debug!(?peer_addr, status = rejection.status().as_u16(), %rejection, "a handshake was refused");
-        let own = self.on_reject.as_ref().and_then(|hook| hook(rejection, request));
-        self.counters.rejected(own.as_ref().map_or(rejection.status(), Response::status));
-        own.map_or_else(|| rejection.encode(), |response| Rejection::from_response(response).encode())
+        let own = self.on_reject.as_ref().and_then(|on_reject| {
+            match hook::call("on_reject", || on_reject(rejection, request)) {
+                Ok(response) => response.map(Rejection::from_response),
+                Err(Panicked) => Some(fault()),
+            }
+        });
+        let answer = own.as_ref().unwrap_or(rejection);
+        self.counters.rejected(answer.status());
+        answer.encode()
     }
 
     async fn turn_away(&self, io: &mut Transport, revoked: Revoked) {
@@ -323,6 +333,11 @@ fn is_plain(rejection: &Rejection, request: &Request) -> bool {
         }
         _ => false,
     }
+}
+
+/// The answer in place of one that the application owes.
+fn fault() -> Rejection {
+    Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The server is at fault\n")
 }
 
 /// Cuts an answer off behind its head.

@@ -12,7 +12,10 @@ use longwire_server::{HandlerResult, Rejection, Request, Server, Socket, Subprot
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use common::{REQUEST, bind, exchange, expect, head, request_with, rest, soon, start, start_with, tcp, text};
+use common::{
+    REQUEST, bind, check_echo, exchange, expect, head, open, request_with, rest, soon, start, start_with,
+    tcp, text,
+};
 
 #[derive(Debug, PartialEq)]
 struct User(String);
@@ -237,4 +240,49 @@ async fn a_handshake_that_is_decided_on_ends_with_the_server() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 503 "), "{answer}");
     drop(stream);
     timeout(Duration::from_secs(10), shutdown).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_hook_that_panics_is_answered_with_500() {
+    let server = bind()
+        .await
+        .configure(|config| config.hub.max_clients = Some(1))
+        .authorize(|admission| {
+            assert_ne!(admission.uri().path(), "/call", "the hook panics when it is called");
+            async move {
+                tokio::task::yield_now().await;
+                assert_ne!(admission.uri().path(), "/poll", "the hook panics when it is polled");
+                Ok(admission)
+            }
+        })
+        .fallback(|request| {
+            assert_ne!(request.uri().path(), "/page-call", "the page panics when it is called");
+            async move {
+                assert_ne!(request.uri().path(), "/page-poll", "the page panics when it is polled");
+                Response::new("a page")
+            }
+        })
+        .on_reject(|rejection, _| {
+            assert_ne!(rejection.status(), 405, "the hook panics on 405");
+            None
+        });
+    let server = start(server);
+    let asked = |path: &str| REQUEST.replace("/chat?room=1", path);
+    let plain = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let requests = [
+        asked("/call"),
+        asked("/poll"),
+        plain("GET", "/page-call"),
+        plain("GET", "/page-poll"),
+        plain("POST", "/"),
+    ];
+    for (count, request) in (1..).zip(requests) {
+        let answer = exchange(server.addr, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{request}: {answer}");
+        assert!(!answer.contains("panic"), "the cause is not told: {answer}");
+        assert_eq!(server.handle.stats().rejections.get(&500), Some(&count), "{request}");
+    }
+    // The place was given back.
+    check_echo(&mut open(server.addr).await, "hello").await;
+    assert!(exchange(server.addr, plain("GET", "/").as_bytes()).await.ends_with("a page"));
 }
