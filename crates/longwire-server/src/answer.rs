@@ -3,7 +3,7 @@
 //! A socket that is closed with unread bytes in it is reset, and the reset can overtake the answer. So the sending
 //! direction is shut down first, and what the peer still sends is read and dropped until its end, within bounds.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -75,6 +75,31 @@ async fn drain(io: &mut Transport) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until the connection has failed, and keeps in `early` what the client sends meanwhile.
+///
+/// The end of the client's side alone is not a failure: it can still be sent to. With 16 KiB in `early` nothing more is read,
+/// and a failure goes unnoticed until the answer is written.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, what was read is in `early`.
+pub(crate) async fn lost(io: &mut Transport, early: &mut Vec<u8>) {
+    while early.len() < MAX_EARLY {
+        let read = read_some(io, |bytes| {
+            early.extend_from_slice(bytes);
+            bytes.len()
+        });
+        match read.await {
+            Ok(0) => break,
+            Ok(_) => {}
+            // TLS that ends without a word is an end as well.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(_) => return,
+        }
+    }
+    pending().await
+}
+
 /// Reads once and shows what came to `take`; nothing is nothing to come. No buffer is held while it waits.
 ///
 /// # Cancel safety
@@ -100,6 +125,9 @@ pub(crate) async fn read_some<R>(io: &mut Transport, take: impl FnOnce(&[u8]) ->
 
 /// How much of a refused client's bytes is read before it is dropped.
 const MAX_DRAINED: usize = 1 << 20;
+
+/// How much of what a client sends before it is answered is read.
+const MAX_EARLY: usize = 16 << 10;
 
 /// How much is read at once. What the first frames fill of it is copied for the connection.
 const READ_SIZE: usize = 4096;
