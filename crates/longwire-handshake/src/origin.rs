@@ -86,7 +86,8 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] for anything else, `null`, a path and a trailing slash included.
+    /// [`InvalidOrigin`] for anything else, `null`, a path, a trailing slash and a pattern such as `https://*.example.com`
+    /// included.
     pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
         let invalid = || InvalidOrigin { origin: PeerText::new(text) };
         let (scheme, authority) = text.split_once("://").ok_or_else(invalid)?;
@@ -97,6 +98,10 @@ impl Origin {
         }
         let scheme = scheme.to_ascii_lowercase();
         let (host, port) = split_authority(authority).ok_or_else(invalid)?;
+        // Origins are compared whole: a pattern would silently match no page.
+        if host.contains('*') {
+            return Err(invalid());
+        }
         Ok(Self { port: port.or_else(|| default_port(&scheme)), host, scheme })
     }
 
@@ -119,6 +124,8 @@ pub struct InvalidOrigin {
 
 /// Splits `host` or `host:port`, the host in lower case.
 pub(crate) fn split_authority(text: &str) -> Option<(String, Option<u16>)> {
+    // "port = *DIGIT" (RFC 3986 §3.2.3): it may be empty, which `Authority` does not know.
+    let text = text.strip_suffix(':').unwrap_or(text);
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
     let port = match text.strip_prefix(host)? {

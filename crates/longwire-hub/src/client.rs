@@ -81,7 +81,8 @@ impl ClientInfo {
     /// Sets the place that was [reserved](crate::Hub::reserve) for this client, which is then admitted whatever the limits
     /// say. Default: none; there has to be one when it is admitted.
     ///
-    /// A place of another hub, or for a client from elsewhere, is given back and not used.
+    /// A place of another hub, or for another address, is given back and not used. One that was reserved without an address
+    /// counts for the client's from then on, if as many from there may be.
     #[must_use]
     pub fn place(mut self, place: Place) -> Self {
         self.place = Some(place);

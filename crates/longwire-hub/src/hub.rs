@@ -149,10 +149,12 @@ impl Hub {
             let _ = self.inner.runtime.set(runtime);
         }
         let source = info.peer_addr.map(Source::from);
-        let place = info.place.take();
-        let place =
-            place.filter(|place| Arc::ptr_eq(&place.hub.inner, &self.inner) && place.source == source);
-        let admitted = self.admit_to(place, source, |id| Entry::new(id, ws.sender(), info, self.clone()));
+        let mut place = info.place.take();
+        let fits = place.as_mut().map_or(Ok(false), |place| place.fits(self, source));
+        let admitted = fits.map_err(|error| (error, self.refusal())).and_then(|fits| {
+            let place = place.filter(|_| fits);
+            self.admit_to(place, source, |id| Entry::new(id, ws.sender(), info, self.clone()))
+        });
         match admitted {
             Ok(entry) => Ok(Socket::new(ws, Member::new(entry))),
             Err((error, frame)) => {
@@ -171,10 +173,7 @@ impl Hub {
     ) -> Result<Arc<Entry>, (HubError, CloseFrame)> {
         let mut place = match place {
             Some(place) => place,
-            None => self.reserve_for(source).map_err(|error| {
-                let frame = self.registry().closing.clone();
-                (error, frame.unwrap_or_else(|| CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "")))
-            })?,
+            None => self.reserve_for(source).map_err(|error| (error, self.refusal()))?,
         };
         let mut registry = self.registry();
         if let Some(frame) = registry.closing.clone() {
@@ -213,6 +212,26 @@ impl Hub {
                 Err(error)
             }
         }
+    }
+
+    /// Counts a reserved place for an address, if there is room for one more from there.
+    pub(crate) fn assign(&self, source: Source) -> Result<(), HubError> {
+        let config = self.config();
+        let assigned = self.registry().census.assign(source, &config);
+        assigned.inspect_err(|_| {
+            self.inner.counters.refused.add(1);
+            metrics::refused();
+        })
+    }
+
+    /// The close frame for a client that is not admitted.
+    fn refusal(&self) -> CloseFrame {
+        let closing = self.registry().closing.clone();
+        closing.unwrap_or_else(|| CloseFrame::new(CloseCode::TRY_AGAIN_LATER, ""))
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Gives a place back that no client came to.

@@ -58,6 +58,17 @@ impl Census {
         Ok(())
     }
 
+    /// Counts a place that was for no address for this one, if there is room for one more from there.
+    pub(crate) fn assign(&mut self, source: Source, config: &HubConfig) -> Result<(), HubError> {
+        if let Some(limit) = config.max_clients_per_address
+            && self.by_source.get(&source).copied().unwrap_or(0) >= limit
+        {
+            return Err(HubError::FullForAddress { limit });
+        }
+        *self.by_source.entry(source).or_default() += 1;
+        Ok(())
+    }
+
     /// Makes a place that was counted a client's.
     pub(crate) fn occupy(&mut self) {
         self.reserved -= 1;
@@ -101,6 +112,38 @@ pub struct Place {
     pub(crate) source: Option<Source>,
     /// Whether a client has it: then that gives it back.
     pub(crate) occupied: bool,
+}
+
+impl Place {
+    /// Sets the address that the place is for, if it was reserved without one: an edge may learn it after it has reserved the
+    /// place. It changes nothing if the place has an address.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::FullForAddress`] by [`HubConfig::max_clients_per_address`]: the place is still for no address.
+    pub fn set_peer_addr(&mut self, peer_addr: SocketAddr) -> Result<(), HubError> {
+        match self.source {
+            Some(_) => Ok(()),
+            None => self.assign(peer_addr.into()),
+        }
+    }
+
+    fn assign(&mut self, source: Source) -> Result<(), HubError> {
+        self.hub.assign(source)?;
+        self.source = Some(source);
+        Ok(())
+    }
+
+    /// Whether a client from there can have the place. One for no address becomes a place for its address.
+    pub(crate) fn fits(&mut self, hub: &Hub, source: Option<Source>) -> Result<bool, HubError> {
+        if !self.hub.is_same(hub) {
+            return Ok(false);
+        }
+        match source {
+            Some(source) if self.source.is_none() => self.assign(source).map(|()| true),
+            _ => Ok(self.source == source),
+        }
+    }
 }
 
 impl Hub {

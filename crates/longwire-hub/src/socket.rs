@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
-use longwire_connection::{Sender, Transport, WebSocket, drive};
+use longwire_connection::{CloseCode, Compress, Error, Message, Sender, Transport, WebSocket, drive};
 use pin_project_lite::pin_project;
 
 use crate::entry::Entry;
@@ -74,6 +74,93 @@ impl<T: Transport> Socket<T> {
     /// Lets this client out of a room, as [`Client::leave`] does.
     pub fn leave(&self, room: impl AsRef<str>) -> bool {
         self.member.entry.leave(room.as_ref())
+    }
+
+    // The methods of `WebSocket` that take arguments by `&mut self`. An argument may borrow the socket, as in
+    // `ws.send(format!("{}", ws.id()))`, only if the method is the socket's own: through `DerefMut` it is borrowed before the
+    // arguments are evaluated.
+
+    /// Sends one message, as [`WebSocket::send`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`WebSocket::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`WebSocket::send`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use longwire_connection::{Error, Transport};
+    /// # use longwire_hub::Socket;
+    /// async fn greet<T: Transport>(ws: &mut Socket<T>) -> Result<(), Error> {
+    ///     ws.send(format!("you are client {}", ws.id())).await
+    /// }
+    /// ```
+    #[inline]
+    pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> + Send {
+        self.ws.send(message)
+    }
+
+    /// Sends one message, compressed or not, as [`WebSocket::send_with`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`WebSocket::send_with`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`WebSocket::send_with`].
+    #[inline]
+    pub fn send_with(
+        &mut self,
+        message: impl Into<Message>,
+        compress: Compress,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        self.ws.send_with(message, compress)
+    }
+
+    /// Queues one message, as [`WebSocket::feed`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`WebSocket::feed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`WebSocket::feed`].
+    #[inline]
+    pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> + Send {
+        self.ws.feed(message)
+    }
+
+    /// Closes the connection, as [`WebSocket::close`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`WebSocket::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`WebSocket::close`].
+    pub fn close(
+        &mut self,
+        code: impl Into<CloseCode>,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), Error>> {
+        let code = code.into();
+        self.ws.close(code, reason)
+    }
+
+    /// Starts the closing handshake, as [`WebSocket::start_close`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`WebSocket::start_close`].
+    pub fn start_close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+        self.ws.start_close(code, reason)
     }
 
     /// Parts the socket into a handle to send, which can be cloned, and the side that receives. The client stays

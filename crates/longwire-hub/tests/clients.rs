@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair, pair_over};
-use longwire_connection::{Config, Error, Excess, Rate, RateLimit, WebSocket};
+use longwire_connection::{Compress, Config, Error, Excess, Rate, RateLimit, WebSocket};
 use longwire_hub::{ClientInfo, Hub, Socket};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -35,6 +35,25 @@ async fn a_client_carries_what_the_application_gave_it() {
     assert_eq!(late.set_data(User("bob")), Ok(()));
     assert_eq!(late.client().set_data(7), Err(7), "of whatever type");
     assert_eq!(late.data::<User>(), Some(&User("bob")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_may_be_made_of_what_the_socket_knows() {
+    let hub = Hub::default();
+    let (mut peer, mut ws) = admit(&hub);
+    ws.feed(format!("{} of {}", ws.id(), ws.hub().len())).await.unwrap();
+    ws.send(format!("{}", ws.id())).await.unwrap();
+    ws.send_with(ws.id().to_string(), Compress::Never).await.unwrap();
+    ws.start_close(1000, &ws.id().to_string()).unwrap();
+    for message in ["1 of 1", "1", "1"] {
+        assert_eq!(peer.recv().await.unwrap(), Some(message.into()));
+    }
+    let closing = async { ws.close(1000, &ws.id().to_string()).await };
+    let (closed, ended) = tokio::join!(closing, peer.recv());
+    closed.unwrap();
+    assert_eq!(ended.unwrap(), None);
+    let reason = peer.close_received().flatten().map(|frame| frame.reason.to_string());
+    assert_eq!(reason.as_deref(), Some("1"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -137,12 +137,16 @@ impl WebSocketUpgrade {
     /// Runs `handler` on the socket, in a task of its own, and makes the response, which has to be returned.
     ///
     /// What the handler sends between two yields leaves in one write. When it returns, the connection is closed: see
-    /// [`HandlerResult`].
-    pub fn on_upgrade<H, Fut>(self, handler: H) -> Response
+    /// [`HandlerResult`]. If there are as many clients from [`peer_addr`](Self::peer_addr) as there may be, the response is a 503.
+    pub fn on_upgrade<H, Fut>(mut self, handler: H) -> Response
     where
         H: FnOnce(Socket) -> Fut + Send + 'static,
         Fut: Future<Output = HandlerResult> + Send + 'static,
     {
+        if let Err(error) = self.upgrade.check_address() {
+            (self.failed)(error);
+            return WebSocketUpgradeRejection(Rejection::Unavailable).into_response();
+        }
         let response = self.upgrade.response::<Body>();
         drop(self.upgrade.spawn(handler, self.failed));
         response

@@ -12,7 +12,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestView, Subprotocol, accept};
-use longwire_hub::{Client, ClientInfo, RunError};
+use longwire_hub::{Client, ClientInfo, HubError, Place, RunError};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
@@ -28,7 +28,7 @@ use crate::{BoxError, HandlerResult, Mount, Socket, Transport};
 ///
 /// Why the request is refused, with the answer to return: [`Rejection::to_response`]. The request is as it was then, so
 /// that one for a plain page ([`Rejection::is_plain_request`]) can be served. [`Rejection::Unavailable`] if the hub is shutting
-/// down, [`Rejection::NoUpgrade`] if hyper was not set up to hand over connections.
+/// down or has as many clients as it may have, [`Rejection::NoUpgrade`] if hyper was not set up to hand over connections.
 pub fn upgrade<B, R: Default>(
     request: &mut Request<B>,
     mount: &Mount,
@@ -54,13 +54,19 @@ pub fn upgrade_parts<R: Default>(
     Ok((upgrade.response(), upgrade))
 }
 
-fn judge(request: RequestView<'_>, extensions: &Extensions, mount: &Mount) -> Result<Accepted, Rejection> {
+fn judge(
+    request: RequestView<'_>,
+    extensions: &Extensions,
+    mount: &Mount,
+) -> Result<(Accepted, Place), Rejection> {
     let protocol = extensions.get::<Protocol>().map(Protocol::as_str);
     let accepted = accept(request.protocol(protocol), &mount.config().handshake)?;
-    if mount.hub().is_shutting_down() {
-        return Err(Rejection::Unavailable);
-    }
-    Ok(accepted)
+    // The address is known once the connection is handed over.
+    let place = mount.hub().reserve(None).map_err(|error| {
+        debug!(%error, "there is no place for a client");
+        Rejection::Unavailable
+    })?;
+    Ok((accepted, place))
 }
 
 /// A connection that will be a WebSocket once the response was sent.
@@ -72,6 +78,7 @@ pub struct Upgrade {
     mount: Mount,
     pub(crate) config: Config,
     info: ClientInfo,
+    place: Place,
     /// `None` if it lies beyond what the clock can tell.
     deadline: Option<Instant>,
 }
@@ -79,7 +86,7 @@ pub struct Upgrade {
 impl Upgrade {
     fn begin(
         extensions: &mut Extensions,
-        accepted: Accepted,
+        (accepted, place): (Accepted, Place),
         version: Version,
         mount: &Mount,
     ) -> Result<Self, Rejection> {
@@ -91,6 +98,7 @@ impl Upgrade {
             mount: mount.clone(),
             config: mount.config().connection.clone(),
             info: ClientInfo::default(),
+            place,
             deadline: Instant::now().checked_add(mount.config().upgrade_timeout),
         })
     }
@@ -154,7 +162,13 @@ impl Upgrade {
             None => self.info.peer_addr(io.peer_addr()),
         };
         let ws = WebSocket::new(io, handover, &self.config);
-        self.mount.hub().admit(ws, info).map_err(|_| UpgradeError::ShuttingDown)
+        self.mount.hub().admit(ws, info.place(self.place)).map_err(UpgradeError::from)
+    }
+
+    /// Checks the limit on clients from one address, if the address is known already.
+    #[cfg(feature = "axum")]
+    pub(crate) fn check_address(&mut self) -> Result<(), UpgradeError> {
+        self.info.peer_addr.map_or(Ok(()), |addr| self.place.set_peer_addr(addr)).map_err(UpgradeError::from)
     }
 
     /// Runs `handler` on the socket, in a task of its own, once the response was sent.
@@ -222,6 +236,19 @@ pub enum UpgradeError {
     /// The hub began to shut down meanwhile: the client was told with the shutdown's close code.
     #[error("the hub is shutting down")]
     ShuttingDown,
+    /// The hub does not admit the client, as there are as many from its address as there may be: the client was told with close
+    /// code 1013, or with status 503 if the address was known before the response was sent.
+    #[error("the client was not admitted: {0}")]
+    Refused(#[source] HubError),
+}
+
+impl From<HubError> for UpgradeError {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::ShuttingDown => Self::ShuttingDown,
+            error => Self::Refused(error),
+        }
+    }
 }
 
 fn note_end(client: &Client, ended: Result<(), RunError<BoxError>>) {

@@ -14,7 +14,7 @@ use longwire_connection::{CloseCode, Message};
 use longwire_hyper::axum::{FromState, WebSocketUpgrade};
 use longwire_hyper::http2::{ConnectOptions, Http2};
 use longwire_hyper::testing::serve;
-use longwire_hyper::{HandlerResult, Mount, Socket, UpgradeError};
+use longwire_hyper::{HandlerResult, Mount, MountConfig, Socket, UpgradeError};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -244,4 +244,37 @@ async fn a_refusal_is_a_response() {
 async fn call(mut app: Router, request: Request<axum::body::Body>) -> Response {
     use tower_service::Service as _;
     app.call(request).await.expect("a router does not fail")
+}
+
+#[tokio::test]
+async fn a_full_hub_is_told_before_the_upgrade() {
+    for (case, by_address) in [("in all", false), ("from one address", true)] {
+        let mut config = MountConfig::default();
+        if by_address {
+            config.hub.max_clients_per_address = Some(1);
+        } else {
+            config.hub.max_clients = Some(1);
+        }
+        let mount = Mount::new(config);
+        let (report, mut reported) = mpsc::unbounded_channel();
+        let handler = move |ws: WebSocketUpgrade| async move {
+            let addr = by_address.then(|| "192.0.2.1:7".parse().unwrap());
+            ws.peer_addr(addr).on_failed_upgrade(move |error| drop(report.send(error))).on_upgrade(echo)
+        };
+        let app = router(handler, &mount);
+        let (mut ws, _) = Client::new("ws://test").handshake_over(serve(app.clone())).await.unwrap();
+        check_echo(case, &mut ws).await;
+        let refused = Client::new("ws://test").handshake_over(serve(app.clone())).await.unwrap_err();
+        let Error::UnexpectedResponse { response, .. } = refused else { panic!("{case}: {refused}") };
+        assert_eq!(response.status(), 503, "{case}");
+        if by_address {
+            let error = reported.try_recv().unwrap();
+            assert!(matches!(error, UpgradeError::Refused(_)), "{error}");
+            assert!(error.to_string().contains("from this address"), "{error}");
+        }
+        soon(ws.close(1000, "")).await.unwrap();
+        soon(mount.hub().emptied()).await;
+        let (mut ws, _) = Client::new("ws://test").handshake_over(serve(app)).await.unwrap();
+        check_echo(case, &mut ws).await;
+    }
 }

@@ -183,6 +183,36 @@ async fn a_shutdown_closes_each_socket_with_1001_and_waits_for_its_handler() {
 }
 
 #[tokio::test]
+async fn a_full_hub_is_told_before_the_upgrade() {
+    for setup in SETUPS {
+        let mut config = MountConfig::default();
+        config.hub.max_clients = Some(1);
+        let server = start_echo(setup, &Mount::new(config)).await;
+        let mut ws = connect(&server).await;
+        check_echo(&format!("{setup:?}"), &mut ws).await;
+        let (head, _) = exchange(server.addr, REQUEST.as_bytes()).await;
+        assert!(head.starts_with("http/1.1 503 "), "{setup:?}: {head}");
+        soon(ws.close(1000, "")).await.unwrap();
+        soon(server.mount.hub().emptied()).await;
+        check_echo(&format!("{setup:?}"), &mut connect(&server).await).await;
+    }
+}
+
+/// The address is known only once the connection is handed over.
+#[tokio::test]
+async fn an_address_with_too_many_clients_is_told_after_the_upgrade() {
+    let mut config = MountConfig::default();
+    config.hub.max_clients_per_address = Some(1);
+    let server = start_echo(Setup::Plain, &Mount::new(config)).await;
+    let mut ws = connect(&server).await;
+    check_echo("the first", &mut ws).await;
+    let mut second = connect(&server).await;
+    let error = soon(second.recv()).await.expect_err("an abnormal end");
+    assert_eq!(error.close_code(), Some(CloseCode::TRY_AGAIN_LATER), "{error}");
+    assert_eq!(server.mount.hub().len(), 1);
+}
+
+#[tokio::test]
 async fn a_handler_that_fails_closes_with_1011() {
     let handler = |mut ws: Socket| async move {
         ws.recv().await?;

@@ -3,7 +3,7 @@
 //! A socket that is closed with unread bytes in it is reset, and the reset can overtake the answer. So the sending
 //! direction is shut down first, and what the peer still sends is read and dropped until its end, within bounds.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -16,28 +16,46 @@ use tracing::trace;
 
 use crate::Transport;
 
-/// Writes the last bytes of a connection and sees to it that the peer can read them, for at most `limit`.
+/// Writes the last bytes of a connection and sees to it that the peer can read them.
+///
+/// `limit` is how long the peer may take none of the bytes, and then how long it may take to end the connection: one that reads
+/// slowly gets a long answer whole.
 pub(crate) async fn finish(io: &mut Transport, answer: &[u8], limit: Duration) {
-    let result = timeout(limit, async {
-        write_last(io, answer).await?;
-        drain(io).await
-    });
-    match result.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => trace!(%error, "an answer could not be delivered"),
-        Err(_) => trace!("a client did not take its answer in time"),
+    let result = async {
+        let mut left = answer;
+        while !left.is_empty() {
+            match within(limit, io.write(left)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => left = &left[n..],
+            }
+        }
+        let ending = async {
+            io.flush().await?;
+            io.shutdown().await?;
+            drain(io).await
+        };
+        within(limit, ending).await
+    };
+    if let Err(error) = result.await {
+        trace!(%error, "an answer could not be delivered");
     }
+}
+
+/// Runs one step, which fails if it takes longer than `limit`.
+async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Writes the last bytes of a connection as far as they go at once, and leaves the rest to luck.
 pub(crate) async fn finish_at_once(io: &mut Transport, answer: &[u8]) {
+    let ending = async {
+        write_whole(io, answer).await?;
+        io.shutdown().await?;
+        // Bytes that came and were not read would reset the connection.
+        drain(io).await
+    };
     // A limit of nothing still polls once.
-    let _ = timeout(Duration::ZERO, write_last(io, answer)).await;
-}
-
-async fn write_last(io: &mut Transport, answer: &[u8]) -> io::Result<()> {
-    write_whole(io, answer).await?;
-    io.shutdown().await
+    let _ = timeout(Duration::ZERO, ending).await;
 }
 
 /// Writes an answer and flushes it: a buffered stream sends nothing before that.
@@ -55,6 +73,31 @@ async fn drain(io: &mut Transport) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until the connection has failed, and keeps in `early` what the client sends meanwhile.
+///
+/// The end of the client's side alone is not a failure: it can still be sent to. With 16 KiB in `early` nothing more is read,
+/// and a failure goes unnoticed until the answer is written.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, what was read is in `early`.
+pub(crate) async fn lost(io: &mut Transport, early: &mut Vec<u8>) {
+    while early.len() < MAX_EARLY {
+        let read = read_some(io, |bytes| {
+            early.extend_from_slice(bytes);
+            bytes.len()
+        });
+        match read.await {
+            Ok(0) => break,
+            Ok(_) => {}
+            // TLS that ends without a word is an end as well.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(_) => return,
+        }
+    }
+    pending().await
 }
 
 /// Reads once and shows what came to `take`; nothing is nothing to come. No buffer is held while it waits.
@@ -82,6 +125,9 @@ pub(crate) async fn read_some<R>(io: &mut Transport, take: impl FnOnce(&[u8]) ->
 
 /// How much of a refused client's bytes is read before it is dropped.
 const MAX_DRAINED: usize = 1 << 20;
+
+/// How much of what a client sends before it is answered is read.
+const MAX_EARLY: usize = 16 << 10;
 
 /// How much is read at once. What the first frames fill of it is copied for the connection.
 const READ_SIZE: usize = 4096;

@@ -35,10 +35,15 @@ pub struct ServerConfig {
     pub proxy_protocol: TrustedProxies,
     /// How big a request head may be. Default: 16 KiB, 100 header fields.
     pub head: HeadLimits,
-    /// How long a client has for its request and for taking the answer, in all. Default 10 s.
+    /// How long a handshake may take in all, from the connection to the 101: the request, `authorize` or the fallback, and writing
+    /// the 101. Any other answer is cut off only if the client takes none of it for
+    /// [`close_timeout`](Config::close_timeout). Default 10 s.
     pub handshake_timeout: Duration,
-    /// How many handshakes may be going on at once. One more ends the oldest with 503: an honest client needs its place
-    /// for a moment, one that drips its request for as long as it gets. Default 1024.
+    /// How many handshakes may be going on at once, and how many of them may wait for `authorize` or the fallback.
+    ///
+    /// One more ends the oldest that does not wait for the application with 503: an honest client needs its place for a moment,
+    /// one that drips its request for as long as it gets. A client that waits for the application keeps its place; if as many
+    /// wait as may, the next whole request is answered with 503. Default 1024.
     pub max_handshakes: usize,
     /// What happens to clients that do not keep up with broadcasts.
     pub hub: HubConfig,

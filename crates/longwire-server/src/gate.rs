@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub, Place};
@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
-use crate::answer::{finish, finish_at_once, read_some, write_whole};
-use crate::deadline::Deadline;
+use crate::answer::{finish, finish_at_once, lost, read_some, write_whole};
+use crate::deadline::{Deadline, Late};
+use crate::hook::{self, Panicked};
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
 use crate::routes::Routes;
@@ -58,6 +59,16 @@ struct Passed {
     read_ahead: Bytes,
 }
 
+impl Passed {
+    /// Adds what came after what was read with the head.
+    fn followed_by(mut self, early: &[u8]) -> Self {
+        if !early.is_empty() {
+            self.read_ahead = [&self.read_ahead, early].concat().into();
+        }
+        self
+    }
+}
+
 /// How far the answer has come: two answers in one connection would be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -71,20 +82,22 @@ impl Gate {
         self: Arc<Self>,
         io: Transport,
         peer_addr: Option<SocketAddr>,
-        mut ticket: Ticket,
+        ticket: Ticket,
     ) -> Option<(Socket, Request)> {
         let begun = Instant::now();
         let deadline = Deadline::after(begun, self.config.handshake_timeout);
         let (mut io, ends) = tokio::select! {
             biased;
+            begun = self.begin(io, peer_addr, deadline) => begun?,
             // Nobody to whom one could say why: the request is not there yet.
             _ = ticket.revoked() => return None,
-            begun = self.begin(io, peer_addr, deadline) => begun?,
         };
         let peer_addr = ends.peer;
         let mut answer = Answer::NotBegun;
         let passed = tokio::select! {
             biased;
+            // First, as a place that was lost in a crowd is had back by a request that has come meanwhile.
+            passed = self.shake_hands(&mut io, ends, deadline, &ticket, &mut answer) => passed?,
             revoked = ticket.revoked() => {
                 debug!(?peer_addr, ?revoked, "a handshake was cut off");
                 if answer == Answer::NotBegun {
@@ -92,7 +105,6 @@ impl Gate {
                 }
                 return None;
             }
-            passed = self.shake_hands(&mut io, ends, deadline, &mut answer) => passed?,
         };
         let Passed { accepted, place, request, connection, client, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
@@ -158,11 +170,25 @@ impl Gate {
         io: &mut Transport,
         ends: Ends,
         deadline: Deadline,
+        ticket: &Ticket,
         answer: &mut Answer,
     ) -> Option<Passed> {
         let peer_addr = ends.peer;
         let verdict = match self.read_head(io, deadline).await {
-            Ok(head) => self.judge(head?, io, ends, deadline).await,
+            Ok(head) => {
+                let mut early = Vec::new();
+                let head = head?;
+                let secure = io.is_secure();
+                let judged = tokio::select! {
+                    biased;
+                    judged = self.judge(head, secure, ends, deadline, ticket) => judged,
+                    () = lost(io, &mut early) => {
+                        debug!(?peer_addr, "a client was lost before it was answered");
+                        return None;
+                    }
+                };
+                judged.map(|passed| passed.followed_by(&early))
+            }
             Err(rejection) => Err(self.refuse(&rejection, None, peer_addr)),
         };
         *answer = Answer::Begun;
@@ -175,7 +201,11 @@ impl Gate {
                     Err(_) => debug!(?peer_addr, "a client did not take its acceptance in time"),
                 }
             }
-            Err(response) => finish(io, &response, self.config.connection.close_timeout).await,
+            Err(response) => {
+                // The application is done with it, and the client may take its time.
+                ticket.release();
+                finish(io, &response, self.config.connection.close_timeout).await;
+            }
         }
         None
     }
@@ -216,14 +246,15 @@ impl Gate {
     async fn judge(
         self: &Arc<Self>,
         head: RequestHead,
-        io: &Transport,
+        is_secure: bool,
         ends: Ends,
         deadline: Deadline,
+        ticket: &Ticket,
     ) -> Result<Passed, Bytes> {
         let peer_addr = ends.peer;
         let RequestHead { parts, read_ahead } = head;
         let mut request = Request::new(parts, peer_addr, ends.local, &self.config.trusted_proxies);
-        request.set_secure(io.is_secure());
+        request.set_secure(is_secure);
         let accepted = accept(&*request, &self.config.handshake)
             .and_then(|accepted| self.routes.find(&mut request).map(|()| accepted));
         let rejection = match accepted {
@@ -233,7 +264,7 @@ impl Gate {
                     let client = ClientInfo::default();
                     let admission = Admission { request, accepted, gate, connection: None, client };
                     let Admission { request, accepted, connection, client, .. } =
-                        self.ask(admission, peer_addr, deadline).await?;
+                        self.ask(admission, peer_addr, deadline, ticket).await?;
                     return Ok(Passed { accepted, place, request, connection, client, read_ahead });
                 }
                 Err(error) => {
@@ -246,9 +277,14 @@ impl Gate {
         match &self.fallback {
             Some(fallback) if is_plain(&rejection, &request) => {
                 let is_head = request.method() == Method::HEAD;
-                let response = match deadline.run(fallback(request)).await {
-                    Ok(response) => Rejection::from_response(response).encode(),
-                    Err(_) => self.refuse(&Rejection::Unavailable, None, peer_addr),
+                let response = if ticket.hold() {
+                    match deadline.run(hook::run("fallback", || fallback(request))).await {
+                        Ok(Ok(response)) => Rejection::from_response(response).encode(),
+                        Ok(Err(Panicked)) => self.refuse(&fault(), None, peer_addr),
+                        Err(Late) => self.refuse(&Rejection::Unavailable, None, peer_addr),
+                    }
+                } else {
+                    self.refuse(&Rejection::Unavailable, Some(&request), peer_addr)
                 };
                 Err(if is_head { without_body(&response) } else { response })
             }
@@ -262,14 +298,20 @@ impl Gate {
         admission: Admission,
         peer_addr: Option<SocketAddr>,
         deadline: Deadline,
+        ticket: &Ticket,
     ) -> Result<Admission, Bytes> {
         let Some(authorize) = &self.authorize else { return Ok(admission) };
-        // The hook keeps the request; whoever sees its refusal gets what it says.
-        match deadline.run(authorize(admission)).await {
-            Ok(Ok(admission)) => Ok(admission),
-            Ok(Err(rejection)) => Err(self.refuse(&rejection, None, peer_addr)),
-            Err(_) => Err(self.refuse(&Rejection::Unavailable, None, peer_addr)),
+        if !ticket.hold() {
+            return Err(self.refuse(&Rejection::Unavailable, Some(&admission.request), peer_addr));
         }
+        // The hook keeps the request; whoever sees its refusal gets what it says.
+        let rejection = match deadline.run(hook::run("authorize", || authorize(admission))).await {
+            Ok(Ok(Ok(admission))) => return Ok(admission),
+            Ok(Ok(Err(rejection))) => rejection,
+            Ok(Err(Panicked)) => fault(),
+            Err(Late) => Rejection::Unavailable,
+        };
+        Err(self.refuse(&rejection, None, peer_addr))
     }
 
     /// The bytes of a refusal.
@@ -280,9 +322,15 @@ impl Gate {
         peer_addr: Option<SocketAddr>,
     ) -> Bytes {
         debug!(?peer_addr, status = rejection.status().as_u16(), %rejection, "a handshake was refused");
-        let own = self.on_reject.as_ref().and_then(|hook| hook(rejection, request));
-        self.counters.rejected(own.as_ref().map_or(rejection.status(), Response::status));
-        own.map_or_else(|| rejection.encode(), |response| Rejection::from_response(response).encode())
+        let own = self.on_reject.as_ref().and_then(|on_reject| {
+            match hook::call("on_reject", || on_reject(rejection, request)) {
+                Ok(response) => response.map(Rejection::from_response),
+                Err(Panicked) => Some(fault()),
+            }
+        });
+        let answer = own.as_ref().unwrap_or(rejection);
+        self.counters.rejected(answer.status());
+        answer.encode()
     }
 
     async fn turn_away(&self, io: &mut Transport, revoked: Revoked) {
@@ -323,6 +371,11 @@ fn is_plain(rejection: &Rejection, request: &Request) -> bool {
         }
         _ => false,
     }
+}
+
+/// The answer in place of one that the application owes.
+fn fault() -> Rejection {
+    Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The server is at fault\n")
 }
 
 /// Cuts an answer off behind its head.

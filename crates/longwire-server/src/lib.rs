@@ -58,6 +58,7 @@ mod config;
 mod deadline;
 mod error;
 mod gate;
+mod hook;
 mod lifecycle;
 mod listen;
 #[cfg(feature = "metrics")]

@@ -70,12 +70,12 @@ async fn errors_of_accept_are_survived() {
 #[tokio::test]
 async fn a_place_goes_from_the_oldest_to_the_newest() {
     let pending = Arc::new(Pending::default());
-    let mut first = pending.enter(2);
+    let first = pending.enter(2);
     let second = pending.enter(2);
     drop(second);
-    let mut third = pending.enter(2);
+    let third = pending.enter(2);
     assert!(timeout(Duration::ZERO, first.revoked()).await.is_err(), "a place was free");
-    let mut fourth = pending.enter(2);
+    let fourth = pending.enter(2);
     assert_eq!(soon(first.revoked()).await, Revoked::Crowded);
     assert!(timeout(Duration::ZERO, third.revoked()).await.is_err());
 
@@ -85,6 +85,39 @@ async fn a_place_goes_from_the_oldest_to_the_newest() {
     assert_eq!(soon(pending.enter(2).revoked()).await, Revoked::ShutDown, "who comes too late");
     assert!(timeout(Duration::from_millis(1), pending.emptied()).await.is_err(), "three are still there");
     drop((first, third, fourth));
+    soon(pending.emptied()).await;
+}
+
+#[tokio::test]
+async fn a_place_that_is_held_is_not_lost() {
+    let pending = Arc::new(Pending::default());
+    let first = pending.enter(2);
+    assert!(first.hold());
+    let second = pending.enter(2);
+    let third = pending.enter(2);
+    let fourth = pending.enter(2);
+    assert!(timeout(Duration::ZERO, first.revoked()).await.is_err());
+    assert_eq!(soon(second.revoked()).await, Revoked::Crowded);
+    assert!(second.hold(), "a place that was lost is had back");
+    assert!(timeout(Duration::ZERO, second.revoked()).await.is_err());
+    assert!(!third.hold(), "two hold theirs");
+    assert!(timeout(Duration::ZERO, third.revoked()).await.is_err());
+    drop(second);
+    assert!(third.hold());
+
+    // Who gives way again is one of two, and the oldest.
+    let fifth = pending.enter(2);
+    first.release();
+    assert_eq!(soon(fourth.revoked()).await, Revoked::Crowded);
+    let sixth = pending.enter(2);
+    assert_eq!(soon(first.revoked()).await, Revoked::Crowded);
+
+    pending.close();
+    for left in [&third, &fifth, &sixth] {
+        assert_eq!(soon(left.revoked()).await, Revoked::ShutDown);
+        assert!(!left.hold());
+    }
+    drop((first, third, fourth, fifth, sixth));
     soon(pending.emptied()).await;
 }
 

@@ -12,7 +12,10 @@ use longwire_server::{HandlerResult, Rejection, Request, Server, Socket, Subprot
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use common::{REQUEST, bind, exchange, expect, head, request_with, rest, soon, start, start_with, tcp, text};
+use common::{
+    REQUEST, bind, check_echo, exchange, expect, head, open, request_with, rest, soon, start, start_with,
+    tcp, text,
+};
 
 #[derive(Debug, PartialEq)]
 struct User(String);
@@ -237,4 +240,141 @@ async fn a_handshake_that_is_decided_on_ends_with_the_server() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 503 "), "{answer}");
     drop(stream);
     timeout(Duration::from_secs(10), shutdown).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_hook_that_panics_is_answered_with_500() {
+    let server = bind()
+        .await
+        .configure(|config| config.hub.max_clients = Some(1))
+        .authorize(|admission| {
+            assert_ne!(admission.uri().path(), "/call", "the hook panics when it is called");
+            async move {
+                tokio::task::yield_now().await;
+                assert_ne!(admission.uri().path(), "/poll", "the hook panics when it is polled");
+                Ok(admission)
+            }
+        })
+        .fallback(|request| {
+            assert_ne!(request.uri().path(), "/page-call", "the page panics when it is called");
+            async move {
+                assert_ne!(request.uri().path(), "/page-poll", "the page panics when it is polled");
+                Response::new("a page")
+            }
+        })
+        .on_reject(|rejection, _| {
+            assert_ne!(rejection.status(), 405, "the hook panics on 405");
+            None
+        });
+    let server = start(server);
+    let asked = |path: &str| REQUEST.replace("/chat?room=1", path);
+    let plain = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let requests = [
+        asked("/call"),
+        asked("/poll"),
+        plain("GET", "/page-call"),
+        plain("GET", "/page-poll"),
+        plain("POST", "/"),
+    ];
+    for (count, request) in (1..).zip(requests) {
+        let answer = exchange(server.addr, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{request}: {answer}");
+        assert!(!answer.contains("panic"), "the cause is not told: {answer}");
+        assert_eq!(server.handle.stats().rejections.get(&500), Some(&count), "{request}");
+    }
+    // The place was given back.
+    check_echo(&mut open(server.addr).await, "hello").await;
+    assert!(exchange(server.addr, plain("GET", "/").as_bytes()).await.ends_with("a page"));
+}
+
+/// Asks for a WebSocket; returns the status, or how the connection ended instead.
+async fn status(addr: std::net::SocketAddr) -> Result<String, std::io::ErrorKind> {
+    let mut stream = tcp(addr).await;
+    let mut line = [0; 12];
+    let asked = async {
+        stream.write_all(REQUEST.as_bytes()).await?;
+        stream.read_exact(&mut line).await
+    };
+    soon(asked).await.map_err(|error| error.kind())?;
+    Ok(String::from_utf8_lossy(&line[9..]).into_owned())
+}
+
+fn slow(server: Server, pause: Duration) -> Server {
+    server.authorize(move |admission| async move {
+        sleep(pause).await;
+        Ok(admission)
+    })
+}
+
+#[tokio::test]
+async fn who_waits_for_the_application_keeps_the_place() {
+    let server = bind().await.configure(|config| config.max_handshakes = 8);
+    let server = start(slow(server, Duration::from_millis(300)));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        clients.spawn(status(server.addr));
+    }
+    let outcomes = clients.join_all().await;
+    let count = |status: &str| outcomes.iter().filter(|one| one.as_deref() == Ok(status)).count();
+    assert_eq!((count("101"), count("503")), (8, 12), "all at once: {outcomes:?}");
+
+    // Eight every 300 ms are some 27 a second.
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..75 {
+        clients.spawn(status(server.addr));
+        sleep(Duration::from_millis(20)).await;
+    }
+    let outcomes = clients.join_all().await;
+    let count = |status: &str| outcomes.iter().filter(|one| one.as_deref() == Ok(status)).count();
+    assert!(count("101") >= 24, "one after the other: {} of 75", count("101"));
+    assert_eq!(count("101") + count("503"), 75, "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn who_drips_makes_room_for_a_new_one_while_others_wait() {
+    let server = bind().await.configure(|config| config.max_handshakes = 2);
+    let server = start(slow(server, Duration::from_millis(500)));
+    let waiting = tokio::spawn(status(server.addr));
+    let mut dripping = Vec::new();
+    for _ in 0..5 {
+        let mut stream = tcp(server.addr).await;
+        stream.write_all(b"GET / HT").await.unwrap();
+        dripping.push(stream);
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(status(server.addr).await.as_deref(), Ok("101"));
+    assert_eq!(waiting.await.unwrap().as_deref(), Ok("101"), "the oldest of all");
+    assert!(rest(&mut dripping[0]).await.starts_with("HTTP/1.1 503 "));
+}
+
+#[tokio::test]
+async fn a_client_that_is_lost_while_it_waits_gives_its_place_back() {
+    let called = Arc::new(Mutex::new(0));
+    let server = bind().await.configure(|config| config.hub.max_clients = Some(10));
+    let server = start_with(slow(server, Duration::from_secs(1)), {
+        let called = Arc::clone(&called);
+        move |ws, request| {
+            *called.lock().unwrap() += 1;
+            common::echo(ws, request)
+        }
+    });
+    for lost in 0..10 {
+        let mut stream = tcp(server.addr).await;
+        stream.write_all(REQUEST.as_bytes()).await.unwrap();
+        // Some have sent a message already.
+        if lost % 2 == 0 {
+            stream.write_all(&text("early")).await.unwrap();
+        }
+        sleep(Duration::from_millis(10)).await;
+        stream.set_zero_linger().unwrap();
+    }
+    sleep(Duration::from_millis(200)).await;
+    let mut stream = tcp(server.addr).await;
+    let asked = [REQUEST.as_bytes(), &text("with the request")].concat();
+    stream.write_all(&asked).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    stream.write_all(&text("while it waits")).await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    expect(&mut stream, b"\x81\x10with the request\x81\x0ewhile it waits").await;
+    assert_eq!(*called.lock().unwrap(), 1);
 }

@@ -135,6 +135,31 @@ async fn an_answer_that_is_never_flushed_is_given_up() {
     assert_eq!(server.handle.hub().stats().admitted, 0);
 }
 
+/// A page goes on as long as its reader does, however slow.
+#[tokio::test(start_paused = true)]
+async fn a_page_is_not_cut_off_while_it_is_read() {
+    const PAGE: usize = 1 << 20;
+    let (accepting, streams) = mpsc::unbounded_channel();
+    let server = Server::from_acceptor(InMemory(Mutex::new(streams)))
+        .fallback(|_| async { http::Response::new(vec![b'x'; PAGE]) });
+    let server = start(server);
+    for (case, wait, is_whole) in [("slow", 4, true), ("stuck", 6, false)] {
+        let (mut client, stream) = duplex(16 << 10);
+        accepting.send(Transport::other(stream)).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let (mut read, mut buf) = (0, vec![0; 16 << 10]);
+        loop {
+            sleep(Duration::from_secs(wait)).await;
+            match client.read(&mut buf).await.unwrap() {
+                0 => break,
+                n => read += n,
+            }
+        }
+        assert_eq!(read > PAGE, is_whole, "{case}: {read}");
+    }
+    drop(server);
+}
+
 /// A client whose sending side has ended can still be sent to: it gets its answer and what the handler says, and the
 /// handler is told that nothing more will come.
 #[tokio::test]

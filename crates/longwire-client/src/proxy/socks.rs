@@ -65,14 +65,16 @@ async fn exchange(
     }
     // CONNECT, and a byte that is reserved.
     send(io, &[&[VERSION, 1, 0], &target.0[..]].concat()).await?;
-    let [version, code, _, kind] = receive(io).await?;
+    let [version, code] = receive(io).await?;
     if version != VERSION {
         return Err(ProxyError::NotSocks.into());
     }
+    // A proxy that refuses may close right after the code, without the rest of its reply.
     if code != 0 {
         return Err(ProxyError::Socks { code }.into());
     }
     // The address that the proxy connects from is of no use.
+    let [_, kind] = receive(io).await?;
     match kind {
         IPV4 => receive::<{ 4 + 2 }>(io).await.map(drop)?,
         IPV6 => receive::<{ 16 + 2 }>(io).await.map(drop)?,
@@ -215,6 +217,8 @@ mod tests {
             ("login refused", Some(("u", "p")), &[b"\x05\x02", b"\x01\x01"], "LoginRefused"),
             ("login's version", Some(("u", "p")), &[b"\x05\x02", b"\x05\x00"], "NotSocks"),
             ("refused", None, &[b"\x05\x00", b"\x05\x05\x00\x01"], "Socks { code: 5 }"),
+            ("refused, cut off", None, &[b"\x05\x00", b"\x05\x05"], "Socks { code: 5 }"),
+            ("cut off before the code", None, &[b"\x05\x00", b"\x05"], "ClosedEarly"),
             ("unknown reply", None, &[b"\x05\x00", b"\x05\xff\x00\x01"], "Socks { code: 255 }"),
             ("reply's version", None, &[b"\x05\x00", b"\x00\x00\x00\x01"], "NotSocks"),
             ("unknown address", None, &[b"\x05\x00", b"\x05\x00\x00\x02"], "NotSocks"),

@@ -1,0 +1,49 @@
+//! Calls of the application's hooks: a panic in one ends neither the connection nor the task without an answer.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::Poll;
+
+use tracing::error;
+
+/// A hook has panicked, which was logged.
+#[derive(Debug)]
+pub(crate) struct Panicked;
+
+/// Calls a hook; `name` is what the log calls it.
+///
+/// # Errors
+///
+/// [`Panicked`] if it does.
+pub(crate) fn call<T>(name: &'static str, hook: impl FnOnce() -> T) -> Result<T, Panicked> {
+    // Nothing of ours is changed by a hook. What it leaves half changed of its own is its own, as in any task.
+    catch_unwind(AssertUnwindSafe(hook)).map_err(|panic| {
+        error!(hook = name, panic = message(&*panic), "a hook panicked");
+        Panicked
+    })
+}
+
+/// Calls a hook and runs the future that it returns.
+///
+/// # Errors
+///
+/// [`Panicked`] if one of the two does.
+pub(crate) async fn run<T>(
+    name: &'static str,
+    hook: impl FnOnce() -> Pin<Box<dyn Future<Output = T> + Send>>,
+) -> Result<T, Panicked> {
+    let mut running = call(name, hook)?;
+    poll_fn(|cx| match call(name, || running.as_mut().poll(cx)) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(panicked) => Poll::Ready(Err(panicked)),
+    })
+    .await
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
+}
