@@ -181,8 +181,7 @@ fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     for (at, &byte) in text.iter().enumerate() {
         state = match (state, byte) {
             (State::Unquoted, b'"') if previous == b'=' => State::Quoted,
-            (State::Unquoted | State::AfterQuote, b'"') => return None,
-            (State::Quoted, b'"') => State::AfterQuote,
+            (State::Quoted, b'"') | (State::AfterQuote, b' ' | b'\t') => State::AfterQuote,
             (State::Quoted, b'\\') => State::Escaped,
             (State::Quoted | State::Escaped, _) => State::Quoted,
             (State::Unquoted | State::AfterQuote, b',' | b';') => {
@@ -192,8 +191,7 @@ fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
                 }
                 State::Unquoted
             }
-            (State::AfterQuote, b' ' | b'\t') => State::AfterQuote,
-            (State::AfterQuote, _) => return None,
+            (State::Unquoted, b'"') | (State::AfterQuote, _) => return None,
             (State::Unquoted, _) => State::Unquoted,
         };
         if !matches!(byte, b' ' | b'\t') {
@@ -352,7 +350,7 @@ mod tests {
     #[test]
     fn quoted_strings_are_not_interpreted() {
         for (value, expected) in [
-            (r#"for=203.0.113.9;host=x"#, "203.0.113.9"),
+            ("for=203.0.113.9;host=x", "203.0.113.9"),
             (r#"for=203.0.113.9;host="x""#, "203.0.113.9"),
             (r#"for=203.0.113.9;host="x,y""#, "203.0.113.9"),
             (r#"for=203.0.113.9;host="x,for=6.6.6.6;""#, "203.0.113.9"),
