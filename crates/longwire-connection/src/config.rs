@@ -43,7 +43,7 @@ pub struct Config {
     /// Whether pings are answered. Default: yes, as RFC 6455 §5.5.2 demands; otherwise the application has to.
     pub auto_pong: bool,
     /// How long the closing handshake may take in all, from the first close frame to the end of the transport.
-    /// Default 5 s.
+    /// Default 5 s. It starts again while the peer takes bytes, for at most 24 times as long in all.
     pub close_timeout: Duration,
     /// How many bytes may wait to be written before `send` waits and `try_send` refuses. Default 64 KiB.
     ///

@@ -134,7 +134,9 @@ impl Sender {
     ///
     /// Completes when the message will reach the transport without any further call: it was written, or the task that
     /// drives the connection is about to write it. Waits while more than
-    /// [`Config::send_queue`](crate::Config::send_queue) waits to be written.
+    /// [`Config::send_queue`](crate::Config::send_queue) waits to be written, or a message in parts is open. The wait ends
+    /// when the peer takes bytes, or with the connection, which the receiving task ends when the peer closes or the
+    /// keepalive gives it up.
     ///
     /// # Errors
     ///
@@ -190,7 +192,8 @@ impl Sender {
         Call::new(self, Sending::new(Item::Message(message.into())), Until::Queued).await
     }
 
-    /// Waits until everything that was queued has been passed to the transport.
+    /// Waits until everything that is queued now has been passed to the transport; what is queued later does not prolong
+    /// it.
     ///
     /// # Errors
     ///

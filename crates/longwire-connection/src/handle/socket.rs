@@ -115,8 +115,12 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// Completes when the message will reach the transport without any further call: it was written, or, in a handler
     /// that [`drive`](crate::drive) runs, it is written when the handler yields. Waits while
-    /// [`Config::send_queue`] bytes or more wait to be written. It does not receive meanwhile: a peer that sends without
-    /// reading can make both ends wait, unless another task receives.
+    /// [`Config::send_queue`] bytes or more wait to be written.
+    ///
+    /// While it waits, and between sends in a row, control frames in front of the next message are handled: pings are
+    /// answered, and a close frame ends the call. Messages are not received: a peer that sends without reading can make
+    /// both ends wait. The wait ends when the peer takes bytes, when it closes, when the keepalive gives it up, or when
+    /// the transport fails; without [`Config::keepalive`], bound it with `tokio::time::timeout`, which loses nothing.
     ///
     /// # Errors
     ///
@@ -164,11 +168,12 @@ impl<T: Transport> WebSocket<T> {
         SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Queued }
     }
 
-    /// Waits until everything that was queued has been passed to the transport.
+    /// Waits until everything that is queued now has been passed to the transport. Control frames are handled meanwhile,
+    /// and the wait ends, as for [`send`](Self::send).
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the transport failed, [`Error::Closed`] if the connection is gone.
+    /// [`Error::Io`] if the transport failed, [`Error::Closed`] if the peer has closed or the connection is gone.
     ///
     /// # Cancel safety
     ///
@@ -283,7 +288,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes: nothing was sent.
+    /// [`Error::Invalid`] for a code that must not be sent: nothing was sent. A longer reason than 123 bytes is cut.
     /// [`Error::CloseTimeout`] if the peer takes longer than [`Config::close_timeout`]. Else how the connection ended
     /// before the peer's close frame.
     ///
@@ -305,8 +310,8 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes, [`Error::Closed`] if a close
-    /// frame was sent before.
+    /// [`Error::Invalid`] for a code that must not be sent, [`Error::Closed`] if a close frame was sent before. A reason
+    /// of more than 123 bytes is cut at the last character that fits (RFC 6455 §5.5).
     pub fn start_close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.start_close_with(Some(close_frame(code.into(), reason)))
     }
@@ -317,7 +322,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Errors
     ///
-    /// As for [`start_close`](Self::start_close).
+    /// As for [`start_close`](Self::start_close), and [`Error::Invalid`] for a reason of more than 123 bytes.
     ///
     /// # Examples
     ///
