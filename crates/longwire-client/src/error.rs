@@ -123,6 +123,14 @@ pub enum InvalidOption {
     /// The URL of a proxy is invalid.
     #[error("invalid URL of the proxy: {0}")]
     Proxy(#[source] Arc<UriError>),
+    /// The environment variable that names the proxy for the URL holds an invalid URL.
+    #[error("invalid URL of a proxy in the environment variable {name}: {source}")]
+    ProxyVariable {
+        /// The name of the variable.
+        name: String,
+        /// What is wrong with its value.
+        source: Arc<UriError>,
+    },
     /// The configuration of TLS is impossible.
     #[cfg(feature = "tls")]
     #[error(transparent)]

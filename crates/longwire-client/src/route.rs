@@ -41,7 +41,7 @@ impl Route {
         if let Some(path) = &self.unix {
             return unix(path).await;
         }
-        match self.proxies.find(uri) {
+        match self.proxies.find(uri)? {
             Some(proxy) => proxy::connect(self, proxy, uri).await,
             None => self.tcp(uri.host(), uri.port()).await,
         }

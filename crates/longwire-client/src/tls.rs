@@ -77,6 +77,7 @@ impl TlsConfig {
     ///
     /// [`TlsError::Pem`] if the text is malformed, [`TlsError::NoCertificate`] if it holds none.
     pub fn root_certificates_pem(mut self, pem: impl AsRef<[u8]>) -> Result<Self, TlsError> {
+        self.check_adjustable()?;
         let mut added = certificates(pem.as_ref())?;
         match &mut self.trust {
             Trust::Only(roots) => roots.append(&mut added),
@@ -105,6 +106,7 @@ impl TlsConfig {
         chain: impl AsRef<[u8]>,
         key: impl AsRef<[u8]>,
     ) -> Result<Self, TlsError> {
+        self.check_adjustable()?;
         let chain = certificates(chain.as_ref())?;
         let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(pem_error)?;
         self.identity = Some(Arc::new(Identity { chain, key }));
@@ -124,9 +126,18 @@ impl TlsConfig {
         self.client_certificate_pem(read(chain.as_ref())?, read(key.as_ref())?)
     }
 
+    /// A configuration of rustls is complete: what is added to it would be ignored, or replace it.
+    fn check_adjustable(&self) -> Result<(), TlsError> {
+        match self.trust {
+            Trust::Custom(_) => Err(TlsError::RustlsConfig),
+            _ => Ok(()),
+        }
+    }
+
     /// Accepts whatever certificate a server shows, expired, for another host or made by anyone.
     ///
-    /// Whoever sits between can then read and change everything, credentials included. For tests on one's own machine only.
+    /// Whoever sits between can then read and change everything, credentials included. For tests on one's own machine only. It
+    /// replaces a whole `rustls::ClientConfig` that this was made from.
     pub fn dangerously_accept_any_certificate(mut self) -> Self {
         self.trust = Trust::Anyone;
         self
@@ -164,7 +175,7 @@ impl TlsConfig {
     }
 }
 
-/// Uses a configuration of rustls as it is. Its ALPN has to be `http/1.1` or empty.
+/// Uses a configuration of rustls as it is, with its roots and its client certificate. Its ALPN has to be `http/1.1` or empty.
 impl From<Arc<ClientConfig>> for TlsConfig {
     fn from(config: Arc<ClientConfig>) -> Self {
         Self { trust: Trust::Custom(config), identity: None }
@@ -205,6 +216,10 @@ pub enum TlsError {
     /// A PEM text has no certificate.
     #[error("no certificate in the PEM text")]
     NoCertificate,
+    /// The [`TlsConfig`] was made from a whole `rustls::ClientConfig`, to which nothing can be added: it has to have the roots
+    /// and the certificate already.
+    #[error("TLS configuration made from a rustls::ClientConfig cannot be changed")]
+    RustlsConfig,
     /// The build has no certificates to trust by default: neither `platform-roots` nor `webpki-roots` is on.
     #[error("nobody to trust: set root certificates, or turn on platform-roots or webpki-roots")]
     NoRoots,

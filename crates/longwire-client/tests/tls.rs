@@ -268,6 +268,14 @@ fn refuses_what_is_no_certificate() {
     assert!(matches!(new().root_certificates_file("/nonexistent/ca.pem"), Err(TlsError::File { .. })));
     assert!(matches!(new().client_certificate_pem(&leaf.chain, &leaf.chain), Err(TlsError::Pem(_))));
     assert!(matches!(new().client_certificate_pem("", &leaf.key), Err(TlsError::NoCertificate)));
+    let whole = || {
+        let builder = rustls::ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let roots = builder.with_root_certificates(rustls::RootCertStore::empty());
+        TlsConfig::from(Arc::new(roots.with_no_client_auth()))
+    };
+    assert!(matches!(whole().client_certificate_pem(&leaf.chain, &leaf.key), Err(TlsError::RustlsConfig)));
+    assert!(matches!(whole().root_certificates_pem(&leaf.chain), Err(TlsError::RustlsConfig)));
 }
 
 #[tokio::test]

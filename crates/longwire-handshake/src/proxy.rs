@@ -42,7 +42,7 @@ pub struct ProxyUri {
 impl ProxyUri {
     /// Reads a URL such as `http://user:secret@proxy.example:3128`; without a scheme it is `http`.
     ///
-    /// Schemes are `http`, `https`, `socks5` and `socks5h`; their ports 80, 443, 1080 and 1080. User and password are percent-decoded.
+    /// Schemes are `http`, `https`, `socks5` (or `socks`) and `socks5h`; their ports 80, 443, 1080 and 1080. User and password are percent-decoded.
     ///
     /// # Errors
     ///
@@ -58,9 +58,10 @@ impl ProxyUri {
         {
             "http" => (ProxyScheme::Http, 80),
             "https" => (ProxyScheme::Https, 443),
-            "socks5" => (ProxyScheme::Socks5, 1080),
+            // What desktops write that name no version.
+            "socks" | "socks5" => (ProxyScheme::Socks5, 1080),
             "socks5h" => (ProxyScheme::Socks5h, 1080),
-            _ => return Err(UriError::Scheme),
+            _ => return Err(UriError::ProxyScheme),
         };
         let authority = uri.authority().ok_or(UriError::Host)?.as_str();
         let (userinfo, host_and_port) = authority.rsplit_once('@').unwrap_or(("", authority));

@@ -139,6 +139,9 @@ pub enum UriError {
     /// The scheme is absent or not one of `ws`, `wss`, `http`, `https`.
     #[error("URL needs one of the schemes ws, wss, http, https")]
     Scheme,
+    /// The scheme of a proxy's URL is not one of `http`, `https`, `socks`, `socks5`, `socks5h`.
+    #[error("URL of a proxy needs one of the schemes http, https, socks, socks5, socks5h")]
+    ProxyScheme,
     /// The host is absent, or neither a name nor an address.
     #[error("missing or invalid host in the URL")]
     Host,

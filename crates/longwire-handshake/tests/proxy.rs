@@ -11,6 +11,8 @@ fn takes_urls_apart() {
         ("user:pw@proxy:3128", ProxyScheme::Http, "http://proxy:3128"),
         ("HTTPS://Proxy.Example/", ProxyScheme::Https, "https://proxy.example:443"),
         ("socks5://127.0.0.1", ProxyScheme::Socks5, "socks5://127.0.0.1:1080"),
+        ("socks://127.0.0.1", ProxyScheme::Socks5, "socks5://127.0.0.1:1080"),
+        ("SOCKS://127.0.0.1:1081/", ProxyScheme::Socks5, "socks5://127.0.0.1:1081"),
         ("socks5h://u:p@[::1]:9050", ProxyScheme::Socks5h, "socks5h://[::1]:9050"),
     ] {
         let proxy = ProxyUri::parse(text).expect(text);
@@ -23,9 +25,9 @@ fn takes_urls_apart() {
 fn refuses_urls_of_no_proxy() {
     let long = "a".repeat(256);
     for (text, error) in [
-        ("ftp://proxy", "Scheme"),
-        ("socks4://proxy", "Scheme"),
-        ("ws://proxy", "Scheme"),
+        ("ftp://proxy", "ProxyScheme"),
+        ("socks4://proxy", "ProxyScheme"),
+        ("ws://proxy", "ProxyScheme"),
         ("http://proxy:0", "Port"),
         ("http://proxy:65536", "Port"),
         ("http://proxy/path", "Target"),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use longwire_handshake::{ProxyUri, UriError};
+use longwire_handshake::ProxyUri;
 
 use crate::dial::Resolver;
 use crate::proxy::{Environment, Proxies};
@@ -18,13 +18,14 @@ impl Client {
     /// | `http://proxy:3128`, or `proxy:3128` | HTTP's CONNECT; port 80 unless given |
     /// | `https://proxy` | the same over TLS, see [`proxy_tls`](Self::proxy_tls); port 443 |
     /// | `socks5h://proxy` | SOCKS 5 with the server's name, which the proxy resolves; port 1080 |
-    /// | `socks5://proxy` | SOCKS 5 with the server's addresses, up to four in turn; port 1080 |
+    /// | `socks5://proxy`, or `socks://proxy` | SOCKS 5 with the server's addresses, up to four in turn; port 1080 |
     ///
     /// User and password before the `@`, percent-decoded, are for the proxy alone, as `Basic` or by RFC 1929. The proxy sees nothing of
     /// the request for the server, if that goes over TLS. An answer of it may be as big as a default head of a response.
     pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
         let proxy = ProxyUri::parse(url.as_ref()).map(|proxy| Proxies::One(Arc::new(proxy)));
-        self.set_proxies(proxy);
+        let set = proxy.map(|proxies| self.route_mut().proxies = proxies);
+        self.note(set.map_err(|error| InvalidOption::Proxy(Arc::new(error))));
         self
     }
 
@@ -33,15 +34,12 @@ impl Client {
     /// `http_proxy` is for `ws` URLs, `https_proxy` for `wss`, `all_proxy` for both where the other is unset; small letters before capitals,
     /// and `HTTP_PROXY` is ignored where `REQUEST_METHOD` is set, since there a request's header can set it. `no_proxy` lists exceptions:
     /// names with all below them, addresses, networks such as `10.0.0.0/8`, each with a port if need be, or `*`.
+    ///
+    /// A variable with an invalid URL is an error of a connection that needs it: [`InvalidOption::ProxyVariable`].
     pub fn proxy_from_env(mut self) -> Self {
         let environment = Environment::read(|name| std::env::var(name).ok());
-        self.set_proxies(environment.map(|found| Proxies::Environment(Arc::new(found))));
+        self.route_mut().proxies = Proxies::Environment(Arc::new(environment));
         self
-    }
-
-    fn set_proxies(&mut self, proxies: Result<Proxies, UriError>) {
-        let set = proxies.map(|proxies| self.route_mut().proxies = proxies);
-        self.note(set.map_err(|error| InvalidOption::Proxy(Arc::new(error))));
     }
 
     /// Resolves names by a function of the caller, of host and port, instead of the system's resolver.

@@ -3,16 +3,22 @@
 //! There is no standard; what is read is what curl and most others agree on.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
-use longwire_handshake::{ProxyUri, UriError, WebSocketUri};
+use longwire_handshake::{ProxyUri, WebSocketUri};
+
+use crate::InvalidOption;
 
 /// What the environment said about proxies.
 #[derive(Debug)]
 pub(crate) struct Environment {
-    plain: Option<ProxyUri>,
-    secure: Option<ProxyUri>,
+    plain: Option<Named>,
+    secure: Option<Named>,
     exceptions: Vec<Exception>,
 }
+
+/// A proxy, or why its URL is invalid: no error unless a connection needs it.
+type Named = Result<ProxyUri, InvalidOption>;
 
 /// An entry of `no_proxy`.
 #[derive(Debug)]
@@ -32,15 +38,14 @@ enum Hosts {
 }
 
 impl Environment {
-    /// Reads the variables that `lookup` knows: in small letters first, then in capitals; an empty one is none.
-    ///
-    /// # Errors
-    ///
-    /// The URL of a proxy is invalid. What in `no_proxy` is no name and no address excepts nothing.
-    pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, UriError> {
+    /// Reads the variables that `lookup` knows: in small letters first, then in capitals; an empty one is none. What in
+    /// `no_proxy` is no name and no address excepts nothing.
+    pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| {
-            let found =
-                |name: &str| lookup(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+            let found = |name: &str| {
+                let text = lookup(name)?.trim().to_owned();
+                (!text.is_empty()).then(|| (name.to_owned(), text))
+            };
             found(name).or_else(|| {
                 // In a CGI program HTTP_PROXY is the header "Proxy" of whoever sent the request.
                 let by_request = name == "http_proxy" && lookup("REQUEST_METHOD").is_some();
@@ -48,24 +53,30 @@ impl Environment {
             })
         };
         let proxy = |name| {
-            let text = get(name).or_else(|| get("all_proxy"));
-            text.map(|text| ProxyUri::parse(&text)).transpose()
+            let (name, url) = get(name).or_else(|| get("all_proxy"))?;
+            let proxy = ProxyUri::parse(&url);
+            Some(proxy.map_err(|error| InvalidOption::ProxyVariable { name, source: Arc::new(error) }))
         };
-        let listed = get("no_proxy").unwrap_or_default();
+        let listed = get("no_proxy").map(|(_, listed)| listed).unwrap_or_default();
         let entries = listed.split(|at: char| at == ',' || at.is_ascii_whitespace());
-        Ok(Self {
-            plain: proxy("http_proxy")?,
-            secure: proxy("https_proxy")?,
+        Self {
+            plain: proxy("http_proxy"),
+            secure: proxy("https_proxy"),
             exceptions: entries.filter_map(Exception::parse).collect(),
-        })
+        }
     }
 
-    /// Returns the proxy for a server.
-    pub(crate) fn find(&self, uri: &WebSocketUri) -> Option<&ProxyUri> {
+    /// Returns the proxy for a server, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOption::ProxyVariable`] if its URL is invalid.
+    pub(crate) fn find(&self, uri: &WebSocketUri) -> Result<Option<&ProxyUri>, InvalidOption> {
         if self.exceptions.iter().any(|exception| exception.covers(uri.host(), uri.port())) {
-            return None;
+            return Ok(None);
         }
-        if uri.is_secure() { self.secure.as_ref() } else { self.plain.as_ref() }
+        let named = if uri.is_secure() { &self.secure } else { &self.plain };
+        named.as_ref().map(|named| named.as_ref().map_err(Clone::clone)).transpose()
     }
 }
 
@@ -133,7 +144,7 @@ fn first_bits(ip: IpAddr, bits: u32) -> u128 {
 mod tests {
     use super::*;
 
-    fn environment(variables: &[(&str, &str)]) -> Result<Environment, UriError> {
+    fn environment(variables: &[(&str, &str)]) -> Environment {
         Environment::read(|name| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
@@ -163,13 +174,33 @@ mod tests {
             ("CGI", &[("HTTP_PROXY", "http://evil"), cgi], None, None),
             ("CGI, small letters", &[("http_proxy", "a:1"), cgi], Some("http://a:1"), None),
         ] {
-            let environment = environment(variables).expect(case);
+            let environment = environment(variables);
             for (url, expected) in [("ws://h/", plain), ("wss://h/", secure)] {
-                let found = environment.find(&url.parse().unwrap()).map(ToString::to_string);
+                let found = environment.find(&url.parse().unwrap()).expect(case).map(ToString::to_string);
                 assert_eq!(found.as_deref(), expected, "{case}: {url}");
             }
         }
-        assert!(environment(&[("http_proxy", "ftp://a")]).is_err());
+    }
+
+    #[test]
+    fn a_variable_is_an_error_only_where_it_is_needed() {
+        for (case, variables, url, fault) in [
+            ("needed", &[("http_proxy", "ftp://a")][..], "ws://h/", Some("http_proxy")),
+            ("in capitals", &[("HTTP_PROXY", "http://a:1/path")], "ws://h/", Some("HTTP_PROXY")),
+            ("for all", &[("ALL_PROXY", "socks4a://a")], "wss://h/", Some("ALL_PROXY")),
+            ("for another scheme", &[("https_proxy", "socks4://a")], "ws://h/", None),
+            ("beside a better one", &[("all_proxy", "socks4://a"), ("http_proxy", "a")], "ws://h/", None),
+            ("excepted", &[("ALL_PROXY", "socks4a://a"), ("no_proxy", "h")], "ws://h/", None),
+            ("all excepted", &[("ALL_PROXY", "socks://a"), ("no_proxy", "*")], "ws://h/", None),
+        ] {
+            let environment = environment(variables);
+            let uri = url.parse().unwrap();
+            let found = environment.find(&uri).map(drop).map_err(|error| error.to_string());
+            let named = found.as_ref().err().map(|text| text.split(':').next().unwrap_or_default());
+            let expected =
+                fault.map(|name| format!("invalid URL of a proxy in the environment variable {name}"));
+            assert_eq!(named, expected.as_deref(), "{case}");
+        }
     }
 
     #[test]
@@ -204,9 +235,9 @@ mod tests {
             ("", "h", false),
             (".", "h", false),
         ] {
-            let environment = environment(&[("http_proxy", "p"), ("no_proxy", list)]).unwrap();
+            let environment = environment(&[("http_proxy", "p"), ("no_proxy", list)]);
             let uri = format!("ws://{host}/").parse().unwrap();
-            assert_eq!(environment.find(&uri).is_none(), excepted, "{list:?} and {host}");
+            assert_eq!(environment.find(&uri).unwrap().is_none(), excepted, "{list:?} and {host}");
         }
     }
 }

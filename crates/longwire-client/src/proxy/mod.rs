@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub(crate) use environment::Environment;
 
 use crate::route::Route;
-use crate::{Error, Transport};
+use crate::{Error, InvalidOption, Transport};
 
 /// Where a client looks for its proxy.
 #[derive(Clone, Default)]
@@ -30,11 +30,11 @@ pub(crate) enum Proxies {
 }
 
 impl Proxies {
-    /// Returns the proxy for a server.
-    pub(crate) fn find(&self, uri: &WebSocketUri) -> Option<&ProxyUri> {
+    /// Returns the proxy for a server, if there is one.
+    pub(crate) fn find(&self, uri: &WebSocketUri) -> Result<Option<&ProxyUri>, InvalidOption> {
         match self {
-            Self::None => None,
-            Self::One(proxy) => Some(proxy),
+            Self::None => Ok(None),
+            Self::One(proxy) => Ok(Some(proxy)),
             Self::Environment(environment) => environment.find(uri),
         }
     }
