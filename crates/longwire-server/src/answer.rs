@@ -97,7 +97,7 @@ pub(crate) async fn lost(io: &mut Transport, early: &mut Vec<u8>) {
             Err(_) => return,
         }
     }
-    pending().await
+    pending::<()>().await;
 }
 
 /// Reads once and shows what came to `take`; nothing is nothing to come. No buffer is held while it waits.

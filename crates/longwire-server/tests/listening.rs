@@ -79,7 +79,8 @@ async fn proxies_are_trusted_on_unix_sockets() {
             assert_eq!(request.peer_addr(), None);
             assert_eq!(request.client_ip().map(|ip| ip.to_string()).as_deref(), expected, "{case}");
             assert_eq!(ws.client().peer_addr().map(|addr| addr.ip()), request.client_ip(), "{case}");
-            Ok(drop(ws.recv().await?))
+            ws.recv().await?;
+            Ok(())
         });
         let fields = "X-Forwarded-For: 203.0.113.8, 203.0.113.9\r\nForwarded: for=203.0.113.10";
         let mut open = Vec::new();
