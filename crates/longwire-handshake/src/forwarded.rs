@@ -179,20 +179,27 @@ fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     }
     let (mut parts, mut start, mut previous, mut state) = (Vec::new(), 0, 0, State::Unquoted);
     for (at, &byte) in text.iter().enumerate() {
-        state = match (state, byte) {
-            (State::Unquoted, b'"') if previous == b'=' => State::Quoted,
-            (State::Quoted, b'"') | (State::AfterQuote, b' ' | b'\t') => State::AfterQuote,
-            (State::Quoted, b'\\') => State::Escaped,
-            (State::Quoted | State::Escaped, _) => State::Quoted,
-            (State::Unquoted | State::AfterQuote, b',' | b';') => {
+        state = match state {
+            State::Quoted => match byte {
+                b'"' => State::AfterQuote,
+                b'\\' => State::Escaped,
+                _ => State::Quoted,
+            },
+            State::Escaped => State::Quoted,
+            State::Unquoted | State::AfterQuote if matches!(byte, b',' | b';') => {
                 if byte == separator {
                     parts.push(&text[start..at]);
                     start = at + 1;
                 }
                 State::Unquoted
             }
-            (State::Unquoted, b'"') | (State::AfterQuote, _) => return None,
-            (State::Unquoted, _) => State::Unquoted,
+            State::Unquoted => match byte {
+                b'"' if previous == b'=' => State::Quoted,
+                b'"' => return None,
+                _ => State::Unquoted,
+            },
+            State::AfterQuote if matches!(byte, b' ' | b'\t') => State::AfterQuote,
+            State::AfterQuote => return None,
         };
         if !matches!(byte, b' ' | b'\t') {
             previous = byte;
@@ -373,7 +380,7 @@ mod tests {
             r#"for=6.6.6.6;host=", for=203.0.113.9"#,
             r#"for=203.0.113.9;host="x\""#,
             r#"for=203.0.113.9;host="x\"#,
-            r#"for="203.0.113.9""#.trim_end_matches('"'),
+            r#"for="203.0.113.9"#,
             r#"host="x"y,for=6.6.6.6"#,
             r#"host=x"y",for=6.6.6.6"#,
             r#""x",for=6.6.6.6"#,

@@ -129,7 +129,8 @@ pub(crate) fn split_authority(text: &str) -> Option<(String, Option<u16>)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
     let port = match text.strip_prefix(host)? {
-        "" => None,
+        // "port = *DIGIT" (RFC 3986 §3.2.3): it may be empty.
+        "" | ":" => None,
         rest => Some(rest.strip_prefix(':').and_then(parse_port)?),
     };
     (!host.is_empty()).then(|| (host.to_ascii_lowercase(), port))

@@ -88,8 +88,8 @@ fn accepts_what_browsers_and_proxies_send() {
         ("absolute ws target", &["GET ws://example.com/chat HTTP/1.1"], &[]),
         ("absolute target without path", &["GET http://example.com HTTP/1.1"], &[]),
         ("Host with port", &["Host: example.com:8080"], &[]),
-        ("Host with an empty port", &["Host: example.com:"], &[]),
-        ("Host with IPv6 address and an empty port", &["Host: [::1]:"], &[]),
+        ("Host with an empty port", &["Host: example.com: "], &[]),
+        ("Host with IPv6 address and an empty port", &["Host: [::1]: "], &[]),
         ("origin with an empty port", &[], &["Origin: https://example.com:"]),
         ("Host with IPv6 address", &["Host: [::1]:8080"], &[]),
         ("empty body", &[], &["Content-Length: 0"]),
@@ -118,6 +118,20 @@ fn accepts_what_browsers_and_proxies_send() {
         ("another product's cookies", &[], &["Cookie: a=b; c=\"d\"", "Cookie: e=f"]),
     ] {
         assert_accepted(case, &request(changes, more));
+    }
+}
+
+#[test]
+fn an_empty_port_is_the_default_port() {
+    for (host, origin) in [
+        ("example.com: ", "https://example.com"),
+        ("example.com", "https://example.com:"),
+        ("example.com:443", "https://example.com:"),
+    ] {
+        let request = request(&[&format!("Host: {host}")], &[&format!("Origin: {origin}")]);
+        for origins in [OriginPolicy::only(["https://example.com"]).unwrap(), OriginPolicy::SameHost] {
+            check(&request, &ServerOptions { origins, ..Default::default() }).expect(origin);
+        }
     }
 }
 
@@ -163,8 +177,8 @@ fn refuses_each_broken_request_with_its_status() {
         ("empty Host", &["Host: "], &[], 400),
         ("two Hosts", &[], &["Host: example.com"], 400),
         ("Host with user", &["Host: user@example.com"], &[], 400),
-        ("Host with two empty ports", &["Host: example.com::"], &[], 400),
-        ("Host of an empty port alone", &["Host: :"], &[], 400),
+        ("Host with two empty ports", &["Host: example.com:: "], &[], 400),
+        ("Host of an empty port alone", &["Host: : "], &[], 400),
         ("Host with path", &["Host: example.com/a"], &[], 400),
         ("Host with bad port", &["Host: example.com:99999"], &[], 400),
         ("plain GET without Host", &["Host:", "Upgrade:"], &[], 400),
