@@ -234,7 +234,10 @@ const TROUBLES: [Trouble; 7] = [
         name: "stalled",
         at: |k| Faults::new().stall_at(Operation::Any(k)),
         harmless: false,
-        may_end: |error| matches!(error, Error::PeerGone | Error::CloseTimeout) || by_the_peer(error),
+        // A send that waits ends with `Closed` when the peer closes.
+        may_end: |error| {
+            matches!(error, Error::PeerGone | Error::CloseTimeout | Error::Closed) || by_the_peer(error)
+        },
     },
 ];
 

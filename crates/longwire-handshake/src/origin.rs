@@ -124,8 +124,6 @@ pub struct InvalidOrigin {
 
 /// Splits `host` or `host:port`, the host in lower case.
 pub(crate) fn split_authority(text: &str) -> Option<(String, Option<u16>)> {
-    // "port = *DIGIT" (RFC 3986 §3.2.3): it may be empty, which `Authority` does not know.
-    let text = text.strip_suffix(':').unwrap_or(text);
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
     let port = match text.strip_prefix(host)? {

@@ -70,6 +70,10 @@ impl<T: Transport> Reader<T> {
     #[cold]
     pub(super) fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         self.budget = BUDGET;
+        if !self.read.is_empty() {
+            // What is here and was not decoded yet is a sign of life, however long the decoding takes.
+            self.timers.heard();
+        }
         if self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now()) {
             ready!(self.poll_timers(cx));
             return Poll::Ready(Step::More);
