@@ -121,8 +121,11 @@ impl<T: Transport> Reader<T> {
             }
             if self.budget == 0 {
                 self.budget = BUDGET;
-                if self.timers.deadline().is_some_and(|at| Instant::from_std(at) <= Instant::now()) {
-                    return self.poll_timers(cx);
+                let now = Instant::now();
+                if self.timers.deadline().is_some_and(|at| Instant::from_std(at) <= now)
+                    && self.poll_timers(cx).is_ready()
+                {
+                    return Poll::Ready(());
                 }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

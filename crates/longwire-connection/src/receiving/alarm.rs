@@ -74,8 +74,9 @@ impl<T: Transport> Reader<T> {
             // What is here and was not decoded yet is a sign of life, however long the decoding takes.
             self.timers.heard();
         }
-        if self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now()) {
-            ready!(self.poll_timers(cx));
+        if self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now())
+            && self.poll_timers(cx).is_ready()
+        {
             return Poll::Ready(Step::More);
         }
         cx.waker().wake_by_ref();

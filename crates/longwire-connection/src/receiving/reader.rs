@@ -236,10 +236,18 @@ impl<T: Transport> Reader<T> {
     /// Decodes up to the next event.
     pub(super) fn decode(&mut self) -> Step {
         let mut input = self.read.bytes();
-        let result = scratch::with_spare(|spare| self.inbound.decode_lending(&mut input, spare));
+        // One message is decompressed without a pause, so that connections which take turns do not all hold one. What it
+        // cost is paid before the next.
+        let result = scratch::with_spare(|spare| {
+            loop {
+                let result = self.inbound.decode_lending(&mut input, spare);
+                if !matches!(result, Ok(None)) || input.is_empty() {
+                    break result;
+                }
+            }
+        });
         let left = input.len();
         self.read.keep_last(left);
-        // Decompression is bounded in one call; many such calls are bounded here.
         let inflated = self.inbound.take_inflated();
         self.spend(inflated / BYTES_A_TURN);
         self.handle(result)
