@@ -54,7 +54,16 @@ pub(crate) fn doc() -> Outcome {
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Builds the examples as users run them.
+/// Builds the examples, optimized.
 pub(crate) fn build_examples() -> Outcome {
-    process::run(&mut cargo(&["build", "--release", "--package", "longwire-examples", "--examples"]))
+    process::run(build_checked().arg("--examples"))
+}
+
+/// Builds one example, optimized.
+pub(crate) fn build_example(name: &str) -> Outcome {
+    process::run(build_checked().args(["--example", name]))
+}
+
+fn build_checked() -> Command {
+    cargo(&["build", "--profile", "checks", "--package", "longwire-examples"])
 }

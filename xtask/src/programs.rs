@@ -19,7 +19,7 @@ impl Program {
         let words: Vec<OsString> = if let Some(words) = stand_in {
             words.split_whitespace().map(Into::into).collect()
         } else {
-            vec![workspace::target()?.join("release/examples").join(name).into()]
+            vec![workspace::target()?.join("checks/examples").join(name).into()]
         };
         if words.is_empty() {
             Err(format!("the stand-in for {name} is empty"))

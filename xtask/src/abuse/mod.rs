@@ -20,7 +20,7 @@ use std::{
 
 use clap::Args;
 
-use crate::{Outcome, cargo::cargo, process, process::Running, programs::Program};
+use crate::{Outcome, cargo, process, process::Running, programs::Program};
 use healthy::Healthy;
 use peer::Peer;
 use verdict::{Bounds, End, Measured, Tally};
@@ -106,7 +106,7 @@ impl Target {
 /// Runs the attacks and prints the table; fails where a bound is broken.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // The examples are built for users, the server alone for this.
-    process::run(&mut cargo(&["build", "--release", "--package", "longwire-examples", "--example", "echo"]))?;
+    cargo::build_example("echo")?;
     let pid = std::process::id().to_string();
     process::output(Command::new("prlimit").args(["--pid", &pid, DESCRIPTORS]))?;
 
