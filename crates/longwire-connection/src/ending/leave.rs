@@ -9,11 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use longwire_protocol::{CloseCode, CloseFrame, Event};
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use crate::Transport;
 use crate::ending::heir::{Estate, Heir, Leaving, Left};
-use crate::receiving::alarm::note_closing;
 use crate::receiving::reader::{BUDGET, BYTES_A_TURN, Reader, poll_read};
 use crate::sending::shared::Shared;
 use crate::sending::writer::Writer;
@@ -94,7 +92,7 @@ impl<T: Transport> Reader<T> {
                 Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
             };
-            note_closing(&mut self.timers, &mut self.written_before, writer.written(), self.close_timeout);
+            self.alarm.note_closing(writer.written());
             let mut is_shut = false;
             if written && self.may_shut() {
                 let Some(io) = &mut writer.io else {
@@ -117,14 +115,11 @@ impl<T: Transport> Reader<T> {
                 // nothing more to say, and what it said all the same was just read.
                 return Poll::Ready(());
             } else {
-                return self.poll_timers(cx);
+                return self.poll_alarm(cx);
             }
             if self.budget == 0 {
                 self.budget = BUDGET;
-                let now = Instant::now();
-                if self.timers.deadline().is_some_and(|at| Instant::from_std(at) <= now)
-                    && self.poll_timers(cx).is_ready()
-                {
+                if self.alarm.is_due() && self.poll_alarm(cx).is_ready() {
                     return Poll::Ready(());
                 }
                 cx.waker().wake_by_ref();
@@ -194,7 +189,7 @@ impl<T: Transport> Reader<T> {
         }
         // Nobody is left to be told.
         let _ = self.ending.report();
-        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        self.alarm.start_closing();
     }
 
     /// Whether there is nothing left to do before the transport is dropped.

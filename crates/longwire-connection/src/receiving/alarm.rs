@@ -1,20 +1,81 @@
-//! Deadlines as wake-ups: the one timer of a connection, and what is done when it is due.
+//! The one timer of a connection: it sleeps until a deadline, and says what is due then.
 //!
-//! When something is due is decided by [`Timers`]; this sleeps until then.
+//! When something is due is decided by [`Timers`]; what is done about it, by the reader.
 
-use std::task::{Context, Poll, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use longwire_protocol::{Due, Timers};
-use tokio::time::Instant;
+use longwire_protocol::{Due, Keepalive, Timers};
+use tokio::time::{Instant, Sleep};
 
-use crate::receiving::reader::{BUDGET, Reader, Step};
-use crate::{Error, Transport};
+/// The deadlines of a connection, and the timer that wakes its task.
+pub(crate) struct Alarm {
+    timers: Timers,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// The task that `sleep` wakes.
+    sleeper: Option<Waker>,
+    close_timeout: Duration,
+    /// How many bytes were written when progress was last looked at.
+    written_before: u64,
+}
 
-impl<T: Transport> Reader<T> {
-    /// Waits for the next deadline; ready when one has passed and something was done about it.
+impl Alarm {
+    pub(super) fn new(keepalive: Option<Keepalive>, close_timeout: Duration) -> Self {
+        Self {
+            timers: Timers::new(keepalive, now()),
+            sleep: None,
+            sleeper: None,
+            close_timeout,
+            written_before: 0,
+        }
+    }
+
+    /// Takes note of a sign of life.
     #[inline]
-    pub(crate) fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn heard(&mut self) {
+        self.timers.heard();
+    }
+
+    /// Takes note of the answer to a ping of the keepalive, and returns the time that it took.
+    pub(super) fn answered(&mut self) -> Option<Duration> {
+        self.timers.answered(now())
+    }
+
+    /// Starts the limit of the closing handshake, unless it runs.
+    pub(crate) fn start_closing(&mut self) {
+        self.timers.closing(now(), self.close_timeout);
+    }
+
+    /// Starts the limit of the closing handshake, or lets it start over while the peer takes bytes: `written` are those
+    /// that it has taken so far.
+    pub(crate) fn note_closing(&mut self, written: u64) {
+        let now = now();
+        self.timers.closing(now, self.close_timeout);
+        if self.has_progressed(written) {
+            self.timers.progressed(now);
+        }
+    }
+
+    /// A peer that takes bytes is there, whatever it has to say.
+    pub(super) fn note_written(&mut self, written: u64) {
+        if self.has_progressed(written) {
+            self.timers.heard();
+        }
+    }
+
+    fn has_progressed(&mut self, written: u64) -> bool {
+        std::mem::replace(&mut self.written_before, written) != written
+    }
+
+    /// Whether a deadline has passed.
+    pub(crate) fn is_due(&self) -> bool {
+        self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now())
+    }
+
+    /// Waits for the next deadline; ready with what is due.
+    #[inline]
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         let Some(deadline) = self.timers.deadline() else {
             return Poll::Pending;
         };
@@ -29,7 +90,7 @@ impl<T: Transport> Reader<T> {
     }
 
     #[cold]
-    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
             let Some(deadline) = self.timers.deadline() else {
                 return Poll::Pending;
@@ -41,55 +102,15 @@ impl<T: Transport> Reader<T> {
             }
             self.sleeper = Some(cx.waker().clone());
             ready!(sleep.as_mut().poll(cx));
-            match self.timers.handle_timeout(Instant::now().into_std()) {
+            match self.timers.handle_timeout(now()) {
                 Due::Nothing => {}
-                Due::Ping => {
-                    // It cannot fail but for a connection that is closing anyway.
-                    let _ = self.shared.send_now(|out| out.ping(&[]));
-                }
-                due => {
-                    let error = if due == Due::PeerGone { Error::PeerGone } else { Error::CloseTimeout };
-                    self.give_up(error);
-                    return Poll::Ready(());
-                }
+                due => return Poll::Ready(due),
             }
         }
     }
-
-    /// Ends without waiting for the peer any more.
-    fn give_up(&mut self, error: Error) {
-        self.eof = true;
-        self.inbound.end();
-        self.shared.lock().finish();
-        if self.ending.is_open() {
-            self.ending.begin(Err(error));
-        }
-    }
-
-    /// Lets others have a turn: a peer that always has more for us must keep neither the thread nor the deadlines.
-    #[cold]
-    pub(super) fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        self.budget = BUDGET;
-        if !self.read.is_empty() {
-            // What is here and was not decoded yet is a sign of life, however long the decoding takes.
-            self.timers.heard();
-        }
-        if self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now())
-            && self.poll_timers(cx).is_ready()
-        {
-            return Poll::Ready(Step::More);
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
 }
 
-/// Starts the limit of the closing handshake, or lets it start over while the peer takes bytes.
-pub(crate) fn note_closing(timers: &mut Timers, before: &mut u64, written: u64, limit: Duration) {
-    let now = Instant::now().into_std();
-    timers.closing(now, limit);
-    if *before != written {
-        *before = written;
-        timers.progressed(now);
-    }
+/// The time of the runtime's clock, which tests can stop.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }

@@ -4,20 +4,12 @@
 //! "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response ... as soon as is practical"
 //! (RFC 6455 §5.5.2). Messages stay where they are, so that the peer feels back-pressure.
 
-use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use longwire_protocol::Event;
 
-use crate::receiving::alarm::note_closing;
 use crate::receiving::reader::{BUDGET, Reader, Step, poll_read};
 use crate::{Error, Transport};
-
-/// Control frames that were handled while a call waited, for the application to see.
-#[derive(Default)]
-pub(super) struct Handled {
-    pub(super) events: VecDeque<Event>,
-}
 
 impl<T: Transport> Reader<T> {
     /// While a call waits for something other than messages: handles the control frames in front of the next message,
@@ -41,13 +33,11 @@ impl<T: Transport> Reader<T> {
         let is_closing = writer.out.is_closing();
         drop(writer);
         if is_closing {
-            note_closing(&mut self.timers, &mut self.written_before, written, self.close_timeout);
-        } else if written != self.written_before {
-            // A peer that takes bytes is there, whatever it has to say.
-            self.written_before = written;
-            self.timers.heard();
+            self.alarm.note_closing(written);
+        } else {
+            self.alarm.note_written(written);
         }
-        ready!(self.poll_timers(cx));
+        ready!(self.poll_alarm(cx));
         Poll::Ready(Err(self.ending.error().cloned().unwrap_or(Error::Closed)))
     }
 
@@ -91,7 +81,7 @@ impl<T: Transport> Reader<T> {
             drop(writer);
             match polled {
                 Poll::Ready(Ok(n)) if n > 0 => {
-                    self.timers.heard();
+                    self.alarm.heard();
                     self.spend(1);
                 }
                 Poll::Ready(Ok(_)) => self.handle_end(None),
@@ -104,8 +94,7 @@ impl<T: Transport> Reader<T> {
 
     /// Keeps a control frame for [`Receiver::next_event`](crate::Receiver::next_event); of many, the latest.
     fn note_handled(&mut self, event: Event) {
-        let handled = self.handled.get_or_insert_default();
-        let events = &mut handled.events;
+        let events = self.handled.get_or_insert_default();
         if events.len() == HANDLED {
             events.pop_front();
         }

@@ -3,23 +3,22 @@
 //! Decode what is here, write what is queued, read more, look at the clock. The rules are the protocol crate's; what is
 //! behind the lock is [`crate::sending::shared`]'s; the end is [`crate::ending::leave`]'s.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
 use longwire_protocol::{
-    CloseCode, CloseFrame, Event, Inbound, Message, Outbound, ProtocolError, Role, State, Timers,
+    CloseCode, CloseFrame, Due, Event, Inbound, Message, Outbound, ProtocolError, Role, State,
 };
 use tokio::io::{AsyncReadExt, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::counting::measurements::Measure;
 use crate::ending::end::Ending;
-use crate::receiving::alarm::note_closing;
-use crate::receiving::control::Handled;
+use crate::receiving::alarm::Alarm;
 use crate::receiving::policy::memory::Holding;
 #[cfg(feature = "deflate")]
 use crate::receiving::policy::parking::Parking;
@@ -35,11 +34,7 @@ pub(crate) struct Reader<T: Transport> {
     /// What was read and not decoded.
     pub(crate) read: ReadBuffer,
     pub(crate) ending: Ending,
-    pub(crate) timers: Timers,
-    pub(super) sleep: Option<Pin<Box<Sleep>>>,
-    /// The task that `sleep` wakes.
-    pub(super) sleeper: Option<Waker>,
-    pub(crate) close_timeout: Duration,
+    pub(crate) alarm: Alarm,
     /// What may still be done before the task has to yield.
     pub(crate) budget: usize,
     pub(crate) is_server: bool,
@@ -53,12 +48,11 @@ pub(crate) struct Reader<T: Transport> {
     /// When a compressor is given back, if messages are compressed.
     #[cfg(feature = "deflate")]
     pub(crate) parking: Option<Box<Parking>>,
-    /// How many bytes were written when progress was last looked at.
-    pub(crate) written_before: u64,
     /// How many sends in a row have come without a receive.
     pub(super) sends: u8,
     /// Control frames that were handled while a call waited, for the application to see.
-    pub(super) handled: Option<Box<Handled>>,
+    #[allow(clippy::box_collection, reason = "one word instead of four for the many connections that have none")]
+    pub(super) handled: Option<Box<VecDeque<Event>>>,
     names: Option<Box<Names>>,
 }
 
@@ -82,8 +76,6 @@ impl<T: Transport> Reader<T> {
             outbound.set_compression(compression);
         }
         let named = subprotocol.is_some() || extensions.is_some();
-        // The clock is read only where it is needed.
-        let now = || Instant::now().into_std();
         let shared = Shared::new(io, outbound, config);
         shared.lock().bytes_received = read_ahead.len() as u64;
         Box::new(Self {
@@ -91,20 +83,16 @@ impl<T: Transport> Reader<T> {
             inbound,
             read: if read_ahead.is_empty() { ReadBuffer::default() } else { ReadBuffer::new(&read_ahead) },
             ending: Ending::default(),
-            timers: Timers::new(config.keepalive, now()),
-            sleep: None,
-            sleeper: None,
-            close_timeout: config.close_timeout,
+            alarm: Alarm::new(config.keepalive, config.close_timeout),
             budget: BUDGET,
             is_server,
             eof: false,
             messages: 0,
             holding: config.memory.clone().map(Holding::new),
             measure: Measure(config.measurements.clone()),
-            meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, now()))),
+            meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, Instant::now().into_std()))),
             #[cfg(feature = "deflate")]
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
-            written_before: 0,
             sends: 0,
             handled: None,
             names: named.then(|| Box::new(Names { subprotocol, extensions })),
@@ -115,7 +103,7 @@ impl<T: Transport> Reader<T> {
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         self.sends = 0;
         if let Some(handled) = &mut self.handled
-            && let Some(event) = handled.events.pop_front()
+            && let Some(event) = handled.pop_front()
         {
             return Poll::Ready(Some(Ok(event)));
         }
@@ -177,7 +165,7 @@ impl<T: Transport> Reader<T> {
         }
         let mut writer = self.shared.lock();
         if writer.out.is_closing() {
-            note_closing(&mut self.timers, &mut self.written_before, writer.written(), self.close_timeout);
+            self.alarm.note_closing(writer.written());
         }
         if !self.shared.is_corked() && writer.has_unwritten() {
             // Not being able to write is no reason not to read: the peer's last words may be there.
@@ -227,7 +215,7 @@ impl<T: Transport> Reader<T> {
                 }
                 #[cfg(feature = "deflate")]
                 self.poll_parking(cx);
-                ready!(self.poll_timers(cx));
+                ready!(self.poll_alarm(cx));
             }
         }
         Poll::Ready(Step::More)
@@ -255,7 +243,7 @@ impl<T: Transport> Reader<T> {
 
     #[inline]
     fn arrived(&mut self, n: usize, cx: &Context<'_>) {
-        self.timers.heard();
+        self.alarm.heard();
         self.count_memory(cx);
         self.spend(1 + n / BYTES_A_TURN);
     }
@@ -289,7 +277,7 @@ impl<T: Transport> Reader<T> {
             Event::Ping(_) => self.shared.lock().respond(&event),
             Event::Pong(payload) => {
                 if payload.is_empty() {
-                    self.measure.round_trip(self.timers.answered(Instant::now().into_std()));
+                    self.measure.round_trip(self.alarm.answered());
                 } else {
                     self.shared.lock().resolve_pings(payload);
                 }
@@ -309,7 +297,7 @@ impl<T: Transport> Reader<T> {
         // Senders that wait for room have nothing to wait for.
         writer.wake_met();
         drop(writer);
-        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        self.alarm.start_closing();
         let outcome = match &frame {
             Some(frame) if !ours && !is_clean(frame) => Err(Error::ClosedByPeer(frame.clone())),
             _ => Ok(()),
@@ -331,11 +319,55 @@ impl<T: Transport> Reader<T> {
         let code = error.close_code().unwrap_or(CloseCode::INTERNAL_ERROR);
         self.shared.lock().fail(code);
         self.inbound.end();
-        self.timers.closing(Instant::now().into_std(), self.close_timeout);
+        self.alarm.start_closing();
         self.ending.begin(Err(error));
         if let Some(holding) = &mut self.holding {
             holding.release();
         }
+    }
+
+    /// Waits for the next deadline; ready when the connection was given up, and not only a ping sent.
+    #[inline]
+    pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let error = loop {
+            match ready!(self.alarm.poll(cx)) {
+                Due::Nothing => {}
+                Due::Ping => {
+                    // It cannot fail but for a connection that is closing anyway.
+                    let _ = self.shared.send_now(|out| out.ping(&[]));
+                }
+                Due::PeerGone => break Error::PeerGone,
+                Due::CloseTimedOut => break Error::CloseTimeout,
+            }
+        };
+        self.give_up(error);
+        Poll::Ready(())
+    }
+
+    /// Ends without waiting for the peer any more.
+    #[cold]
+    fn give_up(&mut self, error: Error) {
+        self.eof = true;
+        self.inbound.end();
+        self.shared.lock().finish();
+        if self.ending.is_open() {
+            self.ending.begin(Err(error));
+        }
+    }
+
+    /// Lets others have a turn: a peer that always has more for us must keep neither the thread nor the deadlines.
+    #[cold]
+    fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        self.budget = BUDGET;
+        if !self.read.is_empty() {
+            // What is here and was not decoded yet is a sign of life, however long the decoding takes.
+            self.alarm.heard();
+        }
+        if self.alarm.is_due() && self.poll_alarm(cx).is_ready() {
+            return Poll::Ready(Step::More);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The transport has no more: without a close frame, messages may be missing.
@@ -362,9 +394,9 @@ impl<T: Transport> Reader<T> {
         writer.set_owner(cx.waker());
         // Where a task flushes when the handler yields, it goes on with this after the handler's end as well.
         if !shared.is_corked() && writer.poll_flush_all(cx).is_pending() {
-            note_closing(&mut self.timers, &mut self.written_before, writer.written(), self.close_timeout);
+            self.alarm.note_closing(writer.written());
             drop(writer);
-            if !self.eof && self.poll_timers(cx).is_pending() {
+            if !self.eof && self.poll_alarm(cx).is_pending() {
                 return Poll::Pending;
             }
             // The peer takes nothing: what it was owed is dropped when the socket is.
