@@ -54,16 +54,13 @@ pub(crate) fn doc() -> Outcome {
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Builds the examples, optimized.
+/// Builds the examples, with what the tests have built already.
 pub(crate) fn build_examples() -> Outcome {
-    process::run(build_checked().arg("--examples"))
+    process::run(&mut cargo(&["build", "--workspace", "--all-features", "--examples"]))
 }
 
-/// Builds one example, optimized.
-pub(crate) fn build_example(name: &str) -> Outcome {
-    process::run(build_checked().args(["--example", name]))
-}
-
-fn build_checked() -> Command {
-    cargo(&["build", "--profile", "checks", "--package", "longwire-examples"])
+/// Builds some examples for load: optimized, but not as a whole, which would take minutes.
+pub(crate) fn build_optimized(names: &[&str]) -> Outcome {
+    let mut command = cargo(&["build", "--profile", "checks", "--package", "longwire-examples"]);
+    process::run(command.args(names.iter().flat_map(|name| ["--example", name])))
 }

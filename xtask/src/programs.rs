@@ -16,10 +16,19 @@ pub(crate) struct Program {
 impl Program {
     /// The program of the example `name`, which has to be built, or the stand-in.
     pub(crate) fn new(name: &'static str, stand_in: Option<&str>) -> Outcome<Self> {
+        Self::built(name, stand_in, "debug")
+    }
+
+    /// The same, optimized.
+    pub(crate) fn optimized(name: &'static str, stand_in: Option<&str>) -> Outcome<Self> {
+        Self::built(name, stand_in, "checks")
+    }
+
+    fn built(name: &'static str, stand_in: Option<&str>, profile: &str) -> Outcome<Self> {
         let words: Vec<OsString> = if let Some(words) = stand_in {
             words.split_whitespace().map(Into::into).collect()
         } else {
-            vec![workspace::target()?.join("checks/examples").join(name).into()]
+            vec![workspace::target()?.join(profile).join("examples").join(name).into()]
         };
         if words.is_empty() {
             Err(format!("the stand-in for {name} is empty"))

@@ -106,7 +106,7 @@ impl Target {
 /// Runs the attacks and prints the table; fails where a bound is broken.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // The examples are built for users, the server alone for this.
-    cargo::build_example("echo")?;
+    cargo::build_optimized(&["echo"])?;
     let pid = std::process::id().to_string();
     process::output(Command::new("prlimit").args(["--pid", &pid, DESCRIPTORS]))?;
 
@@ -180,7 +180,7 @@ fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
 
 /// Starts `echo` on a port of its choice.
 fn start_server(arguments: &[&str]) -> Outcome<(Running, SocketAddr)> {
-    let program = Program::new("echo", None)?.command();
+    let program = Program::optimized("echo", None)?.command();
     let mut command = Command::new("prlimit");
     command.arg(DESCRIPTORS).arg(program.get_program()).args(["--listen", "127.0.0.1:0"]).args(arguments);
     let running = Running::start("echo", &mut command)?;

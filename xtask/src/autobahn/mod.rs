@@ -12,9 +12,9 @@ use std::{
 };
 
 use crate::{
-    Outcome,
+    Outcome, cargo,
     process::{self, PATIENCE, Running},
-    programs::{self, Program},
+    programs::Program,
     setup::{self, Python},
     workspace,
 };
@@ -82,7 +82,16 @@ impl Role {
             Self::Axum => Some(("axum_echo", None)),
         }
     }
+
+    /// The example that has to be built: none if something stands in for it.
+    fn example(self, arguments: &Arguments) -> Option<&'static str> {
+        let (name, stand_in) = self.server(arguments).unwrap_or((CLIENT, arguments.client.as_deref()));
+        stand_in.is_none().then_some(name)
+    }
 }
+
+/// The example that is tested as a client.
+const CLIENT: &str = "autobahn_client";
 
 /// Many cases wait for a second or so, so that more of them than processors run well side by side.
 const SHARDS: usize = 4;
@@ -93,15 +102,10 @@ const LIMIT: u64 = 900;
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let roles = arguments.role.map_or(Role::ALL.to_vec(), |role| vec![role]);
     let python = setup::autobahn()?;
-    let stand_ins: Vec<_> = roles
-        .iter()
-        .map(|role| match role {
-            Role::Server => &arguments.echo,
-            Role::Client => &arguments.client,
-            Role::Hyper | Role::Axum => &None,
-        })
-        .collect();
-    programs::build(&stand_ins)?;
+    let ours: Vec<_> = roles.iter().filter_map(|role| role.example(arguments)).collect();
+    if !ours.is_empty() {
+        cargo::build_optimized(&ours)?;
+    }
     let cases = select(&known_cases(&python)?, arguments)?;
     for role in roles {
         run_role(role, arguments, &python, &cases)?;
@@ -158,12 +162,12 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
 
     let echo = match role.server(arguments) {
         Some((name, stand_in)) => {
-            let program = Program::new(name, stand_in)?;
+            let program = Program::optimized(name, stand_in)?;
             Some(start(&program, cases.iter().any(|case| is_of_deflate(case)))?)
         }
         None => None,
     };
-    let client = Program::new("autobahn_client", arguments.client.as_deref())?;
+    let client = Program::optimized(CLIENT, arguments.client.as_deref())?;
     let mut shards = deal(cases, arguments.shards)
         .into_iter()
         .enumerate()
