@@ -1,4 +1,4 @@
-//! How a connection behaves, and what the handshake hands over to it.
+//! The configuration of a connection, and the result of its handshake.
 
 #[cfg(feature = "deflate")]
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use longwire_protocol::{Keepalive, Limits, MaskingKeys, Role};
 
 use crate::{Measurements, MemoryBudget, RateLimit};
 
-/// How a connection behaves.
+/// The configuration of a connection.
 ///
 /// # Examples
 ///
@@ -28,30 +28,31 @@ use crate::{Measurements, MemoryBudget, RateLimit};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What the peer may send. Defaults: messages and frames of 16 MiB, 131 072 fragments a message.
+    /// Limits on single messages and frames from the peer. Defaults: messages and frames of 16 MiB, 131 072 fragments a message.
     pub limits: Limits,
-    /// How much the peer may send over time. Default `None`: receiving at its own pace holds a peer back already, as what it
-    /// sends in the meantime fills TCP's window and no memory here. A limit is for what a message costs the application.
+    /// A limit on what the peer sends over time. Default `None`: an application that receives at its own pace already
+    /// holds the peer back, because unread data fills TCP's window instead of memory here. Set a limit if messages are
+    /// expensive for the application.
     pub rate_limit: Option<RateLimit>,
-    /// A bound on the memory of messages that have begun to arrive, shared with other connections. Default `None`; servers
-    /// have one of 1 GiB for all their clients.
+    /// A bound on the memory of messages that have begun to arrive, shared with other connections. Default `None`; a
+    /// server has one of 1 GiB for all its clients.
     pub memory: Option<MemoryBudget>,
-    /// What is counted by size, together with other connections. Default `None`: nothing.
+    /// Histograms of message sizes and round trips, shared with other connections. Default `None`.
     pub measurements: Option<Measurements>,
-    /// When to ping a silent peer and when to give it up. Default `None`; servers set it to [`Keepalive::default`].
+    /// When to ping a silent peer and when to give up on it. Default `None`; servers use [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
-    /// Whether pings are answered. Default: yes, as RFC 6455 §5.5.2 demands; otherwise the application has to.
+    /// Whether pings are answered. Default `true`, as RFC 6455 §5.5.2 requires; otherwise the application must answer them.
     pub auto_pong: bool,
-    /// How long the closing handshake may take in all, from the first close frame to the end of the transport.
-    /// Default 5 s. It starts again while the peer takes bytes, for at most 24 times as long in all.
+    /// The time limit of the closing handshake, from the first close frame to the end of the transport. Default 5 s. It
+    /// starts again while the peer takes bytes, up to 24 times the limit in all.
     pub close_timeout: Duration,
-    /// How many bytes may wait to be written before `send` waits and `try_send` refuses. Default 64 KiB.
+    /// The number of queued bytes from which `send` waits and `try_send` refuses. Default 64 KiB.
     ///
-    /// A message is taken whole as soon as less than this waits, so that up to this and one message is held.
+    /// A message is accepted whole as soon as fewer bytes are queued, so the queue holds at most this and one message.
     pub send_queue: usize,
-    /// After how long without a message either way a compressing connection gives its compressor (some 300 KiB) and its
-    /// decompressor (48 KiB) back to the pool. Default 250 ms. It keeps their windows, of at most 32 KiB each, and the next
-    /// message sent costs some 30 µs more, the next one received 1 µs.
+    /// The time without a message in either direction after which a compressed connection returns its compressor (about
+    /// 300 KiB) and its decompressor (48 KiB) to the pool. Default 250 ms. The connection keeps their windows, at most
+    /// 32 KiB each; the next message sent then costs about 30 µs more, and the next one received 1 µs more.
     #[cfg(feature = "deflate")]
     pub deflate_idle: Duration,
 }
@@ -73,7 +74,7 @@ impl Default for Config {
     }
 }
 
-/// What an opening handshake leaves behind for the connection.
+/// The result of an opening handshake, from which a connection is made.
 ///
 /// # Examples
 ///
@@ -93,7 +94,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// A server's end.
+    /// The server's end of a connection.
     pub const fn server() -> Self {
         Self {
             keys: None,
@@ -105,36 +106,37 @@ impl Handover {
         }
     }
 
-    /// A client's end, with the source of its masking keys: a cryptographically secure generator (RFC 6455 §10.3).
+    /// The client's end of a connection. Its masking keys must come from a cryptographically secure generator
+    /// (RFC 6455 §10.3).
     pub const fn client(keys: MaskingKeys) -> Self {
         let mut handover = Self::server();
         handover.keys = Some(keys);
         handover
     }
 
-    /// Sets the bytes that arrived behind the handshake's head: they are the first frames. Default: none.
+    /// Sets the bytes that were read after the handshake's head: the first frames. Default: none.
     #[must_use]
     pub fn read_ahead(mut self, read_ahead: impl Into<Bytes>) -> Self {
         self.read_ahead = read_ahead.into();
         self
     }
 
-    /// Sets the subprotocol that was agreed on. Default: none.
+    /// Sets the negotiated subprotocol. Default: none.
     #[must_use]
     pub fn subprotocol(mut self, subprotocol: Option<String>) -> Self {
         self.subprotocol = subprotocol;
         self
     }
 
-    /// Sets the extensions that were agreed on, as the header names them. Default: none.
+    /// Sets the negotiated extensions, as the header names them. Default: none.
     #[must_use]
     pub fn extensions(mut self, extensions: Option<String>) -> Self {
         self.extensions = extensions;
         self
     }
 
-    /// Compresses messages with what the handshake agreed on, and contexts of the pool that the whole process shares: it
-    /// keeps a compressor for each core, and two decompressors, ready for use.
+    /// Compresses messages with the negotiated parameters, and with contexts from the pool of the whole process, which
+    /// keeps one compressor for each core, and two decompressors, ready for use.
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn deflate(self, agreement: Agreement, options: &DeflateOptions) -> Self {
@@ -150,7 +152,7 @@ impl Handover {
         self.extensions(Some(agreement.to_string())).compression(compression)
     }
 
-    /// Compresses messages with this.
+    /// Compresses messages with this compression.
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn compression(mut self, compression: longwire_protocol::Compression) -> Self {

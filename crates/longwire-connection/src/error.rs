@@ -1,27 +1,27 @@
-//! How a connection can end other than well, and what cannot be sent.
+//! Reasons why a connection fails, or a message cannot be sent.
 
 use std::io;
 use std::sync::Arc;
 
 use longwire_protocol::{CloseCode, CloseFrame, FrameError, ProtocolError, SendError};
 
-/// Why something could not be received or sent.
+/// The reason why something could not be received or sent.
 ///
-/// A closing handshake with code 1000, 1001 or none is not an error: it is the end of the messages.
+/// A closing handshake with code 1000, 1001 or none is not an error: it ends the messages.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The peer broke the protocol or crossed a limit. A close frame with [`ProtocolError::close_code`] was sent, and
-    /// nothing that came behind the violation was looked at.
+    /// nothing after the violation was interpreted.
     #[error("the peer broke the protocol: {0}")]
     Protocol(#[from] ProtocolError),
-    /// The peer sent more than [`Config::rate_limit`](crate::Config::rate_limit) allows, and that says
-    /// [`Excess::Close`](crate::Excess::Close). A close frame with code 1008 was sent, and nothing that came behind the
-    /// message that was too much was looked at.
+    /// The peer exceeded [`Config::rate_limit`](crate::Config::rate_limit), whose policy is
+    /// [`Excess::Close`](crate::Excess::Close). A close frame with code 1008 was sent, and nothing after the message
+    /// that exceeded the limit was interpreted.
     #[error("the peer sent more than the rate limit allows")]
     RateExceeded,
-    /// The message that was arriving had no room in [`Config::memory`](crate::Config::memory). A close frame with code 1013 was
-    /// sent.
+    /// The message that was arriving had no room in [`Config::memory`](crate::Config::memory). A close frame with code
+    /// 1013 was sent.
     #[error("there is no memory left for the message that was arriving")]
     OutOfMemory,
     /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4).
@@ -42,22 +42,21 @@ pub enum Error {
     /// Nothing can be sent any more: a close frame was sent or received, or the connection is gone.
     #[error("the connection is closed")]
     Closed,
-    /// More waits to be written than [`Config::send_queue`](crate::Config::send_queue) allows, and the call does not
-    /// wait.
+    /// More bytes are queued than [`Config::send_queue`](crate::Config::send_queue) allows, and the call does not wait.
     #[error("the send queue is full")]
     QueueFull,
-    /// The parts of a text message that was to be sent are not UTF-8 (RFC 6455 §5.6).
+    /// The parts of a text message to be sent are not UTF-8 (RFC 6455 §5.6).
     #[error("the text message to be sent is not valid UTF-8")]
     NotText,
-    /// What was to be sent is not a valid frame: a control payload above 125 bytes, a close reason above 123, or a
-    /// close code that must not be sent (RFC 6455 §5.5, §7.4). Nothing was sent.
+    /// The frame to be sent is invalid: a control payload over 125 bytes, a close reason over 123 bytes, or a close code
+    /// that must not be sent (RFC 6455 §5.5, §7.4). Nothing was sent.
     #[error(transparent)]
     Invalid(FrameError),
 }
 
 impl Error {
-    /// The close code that describes this end: the peer's, the one that was sent to it, or 1006 for a connection that
-    /// ended without one (RFC 6455 §7.1.5). `None` if the connection has not ended because of this.
+    /// Returns the close code of this end: the peer's, the one sent to the peer, or 1006 for a connection that ended
+    /// without one (RFC 6455 §7.1.5). `None` if the connection has not ended because of this.
     pub fn close_code(&self) -> Option<CloseCode> {
         match self {
             Self::Protocol(error) => Some(error.close_code()),
@@ -71,7 +70,7 @@ impl Error {
         }
     }
 
-    /// Whether this is a way in which connections end, rather than a message or close that could not be sent as it was.
+    /// Returns whether this ends a connection, rather than refuses one message or close.
     pub fn is_disconnect(&self) -> bool {
         !matches!(self, Self::QueueFull | Self::NotText | Self::Invalid(_))
     }

@@ -1,6 +1,6 @@
 //! Counts by size: a histogram that many threads add to.
 //!
-//! Owns the buckets and how they are read. What is measured, and in which unit, is the caller's.
+//! Owns the buckets and their reading. The quantity measured, and its unit, are the caller's.
 
 use std::array;
 use std::cell::Cell;
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Counts of values in buckets that double: 0, 1, 2 to 3, 4 to 7, and so on.
 ///
-/// To add a value is one atomic operation on memory that few threads share; nothing is locked or allocated. It takes some 4 KiB.
+/// Adding a value is one atomic operation on memory that few threads share; nothing is locked or allocated. A histogram takes
+/// about 4 KiB.
 ///
 /// # Examples
 ///
@@ -30,8 +31,8 @@ pub struct Histogram {
     shards: [Shard; SHARDS],
 }
 
-/// What some of the threads add to. Its own lines of the cache: adding to a line that another core holds takes ten times
-/// as long.
+/// The counts of some of the threads. It has cache lines of its own: adding to a line that another core holds takes ten
+/// times as long.
 #[repr(align(128))]
 struct Shard([AtomicU64; BUCKETS]);
 
@@ -51,7 +52,7 @@ impl Histogram {
         }
     }
 
-    /// The counts as they are now.
+    /// Returns the current counts.
     pub fn snapshot(&self) -> HistogramCounts {
         let mut counts = [0; BUCKETS];
         for shard in &self.shards {
@@ -76,19 +77,19 @@ pub struct HistogramCounts {
 }
 
 impl HistogramCounts {
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The buckets that have values: the greatest value that belongs there, and how many there are. The smallest come first.
+    /// Returns the buckets that have values, smallest first: the greatest value of the bucket, and the number of values in it.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let numbered = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         numbered.map(|(bucket, count)| (greatest_of(bucket), *count))
     }
 
-    /// A value that at least this part of all values do not exceed: 0.5 for the median, 0.99 for the slowest in a hundred.
-    /// It is the end of a bucket, less than twice the exact one. `None` without values.
+    /// Returns a value that at least this part of all values do not exceed: 0.5 for the median, 0.99 for the slowest in a
+    /// hundred. It is the end of a bucket, less than twice the exact quantile. `None` without values.
     #[allow(clippy::cast_precision_loss, reason = "a bucket more or less at 2^53 values")]
     pub fn quantile(&self, part: f64) -> Option<u64> {
         let wanted = self.count() as f64 * part.clamp(0.0, 1.0);
@@ -125,7 +126,7 @@ impl fmt::Debug for HistogramCounts {
     }
 }
 
-/// As many as the value has bits; what needs more than 47 is put with those that need 47: two days in nanoseconds.
+/// The number of the value's bits, at most 47: two days in nanoseconds.
 #[inline]
 fn bucket_of(value: u64) -> usize {
     let bits = u64::BITS - value.leading_zeros();
@@ -136,7 +137,7 @@ fn greatest_of(bucket: usize) -> u64 {
     if bucket == BUCKETS - 1 { u64::MAX } else { (1 << bucket) - 1 }
 }
 
-/// Which shard this thread adds to.
+/// Returns the shard that this thread adds to.
 #[inline]
 fn shard() -> usize {
     thread_local! {

@@ -1,4 +1,4 @@
-//! What is measured of many connections together: how long messages are, and how far away peers.
+//! Histograms over many connections: the sizes of messages, and round trips.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::{Histogram, HistogramCounts};
 
-/// Histograms that connections add to while they run; clones are the same ones.
+/// Histograms that connections add to while they run. Clones share them.
 ///
-/// Set as [`Config::measurements`](crate::Config::measurements) of all connections that it is to measure. A message then costs one
-/// atomic operation more.
+/// Set it as [`Config::measurements`](crate::Config::measurements) of all connections to be measured. Each message then costs one
+/// more atomic operation.
 ///
 /// # Examples
 ///
@@ -41,21 +41,21 @@ struct Shared {
     round_trips: Histogram,
 }
 
-/// What a [`Measurements`] has at one time.
+/// The counts of a [`Measurements`] at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MeasurementCounts {
-    /// The lengths of messages received, in bytes, decompressed; those that are received in parts are left out.
+    /// The lengths of messages received, in bytes, decompressed; messages received in parts are left out.
     pub received: HistogramCounts,
-    /// The lengths of messages sent, in bytes before compression; those that are sent in parts are left out.
+    /// The lengths of messages sent, in bytes before compression; messages sent in parts are left out.
     pub sent: HistogramCounts,
-    /// How long peers took to answer a keepalive ping, in microseconds. A peer that sends pongs without being asked can
-    /// make this shorter than it is.
+    /// The times that peers took to answer a keepalive ping, in microseconds. A peer that sends unsolicited pongs can make
+    /// them appear shorter.
     pub round_trips: HistogramCounts,
 }
 
 impl Measurements {
-    /// The counts as they are now.
+    /// Returns the current counts.
     pub fn counts(&self) -> MeasurementCounts {
         let Shared { received, sent, round_trips } = &*self.shared;
         MeasurementCounts {
@@ -66,7 +66,7 @@ impl Measurements {
     }
 }
 
-/// What one connection adds to, if anything.
+/// The histograms that one connection adds to, if any.
 pub(crate) struct Measure(pub(crate) Option<Measurements>);
 
 impl Measure {
@@ -84,7 +84,7 @@ impl Measure {
         }
     }
 
-    /// Takes the answer to a keepalive ping, which is one without a payload.
+    /// Records the time to the answer to a keepalive ping.
     pub(crate) fn round_trip(&self, took: Option<Duration>) {
         if let (Some(measurements), Some(took)) = (&self.0, took) {
             measurements.shared.round_trips.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
@@ -92,7 +92,7 @@ impl Measure {
     }
 }
 
-/// Whether two are the same, not whether they are alike.
+/// Compares identity, not contents.
 impl PartialEq for Measurements {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)

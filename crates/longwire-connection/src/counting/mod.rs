@@ -1,4 +1,4 @@
-//! What is counted: per connection, and over many connections together.
+//! Counters of one connection, and histograms over many.
 
 pub(crate) mod histogram;
 pub(crate) mod measurements;

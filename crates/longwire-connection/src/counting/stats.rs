@@ -1,8 +1,8 @@
-//! What has gone through a connection.
+//! Counters of one connection.
 
 use longwire_protocol::CompressionStats;
 
-/// Counts of one connection since it was opened; `+=` makes the sum of several.
+/// Counts of one connection since it was opened; `+=` adds up several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -10,18 +10,18 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Messages received.
     pub messages_received: u64,
-    /// Messages that came above [`Config::rate_limit`](crate::Config::rate_limit): all that were dropped, or the one that
+    /// Messages that exceeded [`Config::rate_limit`](crate::Config::rate_limit): all that were dropped, or the one that
     /// closed the connection. They do not count as received.
     pub messages_refused: u64,
     /// Bytes passed to the transport, headers and control frames included.
     pub bytes_sent: u64,
     /// Messages sent or queued to be sent.
     pub messages_sent: u64,
-    /// Bytes that wait to be written now.
+    /// Bytes queued now.
     pub bytes_queued: usize,
-    /// What of the messages received came compressed.
+    /// The compressed part of the messages received.
     pub received_compressed: CompressionStats,
-    /// What of the messages sent, or queued to be sent, was compressed.
+    /// The compressed part of the messages sent or queued to be sent.
     pub sent_compressed: CompressionStats,
 }
 

@@ -1,4 +1,4 @@
-//! The connection as a stream of bytes, for what speaks `AsyncRead` and `AsyncWrite`.
+//! The connection as a stream of bytes, with `AsyncRead` and `AsyncWrite`.
 
 use std::fmt;
 use std::io;
@@ -17,9 +17,9 @@ use crate::{Error, Transport, WebSocket};
 
 /// A connection as a stream of bytes.
 ///
-/// Reads join the payloads of the messages that come, of either kind, and end where the connection was closed properly;
-/// an abnormal end is an error. Each write is one binary message of at most 64 KiB. `shutdown` closes with code 1000
-/// and waits for the peer, dropping what comes meanwhile.
+/// Reads join the payloads of the messages received, text or binary, and end when the connection was closed properly; an
+/// abnormal end is an error. Each write is one binary message of at most 64 KiB. `shutdown` closes with code 1000 and
+/// waits for the peer's close frame, dropping messages that arrive meanwhile.
 ///
 /// # Examples
 ///
@@ -40,7 +40,7 @@ use crate::{Error, Transport, WebSocket};
 /// ```
 pub struct ByteStream<T: Transport> {
     ws: WebSocket<T>,
-    /// What came and was not read.
+    /// Bytes received and not yet read.
     unread: Bytes,
     ended: bool,
 }
@@ -50,12 +50,12 @@ impl<T: Transport> ByteStream<T> {
         Self { ws, unread: Bytes::new(), ended: false }
     }
 
-    /// The socket itself, for what is not bytes: pings, a close code, counters.
+    /// Returns the socket itself, for pings, a close code, or counters.
     pub fn get_mut(&mut self) -> &mut WebSocket<T> {
         &mut self.ws
     }
 
-    /// Gives back the socket, with what came of a message and was not read.
+    /// Returns the socket, and the bytes of a message that were received and not read.
     pub fn into_inner(self) -> (WebSocket<T>, Bytes) {
         (self.ws, self.unread)
     }
@@ -158,5 +158,5 @@ impl<T: Transport> fmt::Debug for ByteStream<T> {
     }
 }
 
-/// The longest message that one write makes.
+/// The length of the longest message that one write makes.
 const MAX_WRITE: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! One message read in parts, before its end has come (RFC 6455 §5.4), and errors as `std::io` has them.
+//! A message read in parts, before its end has arrived (RFC 6455 §5.4), and the conversion of errors for `std::io`.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,8 +14,8 @@ use crate::{Error, Receiver, Transport};
 
 /// Reads one message in parts, as they arrive.
 ///
-/// Dropped before the end, the rest of the message is skipped by the next receiving call. As an [`AsyncRead`], it ends
-/// where the message ends.
+/// If it is dropped before the end of the message, the next receiving call skips the rest. As an [`AsyncRead`], it ends
+/// with the message.
 ///
 /// # Examples
 ///
@@ -39,7 +39,7 @@ use crate::{Error, Receiver, Transport};
 pub struct MessageReader<'a, T: Transport> {
     receiver: &'a mut Receiver<T>,
     text: bool,
-    /// What came and was not handed out.
+    /// Bytes received and not yet handed out.
     part: Bytes,
     last: bool,
 }
@@ -62,16 +62,16 @@ impl<'a, T: Transport> MessageReader<'a, T> {
         }))
     }
 
-    /// Whether this is a text message. Its parts are UTF-8 together, and may be cut inside a character.
+    /// Returns whether this is a text message. Its parts are UTF-8 together, but may be cut within a character.
     pub fn is_text(&self) -> bool {
         self.text
     }
 
-    /// Receives the next part; `None` behind the last.
+    /// Receives the next part; `None` after the last.
     ///
     /// # Errors
     ///
-    /// How the connection ended inside the message: a connection that was closed properly there is [`Error::Lost`].
+    /// The reason why the connection ended within the message; [`Error::Lost`] if it was closed properly there.
     ///
     /// # Cancel safety
     ///
@@ -135,7 +135,7 @@ impl<T: Transport> fmt::Debug for MessageReader<'_, T> {
     }
 }
 
-/// The error as `std::io` has it.
+/// Converts the error for `std::io`.
 pub(crate) fn into_io(error: Error) -> io::Error {
     let kind = match &error {
         Error::Io(error) => error.kind(),

@@ -1,6 +1,4 @@
-//! The receiving side of a connection, for the application.
-//!
-//! A thin hand on [`Reader`], which does the work.
+//! The receiving half of a connection, a thin handle on [`Reader`].
 
 use std::fmt;
 use std::future::poll_fn;
@@ -13,24 +11,24 @@ use crate::handle::parts::MessageReader;
 use crate::receiving::reader::Reader;
 use crate::{Config, Error, Handover, Stats, Transport};
 
-/// What [`Receiver::next_event`] yields: messages, and the control frames that come between them.
+/// An item of [`Receiver::next_event`]: a message, or a control frame between messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A whole message.
     Message(Message),
-    /// A ping; it is answered already, unless [`Config::auto_pong`] is off.
+    /// A ping, already answered unless [`Config::auto_pong`] is off.
     Ping(Bytes),
-    /// A pong, asked for or not.
+    /// A pong, solicited or not.
     Pong(Bytes),
 }
 
-/// The receiving side of a connection: the only task that reads.
+/// The receiving half of a connection, which alone reads from the transport.
 ///
-/// It also answers pings, keeps the deadlines, and writes what senders left in the queue, so it has to be polled for
-/// these to happen. Dropped, it closes the connection: a close frame is sent where the peer can still get one, and the
-/// closing handshake goes on in the background for at most [`Config::close_timeout`].
+/// It also answers pings, watches the deadlines, and writes what senders left in the queue, all of which only happens
+/// while it is polled. Dropping it closes the connection: a close frame is sent if none was sent before, and the closing
+/// handshake continues in the background for at most [`Config::close_timeout`].
 pub struct Receiver<T: Transport> {
-    /// Always there but in `drop`.
+    /// `Some` except during `drop`.
     reader: Option<Box<Reader<T>>>,
 }
 
@@ -51,16 +49,17 @@ impl<T: Transport> Receiver<T> {
 
     /// Receives the next message.
     ///
-    /// `None` is the end of a connection that was closed with code 1000, 1001 or none, or that this end closed; it is
-    /// returned again by every further call. Pings are answered on the way.
+    /// Returns `None`, now and from every further call, once the connection was closed by this end, or by the peer with
+    /// code 1000, 1001 or none. Meanwhile pings are answered.
     ///
     /// # Errors
     ///
-    /// How the connection ended otherwise, once; then `None`. Messages that came before are returned first.
+    /// The reason for any other end of the connection, once; then `None`. Messages that arrived before it are returned
+    /// first.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no message is lost: the next call goes on where this one was.
+    /// If the future is dropped, no message is lost: the next call continues where this one stopped.
     #[inline]
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> + Send {
         let reader = self.reader_mut();
@@ -80,7 +79,7 @@ impl<T: Transport> Receiver<T> {
         poll_fn(|cx| self.poll_next_event(cx)).await
     }
 
-    /// Receives as [`next_event`](Self::next_event) does, for streams that are written by hand.
+    /// Polls for what [`next_event`](Self::next_event) returns, for hand-written streams.
     ///
     /// # Errors
     ///
@@ -114,27 +113,27 @@ impl<T: Transport> Receiver<T> {
         MessageReader::begin(self).await
     }
 
-    /// How far the connection's closing has come.
+    /// Returns the state of the closing handshake.
     pub fn state(&self) -> State {
         self.reader().state()
     }
 
-    /// The close frame that the peer sent: `None` if none came, `Some(None)` if it was empty.
+    /// Returns the close frame that the peer sent: `None` if none came, `Some(None)` if it was empty.
     pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
         self.reader().close_received()
     }
 
-    /// The subprotocol that the handshake agreed on.
+    /// Returns the negotiated subprotocol, if any.
     pub fn subprotocol(&self) -> Option<&str> {
         self.reader().subprotocol()
     }
 
-    /// The extensions that the handshake agreed on, as their header names them.
+    /// Returns the negotiated extensions, as the header names them.
     pub fn extensions(&self) -> Option<&str> {
         self.reader().extensions()
     }
 
-    /// What has gone through the connection so far.
+    /// Returns the counters of the connection.
     pub fn stats(&self) -> Stats {
         self.reader().stats()
     }

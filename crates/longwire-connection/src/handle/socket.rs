@@ -1,4 +1,4 @@
-//! The socket: both sides of a connection in one hand.
+//! The socket: both halves of a connection in one value.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -21,8 +21,8 @@ use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sende
 /// An open WebSocket connection.
 ///
 /// Receiving and sending take `&mut self`; [`sender`](Self::sender) and [`split`](Self::split) give handles for several
-/// tasks. Dropped, the connection is closed: a close frame with code 1000 is sent where the peer can still get one, and
-/// the closing handshake goes on in the background, within the tokio runtime, for at most [`Config::close_timeout`].
+/// tasks. Dropping the socket closes the connection: a close frame with code 1000 is sent if none was sent before, and
+/// the closing handshake continues in the background, on the tokio runtime, for at most [`Config::close_timeout`].
 ///
 /// # Examples
 ///
@@ -45,32 +45,33 @@ use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sende
 /// ```
 pub struct WebSocket<T: Transport> {
     receiver: Receiver<T>,
-    /// The position that a flush in progress waits for; 0 without one.
+    /// The position in the queue that the flush in progress waits for; 0 without one.
     flushing: u64,
-    /// The tasks of the two halves, if the socket was split by way of its traits.
+    /// The tasks of the two halves, if the socket was split through its traits.
     pub(super) halves: Option<Box<Halves>>,
 }
 
 impl<T: Transport> WebSocket<T> {
-    /// Takes over a transport on which the opening handshake is done.
+    /// Creates a connection on a transport whose opening handshake is complete.
     ///
-    /// Outside of a tokio runtime it works as long as neither a keepalive nor a close is waited for.
+    /// Outside a tokio runtime it works until it has to wait for a keepalive or a close.
     pub fn new(io: T, handover: Handover, config: &Config) -> Self {
         Self { receiver: Receiver::new(io, handover, config), flushing: 0, halves: None }
     }
 
     /// Receives the next message.
     ///
-    /// `None` is the end of a connection that was closed with code 1000, 1001 or none, or that this end closed; it is
-    /// returned again by every further call. Pings are answered on the way, and what is queued is written.
+    /// Returns `None`, now and from every further call, once the connection was closed by this end, or by the peer with
+    /// code 1000, 1001 or none. Meanwhile pings are answered and queued bytes are written.
     ///
     /// # Errors
     ///
-    /// How the connection ended otherwise, once; then `None`. Messages that came before are returned first.
+    /// The reason for any other end of the connection, once; then `None`. Messages that arrived before it are returned
+    /// first.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no message is lost: the next call goes on where this one was.
+    /// If the future is dropped, no message is lost: the next call continues where this one stopped.
     #[inline]
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> + Send {
         self.receiver.recv()
@@ -89,7 +90,7 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.next_event().await
     }
 
-    /// Receives as [`next_event`](Self::next_event) does, for streams that are written by hand.
+    /// Polls for what [`next_event`](Self::next_event) returns, for hand-written streams.
     ///
     /// # Errors
     ///
@@ -113,14 +114,14 @@ impl<T: Transport> WebSocket<T> {
 
     /// Sends one message.
     ///
-    /// Completes when the message will reach the transport without any further call: it was written, or, in a handler
-    /// that [`drive`](crate::drive) runs, it is written when the handler yields. Waits while
-    /// [`Config::send_queue`] bytes or more wait to be written.
+    /// Completes when the message will reach the transport without any further call: it was written or, in a handler
+    /// that [`drive`](crate::drive) runs, will be written when the handler yields. Waits while [`Config::send_queue`]
+    /// bytes or more are queued.
     ///
-    /// While it waits, and between sends in a row, control frames in front of the next message are handled: pings are
-    /// answered, and a close frame ends the call. Messages are not received: a peer that sends without reading can make
-    /// both ends wait. The wait ends when the peer takes bytes, when it closes, when the keepalive gives it up, or when
-    /// the transport fails; without [`Config::keepalive`], bound it with `tokio::time::timeout`, which loses nothing.
+    /// While it waits, and between consecutive sends, control frames before the next message are handled: pings are
+    /// answered, and a close frame ends the call. Messages are not received, so if both ends send without receiving,
+    /// both may wait. The wait ends when the peer reads, when it closes, when the keepalive gives up on it, or when the
+    /// transport fails. Without [`Config::keepalive`], bound it with `tokio::time::timeout`, which loses nothing.
     ///
     /// # Errors
     ///
@@ -136,7 +137,7 @@ impl<T: Transport> WebSocket<T> {
         SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Sent }
     }
 
-    /// Sends one message, compressed or not as `compress` says where compression was negotiated (RFC 7692 §6).
+    /// Sends one message. If compression was negotiated, `compress` decides whether it is used (RFC 7692 §6).
     ///
     /// # Errors
     ///
@@ -154,7 +155,7 @@ impl<T: Transport> WebSocket<T> {
         SendMessage { ws: self, sending, until: Until::Sent }
     }
 
-    /// Queues one message: it is written with the next [`flush`](Self::flush), [`send`](Self::send) or
+    /// Queues one message, to be written by the next [`flush`](Self::flush), [`send`](Self::send) or
     /// [`recv`](Self::recv). Waits while the queue is full.
     ///
     /// # Errors
@@ -168,8 +169,8 @@ impl<T: Transport> WebSocket<T> {
         SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Queued }
     }
 
-    /// Waits until everything that is queued now has been passed to the transport. Control frames are handled meanwhile,
-    /// and the wait ends, as for [`send`](Self::send).
+    /// Waits until everything queued by now has been written to the transport. Control frames are handled meanwhile, and
+    /// the wait ends, as for [`send`](Self::send).
     ///
     /// # Errors
     ///
@@ -182,7 +183,7 @@ impl<T: Transport> WebSocket<T> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Begins a text message that is sent in parts. Until it is finished, other messages of this connection wait.
+    /// Begins a text message that is sent in parts. Other messages of this connection wait until it is finished.
     ///
     /// # Errors
     ///
@@ -190,14 +191,14 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is ready, nothing was begun.
+    /// If the future is dropped before it is ready, no message was begun.
     pub async fn text_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
         self.text_writer_with(Compress::Auto).await
     }
 
-    /// As [`text_writer`](Self::text_writer), compressed or not as `compress` says where compression was negotiated.
+    /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used.
     ///
-    /// It goes for the whole message (RFC 7692 §6.1). [`Compress::Auto`] decides by the length of the first part.
+    /// The choice applies to the whole message (RFC 7692 §6.1). [`Compress::Auto`] decides by the length of the first part.
     ///
     /// # Errors
     ///
@@ -210,7 +211,7 @@ impl<T: Transport> WebSocket<T> {
         self.writer(Opcode::Text, compress).await
     }
 
-    /// Begins a binary message that is sent in parts. Until it is finished, other messages of this connection wait.
+    /// Begins a binary message that is sent in parts. Other messages of this connection wait until it is finished.
     ///
     /// # Errors
     ///
@@ -236,9 +237,9 @@ impl<T: Transport> WebSocket<T> {
         self.writer(Opcode::Binary, compress).await
     }
 
-    /// Sends a ping with a payload of its own; the returned future is its pong, with the round-trip time.
+    /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong arrives.
     ///
-    /// Somebody has to receive for the pong to be seen:
+    /// The pong is only seen while some task receives:
     ///
     /// ```
     /// # use longwire_connection::{Config, Error, testing::pair};
@@ -263,7 +264,7 @@ impl<T: Transport> WebSocket<T> {
         self.shared().ping(Bytes::new())
     }
 
-    /// Sends a ping with this payload of at most 125 bytes; an empty one is replaced by one of its own.
+    /// Sends a ping with this payload of at most 125 bytes; an empty one is replaced by a unique one.
     ///
     /// # Errors
     ///
@@ -272,7 +273,7 @@ impl<T: Transport> WebSocket<T> {
         self.shared().ping(payload.into())
     }
 
-    /// Sends a pong of at most 125 bytes that no ping asked for, or that answers one by hand.
+    /// Sends a pong of at most 125 bytes: an unsolicited one, or the answer to a ping if [`Config::auto_pong`] is off.
     ///
     /// # Errors
     ///
@@ -283,18 +284,18 @@ impl<T: Transport> WebSocket<T> {
 
     /// Closes the connection and waits until the peer has closed it too.
     ///
-    /// Sends a close frame behind what is queued, then receives until the peer's; messages that come before that are
-    /// dropped. To have them, [`start_close`](Self::start_close) and go on receiving.
+    /// Sends a close frame after everything queued, then receives until the peer's close frame; messages that arrive before
+    /// it are dropped. To receive them, call [`start_close`](Self::start_close) and continue receiving.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a code that must not be sent: nothing was sent. A longer reason than 123 bytes is cut.
-    /// [`Error::CloseTimeout`] if the peer takes longer than [`Config::close_timeout`]. Else how the connection ended
-    /// before the peer's close frame.
+    /// [`Error::Invalid`] for a code that must not be sent: nothing was sent. A reason over 123 bytes is cut.
+    /// [`Error::CloseTimeout`] if the peer takes longer than [`Config::close_timeout`]. Otherwise the reason why the
+    /// connection ended before the peer's close frame.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the close frame stays queued; [`recv`](Self::recv) goes on to the end.
+    /// If the future is dropped, the close frame stays queued; [`recv`](Self::recv) continues to the end.
     pub async fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         match self.start_close(code, reason) {
             // The peer was first, or the connection is gone: `recv` knows how it ended.
@@ -305,8 +306,8 @@ impl<T: Transport> WebSocket<T> {
         Ok(())
     }
 
-    /// Starts the closing handshake: the close frame goes out behind what is queued, and nothing after it. Receiving
-    /// goes on until the peer's close frame and then ends with `None`.
+    /// Starts the closing handshake: the close frame is sent after everything queued, and nothing after it. Receiving
+    /// continues until the peer's close frame and then ends with `None`.
     ///
     /// # Errors
     ///
@@ -316,9 +317,9 @@ impl<T: Transport> WebSocket<T> {
         self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`start_close`](Self::start_close), with a close frame as [`close_received`](Self::close_received) tells it, which
-    /// is how a proxy passes one on. With `None` it is empty, and the peer is told of no code, that is 1005
-    /// (RFC 6455 §7.1.5).
+    /// As [`start_close`](Self::start_close), with a close frame in the form of
+    /// [`close_received`](Self::close_received): a proxy passes it on with this. With `None` the frame is empty, and the
+    /// peer sees code 1005 (RFC 6455 §7.1.5).
     ///
     /// # Errors
     ///
@@ -347,47 +348,47 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.abort();
     }
 
-    /// A handle to send on this connection from any task.
+    /// Returns a handle to send on this connection from any task.
     pub fn sender(&self) -> Sender {
         Sender::new(Arc::clone(self.shared()))
     }
 
-    /// Parts the socket into a handle to send, which can be cloned, and the side that receives.
+    /// Splits the socket into a handle to send, which can be cloned, and the receiving half.
     pub fn split(self) -> (Sender, Receiver<T>) {
         (self.sender(), self.receiver)
     }
 
-    /// Makes a stream of bytes of the connection: reads join the messages' payloads, each write is one message.
+    /// Turns the connection into a stream of bytes: reads join the payloads of messages, each write is one message.
     pub fn into_byte_stream(self) -> ByteStream<T> {
         ByteStream::new(self)
     }
 
-    /// How far the connection's closing has come.
+    /// Returns the state of the closing handshake.
     pub fn state(&self) -> State {
         self.receiver.state()
     }
 
-    /// The close frame that the peer sent: `None` if none came, `Some(None)` if it was empty.
+    /// Returns the close frame that the peer sent: `None` if none came, `Some(None)` if it was empty.
     pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
         self.receiver.close_received()
     }
 
-    /// The subprotocol that the handshake agreed on.
+    /// Returns the negotiated subprotocol, if any.
     pub fn subprotocol(&self) -> Option<&str> {
         self.receiver.subprotocol()
     }
 
-    /// The extensions that the handshake agreed on, as their header names them.
+    /// Returns the negotiated extensions, as the header names them.
     pub fn extensions(&self) -> Option<&str> {
         self.receiver.extensions()
     }
 
-    /// What has gone through the connection so far.
+    /// Returns the counters of the connection.
     pub fn stats(&self) -> Stats {
         self.receiver.stats()
     }
 
-    /// Looks at the transport, such as for its addresses; `None` once it is gone.
+    /// Calls `look` with the transport, for example to read its addresses. Returns `None` once it is gone.
     ///
     /// The connection is locked meanwhile: `look` must not use it.
     pub fn with_transport<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
@@ -436,15 +437,13 @@ impl<T: Transport> WebSocket<T> {
         }
     }
 
-    /// What a call does that waits for the transport to take bytes: control frames are handled meanwhile. Ready when the
-    /// call has to look again.
+    /// Handles control frames while a call waits for the transport to take bytes. Ready when the call has to look again.
     #[cold]
     pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.receiver.reader_mut().poll_blocked(cx)
     }
 
-    /// Handles control frames where one send follows another: pings are answered and a close is noticed though nobody
-    /// receives.
+    /// Handles control frames between consecutive sends: pings are answered, and a close is noticed, though nobody receives.
     #[inline]
     fn look_around(&mut self, cx: &mut Context<'_>) {
         let reader = self.receiver.reader_mut();
@@ -464,7 +463,7 @@ impl<T: Transport> WebSocket<T> {
     }
 }
 
-/// One message on its way.
+/// A message being sent.
 struct SendMessage<'a, T: Transport> {
     ws: &'a mut WebSocket<T>,
     sending: Sending,

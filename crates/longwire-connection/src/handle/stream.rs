@@ -10,7 +10,7 @@ use longwire_protocol::{CloseCode, Compress, Message};
 use crate::handle::halves::Half;
 use crate::{Error, Receiver, Transport, WebSocket};
 
-/// Yields the messages; an abnormal end is the last item, an error.
+/// Yields the messages; if the connection ends abnormally, the last item is the error.
 impl<T: Transport> Stream for Receiver<T> {
     type Item = Result<Message, Error>;
 
@@ -26,7 +26,7 @@ impl<T: Transport> FusedStream for Receiver<T> {
     }
 }
 
-/// Yields the messages; an abnormal end is the last item, an error.
+/// Yields the messages; if the connection ends abnormally, the last item is the error.
 impl<T: Transport> Stream for WebSocket<T> {
     type Item = Result<Message, Error>;
 
