@@ -110,6 +110,7 @@ where
         match this.state.project() {
             StateProjection::Leaving { output } => {
                 ready!(left);
+                this.managed.resign();
                 Poll::Ready(output.take().expect("polled after it was ready"))
             }
             StateProjection::Running { .. } => Poll::Pending,
@@ -157,6 +158,26 @@ impl<T: Transport> Managed<T> {
         }
     }
 
+    /// Ends the part of this task: a socket that is dropped on another thread is either left here or closed there, and
+    /// what this task was to write is the receiving task's.
+    fn resign(&mut self) {
+        let left = {
+            let mut writer = self.shared.lock();
+            let left = writer.heir.take_left();
+            writer.heir = Heir::Nobody;
+            if left.is_none() && writer.has_unwritten() {
+                self.shared.start_writing(&mut writer);
+            }
+            left
+        };
+        if let Some(left) = left {
+            self.leaving = Some(left.estate.leave(closing(self.running || left.panicked)));
+        }
+        if let Some(leaving) = self.leaving.take() {
+            in_background(&self.shared, leaving);
+        }
+    }
+
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(leaving) = &mut self.leaving {
             ready!(leaving.as_mut().poll(cx));
@@ -168,18 +189,6 @@ impl<T: Transport> Managed<T> {
 
 impl<T: Transport> Drop for Managed<T> {
     fn drop(&mut self) {
-        // In one step: a socket that is dropped on another thread is either left here or closed there.
-        let left = {
-            let mut writer = self.shared.lock();
-            let left = writer.heir.take_left();
-            writer.heir = Heir::Nobody;
-            left
-        };
-        if let Some(left) = left {
-            self.leaving = Some(left.estate.leave(closing(self.running || left.panicked)));
-        }
-        if let Some(leaving) = self.leaving.take() {
-            in_background(&self.shared, leaving);
-        }
+        self.resign();
     }
 }

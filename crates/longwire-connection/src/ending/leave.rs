@@ -3,12 +3,14 @@
 //! A transport that is closed with unread bytes in it is reset, and a reset can overtake the close frame. So the sending
 //! direction is ended first and the peer's bytes are read and dropped until its end, for a bounded time.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use longwire_protocol::{CloseCode, CloseFrame, Event};
 use tokio::runtime::Handle;
+use tokio::task::coop;
 
 use crate::Transport;
 use crate::ending::heir::{Estate, Heir, Leaving, Left};
@@ -46,7 +48,9 @@ pub(crate) fn closing(failed: bool) -> CloseFrame {
 /// Continues the closing in a task of its own, or without a runtime as far as the transport goes along at once.
 pub(crate) fn in_background<T: Transport>(shared: &Shared<T>, leaving: Leaving) {
     // The task may never run: at the end of `main`, the runtime is about to be dropped.
-    let _ = shared.lock().poll_flush(None);
+    // And its budget may be spent.
+    let flush = pin!(coop::unconstrained(poll_fn(|_| shared.lock().poll_flush(None))));
+    let _ = flush.poll(&mut Context::from_waker(Waker::noop()));
     if let Ok(runtime) = Handle::try_current() {
         drop(runtime.spawn(leaving));
     }

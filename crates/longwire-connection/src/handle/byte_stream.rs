@@ -43,11 +43,13 @@ pub struct ByteStream<T: Transport> {
     /// Bytes received and not yet read.
     unread: Bytes,
     ended: bool,
+    /// The abnormal end, if the writing half saw it before the reading half.
+    failed: Option<Error>,
 }
 
 impl<T: Transport> ByteStream<T> {
     pub(crate) fn new(ws: WebSocket<T>) -> Self {
-        Self { ws, unread: Bytes::new(), ended: false }
+        Self { ws, unread: Bytes::new(), ended: false, failed: None }
     }
 
     /// Returns the socket itself, for pings, a close code, or counters.
@@ -68,6 +70,9 @@ impl<T: Transport> ByteStream<T> {
     }
 
     fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(into_io(error)));
+        }
         while self.unread.is_empty() && !self.ended {
             match ready!(self.ws.poll_recv(cx)).map_err(into_io)? {
                 Some(message) => self.unread = message.into_payload(),
@@ -146,7 +151,14 @@ impl<T: Transport> ByteStream<T> {
         }
         self.unread = Bytes::new();
         while !self.ended {
-            self.ended = ready!(self.ws.poll_recv(cx)).map_err(into_io)?.is_none();
+            match ready!(self.ws.poll_recv(cx)) {
+                Ok(message) => self.ended = message.is_none(),
+                Err(error) => {
+                    self.ended = true;
+                    self.failed = Some(error.clone());
+                    return Poll::Ready(Err(into_io(error)));
+                }
+            }
         }
         Poll::Ready(Ok(()))
     }

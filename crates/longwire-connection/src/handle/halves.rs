@@ -1,4 +1,4 @@
-//! The two tasks of a socket that was split by `futures` or by tokio: each half polls the same socket with its own waker.
+//! The two tasks of a socket that was split by `futures` or by tokio. Each polls the same socket with its own waker.
 //!
 //! The socket, its timer and its transport keep one waker each. While both halves wait, they are given one waker that
 //! wakes both tasks.
@@ -8,14 +8,14 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crate::{Transport, WebSocket};
 
-/// The side that polls.
+/// The half that polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Half {
     Read,
     Write,
 }
 
-/// The tasks that wait on each side.
+/// The tasks that wait on each half.
 #[derive(Debug, Default)]
 pub(crate) struct Halves {
     read: Option<Waker>,
@@ -23,13 +23,8 @@ pub(crate) struct Halves {
 }
 
 impl Halves {
-    /// The halves of a socket whose receiving task, so far, has this waker.
-    pub(crate) fn new(read: Waker) -> Self {
-        Self { read: Some(read), write: None }
-    }
-
-    /// Takes note that one half polls. Returns the waker that it has to poll with instead of its own, if the other half
-    /// waits in another task.
+    /// Notes that one half polls. If the other half waits in another task, returns the waker to poll with instead of its
+    /// own.
     pub(crate) fn enter(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
         let (own, other) = match half {
             Half::Read => (&mut self.read, &self.write),
@@ -40,7 +35,7 @@ impl Halves {
         Some(Waker::from(Arc::new(Both([own.clone(), other.clone()]))))
     }
 
-    /// Takes note that one half waits no longer.
+    /// Notes that one half no longer waits.
     pub(crate) fn leave(&mut self, half: Half) {
         match half {
             Half::Read => self.read = None,
@@ -68,11 +63,8 @@ impl<T: Transport> WebSocket<T> {
 
     fn enter_half(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
         if self.halves.is_none() {
-            let owner = self.shared().lock().owner.clone()?;
-            if owner.will_wake(cx.waker()) {
-                return None;
-            }
-            self.halves = Some(Box::new(Halves::new(owner)));
+            let read = self.shared().lock().owner.clone();
+            self.halves = Some(Box::new(Halves { read, write: None }));
         }
         self.halves.as_mut()?.enter(half, cx)
     }

@@ -1,7 +1,7 @@
-//! One message written in parts, before its length is known (RFC 6455 §5.4).
+//! A message written in parts, before its length is known (RFC 6455 §5.4).
 //!
-//! Owns what a writer must see to: text that is UTF-8 over its parts, an end, and what becomes of a message without one. The
-//! socket's writer and a sender's are the same [`Writing`] with another way to the queue.
+//! Owns the duties of a writer: text that is UTF-8 over its parts, an end, and the failure of a message without one. The
+//! socket's writer and a sender's are the same [`Writing`] with different access to the queue.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -18,10 +18,10 @@ use crate::sending::request::{Item, Sending, Until};
 use crate::sending::wakers::Ticket;
 use crate::{Error, Sender, Transport, WebSocket};
 
-/// Writes one message in parts, each as a frame.
+/// Writes one message in parts, one frame each.
 ///
-/// [`finish`](Self::finish) ends the message. A writer that is dropped before that cannot take back what it sent, and
-/// must not pass it off as whole: it closes the connection with code 1011.
+/// [`finish`](Self::finish) ends the message. If the writer is dropped before that, the message is incomplete, and the
+/// connection is closed with code 1011.
 ///
 /// As an [`AsyncWrite`], each write is a part and `shutdown` finishes.
 ///
@@ -45,7 +45,7 @@ use crate::{Error, Sender, Transport, WebSocket};
 #[must_use = "a message in parts has to be finished"]
 pub struct MessageWriter<'a, T: Transport>(Writing<&'a mut WebSocket<T>>);
 
-/// As [`MessageWriter`], of a [`Sender`]: it can be taken to another task, and somebody else receives meanwhile.
+/// A [`MessageWriter`] of a [`Sender`], which can be moved to another task while others receive.
 ///
 /// # Examples
 ///
@@ -71,16 +71,16 @@ pub struct MessageWriter<'a, T: Transport>(Writing<&'a mut WebSocket<T>>);
 pub struct OwnedMessageWriter(Writing<Sender>);
 
 impl<'a, T: Transport> MessageWriter<'a, T> {
-    /// Takes over a message that was begun.
+    /// Creates the writer of a message that was begun.
     pub(crate) fn new(ws: &'a mut WebSocket<T>, opcode: Opcode) -> Self {
         Self(Writing::new(ws, opcode))
     }
 
-    /// Sends one part. The parts of a text message may be cut inside a character.
+    /// Sends one part. The parts of a text message may be cut within a character.
     ///
     /// # Errors
     ///
-    /// [`Error::NotText`] if the parts of a text message are not UTF-8: nothing of this one was sent. Else as for
+    /// [`Error::NotText`] if the parts of a text message are not UTF-8: nothing of this part was sent. Otherwise as for
     /// [`WebSocket::send`].
     ///
     /// # Cancel safety
@@ -94,8 +94,8 @@ impl<'a, T: Transport> MessageWriter<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotText`] if a text message ends inside a character: the connection is closed with code 1011, as for a
-    /// dropped writer. Else as for [`WebSocket::send`].
+    /// [`Error::NotText`] if a text message ends within a character: the connection is closed with code 1011, as for a
+    /// dropped writer. Otherwise as for [`WebSocket::send`].
     ///
     /// # Cancel safety
     ///
@@ -106,12 +106,12 @@ impl<'a, T: Transport> MessageWriter<'a, T> {
 }
 
 impl OwnedMessageWriter {
-    /// Takes over a message that was begun.
+    /// Creates the writer of a message that was begun.
     pub(crate) fn new(sender: Sender, opcode: Opcode) -> Self {
         Self(Writing::new(sender, opcode))
     }
 
-    /// Sends one part. The parts of a text message may be cut inside a character.
+    /// Sends one part. The parts of a text message may be cut within a character.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl OwnedMessageWriter {
     }
 }
 
-/// What a message in parts is written to.
+/// The destination of a message in parts.
 trait Target: Unpin {
     fn poll_send(
         &mut self,
@@ -147,7 +147,7 @@ trait Target: Unpin {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>>;
 
-    /// The calls of this writer wait no longer.
+    /// Ends the waits of this writer.
     fn forget(&mut self, ticket: Ticket);
 
     fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error>;
@@ -191,16 +191,16 @@ impl Target for Sender {
     }
 }
 
-/// A message that was begun and has to be ended.
+/// A message that was begun and must be ended.
 struct Writing<W: Target> {
     to: W,
-    /// Checks what a text message is made of.
+    /// The UTF-8 validator of a text message.
     utf8: Option<Utf8Validator>,
-    /// The name under which its calls wait, one at a time, once one has waited.
+    /// The ticket of its calls, which wait one at a time, once one has waited.
     ticket: Option<Ticket>,
-    /// The flush in progress, of the [`AsyncWrite`] form: what is queued later does not prolong it.
+    /// The flush in progress, of the [`AsyncWrite`] form; messages queued later do not prolong it.
     flush: Option<Sending>,
-    /// The end on its way into the queue, of the [`AsyncWrite`] form.
+    /// The end being queued, of the [`AsyncWrite`] form.
     ending: Option<Sending>,
     finished: bool,
 }
@@ -237,7 +237,7 @@ impl<W: Target> Writing<W> {
         .await
     }
 
-    /// The validator as it is behind `part`.
+    /// Returns the state of the validator after `part`.
     fn check(&self, part: &[u8], last: bool) -> Result<Option<Utf8Validator>, Error> {
         let mut utf8 = self.utf8.clone();
         if let Some(utf8) = &mut utf8 {
@@ -257,6 +257,7 @@ impl<W: Target> Writing<W> {
         self.ticket = sending.ticket;
         ready!(polled).map_err(into_io)?;
         self.utf8 = checked;
+        self.flush = None;
         // Nobody has to flush for it to leave; an error is kept for the next call.
         let _ = self.to.poll_send(&mut sending, Until::Sent, cx);
         self.ticket = sending.ticket;
@@ -287,6 +288,7 @@ impl<W: Target> Writing<W> {
             self.ending = None;
             result.map_err(into_io)?;
             self.finished = true;
+            self.flush = None;
         }
         self.poll_flush(cx)
     }

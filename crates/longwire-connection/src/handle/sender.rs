@@ -1,4 +1,4 @@
-//! The sending side that any number of tasks can hold.
+//! The sending half, which any number of tasks can hold.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
 use crate::{Error, OwnedMessageWriter, Stats, Transport};
 
-/// What a [`Sender`] needs of a connection, whatever its transport is.
+/// The operations of a connection that a [`Sender`] needs, without the type of its transport.
 trait Outlet: Send + Sync {
     fn poll_send(&self, sending: &mut Sending, until: Until, cx: &mut Context<'_>)
     -> Poll<Result<(), Error>>;
@@ -87,7 +87,7 @@ impl<T: Transport> Outlet for Shared<T> {
     }
 
     fn pong(&self, payload: &[u8]) -> Result<(), Error> {
-        self.send_now(|out| out.pong(payload))
+        self.pong(payload)
     }
 
     fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
@@ -117,9 +117,9 @@ impl<T: Transport> Outlet for Shared<T> {
 
 /// A handle to send on one connection, cheap to clone and usable from any task.
 ///
-/// Messages of several senders are never mixed: each goes out whole, in the order in which the calls queued them. A
-/// sender does not keep the connection open: that is the [`Receiver`](crate::Receiver)'s or the socket's life. What a
-/// call leaves in the queue is written by the receiving task while that is polled.
+/// Messages of several senders are never mixed: each is sent whole, in the order in which the calls queued them. A sender
+/// does not keep the connection open; the [`Receiver`](crate::Receiver) or the socket does. Bytes that a call leaves in the
+/// queue are written by the receiving task while that is polled.
 #[derive(Clone)]
 pub struct Sender {
     outlet: Arc<dyn Outlet>,
@@ -133,10 +133,9 @@ impl Sender {
     /// Sends one message.
     ///
     /// Completes when the message will reach the transport without any further call: it was written, or the task that
-    /// drives the connection is about to write it. Waits while more than
-    /// [`Config::send_queue`](crate::Config::send_queue) waits to be written, or a message in parts is open. The wait ends
-    /// when the peer takes bytes, or with the connection, which the receiving task ends when the peer closes or the
-    /// keepalive gives it up.
+    /// drives the connection is about to write it. Waits while [`Config::send_queue`](crate::Config::send_queue) bytes or
+    /// more are queued, or a message in parts is open. The wait ends when the peer reads, or with the connection, which
+    /// the receiving task ends when the peer closes or the keepalive gives up on it.
     ///
     /// # Errors
     ///
@@ -149,7 +148,7 @@ impl Sender {
         Call::new(self, Sending::new(Item::Message(message.into())), Until::Sent).await
     }
 
-    /// Sends one message, compressed or not as `compress` says where compression was negotiated (RFC 7692 §6).
+    /// Sends one message. If compression was negotiated, `compress` decides whether it is used (RFC 7692 §6).
     ///
     /// # Errors
     ///
@@ -162,10 +161,10 @@ impl Sender {
         Call::new(self, Sending::new(Item::Message(message.into())).compress(compress), Until::Sent).await
     }
 
-    /// Sends one message and waits until the transport has taken it, or has failed to.
+    /// Sends one message and waits until it was written to the transport.
     ///
-    /// Unlike [`flush`](Self::flush) it does not wait for what others queue behind the message. That the transport has
-    /// taken it does not say that the peer has received it.
+    /// It does not wait for messages that others queue after it. A message that was written need not have reached the
+    /// peer.
     ///
     /// # Errors
     ///
@@ -173,13 +172,13 @@ impl Sender {
     ///
     /// # Cancel safety
     ///
-    /// As for [`send`](Self::send): which of both it was is not known.
+    /// As for [`send`](Self::send), but it is not known whether the message is sent.
     pub async fn send_flushed(&self, message: impl Into<Message>) -> Result<(), Error> {
         Call::new(self, Sending::new(Item::Message(message.into())), Until::Written).await
     }
 
-    /// Queues one message, to be written with the next [`flush`](Self::flush) or [`send`](Self::send), or when the
-    /// receiving task is polled.
+    /// Queues one message, to be written by the next [`flush`](Self::flush) or [`send`](Self::send), or when the receiving
+    /// task is polled.
     ///
     /// # Errors
     ///
@@ -192,8 +191,8 @@ impl Sender {
         Call::new(self, Sending::new(Item::Message(message.into())), Until::Queued).await
     }
 
-    /// Waits until everything that is queued now has been passed to the transport; what is queued later does not prolong
-    /// it.
+    /// Waits until everything queued by now has been written to the transport. Messages queued later do not prolong the
+    /// wait; broadcasts that wait for the end of a message in parts are not waited for.
     ///
     /// # Errors
     ///
@@ -206,17 +205,17 @@ impl Sender {
         Call::new(self, Sending::new(Item::Mark), Until::Written).await
     }
 
-    /// Sends one message if there is room for it now.
+    /// Sends one message if the queue has room for it.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] if more than [`Config::send_queue`](crate::Config::send_queue) waits to be written or a
-    /// message in parts is open; else as for [`send`](Self::send).
+    /// [`Error::QueueFull`] if [`Config::send_queue`](crate::Config::send_queue) bytes or more are queued, or a message in
+    /// parts is open; otherwise as for [`send`](Self::send).
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
         self.outlet.try_send(message.into())
     }
 
-    /// Sends a message that was framed before if it fits into `limit` bytes of queue; an empty queue takes any.
+    /// Sends a prepared message if it fits into `limit` bytes of queue; an empty queue takes any message.
     ///
     /// # Errors
     ///
@@ -225,9 +224,9 @@ impl Sender {
         self.outlet.try_send_prepared(prepared, limit, false).map(drop)
     }
 
-    /// Sends a message that was framed before as soon as it fits into `limit` bytes of queue; an empty queue takes any.
+    /// Sends a prepared message as soon as it fits into `limit` bytes of queue; an empty queue takes any message.
     ///
-    /// Completes when the message is queued. As long as none of its bytes was written,
+    /// Completes when the message is queued. Until its first byte is written,
     /// [`send_prepared_dropping`](Self::send_prepared_dropping) may drop it.
     ///
     /// # Errors
@@ -242,18 +241,17 @@ impl Sender {
         poll_fn(|cx| self.outlet.poll_send_prepared(prepared, limit, &mut call.sending.ticket, cx)).await
     }
 
-    /// Sends a message that was framed before; older such messages that were not begun to be written make room for it.
-    /// Returns how many were dropped.
+    /// Sends a prepared message. Older prepared messages of which no byte was written are dropped to make room for it.
+    /// Returns the number of dropped messages.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] if it does not fit all the same, because other messages wait; else as for
-    /// [`send`](Self::send).
+    /// [`Error::QueueFull`], without dropping any, if other messages leave no room; otherwise as for [`send`](Self::send).
     pub fn send_prepared_dropping(&self, prepared: &PreparedMessage, limit: usize) -> Result<usize, Error> {
         self.outlet.try_send_prepared(prepared, limit, true)
     }
 
-    /// Begins a text message that is sent in parts. Until it is finished, other messages of this connection wait.
+    /// Begins a text message that is sent in parts. Other messages of this connection wait until it is finished.
     ///
     /// # Errors
     ///
@@ -261,7 +259,7 @@ impl Sender {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is ready, nothing was begun.
+    /// If the future is dropped before it is ready, no message was begun.
     pub async fn text_writer(&self) -> Result<OwnedMessageWriter, Error> {
         self.writer(Opcode::Text, Compress::Auto).await
     }
@@ -279,8 +277,8 @@ impl Sender {
         self.writer(Opcode::Binary, Compress::Auto).await
     }
 
-    /// As [`text_writer`](Self::text_writer), compressed or not as `compress` says where compression was negotiated. It goes
-    /// for the whole message (RFC 7692 §6.1); [`Compress::Auto`] decides by the length of the first part.
+    /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used for the
+    /// whole message (RFC 7692 §6.1); [`Compress::Auto`] decides by the length of the first part.
     ///
     /// # Errors
     ///
@@ -324,27 +322,29 @@ impl Sender {
         self.outlet.forget(ticket);
     }
 
-    /// Sends a ping with a payload of its own; the returned future is its pong, with the round-trip time.
+    /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong arrives.
     ///
-    /// Pings do not wait for room in the queue.
+    /// Pings and pongs may exceed [`Config::send_queue`](crate::Config::send_queue) by 16 KiB.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send).
+    /// [`Error::QueueFull`] above that limit; otherwise as for [`send`](Self::send), and [`Error::Closed`] if the peer's
+    /// sending direction has ended.
     pub fn ping(&self) -> Result<Pong, Error> {
         self.outlet.ping(Bytes::new())
     }
 
-    /// Sends a ping with this payload of at most 125 bytes; an empty one is replaced by one of its own.
+    /// Sends a ping with this payload of at most 125 bytes; an empty one is replaced by a unique one.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a longer payload; else as for [`send`](Self::send).
+    /// [`Error::Invalid`] for a longer payload; otherwise as for [`ping`](Self::ping).
     pub fn ping_with(&self, payload: impl Into<Bytes>) -> Result<Pong, Error> {
         self.outlet.ping(payload.into())
     }
 
-    /// Sends a pong of at most 125 bytes that no ping asked for, or that answers one by hand.
+    /// Sends a pong of at most 125 bytes: an unsolicited one, or the answer to a ping if
+    /// [`Config::auto_pong`](crate::Config::auto_pong) is off.
     ///
     /// # Errors
     ///
@@ -353,9 +353,9 @@ impl Sender {
         self.outlet.pong(payload.as_ref())
     }
 
-    /// Starts the closing handshake: the close frame goes out behind what is queued, and nothing after it.
+    /// Starts the closing handshake: the close frame is sent after everything queued, and nothing after it.
     ///
-    /// The receiver goes on until the peer's close frame and then ends with `None`.
+    /// The receiver continues until the peer's close frame and then ends with `None`.
     ///
     /// # Errors
     ///
@@ -365,8 +365,8 @@ impl Sender {
         self.close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`close`](Self::close), with a close frame such as another connection has received, which is not cut; with `None` it is empty, and the
-    /// peer is told of no code, that is 1005 (RFC 6455 §7.1.5).
+    /// As [`close`](Self::close), with a close frame as another connection received it. With `None` the frame is empty, and
+    /// the peer sees code 1005 (RFC 6455 §7.1.5).
     ///
     /// # Errors
     ///
@@ -380,43 +380,43 @@ impl Sender {
         self.outlet.abort();
     }
 
-    /// How many bytes wait to be written.
+    /// Returns the number of queued bytes.
     pub fn queued(&self) -> usize {
         self.outlet.queued()
     }
 
-    /// What has gone through the connection so far. Messages are counted as received when the receiving task has taken all
-    /// that it had read; what of them came compressed is told by the receiving side alone.
+    /// Returns the counters of the connection. Received messages are counted once the receiving task has handled all the
+    /// bytes of a read; the compressed part of them is only known to the receiving half.
     pub fn stats(&self) -> Stats {
         self.outlet.stats()
     }
 
-    /// The close frame that this end has sent, or queued, if it has; its content may be nothing. Where the peer closed first,
-    /// it is the answer, which has the peer's code (RFC 6455 §5.5.1).
+    /// Returns the close frame that this end has sent or queued: `Some(None)` if it is empty. If the peer closed first, it
+    /// is the answer, with the peer's code (RFC 6455 §5.5.1).
     #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     pub fn close_sent(&self) -> Option<Option<CloseFrame>> {
         self.outlet.close_sent()
     }
 
-    /// Whether nothing more can be sent.
+    /// Returns whether nothing more can be sent.
     pub fn is_closed(&self) -> bool {
         self.outlet.is_closed()
     }
 
-    /// Whether both send on the same connection.
+    /// Returns whether both send on the same connection.
     pub fn same_connection(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.outlet, &other.outlet)
     }
 }
 
-/// A close frame with as much of the reason as fits: an error's text must not keep a connection open.
+/// Returns a close frame with as much of the reason as fits: an error's text must not keep a connection open.
 pub(crate) fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
     // "All control frames MUST have a payload length of 125 bytes or less" (RFC 6455 §5.5), two of which are the code.
     let fits = (0..=reason.len().min(123)).rfind(|&at| reason.is_char_boundary(at)).unwrap_or(0);
     CloseFrame::new(code, &reason[..fits])
 }
 
-/// One call of a sender, which waits no longer once it is over or dropped.
+/// One call of a sender. It stops waiting when it completes or is dropped.
 struct Call<'a> {
     outlet: &'a dyn Outlet,
     sending: Sending,

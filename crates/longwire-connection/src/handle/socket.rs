@@ -46,7 +46,7 @@ use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sende
 pub struct WebSocket<T: Transport> {
     receiver: Receiver<T>,
     /// The position in the queue that the flush in progress waits for; 0 without one.
-    flushing: u64,
+    pub(super) flushing: u64,
     /// The tasks of the two halves, if the socket was split through its traits.
     pub(super) halves: Option<Box<Halves>>,
 }
@@ -125,8 +125,8 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] once a close frame was sent or received (nothing was sent), [`Error::Io`] if the transport
-    /// failed.
+    /// [`Error::Closed`] once a close frame was sent or received: nothing was sent, unless the peer closed while the call
+    /// waited for it to read; then the message may have been sent. [`Error::Io`] if the transport failed.
     ///
     /// # Cancel safety
     ///
@@ -180,6 +180,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// If the future is dropped, nothing is lost.
     pub async fn flush(&mut self) -> Result<(), Error> {
+        self.flushing = 0;
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
@@ -259,7 +260,8 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] once a close frame was sent or received, [`Error::Io`] if the transport failed.
+    /// [`Error::Closed`] once a close frame was sent or received, or the peer's sending direction has ended,
+    /// [`Error::Io`] if the transport failed, [`Error::QueueFull`] if the queue exceeds [`Config::send_queue`] by 16 KiB.
     pub fn ping(&mut self) -> Result<Pong, Error> {
         self.shared().ping(Bytes::new())
     }
@@ -268,7 +270,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a longer payload; else as for [`ping`](Self::ping).
+    /// [`Error::Invalid`] for a longer payload; otherwise as for [`ping`](Self::ping).
     pub fn ping_with(&mut self, payload: impl Into<Bytes>) -> Result<Pong, Error> {
         self.shared().ping(payload.into())
     }
@@ -279,7 +281,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// As for [`ping_with`](Self::ping_with).
     pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.shared().send_now(|out| out.pong(payload.as_ref()))
+        self.shared().pong(payload.as_ref())
     }
 
     /// Closes the connection and waits until the peer has closed it too.

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
-use longwire_protocol::{CloseCode, Compress, Message};
+use longwire_protocol::{CloseCode, Message};
 
 use crate::handle::halves::Half;
 use crate::{Error, Receiver, Transport, WebSocket};
@@ -49,8 +49,10 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
         self.leave(Half::Write, polled)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.shared().lock().queue_message(message, Compress::Auto)
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        // The next flush is for this message as well.
+        self.flushing = 0;
+        self.shared().start_send(message)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -62,7 +64,8 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match self.start_close(CloseCode::NORMAL, "") {
-            Ok(()) | Err(Error::Closed) => {}
+            Ok(()) => self.flushing = 0,
+            Err(Error::Closed) => {}
             Err(error) => return Poll::Ready(Err(error)),
         }
         match ready!(Sink::poll_flush(self, cx)) {

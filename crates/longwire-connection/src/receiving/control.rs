@@ -56,6 +56,7 @@ impl<T: Transport> Reader<T> {
             if self.budget == 0 {
                 self.budget = BUDGET;
                 cx.waker().wake_by_ref();
+                self.write_pong();
                 return;
             }
             match self.inbound.is_control_next(self.read.bytes()) {
@@ -90,6 +91,7 @@ impl<T: Transport> Reader<T> {
             }
         }
         self.read.settle();
+        self.write_pong();
     }
 
     /// Keeps a control frame for [`Receiver::next_event`](crate::Receiver::next_event); of many, the latest.

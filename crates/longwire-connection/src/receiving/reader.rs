@@ -50,8 +50,13 @@ pub(crate) struct Reader<T: Transport> {
     pub(crate) parking: Option<Box<Parking>>,
     /// How many sends in a row have come without a receive.
     pub(super) sends: u8,
+    /// Whether a pong was queued that nobody has begun to write.
+    pub(super) owes_pong: bool,
     /// Control frames that were handled while a call waited, for the application to see.
-    #[allow(clippy::box_collection, reason = "one word instead of four for the many connections that have none")]
+    #[allow(
+        clippy::box_collection,
+        reason = "one word instead of four for the many connections that have none"
+    )]
     pub(super) handled: Option<Box<VecDeque<Event>>>,
     names: Option<Box<Names>>,
 }
@@ -94,6 +99,7 @@ impl<T: Transport> Reader<T> {
             #[cfg(feature = "deflate")]
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
             sends: 0,
+            owes_pong: false,
             handled: None,
             names: named.then(|| Box::new(Names { subprotocol, extensions })),
         })
@@ -111,7 +117,10 @@ impl<T: Transport> Reader<T> {
         loop {
             match ready!(self.poll_step(cx)) {
                 Step::More => {}
-                Step::Event(event) => return Poll::Ready(Some(event)),
+                Step::Event(event) => {
+                    self.write_pong();
+                    return Poll::Ready(Some(event));
+                }
                 Step::End => return Poll::Ready(None),
             }
         }
@@ -124,14 +133,26 @@ impl<T: Transport> Reader<T> {
         self.sends = 0;
         loop {
             if let Some(message) = self.take_message() {
+                self.write_pong();
                 return Poll::Ready(Ok(Some(message)));
             }
             match ready!(self.poll_step(cx)) {
-                Step::Event(Ok(Event::Message(message))) => return Poll::Ready(Ok(Some(message))),
+                Step::Event(Ok(Event::Message(message))) => {
+                    self.write_pong();
+                    return Poll::Ready(Ok(Some(message)));
+                }
                 Step::Event(Err(error)) => return Poll::Ready(Err(error)),
                 Step::Event(Ok(_)) | Step::More => {}
                 Step::End => return Poll::Ready(Ok(None)),
             }
+        }
+    }
+
+    /// Starts to write a pong that is queued: the application may take its time before the next call.
+    #[inline]
+    pub(super) fn write_pong(&mut self) {
+        if std::mem::take(&mut self.owes_pong) {
+            self.shared.start_writing(&mut self.shared.lock());
         }
     }
 
@@ -274,7 +295,10 @@ impl<T: Transport> Reader<T> {
                 self.measure.received(message.len());
             }
             Event::Part(part) => self.messages += u64::from(part.last),
-            Event::Ping(_) => self.shared.lock().respond(&event),
+            Event::Ping(_) => {
+                self.shared.lock().respond(&event);
+                self.owes_pong = true;
+            }
             Event::Pong(payload) => {
                 if payload.is_empty() {
                     self.measure.round_trip(self.alarm.answered());
@@ -332,10 +356,7 @@ impl<T: Transport> Reader<T> {
         let error = loop {
             match ready!(self.alarm.poll(cx)) {
                 Due::Nothing => {}
-                Due::Ping => {
-                    // It cannot fail but for a connection that is closing anyway.
-                    let _ = self.shared.send_now(|out| out.ping(&[]));
-                }
+                Due::Ping => self.shared.keepalive_ping(),
                 Due::PeerGone => break Error::PeerGone,
                 Due::CloseTimedOut => break Error::CloseTimeout,
             }
@@ -379,6 +400,7 @@ impl<T: Transport> Reader<T> {
             Some(error) => Error::from(error),
             None => self.shared.lock().failure().unwrap_or(Error::Lost),
         };
+        self.shared.lock().end_pings();
         self.ending.begin(Err(outcome));
     }
 
@@ -392,6 +414,7 @@ impl<T: Transport> Reader<T> {
         let mut writer = shared.lock();
         writer.messages_received = self.messages;
         writer.set_owner(cx.waker());
+        writer.end_pings();
         // Where a task flushes when the handler yields, it goes on with this after the handler's end as well.
         if !shared.is_corked() && writer.poll_flush_all(cx).is_pending() {
             self.alarm.note_closing(writer.written());

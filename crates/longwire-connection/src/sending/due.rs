@@ -3,7 +3,7 @@
 
 use std::task::Waker;
 
-use crate::sending::ping::{Answered, Pings};
+use crate::sending::ping::{Answered, PendingPing, Pings};
 
 /// What is due once the lock is free.
 pub(crate) struct Due<T> {
@@ -13,21 +13,23 @@ pub(crate) struct Due<T> {
     /// The pings of a finished connection: those who wait for their pongs are woken by the drop.
     pub(crate) pings: Option<Box<Pings>>,
     pub(crate) answered: Vec<Answered>,
+    pub(crate) displaced: Option<PendingPing>,
 }
 
 impl<T> Default for Due<T> {
     fn default() -> Self {
-        Self { wakers: Vec::new(), io: None, pings: None, answered: Vec::new() }
+        Self { wakers: Vec::new(), io: None, pings: None, answered: Vec::new(), displaced: None }
     }
 }
 
 impl<T> Due<T> {
     /// Does it.
     pub(crate) fn act(self) {
-        let Self { wakers, io, pings, answered } = self;
+        let Self { wakers, io, pings, answered, displaced } = self;
         // Before anybody is woken: a task that sees the end may rely on the transport being closed.
         drop(io);
         drop(pings);
+        drop(displaced);
         for answered in answered {
             answered.tell();
         }

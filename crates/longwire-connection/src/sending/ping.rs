@@ -22,7 +22,7 @@ pub(crate) struct Pings {
 }
 
 /// A ping on its way.
-struct PendingPing {
+pub(crate) struct PendingPing {
     payload: Bytes,
     sent: Instant,
     done: oneshot::Sender<Duration>,
@@ -55,13 +55,11 @@ impl Pings {
     }
 
     /// Notes that a ping with `payload` is sent now.
-    pub(crate) fn sent(&mut self, payload: Bytes) -> Pong {
-        if self.awaited.len() == Pong::MAX_PENDING {
-            self.awaited.pop_front();
-        }
+    pub(crate) fn sent(&mut self, payload: Bytes) -> (Pong, Option<PendingPing>) {
+        let displaced = if self.awaited.len() == Pong::MAX_PENDING { self.awaited.pop_front() } else { None };
         let (done, receiver) = oneshot::channel();
         self.awaited.push_back(PendingPing { payload, sent: Instant::now(), done });
-        Pong { done: receiver }
+        (Pong { done: receiver }, displaced)
     }
 
     /// Takes out the ping that `payload` answers, and those before it.

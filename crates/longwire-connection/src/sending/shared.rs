@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseFrame, Compress, Message, Outbound, PreparedMessage, SendError};
+use longwire_protocol::{CloseFrame, Compress, Message, Outbound, PreparedMessage};
 use tokio::task::coop;
 
+use crate::ending::heir::Heir;
 use crate::sending::cork::Cork;
 use crate::sending::ping::Pong;
 use crate::sending::request::{Sending, Until};
@@ -120,16 +121,13 @@ impl<T: Transport> Shared<T> {
         self.lock().forget(ticket);
     }
 
-    /// Queues something small that never waits for room and writes what the transport takes at once.
-    pub(crate) fn send_now(
-        &self,
-        queue: impl FnOnce(&mut Outbound) -> Result<(), SendError>,
-    ) -> Result<(), Error> {
+    /// Sends the ping of the keepalive, whatever is queued.
+    pub(crate) fn keepalive_ping(&self) {
         let mut writer = self.lock();
-        writer.check()?;
-        queue(&mut writer.out)?;
-        self.start_writing(&mut writer);
-        Ok(())
+        // It cannot fail unless the connection is closing anyway.
+        if writer.check().is_ok() && writer.out.ping(&[]).is_ok() {
+            self.start_writing(&mut writer);
+        }
     }
 
     /// Queues the close frame and lets the receiving task start the limit of the closing handshake.
@@ -146,18 +144,38 @@ impl<T: Transport> Shared<T> {
     pub(crate) fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
         let mut writer = self.lock();
         writer.check()?;
+        if writer.is_deaf {
+            return Err(Error::Closed);
+        }
+        if !writer.has_control_room() {
+            return Err(Error::QueueFull);
+        }
         let payload = if payload.is_empty() { writer.pings().next_payload() } else { payload };
         writer.out.ping(&payload)?;
-        let pong = writer.pings().sent(payload);
+        let (pong, displaced) = writer.pings().sent(payload);
+        if displaced.is_some() {
+            // Its drop wakes a task.
+            writer.due().displaced = displaced;
+        }
         self.start_writing(&mut writer);
         Ok(pong)
     }
 
+    /// Sends a pong that the application asked for.
+    pub(crate) fn pong(&self, payload: &[u8]) -> Result<(), Error> {
+        let mut writer = self.lock();
+        writer.check()?;
+        if !writer.has_control_room() {
+            return Err(Error::QueueFull);
+        }
+        writer.out.pong(payload)?;
+        self.start_writing(&mut writer);
+        Ok(())
+    }
+
     /// Drops the transport at once.
     pub(crate) fn abort(&self) {
-        let mut writer = self.lock();
-        writer.finish();
-        writer.wake_owner();
+        self.lock().finish();
     }
 
     /// Queues a message if there is room for it now, and writes what the transport takes at once.
@@ -169,6 +187,21 @@ impl<T: Transport> Shared<T> {
         }
         writer.queue_message(message, Compress::Auto)?;
         self.start_writing(&mut writer);
+        Ok(())
+    }
+
+    /// Queues a message for which a sink had room. If another task has begun a message in parts since then, this one
+    /// waits for its end, as broadcasts do.
+    pub(crate) fn start_send(&self, message: Message) -> Result<(), Error> {
+        let mut writer = self.lock();
+        if !writer.out.is_message_open() {
+            return writer.queue_message(message, Compress::Auto);
+        }
+        writer.check()?;
+        let len = message.len();
+        writer.lend_buffer();
+        writer.out.prepared(&PreparedMessage::new(message))?;
+        writer.count_sent(len);
         Ok(())
     }
 
@@ -230,7 +263,7 @@ impl<T: Transport> Shared<T> {
 
     /// Writes what the transport takes at once; the receiving task, and whoever waits, does the rest, and all of it where
     /// the calling task has had its turn by tokio's cooperative budget.
-    fn start_writing(&self, writer: &mut Writer<T>) {
+    pub(crate) fn start_writing(&self, writer: &mut Writer<T>) {
         if self.is_corked() {
             return;
         }
@@ -239,6 +272,10 @@ impl<T: Transport> Shared<T> {
             // task may write to in its turn comes here for most of them; what else is queued until they run is written
             // with it in one call.
             writer.wake_owner();
+            if let Heir::Driver(driver) = &writer.heir {
+                let driver = driver.clone();
+                writer.due().wakers.push(driver);
+            }
             return;
         }
         let owner = writer.owner.clone();

@@ -34,8 +34,10 @@ impl Ticket {
     pub(crate) const SOCKET: Self = Self(1);
     /// The task that receives, while it waits for the last bytes to be flushed.
     pub(crate) const ENDING: Self = Self(2);
+    /// The task that drives the handler, for what the handler sent.
+    pub(crate) const DRIVER: Self = Self(3);
     /// The last of the tickets that are never handed out.
-    pub(crate) const FIRST: u64 = 2;
+    pub(crate) const FIRST: u64 = 3;
 }
 
 /// The condition that a task waits for.

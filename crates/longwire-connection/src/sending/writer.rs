@@ -48,6 +48,8 @@ pub(crate) struct Writer<T: Transport> {
     pub(super) tickets: u64,
     /// The task that receives: it writes what others left in the queue.
     pub(crate) owner: Option<Waker>,
+    /// Whether nothing more comes from the peer.
+    pub(super) is_deaf: bool,
     /// Pings whose pong is awaited; made with the first.
     pub(crate) pings: Option<Box<Pings>>,
     /// Who takes over the receiving half of a dropped socket.
@@ -75,6 +77,7 @@ impl<T: Transport> Writer<T> {
             wakers: None,
             tickets: Ticket::FIRST,
             owner: None,
+            is_deaf: false,
             pings: None,
             heir: Heir::Nobody,
             due: None,
@@ -91,6 +94,14 @@ impl<T: Transport> Writer<T> {
         }
     }
 
+    /// Ends the wait for pongs: nothing more comes from the peer.
+    pub(crate) fn end_pings(&mut self) {
+        self.is_deaf = true;
+        if let Some(pings) = self.pings.take() {
+            self.due().pings = Some(pings);
+        }
+    }
+
     /// The error that ended writing, if one did.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failed.as_ref().map(|error| Error::Io(Arc::clone(error)))
@@ -99,11 +110,13 @@ impl<T: Transport> Writer<T> {
     /// Makes every sender see a closed connection, and drops the transport and what is queued.
     pub(crate) fn finish(&mut self) {
         self.finished = true;
-        let (io, pings) = (self.io.take(), self.pings.take());
-        if io.is_some() || pings.is_some() {
-            let due = self.due();
-            due.io = io;
-            due.pings = pings;
+        if let Some(io) = self.io.take() {
+            self.due().io = Some(io);
+        }
+        self.end_pings();
+        // A sender may outlive the connection by far, and must not keep a task's memory.
+        if let Some(owner) = self.owner.take() {
+            self.due().wakers.push(owner);
         }
         self.drop_queue();
         self.wake_met();
@@ -136,7 +149,7 @@ impl<T: Transport> Writer<T> {
     /// Remembers the task that receives.
     #[inline]
     pub(crate) fn set_owner(&mut self, waker: &Waker) {
-        if !self.owner.as_ref().is_some_and(|owner| owner.will_wake(waker)) {
+        if !self.owner.as_ref().is_some_and(|owner| owner.will_wake(waker)) && !self.finished {
             self.owner = Some(waker.clone());
         }
     }
@@ -170,6 +183,11 @@ impl<T: Transport> Writer<T> {
                 self.due().answered.extend(answered);
             }
         }
+    }
+
+    /// Whether a control frame of the application can be queued. A full queue leaves room for some.
+    pub(super) fn has_control_room(&self) -> bool {
+        self.out.cost() < self.send_queue.saturating_add(CONTROL_ROOM)
     }
 
     #[inline]
@@ -230,12 +248,13 @@ impl<T: Transport> Writer<T> {
     pub(crate) fn end_turn(&mut self, cx: &mut Context<'_>) -> bool {
         self.heir.set_driver(cx.waker());
         if self.owner.is_none() {
-            // Where nobody receives yet, this task does the rest of others' writes.
-            self.owner = Some(cx.waker().clone());
+            // Until somebody receives, this task does the rest of others' writes.
+            self.set_owner(cx.waker());
         }
         if self.has_unwritten() {
             // An error is kept and reported to the handler's next call.
-            let _ = self.poll_progress(cx);
+            let waiter = Waiter { ticket: Ticket::DRIVER, want: Want::Progress, waker: cx.waker() };
+            let _ = self.poll_flush(Some(waiter));
         }
         matches!(self.heir, Heir::Left(_))
     }
@@ -293,6 +312,10 @@ impl<T: Transport> Writer<T> {
                 if last {
                     self.messages += 1;
                     self.wake_met();
+                    if self.out.keeps_compressor() {
+                        // Within a message it could not be given back.
+                        self.wake_owner();
+                    }
                 }
             }
             Some(Item::Mark) | None => {}
@@ -460,6 +483,9 @@ impl<T: Transport> Writer<T> {
         self.wakers.get_or_insert_default()
     }
 }
+
+/// The number of bytes above the limit of the queue that the application's control frames may take: some hundred of them.
+const CONTROL_ROOM: usize = 16 * 1024;
 
 /// How many pieces one call writes at most.
 const MAX_SLICES: usize = 32;

@@ -1,0 +1,477 @@
+//! What a call has promised is kept, whoever polls afterwards: bytes are written, flushes cover all that was queued, pongs
+//! and closes are sent, and every wait ends.
+
+mod support;
+
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::{FutureExt, Sink, Stream};
+use longwire_connection::testing::{Gate, Gated, gated};
+use longwire_connection::{Config, Error, Handover, Keepalive, Message, Sender, WebSocket, drive};
+use support::{End, PING, close_frame, frame, settle, text_frame, whole_frames};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+const SHORT: Duration = Duration::from_secs(1);
+
+fn server(config: &Config) -> (WebSocket<Gated>, Gate) {
+    let (io, gate) = gated();
+    (WebSocket::new(io, Handover::server(), config), gate)
+}
+
+fn opcodes(gate: &Gate) -> Vec<u8> {
+    whole_frames(&gate.written(), End::Server).iter().map(|frame| frame.opcode).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_sent_is_written_after_its_end() {
+    let (ws, gate) = server(&Config::default());
+    gate.shut_writes();
+    let driving = tokio::spawn(drive(ws, |ws| {
+        let (sender, mut receiver) = ws.split();
+        let _reading = tokio::spawn(async move { receiver.recv().await });
+        async move {
+            settle().await; // the other task receives and waits
+            sender.send("hello").await
+        }
+    }));
+    let ended = timeout(SHORT, driving).await.unwrap().unwrap();
+    assert!(ended.is_ok());
+    gate.open();
+    settle().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(gate.written(), b"\x81\x05hello", "{gate:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_sent_is_written_after_its_panic() {
+    let (ws, gate) = server(&Config::default());
+    let driving = tokio::spawn(drive(ws, |ws| {
+        let (sender, mut receiver) = ws.split();
+        let _reading = tokio::spawn(async move { receiver.recv().await });
+        async move {
+            settle().await;
+            sender.send("hello").await?;
+            if true {
+                panic!("on purpose");
+            }
+            Ok::<_, Error>(())
+        }
+    }));
+    assert!(driving.await.is_err());
+    settle().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(gate.written(), b"\x81\x05hello", "{gate:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_after_a_dropped_flush_flushes_all() {
+    let (mut ws, gate) = server(&Config::default());
+    gate.shut_writes();
+    ws.feed("one").await.unwrap();
+    assert!(ws.flush().now_or_never().is_none());
+    ws.feed("two").await.unwrap();
+    gate.admit(5);
+    let flushed = ws.flush().now_or_never();
+    assert!(flushed.is_none(), "{flushed:?}, but {:?}", gate.written());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_after_a_dropped_flush_flushes_the_end() {
+    let (mut ws, gate) = server(&Config::default());
+    gate.shut_writes();
+    let mut writer = ws.binary_writer().await.unwrap();
+    writer.write_all(b"one").await.unwrap();
+    assert!(AsyncWriteExt::flush(&mut writer).now_or_never().is_none());
+    gate.admit(5);
+    let done = AsyncWriteExt::shutdown(&mut writer).now_or_never();
+    assert!(done.is_none(), "{done:?}, but {:?}", gate.written());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_ends_with_the_connection() {
+    let (ws, gate) = server(&Config::default());
+    let (sender, mut receiver) = ws.split();
+    let pong = sender.ping().unwrap();
+    gate.feed(close_frame(End::Client, 1000));
+    assert_eq!(receiver.recv().await.unwrap(), None);
+    let result = timeout(Duration::from_secs(3600), pong).await;
+    assert!(result.is_ok(), "the pong waits though the connection has ended");
+    drop(receiver);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_ends_with_a_lost_connection() {
+    let (ws, gate) = server(&Config::default());
+    let (sender, mut receiver) = ws.split();
+    let pong = sender.ping().unwrap();
+    gate.end_reads();
+    assert!(receiver.recv().await.is_err());
+    let result = timeout(Duration::from_secs(3600), pong).await;
+    assert!(result.is_ok(), "the pong waits though the connection has ended");
+    drop(receiver);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recv_writes_the_pong() {
+    let (mut ws, gate) = server(&Config::default());
+    let mut bytes = frame(End::Client, 0x80 | PING, b"?");
+    for _ in 0..100 {
+        bytes.extend(text_frame(End::Client, "x"));
+    }
+    gate.feed(bytes);
+    for _ in 0..99 {
+        ws.recv().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(opcodes(&gate), [0xa]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sends_in_a_row_write_the_pong() {
+    let (mut ws, gate) = server(&Config::default());
+    ws.send("one").await.unwrap();
+    gate.feed(frame(End::Client, 0x80 | PING, b"?"));
+    ws.send("two").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(opcodes(&gate), [1, 1, 0xa]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_that_waits_for_parts_writes_the_pong() {
+    let (mut ws, gate) = server(&Config::default());
+    let sender = ws.sender();
+    let writer = sender.text_writer().await.unwrap();
+    let waiting = tokio::spawn(async move { ws.send("two").await });
+    settle().await;
+    gate.feed(frame(End::Client, 0x80 | PING, b"?"));
+    settle().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(opcodes(&gate), [0xa]);
+    drop((writer, waiting));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_whose_stream_is_polled_elsewhere_is_given_up() {
+    let keepalive = Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
+    let config = Config { keepalive: Some(keepalive), send_queue: 1, ..Config::default() };
+    let (mut ws, gate) = server(&config);
+    // This task receives first, as for a greeting.
+    assert!(ws.recv().now_or_never().is_none());
+    let first = Arc::new(Mutex::new(ws));
+    let other = Arc::clone(&first);
+    gate.shut_writes();
+    let (tell, told) = tokio::sync::oneshot::channel::<()>();
+    let sending = tokio::spawn(async move {
+        std::future::poll_fn(|cx| {
+            // the stream was polled by this very task before
+            let mut ws = first.lock().unwrap();
+            let _ = Pin::new(&mut *ws).poll_next(cx);
+            Poll::Ready(())
+        })
+        .await;
+        {
+            let mut ws = first.lock().unwrap();
+            Pin::new(&mut *ws).start_send("fills the queue".into()).unwrap();
+        }
+        let mut tell = Some(tell);
+        std::future::poll_fn(|cx| {
+            let mut ws = first.lock().unwrap();
+            let polled = Pin::new(&mut *ws).poll_ready(cx);
+            if let Some(tell) = tell.take() {
+                let _ = tell.send(());
+            }
+            polled
+        })
+        .await
+    });
+    told.await.unwrap();
+    // Another task has the stream now: it gets a message and then does something else.
+    let reading = tokio::spawn(async move {
+        let message = std::future::poll_fn(|cx| Pin::new(&mut *other.lock().unwrap()).poll_next(cx)).await;
+        assert!(message.is_some());
+        std::future::pending::<()>().await;
+        drop(other);
+    });
+    settle().await;
+    gate.feed(text_frame(End::Client, "x"));
+    settle().await;
+    let sent = timeout(Duration::from_secs(3600), sending).await;
+    assert!(sent.is_ok(), "the sink waits for ever");
+    reading.abort();
+}
+
+struct Nosy(Sender, AtomicBool);
+
+impl Wake for Nosy {
+    fn wake(self: Arc<Self>) {
+        self.1.store(true, Ordering::Relaxed);
+        let _ = self.0.queued();
+    }
+}
+
+#[test]
+fn a_displaced_ping_is_told_outside_of_the_lock() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (ws, _gate) = server(&Config::default());
+        let sender = ws.sender();
+        let waker = Waker::from(Arc::new(Nosy(sender.clone(), AtomicBool::new(false))));
+        let mut pong = pin!(sender.ping().unwrap());
+        assert!(pong.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        for _ in 0..16 {
+            drop(sender.ping().unwrap());
+        }
+        done.send(()).unwrap();
+    });
+    assert!(finished.recv_timeout(Duration::from_secs(5)).is_ok(), "deadlock");
+}
+
+/// G: a drive that has ended and is still there
+#[tokio::test(start_paused = true)]
+async fn a_socket_outlives_a_drive_that_is_kept() {
+    let (ws, gate) = server(&Config::default());
+    let place = Arc::new(Mutex::new(None));
+    let there = Arc::clone(&place);
+    let mut driving = pin!(drive(ws, move |ws| async move {
+        *there.lock().unwrap() = Some(ws);
+        Ok::<_, Error>(())
+    }));
+    driving.as_mut().await.unwrap();
+    let ws = place.lock().unwrap().take();
+    tokio::spawn(async move { drop(ws) });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(gate.written(), [0x88, 2, 3, 0xe8], "{gate:?}");
+}
+
+#[cfg(feature = "deflate")]
+#[tokio::test(start_paused = true)]
+async fn a_compressor_is_given_back_after_a_slow_message_in_parts() {
+    use longwire_connection::Compression;
+    use longwire_connection::deflate::{DeflateOptions, Pool, accept};
+    let pool = Pool::default();
+    let options = DeflateOptions::default();
+    let agreement = accept([[("client_max_window_bits", None)]], &options).unwrap();
+    let (io, _gate) = gated();
+    let handover = Handover::server().compression(Compression::new(agreement, &options, &pool));
+    let (sender, mut receiver) = WebSocket::new(io, handover, &Config::default()).split();
+    tokio::spawn(async move { receiver.recv().await });
+    let mut writer = sender.text_writer().await.unwrap();
+    writer.write("x".repeat(2000)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    writer.write("x".repeat(2000)).await.unwrap();
+    writer.finish().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(pool.idle_compressors(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_ready_takes_a_message() {
+    let (mut ws, _gate) = server(&Config::default());
+    let sender = ws.sender();
+    std::future::poll_fn(|cx| Pin::new(&mut ws).poll_ready(cx)).await.unwrap();
+    let writer = sender.text_writer().await.unwrap(); // another task, in between
+    let sent = Pin::new(&mut ws).start_send(Message::text("x"));
+    assert!(sent.is_ok(), "{sent:?}");
+    drop(writer);
+}
+
+struct Idle;
+impl Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_of_a_gone_connection_keeps_no_task() {
+    let (ws, _gate) = server(&Config::default());
+    let (sender, mut receiver) = ws.split();
+    let idle = Arc::new(Idle);
+    let waker = Waker::from(Arc::clone(&idle));
+    assert!(pin!(receiver.recv()).poll(&mut Context::from_waker(&waker)).is_pending());
+    receiver.abort();
+    drop(waker);
+    assert!(sender.is_closed());
+    assert_eq!(Arc::strong_count(&idle), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_sees_that_the_connection_was_lost() {
+    use tokio::io::AsyncReadExt;
+    let (ws, gate) = server(&Config::default());
+    let (mut read, mut write) = tokio::io::split(ws.into_byte_stream());
+    let reading = tokio::spawn(async move { read.read_to_end(&mut Vec::new()).await });
+    settle().await;
+    let shut = tokio::spawn(async move {
+        let shut = write.shutdown().await;
+        (write, shut)
+    });
+    settle().await;
+    gate.end_reads();
+    settle().await;
+    let (_write, shut) = shut.await.unwrap();
+    let read = reading.await.unwrap();
+    assert!(read.is_err(), "the reader: {read:?}, the writer: {shut:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_driving_task_is_woken_for_its_bytes() {
+    let (ws, gate) = server(&Config::default());
+    let third = ws.sender();
+    let _driving = tokio::spawn(drive(ws, |ws| {
+        let (sender, mut receiver) = ws.split();
+        let _reading = tokio::spawn(async move {
+            receiver.recv().await.unwrap().unwrap();
+            std::future::pending::<()>().await; // busy with the message
+            drop(receiver);
+        });
+        async move {
+            settle().await;
+            sender.send("hello").await?;
+            std::future::pending::<()>().await;
+            Ok::<_, Error>(())
+        }
+    }));
+    tokio::task::yield_now().await;
+    gate.shut_writes();
+    gate.feed(text_frame(End::Client, "x"));
+    settle().await;
+    settle().await;
+    third.try_send("third").unwrap();
+    gate.open();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(gate.written(), b"\x81\x05hello\x81\x05third", "{gate:?}");
+}
+
+fn exhaust() {
+    let semaphore = tokio::sync::Semaphore::new(1);
+    while semaphore.acquire().now_or_never().is_some() {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_without_budget_wakes_the_driving_task() {
+    let (ws, gate) = server(&Config::default());
+    let sender = ws.sender();
+    let _driving = tokio::spawn(drive(ws, |mut ws| {
+        let _reading = tokio::spawn(async move {
+            ws.recv().await.unwrap().unwrap();
+            std::future::pending::<()>().await;
+            drop(ws);
+        });
+        std::future::pending::<Result<(), Error>>()
+    }));
+    settle().await;
+    gate.feed(text_frame(End::Client, "x"));
+    settle().await;
+    tokio::spawn(async move {
+        exhaust();
+        sender.try_send("hello").unwrap();
+    })
+    .await
+    .unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(gate.written(), b"\x81\x05hello", "{gate:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_is_not_taken_from_the_reader() {
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    let (ws, gate) = server(&Config::default());
+    let mut stream = ws.into_byte_stream();
+    let mut bytes = [0; 8];
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut stream).poll_read(&mut cx, &mut ReadBuf::new(&mut bytes)).is_pending());
+    assert!(Pin::new(&mut stream).poll_shutdown(&mut cx).is_pending());
+    gate.end_reads();
+    let shut = Pin::new(&mut stream).poll_shutdown(&mut cx);
+    let mut buf = ReadBuf::new(&mut bytes);
+    let read = Pin::new(&mut stream).poll_read(&mut cx, &mut buf);
+    assert!(
+        !matches!(read, Poll::Ready(Ok(()))),
+        "shutdown: {shut:?}, read: {read:?} as if it was a clean end"
+    );
+}
+
+#[test]
+fn a_dropped_socket_writes_its_close_frame_without_budget() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (done, peer) = std::sync::mpsc::channel();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let io = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (peer, _) = listener.accept().await.unwrap();
+        done.send(peer.into_std().unwrap()).unwrap();
+        let ws = WebSocket::new(io, Handover::server(), &Config::default());
+        tokio::task::yield_now().await;
+        exhaust();
+        drop(ws);
+    });
+    drop(runtime);
+    let mut peer = peer.recv().unwrap();
+    peer.set_nonblocking(false).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut peer, &mut bytes).unwrap();
+    assert_eq!(bytes, [0x88, 2, 3, 0xe8]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_flushes_what_was_sent_after_a_pending_flush() {
+    let (mut ws, gate) = server(&Config::default());
+    gate.shut_writes();
+    let mut cx = Context::from_waker(Waker::noop());
+    Pin::new(&mut ws).start_send("one".into()).unwrap();
+    assert!(Sink::poll_flush(Pin::new(&mut ws), &mut cx).is_pending());
+    Pin::new(&mut ws).start_send("two".into()).unwrap();
+    gate.admit(5);
+    let flushed = Sink::poll_flush(Pin::new(&mut ws), &mut cx);
+    assert!(flushed.is_pending(), "{flushed:?}, {} queued", ws.stats().bytes_queued);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pongs_by_hand_are_bounded() {
+    let (ws, gate) = server(&Config { auto_pong: false, ..Config::default() });
+    gate.shut_writes();
+    let sender = ws.sender();
+    for _ in 0..100_000 {
+        let _ = sender.pong([7; 125]);
+    }
+    assert!(sender.queued() < 1 << 20, "{}", sender.queued());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_does_not_wait_for_deferred_broadcasts() {
+    let (ws, gate) = server(&Config::default());
+    let sender = ws.sender();
+    let mut writer = sender.text_writer().await.unwrap();
+    writer.write("one").await.unwrap();
+    sender.try_send_prepared(&longwire_connection::PreparedMessage::new("x"), 1000).unwrap();
+    // The task that has the writer may flush: it must not wait for itself.
+    sender.flush().now_or_never().unwrap().unwrap();
+    assert_eq!(sender.queued(), 3);
+    writer.finish().await.unwrap();
+    assert_eq!(opcodes(&gate), [1, 0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_nobody_can_answer_is_refused() {
+    let (ws, gate) = server(&Config::default());
+    let (sender, mut receiver) = ws.split();
+    gate.end_reads();
+    assert!(receiver.recv().await.is_err());
+    assert!(matches!(sender.ping(), Err(Error::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_closes_flushes_its_close_frame() {
+    let (mut ws, gate) = server(&Config::default());
+    gate.shut_writes();
+    let mut cx = Context::from_waker(Waker::noop());
+    Pin::new(&mut ws).start_send("one".into()).unwrap();
+    assert!(Sink::poll_flush(Pin::new(&mut ws), &mut cx).is_pending());
+    gate.admit(5);
+    let closed = Sink::poll_close(Pin::new(&mut ws), &mut cx);
+    assert!(closed.is_pending(), "{closed:?}, {} queued", ws.stats().bytes_queued);
+}
