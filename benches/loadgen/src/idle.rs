@@ -1,4 +1,4 @@
-//! The memory that a connection costs while nothing happens on it.
+//! The memory that a connection costs while it is idle.
 
 use std::{
     io::{Read, Write},
