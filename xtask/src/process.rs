@@ -91,7 +91,7 @@ impl Running {
                     let text = String::from_utf8_lossy(&buf[..len]);
                     stderr.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
                 }
-                // The receiver is gone if the program was dropped, and nobody waits.
+                // If the program was dropped, the receiver is gone and nobody waits.
                 let _ = ended.send(());
             }
         });

@@ -68,10 +68,10 @@ impl CloseCode {
 
     /// Returns whether this code may appear in a close frame, sent or received.
     ///
-    /// These are 1000–1003, 1007–1014 and 3000–4999. Below 1000 no code is used; 1004 is reserved; 1005, 1006 and 1015
-    /// "MUST NOT be set as a status code in a Close control frame"; the rest of 1000–2999 is reserved for future
-    /// versions of the protocol, and from 5000 on nothing is defined (RFC 6455 §7.4.1, §7.4.2). 1012–1014 come from the
-    /// IANA registry.
+    /// These are 1000–1003, 1007–1014 and 3000–4999. Below 1000 no code is used; 1004 is reserved; 1005, 1006 and
+    /// 1015 "MUST NOT be set as a status code in a Close control frame"; the rest of 1000–2999 is reserved for
+    /// future versions of the protocol, and from 5000 on nothing is defined (RFC 6455 §7.4.1, §7.4.2). 1012–1014
+    /// come from the IANA registry.
     #[inline]
     pub const fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)

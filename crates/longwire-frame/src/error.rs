@@ -68,7 +68,7 @@ pub enum FrameError {
     #[error("close frame carries 1 byte, a close code takes 2")]
     TruncatedCloseCode,
 
-    /// The close code is not one that may stand in a close frame (RFC 6455 §7.4). Close code 1002.
+    /// The close code is not one that may appear in a close frame (RFC 6455 §7.4). Close code 1002.
     ///
     /// See [`CloseCode::is_sendable`].
     #[error("close code {code} may not be sent in a close frame")]

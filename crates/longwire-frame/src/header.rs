@@ -206,7 +206,7 @@ impl FrameHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EncodedHeader {
     bytes: [u8; FrameHeader::MAX_LEN],
-    /// How many of the bytes are used, at most all of them; the others are zero.
+    /// The number of bytes used, at most all of them; the others are zero.
     len: usize,
 }
 

@@ -15,7 +15,7 @@ pub enum ProtocolError {
     /// UTF-8.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A continuation frame came with no message to continue (RFC 6455 §5.4). Close code 1002.
+    /// A continuation frame arrived with no message to continue (RFC 6455 §5.4). Close code 1002.
     #[error("continuation frame without a message to continue")]
     UnexpectedContinuation,
     /// A new message began before the last one had ended (RFC 6455 §5.4). Close code 1002.
@@ -44,7 +44,7 @@ pub enum ProtocolError {
         /// The limit in bytes.
         max: usize,
     },
-    /// A message came in more frames than [`Limits::max_fragments`](crate::Limits::max_fragments). Close code 1008.
+    /// A message consists of more frames than [`Limits::max_fragments`](crate::Limits::max_fragments). Close code 1008.
     #[error("message in more than {max} fragments")]
     TooManyFragments {
         /// The limit in frames.

@@ -323,7 +323,7 @@ impl Outbound {
     /// Returns the part of [`cost`](Self::cost) that is in the queue, excluding the broadcasts deferred until the open
     /// message ends.
     ///
-    /// A part of the open message is written before those, so it only has to wait for this much.
+    /// A part of the open message is written before those, so it must wait for this much only.
     #[inline]
     pub fn queue_cost(&self) -> usize {
         self.queue.cost()

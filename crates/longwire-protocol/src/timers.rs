@@ -23,7 +23,7 @@ pub struct Keepalive {
     /// earliest and one and a quarter at the latest: 37.5 s with the default, below the idle limits of common proxies
     /// (60 s).
     pub interval: Duration,
-    /// How long the peer then has to give a sign of life before the connection counts as lost. Default 20 s.
+    /// The time that the peer then has for a sign of life before the connection counts as lost. Default 20 s.
     pub timeout: Duration,
 }
 

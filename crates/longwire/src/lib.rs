@@ -127,7 +127,7 @@
 //! | `axum` | no | `axum`: an extractor; with `hyper` |
 //! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
 //! | `http2` | no | `http2`: the client over HTTP/2 (RFC 8441); with `hyper` |
-//! | `metrics` | no | server and hub metrics for the `metrics` crate's recorder; with hyper, call `Hub::report_traffic` |
+//! | `metrics` | no | server and hub metrics for the `metrics` crate; with hyper, call `Hub::report_traffic` |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 
 #![forbid(unsafe_code)]
