@@ -39,7 +39,7 @@ pub enum Compress {
     /// By its length: compressed from the connection's threshold on.
     #[default]
     Auto,
-    /// Whatever its length. If contexts are not kept between messages, a message that would grow is sent uncompressed.
+    /// Whatever its length. If contexts are not kept between messages, one that would not shrink is sent uncompressed.
     Always,
     /// Not compressed. For data that is compressed already, and for secrets next to text that somebody else chooses
     /// (RFC 7692 §8).
