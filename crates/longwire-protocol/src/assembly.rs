@@ -168,8 +168,8 @@ pub(crate) fn grow(buf: &mut Vec<u8>, arriving: usize, left: usize, is_last: boo
 
 /// Makes room to read some of the `left` bytes of a frame, none of which have arrived yet.
 ///
-/// Reserves another [`DIRECT_STEP`] bytes, or up to [`AHEAD`] times what has arrived if that is more, but never more than
-/// the frame: a header that announces 16 MiB makes this end hold 64 KiB until its payload arrives.
+/// Reserves another [`DIRECT_STEP`] bytes, or up to [`AHEAD`] times what has arrived if that is more, but never
+/// more than the frame: a header that announces 16 MiB makes this end hold 64 KiB until its payload arrives.
 pub(crate) fn grow_ahead(buf: &mut Vec<u8>, left: usize) {
     // A read into less than half a step is not worth a system call.
     if buf.capacity() - buf.len() < left.min(DIRECT_STEP / 2) {
