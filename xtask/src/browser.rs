@@ -10,24 +10,24 @@ use crate::{
     setup, workspace,
 };
 
-/// Programs that stand in for the examples, to try the check itself.
+/// Programs to use instead of the examples, to test the check itself.
 #[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// A server that stands in for `demo`
+    /// A server to use instead of `demo`
     #[arg(long, value_name = "COMMAND")]
     demo: Option<String>,
-    /// A server that stands in for `echo`
+    /// A server to use instead of `echo`
     #[arg(long, value_name = "COMMAND")]
     echo: Option<String>,
-    /// A server that stands in for `session`
+    /// A server to use instead of `session`
     #[arg(long, value_name = "COMMAND")]
     session: Option<String>,
-    /// A server that stands in for `hyper_echo`
+    /// A server to use instead of `hyper_echo`
     #[arg(long, value_name = "COMMAND")]
     hyper_echo: Option<String>,
 }
 
-/// Has `interop/python/browser.py` drive the page; a screenshot of it stays in the target directory.
+/// Runs `interop/python/browser.py` to drive the page; it leaves a screenshot in the target directory.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let chromium = setup::chromium()?;
     let python = setup::python()?;
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let demo = Program::new("demo", arguments.demo.as_deref())?;
     let demo = Running::start(demo.name(), demo.command().args(listen))?;
     let echo = Program::new("echo", arguments.echo.as_deref())?;
-    // Chromium offers to compress, and this server accepts; the demo's does not.
+    // Chromium offers compression, and this server accepts it; the demo's does not.
     let echo = Running::start(echo.name(), echo.command().args(listen).arg("--deflate"))?;
 
     let session = Program::new("session", arguments.session.as_deref())?;
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     interop::deflate::expect_counted(&told)
 }
 
-/// A page of another origin shares no connection, those of the server's own do (RFC 8441).
+/// A page of another origin shares no connection; pages of the server's own origin do (RFC 8441).
 fn expect_versions(told: &[String]) -> Outcome {
     let versions: Vec<_> = told.iter().filter_map(|line| line.strip_prefix("a WebSocket over ")).collect();
     println!("secure: sockets over {}", versions.join(", "));

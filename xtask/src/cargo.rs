@@ -1,10 +1,10 @@
-//! The checks that cargo does.
+//! The checks performed by cargo.
 
 use std::{env, process::Command};
 
 use crate::{Outcome, process, workspace};
 
-/// A cargo command in the root of the workspace.
+/// Returns a cargo command in the root of the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -17,7 +17,7 @@ pub(crate) fn fmt() -> Outcome {
     process::run(&mut cargo(&["fmt", "--all", "--check"]))
 }
 
-/// Runs clippy over every target, and checks the facade with the sets of features that leave something out.
+/// Runs clippy over every target, and checks the facade with the sets of features that omit something.
 pub(crate) fn clippy() -> Outcome {
     let everything = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
     process::run(&mut cargo(&everything))?;
@@ -28,7 +28,7 @@ pub(crate) fn clippy() -> Outcome {
     Ok(())
 }
 
-/// Runs the tests, with nextest where it is installed: it runs those of all crates side by side.
+/// Runs the tests, with nextest if it is installed: it runs the tests of all crates side by side.
 pub(crate) fn test() -> Outcome {
     let nextest = process::output(&mut cargo(&["nextest", "--version"])).is_ok();
     let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
@@ -38,12 +38,12 @@ pub(crate) fn test() -> Outcome {
 /// Runs the loom models: the interleavings of the threads that share a connection.
 pub(crate) fn loom() -> Outcome {
     let mut command = cargo(&["test", "--package", "longwire-connection", "--lib", "models"]);
-    // A directory of its own: the flag would have everything built anew, here and afterwards.
+    // A separate directory: the flag would cause a full rebuild, here and afterwards.
     let directory = workspace::target()?.join("loom");
     process::run(command.env("RUSTFLAGS", "--cfg longwire_loom").env("CARGO_TARGET_DIR", directory))
 }
 
-/// Runs the examples of the documentation.
+/// Runs the examples in the documentation.
 pub(crate) fn doctest() -> Outcome {
     process::run(&mut cargo(&["test", "--doc", "--workspace", "--all-features"]))
 }
@@ -54,12 +54,12 @@ pub(crate) fn doc() -> Outcome {
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Builds the examples, with what the tests have built already.
+/// Builds the examples, reusing what the tests have built.
 pub(crate) fn build_examples() -> Outcome {
     process::run(&mut cargo(&["build", "--workspace", "--all-features", "--examples"]))
 }
 
-/// Builds some examples for load: optimized, but not as a whole, which would take minutes.
+/// Builds some examples for load: optimized, but without link-time optimization, which would take minutes.
 pub(crate) fn build_optimized(names: &[&str]) -> Outcome {
     let mut command = cargo(&["build", "--profile", "checks", "--package", "longwire-examples"]);
     process::run(command.args(names.iter().flat_map(|name| ["--example", name])))

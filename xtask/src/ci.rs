@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Outcome, abuse, autobahn, browser, cargo, examples, interop, tidy};
 
-/// A part of the check: the name of its own command, and what it does.
+/// A part of the check: the name of its own command, and its action.
 type Part = (&'static str, fn() -> Outcome);
 
-/// Cheap to dear, so that a small mistake is told at once.
+/// From cheap to expensive, so that a small mistake is reported quickly.
 const PARTS: &[Part] = &[
     ("fmt", cargo::fmt),
     ("tidy", tidy::run),
@@ -23,7 +23,7 @@ const PARTS: &[Part] = &[
     ("autobahn", || autobahn::run(&autobahn::Arguments::default())),
 ];
 
-/// Runs the parts one after the other; the first that fails is the last.
+/// Runs the parts one after the other, and stops at the first that fails.
 pub(crate) fn run() -> Outcome {
     let (table, outcome) = run_parts(PARTS);
     println!("\n{table}");

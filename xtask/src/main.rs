@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci` runs every check, and each check has a name of its own.
+//! The project's own commands: `cargo xtask ci` runs every check, and each check has its own name.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What a part of the work comes to: nothing to say, or the reason why it failed.
+/// The result of a part of the work: nothing, or the reason why it failed.
 type Outcome<T = ()> = Result<T, String>;
 
 #[derive(Parser)]
@@ -38,29 +38,29 @@ enum Command {
     Fmt,
     /// Runs clippy over everything, and checks the facade with each set of its features.
     Clippy,
-    /// Checks what the architecture and the style promise and no compiler does.
+    /// Checks the promises of the architecture and the style that no compiler checks.
     Tidy,
     /// Runs the tests.
     Test,
-    /// Runs the loom models of what the tasks of a connection share.
+    /// Runs the loom models of the state that the tasks of a connection share.
     Loom,
-    /// Runs the examples of the documentation.
+    /// Runs the examples in the documentation.
     Doctest,
     /// Builds the documentation.
     Doc,
     /// Builds the examples and runs each with a fixed script.
     Examples,
-    /// Tries the examples with Node's `ws`, undici, Python's `websockets` and a proxy.
+    /// Tests the examples against Node's `ws`, undici, Python's `websockets` and a proxy.
     Interop(interop::Arguments),
     /// Drives the pages of `demo` and `session`, and pages that exchange messages with servers, in headless Chromium.
     Browser(browser::Arguments),
     /// Runs the Autobahn test suite against longwire's server and its client.
     Autobahn(autobahn::Arguments),
-    /// Attacks the echo server, and fails where memory, descriptors or an honest client suffer (Linux).
+    /// Attacks the echo server, and fails if memory, descriptors or an honest client suffer (Linux).
     Abuse(abuse::Arguments),
     /// Compares longwire's echo server with those of other libraries.
     Bench(bench::Arguments),
-    /// Installs what the other commands need, as far as it is not there.
+    /// Installs the requirements of the other commands that are missing.
     Setup,
 }
 

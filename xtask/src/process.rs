@@ -1,4 +1,4 @@
-//! Running other programs: to their end, or beside this one and in conversation with it.
+//! Running other programs: to completion, or alongside this one and in conversation with it.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -14,7 +14,7 @@ use std::{
 
 use crate::Outcome;
 
-/// How a command is shown to people.
+/// Formats a command for human readers.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut words = vec![program.file_name().unwrap_or(program.as_os_str()).to_string_lossy()];
@@ -22,7 +22,7 @@ pub(crate) fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Runs a command to its end, on this program's own output.
+/// Runs a command to completion, with this program's own output.
 pub(crate) fn run(command: &mut Command) -> Outcome {
     let shown = shown(command);
     println!("$ {shown}");
@@ -30,7 +30,7 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("`{shown}` ended with {status}")) }
 }
 
-/// Runs a command to its end and returns its standard output.
+/// Runs a command to completion and returns its standard output.
 pub(crate) fn output(command: &mut Command) -> Outcome<String> {
     let shown = shown(command);
     let output =
@@ -42,11 +42,12 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
     String::from_utf8(output.stdout).map_err(|_| format!("`{shown}` printed something other than UTF-8"))
 }
 
-/// A program that runs beside this one. It is killed when this value is dropped.
+/// A program that runs alongside this one. It is killed when this value is dropped.
 pub(crate) struct Running {
     name: String,
     child: Child,
-    /// The lines for standard input; a thread writes them, since a program that does not read must not stop this one.
+    /// The lines for standard input; a thread writes them, because a program that does not read must not block this
+    /// one.
     stdin: Option<Sender<String>>,
     /// The lines of standard output; disconnected at its end.
     lines: Receiver<String>,
@@ -57,13 +58,13 @@ pub(crate) struct Running {
 /// A program that has ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
-    /// The lines of standard output that nobody had read before.
+    /// The lines of standard output that had not been read before.
     pub(crate) lines: Vec<String>,
     pub(crate) stderr: String,
 }
 
 impl Running {
-    /// Starts a program; `name` is what messages call it.
+    /// Starts a program; `name` identifies it in messages.
     pub(crate) fn start(name: &str, command: &mut Command) -> Outcome<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
@@ -90,7 +91,7 @@ impl Running {
                     let text = String::from_utf8_lossy(&buf[..len]);
                     stderr.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
                 }
-                // The receiver is gone when the program was dropped, and nobody waits.
+                // If the program was dropped, the receiver is gone and nobody waits.
                 let _ = ended.send(());
             }
         });
@@ -98,7 +99,7 @@ impl Running {
         let (stdin, to_write) = mpsc::channel::<String>();
         thread::spawn(move || {
             for line in to_write {
-                // A program that has ended takes nothing more; that it did is what its caller finds.
+                // A program that has ended takes no more input; its caller detects that it has ended.
                 if input.write_all(line.as_bytes()).and_then(|()| input.write_all(b"\n")).is_err() {
                     break;
                 }
@@ -107,7 +108,7 @@ impl Running {
         Ok(Self { name: name.to_owned(), child, stdin: Some(stdin), lines, stderr, stderr_ended })
     }
 
-    /// The next line of standard output, or `None` at its end.
+    /// Returns the next line of standard output, or `None` at its end.
     pub(crate) fn next_line(&self, limit: Duration) -> Outcome<Option<String>> {
         match self.lines.recv_timeout(limit) {
             Ok(line) => Ok(Some(line)),
@@ -119,7 +120,7 @@ impl Running {
         }
     }
 
-    /// Whether a line comes within `limit`, and which.
+    /// Returns the next line, if it comes within `limit`.
     pub(crate) fn try_line(&self, limit: Duration) -> Option<String> {
         self.lines.recv_timeout(limit).ok()
     }
@@ -145,18 +146,18 @@ impl Running {
         self.wait_for("the URL it listens on", url_in)
     }
 
-    /// Writes a line to standard input; it may wait there until the program reads it.
+    /// Writes a line to standard input, where it may wait until the program reads it.
     pub(crate) fn write_line(&self, line: &str) -> Outcome {
         let sent = self.stdin.as_ref().is_some_and(|stdin| stdin.send(line.to_owned()).is_ok());
         if sent { Ok(()) } else { Err(format!("{} takes no more standard input{}", self.name, self.said())) }
     }
 
-    /// Ends standard input.
+    /// Closes standard input.
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// The number of the process.
+    /// Returns the process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -167,18 +168,18 @@ impl Running {
         output(Command::new("kill").args(["-INT", &pid])).map(drop)
     }
 
-    /// Whether it has ended by itself.
+    /// Returns whether it has ended on its own.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
-    /// Ends standard input, and waits for the program to end by itself.
+    /// Closes standard input, and waits for the program to end on its own.
     pub(crate) fn finish(mut self, limit: Duration) -> Outcome<Ended> {
         self.close_stdin();
         self.finish_with_open_stdin(limit)
     }
 
-    /// Waits for the program to end by itself, while standard input stays open, as a terminal does.
+    /// Waits for the program to end on its own, while standard input stays open, as with a terminal.
     pub(crate) fn finish_with_open_stdin(mut self, limit: Duration) -> Outcome<Ended> {
         let deadline = Instant::now() + limit;
         let status = loop {
@@ -194,12 +195,12 @@ impl Running {
             thread::sleep(Duration::from_millis(10));
         };
         let lines = std::iter::from_fn(|| self.try_line(PATIENCE)).collect();
-        // Nothing but the program's own children could hold it open any longer.
+        // Only the program's own children could hold it open any longer.
         let _ = self.stderr_ended.recv_timeout(Duration::from_secs(5));
         Ok(Ended { status, lines, stderr: self.stderr() })
     }
 
-    /// Waits for the program to end by itself with status 0, and returns the rest of its output.
+    /// Waits for the program to end on its own with status 0, and returns the rest of its output.
     pub(crate) fn succeed(self, limit: Duration) -> Outcome<Vec<String>> {
         let name = self.name.clone();
         let ended = self.finish(limit)?;
@@ -210,7 +211,7 @@ impl Running {
         Err(format!("{name} ended with {}: {}", ended.status, said.trim()))
     }
 
-    /// What it wrote to standard error so far.
+    /// Returns its standard error so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -223,19 +224,19 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The first URL in a line, if there is one.
+/// Returns the first URL in a line, if there is one.
 fn url_in(line: &str) -> Option<String> {
     let start = ["ws://", "wss://", "http://"].iter().filter_map(|scheme| line.find(scheme)).min()?;
     line[start..].split_whitespace().next().map(str::to_owned)
 }
 
-/// How long a program may take for a thing that takes no time: start, answer, end.
+/// The time for actions that should be immediate: start, answer, end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

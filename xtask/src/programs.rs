@@ -4,7 +4,7 @@ use std::{ffi::OsString, process::Command};
 
 use crate::{Outcome, cargo, workspace};
 
-/// An example's program, or what stands in for it.
+/// An example's program, or its stand-in.
 ///
 /// A stand-in is a command line of words without quotes. It shows that a check itself works: that it passes with a
 /// correct program of another implementation, and fails with a broken one.
@@ -14,7 +14,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The program of the example `name`, which has to be built, or the stand-in.
+    /// Returns the program of the example `name`, which must have been built, or the stand-in.
     pub(crate) fn new(name: &'static str, stand_in: Option<&str>) -> Outcome<Self> {
         Self::built(name, stand_in, "debug")
     }
@@ -37,12 +37,12 @@ impl Program {
         }
     }
 
-    /// The name of the example.
+    /// Returns the name of the example.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// A command that runs it.
+    /// Returns a command that runs it.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);
@@ -50,7 +50,7 @@ impl Program {
     }
 }
 
-/// Builds the examples, unless every one that is needed has a stand-in.
+/// Builds the examples, unless every required one has a stand-in.
 pub(crate) fn build(stand_ins: &[&Option<String>]) -> Outcome {
     if stand_ins.iter().all(|stand_in| stand_in.is_some()) { Ok(()) } else { cargo::build_examples() }
 }

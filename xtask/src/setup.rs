@@ -1,6 +1,6 @@
-//! Installs what the checks need, as far as it is not there: into `.tools`, or with the system's packages.
+//! Installs missing requirements of the checks: into `.tools`, or with the system's packages.
 //!
-//! What cannot be installed is a failure of the check that needs it: nothing is left out in silence.
+//! If something cannot be installed, the check that needs it fails: nothing is skipped silently.
 
 use std::{
     env, fs,
@@ -20,7 +20,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A command that runs a script of `interop/node`.
+    /// Returns a command that runs a script in `interop/node`.
     pub(crate) fn script(&self, name: &str) -> Command {
         let mut command = Command::new("node");
         command.env("NODE_PATH", &self.modules).arg(interop().join("node").join(name));
@@ -34,10 +34,10 @@ pub(crate) struct Python {
 }
 
 impl Python {
-    /// A command that runs a script of `interop`.
+    /// Returns a command that runs a script in `interop`.
     pub(crate) fn script(&self, name: &str) -> Command {
         let mut command = Command::new(&self.interpreter);
-        // The suite of Autobahn is old, and interpreters complain about it.
+        // The Autobahn suite is old, and interpreters warn about it.
         command.args(["-B", "-u", "-W", "ignore"]).arg(interop().join(name));
         command
     }
@@ -98,15 +98,15 @@ pub(crate) fn autobahn() -> Outcome<Python> {
             command.args(PIP);
             command
         };
-        // The suite comes as source, with a build script for these.
+        // The suite is distributed as source, with a build script for these versions.
         run(pip().args(["setuptools==75.8.0", "wheel==0.45.1"]))?;
-        // Not compiled: what is not yet converted is no Python 3.
+        // Not compiled: files that are not yet converted are not valid Python 3.
         run(pip().args(["--no-deps", "--no-compile", "--no-build-isolation", "-r"]).arg(&requirements))?;
         run(&mut python.script("autobahn/convert.py"))
     })
 }
 
-/// Finds Chromium and its driver, and installs them where they are missing.
+/// Finds Chromium and its driver, and installs them if they are missing.
 pub(crate) fn chromium() -> Outcome<Chromium> {
     let browsers = ["chromium", "chromium-browser", "google-chrome"];
     let found = || Some(Chromium { browser: find(&browsers)?, driver: find(&["chromedriver"])? });
@@ -120,7 +120,7 @@ pub(crate) fn chromium() -> Outcome<Chromium> {
 
 const PIP: [&str; 5] = ["-m", "pip", "--quiet", "--disable-pip-version-check", "install"];
 
-/// Makes the virtual environment `.tools/NAME`, once for each state of `files`.
+/// Creates the virtual environment `.tools/NAME`, once for each state of `files`.
 fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Outcome) -> Outcome<Python> {
     let directory = tools().join(name);
     let python = Python { interpreter: directory.join("bin/python") };
@@ -131,7 +131,7 @@ fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Outc
         let mut venv = Command::new("python3");
         venv.args(["-m", "venv"]).arg(&directory);
         if run(&mut venv).is_err() {
-            // Debian has the modules that this takes in a package of their own.
+            // Debian puts the modules needed for this in a separate package.
             debian(&["python3-venv"])?;
             run(&mut venv)?;
         }
@@ -140,10 +140,10 @@ fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Outc
     Ok(python)
 }
 
-/// Fills a directory, unless that was done and none of `files` has changed since.
+/// Fills a directory, unless that was already done and none of `files` has changed since.
 fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Outcome) -> Outcome {
     let contents = files.iter().map(|file| read(file)).collect::<Outcome<Vec<_>>>()?.concat();
-    // An environment does not survive a move: its programs know where they are.
+    // An environment does not survive a move: its programs contain their own location.
     let state = format!("{}\n{contents}", directory.display());
     let stamp = directory.join("longwire.stamp");
     if fs::read_to_string(&stamp).is_ok_and(|done| done == state) {
@@ -154,7 +154,7 @@ fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Outcome) -> 
     fs::write(&stamp, state).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
 
-/// The first of some programs that is in the PATH.
+/// Returns the first of the programs that is in the PATH.
 fn find(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let places: Vec<_> = env::split_paths(&path).collect();
@@ -174,7 +174,7 @@ fn debian(packages: &[&str]) -> Outcome {
         }
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "--yes"]).args(arguments);
         println!("$ {}", shown(&command));
-        // Its output is of interest only where it fails.
+        // Its output matters only if it fails.
         output(&mut command).map(drop).map_err(|reason| format!("cannot install {wanted}: {reason}"))
     };
     apt(&["update"])?;

@@ -1,4 +1,4 @@
-//! Connections: TCP and the opening handshake, blocking, because neither is measured.
+//! Connections: TCP and the opening handshake, blocking because neither is measured.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Outcome;
 
-/// Raises the limit of open files as far as it goes. Where that is too little, connecting says so.
+/// Raises the limit of open files as far as possible. If that is too little, connecting reports it.
 pub(crate) fn raise_descriptor_limit() {
     const ENOUGH: u64 = 1 << 17;
     let now = getrlimit(Resource::Nofile);
@@ -21,25 +21,26 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// Opens the connections of the numbers `0..conns`.
+/// Opens connections number `0..conns`.
 pub(crate) fn connect_all(addr: SocketAddr, conns: u32) -> Outcome<Vec<TcpStream>> {
     (0..conns)
         .map(|index| connect(addr, index).map_err(|reason| format!("connection {index}: {reason}")))
         .collect()
 }
 
-/// Opens a connection and shakes hands.
+/// Opens a connection and performs the handshake.
 fn connect(addr: SocketAddr, index: u32) -> Outcome<TcpStream> {
     let text = |error: std::io::Error| error.to_string();
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP)).map_err(text)?;
-    // An address has some 28 000 ports to connect from: every further address of the loopback network has its own.
+    // An address has some 28 000 ports to connect from: every further address of the loopback network has its own
+    // ports.
     let network = index / CONNECTIONS_PER_ADDRESS;
     if network > 0 && addr.is_ipv4() {
         let [_, .., low] = (network + 1).to_be_bytes();
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, low), 0)).into()).map_err(text)?;
     }
     socket.connect(&addr.into()).map_err(text)?;
-    // Closing is not measured, and must not leave thousands of ports waiting.
+    // Closing is not measured, and must not leave thousands of ports in TIME_WAIT.
     socket.set_linger(Some(Duration::ZERO)).map_err(text)?;
     let mut stream = TcpStream::from(socket);
     stream.set_nodelay(true).map_err(text)?;
@@ -53,7 +54,7 @@ fn connect(addr: SocketAddr, index: u32) -> Outcome<TcpStream> {
     stream.write_all(request.as_bytes()).map_err(text)?;
     let mut response = Vec::new();
     let mut buf = [0; 1024];
-    // An echo server says nothing by itself: what follows the head would be a fault, and is found as one.
+    // An echo server sends nothing on its own: bytes after the head would be a fault, and are detected as one.
     while !response.ends_with(b"\r\n\r\n") {
         match stream.read(&mut buf).map_err(text)? {
             0 => return Err("the server closed during the handshake".to_owned()),
@@ -68,10 +69,10 @@ fn connect(addr: SocketAddr, index: u32) -> Outcome<TcpStream> {
     }
 }
 
-/// The answer to the key of RFC 6455 §1.3, which every request here carries.
+/// The answer to the key of RFC 6455 §1.3, which every request here sends.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// How long anything may take that takes no time.
+/// The limit for actions that take no time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 const CONNECTIONS_PER_ADDRESS: u32 = 20_000;

@@ -1,10 +1,10 @@
-//! What goes over the wire: a batch of masked frames, and the bytes that must come back for it.
+//! The bytes on the wire: a batch of masked frames, and the echo that must come back for it.
 
-/// One batch and its echo, both whole.
+/// One batch and its echo, both complete.
 pub(crate) struct Script {
     /// The frames to write, masked.
     pub(crate) sent: Vec<u8>,
-    /// The server's frames that echo them: unmasked, with the shortest header, in one frame for each message.
+    /// The server's frames that echo them: unmasked, with the shortest header, one frame per message.
     pub(crate) expected: Vec<u8>,
 }
 
@@ -16,8 +16,9 @@ pub(crate) enum Kind {
 }
 
 impl Script {
-    /// Makes a batch of `depth` messages of `size` bytes. Scripts of different `seed` differ in every payload, and
-    /// so do the messages of one: an echo that comes to the wrong place, or from another connection, is noticed.
+    /// Creates a batch of `depth` messages of `size` bytes. Scripts with different `seed` differ in every payload,
+    /// and so do the messages of one script, so an echo that arrives in the wrong place, or from another connection,
+    /// is noticed.
     pub(crate) fn new(kind: Kind, size: usize, depth: u32, seed: u32) -> Self {
         let (mut sent, mut expected) = (Vec::new(), Vec::new());
         for index in 0..depth {
@@ -31,7 +32,7 @@ impl Script {
         Self { sent, expected }
     }
 
-    /// What a server answers that sends back every byte as it came.
+    /// The answer of a server that sends back every byte unchanged.
     pub(crate) fn mirrored(self) -> Self {
         Self { expected: self.sent.clone(), sent: self.sent }
     }
@@ -40,7 +41,7 @@ impl Script {
 pub(crate) fn payload(kind: Kind, size: usize, seed: u32) -> Vec<u8> {
     let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        // A xorshift generator: what it yields only has to differ from place to place.
+        // A xorshift generator: its output only has to differ from place to place.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

@@ -1,4 +1,4 @@
-//! The memory that a connection costs while nothing happens on it.
+//! The memory that a connection costs while it is idle.
 
 use std::{
     io::{Read, Write},
@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &Arguments, conns: u32) -> Outcome {
     let cpu_before = cpu_nanoseconds(pid)?;
     let mut streams = connect_all(arguments.addr, conns)?;
     let per_connection = |bytes: u64, before: u64| {
-        // A server may give memory back below what it had.
+        // A server's memory may shrink below its initial size.
         bytes.saturating_sub(before) / u64::from(conns)
     };
     let report = |state: &str| -> Outcome {

@@ -14,11 +14,11 @@ use crate::{
     process::cpu_nanoseconds,
 };
 
-/// Drives the server and prints one line with what it cost.
+/// Drives the server and prints one line with its cost.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let [size] = arguments.size[..] else { return Err("a load takes one --size".to_owned()) };
     let kind = if arguments.text { Kind::Text } else { Kind::Binary };
-    // Neighbours differ, and the memory of many connections stays small.
+    // Neighbours differ, but the memory of many connections stays small.
     let scripts: Vec<_> = (0..arguments.conns.min(VARIANTS))
         .map(|seed| Script::new(kind, size, arguments.depth, seed))
         .map(|script| if arguments.raw { script.mirrored() } else { script })
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(format!("{} connections had not finished after {} s", load.busy, LONGEST.as_secs()));
     }
 
-    // Bytes count, not whole messages: large ones straddle the ends of the time measured.
+    // Bytes are counted, not whole messages: large messages straddle the ends of the measured period.
     #[allow(clippy::cast_precision_loss, reason = "no count comes near 2^52")]
     let messages = (load.received - bytes_before) as f64 / message_len as f64;
     if messages == 0.0 {
@@ -62,7 +62,7 @@ struct Load<'a> {
     buf: Vec<u8>,
     /// Bytes of echoes, all of them checked.
     received: u64,
-    /// Connections that have batches left.
+    /// Connections with batches left.
     busy: usize,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Goes on until a time, or until every connection has done its batches.
+    /// Continues until a time, or until every connection has finished its batches.
     fn run_until(&mut self, end: Instant) -> Outcome {
         let mut last_progress = Instant::now();
         while self.busy > 0 {
@@ -131,11 +131,11 @@ impl<'a> Load<'a> {
 struct Connection<'a> {
     stream: TcpStream,
     script: &'a Script,
-    /// How much of the batch is written.
+    /// The number of bytes of the batch that are written.
     written: usize,
-    /// How much of its echo has come.
+    /// The number of bytes of its echo that have arrived.
     checked: usize,
-    /// How many batches are still to be echoed; without an end where `None`.
+    /// The number of batches still to be echoed; `None` for no limit.
     batches_left: Option<u64>,
 }
 
@@ -144,7 +144,7 @@ impl Connection<'_> {
         self.batches_left == Some(0)
     }
 
-    /// Reads and checks what came, and writes what can be written. Returns how many bytes were read.
+    /// Reads and checks the available bytes, and writes as much as possible. Returns the number of bytes read.
     fn handle(&mut self, event: &Event, buf: &mut [u8]) -> Outcome<u64> {
         if event.is_writable() {
             self.write()?;
@@ -156,7 +156,8 @@ impl Connection<'_> {
                 Ok(len) => {
                     self.check(&buf[..len])?;
                     total += len as u64;
-                    // The events are edges, and one that comes later is told: a read that was not filled took all.
+                    // Events are edge-triggered, and later bytes raise a new one: a read that did not fill the buffer
+                    // took everything.
                     if len < buf.len() {
                         break;
                     }
@@ -169,7 +170,7 @@ impl Connection<'_> {
         Ok(total)
     }
 
-    /// Compares with the echo that is due; at its end the next batch leaves.
+    /// Compares bytes with the expected echo; at its end the next batch is sent.
     fn check(&mut self, bytes: &[u8]) -> Outcome {
         let due = &self.script.expected[self.checked..];
         if due.get(..bytes.len()) != Some(bytes) {
@@ -187,7 +188,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Writes what is left of the batch, as far as the socket takes it.
+    /// Writes the rest of the batch, as far as the socket takes it.
     fn write(&mut self) -> Outcome {
         while self.written < self.script.sent.len() {
             match self.stream.write(&self.script.sent[self.written..]) {
@@ -201,10 +202,10 @@ impl Connection<'_> {
     }
 }
 
-/// How many different batches there are.
+/// The number of different batches.
 const VARIANTS: u32 = 4;
 
 const READ_LEN: usize = 256 * 1024;
 
-/// The longest that a count of messages may take: under callgrind everything takes fifty times longer.
+/// The limit for a given number of messages: under callgrind everything takes fifty times longer.
 const LONGEST: Duration = Duration::from_mins(5);

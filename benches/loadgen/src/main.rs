@@ -1,7 +1,7 @@
 //! A load generator for WebSocket echo servers: one thread, epoll, frames made beforehand, every echo checked.
 //!
 //! It measures the server from outside: `--server-pid` names the process whose CPU time or memory is read from
-//! `/proc` at both ends of what is measured. The result is one line of words and numbers in turn.
+//! `/proc` at both ends of the measured period. The result is one line of alternating words and numbers.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use std::{net::SocketAddr, process::ExitCode};
 
 use clap::Parser;
 
-/// What a part of the work comes to, or the reason why it failed.
+/// The result of a part of the work, or the reason why it failed.
 type Outcome<T = ()> = Result<T, String>;
 
 #[derive(Parser)]
@@ -27,31 +27,31 @@ struct Arguments {
     /// Connections.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     conns: u32,
-    /// Messages in flight on each connection: so many leave in one write, and all echoes are awaited.
+    /// Messages in flight on each connection: this many are sent in one write, and all echoes are awaited.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     depth: u32,
-    /// Payload bytes of a message; with `--idle` given any number of times, each is echoed once in turn.
+    /// Payload bytes of a message; with `--idle` it may be given several times, and each size is echoed once in turn.
     #[arg(long, value_name = "BYTES")]
     size: Vec<usize>,
-    /// Send text, which is ASCII, instead of binary messages.
+    /// Send ASCII text instead of binary messages.
     #[arg(long)]
     text: bool,
-    /// Expect the very bytes that were sent, masked as they are: the server knows no frames.
+    /// Expect exactly the bytes that were sent, still masked: the server does not know frames.
     #[arg(long)]
     raw: bool,
-    /// How long to measure.
+    /// The duration of the measurement.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
-    /// How long to run before measuring.
+    /// The duration of the warm-up.
     #[arg(long, value_name = "SECONDS", default_value_t = 0.2)]
     warm_up: f64,
-    /// Exchange so many messages on each connection, without a warm-up, instead of measuring for a time.
+    /// Exchange this many messages on each connection, without a warm-up, instead of measuring for a time.
     #[arg(long, value_name = "N", conflicts_with_all = ["seconds", "warm_up"])]
     messages: Option<u64>,
     /// The server's process, whose CPU time or memory is measured.
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
-    /// Open so many connections and measure the memory that each costs while nothing happens.
+    /// Open this many connections and measure the memory of each while idle.
     #[arg(long, value_name = "N", requires = "server_pid")]
     idle: Option<u32>,
 }

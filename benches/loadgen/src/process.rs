@@ -1,4 +1,4 @@
-//! What the kernel tells of the server: CPU time and memory.
+//! The kernel's figures for the server: CPU time and memory.
 
 use std::fs;
 
@@ -12,18 +12,18 @@ pub(crate) fn cpu_nanoseconds(pid: u32) -> Outcome<u64> {
     for task in tasks {
         let path =
             task.map_err(|error| format!("cannot read {directory}: {error}"))?.path().join("schedstat");
-        // A thread may end between the two.
+        // A thread may end in between.
         let Ok(text) = fs::read_to_string(&path) else { continue };
         total += number(text.split_whitespace().next(), &path.to_string_lossy())?;
     }
     Ok(total)
 }
 
-/// The part of that outside of the kernel, in nanoseconds; counted in hundredths of a second.
+/// The part of the CPU time outside the kernel, in nanoseconds; counted in hundredths of a second.
 pub(crate) fn user_nanoseconds(pid: u32) -> Outcome<u64> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
-    // The name of the program, in parentheses, may hold anything. Behind it, `utime` is the twelfth word (proc(5)).
+    // The program's name, in parentheses, may contain anything. After it, `utime` is the twelfth word (proc(5)).
     let words = text.rsplit_once(") ").map(|(_, words)| words);
     number(words.and_then(|words| words.split_whitespace().nth(11)), &path).map(|ticks| ticks * 10_000_000)
 }
@@ -33,12 +33,12 @@ pub(crate) fn user_nanoseconds(pid: u32) -> Outcome<u64> {
 pub(crate) struct Memory {
     /// Resident.
     pub(crate) rss: u64,
-    /// Resident, with each page that is shared divided among those who share it.
+    /// Resident, with each shared page divided among the processes that share it.
     pub(crate) pss: u64,
 }
 
 impl Memory {
-    /// Reads what a process has now.
+    /// Reads the current figures of a process.
     pub(crate) fn of(pid: u32) -> Outcome<Self> {
         let path = format!("/proc/{pid}/smaps_rollup");
         let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;

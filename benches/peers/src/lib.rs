@@ -1,8 +1,8 @@
-//! What the echo servers share: the command line, the listener, the opening handshake and the loop.
+//! The parts that the echo servers share: the command line, the listener, the opening handshake and the loop.
 //!
-//! One thread, `TCP_NODELAY`, tasks without tokio's cooperative budget: the libraries' own echo examples that aim at
-//! speed do it so. The handshake is made here for all of them and not measured, so that each gets the bare socket
-//! and none the boxed stream of an HTTP library.
+//! One thread, `TCP_NODELAY`, tasks without tokio's cooperative budget: the same choices as in the libraries' own
+//! echo examples that aim at speed. The handshake is made here for all of them and not measured, so that each gets
+//! the bare socket and none the boxed stream of an HTTP library.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// How a connection ends that does not end well.
+/// The error of a connection that does not end cleanly.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The command line of an echo server.
@@ -26,28 +26,28 @@ pub struct Options {
     /// The address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:9001")]
     pub listen: SocketAddr,
-    /// How many messages that are there already are answered with one flush; 1 sends each by itself.
+    /// The number of messages already there that are answered with one flush; 1 sends each separately.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub batch: usize,
-    /// What the sizes of buffers are chosen for, where the library lets one choose.
+    /// The goal for the sizes of buffers, if the library offers a choice.
     #[arg(long, value_enum, default_value_t = Tuning::Speed)]
     pub tuning: Tuning,
-    /// Agree to compress messages, whatever is asked for, with the parameters below.
+    /// Agree to compress messages, whatever is offered, with the parameters below.
     #[arg(long)]
     pub deflate: bool,
-    /// Both sides compress each message by itself.
+    /// Both sides compress each message separately.
     #[arg(long)]
     pub no_context_takeover: bool,
     /// The window of both sides, as a power of two.
     #[arg(long, value_name = "BITS", default_value_t = 15)]
     pub window_bits: u8,
-    /// How hard to compress.
+    /// The compression level.
     #[arg(long, default_value_t = 6)]
     pub level: u8,
 }
 
 impl Options {
-    /// What the server answers to the offer, for every length of message.
+    /// Returns the server's answer to the offer, for messages of every length.
     #[must_use]
     pub fn extensions(&self) -> Option<String> {
         let mut agreed = "permessage-deflate".to_owned();
@@ -62,7 +62,7 @@ impl Options {
     }
 }
 
-/// What buffers are chosen for.
+/// The goal for the sizes of buffers.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Tuning {
     /// Throughput.
@@ -71,7 +71,7 @@ pub enum Tuning {
     Memory,
 }
 
-/// Runs a server until it is ended from outside; `connection` gets each socket after the handshake.
+/// Runs a server until it is stopped from outside; `connection` gets each socket after the handshake.
 pub fn serve<F>(connection: impl Fn(TcpStream, Options) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), BoxError>> + Send + 'static,
@@ -83,7 +83,8 @@ where
         loop {
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            // The request comes at once from the load generator: to await it here keeps the tasks free of it.
+            // The load generator sends its request immediately: awaiting it here keeps the handshake out of the
+            // tasks.
             if shake_hands(&mut stream, options).await.is_ok() {
                 tokio::spawn(tokio::task::unconstrained(report(connection(stream, options))));
             }
@@ -97,7 +98,7 @@ where
     ExitCode::FAILURE
 }
 
-/// A connection's end is told only where it is asked for: the load generator resets every one.
+/// A connection's end is reported only on request: the load generator resets every connection.
 async fn report(connection: impl Future<Output = Result<(), BoxError>>) {
     if let Err(error) = connection.await
         && std::env::var_os("VERBOSE").is_some()
@@ -130,31 +131,31 @@ async fn shake_hands(stream: &mut TcpStream, options: Options) -> io::Result<()>
     stream.write_all(response.as_bytes()).await
 }
 
-/// What an echo server does about one thing that a library's stream yields.
+/// The reaction of an echo server to one item of a library's stream.
 pub enum Step<M> {
-    /// It goes back.
+    /// The message is sent back.
     Echo(M),
-    /// It is none of the application's business.
+    /// The item does not concern the application.
     Skip,
     /// The connection is over.
     End,
 }
 
-/// When the messages of a batch are handed to the library.
+/// The time at which the messages of a batch are passed to the library.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Feed {
-    /// Each as soon as it was taken.
+    /// Each as soon as it is received.
     AtOnce,
-    /// All when no further one is there: faster with a library that flushes, or tries to, when it is asked for a
-    /// message.
+    /// All of them when no further one is there: faster with a library that flushes, or tries to, when it is polled
+    /// for a message.
     AtTheEnd,
 }
 
-/// Echoes: answers up to `batch` messages that are there already with one flush.
+/// Echoes messages: answers up to `batch` messages already there with one flush.
 ///
 /// # Errors
 ///
-/// What the library reports.
+/// The errors of the library.
 pub async fn echo<W, M, E>(
     mut ws: W,
     batch: usize,
@@ -192,7 +193,7 @@ where
     Ok(())
 }
 
-/// What the stream yields without waiting. Its end is found by whoever asks again.
+/// Returns the stream's next item if it is there without waiting. The end of the stream is found by the next poll.
 async fn ready<W: Stream + Unpin>(ws: &mut W) -> Option<W::Item> {
     std::future::poll_fn(|cx| match Pin::new(&mut *ws).poll_next(cx) {
         Poll::Ready(item) => Poll::Ready(item),

@@ -1,4 +1,4 @@
-//! What does a message of 1 KiB cost, and what does it cost to give contexts back in between?
+//! The cost of a message of 1 KiB, and of giving contexts back between messages.
 //!
 //! `cargo bench -p longwire-deflate`
 
@@ -14,10 +14,10 @@ fn main() {
 
 const LEN: usize = 1024;
 
-/// The window, and whether it is carried from message to message.
+/// The window bits, and whether the window is carried from message to message.
 const DIRECTIONS: [(u8, bool); 4] = [(15, true), (12, true), (9, true), (15, false)];
 
-/// Messages that are alike, and differ in their numbers: none is repeated within a window.
+/// Messages that are alike but differ in their numbers: none is repeated within a window.
 fn messages() -> Vec<Vec<u8>> {
     let mut x = 1_u32;
     let mut number = move || {

@@ -1,14 +1,14 @@
-//! What both ends hold to after the handshake (RFC 7692 §7.1).
+//! The parameters that both ends follow after the handshake (RFC 7692 §7.1).
 //!
-//! Owns the agreement as a value. How it comes about belongs to `negotiate.rs`.
+//! Owns the agreement as a value. Reaching one belongs to `negotiate.rs`.
 
 use std::fmt;
 
 use crate::{WindowBits, params::Params};
 
-/// What the two ends agreed on.
+/// The parameters that the two ends agreed on.
 ///
-/// Its [`Display`](fmt::Display) form is what a server answers with, such as
+/// Its [`Display`](fmt::Display) form is the server's answer, such as
 /// `permessage-deflate; server_max_window_bits=10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agreement {
@@ -21,7 +21,7 @@ impl Agreement {
         Self { params }
     }
 
-    /// Returns how messages from the server to the client are compressed: a server sends with this, a client receives
+    /// Returns the compression of messages from the server to the client: a server sends with this, a client receives
     /// with it.
     pub fn server_to_client(&self) -> Direction {
         Direction {
@@ -30,7 +30,7 @@ impl Agreement {
         }
     }
 
-    /// Returns how messages from the client to the server are compressed: a client sends with this, a server receives
+    /// Returns the compression of messages from the client to the server: a client sends with this, a server receives
     /// with it.
     pub fn client_to_server(&self) -> Direction {
         Direction {
@@ -46,18 +46,18 @@ impl fmt::Display for Agreement {
     }
 }
 
-/// How the messages in one direction of a connection are compressed.
+/// The compression of the messages in one direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Direction {
-    /// The window that the sender may refer back into, and the receiver keeps.
+    /// The window that the sender may refer back into and that the receiver keeps.
     pub window_bits: WindowBits,
 
-    /// Whether a message may refer to what earlier messages said: if not, each starts from an empty window.
+    /// Whether a message may refer to the content of earlier messages: if not, each starts from an empty window.
     pub context_takeover: bool,
 }
 
 impl Direction {
-    /// How many bytes of plaintext either end keeps between messages.
+    /// Returns the number of bytes of plaintext that either end keeps between messages.
     pub(crate) fn kept(self) -> usize {
         if self.context_takeover { self.window_bits.size() } else { 0 }
     }

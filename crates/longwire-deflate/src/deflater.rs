@@ -1,7 +1,7 @@
 //! Compression of the messages in one direction (RFC 7692 §7.2.1).
 //!
-//! Owns what is on the wire of a compressed message, and when a compressor is borrowed. Which messages are worth it,
-//! and RSV1, belong to whoever frames messages.
+//! Owns the wire format of a compressed message, and when a compressor is borrowed. Choosing the messages to compress,
+//! and RSV1, belong to the framing layer.
 
 use std::fmt;
 
@@ -11,20 +11,21 @@ use crate::{Direction, Level, Pool, WindowBits, history::History, pool::ContextK
 
 /// Compresses the messages that one end of a connection sends.
 ///
-/// Takes a compressor from its [`Pool`] when a message needs one, and nothing before. Without context takeover it is
-/// given back after each message; with it, by [`park`](Self::park) or when the deflater is dropped.
+/// Takes a compressor from its [`Pool`] when a message needs one, not earlier. Without context takeover it is given
+/// back after each message; with it, by [`park`](Self::park) or when the deflater is dropped.
 ///
-/// # What has to be sent
+/// # Output that must be sent
 ///
-/// With context takeover, the next message refers to what was compressed before. So what [`compress`](Self::compress)
-/// yields has to be sent as it is, once, and in that order: if it is not, call [`forget`](Self::forget), or the peer
-/// reads garbage. An uncompressed message in between is no matter, because neither end counts it.
+/// With context takeover, the next message refers to what was compressed before. The output of
+/// [`compress`](Self::compress) must therefore be sent unchanged, once, and in order. If it is not, call
+/// [`forget`](Self::forget); otherwise the peer reads garbage. An uncompressed message in between does not matter,
+/// because neither end counts it.
 ///
 /// # Prepared messages
 ///
-/// A message for many peers is compressed once, from an empty window, by a deflater without context takeover; each peer
-/// whose window is at least as large can read it. What a connection with context takeover sent that way is in its
-/// peer's window all the same, so its own deflater has to be told: by [`note`](Self::note), or by
+/// A message for many peers is compressed once, from an empty window, by a deflater without context takeover; every
+/// peer whose window is at least as large can read it. If it is sent on a connection with context takeover, it enters
+/// the peer's window all the same, so the connection's own deflater must be informed by [`note`](Self::note) or
 /// [`forget`](Self::forget).
 ///
 /// ```
@@ -45,9 +46,9 @@ use crate::{Direction, Level, Pool, WindowBits, history::History, pool::ContextK
 /// ```
 pub struct Deflater {
     pool: Pool,
-    /// At the end of what `history` has, and of a byte.
+    /// Positioned at the end of `history`, and at a byte boundary.
     context: Option<Box<Compress>>,
-    /// With context takeover, the last window of what the peer has decompressed.
+    /// With context takeover, the last window of plaintext that the peer has decompressed.
     history: History,
     direction: Direction,
     level: Level,
@@ -55,7 +56,7 @@ pub struct Deflater {
 }
 
 impl Deflater {
-    /// Makes a deflater that allocates nothing until it is used.
+    /// Creates a deflater that allocates nothing until it is used.
     ///
     /// Returns `None` for 8 window bits, with which the backend cannot compress: all messages are then sent
     /// uncompressed, as any message may be (RFC 7692 §6).
@@ -70,14 +71,14 @@ impl Deflater {
         })
     }
 
-    /// Compresses a whole message, or the last part of one, and appends what is to be sent to `out`.
+    /// Compresses a whole message, or the last part of one, and appends the bytes to send to `out`.
     ///
-    /// An empty message becomes one byte (RFC 7692 §7.2.3.6). In the worst case the result is longer than the message,
+    /// An empty message becomes one byte (RFC 7692 §7.2.3.6). In the worst case the result is longer than the message
     /// by an eighth and a few bytes.
     pub fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) {
         if message.is_empty() {
-            // What stands before ends with an empty stored block, or this is the first byte of the message: either way
-            // it is the header of one more, whose end is not sent.
+            // Either an empty stored block precedes this byte, or it is the first byte of the message: in both cases it
+            // is the header of another empty block, whose end is not sent.
             out.push(0x00);
         } else {
             self.append(message, out);
@@ -91,9 +92,9 @@ impl Deflater {
         }
     }
 
-    /// Compresses a part of a message that is not the last, and appends what is to be sent to `out`.
+    /// Compresses a part of a message other than the last, and appends the bytes to send to `out`.
     ///
-    /// The peer can decompress all of the part from that. This costs five bytes for each part; an empty part yields
+    /// The peer can decompress the whole part from them. This costs five bytes for each part; an empty part yields
     /// nothing.
     pub fn compress_part(&mut self, part: &[u8], out: &mut Vec<u8>) {
         if !part.is_empty() {
@@ -102,11 +103,11 @@ impl Deflater {
         }
     }
 
-    /// Gives the compressor back to the pool and keeps only the window, in as many bytes as it has: at most 32 KiB,
+    /// Gives the compressor back to the pool and keeps only the window, in as many bytes as it holds: at most 32 KiB,
     /// none without context takeover.
     ///
-    /// For connections that have been idle. The next message takes a compressor again and has it read the window, which
-    /// takes up to 30 µs; the ratio does not suffer. Within a message this does nothing.
+    /// Intended for connections that have been idle. The next message takes a compressor again and loads the window
+    /// into it, which takes up to 30 µs; the compression ratio does not suffer. Within a message this does nothing.
     pub fn park(&mut self) {
         if !self.within_message {
             self.give_back();
@@ -114,10 +115,10 @@ impl Deflater {
         }
     }
 
-    /// Takes note of a message that the peer decompresses, but that another deflater has compressed.
+    /// Records a message that the peer decompresses but that another deflater has compressed.
     ///
-    /// Later messages can refer to it. With context takeover this costs a copy of `plaintext`, and parks the
-    /// compressor; without, nothing.
+    /// Later messages can refer to it. With context takeover this costs a copy of `plaintext` and parks the compressor;
+    /// without, it costs nothing.
     ///
     /// # Panics
     ///
@@ -132,15 +133,15 @@ impl Deflater {
 
     /// Starts over: the next message refers to nothing before it.
     ///
-    /// Always right, whatever the peer has decompressed until then. It costs ratio, and frees the window. After the
-    /// first parts of a message this means that the message is given up.
+    /// This is always correct, whatever the peer has decompressed before. It costs compression ratio, and frees the
+    /// window. After the first parts of a message it means that the message is abandoned.
     pub fn forget(&mut self) {
         self.give_back();
         self.history.clear();
         self.within_message = false;
     }
 
-    /// Returns how many bytes are kept for this deflater besides a compressor.
+    /// Returns the number of bytes kept for this deflater, not counting a compressor.
     pub fn window_memory(&self) -> usize {
         self.history.allocated()
     }
@@ -203,7 +204,8 @@ fn append(context: &mut Compress, mut plaintext: &[u8], out: &mut Vec<u8>) {
             .expect("raw deflate fails only after its stream was finished");
         let taken = usize::try_from(context.total_in() - before).expect("at most what was given");
         plaintext = &plaintext[taken..];
-        // Full means that more may wait inside. (If nothing does, one more empty block comes, which does no harm.)
+        // A full buffer means that more output may be pending. (If none is, one more empty block follows, which is
+        // harmless.)
         if plaintext.is_empty() && out.len() < out.capacity() {
             return;
         }
@@ -213,9 +215,9 @@ fn append(context: &mut Compress, mut plaintext: &[u8], out: &mut Vec<u8>) {
 /// The end of the empty stored block that a flush writes.
 const BLOCK_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// What a compressed message takes beside nine bits for each byte, and 6 bytes more than that, so that a flush never
-/// fills the space exactly.
+/// The space that a compressed message takes in addition to nine bits for each byte, plus 6 bytes, so that a flush
+/// never fills the space exactly.
 const SPARE: usize = 32;
 
-/// How much is reserved at once, at most.
+/// The most that is reserved at once.
 const STEP: usize = 64 * 1024;

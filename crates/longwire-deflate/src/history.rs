@@ -1,7 +1,6 @@
-//! The last window of plaintext, so that a context can be given back and another one carry on.
+//! The last window of plaintext, so that a context can be given back and another can continue.
 //!
-//! Owns which bytes are kept, and in how much memory. A context has a window of its own; this is the copy that outlives
-//! it.
+//! Owns the bytes that are kept, and their memory. A context has its own window; this is the copy that outlives it.
 
 /// The last bytes of a direction, oldest first:
 ///
@@ -18,10 +17,10 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Appends what was said, and forgets what is more than `size` bytes ago.
+    /// Appends plaintext, and forgets everything more than `size` bytes back.
     ///
-    /// `size` is the same in every call, and at most 32 KiB. Memory grows with what is kept, to `size` at most, in steps
-    /// of some KiB: [`shrink`](Self::shrink) frees what is ahead.
+    /// `size` is the same in every call, and at most 32 KiB. Memory grows with the content, to `size` at most, in steps
+    /// of some KiB: [`shrink`](Self::shrink) frees the unused part.
     pub(crate) fn push(&mut self, said: &[u8], size: usize) {
         let said = &said[said.len().saturating_sub(size)..];
         let (growth, rest) = said.split_at(said.len().min(size - self.bytes.len()));
@@ -43,18 +42,18 @@ impl History {
         }
     }
 
-    /// Returns what is kept, the older part first.
+    /// Returns the content, the older part first.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let (newer, older) = self.bytes.split_at(usize::from(self.start));
         [older, newer].into_iter().filter(|part| !part.is_empty())
     }
 
-    /// Forgets all, and frees the memory.
+    /// Forgets everything, and frees the memory.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Frees what was allocated ahead.
+    /// Frees unused capacity.
     pub(crate) fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
     }
@@ -65,7 +64,7 @@ impl History {
     }
 }
 
-/// How much is allocated first: growing from a few bytes leaves gaps in the heap, which nothing of that size fills.
+/// The size of the first allocation: growing from a few bytes leaves gaps in the heap that nothing of that size fills.
 const FIRST: usize = 4096;
 
 #[cfg(test)]

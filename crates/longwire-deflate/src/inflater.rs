@@ -1,7 +1,7 @@
 //! Decompression of the messages in one direction (RFC 7692 §7.2.2).
 //!
-//! Owns how much a message may become, and what is left of it for the next one. Which messages are compressed belongs
-//! to whoever reads frames.
+//! Owns how large a message may become, and what is kept of it for the next one. Recognizing compressed messages
+//! belongs to the layer that reads frames.
 
 use std::fmt;
 
@@ -13,25 +13,25 @@ use crate::{
 
 /// Decompresses the messages that one end of a connection receives.
 ///
-/// Takes a decompressor from its [`Pool`] when a message needs one, and nothing before. It is given back after each
-/// message. With context takeover the last window of plaintext is kept (at most 32 KiB), and, as far as the pool lets
-/// so many, the decompressor, until [`park`](Self::park).
+/// Takes a decompressor from its [`Pool`] when a message needs one, not earlier. It is given back after each message.
+/// With context takeover the last window of plaintext is kept (at most 32 KiB), and so is the decompressor, as far as
+/// the pool allows, until [`park`](Self::park).
 ///
-/// Feed the payloads of a message's frames with [`inflate`](Self::inflate), split as they come, then call
-/// [`finish`](Self::finish). After an error the connection has to be failed, as the messages that follow can refer to
-/// what was not read.
+/// Feed the payloads of a message's frames to [`inflate`](Self::inflate), split in any way, then call
+/// [`finish`](Self::finish). After an error the connection must be failed, because later messages can refer to data
+/// that was not read.
 pub struct Inflater {
     pool: Pool,
     message: Option<InMessage>,
-    /// Between messages with context takeover: a decompressor at the end of what `history` has.
+    /// Between messages with context takeover: a decompressor positioned at the end of `history`.
     context: Option<Box<Decompressor>>,
-    /// Whether the pool counts this as one that keeps its decompressor.
+    /// Whether the pool counts this as a connection that keeps its decompressor.
     keeps: bool,
     history: History,
     direction: Direction,
 }
 
-/// A message that has begun.
+/// A message in progress.
 struct InMessage {
     context: Box<Decompressor>,
     /// Compressed bytes so far.
@@ -44,13 +44,13 @@ struct InMessage {
     newest: u32,
 }
 
-/// Why [`Inflater::inflate_spare`] has stopped.
+/// The reason [`Inflater::inflate_spare`] has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
-    /// All input is taken, and all that it yields is there.
+    /// All input is consumed, and everything that it yields has been written.
     NeedInput,
-    /// There is no space left; more may come, even if there is no input left.
+    /// No space is left; more output may follow, even if no input is left.
     Full,
 }
 
@@ -59,7 +59,7 @@ impl Inflater {
     /// [`park`](Self::park).
     pub const CONTEXT_MEMORY: usize = 48 * 1024;
 
-    /// Makes an inflater that allocates nothing until it is used.
+    /// Creates an inflater that allocates nothing until it is used.
     pub fn new(pool: &Pool, direction: Direction) -> Self {
         Self {
             pool: pool.clone(),
@@ -71,24 +71,24 @@ impl Inflater {
         }
     }
 
-    /// Decompresses some of a message, and appends what it yields to `out`: at most `room` bytes.
+    /// Decompresses some of a message, and appends the result to `out`: at most `room` bytes.
     ///
-    /// Takes all of `input`, which may be split anywhere. `out` grows with what comes, and to at most `room` bytes more
-    /// than it has; so a message that is small on the wire and huge inside costs no more than `room` allows. An input
-    /// that yields nothing is taken as well: whoever bounds the size of messages should count the compressed bytes too.
+    /// Takes all of `input`, which may be split anywhere. `out` grows with the output, by at most `room` bytes, so a
+    /// message that is small on the wire and huge inside costs no more than `room` allows. Input that yields nothing is
+    /// taken as well: a caller that limits the size of messages should count the compressed bytes too.
     ///
     /// # Errors
     ///
-    /// [`InflateError::TooBig`] once there is one byte more, with `room` bytes appended; the other errors if the
-    /// data cannot be decompressed. `input` then is what was not looked at.
+    /// [`InflateError::TooBig`] once there is one byte more, with `room` bytes appended; the other errors if the data
+    /// cannot be decompressed. `input` is then the part that was not examined.
     pub fn inflate(&mut self, input: &mut &[u8], out: &mut Vec<u8>, room: usize) -> Result<(), InflateError> {
         self.inflate_some(input, out, room, usize::MAX).map(drop)
     }
 
     /// [`inflate`](Self::inflate), but stops once `out` has grown by `step` bytes, or up to 16 KiB more.
     ///
-    /// For callers that must not work for long without a pause. [`Progress::Full`] means: call again with what `input`
-    /// has become, even if it is empty, until the answer is [`Progress::NeedInput`].
+    /// For callers that must not work for long without a pause. [`Progress::Full`] means: call again with the remaining
+    /// `input`, even if it is empty, until the result is [`Progress::NeedInput`].
     ///
     /// # Errors
     ///
@@ -129,19 +129,19 @@ impl Inflater {
         }
     }
 
-    /// Decompresses as much as there is spare capacity in `out`, which does not grow.
+    /// Decompresses as much as fits into the spare capacity of `out`, which does not grow.
     ///
-    /// For messages that are handed on in parts. [`Progress::Full`] means: take what is there, and call again with what
-    /// `input` has become, until the answer is [`Progress::NeedInput`].
+    /// For messages that are passed on in parts. [`Progress::Full`] means: take the output, and call again with the
+    /// remaining `input`, until the result is [`Progress::NeedInput`].
     ///
     /// # Errors
     ///
-    /// Those of [`inflate`](Self::inflate) save [`InflateError::TooBig`].
+    /// Those of [`inflate`](Self::inflate) except [`InflateError::TooBig`].
     pub fn inflate_spare(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Progress, InflateError> {
         self.fill(input, out, usize::MAX)
     }
 
-    /// Decompresses into the spare capacity of `out` until it is as long as `until`, or up to one step longer.
+    /// Decompresses into the spare capacity of `out` until its length is `until`, or up to one step more.
     fn fill(&mut self, input: &mut &[u8], out: &mut Vec<u8>, until: usize) -> Result<Progress, InflateError> {
         if input.is_empty() && self.message.is_none() {
             return Ok(Progress::NeedInput);
@@ -164,7 +164,7 @@ impl Inflater {
                 Err(error) => return Err(self.fail(error)),
                 Ok(Step::Final) => message.restart(&self.history),
                 Ok(Step::Some) => {}
-                // The space is not full, or this would be the next round.
+                // The space is not full: that was ruled out above.
                 Ok(Step::Nothing) if input.is_empty() => return Ok(Progress::NeedInput),
                 Ok(Step::Nothing) => return Err(self.fail(InflateError::Data)),
             }
@@ -173,14 +173,14 @@ impl Inflater {
 
     /// Ends a message.
     ///
-    /// A message without any payload is taken for an empty one. (It should have one byte, RFC 7692 §7.2.3.6, but what
-    /// it means cannot be mistaken.)
+    /// A message without any payload counts as an empty one. (It should have one byte, RFC 7692 §7.2.3.6, but its
+    /// meaning is unambiguous.)
     ///
     /// # Errors
     ///
     /// [`InflateError::Truncated`] unless the payload ends where a sender may end it: with the first byte of an empty
-    /// stored block, or with a block that has BFINAL set. The four bytes `00 00 ff ff` that complete the empty block are
-    /// accepted too: a sender must remove them (RFC 7692 §7.2.1), but the message is the same.
+    /// stored block, or with a block that has BFINAL set. The four bytes `00 00 ff ff` that complete the empty block
+    /// are accepted too: a sender must remove them (RFC 7692 §7.2.1), but the message is the same.
     pub fn finish(&mut self) -> Result<(), InflateError> {
         let Some(mut message) = self.message.take() else {
             return Ok(());
@@ -203,11 +203,11 @@ impl Inflater {
         Ok(())
     }
 
-    /// Gives the decompressor back to the pool and keeps only the window, in as many bytes as it has: at most 32 KiB,
+    /// Gives the decompressor back to the pool and keeps only the window, in as many bytes as it holds: at most 32 KiB,
     /// none without context takeover.
     ///
-    /// For connections that have been idle. The next message takes a decompressor again and has it read the window,
-    /// which takes a microsecond. Within a message the decompressor stays.
+    /// Intended for connections that have been idle. The next message takes a decompressor again and loads the window
+    /// into it, which takes a microsecond. Within a message the decompressor stays.
     pub fn park(&mut self) {
         if let Some(context) = self.context.take() {
             self.pool.give_decompressor(context);
@@ -216,7 +216,7 @@ impl Inflater {
         self.history.shrink();
     }
 
-    /// Gives up an unfinished message, and gives back everything that is held. No message can follow.
+    /// Gives up an unfinished message, and gives back everything it holds. No message can follow.
     pub fn discard(&mut self) {
         let of_message = self.message.take().map(|message| message.context);
         if let Some(context) = of_message.or_else(|| self.context.take()) {
@@ -237,7 +237,7 @@ impl Inflater {
         self.context.is_none() && self.message.is_none()
     }
 
-    /// Returns how many bytes are kept for this inflater besides a decompressor.
+    /// Returns the number of bytes kept for this inflater, not counting a decompressor.
     pub fn window_memory(&self) -> usize {
         self.history.allocated()
     }
@@ -266,9 +266,9 @@ impl fmt::Debug for Inflater {
     }
 }
 
-/// What one call of the backend has come to.
+/// The result of one call of the backend.
 enum Step {
-    /// Input was taken or output came.
+    /// Input was taken or output was produced.
     Some,
     /// The same, and a block with BFINAL has ended.
     Final,
@@ -276,11 +276,11 @@ enum Step {
     Nothing,
 }
 
-/// Where the payload of a message has ended.
+/// The position at which the payload of a message has ended.
 enum End {
     /// Between two blocks.
     Between,
-    /// Behind a block that has BFINAL set: to go on, a decompressor has to start anew.
+    /// After a block that has BFINAL set: to continue, a decompressor must start anew.
     Final,
     /// Within a block.
     Within,
@@ -312,7 +312,7 @@ impl InMessage {
         if at_final {
             self.at_final = true;
             self.finals += 1;
-            // Each restart costs as much as reading a window, which two bytes of input could otherwise ask for.
+            // Each restart costs as much as loading a window, which two bytes of input could otherwise request.
             if self.finals > FINALS + self.taken / BYTES_PER_FINAL {
                 return Err(InflateError::TooManyFinals);
             }
@@ -321,7 +321,7 @@ impl InMessage {
         Ok(if taken > 0 || made > 0 { Step::Some } else { Step::Nothing })
     }
 
-    /// Goes on after a block with BFINAL.
+    /// Continues after a block with BFINAL.
     fn restart(&mut self, history: &History) {
         self.context.reset();
         self.remember(history);
@@ -333,14 +333,15 @@ impl InMessage {
         }
     }
 
-    /// Tells whether the message may end here, and ends it.
+    /// Ends the message, and returns where its payload has ended.
     fn end(&mut self) -> End {
-        // Laxer than the text, which has a sender append 0x00 (RFC 7692 §7.2.3.4): nothing can be missing after BFINAL.
+        // Laxer than the RFC, which has a sender append 0x00 (RFC 7692 §7.2.3.4): nothing can be missing after BFINAL.
         if self.at_final {
             return End::Final;
         }
-        // Laxer than the text, which has a sender remove these four bytes (RFC 7692 §7.2.1): if they complete an empty
-        // block, nothing can be missing after it. They cannot be the beginning of a block, so the other check is not due.
+        // Laxer than the RFC, which has a sender remove these four bytes (RFC 7692 §7.2.1): if they complete an empty
+        // block, nothing can be missing after it. They cannot be the beginning of a block, so the other check is not
+        // needed.
         if self.newest == KEPT_TAIL {
             return if self.context.is_between_blocks() { End::Between } else { End::Within };
         }
@@ -353,47 +354,47 @@ impl InMessage {
     }
 }
 
-/// Makes space for what `arriving` compressed bytes may yield, in proportion to what has come; capacity never exceeds
-/// `limit`.
+/// Makes space for the output that `arriving` compressed bytes may yield, in proportion to the input so far; capacity
+/// never exceeds `limit`.
 fn grow(out: &mut Vec<u8>, arriving: usize, limit: usize) {
     let likely = arriving.saturating_mul(LIKELY_RATIO).max(SMALLEST_STEP);
     let wanted = out.len().saturating_add(likely).max(out.capacity().saturating_mul(2)).min(limit);
     out.reserve_exact(wanted - out.len());
 }
 
-/// Text and JSON come to a third or a fourth; what is smaller costs another step.
+/// Text and JSON shrink to a third or a fourth; data that shrinks further costs another step.
 const LIKELY_RATIO: usize = 4;
 
 const SMALLEST_STEP: usize = 256;
 
-/// `00 00 ff ff`, as [`InMessage::newest`] has them.
+/// `00 00 ff ff`, as stored in [`InMessage::newest`].
 const KEPT_TAIL: u32 = 0x0000_ffff;
 
-/// Blocks with BFINAL that a message may have: each frame's payload may end with one.
+/// The number of blocks with BFINAL that a message may have: each frame's payload may end with one.
 const FINALS: u64 = 32;
 
-/// How many compressed bytes it takes for one more.
+/// The number of compressed bytes that allow one more.
 const BYTES_PER_FINAL: u64 = 32;
 
-/// A compressed message that cannot be read: the connection has to be failed.
+/// A compressed message that cannot be read: the connection must be failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InflateError {
-    /// The payload is no DEFLATE data, or refers to before what was said (RFC 1951 §3.2). Close code 1007.
+    /// The payload is not DEFLATE data, or refers to data before the beginning (RFC 1951 §3.2). Close code 1007.
     ///
-    /// A reference that is longer than the agreed window allows is an error only if what it refers to is gone.
+    /// A reference that is longer than the agreed window allows is an error only if the data it refers to is gone.
     #[error("compressed data is malformed")]
     Data,
     /// The message ends within a block (RFC 7692 §7.2.1). Close code 1007.
     #[error("compressed message ends too early")]
     Truncated,
-    /// The message has more blocks with BFINAL set than 32, and one for each 32 compressed bytes. Close code 1008.
+    /// The message has more blocks with BFINAL set than 32 plus one for each 32 compressed bytes. Close code 1008.
     #[error("compressed message has too many final blocks")]
     TooManyFinals,
-    /// The message is longer than there is room for. Close code 1009.
+    /// The message is longer than the room for it. Close code 1009.
     #[error("compressed data yields more than the {room} bytes there is room for")]
     TooBig {
-        /// How many bytes were allowed.
+        /// The number of bytes allowed.
         room: usize,
     },
 }

@@ -1,18 +1,18 @@
 //! `permessage-deflate` for WebSocket, sans-IO: negotiation, compression and pooled contexts (RFC 7692).
 //!
-//! This crate can be used alone. It does no input or output, reads no header fields and knows no frames: names and
-//! values of parameters come in, and so do payloads; what to answer, and other payloads, go out.
+//! This crate can be used on its own. It does no input or output, reads no header fields and knows no frames: it takes
+//! names and values of parameters and payloads, and returns the answer to give and other payloads.
 //!
-//! | Part | What it does |
+//! | Part | Purpose |
 //! |---|---|
-//! | [`DeflateOptions`] | what the user wants, in either role |
+//! | [`DeflateOptions`] | the user's settings, in either role |
 //! | [`accept`], [`verify`] | the server's choice among offers, the client's check of the answer |
-//! | [`Agreement`], [`Direction`] | what both ends hold to, and what that means for each direction |
+//! | [`Agreement`], [`Direction`] | the agreed parameters, and their meaning for each direction |
 //! | [`Deflater`], [`Inflater`] | the two codecs of a connection, whole messages or parts |
 //! | [`Pool`] | the compressors and decompressors that all connections share |
 //!
-//! What is left to the caller: the name of the extension, the list syntax of `Sec-WebSocket-Extensions`, RSV1, which
-//! messages are worth compressing, and the limit of a message's size.
+//! The caller is responsible for the name of the extension, the list syntax of `Sec-WebSocket-Extensions`, RSV1, the
+//! choice of messages worth compressing, and the limit on a message's size.
 //!
 //! # A connection, from the offer to a message
 //!
@@ -60,21 +60,21 @@
 //!
 //! # Memory
 //!
-//! A compressor takes 250 to 380 KiB and a decompressor 48. They belong to the [`Pool`], and are borrowed:
+//! A compressor takes 250 to 380 KiB and a decompressor 48. They belong to the [`Pool`] and are borrowed:
 //!
 //! | | within a message | between messages, context takeover | without |
 //! |---|---|---|---|
-//! | [`Deflater`] | a compressor, and the window | the same; after [`park`](Deflater::park), the window | nothing |
-//! | [`Inflater`] | a decompressor, and the window | the same for some; after [`park`](Inflater::park), the window | nothing |
+//! | [`Deflater`] | compressor and window | the same; after [`park`](Deflater::park), the window | nothing |
+//! | [`Inflater`] | decompressor and window | the same for some; after [`park`](Inflater::park), the window | nothing |
 //!
-//! The window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until as much was said. Whoever takes a
-//! context again has it read them and carries on, so that the other end sees one unbroken stream.
+//! The window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until there is that much. A context
+//! that is taken again loads the window and continues, so the other end sees one unbroken stream.
 //!
-//! # What a peer cannot do
+//! # Resistance to hostile peers
 //!
-//! Whatever it sends, [`Inflater::inflate`] allocates no more than the room it is given, takes time in proportion to
-//! what it is fed and what it yields, and ends. Data that is malformed, or refers to what was never said, is an error; so
-//! is a message that ends within a block.
+//! Whatever a peer sends, [`Inflater::inflate`] allocates no more than the room it is given, takes time in proportion
+//! to its input and output, and terminates. Malformed data, references to data that was never sent, and a message that
+//! ends within a block are errors.
 
 #![forbid(unsafe_code)]
 

@@ -8,9 +8,9 @@ use crate::{
 /// Chooses among a client's offers, for a server.
 ///
 /// `offers` are the parameters of each element of `Sec-WebSocket-Extensions` that is named
-/// [`EXTENSION_NAME`](crate::EXTENSION_NAME), in the client's order. The first one that is acceptable is agreed to. One
-/// that is malformed, or that `options` cannot be kept with, is declined and the next considered; `None` means that
-/// messages go uncompressed, which is no reason to refuse the connection (RFC 7692 §5.1).
+/// [`EXTENSION_NAME`](crate::EXTENSION_NAME), in the client's order. The first acceptable one is agreed to. An offer
+/// that is malformed, or incompatible with `options`, is declined and the next one considered; `None` means that
+/// messages are sent uncompressed, which is no reason to refuse the connection (RFC 7692 §5.1).
 ///
 /// # Examples
 ///
@@ -56,13 +56,13 @@ fn accept_offer(offer: Offer, options: &DeflateOptions) -> Option<Agreement> {
             // negotiation response" (§7.1.2.2)
             (ClientWindow::Absent, Some(_)) => return None,
             (ClientWindow::Any, Some(wanted)) => ClientWindow::AtMost(wanted),
-            // Repeated even if unchanged, so that there is no doubt about it.
+            // Repeated even if unchanged, to leave no doubt about it.
             (ClientWindow::AtMost(asked), _) => {
                 ClientWindow::AtMost(asked.min(options.client_max_window_bits))
             }
         };
     Some(Agreement::new(Params {
-        // Both may stand in an answer unasked (§7.1.1.1, §7.1.1.2).
+        // Both may appear in an answer without being requested (§7.1.1.1, §7.1.1.2).
         server_no_context_takeover: offered.server_no_context_takeover || options.server_no_context_takeover,
         client_no_context_takeover: offered.client_no_context_takeover || options.client_no_context_takeover,
         server_max_window_bits,
@@ -73,14 +73,14 @@ fn accept_offer(offer: Offer, options: &DeflateOptions) -> Option<Agreement> {
 /// Checks a server's answer, for a client that sent `offers`.
 ///
 /// `answer` are the parameters of the one element of the response's `Sec-WebSocket-Extensions` that is named
-/// [`EXTENSION_NAME`](crate::EXTENSION_NAME); a second such element is for the caller to refuse. What is agreed on may
-/// be less than the answer allows: a client that promised a smaller window, or to do without context takeover, keeps to
+/// [`EXTENSION_NAME`](crate::EXTENSION_NAME); the caller must reject a second such element. The agreement may be
+/// narrower than the answer allows: a client that promised a smaller window, or not to use context takeover, keeps to
 /// that.
 ///
 /// # Errors
 ///
-/// The connection has to be failed (RFC 7692 §5.2, §7.1) unless the answer is one that an offer allows. The error tells
-/// what stands against the first offer.
+/// The connection must be failed (RFC 7692 §5.2, §7.1) unless the answer is one that an offer allows. The error is
+/// the reason why the answer does not match the first offer.
 pub fn verify<'a>(
     answer: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     offers: &[Offer],
@@ -125,11 +125,11 @@ fn verify_against(answer: Params, offer: Offer) -> Result<Agreement, AnswerError
     }))
 }
 
-/// An answer to our offers that none of them allows: the connection has to be failed.
+/// An answer to our offers that none of them allows: the connection must be failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnswerError {
-    /// A parameter is unknown or repeated, or has a value that it may not have.
+    /// A parameter is unknown or repeated, or has an invalid value.
     #[error(transparent)]
     Param(#[from] ParamError),
     /// Nothing was offered.
@@ -141,15 +141,15 @@ pub enum AnswerError {
     /// `server_max_window_bits` is absent or larger than offered (RFC 7692 §7.1.2.1).
     #[error("server_max_window_bits of the answer is absent or more than the {offered} offered")]
     ServerWindow {
-        /// What was offered.
+        /// The value offered.
         offered: WindowBits,
     },
     /// `client_max_window_bits` is larger than offered (RFC 7692 §7.1.2.2).
     #[error("client_max_window_bits of the answer is {answered}, more than the {offered} offered")]
     ClientWindow {
-        /// What the server answered.
+        /// The value in the server's answer.
         answered: WindowBits,
-        /// What was offered.
+        /// The value offered.
         offered: WindowBits,
     },
     /// The answer has `client_max_window_bits`, which was not offered (RFC 7692 §7.1.2.2).
@@ -185,7 +185,7 @@ mod tests {
             .collect()
     }
 
-    /// Writes the parameters' names in short, so that a table has lines.
+    /// Expands the parameters' short names, which keep the rows of the tables on one line.
     fn long(short: &str) -> String {
         short
             .split_inclusive(['=', ';', ','])
@@ -298,12 +298,12 @@ mod tests {
         let repeated = |name| Err(AnswerError::Param(ParamError::Repeated { name }));
         for (offers, answered, expected) in [
             ("", "", Ok("")),
-            // may stand in an answer unasked (§7.1.1, §7.1.2.1)
+            // may appear in an answer without being requested (§7.1.1, §7.1.2.1)
             ("", "sno", Ok("sno")),
             ("", "cno", Ok("cno")),
             ("", "smax=8", Ok("smax=8")),
             ("", "smax=15", Ok("smax=15")),
-            // what is asked of the server has to be answered
+            // a request to the server must be answered
             ("sno", "sno", Ok("sno")),
             ("sno", "", Err(AnswerError::ServerTakeover)),
             ("smax=10", "smax=10", Ok("smax=10")),
@@ -369,7 +369,7 @@ mod tests {
         );
     }
 
-    /// All settings of four parameters, as options.
+    /// All combinations of the four parameters, as options.
     fn all_options() -> impl Iterator<Item = DeflateOptions> {
         let windows = (8..=15).flat_map(|server| (8..=15).map(move |client| (server, client)));
         windows.flat_map(|(server, client)| {

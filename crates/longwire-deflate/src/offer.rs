@@ -1,6 +1,6 @@
-//! What a client offers (RFC 7692 §5.1, §7.1).
+//! Offers of a client (RFC 7692 §5.1, §7.1).
 //!
-//! Owns an offer as a value. Which offer a server takes and what it answers belongs to `negotiate.rs`.
+//! Owns an offer as a value. Choosing an offer and the server's answer belong to `negotiate.rs`.
 
 use std::fmt;
 
@@ -13,21 +13,21 @@ use crate::params::{ParamError, Params};
 pub struct Offer(pub(crate) Params);
 
 impl Offer {
-    /// Reads the parameters of an offer, in the order in which they came; the extension's name is not among them.
+    /// Reads the parameters of an offer, in their original order, without the extension's name.
     ///
     /// A value is passed without quotes: `client_max_window_bits="10"` and `client_max_window_bits=10` are the same
     /// (RFC 7692 §5.1 and RFC 6455 §9.1).
     ///
     /// # Errors
     ///
-    /// [`ParamError`] for a parameter that is unknown or repeated, or has a value that it may not have.
+    /// [`ParamError`] for a parameter that is unknown or repeated, or has an invalid value.
     pub fn parse<'a>(
         params: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     ) -> Result<Self, ParamError> {
         Params::parse(params).map(Self)
     }
 
-    /// The same offer without what it asks of the server; `None` if it asks nothing.
+    /// Returns the same offer without its requests to the server, or `None` if it has none.
     pub(crate) fn without_demands(self) -> Option<Self> {
         let plain =
             Self(Params { server_no_context_takeover: false, server_max_window_bits: None, ..self.0 });

@@ -1,10 +1,10 @@
-//! What the user asks of compression, for either role.
+//! The user's compression settings, for either role.
 
 use crate::{Offer, WindowBits, params::ClientWindow, params::Params};
 
-/// How hard the compressor searches: 1, the fastest, to 9, the smallest.
+/// The compressor's effort: from 1, the fastest, to 9, the smallest output.
 ///
-/// Decompressing takes about the same time for all.
+/// Decompression takes about the same time for all levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(u8);
 
@@ -16,7 +16,7 @@ impl Level {
     /// Level 9.
     pub const SMALLEST: Self = Self(9);
 
-    /// Takes a level; `None` unless it is 1 to 9. (0 would not compress at all.)
+    /// Creates a level; `None` unless it is 1 to 9. (0 would not compress at all.)
     pub const fn new(level: u8) -> Option<Self> {
         if level >= 1 && level <= 9 { Some(Self(level)) } else { None }
     }
@@ -34,63 +34,64 @@ impl Default for Level {
     }
 }
 
-/// What a client offers and a server accepts, and how messages are compressed then.
+/// Settings for the offers of a client and the answers of a server, and for compressing messages.
 ///
-/// The same fields serve both roles, named as the parameters are (RFC 7692 §7.1): `server_*` is about messages from the
-/// server to the client, `client_*` about the others. With the default a server takes what the client proposes, and a
+/// The same fields serve both roles, and are named after the parameters (RFC 7692 §7.1): `server_*` concerns messages
+/// from the server to the client, `client_*` the others. By default a server accepts what the client proposes, and a
 /// client offers `permessage-deflate; client_max_window_bits`, as browsers do.
 ///
 /// # Memory
 ///
 /// With context takeover each end keeps the last window of what it sent, and of what it received: at most 32 KiB each,
-/// and less with fewer window bits. Without, nothing is kept between messages. The compressors and decompressors
+/// and less with fewer window bits. Without it, nothing is kept between messages. The compressors and decompressors
 /// themselves are shared by all connections of a [`Pool`](crate::Pool).
 ///
 /// # Security
 ///
-/// Where a message holds a secret together with text that an attacker chooses, its compressed size tells about the
-/// secret (RFC 7692 §8 refers to CRIME). With context takeover that goes for all messages of a connection: send such
-/// messages uncompressed.
+/// If a message holds a secret together with text chosen by an attacker, its compressed size leaks information about
+/// the secret (RFC 7692 §8 refers to CRIME). With context takeover this applies to all messages of a connection: send
+/// such messages uncompressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeflateOptions {
-    /// How hard to search. Default: [`Level::FASTEST`], which documents its reason.
+    /// The effort of compression. Default: [`Level::FASTEST`], which documents the reason.
     pub level: Level,
 
-    /// Messages of fewer bytes are sent uncompressed, which each message is free to be. Default: 1024, below which a
-    /// packet is hardly ever saved. This crate does not look at it: whoever frames messages does.
+    /// Messages with fewer bytes are sent uncompressed, as any message may be. Default: 1024, below which a packet is
+    /// hardly ever saved. This crate does not apply it: the framing layer does.
     pub threshold: usize,
 
-    /// The server starts each message from an empty window. Default: false.
+    /// Whether the server starts each message from an empty window. Default: false.
     ///
-    /// A server then does so and says so in its answer; otherwise it does as the client asks. A client then asks for
-    /// it.
+    /// If set, a server does so and announces it in its answer; otherwise it follows the client's request. If set, a
+    /// client requests it.
     pub server_no_context_takeover: bool,
 
-    /// The client starts each message from an empty window. Default: false.
+    /// Whether the client starts each message from an empty window. Default: false.
     ///
-    /// A server then demands it, which every client has to accept; otherwise it takes the client's hint. A client then
-    /// gives the hint, and does so whether or not the server's answer repeats it.
+    /// If set, a server demands it, which every client must accept; otherwise it accepts the client's hint. If set, a
+    /// client gives the hint, and does so whether or not the server's answer repeats it.
     pub client_no_context_takeover: bool,
 
     /// The largest window of the server. Default: 15 bits, no restriction.
     ///
-    /// A server uses at most this, or less if the client asks for less. It declines an offer of 8 bits, with which it
-    /// cannot compress; set to 8 bits it uses 9 where the client leaves it free. A client asks for it if it is less
-    /// than 15 bits.
+    /// A server uses at most this, or less if the client requests less. It declines an offer of 8 bits, with which it
+    /// cannot compress; if set to 8 bits it uses 9 when the client leaves it the choice. A client requests it if it is
+    /// less than 15 bits.
     pub server_max_window_bits: WindowBits,
 
     /// The largest window of the client. Default: 15 bits, no restriction.
     ///
     /// A server that sets less declines the offers of clients that do not let it choose (without
     /// `client_max_window_bits`). A client uses at most this, and always lets the server choose less; at 8 bits it
-    /// sends uncompressed.
+    /// sends messages uncompressed.
     pub client_max_window_bits: WindowBits,
 
-    /// A client that asks something of the server offers, second, the same without asking. Default: true.
+    /// Whether a client that makes requests to the server adds a second offer without them. Default: true.
     ///
-    /// A server that cannot do what is asked has to decline the offer (RFC 7692 §7.1.1.1, §7.1.2.1); with the second
-    /// one the connection is compressed all the same, at the price of keeping a larger window of what was received.
+    /// A server that cannot do what is requested must decline the offer (RFC 7692 §7.1.1.1, §7.1.2.1); with the
+    /// second offer the connection is compressed nevertheless, at the price of keeping a larger window of received
+    /// data.
     pub fallback: bool,
 }
 
@@ -109,7 +110,7 @@ impl Default for DeflateOptions {
 }
 
 impl DeflateOptions {
-    /// Returns what a client offers, in order of preference: one offer, or two with [`fallback`](Self::fallback).
+    /// Returns the client's offers, in order of preference: one offer, or two with [`fallback`](Self::fallback).
     ///
     /// # Examples
     ///

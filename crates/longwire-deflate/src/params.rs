@@ -1,7 +1,7 @@
-//! The four parameters of `permessage-deflate`, as an offer and an answer share them (RFC 7692 §7.1).
+//! The four parameters of `permessage-deflate`, as shared by offers and answers (RFC 7692 §7.1).
 //!
-//! Owns which parameters there are, and which values each may have. What they mean in an offer belongs to `offer.rs`,
-//! what in an answer to `negotiate.rs`; splitting a header field into names and values is left to the caller.
+//! Owns the set of parameters, and the values that each may have. Their meaning in an offer belongs to `offer.rs`, in
+//! an answer to `negotiate.rs`; splitting a header field into names and values is left to the caller.
 
 use std::fmt;
 
@@ -28,25 +28,25 @@ pub enum ParamError {
         /// The name, cut after 32 characters.
         name: String,
     },
-    /// The parameter stands there twice.
+    /// The parameter appears twice.
     #[error("the parameter {name} of permessage-deflate is repeated")]
     Repeated {
         /// The parameter.
         name: &'static str,
     },
-    /// The parameter has a value, and may not have one.
+    /// The parameter has a value but must not have one.
     #[error("the parameter {name} of permessage-deflate has a value, it takes none")]
     UnexpectedValue {
         /// The parameter.
         name: &'static str,
     },
-    /// The parameter has no value, and has to have one.
+    /// The parameter has no value but must have one.
     #[error("the parameter {name} of permessage-deflate has no value, it takes 8 to 15")]
     MissingValue {
         /// The parameter.
         name: &'static str,
     },
-    /// The value is no decimal number of 8 to 15 without leading zeroes.
+    /// The value is not a decimal number from 8 to 15 without leading zeroes.
     #[error("the parameter {name} of permessage-deflate has a value other than 8 to 15")]
     BadValue {
         /// The parameter.
@@ -54,13 +54,13 @@ pub enum ParamError {
     },
 }
 
-/// What `client_max_window_bits` says.
+/// The content of `client_max_window_bits`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum ClientWindow {
     /// The parameter is absent.
     #[default]
     Absent,
-    /// The parameter has no value, as only an offer may have it.
+    /// The parameter has no value, which is allowed only in an offer.
     Any,
     /// The parameter has a value.
     AtMost(WindowBits),
@@ -112,7 +112,7 @@ impl Params {
         Ok(params)
     }
 
-    /// Reads the parameters of an answer, where `client_max_window_bits` has a value.
+    /// Reads the parameters of an answer, in which `client_max_window_bits` has a value.
     pub(crate) fn parse_answer<'a>(
         pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     ) -> Result<Self, ParamError> {
@@ -123,7 +123,7 @@ impl Params {
         Ok(params)
     }
 
-    /// The value of `client_max_window_bits`.
+    /// Returns the value of `client_max_window_bits`.
     pub(crate) fn client_window(self) -> Option<WindowBits> {
         match self.client_max_window_bits {
             ClientWindow::AtMost(bits) => Some(bits),

@@ -1,7 +1,7 @@
 //! Compressors and decompressors that connections share.
 //!
-//! Owns how many wait for use, and that whoever gets one finds it as if it were new. When one is needed belongs to
-//! `deflater.rs` and `inflater.rs`.
+//! Owns the number of idle contexts, and ensures that each is handed out in its initial state. When one is needed
+//! belongs to `deflater.rs` and `inflater.rs`.
 
 use std::{
     collections::VecDeque,
@@ -16,32 +16,32 @@ use flate2::{Compress, Compression};
 
 use crate::{Level, WindowBits, decompressor::Decompressor};
 
-/// Where connections borrow compressors and decompressors, and give them back.
+/// The store from which connections borrow compressors and decompressors, and to which they give them back.
 ///
-/// A compressor takes 250 to 380 KiB and a decompressor 48, so they are made when a message needs one and none waits,
-/// and shared by all who have a clone of the pool. Clones are cheap and share one store. A lock is held for the moment
-/// of taking or giving, never while compressing.
+/// A compressor takes 250 to 380 KiB and a decompressor 48, so they are created when a message needs one and none is
+/// idle, and shared by all clones of the pool. Clones are cheap and share one store. A lock is held only while taking
+/// or giving back, never while compressing.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
 }
 
-/// How many contexts wait in a [`Pool`] for their next use, at most; what is given back beyond that is freed.
+/// The most contexts that wait in a [`Pool`] for their next use; those given back beyond that are freed.
 ///
-/// This bounds what an idle process keeps. What a busy one uses it bounds for decompressors only.
+/// This bounds the memory that an idle process keeps. For a busy one it bounds only the kept decompressors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolOptions {
-    /// Compressors of all levels and windows together. Default: 4, for 1.5 MiB at most. To make one takes 5 µs, which is
-    /// what a thread pays that finds none.
+    /// Compressors of all levels and windows together. Default: 4, for 1.5 MiB at most. Creating one takes 5 µs, which
+    /// is the cost for a thread that finds none.
     pub idle_compressors: usize,
 
     /// Decompressors. Default: 16, for 768 KiB at most: more than compressors, because a message that arrives in parts
     /// holds one until its end.
     pub idle_decompressors: usize,
 
-    /// How many connections with context takeover may hold a decompressor between their messages, until they are parked.
-    /// Default: 64, for 3 MiB. For the others one is borrowed for each message, and reads the window again, which takes a
+    /// The most connections with context takeover that may hold a decompressor between their messages, until they are
+    /// parked. Default: 64, for 3 MiB. The others borrow one for each message and load the window again, which takes a
     /// microsecond.
     pub kept_decompressors: usize,
 }
@@ -54,25 +54,25 @@ impl Default for PoolOptions {
 
 struct Shared {
     options: PoolOptions,
-    /// All reset, the one that waits longest first.
+    /// All of them reset, the longest idle first.
     compressors: Mutex<VecDeque<(ContextKind, Box<Compress>)>>,
-    /// All reset.
+    /// All of them reset.
     #[expect(clippy::vec_box, reason = "who holds one holds a pointer, which many do not")]
     decompressors: Mutex<Vec<Box<Decompressor>>>,
     /// Connections that hold a decompressor between their messages.
     kept: AtomicUsize,
 }
 
-/// What two compressors have in common that can stand in for each other.
+/// The properties that two compressors must share to be interchangeable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ContextKind {
     pub(crate) level: Level,
-    /// Not 8, which the backend refuses with a panic.
+    /// Not 8, which makes the backend panic.
     pub(crate) window_bits: WindowBits,
 }
 
 impl Pool {
-    /// Makes a pool, which is empty at first.
+    /// Creates a pool, which is initially empty.
     pub fn new(options: PoolOptions) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -84,19 +84,19 @@ impl Pool {
         }
     }
 
-    /// Returns how many compressors wait for use.
+    /// Returns the number of idle compressors.
     pub fn idle_compressors(&self) -> usize {
         lock(&self.shared.compressors).len()
     }
 
-    /// Returns how many decompressors wait for use.
+    /// Returns the number of idle decompressors.
     pub fn idle_decompressors(&self) -> usize {
         lock(&self.shared.decompressors).len()
     }
 
     pub(crate) fn take_compressor(&self, kind: ContextKind) -> Box<Compress> {
         let mut idle = lock(&self.shared.compressors);
-        // The latest first: it is the likeliest to be in the processor's caches.
+        // The most recent first: it is the most likely to be in the processor's caches.
         let found = idle.iter().rposition(|(of, _)| *of == kind).and_then(|at| idle.remove(at));
         drop(idle);
         match found {
@@ -113,7 +113,7 @@ impl Pool {
         context.reset();
         let mut idle = lock(&self.shared.compressors);
         idle.push_back((kind, context));
-        // The one that waited longest goes, so that a kind that nobody uses any more cannot fill the pool.
+        // The longest idle one is dropped, so that a kind that is no longer used cannot fill the pool.
         let surplus = if idle.len() > self.shared.options.idle_compressors { idle.pop_front() } else { None };
         drop(idle);
         drop(surplus);
@@ -125,7 +125,8 @@ impl Pool {
         found.unwrap_or_else(|| Box::new(Decompressor::new()))
     }
 
-    /// Whether one more connection may hold a decompressor between its messages; it says when it does no longer.
+    /// Returns whether one more connection may hold a decompressor between its messages; the connection reports when it
+    /// no longer does.
     pub(crate) fn keep(&self) -> bool {
         let most = self.shared.options.kept_decompressors;
         self.shared
@@ -159,7 +160,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Takes a lock. Nothing is done under it that could panic half-way, so a poisoned one guards a store that is whole.
+/// Takes the lock. Nothing that could panic half-way is done under it, so the data guarded by a poisoned lock is intact.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

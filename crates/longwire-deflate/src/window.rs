@@ -1,12 +1,12 @@
-//! The size of an LZ77 window, as the parameters name it (RFC 7692 §7.1.2).
+//! The size of an LZ77 window, as expressed in the parameters (RFC 7692 §7.1.2).
 //!
-//! Owns the range and the grammar of the number. Who may demand which size belongs to the negotiation.
+//! Owns the range and the grammar of the number. The rules for demanding a size belong to the negotiation.
 
 use std::fmt;
 
 /// The base-2 logarithm of a window's size: 8 to 15, for 256 bytes to 32 KiB.
 ///
-/// A compressor refers back by at most that many bytes, and a decompressor has to keep as many.
+/// A compressor refers back by at most that many bytes, and a decompressor must keep as many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WindowBits(u8);
 
@@ -15,13 +15,13 @@ impl WindowBits {
     /// [`Deflater::new`](crate::Deflater::new).
     pub const MIN: Self = Self(8);
 
-    /// 32 KiB, the largest window, and the one in force where none is negotiated.
+    /// 32 KiB, the largest window, and the one used if none is negotiated.
     pub const MAX: Self = Self(15);
 
     /// 512 bytes, the smallest window that the backend can compress with.
     pub(crate) const SMALLEST_TO_SEND: Self = Self(9);
 
-    /// Takes a number of bits; `None` unless it is 8 to 15.
+    /// Creates a value from a number of bits; `None` unless it is 8 to 15.
     pub const fn new(bits: u8) -> Option<Self> {
         if bits >= Self::MIN.0 && bits <= Self::MAX.0 { Some(Self(bits)) } else { None }
     }

@@ -1,6 +1,6 @@
-//! Messages that are small on the wire and huge inside, with an allocator that counts.
+//! Messages that are small on the wire and huge inside, measured with a counting allocator.
 //!
-//! One test, because the counter is the process's.
+//! A single test, because the counter is process-wide.
 
 use std::alloc::System;
 
@@ -12,7 +12,7 @@ static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
 const LIMIT: usize = 1 << 20;
 
-/// A decompressor (48 KiB), a full window while it grows, and what the test harness takes.
+/// A decompressor (48 KiB), a full window while it grows, and the memory of the test harness.
 const BESIDES: usize = 160 * 1024;
 
 #[test]
@@ -20,7 +20,7 @@ fn a_bomb_costs_no_more_than_the_limit() {
     let direction = Direction { window_bits: WindowBits::MAX, context_takeover: true };
     let bomb = bomb(16 << 20);
     assert!(bomb.len() < 25 << 10, "{} bytes for 16 MiB", bomb.len());
-    // The counter of the peak only rises, so the heap is filled up to the peak of making the bomb.
+    // The peak counter only rises, so the heap is filled up to the peak of making the bomb.
     let ballast = Vec::<u8>::with_capacity(HEAP.max_allocated().saturating_sub(HEAP.allocated()));
     for (case, piece) in [("bytes", 1), ("packets", 1400), ("at once", bomb.len())] {
         let pool = Pool::default();
@@ -45,7 +45,7 @@ fn a_bomb_costs_no_more_than_the_limit() {
         assert!(peak <= LIMIT + BESIDES, "{case}: {peak} bytes at the peak");
     }
 
-    // Blocks that yield nothing: taken, counted, and held nowhere.
+    // Blocks that yield nothing: they are taken and counted, but not stored.
     let empty = [0x00, 0x00, 0x00, 0xff, 0xff].repeat(1 << 20);
     let ballast_for_empty = HEAP.max_allocated() - HEAP.allocated();
     let filled = Vec::<u8>::with_capacity(ballast_for_empty);
@@ -57,7 +57,7 @@ fn a_bomb_costs_no_more_than_the_limit() {
     assert!(input.is_empty() && out.is_empty());
     inflater.inflate(&mut &[0][..], &mut out, LIMIT).expect("valid");
     inflater.finish().expect("complete");
-    // Space is made for what may come of the input, and no more than the limit.
+    // Space is made for the output that the input may yield, and no more than the limit.
     assert!(HEAP.max_allocated() - before <= LIMIT + BESIDES);
     drop((ballast, filled));
 }

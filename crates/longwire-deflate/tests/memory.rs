@@ -1,6 +1,6 @@
-//! The memory of a decompressor, with an allocator that counts.
+//! The memory of a decompressor, measured with a counting allocator.
 //!
-//! One test, because the counter is the process's.
+//! A single test, because the counter is process-wide.
 
 use std::alloc::System;
 

@@ -1,4 +1,4 @@
-//! Messages as the RFC has them, ends that are no ends, and what is kept between messages.
+//! The RFC's example messages, invalid message ends, and the state kept between messages.
 
 use hex_literal::hex;
 use longwire_deflate::{Deflater, Direction, InflateError, Inflater, Level, Pool, PoolOptions, WindowBits};
@@ -83,7 +83,7 @@ fn a_message_that_ends_within_a_block_is_an_error() {
         &hex!("f3 48 cd c9 c9 07 00 00"),
     ] {
         for len in 1..message.len() {
-            // What is left of the second is an empty message, and of the third the whole block with BFINAL.
+            // Cut to 1 byte, the second is an empty message; cut to 7, the third is the whole block with BFINAL.
             let complete = (len == 1 && message[0] == 0x00) || (len == 7 && message[0] == 0xf3);
             let read = read(TAKEOVER, &[&message[..len]]);
             assert_eq!(read.is_err(), !complete, "{len} of {message:02x?}: {read:?}");
@@ -91,7 +91,7 @@ fn a_message_that_ends_within_a_block_is_an_error() {
     }
 }
 
-/// A sender has to remove the four bytes (RFC 7692 §7.2.1). Some do not, and what they mean cannot be mistaken.
+/// A sender must remove the four bytes (RFC 7692 §7.2.1). Some do not, and the meaning is unambiguous.
 #[test]
 fn a_message_may_keep_the_end_that_its_sender_should_have_removed() {
     let again = hex!("f2 00 11 00 00");
@@ -229,7 +229,7 @@ fn what_does_not_shrink_comes_whole() {
         let mut deflater = Deflater::new(&pool, TAKEOVER, Level::new(level).unwrap()).unwrap();
         let mut inflater = Inflater::new(&pool, TAKEOVER);
         for len in [1, 100, 60_000, 65_000, 65_536, 70_000, 130_000, 400_000] {
-            // From space for nothing to space for all.
+            // From no space to space for everything.
             for capacity in [0, len, 2 * len] {
                 let mut wire = Vec::with_capacity(capacity);
                 deflater.compress(&noise[..len], &mut wire);

@@ -1,24 +1,24 @@
-//! What holds for any messages, any splits, any points of parking and any parameters.
+//! Properties that hold for all messages, splits, points of parking and parameters.
 
 mod naive;
 
 use longwire_deflate::{Deflater, Direction, InflateError, Inflater, Level, Pool, WindowBits};
 use proptest::{collection::vec, prelude::*};
 
-/// What happens on a connection, at the sending end.
+/// An action at the sending end of a connection.
 #[derive(Clone, Debug)]
 enum Step {
     Message(Vec<Vec<u8>>),
     Park,
-    /// Another deflater has compressed this for many, and ours keeps in step.
+    /// A message compressed by another deflater for many, recorded with `note`.
     Noted(Vec<u8>),
-    /// The same, and ours starts over.
+    /// The same, but the deflater starts over.
     Forgotten(Vec<u8>),
-    /// A message compressed and not sent.
+    /// A message that is compressed but not sent.
     Discarded(Vec<u8>),
 }
 
-/// Bytes that repeat each other over short distances and long ones.
+/// Bytes that repeat each other over short and long distances.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let noise = |seed: u64, len: usize| -> Vec<u8> {
         let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
@@ -75,7 +75,7 @@ fn split<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Decompresses a message that comes in pieces.
+/// Decompresses a message that arrives in pieces.
 fn inflate(inflater: &mut Inflater, pieces: &[&[u8]], room: usize) -> Result<Vec<u8>, InflateError> {
     let mut out = Vec::new();
     for piece in pieces {
@@ -205,7 +205,7 @@ proptest! {
         }
     }
 
-    /// Bytes that nobody compressed: what the backend makes of them is what RFC 1951 says, and any split of them is alike.
+    /// Bytes that nobody compressed: the backend reads them as RFC 1951 demands, and every split yields the same.
     #[test]
     fn garbage_is_read_as_the_naive_reader_does(
         start in text(),
@@ -222,7 +222,7 @@ proptest! {
         check_like_naive(direction, &start, &garbage, &cuts)?;
     }
 
-    /// A message that was changed or cut on the way.
+    /// A message that was changed or truncated in transit.
     #[test]
     fn damage_is_read_as_the_naive_reader_does(
         direction in direction(),

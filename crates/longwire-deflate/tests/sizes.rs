@@ -1,10 +1,10 @@
-//! What the options are good for, in bytes: context takeover, the window and the level.
+//! The effect of the options, in bytes: context takeover, the window and the level.
 
 use std::fmt::Write as _;
 
 use longwire_deflate::{Deflater, Direction, Inflater, Level, Pool, WindowBits};
 
-/// Compresses messages one after the other and reads them back; returns what each took.
+/// Compresses messages one after the other and reads them back; returns the size of each.
 fn sizes(direction: Direction, level: Level, messages: &[&[u8]]) -> Vec<usize> {
     let pool = Pool::default();
     let mut deflater = Deflater::new(&pool, direction, level).unwrap();
@@ -21,7 +21,7 @@ fn sizes(direction: Direction, level: Level, messages: &[&[u8]]) -> Vec<usize> {
     messages.iter().map(one).collect()
 }
 
-/// Bytes that repeat nothing by themselves.
+/// Bytes without internal repetition.
 fn noise(len: usize) -> Vec<u8> {
     let mut x = 7_u32;
     let next = || {
@@ -54,7 +54,7 @@ fn a_compressor_looks_back_no_further_than_its_window() {
         let window_bits = WindowBits::new(bits).unwrap();
         let direction = Direction { window_bits, context_takeover: true };
         let message = noise(200);
-        // As much between both copies as the window holds, and well within it.
+        // The gap between the copies is as large as the window, or well within it.
         for (between, is_found) in [(window_bits.size(), false), (window_bits.size() / 4 - 100, true)] {
             let filler = vec![b' '; between];
             let sizes = sizes(direction, Level::default(), &[&message, &filler, &message]);

@@ -1,6 +1,6 @@
-//! Measures the work that every frame costs: its header, masking, and for text UTF-8.
+//! Measures the work that every frame costs: parsing its header, masking, and for text UTF-8 validation.
 //!
-//! `cargo bench -p longwire-frame`; a group's `naive` or `std` row is what the others have to beat.
+//! `cargo bench -p longwire-frame`; each group's `naive` or `std` row is the baseline for the others.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
@@ -43,7 +43,7 @@ mod header {
     }
 }
 
-/// Payloads lie behind a header of 6, 8 or 14 bytes, so the benchmarks take an odd address and offset 3.
+/// Payloads follow a header of 6, 8 or 14 bytes, so the benchmarks use an odd address and offset 3.
 mod masking {
     use super::{Bencher, BytesCount, KEY, SIZES, black_box, mask};
 

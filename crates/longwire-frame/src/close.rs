@@ -1,7 +1,7 @@
 //! Close codes and the payload of close frames (RFC 6455 §5.5.1, §7.4).
 //!
-//! Owns which codes may stand in a close frame and how code and reason are laid out. When a close frame is
-//! due, and what it is answered with, belongs to `longwire-protocol`.
+//! Owns the rules for which codes may appear in a close frame and how code and reason are laid out. When a close frame
+//! is due, and how it is answered, belongs to `longwire-protocol`.
 //!
 //! ```text
 //!  0        2                      ≤ 125
@@ -16,62 +16,62 @@ use bytes::Bytes;
 
 use crate::FrameError;
 
-/// Says why a connection is closed (RFC 6455 §7.4 and the IANA registry of WebSocket close codes).
+/// The reason a connection is closed, as a number (RFC 6455 §7.4 and the IANA registry of WebSocket close codes).
 ///
-/// Any number can be held; [`is_sendable`](Self::is_sendable) tells the ones that may stand in a close frame.
+/// Any number can be held; [`is_sendable`](Self::is_sendable) reports whether it may appear in a close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
     /// 1000: the purpose of the connection is fulfilled.
     pub const NORMAL: Self = Self(1000);
-    /// 1001: the endpoint goes away: a server shuts down, a browser leaves the page.
+    /// 1001: the endpoint is going away: a server shuts down, or a browser leaves the page.
     pub const GOING_AWAY: Self = Self(1001);
     /// 1002: the peer violated the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// 1003: the peer sent a type of data that this endpoint does not accept.
     pub const UNSUPPORTED_DATA: Self = Self(1003);
-    /// 1005: the close frame carried no code. Never sent; it stands for the absence in APIs.
+    /// 1005: the close frame carried no code. Never sent; APIs use it to represent the absence of a code.
     pub const NO_STATUS_RECEIVED: Self = Self(1005);
-    /// 1006: the connection ended without a close frame. Never sent; it stands for the absence in APIs.
+    /// 1006: the connection ended without a close frame. Never sent; APIs use it to represent that.
     pub const ABNORMAL_CLOSURE: Self = Self(1006);
     /// 1007: a message does not fit its type, such as text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// 1008: a message violates the endpoint's policy; for when nothing more specific may be said.
+    /// 1008: a message violates the endpoint's policy; used when no more specific code applies or may be disclosed.
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message is too big to be processed.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
     /// 1010: the client needs an extension that the server did not agree to.
     pub const MANDATORY_EXTENSION: Self = Self(1010);
-    /// 1011: the endpoint met a condition that it did not expect.
+    /// 1011: the endpoint encountered an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self(1011);
-    /// 1012: the service restarts; clients may reconnect after a random delay.
+    /// 1012: the service is restarting; clients may reconnect after a random delay.
     pub const SERVICE_RESTART: Self = Self(1012);
     /// 1013: the service is overloaded; clients should come back later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
     /// 1014: a gateway got an invalid response from the server behind it.
     pub const BAD_GATEWAY: Self = Self(1014);
-    /// 1015: the TLS handshake failed. Never sent; it stands for that failure in APIs.
+    /// 1015: the TLS handshake failed. Never sent; APIs use it to represent that failure.
     pub const TLS_HANDSHAKE: Self = Self(1015);
 
-    /// Creates a close code of any value.
+    /// Creates a close code with any value.
     #[inline]
     pub const fn new(value: u16) -> Self {
         Self(value)
     }
 
-    /// Returns the number that stands for this code on the wire.
+    /// Returns the number that represents this code on the wire.
     #[inline]
     pub const fn value(self) -> u16 {
         self.0
     }
 
-    /// Returns whether this code may stand in a close frame, sent or received.
+    /// Returns whether this code may appear in a close frame, sent or received.
     ///
-    /// These are 1000–1003, 1007–1014 and 3000–4999. Below 1000 no code is used; 1004 is reserved; 1005, 1006
-    /// and 1015 "MUST NOT be set as a status code in a Close control frame"; the rest of 1000–2999 is kept for
-    /// the protocol's future, and from 5000 on nothing is defined (RFC 6455 §7.4.1, §7.4.2). 1012–1014 come
-    /// from the IANA registry.
+    /// These are 1000–1003, 1007–1014 and 3000–4999. Below 1000 no code is used; 1004 is reserved; 1005, 1006 and
+    /// 1015 "MUST NOT be set as a status code in a Close control frame"; the rest of 1000–2999 is reserved for
+    /// future versions of the protocol, and from 5000 on nothing is defined (RFC 6455 §7.4.1, §7.4.2). 1012–1014
+    /// come from the IANA registry.
     #[inline]
     pub const fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
@@ -98,13 +98,13 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// The longest reason that fits in a close frame, in bytes: a control frame's 125 less the code's 2.
+/// The longest reason that fits in a close frame, in bytes: a control frame's 125 minus 2 for the code.
 pub const MAX_REASON_LEN: usize = 123;
 
 /// Reads the whole, unmasked payload of a close frame.
 ///
-/// `None` is the empty payload, which stands for [`CloseCode::NO_STATUS_RECEIVED`]. That the payload is at most 125
-/// bytes long was already checked by [`FrameHeader::parse`](crate::FrameHeader::parse).
+/// Returns `None` for an empty payload, which means [`CloseCode::NO_STATUS_RECEIVED`].
+/// [`FrameHeader::parse`](crate::FrameHeader::parse) has already checked that the payload is at most 125 bytes.
 ///
 /// # Errors
 ///
@@ -125,15 +125,15 @@ pub fn parse_close(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, FrameErr
     Ok(Some((code, reason)))
 }
 
-/// Lays out the payload of a close frame, not masked.
+/// Encodes the payload of a close frame, unmasked.
 ///
 /// A close frame without a code has an empty payload and needs no encoding.
 ///
 /// # Errors
 ///
 /// [`FrameError::InvalidCloseCode`] if the code [may not be sent](CloseCode::is_sendable), and
-/// [`FrameError::CloseReasonTooLong`] if the reason is longer than [`MAX_REASON_LEN`] bytes. It is not
-/// shortened here: only the caller knows what may be left out.
+/// [`FrameError::CloseReasonTooLong`] if the reason is longer than [`MAX_REASON_LEN`] bytes. The reason is not
+/// truncated: only the caller knows what may be left out.
 pub fn encode_close(code: CloseCode, reason: &str) -> Result<Bytes, FrameError> {
     if !code.is_sendable() {
         return Err(FrameError::InvalidCloseCode { code });

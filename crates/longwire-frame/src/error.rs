@@ -1,10 +1,10 @@
-//! The errors of this crate, and the close code that each one calls for (RFC 6455 §7.4.1).
+//! The errors of this crate, and the close code due for each (RFC 6455 §7.4.1).
 
 use thiserror::Error;
 
 use crate::{CloseCode, Opcode};
 
-/// Tells why a frame is refused: one that the peer sent, or one that the caller asked to build.
+/// The reason a frame is rejected: one that the peer sent, or one that the caller asked to build.
 ///
 /// The rules of a frame are the same in both directions, and so are their errors. Variants marked
 /// "(caller)" cannot come from the peer's bytes.
@@ -46,7 +46,7 @@ pub enum FrameError {
 
     /// A control frame is longer than 125 bytes (RFC 6455 §5.5). Close code 1002.
     ///
-    /// The length itself is not told: the frame is refused before the extended length has to arrive.
+    /// The length itself is not reported: the frame is rejected before the extended length has to arrive.
     #[error("{opcode} frame is longer than the 125 bytes that a control frame may carry")]
     ControlTooLong {
         /// The control opcode seen.
@@ -59,8 +59,8 @@ pub enum FrameError {
 
     /// The payload length is 2^63 or more (RFC 6455 §5.2). Close code 1002.
     ///
-    /// This is a malformed header and not a large message: no endpoint, whatever its limits, may accept it.
-    /// So the code is not 1009, which would tell the peer that a smaller message might pass in the same form.
+    /// This is a malformed header, not a large message: no endpoint, whatever its limits, may accept it. The code is
+    /// therefore not 1009, which would suggest to the peer that a smaller message in the same form might pass.
     #[error("the most significant bit of the 64-bit payload length is set")]
     LengthTopBit,
 
@@ -68,7 +68,7 @@ pub enum FrameError {
     #[error("close frame carries 1 byte, a close code takes 2")]
     TruncatedCloseCode,
 
-    /// The close code is not one that may stand in a close frame (RFC 6455 §7.4). Close code 1002.
+    /// The close code is not one that may appear in a close frame (RFC 6455 §7.4). Close code 1002.
     ///
     /// See [`CloseCode::is_sendable`].
     #[error("close code {code} may not be sent in a close frame")]
@@ -81,21 +81,21 @@ pub enum FrameError {
     #[error("reason in the close frame is not valid UTF-8")]
     InvalidCloseReason,
 
-    /// (caller) The reason does not fit in a close frame beside the code (RFC 6455 §5.5).
+    /// (caller) The reason does not fit in a close frame next to the code (RFC 6455 §5.5).
     #[error("close reason takes {len} bytes, at most 123 fit")]
     CloseReasonTooLong {
         /// The length of the reason, in bytes.
         len: usize,
     },
 
-    /// (caller) A data frame was asked for with a control opcode (RFC 6455 §5.6).
+    /// (caller) A data frame was requested with a control opcode (RFC 6455 §5.6).
     #[error("{opcode} is not the opcode of a data frame")]
     NotData {
         /// The control opcode given.
         opcode: Opcode,
     },
 
-    /// (caller) A control frame was asked for with a data opcode (RFC 6455 §5.5).
+    /// (caller) A control frame was requested with a data opcode (RFC 6455 §5.5).
     #[error("{opcode} is not the opcode of a control frame")]
     NotControl {
         /// The data opcode given.
@@ -104,11 +104,10 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// Returns the close code to fail the connection with when the peer's bytes gave this error.
+    /// Returns the close code with which to fail the connection when the peer's bytes caused this error.
     ///
-    /// That is 1007 for a close reason which is not UTF-8 and 1002 for every other violation. The errors
-    /// which only a caller can make never reach the wire; should the connection be given up for one of them,
-    /// 1011 is the honest code.
+    /// That is 1007 for a close reason that is not UTF-8 and 1002 for every other violation. Errors that only a caller
+    /// can make never reach the wire; if the connection is given up because of one, 1011 is the honest code.
     pub const fn close_code(&self) -> CloseCode {
         match self {
             Self::InvalidCloseReason => CloseCode::INVALID_PAYLOAD,

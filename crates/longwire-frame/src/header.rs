@@ -1,7 +1,7 @@
 //! Frame headers: the 2 to 14 bytes before a payload (RFC 6455 §5.2).
 //!
-//! Owns the bit layout, the length encodings and every rule that one header alone can break. Payload bytes
-//! belong to [`crate::mask`], the sequence of frames and the limits to `longwire-protocol`.
+//! Owns the bit layout, the length encodings and every rule that a single header can break. Payload bytes belong to
+//! [`crate::mask`]; the sequence of frames and the limits belong to `longwire-protocol`.
 //!
 //! ```text
 //!  byte 0                    byte 1           then, as the length says          if masked
@@ -14,11 +14,11 @@ use std::ops::Deref;
 
 use crate::{FrameError, MaskingKey, Opcode, Role};
 
-/// Describes one frame: everything about it but its payload (RFC 6455 §5.2).
+/// Everything about one frame except its payload (RFC 6455 §5.2).
 ///
-/// A value is always a valid header, whether it was [parsed](Self::parse) or built with [`data`](Self::data)
-/// or [`control`](Self::control). What a connection's state forbids (a continuation of nothing, RSV1 without
-/// an extension that defines it) is not known here.
+/// A value is always a valid header, whether it was [parsed](Self::parse) or built with [`data`](Self::data) or
+/// [`control`](Self::control). Rules that depend on the connection's state (a continuation of nothing, RSV1 without an
+/// extension that defines it) are not checked here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FrameHeader {
     /// Set on control frames.
@@ -35,17 +35,16 @@ impl FrameHeader {
     /// The longest header, in bytes: two, a 64-bit length and a masking key.
     pub const MAX_LEN: usize = 14;
 
-    /// Reads the header at the front of `bytes`, which a peer sent to us in the given role.
+    /// Reads the header at the front of `bytes`, which were received by an endpoint in the given role.
     ///
-    /// Returns the header and its own length in bytes, behind which the payload begins, or `None` if more
-    /// bytes are needed. RSV1 on a text or binary frame is not an error here but [reported](Self::rsv1): only
-    /// the negotiation tells whether it is allowed.
+    /// Returns the header and its own length in bytes, which is the offset of the payload, or `None` if more bytes are
+    /// needed. RSV1 on a text or binary frame is not an error here but [reported](Self::rsv1): only the negotiation
+    /// determines whether it is allowed.
     ///
     /// # Errors
     ///
-    /// Any violation that the header alone shows, as soon as the bytes show it. The rules are checked in the
-    /// order of the bytes, so that an error found in some bytes is found in every longer input, however it
-    /// was split.
+    /// Any violation that the header alone shows, as soon as the bytes show it. The rules are checked in the order of
+    /// the bytes, so an error found in a prefix is found in every longer input, however it was split.
     #[inline]
     pub fn parse(bytes: &[u8], role: Role) -> Result<Option<(Self, usize)>, FrameError> {
         let Some((&first, rest)) = bytes.split_first() else {
@@ -61,7 +60,7 @@ impl FrameHeader {
 
         let len7 = second & LEN7;
         let mut len = u64::from(len7);
-        // A length below these is its own, and short enough for any frame.
+        // A length below these is encoded directly, and short enough for any frame.
         if len7 >= LEN_IN_16_BITS {
             check_len(opcode, len)?;
             let Some(extended) = parse_extended_len(len7, rest)? else {
@@ -130,7 +129,7 @@ impl FrameHeader {
         Ok(header)
     }
 
-    /// Writes the header as it stands on the wire, the length in its shortest form.
+    /// Writes the header in its wire format, with the length in its shortest form.
     #[inline]
     pub fn encode(self) -> EncodedHeader {
         let mut bytes = [0; Self::MAX_LEN];
@@ -178,7 +177,7 @@ impl FrameHeader {
         self.rsv1
     }
 
-    /// Returns what the frame is.
+    /// Returns the frame's opcode.
     #[inline]
     pub const fn opcode(self) -> Opcode {
         self.opcode
@@ -203,19 +202,19 @@ impl FrameHeader {
     }
 }
 
-/// Holds a header as it stands on the wire: 2 to 14 bytes, made by [`FrameHeader::encode`].
+/// A header in its wire format: 2 to 14 bytes, made by [`FrameHeader::encode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EncodedHeader {
     bytes: [u8; FrameHeader::MAX_LEN],
-    /// How many of the bytes are used, at most all of them; the others are zero.
+    /// The number of bytes used, at most all of them; the others are zero.
     len: usize,
 }
 
 impl EncodedHeader {
     /// Appends the header to a buffer.
     ///
-    /// The same as `dst.extend_from_slice(&self)`, but without a call to copy a handful of bytes. So that it
-    /// can be, `dst` may grow to have room for [`FrameHeader::MAX_LEN`] bytes.
+    /// The same as `dst.extend_from_slice(&self)`, but without a function call to copy a handful of bytes. For this,
+    /// `dst` may grow to have room for [`FrameHeader::MAX_LEN`] bytes.
     #[inline]
     pub fn append_to(&self, dst: &mut Vec<u8>) {
         let end = dst.len() + self.len;
@@ -240,7 +239,7 @@ impl AsRef<[u8]> for EncodedHeader {
     }
 }
 
-/// What the first byte of a header says.
+/// The contents of a header's first byte.
 #[derive(Clone, Copy)]
 struct FirstByte {
     opcode: Opcode,
@@ -248,7 +247,7 @@ struct FirstByte {
     rsv1: bool,
 }
 
-/// The verdict on every first byte, as [`parse_first_byte`] gives it: one load in place of its branches.
+/// The result of [`parse_first_byte`] for every first byte: one load instead of its branches.
 static FIRST_BYTES: [Result<FirstByte, FrameError>; 256] = {
     let mut verdicts = [Err(FrameError::ReservedBits); 256];
     let mut first = 0;
@@ -307,7 +306,7 @@ const fn check_mask(masked: bool, role: Role) -> Result<(), FrameError> {
     }
 }
 
-/// Checks a length, or the seven bits that stand in for a longer one: both tell whether it exceeds 125.
+/// Checks a length, or the seven bits that stand in for a longer one: both show whether it exceeds 125.
 #[inline]
 const fn check_len(opcode: Opcode, len: u64) -> Result<(), FrameError> {
     // "All control frames MUST have a payload length of 125 bytes or less" (RFC 6455 §5.5)
@@ -321,7 +320,7 @@ const fn check_len(opcode: Opcode, len: u64) -> Result<(), FrameError> {
     Ok(())
 }
 
-/// Reads the length that the seven bits 126 or 127 announce; returns it with the bytes behind it.
+/// Reads the length that the seven bits 126 or 127 announce; returns it with the bytes after it.
 fn parse_extended_len(len7: u8, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, FrameError> {
     // "the minimal number of bytes MUST be used to encode the length" (RFC 6455 §5.2)
     if len7 == LEN_IN_16_BITS {
@@ -355,9 +354,9 @@ const RSV3: u8 = 0x10;
 const OPCODE: u8 = 0x0f;
 const MASK: u8 = 0x80;
 const LEN7: u8 = 0x7f;
-/// The seven bits that say "the next 16 bits are the length"; as a number, the least length that needs them.
+/// The seven bits that mean "the next 16 bits are the length"; as a number, the smallest length that needs them.
 const LEN_IN_16_BITS: u8 = 126;
-/// The seven bits that say "the next 64 bits are the length".
+/// The seven bits that mean "the next 64 bits are the length".
 const LEN_IN_64_BITS: u8 = 127;
 const MAX_CONTROL_LEN: u64 = 125;
 
@@ -373,8 +372,7 @@ mod tests {
 
     type Parsed = Result<Option<(FrameHeader, usize)>, FrameError>;
 
-    /// Parses every prefix of `bytes`, checks that they agree, and returns the verdict and how many bytes it
-    /// took.
+    /// Parses every prefix of `bytes`, checks that they agree, and returns the result and how many bytes it took.
     fn parse_every_prefix(bytes: &[u8], role: Role) -> (Parsed, usize) {
         let whole = FrameHeader::parse(bytes, role);
         let mut decided_at = None;
@@ -393,7 +391,7 @@ mod tests {
         (verdict, at)
     }
 
-    /// Checks that exactly all of `bytes` are the given header, and the same the other way round.
+    /// Checks that `bytes` parse to exactly the given header, and that the header encodes to `bytes`.
     fn check_header(case: &str, bytes: &[u8], role: Role, header: FrameHeader) {
         let expected = Ok(Some((header, bytes.len())));
         assert_eq!(parse_every_prefix(bytes, role), (expected, bytes.len()), "{case}");
@@ -406,7 +404,7 @@ mod tests {
         assert_eq!(FrameHeader::parse(&followed, role), expected, "{case}, payload behind it");
     }
 
-    /// Checks that `bytes` are refused once `seen` of them have come, not earlier and not later.
+    /// Checks that `bytes` are rejected once `seen` of them have arrived, not earlier and not later.
     fn check_refused(case: &str, bytes: &[u8], role: Role, error: FrameError, seen: usize) {
         assert_eq!(parse_every_prefix(bytes, role), (Err(error), seen), "{case}");
     }
@@ -502,7 +500,7 @@ mod tests {
         assert_eq!(FrameError::LengthTopBit.close_code(), CloseCode::PROTOCOL_ERROR);
     }
 
-    /// What the rules say of a first byte, in the order in which they are checked.
+    /// The result that the rules demand for a first byte, in the order in which they are checked.
     fn expected_of_first_byte(first: u8) -> Result<Opcode, FrameError> {
         if first & 0x30 != 0 {
             return Err(FrameError::ReservedBits);
@@ -605,7 +603,7 @@ mod tests {
         assert_eq!(size_of::<FrameHeader>(), 16);
     }
 
-    /// Bytes that are often headers: the length forms and their edges come up as often as the short ones.
+    /// Bytes that are often headers: the length forms and their boundaries are as frequent as short lengths.
     fn bytes_like_a_header() -> impl Strategy<Value = Vec<u8>> {
         let first = prop_oneof![4 => prop::sample::select(&[0x81, 0x82, 0x01, 0x80, 0x89, 0xc1][..]), 1 => any::<u8>()];
         let second = prop_oneof![prop::sample::select(&[126, 127, 254, 255][..]), any::<u8>()];
@@ -641,7 +639,7 @@ mod tests {
             let role = if server { Role::Server } else { Role::Client };
             let (verdict, at) = parse_every_prefix(&bytes, role);
             if let Ok(Some((header, len))) = verdict {
-                // The form is minimal, so what was read is exactly what would be written.
+                // The form is minimal, so encoding yields exactly the bytes that were read.
                 prop_assert_eq!(at, len);
                 prop_assert_eq!(&*header.encode(), &bytes[..len]);
             }

@@ -1,18 +1,18 @@
 //! WebSocket frames, sans-IO: headers, masking, close codes and UTF-8 (RFC 6455 §5).
 //!
-//! This crate is the lowest layer of longwire and can be used alone. It turns bytes into values and values
-//! into bytes, and checks every rule that one frame alone can break; it does no input or output, keeps no
-//! buffers, and does not know what a message is.
+//! This crate is the lowest layer of longwire and can be used on its own. It turns bytes into values and values into
+//! bytes, and checks every rule that a single frame can break; it does no input or output, keeps no buffers, and does
+//! not know what a message is.
 //!
-//! | Part | What it does |
+//! | Part | Purpose |
 //! |---|---|
 //! | [`FrameHeader`] | reads and writes the 2 to 14 bytes before a payload |
 //! | [`mask`] | masks and unmasks payloads, in place or while copying |
 //! | [`Utf8Validator`] | checks text that arrives in parts, and fails at the first bad byte |
 //! | [`close`] | reads and writes the payload of close frames; [`CloseCode`] |
-//! | [`FrameError`] | says which rule was broken, and the close code that is due |
+//! | [`FrameError`] | reports which rule was broken, and the close code that is due |
 //!
-//! What depends on earlier frames or on negotiation is left to the caller: whether a continuation continues
+//! Rules that depend on earlier frames or on negotiation are left to the caller: whether a continuation continues
 //! anything, whether RSV1 was agreed on, and how long a frame or a message may be.
 //!
 //! # Examples
@@ -53,8 +53,7 @@
 //! # }
 //! ```
 //!
-//! What breaks a rule is refused as soon as the bytes show it, here by the second of ten, with the close code
-//! to answer with:
+//! A violation is rejected as soon as the bytes show it, here at the second of ten, with the close code to answer with:
 //!
 //! ```
 //! use longwire_frame::{CloseCode, FrameError, FrameHeader, Opcode, Role};

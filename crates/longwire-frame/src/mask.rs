@@ -1,9 +1,9 @@
 //! Masking: the XOR that clients apply to every payload (RFC 6455 §5.3).
 //!
-//! Owns the transformation of payload bytes, in place and while they are copied. Masking undoes itself, so
-//! the same two functions mask and unmask. Where keys come from belongs to the edges: the core is given them.
+//! Owns the transformation of payload bytes, in place and while copying. Masking is its own inverse, so the same two
+//! functions mask and unmask. Generating keys belongs to the edges: the core is given them.
 
-/// Holds the four bytes that a payload is masked with (RFC 6455 §5.3).
+/// The four bytes that a payload is masked with (RFC 6455 §5.3).
 ///
 /// A client needs a fresh key for each frame, from a cryptographic source of randomness: a script in a
 /// browser must not be able to choose the bytes that appear on the wire (RFC 6455 §10.3).
@@ -11,25 +11,25 @@
 pub struct MaskingKey([u8; 4]);
 
 impl MaskingKey {
-    /// Creates a key from its bytes, in the order in which they stand on the wire.
+    /// Creates a key from its bytes, in wire order.
     #[inline]
     pub const fn new(bytes: [u8; 4]) -> Self {
         Self(bytes)
     }
 
-    /// Returns the bytes, in the order in which they stand on the wire.
+    /// Returns the bytes, in wire order.
     #[inline]
     pub const fn bytes(self) -> [u8; 4] {
         self.0
     }
 
-    /// Returns the key for four bytes in a row, the first of which stands at `offset` in the payload.
+    /// Returns the key for four consecutive bytes, the first of which is at `offset` in the payload.
     ///
-    /// The lowest byte is for the first of them.
+    /// The lowest byte applies to the first of them.
     #[inline]
     const fn at(self, offset: usize) -> u32 {
-        // "j = i MOD 4": only the two lowest bits of the offset matter, and turning the key by as many bytes
-        // brings the one for the first byte to the front.
+        // "j = i MOD 4": only the two lowest bits of the offset matter, and rotating the key by that many bytes brings
+        // the byte for the first position to the front.
         #[allow(clippy::cast_possible_truncation, reason = "two bits are kept")]
         let turn = 8 * (offset & 3) as u32;
         u32::from_le_bytes(self.0).rotate_right(turn)
@@ -38,8 +38,8 @@ impl MaskingKey {
 
 /// Masks or unmasks `buf` in place.
 ///
-/// `offset` is the position of `buf[0]` in its frame's payload, so that a payload can be handled in parts. Positions
-/// count anew in each frame, as each frame has a key of its own.
+/// `offset` is the position of `buf[0]` in its frame's payload, so a payload can be handled in parts. Positions start
+/// at 0 in each frame, because each frame has its own key.
 #[inline]
 pub fn apply(buf: &mut [u8], key: MaskingKey, offset: usize) {
     let key = key.at(offset);
@@ -47,7 +47,7 @@ pub fn apply(buf: &mut [u8], key: MaskingKey, offset: usize) {
     for bytes in words {
         *bytes = xor8(*bytes, key);
     }
-    // Whole words leave the key where it was, so the rest begins with its first byte again.
+    // Whole words leave the key aligned, so the rest begins with the key's first byte again.
     let (half, rest) = rest.as_chunks_mut();
     if let [bytes] = half {
         *bytes = xor4(*bytes, key);
@@ -57,10 +57,10 @@ pub fn apply(buf: &mut [u8], key: MaskingKey, offset: usize) {
     }
 }
 
-/// Appends `src` to `dst`, masked or unmasked on the way.
+/// Appends `src` to `dst`, masked or unmasked in the process.
 ///
 /// `offset` is the position of `src[0]` in its frame's payload. Each byte is read once and written once: nothing is
-/// filled with zeros first, and nothing copied and then masked where it lies.
+/// zero-filled first, and nothing is copied and then masked in place.
 #[inline]
 pub fn extend(dst: &mut Vec<u8>, src: &[u8], key: MaskingKey, offset: usize) {
     let key = key.at(offset);
@@ -76,7 +76,7 @@ pub fn extend(dst: &mut Vec<u8>, src: &[u8], key: MaskingKey, offset: usize) {
     }
 }
 
-// The compiler makes vector instructions of the loops over `xor8`: no intrinsics are needed.
+// The compiler turns the loops over `xor8` into vector instructions: no intrinsics are needed.
 #[inline]
 const fn xor8(bytes: [u8; 8], key: u32) -> [u8; 8] {
     let key = key as u64;
@@ -96,13 +96,13 @@ mod tests {
 
     use super::*;
 
-    /// The formula of RFC 6455 §5.3, letter by letter: "transformed-octet-i = original-octet-i XOR
-    /// masking-key-octet-j" with "j = i MOD 4".
+    /// The formula of RFC 6455 §5.3, literally: "transformed-octet-i = original-octet-i XOR masking-key-octet-j" with
+    /// "j = i MOD 4".
     fn naive(bytes: &[u8], key: MaskingKey, offset: usize) -> Vec<u8> {
         bytes.iter().enumerate().map(|(i, byte)| byte ^ key.bytes()[(offset % 4 + i) % 4]).collect()
     }
 
-    /// Masks `padding` and then `bytes` into one buffer, so that they lie at every alignment.
+    /// Masks `padding` and then `bytes` into one buffer, so that every alignment is covered.
     fn check(padding: usize, bytes: &[u8], key: MaskingKey, offset: usize) {
         let before = vec![0xaa; padding];
         let expected = [before.clone(), naive(bytes, key, offset)].concat();

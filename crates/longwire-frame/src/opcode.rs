@@ -1,24 +1,24 @@
-//! Opcodes: the four bits that say what a frame is (RFC 6455 §5.2).
+//! Opcodes: the four bits that identify a frame's type (RFC 6455 §5.2).
 //!
-//! Owns the six defined values and the two kinds, data and control. Which of them may follow which belongs to
+//! Owns the six defined values and the two kinds, data and control. Their permitted order belongs to
 //! `longwire-protocol`.
 
 use std::fmt;
 
-/// Says how the payload of a frame is to be read (RFC 6455 §5.2).
+/// The type of a frame, which determines how its payload is interpreted (RFC 6455 §5.2).
 ///
-/// Only the six defined opcodes exist as values; the ten reserved ones are refused by
-/// [`FrameHeader::parse`](crate::FrameHeader::parse).
+/// Only the six defined opcodes exist as values; [`FrameHeader::parse`](crate::FrameHeader::parse) rejects the ten
+/// reserved ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Opcode {
-    /// A further part of the message that an earlier text or binary frame began: `%x0`.
+    /// A further part of a message that an earlier text or binary frame began: `%x0`.
     Continuation = 0x0,
     /// A text message, or its first part: `%x1`.
     Text = 0x1,
     /// A binary message, or its first part: `%x2`.
     Binary = 0x2,
-    /// The close frame, which each end sends at most once: `%x8`.
+    /// A close frame, which each end sends at most once: `%x8`.
     Close = 0x8,
     /// A ping, which the peer answers with a pong of the same payload: `%x9`.
     Ping = 0x9,
@@ -27,8 +27,7 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// Reads an opcode from its four bits; `None` for the reserved values 3–7 and 11–15 and for anything
-    /// wider.
+    /// Returns the opcode for its four bits, or `None` for the reserved values 3–7 and 11–15 and anything wider.
     #[inline]
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
@@ -42,7 +41,7 @@ impl Opcode {
         }
     }
 
-    /// Returns the four bits that stand for this opcode on the wire.
+    /// Returns the four bits that represent this opcode on the wire.
     #[inline]
     pub const fn bits(self) -> u8 {
         self as u8

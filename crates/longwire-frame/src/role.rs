@@ -1,11 +1,11 @@
-//! Roles: which end of the connection this one is (RFC 6455 §1.2).
+//! Roles: the end of the connection that this endpoint is (RFC 6455 §1.2).
 
 use std::fmt;
 
-/// Names which end of the connection we are.
+/// The end of the connection that this endpoint is.
 ///
-/// The frame layer knows one difference between the two: a client masks every frame it sends and a server
-/// none (RFC 6455 §5.1).
+/// The frame layer knows one difference between the two: a client masks every frame it sends, and a server masks none
+/// (RFC 6455 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// We opened the connection: we mask what we send and receive unmasked frames.
@@ -15,7 +15,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Returns the role at the other end.
+    /// Returns the peer's role.
     #[inline]
     #[must_use]
     pub const fn peer(self) -> Self {

@@ -1,34 +1,34 @@
 //! UTF-8 validation of text that arrives in parts (RFC 6455 §8.1, RFC 3629).
 //!
-//! Owns the few bits that must be remembered between two parts. The bytes themselves are not kept: what a
-//! cut-off sequence still needs is a count and a range for the next byte.
+//! Owns the few bits that must be remembered between two parts. The bytes themselves are not kept: an incomplete
+//! sequence is described by a count and a range for the next byte.
 
 use thiserror::Error;
 
-/// Reports a byte that cannot stand where it does, or an end in the middle of a character (RFC 6455 §8.1).
+/// Text with an invalid byte, or that ends in the middle of a character (RFC 6455 §8.1).
 ///
-/// A text message which contains it fails the connection with close code 1007.
+/// A text message that contains it fails the connection with close code 1007.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[error("text is not valid UTF-8")]
 pub struct InvalidUtf8;
 
 /// Checks that text arriving in parts is UTF-8, and fails at the first byte that rules it out.
 ///
-/// A part may end anywhere, also inside a character. A sequence that no further byte can make valid (`E0 80`,
-/// `ED A0`, `F4 90`, `F5`) fails with the byte which makes it so, not when the message ends. Make a new validator
-/// for each message; after an error every further call fails too.
+/// A part may end anywhere, even inside a character. A sequence that no further byte can make valid (`E0 80`, `ED A0`,
+/// `F4 90`, `F5`) fails at the byte that makes it so, not when the message ends. Create a new validator for each
+/// message; after an error every further call fails too.
 #[derive(Clone, Debug)]
 pub struct Utf8Validator {
-    /// How many bytes the character at the end still needs: 0 to 3.
+    /// The number of bytes that the character at the end still needs: 0 to 3.
     missing: u8,
-    /// The least and the greatest value that the next of them may have; after a failure the range is empty.
-    /// Not looked at when nothing is missing.
+    /// The least and the greatest value of the next of them; after a failure the range is empty. Ignored if nothing is
+    /// missing.
     lower: u8,
     upper: u8,
 }
 
 impl Utf8Validator {
-    /// Creates a validator that has seen nothing yet.
+    /// Creates a validator that has not seen any text.
     #[inline]
     pub const fn new() -> Self {
         Self { missing: 0, lower: 0x80, upper: 0xbf }
@@ -62,8 +62,8 @@ impl Utf8Validator {
 
     #[inline]
     fn feed_at_boundary(&mut self, part: &[u8]) -> Result<(), InvalidUtf8> {
-        // Most text is ASCII. While it is short, to see that costs a fifth of a full validation: 4 ns instead
-        // of 18 at 125 bytes. Beyond, the validator is as fast on ASCII by itself.
+        // Most text is ASCII. While it is short, checking for that costs a fifth of a full validation: 4 ns instead of
+        // 18 at 125 bytes. Beyond that, the validator itself is as fast on ASCII.
         if part.len() <= 256 && is_ascii(part) { Ok(()) } else { self.feed_any(part) }
     }
 
@@ -71,7 +71,7 @@ impl Utf8Validator {
         let Err(error) = simdutf8::compat::from_utf8(part) else {
             return Ok(());
         };
-        // No error length means that the part ends inside a character which is possible so far.
+        // No error length means that the part ends inside a character that may still become valid.
         if error.error_len().is_some() {
             return self.fail();
         }
@@ -92,8 +92,8 @@ impl Utf8Validator {
         if rest.is_empty() { Ok(()) } else { self.feed_at_boundary(rest) }
     }
 
-    /// Notes what the character needs that begins with `first`, the first byte of a possible sequence of two
-    /// or more.
+    /// Records what is needed by the character beginning with `first`, the first byte of a possible sequence of two or
+    /// more.
     ///
     /// The table is that of Unicode (table 3-7) and RFC 3629 §4: the second byte's range excludes overlong
     /// forms, surrogates and values above U+10FFFF, all further bytes are 80..BF.
@@ -133,7 +133,7 @@ impl Default for Utf8Validator {
 /// Like `<[u8]>::is_ascii`, inline and without a branch per word.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
-    // The last word overlaps the one before it, which does no harm to an OR.
+    // The last word overlaps the one before it, which does not affect an OR.
     let Some(&last) = bytes.last_chunk() else {
         return bytes.is_ascii();
     };
@@ -150,10 +150,9 @@ mod tests {
 
     use super::*;
 
-    /// Where std says that UTF-8 is ruled out: the index of the first byte after which no continuation is
-    /// valid.
+    /// The index at which std rules out UTF-8: that of the first byte after which no continuation is valid.
     ///
-    /// `valid_up_to` is where the bad sequence begins, `error_len` how many of its bytes were still possible.
+    /// `valid_up_to` is where the bad sequence begins, `error_len` the number of its bytes that were still possible.
     fn first_impossible_byte(text: &[u8]) -> Option<usize> {
         let valid_up_to = std::str::from_utf8(text).err()?.valid_up_to();
         // A prefix of the text is possible as long as std would wait for more.
@@ -161,8 +160,8 @@ mod tests {
             .find(|&at| std::str::from_utf8(&text[..=at]).is_err_and(|error| error.error_len().is_some()))
     }
 
-    /// Feeds the text cut at `ends` and checks that exactly the part with the first impossible byte fails,
-    /// that every later one does, and that the end is judged as std judges it.
+    /// Feeds the text cut at `ends` and checks that exactly the part with the first impossible byte fails, that every
+    /// later one does, and that the end gets the same verdict as from std.
     fn check(text: &[u8], ends: impl IntoIterator<Item = usize>) {
         let bad = first_impossible_byte(text);
         let mut validator = Utf8Validator::default();
@@ -211,7 +210,7 @@ mod tests {
         ] {
             assert_eq!(first_impossible_byte(text), Some(bad), "{case}");
             check_every_split_in_two(text);
-            // Behind text which is long enough for the vector code.
+            // After text that is long enough for the vector code.
             let long = ["κόσμε ".repeat(40).as_bytes(), text].concat();
             check(&long, (1..=long.len()).step_by(7).chain([long.len()]));
         }
@@ -284,8 +283,7 @@ mod tests {
         }
     }
 
-    /// Text that is nearly UTF-8: characters of all lengths, some broken off, with an odd byte here and
-    /// there.
+    /// Text that is nearly UTF-8: characters of all lengths, some truncated, with an occasional stray byte.
     fn nearly_utf8() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             8 => any::<char>().prop_map(|char| char.to_string().into_bytes()),

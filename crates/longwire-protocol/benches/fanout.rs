@@ -1,4 +1,4 @@
-//! What does it cost to queue one message of 1 KiB for a thousand clients, prepared once and made anew for each?
+//! The cost of queueing one message of 1 KiB for a thousand clients, prepared once or made anew for each.
 //!
 //! `cargo bench -p longwire-protocol --all-features`
 
@@ -14,7 +14,7 @@ fn main() {
 
 const CLIENTS: usize = 1000;
 
-/// How the clients' messages are compressed.
+/// The compression of the clients' messages.
 const HOW: [(&str, u8, bool); 5] = [
     ("uncompressed", 1, false),
     ("no takeover, level 1", 1, false),
@@ -39,7 +39,7 @@ fn clients((name, level, takeover): (&str, u8, bool)) -> Vec<Outbound> {
     (0..CLIENTS).map(client).collect()
 }
 
-/// More than a window of messages that differ in their numbers.
+/// Messages that differ in their numbers, more than fit into a window.
 fn messages() -> Vec<Message> {
     let mut x = 1_u32;
     let mut message = || {
@@ -56,7 +56,7 @@ fn messages() -> Vec<Message> {
     (0..64).map(|_| message()).collect()
 }
 
-/// Queues for each client, which writes at once.
+/// Queues for each client, which writes immediately.
 fn fan_out(bencher: Bencher<'_, '_>, how: (&str, u8, bool), send: impl Fn(&mut [Outbound], &Message) + Sync) {
     let messages = messages();
     let mut messages = messages.iter().cycle();

@@ -1,26 +1,26 @@
-//! Payloads on their way to becoming messages: growth, unmasking, and the check of text.
+//! Payloads being assembled into messages: growth, unmasking, and UTF-8 validation of text.
 //!
-//! Owns how much memory a message may take before it has come. Which frames may follow each other, and what is too much,
-//! is [`crate::inbound`]'s.
+//! Owns how much memory a message may take before it has arrived. The order of frames and the limits belong to
+//! [`crate::inbound`].
 
 use bytes::{Bytes, BytesMut};
 use longwire_frame::{FrameHeader, InvalidUtf8, MaskingKey, Opcode, Utf8Validator, mask};
 
 use crate::{Message, Text};
 
-/// A frame's payload as far as it has not arrived.
+/// A frame's payload that has not arrived in full.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Payload {
     pub(crate) opcode: Opcode,
     pub(crate) fin: bool,
     pub(crate) key: Option<MaskingKey>,
-    /// How much has arrived: the masking key's phase.
+    /// The number of bytes that have arrived: the masking key's phase.
     pub(crate) done: usize,
-    /// How much is to come.
+    /// The number of bytes still to come.
     pub(crate) left: usize,
 }
 
-/// What a message has come to with a frame that may come.
+/// The totals of a message, including a frame that was admitted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Admitted {
     pub(crate) announced: usize,
@@ -31,17 +31,17 @@ pub(crate) struct Admitted {
 #[derive(Debug)]
 pub(crate) struct Assembly {
     pub(crate) text: bool,
-    /// The payload so far, unmasked, and (for text) checked: less what was handed out in pieces.
+    /// The payload so far, unmasked, and (for text) validated; excludes what was handed out in pieces.
     pub(crate) buf: Vec<u8>,
-    /// The payload lengths of all frames so far, as announced.
+    /// The announced payload lengths of all frames so far.
     pub(crate) announced: usize,
     pub(crate) fragments: u32,
     pub(crate) utf8: Utf8Validator,
-    /// Whether pieces were handed out, so that what is left is no whole message.
+    /// Whether pieces were handed out, so that the rest is not a whole message.
     pub(crate) in_parts: bool,
-    /// Whether nobody wants the rest of the pieces.
+    /// Whether the remaining pieces are not wanted.
     pub(crate) skipped: bool,
-    /// If it is compressed, how many bytes it has yielded so far.
+    /// The number of bytes decompressed so far, if the message is compressed.
     pub(crate) inflated: Option<usize>,
 }
 
@@ -65,12 +65,12 @@ impl Assembly {
     }
 }
 
-/// Bytes on their way into a message that are not checked yet. Unless they are kept, they are removed again: a reader
-/// that panics must not leave unchecked bytes in a text.
+/// Bytes appended to a message that are not validated yet. Unless they are kept, they are removed again: a reader that
+/// panics must not leave unvalidated bytes in a text.
 #[derive(Debug)]
 pub(crate) struct Appended<'a> {
     pub(crate) buf: &'a mut Vec<u8>,
-    /// The length of the message so far.
+    /// The length of the message before the append.
     pub(crate) checked: usize,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Appended<'a> {
         Self { buf, checked }
     }
 
-    /// Keeps the appended bytes, and returns how many there are.
+    /// Keeps the appended bytes and returns their number.
     pub(crate) fn keep(mut self) -> usize {
         let appended = self.buf.len() - self.checked;
         self.checked = self.buf.len();
@@ -94,7 +94,7 @@ impl Drop for Appended<'_> {
     }
 }
 
-/// Makes a message of one frame's payload.
+/// Builds a message from the payload of its only frame.
 #[inline]
 pub(crate) fn whole_message(
     header: &FrameHeader,
@@ -107,7 +107,7 @@ pub(crate) fn whole_message(
         return checked_message(header, buf);
     }
     if block.capacity() < payload.len() {
-        // Reuses the block if all that was cut from it is gone.
+        // Reuses the block if everything that was cut from it has been dropped.
         block.reserve(BLOCK);
     }
     block.extend_from_slice(payload);
@@ -117,7 +117,7 @@ pub(crate) fn whole_message(
     checked_message(header, block.split())
 }
 
-/// Makes a message of the unmasked payload of its only frame.
+/// Builds a message from the unmasked payload of its only frame.
 #[inline]
 fn checked_message<B>(header: &FrameHeader, payload: B) -> Result<Message, InvalidUtf8>
 where
@@ -133,7 +133,7 @@ where
     Ok(into_message(text, Bytes::from(payload)))
 }
 
-/// Makes a message of its unmasked payload, which has been checked if it is text.
+/// Builds a message from its unmasked payload, which has been validated if it is text.
 #[inline]
 pub(crate) fn into_message(text: bool, payload: Bytes) -> Message {
     if text { Message::Text(Text::from_validated(payload)) } else { Message::Binary(payload) }
@@ -147,11 +147,11 @@ pub(crate) fn extend_unmasked(buf: &mut Vec<u8>, arrived: &[u8], key: Option<Mas
     }
 }
 
-/// Makes room for `arriving` bytes of a frame of which `left` are to come (`arriving` among them).
+/// Makes room for `arriving` bytes of a frame with `left` bytes still to come (including `arriving`).
 ///
-/// Memory follows what has arrived: exactly the frame when all of it is here, else at most [`AHEAD`] times as much as
-/// there is, so that a large message is moved seldom and a header that lies costs nothing. Unless this is the last frame
-/// of its message, capacity at least doubles, so that many small ones are moved seldom as well.
+/// Memory follows what has arrived: exactly the frame if all of it is here, otherwise at most [`AHEAD`] times what is
+/// there, so that a large message is rarely moved and a false header costs nothing. Unless this is the last frame of
+/// its message, capacity at least doubles, so that many small frames rarely cause a move either.
 #[inline]
 pub(crate) fn grow(buf: &mut Vec<u8>, arriving: usize, left: usize, is_last: bool) {
     if buf.capacity() - buf.len() < arriving {
@@ -166,10 +166,10 @@ pub(crate) fn grow(buf: &mut Vec<u8>, arriving: usize, left: usize, is_last: boo
     }
 }
 
-/// Makes room to read some of the `left` bytes of a frame, none of which are here yet.
+/// Makes room to read some of the `left` bytes of a frame, none of which have arrived yet.
 ///
-/// Reserves [`DIRECT_STEP`] bytes for a message of which nothing has arrived, then at most [`AHEAD`] times as much as
-/// has: a header that announces 16 MiB costs its sender as many bytes as it makes this end hold.
+/// Reserves another [`DIRECT_STEP`] bytes, or up to [`AHEAD`] times what has arrived if that is more, but never
+/// more than the frame: a header that announces 16 MiB makes this end hold 64 KiB until its payload arrives.
 pub(crate) fn grow_ahead(buf: &mut Vec<u8>, left: usize) {
     // A read into less than half a step is not worth a system call.
     if buf.capacity() - buf.len() < left.min(DIRECT_STEP / 2) {
@@ -178,10 +178,10 @@ pub(crate) fn grow_ahead(buf: &mut Vec<u8>, left: usize) {
     }
 }
 
-/// How much is reserved for a payload that is read straight into its message before any of it has arrived.
+/// The number of bytes reserved for a payload that is read straight into its message before any of it has arrived.
 const DIRECT_STEP: usize = 64 * 1024;
 
-/// How many times what has come may be allocated for what is announced.
+/// The factor by which an allocation for announced bytes may exceed the bytes that have arrived.
 const AHEAD: usize = 8;
 
 /// The longest payload that shares an allocation with others.

@@ -1,7 +1,7 @@
-//! permessage-deflate in the two halves of a connection: who compresses with what (RFC 7692 §6, §7.2).
+//! permessage-deflate in the two halves of a connection (RFC 7692 §6, §7.2).
 //!
-//! Owns which messages are compressed and what a broken one means. Windows and contexts are `longwire-deflate`'s; RSV1 and
-//! frames belong to [`crate::inbound`] and [`crate::outbound`].
+//! Owns the choice of messages to compress and the consequences of a broken one. Windows and contexts belong to
+//! `longwire-deflate`; RSV1 and frames to [`crate::inbound`] and [`crate::outbound`].
 
 use bytes::Bytes;
 use longwire_deflate::{
@@ -11,7 +11,8 @@ use longwire_frame::{MaskingKey, Role, mask};
 
 use crate::{Compress, CompressionStats, PreparedMessage, ProtocolError};
 
-/// What a connection compresses with: what the handshake agreed on, this end's choices, and the pool of contexts.
+/// The compression of a connection: the parameters agreed on in the handshake, this end's choices, and the pool of
+/// contexts.
 ///
 /// # Examples
 ///
@@ -43,14 +44,14 @@ pub struct Compression {
 }
 
 impl Compression {
-    /// Puts together what was agreed on, how hard and from which length on to compress, and where contexts come from.
+    /// Combines the agreed parameters, the level and threshold of compression, and the source of contexts.
     ///
-    /// Connections that share a pool share its contexts: one pool for a process is enough.
+    /// Connections that share a pool share its contexts: one pool per process is enough.
     pub fn new(agreement: Agreement, options: &DeflateOptions, pool: &Pool) -> Self {
         Self { agreement, level: options.level, threshold: options.threshold, pool: pool.clone() }
     }
 
-    /// What the handshake agreed on.
+    /// Returns the parameters agreed on in the handshake.
     pub fn agreement(&self) -> &Agreement {
         &self.agreement
     }
@@ -79,22 +80,22 @@ impl Compression {
     }
 }
 
-/// Decompression of what one end receives.
+/// Decompression of the messages that one end receives.
 #[derive(Debug)]
 pub(crate) struct Inflating {
     inflater: Inflater,
     stats: CompressionStats,
-    /// Whether the first byte of the next piece was given to the inflater already: it was left to the caller because it
-    /// may yield more.
+    /// Whether the first byte of the next piece has already been given to the inflater: it was reported as not consumed
+    /// because it may yield more output.
     is_fed_ahead: bool,
 }
 
 impl Inflating {
-    /// Decompresses some of a piece of a message's payload that is still masked, and returns how many bytes of it are done
-    /// with: all of them, or at least one less if it stopped after appending about `step` bytes to `out`. The caller
-    /// hands in the rest again.
+    /// Decompresses some of a piece of a message's payload that is still masked, and returns how many bytes of it are
+    /// consumed: all of them, or at least one less if it stopped after appending about `step` bytes to `out`. The
+    /// caller passes in the rest again.
     ///
-    /// `phase` is how many bytes of the frame's payload come before the piece. At most `room` bytes are appended.
+    /// `phase` is the number of bytes of the frame's payload before the piece. At most `room` bytes are appended.
     pub(crate) fn inflate(
         &mut self,
         piece: &[u8],
@@ -116,7 +117,7 @@ impl Inflating {
             (piece.len() - input.len(), progress)
         };
         if progress == Progress::Full && taken == piece.len() {
-            // The caller has to come back, though the inflater has all of the piece.
+            // The caller must call again, even though the inflater already has the whole piece.
             self.is_fed_ahead = true;
             taken -= 1;
         }
@@ -124,7 +125,7 @@ impl Inflating {
         Ok(taken)
     }
 
-    /// Unmasks and decompresses a piece from `at` on; returns how much of it the inflater has.
+    /// Unmasks and decompresses a piece from `at` on; returns how much of it the inflater has taken.
     fn inflate_masked(
         &mut self,
         piece: &[u8],
@@ -151,7 +152,7 @@ impl Inflating {
         }
     }
 
-    /// Ends a message, which yielded `len` bytes.
+    /// Ends a message that yielded `len` bytes.
     pub(crate) fn finish(&mut self, len: usize) -> Result<(), InflateError> {
         self.stats.messages += 1;
         self.stats.payload_bytes += len as u64;
@@ -162,7 +163,7 @@ impl Inflating {
         self.stats
     }
 
-    /// Whether a decompressor is kept for this connection.
+    /// Returns whether a decompressor is kept for this connection.
     pub(crate) fn is_live(&self) -> bool {
         !self.inflater.is_parked()
     }
@@ -171,17 +172,18 @@ impl Inflating {
         self.inflater.park();
     }
 
-    /// Gives up a message that is not complete, with all that is held for it. No message follows.
+    /// Gives up an incomplete message, with everything held for it. No message follows.
     pub(crate) fn discard(&mut self) {
         self.inflater.discard();
     }
 }
 
-/// What a decompressor takes in memory.
+/// The memory of a decompressor, in bytes.
 pub(crate) const CONTEXT_MEMORY: usize = Inflater::CONTEXT_MEMORY;
 
 impl ProtocolError {
-    /// What a message that cannot be decompressed is to the protocol, where messages may have `max` bytes.
+    /// Converts a decompression error to the protocol violation that it represents, given a limit of `max` bytes per
+    /// message.
     pub(crate) fn of_inflating(error: InflateError, max: usize) -> Self {
         match error {
             InflateError::TooBig { .. } => Self::MessageTooLong { len: (max as u64).saturating_add(1), max },
@@ -191,7 +193,7 @@ impl ProtocolError {
     }
 }
 
-/// Compression of what one end sends.
+/// Compression of the messages that one end sends.
 #[derive(Debug)]
 pub(crate) struct Deflating {
     deflater: Deflater,
@@ -203,7 +205,7 @@ pub(crate) struct Deflating {
 }
 
 impl Deflating {
-    /// Whether a message that begins with `len` bytes is to be compressed.
+    /// Returns whether a message that begins with `len` bytes is to be compressed.
     #[inline]
     pub(crate) fn wants(&self, len: usize, compress: Compress) -> bool {
         match compress {
@@ -213,11 +215,11 @@ impl Deflating {
         }
     }
 
-    /// Compresses a whole message; `None` where it would not get smaller and may go as it is.
+    /// Compresses a whole message; returns `None` if it would not get smaller and may be sent uncompressed.
     pub(crate) fn message(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         let mut payload = Vec::new();
         self.deflater.compress(message, &mut payload);
-        // With context takeover, what was compressed has to be sent: the next message refers to it.
+        // With context takeover, compressed output must be sent: the next message refers to it.
         let is_sent = self.direction.context_takeover || payload.len() < message.len();
         if is_sent {
             self.count(message.len(), payload.len(), true);
@@ -237,10 +239,11 @@ impl Deflating {
         payload
     }
 
-    /// The frame of a message that was compressed once for all; `None` if it is to go as it is.
+    /// Returns the frame of a message that was compressed once for all receivers, or `None` if it is to be sent
+    /// uncompressed.
     ///
-    /// It refers to nothing before it. Where this end's context lives on, it starts over, so that nothing later refers to
-    /// a message that may still be dropped from the queue.
+    /// The frame refers to nothing before it. If this end keeps its context between messages, the context starts over,
+    /// so that nothing later refers to a message that may still be dropped from the queue.
     pub(crate) fn prepared<'a>(&mut self, prepared: &'a PreparedMessage) -> Option<&'a Bytes> {
         if !self.wants(prepared.len(), Compress::Auto) {
             return None;
@@ -266,7 +269,7 @@ impl Deflating {
         self.stats
     }
 
-    /// Whether a compressor is kept for this connection.
+    /// Returns whether a compressor is kept for this connection.
     pub(crate) fn is_live(&self) -> bool {
         !self.deflater.is_parked()
     }
@@ -276,5 +279,5 @@ impl Deflating {
     }
 }
 
-/// How much of a payload is unmasked at a time, on the stack, before it is decompressed.
+/// The number of payload bytes that are unmasked at a time, on the stack, before they are decompressed.
 const UNMASK_STEP: usize = 4096;

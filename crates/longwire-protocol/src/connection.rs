@@ -1,6 +1,6 @@
-//! Both halves and the deadlines as one machine, for drivers that hold them together.
+//! Both halves and the deadlines as one machine, for drivers that own them together.
 //!
-//! Owns nothing but the wiring: each event is shown to the sending half, each error fails it.
+//! Owns only the wiring: each event is passed to the sending half, and each error fails it.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use crate::{
     SendError, Timers,
 };
 
-/// How far a connection has come in its closing (RFC 6455 §7.1).
+/// The progress of a connection's closing (RFC 6455 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Messages go both ways.
+    /// Messages can be sent and received.
     Open,
-    /// A close frame was sent, or nothing more is taken from the peer, but not both.
+    /// A close frame was sent, or nothing more is accepted from the peer, but not both.
     Closing,
-    /// Both ends have had their say: what is left is to write what is queued and to close the transport.
+    /// Both directions have ended: it remains to write what is queued and to close the transport.
     Closed,
 }
 
@@ -50,11 +50,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Makes an open connection without keepalive, with a limit of 5 s for the closing handshake.
+    /// Creates an open connection without keepalive, with a limit of 5 s for the closing handshake.
     ///
     /// # Panics
     ///
-    /// If a client has no masking keys, or a server has some.
+    /// If a client has no masking keys, or a server has them.
     pub fn new(role: Role, keys: Option<MaskingKeys>, limits: Limits) -> Self {
         assert_eq!(role == Role::Client, keys.is_some(), "a client masks, a server does not (RFC 6455 §5.1)");
         Self {
@@ -79,9 +79,10 @@ impl Connection {
         self
     }
 
-    /// Takes bytes from the peer until an event is complete or `input` is used up; what is owed in reply is queued.
+    /// Takes bytes from the peer until an event is complete or `input` is used up; any reply that is owed is queued.
     ///
-    /// As with [`Inbound::decode`], `None` with some of `input` left means that much was decompressed: call again.
+    /// As with [`Inbound::decode`], `None` with some of `input` left means that the decompression limit of one call was
+    /// reached: call again.
     ///
     /// # Errors
     ///
@@ -102,11 +103,11 @@ impl Connection {
         result
     }
 
-    /// Says what is due at `now`; a keepalive ping is queued before this returns.
+    /// Returns what is due at `now`; a keepalive ping is queued before this returns.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
         let due = self.timers.handle_timeout(now);
         match due {
-            // An empty payload is what a pong can be told from one that the application asked for.
+            // The empty payload distinguishes its pong from the pong to an application's ping.
             Due::Ping => drop(self.outbound.ping(&[])),
             Due::PeerGone | Due::CloseTimedOut => self.inbound.end(),
             Due::Nothing => {}
@@ -114,7 +115,7 @@ impl Connection {
         due
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has to be called next.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next.
     pub fn deadline(&self) -> Option<Instant> {
         self.timers.deadline()
     }
@@ -128,7 +129,7 @@ impl Connection {
         self.outbound.message(message.into())
     }
 
-    /// Queues the close frame and starts the closing handshake's limit.
+    /// Queues the close frame and starts the limit of the closing handshake.
     ///
     /// # Errors
     ///
@@ -139,29 +140,29 @@ impl Connection {
         Ok(())
     }
 
-    /// How far the closing has come.
+    /// Returns the progress of the closing.
     pub fn state(&self) -> State {
         State::of(&self.inbound, &self.outbound)
     }
 
-    /// The sending half: more to send, and what waits to be written.
+    /// Returns the sending half: the bytes waiting to be written, and the state of sending.
     pub fn outbound(&self) -> &Outbound {
         &self.outbound
     }
 
-    /// The sending half, to send and to take off what was written.
+    /// Returns the sending half, to send and to remove what was written.
     pub fn outbound_mut(&mut self) -> &mut Outbound {
         &mut self.outbound
     }
 
-    /// The receiving half.
+    /// Returns the receiving half.
     pub fn inbound_mut(&mut self) -> &mut Inbound {
         &mut self.inbound
     }
 }
 
 impl State {
-    /// The state that two halves of one connection add up to.
+    /// Derives the connection's state from its two halves.
     pub fn of(inbound: &Inbound, outbound: &Outbound) -> Self {
         match (inbound.is_ended(), outbound.is_closing()) {
             (false, false) => Self::Open,

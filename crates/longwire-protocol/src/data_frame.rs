@@ -2,7 +2,7 @@
 
 use longwire_frame::{EncodedHeader, FrameHeader, MaskingKey, Opcode, mask};
 
-/// A data frame but for its payload.
+/// A data frame without its payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DataFrame {
     pub(crate) opcode: Opcode,
@@ -11,7 +11,7 @@ pub(crate) struct DataFrame {
 }
 
 impl DataFrame {
-    /// The header for a payload of `len` bytes in memory.
+    /// Returns the header for a payload of `len` bytes in memory.
     #[inline]
     pub(crate) fn header(self, len: usize, key: Option<MaskingKey>) -> EncodedHeader {
         let header = FrameHeader::data(self.opcode, self.fin, self.rsv1, len as u64, key);

@@ -1,10 +1,10 @@
-//! What can be wrong: with the peer's frames, and with what the application asks for.
+//! Errors: violations by the peer, and requests of the application that cannot be sent.
 //!
-//! Owns the mapping from a violation to the close code that is due for it ([`ProtocolError::close_code`]).
+//! Owns the mapping from a violation to the close code due for it ([`ProtocolError::close_code`]).
 
 use longwire_frame::{CloseCode, FrameError, InvalidUtf8};
 
-/// A violation by the peer, or a limit that it crossed.
+/// A violation by the peer, or a limit that it exceeded.
 ///
 /// After one of these the connection has failed (RFC 6455 §7.1.7): no further byte of the peer is interpreted, and a
 /// close frame with [`close_code`](Self::close_code) is due.
@@ -15,7 +15,7 @@ pub enum ProtocolError {
     /// UTF-8.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A continuation frame came with no message to continue (RFC 6455 §5.4). Close code 1002.
+    /// A continuation frame arrived with no message to continue (RFC 6455 §5.4). Close code 1002.
     #[error("continuation frame without a message to continue")]
     UnexpectedContinuation,
     /// A new message began before the last one had ended (RFC 6455 §5.4). Close code 1002.
@@ -39,28 +39,28 @@ pub enum ProtocolError {
     /// code 1009.
     #[error("message of at least {len} bytes, at most {max} are allowed")]
     MessageTooLong {
-        /// What the message would have come to with the frame that crossed the limit, in bytes.
+        /// The length that the message would have reached with the frame that exceeded the limit, in bytes.
         len: u64,
         /// The limit in bytes.
         max: usize,
     },
-    /// A message came in more frames than [`Limits::max_fragments`](crate::Limits::max_fragments). Close code 1008.
+    /// A message consists of more frames than [`Limits::max_fragments`](crate::Limits::max_fragments). Close code 1008.
     #[error("message in more than {max} fragments")]
     TooManyFragments {
         /// The limit in frames.
         max: u32,
     },
-    /// The payload of a compressed message is not what a compressor yields, or ends too early (RFC 7692 §7.2.2). Close
+    /// The payload of a compressed message is not valid compressor output, or ends too early (RFC 7692 §7.2.2). Close
     /// code 1007.
     #[error("compressed message is malformed")]
     MalformedCompression,
-    /// A compressed message ends its stream again and again, each time at a cost. Close code 1008.
+    /// A compressed message ends its stream repeatedly, each time at a cost. Close code 1008.
     #[error("compressed message has too many final blocks")]
     TooManyFinalBlocks,
 }
 
 impl ProtocolError {
-    /// The close code that tells the peer what it did (RFC 6455 §7.4.1).
+    /// Returns the close code that reports the violation to the peer (RFC 6455 §7.4.1).
     pub fn close_code(&self) -> CloseCode {
         match self {
             Self::Frame(error) => error.close_code(),
@@ -80,13 +80,13 @@ impl From<InvalidUtf8> for ProtocolError {
     }
 }
 
-/// Something that the application asked to send and that cannot be sent.
+/// A request of the application that cannot be sent.
 ///
-/// Nothing was sent, and the connection is as it was before.
+/// Nothing was sent, and the connection is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// A close frame was sent before: no frame may follow it (RFC 6455 §5.5.1).
+    /// A close frame was already sent: no frame may follow it (RFC 6455 §5.5.1).
     #[error("the connection is closing: a close frame was already sent")]
     Closing,
     /// A ping or pong payload above 125 bytes, a close reason above 123, or a close code that must not be sent
@@ -96,7 +96,7 @@ pub enum SendError {
     /// A message in parts is open: no other message may begin before it has ended (RFC 6455 §5.4).
     #[error("a message in parts is still open")]
     MessageOpen,
-    /// A part was given though no message in parts is open.
+    /// A part was given, but no message in parts is open.
     #[error("no message in parts is open")]
     NoMessageOpen,
 }

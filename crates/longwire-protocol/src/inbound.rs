@@ -1,7 +1,7 @@
 //! The receiving half: the peer's bytes in, [`Event`]s out (RFC 6455 §5.2 to §5.6, §6.2).
 //!
 //! Owns the order of frames, the assembly of messages, UTF-8 across frames, and every limit on what a peer may send.
-//! What is owed in reply to an event belongs to [`crate::outbound`]; a header's own rules to `longwire-frame`.
+//! Owed replies to events belong to [`crate::outbound`]; the rules of a single header to `longwire-frame`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
@@ -37,24 +37,24 @@ pub struct Inbound {
     limits: Limits,
     /// The frame whose payload is arriving; `None` while a header is awaited.
     frame: Option<Payload>,
-    /// The front of a header that has not arrived whole. Empty while a payload is arriving.
+    /// The beginning of a header that has not arrived in full. Empty while a payload is arriving.
     spill: Spill,
     /// The message in progress; `None` between messages.
     message: Option<Box<Assembly>>,
-    /// There if compression was negotiated.
+    /// `Some` if compression was negotiated.
     inflating: Option<Box<Inflating>>,
-    /// How many bytes decompression has yielded since [`take_inflated`](Self::take_inflated) was called.
+    /// The number of bytes that decompression has yielded since [`take_inflated`](Self::take_inflated) was called.
     inflated: usize,
-    /// What has come of the payload of a control frame.
+    /// The part of a control frame's payload that has arrived.
     control: Vec<u8>,
     /// Whether messages are handed out in pieces.
     parts: bool,
-    /// After an error or a close frame: nothing is interpreted any more.
+    /// Set after an error or a close frame: nothing more is interpreted.
     ended: bool,
 }
 
 impl Inbound {
-    /// Makes the receiving half of the end that `role` names.
+    /// Creates the receiving half of the end with the given role.
     pub fn new(role: Role, limits: Limits) -> Self {
         Self {
             role,
@@ -70,21 +70,21 @@ impl Inbound {
         }
     }
 
-    /// Takes compressed messages from here on, with what the handshake agreed on. The caller sees to it that nothing was
-    /// received yet.
+    /// Accepts compressed messages from here on, with the parameters agreed on in the handshake. The caller ensures
+    /// that nothing has been received yet.
     #[cfg(feature = "deflate")]
     pub fn set_compression(&mut self, compression: &crate::Compression) {
         self.inflating = Some(Box::new(compression.inflating(self.role)));
     }
 
-    /// Whether a decompressor is kept for this connection until [`park`](Self::park).
+    /// Returns whether a decompressor is kept for this connection until [`park`](Self::park).
     #[inline]
     pub fn keeps_decompressor(&self) -> bool {
         self.inflating.as_ref().is_some_and(|inflating| inflating.is_live())
     }
 
-    /// Gives the decompressor back to its pool and keeps its window alone, as the next message needs it. For connections
-    /// that have been idle.
+    /// Returns the decompressor to its pool and keeps only its window, which the next message needs. Intended for
+    /// connections that have been idle.
     #[cold]
     pub fn park(&mut self) {
         if let Some(inflating) = &mut self.inflating {
@@ -92,19 +92,19 @@ impl Inbound {
         }
     }
 
-    /// What was received compressed so far.
+    /// Returns the statistics of compressed messages received so far.
     pub fn compression_stats(&self) -> CompressionStats {
         self.inflating.as_ref().map(|inflating| inflating.stats()).unwrap_or_default()
     }
 
     /// Takes bytes off the front of `input` until an event is complete, the input is used up, or much was decompressed.
     ///
-    /// `None` with an empty `input` means that more is needed. `None` with some of `input` left means that this call has
-    /// decompressed 64 KiB or a little more: call again, now or after others have had their turn. Without compression
-    /// all of the input is taken.
+    /// `None` with an empty `input` means that more is needed. `None` with some of `input` left means that this call
+    /// has decompressed 64 KiB or a little more: call again, now or after others have had their turn. Without
+    /// compression all of the input is taken.
     ///
-    /// What is kept between calls is an incomplete header, control payload or message, nothing else, and the memory
-    /// follows the bytes that came, never the length that a header announces.
+    /// Only an incomplete header, control payload or message is kept between calls, and the memory follows the bytes
+    /// that have arrived, never the length that a header announces.
     ///
     /// # Errors
     ///
@@ -115,9 +115,9 @@ impl Inbound {
         self.decode_lending(input, &mut Vec::new())
     }
 
-    /// [`decode`](Self::decode), and takes the memory of `spare` for a large payload that fits into it well.
+    /// The same as [`decode`](Self::decode), but uses the memory of `spare` for a large payload that fits into it well.
     ///
-    /// What [`WriteQueue::advance_sparing`](crate::WriteQueue::advance_sparing) left is taken up here.
+    /// This reuses the memory left by [`WriteQueue::advance_sparing`](crate::WriteQueue::advance_sparing).
     #[inline]
     pub fn decode_lending(
         &mut self,
@@ -136,12 +136,12 @@ impl Inbound {
         result
     }
 
-    /// Takes a message off the front of `input` if it stands there whole, in one frame, and nothing else is in progress.
+    /// Takes a message off the front of `input` if all of it is there, in one frame, and nothing else is in progress.
     ///
-    /// `None` says nothing about the input, of which nothing was taken then: [`decode`](Self::decode) knows what it is.
-    /// This is `decode` for the most frequent case, without what the others cost. The payload of a short message, of up to
-    /// 256 bytes, is cut from `block`, so that many of them share one allocation; a block has 4 KiB, which is what a
-    /// message that is kept can keep in memory.
+    /// `None` says nothing about the input, of which nothing was taken then: call [`decode`](Self::decode) to find out.
+    /// This is `decode` for the most frequent case, without the cost of the others. The payload of a short message, of
+    /// up to 256 bytes, is cut from `block`, so that many of them share one allocation; a block has 4 KiB, which is how
+    /// much memory a message that is kept can hold.
     #[inline]
     pub fn decode_message(&mut self, input: &mut &[u8], block: &mut BytesMut) -> Option<Message> {
         if self.ended
@@ -164,10 +164,11 @@ impl Inbound {
         Some(message)
     }
 
-    /// Asks for messages in pieces, as they arrive, from now on; or for whole messages again.
+    /// Requests messages in pieces, as they arrive, from now on; or whole messages again.
     ///
-    /// Asked for in the middle of a message, the first piece is what has come of it so far. Taken back in the middle of
-    /// a message of which pieces were handed out, the rest of that message is skipped.
+    /// If pieces are requested in the middle of a message, the first piece is the part that has arrived so far. If
+    /// whole messages are requested in the middle of a message of which pieces were handed out, the rest of that
+    /// message is skipped.
     #[inline]
     pub fn set_parts(&mut self, parts: bool) {
         if self.parts && !parts {
@@ -186,7 +187,8 @@ impl Inbound {
         }
     }
 
-    /// How many bytes of the current data frame's payload are to come: what [`read_payload`](Self::read_payload) takes.
+    /// Returns the number of bytes of the current data frame's payload still to come: the most that
+    /// [`read_payload`](Self::read_payload) takes.
     ///
     /// Zero while a header or a control frame is awaited and while messages are handed out in pieces.
     pub fn payload_left(&self) -> usize {
@@ -198,11 +200,11 @@ impl Inbound {
         }
     }
 
-    /// Lets `read` append to the current message's own buffer, which saves a large payload one copy.
+    /// Lets `read` append to the current message's own buffer, which saves one copy of a large payload.
     ///
-    /// `read` gets a buffer that takes no more than [`payload_left`](Self::payload_left) bytes. The bytes that it appends
-    /// are then treated as [`decode`](Self::decode) treats input; a completed message is the event returned. If `read`
-    /// panics, the bytes that it appended are dropped.
+    /// `read` gets a buffer that takes no more than [`payload_left`](Self::payload_left) bytes. The bytes that it
+    /// appends are then treated as [`decode`](Self::decode) treats input; a completed message is returned as an event.
+    /// If `read` panics, the bytes that it appended are dropped.
     ///
     /// # Errors
     ///
@@ -219,7 +221,7 @@ impl Inbound {
     /// assert_eq!(result, Ok(Some(Event::Message(Message::text("Hello")))));
     /// ```
     ///
-    /// The buffer can only be appended to. Bytes that were validated as UTF-8 are out of reach:
+    /// The buffer can only be appended to. Bytes that were validated as UTF-8 are not accessible:
     ///
     /// ```compile_fail
     /// # use longwire_protocol::{Inbound, Limits, Role};
@@ -262,8 +264,8 @@ impl Inbound {
         self.message.as_ref().is_some_and(|message| message.in_parts || message.is_compressed())
     }
 
-    /// The memory held for what is incomplete, in bytes: the reserved buffers of the message and of a control frame, and
-    /// the decompressor of a compressed message (48 KiB).
+    /// Returns the memory held for incomplete data, in bytes: the reserved buffers of the message and of a control
+    /// frame, and the decompressor of a compressed message (48 KiB).
     #[inline]
     pub fn held(&self) -> usize {
         self.message.as_ref().map_or(0, |message| {
@@ -273,16 +275,17 @@ impl Inbound {
         }) + self.control.capacity()
     }
 
-    /// Returns how many bytes decompression has yielded since the last call: work that the length of the input does not
-    /// show.
+    /// Returns the number of bytes that decompression has yielded since the last call: work that the length of the
+    /// input does not show.
     #[inline]
     pub fn take_inflated(&mut self) -> usize {
         std::mem::take(&mut self.inflated)
     }
 
-    /// Whether the bytes at the front of `input` belong to a control frame; `None` if nothing of the next frame is there.
+    /// Returns whether the bytes at the front of `input` belong to a control frame, or `None` if the next frame has not
+    /// begun.
     ///
-    /// A caller that must not receive messages now can handle the control frames before the next one.
+    /// A caller that must not receive messages now can handle the control frames before the next message.
     pub fn is_control_next(&self, input: &[u8]) -> Option<bool> {
         if let Some(frame) = &self.frame {
             return Some(frame.opcode.is_control());
@@ -291,12 +294,12 @@ impl Inbound {
         self.spill.first().or(input.first().copied()).map(|byte| byte & 0x08 != 0)
     }
 
-    /// Whether a close frame or an error has ended what is interpreted.
+    /// Returns whether a close frame or an error has ended interpretation.
     pub fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// Drops what is incomplete and interprets nothing any more.
+    /// Drops incomplete data and interprets nothing more.
     pub fn end(&mut self) {
         self.ended = true;
         self.frame = None;
@@ -329,17 +332,17 @@ impl Inbound {
         }
     }
 
-    /// Holds a header against the rules of fragmentation and the limits, before any of its payload is looked at.
+    /// Checks a header against the rules of fragmentation and the limits, before any of its payload is looked at.
     #[inline]
     fn admit(&self, header: &FrameHeader) -> Result<Admitted, ProtocolError> {
         if header.rsv1() && self.inflating.is_none() {
             return Err(ProtocolError::UnexpectedRsv1);
         }
         let (announced, fragments) = match (&self.message, header.opcode()) {
-            // Its limit of 125 bytes is the header's own.
+            // The limit of 125 bytes is checked when the header is parsed.
             (_, Opcode::Close | Opcode::Ping | Opcode::Pong) => return Ok(Admitted::default()),
             (None, Opcode::Text | Opcode::Binary) => (0, 1),
-            // Empty fragments count as well: they cost the peer two bytes each and us the work.
+            // Empty fragments count as well: they cost the peer two bytes each and make work for this end.
             (Some(message), Opcode::Continuation) => (message.announced, message.fragments.saturating_add(1)),
             (None, Opcode::Continuation) => return Err(ProtocolError::UnexpectedContinuation),
             (Some(_), Opcode::Text | Opcode::Binary) => return Err(ProtocolError::UnfinishedMessage),
@@ -360,7 +363,7 @@ impl Inbound {
         let total = (announced as u64).saturating_add(len);
         let is_compressed =
             header.rsv1() || self.message.as_ref().is_some_and(|message| message.is_compressed());
-        // What does not get shorter by compression gets longer by less than an eighth. What it yields has a limit of its own.
+        // Incompressible data grows by less than an eighth. The decompressed size has its own limit.
         let wire_max = if is_compressed { max.saturating_add(max / 8).saturating_add(64) } else { max };
         match usize::try_from(total) {
             Ok(announced) if announced <= wire_max.min(ADDRESSABLE) => Ok(Admitted { announced, fragments }),
@@ -368,7 +371,7 @@ impl Inbound {
         }
     }
 
-    /// Remembers a frame whose payload has to be waited for, or that is one of several.
+    /// Remembers a frame whose payload has not arrived in full, or that is one of several.
     fn begin_frame(&mut self, header: &FrameHeader, admitted: Admitted) {
         let opcode = header.opcode();
         if opcode.is_data() {
@@ -381,7 +384,7 @@ impl Inbound {
         self.frame = Some(Payload { opcode, fin: header.fin(), key: header.mask(), done: 0, left });
     }
 
-    /// Puts `spare` in the place of the memory that the frame that begins would need.
+    /// Uses `spare` instead of the memory that the new frame would need.
     #[inline]
     fn borrow(&mut self, spare: &mut Vec<u8>) {
         if let (Some(message), Some(frame)) = (&mut self.message, &self.frame)
@@ -394,8 +397,8 @@ impl Inbound {
         }
     }
 
-    /// Moves payload from the input to where it belongs; an event if that completes one. Decompression stops once all that
-    /// was `inflated` comes to `most`, and then leaves some of the input.
+    /// Moves payload from the input to its destination; returns an event if that completes one. Decompression stops
+    /// once the total `inflated` reaches `most`, and then leaves some of the input.
     fn take_payload(&mut self, input: &mut &[u8], most: usize) -> Result<Option<Event>, ProtocolError> {
         let Some(frame) = &self.frame else { return Ok(None) };
         let take = frame.left.min(input.len());
@@ -418,7 +421,7 @@ impl Inbound {
         self.payload_arrived(take, take)
     }
 
-    /// Decompresses some of a piece of the message in progress; returns how many bytes of it are done with and how many
+    /// Decompresses some of a piece of the message in progress; returns how many bytes of it are consumed and how many
     /// they yielded.
     fn inflate(
         &mut self,
@@ -442,7 +445,8 @@ impl Inbound {
         Ok((taken, yielded))
     }
 
-    /// Checks the last `arrived` bytes of the buffer they were appended to; an event if that completes one.
+    /// Checks the last `arrived` bytes of the buffer that they were appended to; returns an event if that completes
+    /// one.
     fn payload_arrived(&mut self, arrived: usize, yielded: usize) -> Result<Option<Event>, ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok(None) };
         frame.done += arrived;
@@ -485,7 +489,7 @@ impl Inbound {
         Ok(Some(Event::Message(into_message(message.text, message.buf.into()))))
     }
 
-    /// Hands out what has come since the last piece, unless the message is skipped.
+    /// Hands out what has arrived since the last piece, unless the message is skipped.
     #[cold]
     fn hand_out_part(&mut self, last: bool) -> Option<Event> {
         let message = self.message.as_mut()?;
@@ -510,8 +514,8 @@ impl Inbound {
             Opcode::Pong => Ok(Event::Pong(payload.into())),
             _ => {
                 let frame = parse_close(&payload)?.map(|(code, reason)| CloseFrame::new(code, reason));
-                // "the application MUST NOT send any more data frames", and whatever comes is not interpreted
-                // (RFC 6455 §5.5.1, §1.4)
+                // "the application MUST NOT send any more data frames", and nothing that follows is interpreted (RFC
+                // 6455 §5.5.1, §1.4)
                 self.end();
                 Ok(Event::Close(frame))
             }
@@ -533,8 +537,8 @@ fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]
     Some(payload)
 }
 
-/// How many bytes one call may decompress before it returns: as long as it takes to copy what a read brings.
+/// The number of bytes that one call may decompress before it returns: as long as it takes to copy what a read brings.
 const INFLATE_STEP: usize = 64 * 1024;
 
-/// Without a limit, what cannot be addressed cannot be received either.
+/// Without a limit, a length that cannot be addressed still cannot be received.
 const ADDRESSABLE: usize = isize::MAX.unsigned_abs();

@@ -8,14 +8,14 @@
 //! | receive | [`Inbound`]: frames to messages, limits, UTF-8, every violation with its close code |
 //! | send | [`Outbound`]: messages to frames, pongs, this end's part of closing, and the [`WriteQueue`] |
 //! | know what is due | [`Timers`]: keepalive and the limit of the closing handshake |
-//! | have it in one piece | [`Connection`] |
+//! | have all of it in one type | [`Connection`] |
 //!
-//! The halves share nothing, so that one task may receive while another sends; what ties them together is
-//! [`Outbound::respond`] for each event and [`Outbound::fail`] for an error.
+//! The halves share nothing, so one task may receive while another sends; they are connected by [`Outbound::respond`]
+//! for each event and [`Outbound::fail`] for an error.
 //!
 //! # Examples
 //!
-//! A server's end, fed by hand:
+//! A server, fed by hand:
 //!
 //! ```
 //! use longwire_protocol::{Event, Inbound, Limits, Outbound, Role};

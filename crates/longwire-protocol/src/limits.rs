@@ -1,4 +1,4 @@
-//! What a peer may make this end hold (RFC 6455 §10.4).
+//! Limits on what a peer may make this end hold (RFC 6455 §10.4).
 
 /// Limits on what the peer sends, enforced at each frame's header before its payload is looked at.
 ///
@@ -14,17 +14,17 @@
 pub struct Limits {
     /// The longest message in bytes, over all of its frames. Default 16 MiB; `None` is no limit.
     ///
-    /// Crossing it is answered with close code 1009 at the header of the frame that crosses it.
+    /// If a frame exceeds it, the connection fails with close code 1009 at that frame's header.
     pub max_message: Option<usize>,
-    /// The longest frame in bytes. Default 16 MiB; `None` is no limit but that of messages.
+    /// The longest frame in bytes. Default 16 MiB; `None` is no limit other than that of messages.
     ///
-    /// Crossing it is answered with close code 1009.
+    /// If a frame exceeds it, the connection fails with close code 1009.
     pub max_frame: Option<usize>,
-    /// The most frames that a message may come in, empty ones counted. Default 131 072, twice what the conformance
+    /// The most frames that a message may consist of, including empty ones. Default 131 072, twice what the conformance
     /// suite sends; `None` is no limit.
     ///
-    /// Crossing it is answered with close code 1008. Frames are gathered in one buffer, so the count bounds work, not
-    /// memory: an endless run of empty frames would otherwise never meet a limit.
+    /// If a message exceeds it, the connection fails with close code 1008. Frames are gathered in one buffer, so the
+    /// count bounds work, not memory: an endless run of empty frames would otherwise never reach a limit.
     pub max_fragments: Option<u32>,
 }
 

@@ -1,7 +1,7 @@
-//! Messages: what applications send and receive (RFC 6455 §5.6).
+//! Messages: the data that applications send and receive (RFC 6455 §5.6).
 //!
-//! Owns the application's view of data and the closing frame's content. How messages become frames belongs to
-//! [`crate::outbound`], how frames become messages to [`crate::inbound`].
+//! Owns the application's view of data and the content of close frames. Splitting messages into frames belongs to
+//! [`crate::outbound`], assembling them to [`crate::inbound`].
 
 use std::fmt;
 
@@ -29,44 +29,45 @@ use crate::Text;
 pub enum Message {
     /// Text: always valid UTF-8 (opcode 1).
     Text(Text),
-    /// Bytes whose meaning the application knows (opcode 2).
+    /// Bytes whose meaning is up to the application (opcode 2).
     Binary(Bytes),
 }
 
-/// Whether a message is compressed, where compression was negotiated (RFC 7692 §6).
+/// Whether to compress a message, if compression was negotiated (RFC 7692 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Compress {
-    /// By its length: from the threshold of the connection on.
+    /// By its length: compressed from the connection's threshold on.
     #[default]
     Auto,
-    /// Whatever its length is. Where contexts are not kept between messages, one that would grow is sent as it is.
+    /// Whatever its length. If contexts are not kept between messages, one that would not shrink is sent uncompressed.
     Always,
-    /// Not. For what is compressed already, and for secrets beside text that somebody else chooses (RFC 7692 §8).
+    /// Not compressed. For data that is compressed already, and for secrets next to text that somebody else chooses
+    /// (RFC 7692 §8).
     Never,
 }
 
 impl Message {
-    /// Makes a text message.
+    /// Creates a text message.
     pub fn text(text: impl Into<Text>) -> Self {
         Self::Text(text.into())
     }
 
-    /// Makes a binary message.
+    /// Creates a binary message.
     pub fn binary(bytes: impl Into<Bytes>) -> Self {
         Self::Binary(bytes.into())
     }
 
-    /// Whether this is a text message.
+    /// Returns whether this is a text message.
     pub const fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }
 
-    /// Whether this is a binary message.
+    /// Returns whether this is a binary message.
     pub const fn is_binary(&self) -> bool {
         matches!(self, Self::Binary(_))
     }
 
-    /// The text of a text message; `None` for a binary one, whatever its bytes are.
+    /// Returns the text of a text message, or `None` for a binary one, whatever its bytes are.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text.as_str()),
@@ -74,12 +75,12 @@ impl Message {
         }
     }
 
-    /// The payload's bytes, of either kind.
+    /// Returns the payload's bytes, of either kind.
     pub fn as_bytes(&self) -> &[u8] {
         self.payload()
     }
 
-    /// The payload as shared bytes, of either kind.
+    /// Returns the payload as shared bytes, of either kind.
     pub fn payload(&self) -> &Bytes {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -87,7 +88,7 @@ impl Message {
         }
     }
 
-    /// Gives up the message for its payload, of either kind.
+    /// Consumes the message and returns its payload, of either kind.
     pub fn into_payload(self) -> Bytes {
         match self {
             Self::Text(text) => text.into_bytes(),
@@ -95,17 +96,17 @@ impl Message {
         }
     }
 
-    /// The payload's length in bytes.
+    /// Returns the payload's length in bytes.
     pub fn len(&self) -> usize {
         self.payload().len()
     }
 
-    /// Whether the payload is empty: such messages are legal and are delivered.
+    /// Returns whether the payload is empty: such messages are legal and are delivered.
     pub fn is_empty(&self) -> bool {
         self.payload().is_empty()
     }
 
-    /// The opcode of the message's first frame.
+    /// Returns the opcode of the message's first frame.
     pub const fn opcode(&self) -> Opcode {
         match self {
             Self::Text(_) => Opcode::Text,
@@ -114,7 +115,7 @@ impl Message {
     }
 }
 
-/// Shows a text message as its text and a binary one as `binary, N bytes`.
+/// Formats a text message as its text and a binary one as `binary, N bytes`.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,7 +125,7 @@ impl fmt::Display for Message {
     }
 }
 
-/// Shows at most the first 64 bytes of the payload: a log line must not grow with what a peer sends.
+/// Formats at most the first 64 bytes of the payload: a log line must not grow with what a peer sends.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 64;
@@ -182,21 +183,21 @@ impl<const N: usize> From<[u8; N]> for Message {
     }
 }
 
-/// What a close frame says: a code and a reason (RFC 6455 §5.5.1, §7.4).
+/// The content of a close frame: a code and a reason (RFC 6455 §5.5.1, §7.4).
 ///
-/// A close frame may also be empty; that is `None` of an `Option<CloseFrame>` and means code 1005 to the application.
+/// A close frame may also be empty; that is `None` in an `Option<CloseFrame>` and means code 1005 to the application.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
-    /// Why the connection ends.
+    /// The reason the connection ends, as a code.
     pub code: CloseCode,
-    /// A reason for people, at most 123 bytes, often empty.
+    /// A reason for human readers, at most 123 bytes, often empty.
     pub reason: Text,
 }
 
 impl CloseFrame {
-    /// Makes a close frame's content.
+    /// Creates the content of a close frame.
     ///
-    /// What must not be sent (a reserved code, a reason above 123 bytes) is refused where it is sent.
+    /// A reserved code or a reason above 123 bytes is rejected only when it is sent.
     pub fn new(code: CloseCode, reason: impl Into<Text>) -> Self {
         Self { code, reason: reason.into() }
     }
@@ -211,7 +212,7 @@ impl CloseFrame {
     }
 }
 
-/// Shows `1000` or `1008 (no entry)`; control characters of the peer's reason are escaped.
+/// Formats as `1000` or `1008 (no entry)`; control characters in the peer's reason are escaped.
 impl fmt::Display for CloseFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.reason.is_empty() {

@@ -1,4 +1,4 @@
-//! What stands for compression where the crate is built without it: nothing that could be made.
+//! Stand-ins for compression in builds without it: types that have no values.
 
 use bytes::Bytes;
 use longwire_frame::MaskingKey;

@@ -1,6 +1,7 @@
-//! The sending half: what the application wants, and what the peer is owed, as bytes (RFC 6455 §5.4, §5.5, §6.1, §7).
+//! The sending half: messages of the application and replies owed to the peer, as bytes (RFC 6455 §5.4, §5.5, §6.1,
+//! §7).
 //!
-//! Owns framing and masking of what is sent, the one pong that may be owed, and this end's part of the closing
+//! Owns framing and masking of outgoing messages, the one pong that may be owed, and this end's part of the closing
 //! handshake. Writing the bytes belongs to the caller, who takes them from [`Outbound::queue`].
 
 use std::collections::VecDeque;
@@ -15,10 +16,10 @@ use crate::{
     WriteQueue,
 };
 
-/// Where a client's masking keys come from.
+/// The source of a client's masking keys.
 ///
-/// Each call gives the key of one frame. RFC 6455 §10.3 demands keys that the application's data cannot predict: in
-/// earnest this is a cryptographically secure generator, in tests anything that repeats.
+/// Each call returns the key of one frame. RFC 6455 §10.3 demands keys that the application's data cannot predict: in
+/// production this is a cryptographically secure generator, in tests any repeatable source.
 pub type MaskingKeys = fn() -> MaskingKey;
 
 /// The sending half of a connection.
@@ -43,28 +44,28 @@ pub struct Outbound {
     queue: WriteQueue,
     /// The message that is being sent in parts, with whether its first frame was queued.
     open: Option<OpenMessage>,
-    /// Whether pings are answered.
+    /// Whether pings are answered automatically.
     auto_pong: bool,
     /// Whether a close frame was queued.
     closing: bool,
-    /// There if compression was negotiated and this end can compress.
+    /// `Some` if compression was negotiated and this end can compress.
     deflating: Option<Box<Deflating>>,
-    /// What most connections have none of most of the time.
+    /// State that most connections do not have most of the time.
     rare: Option<Box<Rare>>,
 }
 
 #[derive(Debug, Default)]
 struct Rare {
-    /// Prepared messages that came while a message in parts was open, oldest first.
+    /// Prepared messages queued while a message in parts was open, oldest first.
     deferred: VecDeque<PreparedMessage>,
-    /// The newest ping that could not be answered at once.
+    /// The newest ping that could not be answered immediately.
     owed_pong: Option<Bytes>,
-    /// The close frame that was queued; its content may be nothing.
+    /// The close frame that was queued; `Some(None)` if it was empty.
     #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     close: Option<Option<CloseFrame>>,
 }
 
-/// A broadcast that [`Outbound::drop_oldest`] has dropped.
+/// A broadcast dropped by [`Outbound::drop_oldest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// The length of its frame in bytes, by which [`Outbound::pending`] has shrunk.
@@ -78,12 +79,12 @@ pub struct Dropped {
 struct OpenMessage {
     opcode: Opcode,
     compress: Compress,
-    /// Once the first frame was queued, whether the message is compressed.
+    /// Whether the message is compressed, once its first frame was queued.
     begun: Option<bool>,
 }
 
 impl Outbound {
-    /// Makes a client's sending half if there are masking keys, else a server's.
+    /// Creates a client's sending half if there are masking keys, otherwise a server's.
     pub fn new(keys: Option<MaskingKeys>) -> Self {
         Self {
             keys,
@@ -96,14 +97,15 @@ impl Outbound {
         }
     }
 
-    /// Chooses whether [`respond`](Self::respond) answers pings. Default: it does.
+    /// Sets whether [`respond`](Self::respond) answers pings. Default: it does.
     ///
-    /// "An endpoint MUST send a Pong frame in response" (RFC 6455 §5.5.2): without it the application has to.
+    /// "An endpoint MUST send a Pong frame in response" (RFC 6455 §5.5.2): if this is off, the application must do so.
     pub fn set_auto_pong(&mut self, auto_pong: bool) {
         self.auto_pong = auto_pong;
     }
 
-    /// Compresses from here on, with what the handshake agreed on. The caller sees to it that nothing was sent yet.
+    /// Compresses from here on, with the parameters agreed on in the handshake. The caller ensures that nothing was
+    /// sent yet.
     #[cfg(feature = "deflate")]
     pub fn set_compression(&mut self, compression: &crate::Compression) {
         let role =
@@ -111,14 +113,14 @@ impl Outbound {
         self.deflating = compression.deflating(role).map(Box::new);
     }
 
-    /// Whether a compressor is kept for this connection until [`park`](Self::park).
+    /// Returns whether a compressor is kept for this connection until [`park`](Self::park).
     #[inline]
     pub fn keeps_compressor(&self) -> bool {
         self.deflating.as_ref().is_some_and(|deflating| deflating.is_live())
     }
 
-    /// Gives the compressor back to its pool and keeps its window alone, as the next message needs it. For connections that
-    /// have been idle: to take one again costs some 30 µs.
+    /// Returns the compressor to its pool and keeps only its window, which the next message needs. Intended for
+    /// connections that have been idle: taking a compressor again costs some 30 µs.
     #[cold]
     pub fn park(&mut self) {
         if let Some(deflating) = &mut self.deflating {
@@ -126,30 +128,30 @@ impl Outbound {
         }
     }
 
-    /// What was sent compressed so far, with what still waits to be written.
+    /// Returns the statistics of compressed messages so far, including those still waiting to be written.
     pub fn compression_stats(&self) -> CompressionStats {
         self.deflating.as_ref().map(|deflating| deflating.stats()).unwrap_or_default()
     }
 
-    /// What waits to be written.
+    /// Returns the bytes waiting to be written.
     #[inline]
     pub fn queue(&self) -> &WriteQueue {
         &self.queue
     }
 
-    /// What waits to be written, to take off what was.
+    /// Returns the bytes waiting to be written, to remove what was written.
     #[inline]
     pub fn queue_mut(&mut self) -> &mut WriteQueue {
         &mut self.queue
     }
 
-    /// Takes note that `n` bytes were written; a pong that had to wait for room is queued now.
+    /// Records that `n` bytes were written; a pong that had to wait for room is queued now.
     #[inline]
     pub fn written(&mut self, n: usize) {
         self.written_sparing(n, &mut Vec::new());
     }
 
-    /// [`written`](Self::written), with [`WriteQueue::advance_sparing`].
+    /// The same as [`written`](Self::written), with [`WriteQueue::advance_sparing`].
     #[inline]
     pub fn written_sparing(&mut self, n: usize, spare: &mut Vec<u8>) {
         self.queue.advance_sparing(n, spare);
@@ -168,7 +170,7 @@ impl Outbound {
         self.message_with(message, Compress::Auto)
     }
 
-    /// Queues one message as one frame, compressed or not as `compress` says.
+    /// Queues one message as one frame, compressed or not according to `compress`.
     ///
     /// # Errors
     ///
@@ -190,7 +192,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Whether [`gather_message`](Self::gather_message) would queue this message.
+    /// Returns whether [`gather_message`](Self::gather_message) would queue this message.
     #[inline]
     pub fn can_gather(&self, message: &Message) -> bool {
         message.len() < SHARE_FROM
@@ -198,10 +200,11 @@ impl Outbound {
             && self.deflating.as_ref().is_none_or(|deflating| !deflating.wants(message.len(), Compress::Auto))
     }
 
-    /// Queues one message as one frame if it is short enough to be copied and nothing is in the way; whether it did.
+    /// Queues one message as one frame if it is short enough to be copied and nothing prevents it; returns whether it
+    /// did.
     ///
-    /// This is [`message`](Self::message) for the most frequent case, without what the others cost: where it does nothing,
-    /// that says why.
+    /// This is [`message`](Self::message) for the most frequent case, without the cost of the others. If it does
+    /// nothing, call `message`.
     #[inline]
     pub fn gather_message(&mut self, message: &Message) -> bool {
         let can = self.can_gather(message);
@@ -212,11 +215,11 @@ impl Outbound {
         can
     }
 
-    /// Queues a message that was framed before, for a server: its bytes are shared, not copied, where they are many or
-    /// where others wait before them, and may then be dropped by [`WriteQueue::drop_oldest`].
+    /// Queues a message that was framed before, for a server: its bytes are shared, not copied, if there are many or
+    /// others wait before them, and may then be dropped by [`WriteQueue::drop_oldest`].
     ///
-    /// A client masks each message by itself, so it frames the payload anew. While a message in parts is open, prepared
-    /// ones wait for its end.
+    /// A client masks each message individually, so it frames the payload anew. While a message in parts is open,
+    /// prepared ones wait for its end.
     ///
     /// # Errors
     ///
@@ -242,8 +245,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Opens a message that is sent in parts. Until it ends, no other message can be sent; control frames can
-    /// (RFC 6455 §5.4).
+    /// Opens a message that is sent in parts. Until it ends, no other message can be sent, but control frames can (RFC
+    /// 6455 §5.4).
     ///
     /// # Errors
     ///
@@ -256,8 +259,8 @@ impl Outbound {
         self.begin_with(opcode, Compress::Auto)
     }
 
-    /// Opens a message that is sent in parts, compressed or not as `compress` says; [`Compress::Auto`] goes by the length
-    /// of the first part.
+    /// Opens a message that is sent in parts, compressed or not according to `compress`; [`Compress::Auto`] decides by
+    /// the length of the first part.
     ///
     /// # Errors
     ///
@@ -275,7 +278,7 @@ impl Outbound {
 
     /// Queues one part of the open message as a frame; with `last`, the message ends.
     ///
-    /// The parts of a text message have to be UTF-8 together: the caller sees to that.
+    /// The parts of a text message must be UTF-8 together: the caller ensures that.
     ///
     /// # Errors
     ///
@@ -292,7 +295,7 @@ impl Outbound {
             .filter(|deflating| open.begun.unwrap_or_else(|| deflating.wants(data.len(), open.compress)));
         let compressed = deflating.map(|deflating| Bytes::from(deflating.part(&data, last)));
         self.open = (!last).then_some(OpenMessage { begun: Some(compressed.is_some()), ..open });
-        // On the first frame of a message and no other (RFC 7692 §6.1).
+        // RSV1 is set on the first frame of a message only (RFC 7692 §6.1).
         let rsv1 = compressed.is_some() && open.begun.is_none();
         self.data_frame(DataFrame { opcode, fin: last, rsv1 }, compressed.unwrap_or(data));
         if last && let Some(rare) = &mut self.rare {
@@ -304,37 +307,37 @@ impl Outbound {
         Ok(())
     }
 
-    /// How many bytes wait to be written, with those that wait for a message in parts to end.
+    /// Returns the number of bytes waiting to be written, including those that wait for a message in parts to end.
     #[inline]
     pub fn pending(&self) -> usize {
         self.queue.len() + self.deferred(|prepared| prepared.server_frame().len())
     }
 
-    /// The approximate memory of everything that is [`pending`](Self::pending), in bytes: many small pieces take more
-    /// than their bytes. Compare a limit on the queue with this.
+    /// Returns the approximate memory of everything that is [`pending`](Self::pending), in bytes: many small pieces
+    /// take more than their bytes. Compare a limit on the queue with this.
     #[inline]
     pub fn cost(&self) -> usize {
         self.queue_cost() + self.deferred(deferred_cost)
     }
 
-    /// The part of [`cost`](Self::cost) that is in the queue, without the broadcasts deferred until the open message
-    /// ends.
+    /// Returns the part of [`cost`](Self::cost) that is in the queue, excluding the broadcasts deferred until the open
+    /// message ends.
     ///
-    /// A part of the open message is written before those, so it only has to wait for this much.
+    /// A part of the open message is written before those, so it must wait for this much only.
     #[inline]
     pub fn queue_cost(&self) -> usize {
         self.queue.cost()
     }
 
-    /// The part of [`cost`](Self::cost) that [`drop_oldest`](Self::drop_oldest) can free, called until it returns `None`.
+    /// Returns the part of [`cost`](Self::cost) that repeated calls of [`drop_oldest`](Self::drop_oldest) can free.
     pub fn droppable_cost(&self) -> usize {
         self.queue.droppable_cost() + self.deferred(deferred_cost)
     }
 
-    /// Whether `len` more bytes would fit into `limit` after every broadcast that can be dropped is dropped.
+    /// Returns whether `len` more bytes would fit into `limit` after every droppable broadcast is dropped.
     ///
-    /// An empty queue takes any message, as the limit is on what waits. Ask before dropping: if the answer is no, the
-    /// broadcasts would be lost for nothing.
+    /// An empty queue takes any message, as the limit applies to what is waiting. Ask before dropping: if the answer is
+    /// no, the broadcasts would be lost for nothing.
     pub fn fits_by_dropping(&self, len: usize, limit: usize) -> bool {
         let remaining = self.cost() - self.droppable_cost();
         remaining == 0 || remaining.saturating_add(len) <= limit
@@ -356,7 +359,7 @@ impl Outbound {
         self.rare.as_ref().map_or(0, |rare| rare.deferred.iter().map(measure).sum())
     }
 
-    /// Gives the rare state back when there is none of it any more.
+    /// Frees the rare state once it is empty.
     fn drop_rare(&mut self) {
         if let Some(Rare { deferred, owed_pong: None, close: None }) = self.rare.as_deref()
             && deferred.is_empty()
@@ -370,7 +373,7 @@ impl Outbound {
         self.rare.get_or_insert_default()
     }
 
-    /// Whether a message in parts is open.
+    /// Returns whether a message in parts is open.
     pub fn is_message_open(&self) -> bool {
         self.open.is_some()
     }
@@ -384,7 +387,7 @@ impl Outbound {
         self.control(Opcode::Ping, payload)
     }
 
-    /// Queues a pong of at most 125 bytes that no ping asked for, or that answers one by hand (RFC 6455 §5.5.3).
+    /// Queues an unsolicited pong of at most 125 bytes, or one that answers a ping manually (RFC 6455 §5.5.3).
     ///
     /// # Errors
     ///
@@ -393,7 +396,7 @@ impl Outbound {
         self.control(Opcode::Pong, payload)
     }
 
-    /// Queues the close frame, behind what is queued already. No frame follows it.
+    /// Queues the close frame, after everything already queued. No frame follows it.
     ///
     /// `None` sends an empty close frame.
     ///
@@ -415,26 +418,26 @@ impl Outbound {
         Ok(())
     }
 
-    /// The close frame that was sent, if one was; its content may be nothing.
+    /// Returns the close frame that was sent, if any; `Some(None)` if it was empty.
     pub fn close_sent(&self) -> Option<&Option<CloseFrame>> {
         self.rare.as_ref()?.close.as_ref()
     }
 
-    /// Whether a close frame was sent.
+    /// Returns whether a close frame was sent.
     #[inline]
     pub fn is_closing(&self) -> bool {
         self.closing
     }
 
-    /// Queues what an event of the peer obliges this end to: a pong for a ping, the answer to a close frame.
+    /// Queues the reply that an event of the peer requires: a pong for a ping, the answer to a close frame.
     ///
-    /// Pings are answered one by one as long as little waits to be written. Beyond that one pong is owed, for the
-    /// newest ping: "it MAY elect to send a Pong frame for only the most recently processed Ping frame"
-    /// (RFC 6455 §5.5.3). A peer that pings and never reads costs that much memory and no more.
+    /// Pings are answered one by one as long as little is waiting to be written. Beyond that one pong is owed, for the
+    /// newest ping: "it MAY elect to send a Pong frame for only the most recently processed Ping frame" (RFC 6455
+    /// §5.5.3). A peer that pings and never reads costs that much memory and no more.
     ///
     /// # Panics
     ///
-    /// Never for an event that [`Inbound`](crate::Inbound) made.
+    /// Never for an event produced by [`Inbound`](crate::Inbound).
     pub fn respond(&mut self, event: &Event) {
         match event {
             Event::Ping(payload) if self.auto_pong && !self.closing => {
@@ -453,12 +456,12 @@ impl Outbound {
         }
     }
 
-    /// Queues the close frame that a violation by the peer calls for, unless one was sent before.
+    /// Queues the close frame due for a violation by the peer, unless one was already sent.
     pub fn fail(&mut self, error: &ProtocolError) {
         self.fail_with(error.close_code());
     }
 
-    /// Queues a close frame with `code` and no reason, unless one was sent before.
+    /// Queues a close frame with `code` and no reason, unless one was already sent.
     ///
     /// # Panics
     ///
@@ -525,7 +528,7 @@ impl Outbound {
             self.queue.share(payload);
             return;
         };
-        // Nobody else holds it: it is masked where it lies. Else the copy is the masked one.
+        // If nobody else holds the payload, it is masked in place; otherwise the copy is masked.
         match payload.try_into_mut() {
             Ok(mut own) => {
                 mask::apply(&mut own, key, 0);
@@ -546,5 +549,5 @@ fn deferred_cost(prepared: &PreparedMessage) -> usize {
 /// buffer is cheaper than a second I/O slice.
 const SHARE_FROM: usize = 16 * 1024;
 
-/// While no more than this waits to be written, each ping is answered by itself.
+/// If no more than this is waiting to be written, each ping is answered individually.
 const PONG_ROOM: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! Messages that are framed once and sent to many (RFC 6455 §5.1: what a server sends is the same for every client).
+//! Messages that are framed once and sent to many (RFC 6455 §5.1: a server's frame is the same for every client).
 
 use bytes::Bytes;
 #[cfg(feature = "deflate")]
@@ -9,8 +9,8 @@ use crate::{Message, Text};
 
 /// A message with its frame, encoded once for any number of receivers.
 ///
-/// Clones share the bytes. Sending one to a thousand clients costs one encoding and no copy of the payload for a client
-/// that has something before it in its queue.
+/// Clones share the bytes. Sending one to a thousand clients costs one encoding, and no copy of the payload for a
+/// client that already has something in its queue.
 ///
 /// # Examples
 ///
@@ -34,7 +34,7 @@ pub struct PreparedMessage {
     compressed: std::sync::Arc<CompressedFrames>,
 }
 
-/// The frame by window bits, from 9 on, made when the first connection that agreed on them needs it; `None` where
+/// The frames by window bits, from 9 on, each made when the first connection that agreed on them needs it; `None` if
 /// compression gains nothing.
 #[cfg(feature = "deflate")]
 type CompressedFrames = [std::sync::OnceLock<Option<CompressedFrame>>; 7];
@@ -65,19 +65,19 @@ impl PreparedMessage {
         }
     }
 
-    /// The message that was framed; it shares its bytes with the frame.
+    /// Returns the message that was framed; it shares its bytes with the frame.
     pub fn message(&self) -> Message {
         let payload = self.frame.slice(self.header_len..);
         if self.text { Message::Text(Text::from_validated(payload)) } else { Message::Binary(payload) }
     }
 
-    /// Whether this is a text message.
+    /// Returns whether this is a text message.
     pub const fn is_text(&self) -> bool {
         self.text
     }
 
-    /// The frame for connections with these window bits, with what `compress` makes of the payload. The first call for
-    /// some window bits decides for all.
+    /// Returns the frame for connections with these window bits, with `compress` applied to the payload. For each
+    /// number of window bits, the first call decides for all.
     #[cfg(feature = "deflate")]
     pub(crate) fn compressed_frame(
         &self,
@@ -97,13 +97,13 @@ impl PreparedMessage {
         frame.as_ref()
     }
 
-    /// How many bytes the payload has.
+    /// Returns the payload's length in bytes.
     #[cfg(feature = "deflate")]
     pub(crate) fn len(&self) -> usize {
         self.frame.len() - self.header_len
     }
 
-    /// The frame as a server sends it uncompressed.
+    /// Returns the frame as a server sends it uncompressed.
     pub fn server_frame(&self) -> &Bytes {
         &self.frame
     }

@@ -1,6 +1,6 @@
-//! What waits to be written: small frames gathered in one buffer, large payloads by reference.
+//! The queue of bytes waiting to be written: small frames gathered in one buffer, large payloads by reference.
 //!
-//! Owns order and positions. What the bytes mean belongs to [`crate::outbound`]; who writes them, to the caller.
+//! Owns order and positions. The meaning of the bytes belongs to [`crate::outbound`]; writing them to the caller.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -13,22 +13,22 @@ use bytes::Bytes;
 ///   front:  [ gathered | shared | droppable | .. ]   tail: [ gathered so far ....... ]
 ///             ^ `written` bytes of the first chunk are gone
 /// ```
-/// While nothing but small frames is queued, all of it is in `tail` and one plain write takes it.
+/// While only small frames are queued, all of them are in `tail`, and one plain write takes it.
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     front: VecDeque<Chunk>,
     tail: Vec<u8>,
-    /// How much of the first chunk (of `tail` if `front` is empty) has been written.
+    /// The number of bytes of the first chunk (of `tail` if `front` is empty) that have been written.
     written: usize,
-    /// Bytes not yet written, over all chunks.
+    /// The number of bytes not yet written, over all chunks.
     len: usize,
-    /// Bytes queued since the beginning: the position of the end.
+    /// The number of bytes queued since the beginning: the position of the end.
     end: u64,
-    /// Frames that were dropped and are still ahead of the bytes written; most queues never have any.
+    /// Dropped frames still ahead of the bytes written; most queues never have any.
     holes: Option<Box<Holes>>,
 }
 
-/// Dropped frames that keep their place among the positions until everything before them was written.
+/// Dropped frames, which keep their positions until everything before them was written.
 #[derive(Debug, Default)]
 struct Holes {
     /// Position and length, in order.
@@ -55,46 +55,47 @@ impl Chunk {
 }
 
 impl WriteQueue {
-    /// How many bytes wait to be written.
+    /// Returns the number of bytes waiting to be written.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The position of the end: everything queued before now has a smaller position.
+    /// Returns the position of the end: everything queued before now has a smaller position.
     ///
     /// Positions count the bytes queued since the beginning. They do not change when something is dropped, so a caller
-    /// that waits for its own bytes waits for [`position`](Self::position) to reach the `end` of when it queued them.
+    /// that waits for its own bytes waits for [`position`](Self::position) to reach the value that `end` had when it
+    /// queued them.
     #[inline]
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// The position of the next byte to be written: everything before it was written or dropped.
+    /// Returns the position of the next byte to be written: everything before it was written or dropped.
     #[inline]
     pub fn position(&self) -> u64 {
         self.end - self.len as u64 - self.holes.as_ref().map_or(0, |holes| holes.len)
     }
 
-    /// How much memory what waits takes, in bytes, about.
+    /// Returns the approximate memory of the queue, in bytes.
     #[inline]
     pub fn cost(&self) -> usize {
         self.len + self.front.len() * size_of::<Chunk>()
     }
 
-    /// Whether nothing waits to be written.
+    /// Returns whether the queue is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The bytes to be written next, if they are all in one piece.
+    /// Returns the bytes to be written next, if they are all in one piece.
     #[inline]
     pub fn contiguous(&self) -> Option<&[u8]> {
         self.front.is_empty().then(|| &self.tail[self.written..])
     }
 
-    /// Fills `slices` with the bytes to be written next, and says how many slices it filled.
+    /// Fills `slices` with the bytes to be written next, and returns how many slices it filled.
     pub fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
         let mut skip = self.written;
@@ -107,7 +108,7 @@ impl WriteQueue {
         filled
     }
 
-    /// Takes `n` bytes off the front: they were written.
+    /// Removes `n` bytes from the front, after they were written.
     ///
     /// # Panics
     ///
@@ -117,8 +118,8 @@ impl WriteQueue {
         self.advance_sparing(n, &mut Vec::new());
     }
 
-    /// [`advance`](Self::advance), and leaves in `spare` the memory of a large payload that nobody else holds, for the next
-    /// one to be received: to get as much anew from the system costs more than to fill it.
+    /// The same as [`advance`](Self::advance), but leaves in `spare` the memory of a large payload that nobody else
+    /// holds, for receiving the next one: allocating that much memory from the system costs more than filling it.
     ///
     /// # Panics
     ///
@@ -138,7 +139,7 @@ impl WriteQueue {
             self.tail.clear();
             self.written = 0;
         } else if self.front.is_empty() && self.written > COMPACT && self.written > self.tail.len() / 2 {
-            // Moves less than it frees, so that a queue which never runs empty stays as small as what waits.
+            // Moves less than it frees, so that a queue that is never empty stays as small as the bytes waiting in it.
             self.tail.drain(..self.written);
             self.written = 0;
         }
@@ -163,7 +164,7 @@ impl WriteQueue {
         self.front = VecDeque::new();
     }
 
-    /// Forgets the holes that everything before was written.
+    /// Forgets the holes before which everything was written.
     #[cold]
     fn pass_holes(&mut self) {
         let Some(holes) = &mut self.holes else { return };
@@ -179,14 +180,14 @@ impl WriteQueue {
         }
     }
 
-    /// Gives back the gathering buffer if nothing waits, so that an idle connection holds none.
+    /// Gives back the gathering buffer if nothing is waiting, so that an idle connection holds none.
     #[inline]
     pub fn reclaim(&mut self) -> Option<Vec<u8>> {
         (self.len == 0 && self.tail.capacity() > 0).then(|| std::mem::take(&mut self.tail))
     }
 
-    /// Moves what waits in the gathering buffer to one of its own size if the buffer is much larger, and returns the
-    /// larger one. For a queue that cannot be written now: the buffer was lent for the time of a write.
+    /// Moves the bytes in the gathering buffer to one of their own size if the buffer is much larger, and returns the
+    /// larger one. For a queue that cannot be written now: the buffer was lent only for the duration of a write.
     #[cold]
     pub fn settle(&mut self) -> Option<Vec<u8>> {
         let written = if self.front.is_empty() { self.written } else { 0 };
@@ -201,7 +202,7 @@ impl WriteQueue {
         Some(std::mem::replace(&mut self.tail, own))
     }
 
-    /// Lends an empty buffer to gather small frames in, if there is none; else drops it.
+    /// Lends an empty buffer to gather small frames in, if there is none; otherwise drops it.
     #[inline]
     pub fn lend(&mut self, buf: impl FnOnce() -> Vec<u8>) {
         if self.tail.capacity() == 0 {
@@ -210,7 +211,8 @@ impl WriteQueue {
         }
     }
 
-    /// Drops the oldest droppable frames of which nothing was written; their length, or `None` if there are none.
+    /// Drops the oldest droppable frames of which nothing was written; returns their length, or `None` if there are
+    /// none.
     pub fn drop_oldest(&mut self) -> Option<usize> {
         let (at, _) = self.droppable().next()?;
         let ahead: usize = self.front.iter().take(at).map(|chunk| chunk.bytes().len()).sum();
@@ -229,12 +231,12 @@ impl WriteQueue {
         Some(len)
     }
 
-    /// The part of [`cost`](Self::cost) that [`drop_oldest`](Self::drop_oldest) can free.
+    /// Returns the part of [`cost`](Self::cost) that [`drop_oldest`](Self::drop_oldest) can free.
     pub(crate) fn droppable_cost(&self) -> usize {
         self.droppable().map(|(_, bytes)| bytes.len() + size_of::<Chunk>()).sum()
     }
 
-    /// The droppable frames of which nothing was written, oldest first, with their places in `front`.
+    /// Returns the droppable frames of which nothing was written, oldest first, with their indices in `front`.
     fn droppable(&self) -> impl Iterator<Item = (usize, &Bytes)> {
         self.front.iter().enumerate().filter_map(|(at, chunk)| match chunk {
             Chunk::Droppable(bytes) if at > 0 || self.written == 0 => Some((at, bytes)),
@@ -257,7 +259,7 @@ impl WriteQueue {
         self.push(Chunk::Shared(bytes));
     }
 
-    /// Appends whole frames by reference that [`drop_oldest`](Self::drop_oldest) may take back.
+    /// Appends whole frames by reference, which [`drop_oldest`](Self::drop_oldest) may remove again.
     pub(crate) fn share_droppable(&mut self, bytes: Bytes) {
         self.push(Chunk::Droppable(bytes));
     }
@@ -266,7 +268,7 @@ impl WriteQueue {
         if self.tail.len() > GATHERED && self.tail.capacity() <= 2 * self.tail.len() {
             self.front.push_back(Chunk::Gathered(std::mem::take(&mut self.tail)));
         } else if !self.tail.is_empty() {
-            // A few bytes, mostly a header: they must not keep a buffer that was lent for much more.
+            // A few bytes, usually a header: they must not keep a buffer that was lent for much more.
             let written = if self.front.is_empty() { std::mem::take(&mut self.written) } else { 0 };
             self.front.push_back(Chunk::Gathered(self.tail[written..].to_vec()));
             self.tail.clear();
@@ -277,16 +279,16 @@ impl WriteQueue {
     }
 }
 
-/// Up to how many bytes are copied out of the gathering buffer when a chunk follows them.
+/// The most bytes that are copied out of the gathering buffer when a chunk follows them.
 const GATHERED: usize = 4 * 1024;
 
-/// Up to this capacity, a gathering buffer with little in it is not worth moving.
+/// The capacity up to which a gathering buffer with little in it is not worth moving.
 const SETTLED: usize = 4 * 1024;
 
-/// Below this many written bytes the gathering buffer is not worth moving.
+/// The number of written bytes below which the gathering buffer is not worth moving.
 const COMPACT: usize = 16 * 1024;
 
-/// How long a payload is whose memory is worth keeping for another, and not too much to keep.
+/// The lengths of payloads whose memory is worth keeping for another, and not too much to keep.
 pub(crate) const SPARED: std::ops::RangeInclusive<usize> = 64 * 1024..=4 * 1024 * 1024;
 
 #[cfg(test)]
@@ -385,7 +387,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is queued comes out in order, for every sequence of operations and every size of write.
+        /// Queued bytes come out in order, for every sequence of operations and every size of write.
         #[test]
         fn keeps_the_order(ops in proptest::collection::vec((0..3u8, 0..400usize), 0..60)) {
             let mut queue = WriteQueue::default();

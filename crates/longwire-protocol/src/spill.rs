@@ -1,4 +1,4 @@
-//! Headers that the end of the input cuts: what has come of one is kept until the rest does.
+//! Headers cut off by the end of the input: the part that has arrived is kept until the rest does.
 
 use longwire_frame::{FrameHeader, Role};
 
@@ -12,19 +12,19 @@ pub(crate) struct Spill {
 }
 
 impl Spill {
-    /// Whether the next header begins with the next input.
+    /// Returns whether the next header begins with the next input.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The first byte of the header that has begun to arrive.
+    /// Returns the first byte of the header that has begun to arrive.
     #[inline]
     pub(crate) fn first(&self) -> Option<u8> {
         (self.len > 0).then_some(self.bytes[0])
     }
 
-    /// Takes a header off the input, together with what is left from before; `None` if it is not complete.
+    /// Takes a header off the input, together with the bytes kept from before; returns `None` if it is incomplete.
     #[inline]
     pub(crate) fn take_header(
         &mut self,
@@ -65,7 +65,7 @@ impl Spill {
     }
 }
 
-/// The length of a piece of a header.
+/// Converts the length of a piece of a header.
 fn small(len: usize) -> u8 {
     u8::try_from(len).expect("a header has at most 14 bytes")
 }

@@ -1,22 +1,22 @@
-//! What compression saves.
+//! Statistics of compression.
 
-/// What has gone through one direction of a connection compressed.
+/// The compressed messages that have passed through one direction of a connection.
 ///
-/// Messages that went as they are count nowhere here. `+=` makes the sum of two directions or connections, and `-` tells
-/// what has come since an earlier look at the same.
+/// Messages sent uncompressed are not counted here. `+=` adds two directions or connections, and `-` yields the
+/// difference from an earlier reading of the same direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompressionStats {
     /// Messages.
     pub messages: u64,
-    /// Bytes of payload as the application has them.
+    /// Bytes of payload as the application sees them.
     pub payload_bytes: u64,
     /// Bytes of payload as they are on the wire, without the headers of frames.
     pub wire_bytes: u64,
 }
 
 impl CompressionStats {
-    /// What is left of the payload on the wire: 0.25 for a quarter, 1.0 if nothing was compressed.
+    /// Returns the ratio of wire bytes to payload bytes: 0.25 for a quarter, 1.0 if nothing was compressed.
     #[allow(clippy::cast_precision_loss, reason = "2^53 bytes are more than a connection carries")]
     pub fn ratio(&self) -> f64 {
         if self.payload_bytes == 0 { 1.0 } else { self.wire_bytes as f64 / self.payload_bytes as f64 }

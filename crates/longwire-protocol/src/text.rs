@@ -1,6 +1,6 @@
 //! Text payloads: [`Bytes`] that are known to be UTF-8 (RFC 6455 §5.6).
 //!
-//! Owns the one place where checked bytes become a `str` without a second look. The check itself belongs to
+//! Owns the one place where validated bytes become a `str` without a second check. The check itself belongs to
 //! [`Utf8Validator`](longwire_frame::Utf8Validator).
 
 use std::borrow::Borrow;
@@ -31,7 +31,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// An empty text.
+    /// Creates an empty text.
     pub const fn new() -> Self {
         Self { bytes: Bytes::new() }
     }
@@ -47,22 +47,22 @@ impl Text {
         Self { bytes }
     }
 
-    /// The text as a string slice.
+    /// Returns the text as a string slice.
     #[inline]
-    #[allow(unsafe_code)] // A second validation costs 1 µs for each 64 KiB and each look at the text.
+    #[allow(unsafe_code)] // A second validation costs 1 µs for each 64 KiB each time the text is read.
     pub fn as_str(&self) -> &str {
-        // SAFETY: `bytes` is valid UTF-8 by the invariant of the field. All constructors are in this module: they
-        // start from `str`/`String`, run `str::from_utf8`, or (`from_validated`) are called in this crate with bytes that
+        // SAFETY: `bytes` is valid UTF-8 by the invariant of the field. All constructors are in this module: they start
+        // from `str`/`String`, run `str::from_utf8`, or (`from_validated`) are called in this crate with bytes that
         // `Utf8Validator::finish` accepted or that were taken from a `Text`. Nothing changes the bytes afterwards.
         unsafe { std::str::from_utf8_unchecked(&self.bytes) }
     }
 
-    /// The text as the shared bytes that carry it.
+    /// Returns the text as the shared bytes that carry it.
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Gives up the text for the shared bytes that carry it.
+    /// Consumes the text and returns the shared bytes that carry it.
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }

@@ -1,10 +1,10 @@
 //! Deadlines: keepalive and the closing handshake's limit, as values.
 //!
-//! Owns when something is due and what. Reading the clock and sleeping belong to the caller, who passes `now` in.
+//! Owns what is due and when. Reading the clock and sleeping belong to the caller, who passes `now` in.
 
 use std::time::{Duration, Instant};
 
-/// When to ping a silent peer, and when to give it up.
+/// The times after which a silent peer is pinged and given up.
 ///
 /// # Examples
 ///
@@ -23,7 +23,7 @@ pub struct Keepalive {
     /// earliest and one and a quarter at the latest: 37.5 s with the default, below the idle limits of common proxies
     /// (60 s).
     pub interval: Duration,
-    /// How long the peer then has for a sign of life before the connection counts as lost. Default 20 s.
+    /// The time that the peer then has for a sign of life before the connection counts as lost. Default 20 s.
     pub timeout: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Default for Keepalive {
     }
 }
 
-/// What a deadline that has passed calls for.
+/// The action that an expired deadline calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing: the deadline has moved.
@@ -48,8 +48,8 @@ pub enum Due {
 
 /// The deadlines of one connection.
 ///
-/// While the peer is silent, the clock is read once an interval, when a ping is due. While it sends, it is read four
-/// times an interval:
+/// While the peer is silent, the clock is read once per interval, when a ping is due. While it sends, the clock is read
+/// four times per interval:
 ///
 /// ```text
 ///   heard  .  . . .  .
@@ -76,7 +76,7 @@ pub enum Due {
 #[derive(Clone, Copy, Debug)]
 pub struct Timers {
     keepalive: Option<Keepalive>,
-    /// When something is due unless the peer is heard before.
+    /// The time at which something is due unless the peer is heard before.
     due_at: Option<Instant>,
     /// Whether anything came from the peer since the last look.
     heard: bool,
@@ -85,28 +85,28 @@ pub struct Timers {
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// The keepalive runs, if there is one.
+    /// The keepalive is running, if there is one.
     Open {
-        /// When to look next if the peer was heard since the last look.
+        /// The time of the next look if the peer was heard since the last one.
         look_at: Option<Instant>,
-        /// When a ping was sent that has no answer yet.
+        /// The time at which a ping was sent that is still unanswered.
         pinged: Option<Instant>,
-        /// Whether the peer is gone if it stays silent until `due_at`.
+        /// Whether the peer counts as gone if it stays silent until `due_at`.
         is_awaited: bool,
     },
     /// The closing handshake has begun.
     Closing {
         limit: Duration,
-        /// The end, whatever progress there is.
+        /// The latest end, whatever progress there is.
         ends_at: Option<Instant>,
     },
 }
 
 impl Timers {
-    /// How many times its limit the closing handshake may take while the peer makes progress: 2 minutes for a limit of
-    /// 5 s.
+    /// The number of times its limit that the closing handshake may take while the peer makes progress: 2 minutes for a
+    /// limit of 5 s.
     ///
-    /// The bound is on a peer that takes one byte at a time to keep a connection.
+    /// This bounds a peer that takes one byte at a time to keep a connection open.
     pub const MAX_CLOSING_LIMITS: u32 = 24;
 
     /// Starts the keepalive, if there is one, at `now`.
@@ -119,30 +119,30 @@ impl Timers {
         timers
     }
 
-    /// No keepalive: nothing is due until the connection closes.
+    /// Creates timers without keepalive: nothing is due until the connection closes.
     pub const fn idle() -> Self {
         let phase = Phase::Open { look_at: None, pinged: None, is_awaited: false };
         Self { keepalive: None, due_at: None, heard: false, phase }
     }
 
-    /// Takes note that something came from the peer. The next [`deadline`](Self::deadline) may be earlier than it was.
+    /// Records that something came from the peer. The next [`deadline`](Self::deadline) may be earlier than before.
     #[inline]
     pub fn heard(&mut self) {
         self.heard = true;
     }
 
-    /// Takes note of a pong to the keepalive's ping; returns the round-trip time, once for each ping.
+    /// Records a pong to the keepalive's ping; returns the round-trip time, once for each ping.
     ///
-    /// `None` if no ping was sent, and if the pong comes later than [`Keepalive::timeout`].
+    /// Returns `None` if no ping was sent, or if the pong arrives later than [`Keepalive::timeout`].
     pub fn answered(&mut self, now: Instant) -> Option<Duration> {
         let Phase::Open { pinged, .. } = &mut self.phase else { return None };
         let (sent, keepalive) = (pinged.take()?, self.keepalive?);
-        // The clock was read anyway: the peer's silence begins now.
+        // The clock was read anyway, so the peer's silence is counted from now.
         self.await_silence(keepalive, now);
         now.checked_duration_since(sent).filter(|round_trip| *round_trip <= keepalive.timeout)
     }
 
-    /// Starts the closing handshake's limit, unless it runs already. The keepalive stops.
+    /// Starts the limit of the closing handshake, unless it is already running. The keepalive stops.
     pub fn closing(&mut self, now: Instant, limit: Duration) {
         if matches!(self.phase, Phase::Open { .. }) {
             let ends_at = now.checked_add(limit.saturating_mul(Self::MAX_CLOSING_LIMITS));
@@ -151,8 +151,8 @@ impl Timers {
         }
     }
 
-    /// Takes note that the peer has taken bytes. While the connection closes, the limit of the closing handshake starts
-    /// again at `now`, for at most [`MAX_CLOSING_LIMITS`](Self::MAX_CLOSING_LIMITS) times the limit in all.
+    /// Records that the peer has taken bytes. While the connection closes, the limit of the closing handshake starts
+    /// again at `now`, up to [`MAX_CLOSING_LIMITS`](Self::MAX_CLOSING_LIMITS) times the limit in total.
     pub fn progressed(&mut self, now: Instant) {
         if let Phase::Closing { limit, ends_at } = self.phase {
             let extended = now.checked_add(limit);
@@ -160,7 +160,8 @@ impl Timers {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has to be called next; `None` if nothing can become due.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next; `None` if nothing can
+    /// become due.
     ///
     /// Ask again after each [`heard`](Self::heard). A deadline that has already passed is handled at once.
     pub fn deadline(&self) -> Option<Instant> {
@@ -170,7 +171,7 @@ impl Timers {
         }
     }
 
-    /// Says what is due at `now`, and moves the deadline.
+    /// Returns what is due at `now`, and moves the deadline.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Due::Nothing;
@@ -206,12 +207,12 @@ impl Timers {
     }
 }
 
-/// The earlier of two deadlines; `None` is no deadline.
+/// Returns the earlier of two deadlines; `None` is no deadline.
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
 
-/// Looks at the clock per interval while the peer sends. A ping is late by at most one part of the interval.
+/// The number of clock readings per interval while the peer sends. A ping is late by at most one part of the interval.
 const LOOKS: u32 = 4;
 
 #[cfg(test)]
@@ -225,9 +226,10 @@ mod tests {
         start + Duration::from_secs(seconds)
     }
 
-    /// A driver that sleeps until the deadline and is woken by what the peer sends, at these milliseconds.
+    /// Simulates a driver that sleeps until the deadline and is woken when the peer sends, at these milliseconds.
     ///
-    /// Returns when the first thing other than nothing was due, what it was, and how often the clock was looked at.
+    /// Returns the time at which the first action other than nothing was due, the action, and how often the clock was
+    /// read.
     fn drive(timers: &mut Timers, start: Instant, heard: impl IntoIterator<Item = u64>) -> (u64, Due, usize) {
         let (mut now, mut looks) = (start, 0);
         let mut heard = heard.into_iter().map(|ms| start + Duration::from_millis(ms)).peekable();

@@ -1,4 +1,4 @@
-//! A WebSocket client and server for tokio: strict, safe and fast, with nothing to set up.
+//! A WebSocket client and server for tokio: strict, safe and fast, without any setup.
 //!
 //! # A client
 //!
@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! [`recv`](WebSocket::recv) gives `None` when the connection was closed as it should be, and an [`Error`] with a close code
-//! when it was not. [`Client`] sets headers, an origin, subprotocols, TLS and time limits.
+//! [`recv`](WebSocket::recv) returns `None` when the connection was closed cleanly, and an [`Error`] with a close
+//! code when it was not. [`Client`] sets headers, an origin, subprotocols, TLS and time limits.
 //!
 //! # A server
 //!
@@ -35,11 +35,11 @@
 //! # }
 //! ```
 //!
-//! Each client has a task of its own. What a handler sends is written when it yields, all at once; when it returns, the
-//! connection is closed, with code 1000 for `Ok` and 1011 for `Err`. [`Server::hub`] reaches all clients,
+//! Each client has its own task. Messages sent by a handler are written when it yields, all at once; when it returns,
+//! the connection is closed, with code 1000 for `Ok` and 1011 for `Err`. [`Server::hub`] reaches all clients,
 //! [`Server::handle`] shuts the server down.
 //!
-//! # Both, from end to end
+//! # A server and a client, end to end
 //!
 //! ```
 //! use longwire::{CloseCode, Message, Server};
@@ -72,46 +72,47 @@
 //! # }
 //! ```
 //!
-//! # Where to find what
+//! # Finding what you need
 //!
 //! | to | use |
 //! |---|---|
 //! | send from several tasks | [`WebSocket::sender`], [`WebSocket::split`], [`Sender`] |
-//! | send many messages in one write | [`WebSocket::feed`] and [`WebSocket::flush`]; a server's handler gets it by itself |
-//! | know whether the peer is there, and how far away | [`WebSocket::ping`], [`Config::keepalive`] |
+//! | send many messages in one write | [`WebSocket::feed`], [`WebSocket::flush`]; automatic in a server's handler |
+//! | check that the peer is alive, and measure the round trip | [`WebSocket::ping`], [`Config::keepalive`] |
 //! | send or receive one message in parts | [`WebSocket::binary_writer`], [`WebSocket::recv_parts`] |
 //! | compress, or not | `ServerOptions::deflate` of a server's handshake, `Client::deflate`, [`WebSocket::send_with`] |
 //! | pipe bytes | [`WebSocket::into_byte_stream`] |
 //! | use combinators | `Stream` and `Sink` of the futures crates, on [`WebSocket`] |
-//! | send the same to many clients | `Hub::broadcast`, [`PreparedMessage`] |
+//! | send one message to many clients | `Hub::broadcast`, [`PreparedMessage`] |
 //! | send to some of them | `Socket::join` and `Hub::publish`: rooms |
-//! | keep something for a client | `Socket::set_data`, `Client::data` |
-//! | bound what a peer can do | [`Limits`], [`RateLimit`], [`Config`], `ServerConfig` |
-//! | decide who is let in | `Server::authorize`, `Server::allowed_origins`, `Server::on_reject` |
+//! | store data for a client | `Socket::set_data`, `Client::data` |
+//! | limit what a peer can do | [`Limits`], [`RateLimit`], [`Config`], `ServerConfig` |
+//! | decide which clients are accepted | `Server::authorize`, `Server::allowed_origins`, `Server::on_reject` |
 //! | serve several paths | `Server::route` |
-//! | see what a server does | `ServerHandle::stats`, [`Measurements`], the feature `metrics` |
-//! | serve with a runtime for each core | `server::Workers` |
-//! | let the next process go on where this one listens | `ServerHandle::hand_over` |
-//! | know a client's address behind a proxy | `ServerConfig::trusted_proxies`, `Request::client_ip` |
-//! | bound what all of them take | [`MemoryBudget`] |
-//! | bound how many there are | `HubConfig::max_clients`, `HubConfig::max_clients_per_address` |
-//! | keep a connection, whatever happens | `Client::reconnecting` |
-//! | speak WebSocket over a stream of your own | [`WebSocket::new`], [`drive`] |
-//! | mount it on an application that serves HTTP | `hyper::upgrade`, `axum::WebSocketUpgrade`, `tower::WebSocketLayer` |
-//! | connect many times over one HTTP/2 connection | `http2::Http2` |
+//! | monitor a server | `ServerHandle::stats`, [`Measurements`], the feature `metrics` |
+//! | run a server with one runtime per core | `server::Workers` |
+//! | hand the listening socket over to a new process | `ServerHandle::hand_over` |
+//! | find a client's address behind a proxy | `ServerConfig::trusted_proxies`, `Request::client_ip` |
+//! | limit the memory of all connections | [`MemoryBudget`] |
+//! | limit the number of clients | `HubConfig::max_clients`, `HubConfig::max_clients_per_address` |
+//! | reconnect automatically | `Client::reconnecting` |
+//! | speak WebSocket over your own stream | [`WebSocket::new`], [`drive`] |
+//! | add it to an HTTP application | `hyper::upgrade`, `axum::WebSocketUpgrade`, `tower::WebSocketLayer` |
+//! | open many connections over one HTTP/2 connection | `http2::Http2` |
 //! | do without IO | the crates `longwire-protocol`, `longwire-handshake`, `longwire-deflate` and `longwire-frame` |
 //!
-//! # What is on by default
+//! # Defaults
 //!
-//! Messages and frames of up to 16 MiB, in up to 131 072 fragments. Pings are answered. A server pings a client that was
-//! silent for 30 s and drops it 20 s later. The opening handshake may take 10 s in all, the closing one 5 s. A request head
-//! may have 16 KiB and 100 fields. At most 64 KiB and one message wait to be written on a connection before `send` waits.
-//! Masking keys come from a cryptographically secure generator, one a frame. `TCP_NODELAY` is set. A client offers compression,
-//! a server declines it unless it is told otherwise; messages from 1024 bytes on are compressed where both agreed.
+//! Messages and frames of up to 16 MiB, in up to 131 072 fragments. Pings are answered. A server pings a client that
+//! was silent for 30 s and drops it 20 s later. The opening handshake may take 10 s in all, the closing one 5 s. A
+//! request head may have 16 KiB and 100 fields. At most 64 KiB and one message wait to be written on a connection
+//! before `send` waits. Masking keys come from a cryptographically secure generator, one per frame. `TCP_NODELAY` is
+//! set. A client offers compression, and a server declines it unless configured otherwise; if both agreed, messages
+//! from 1024 bytes on are compressed.
 //!
 //! # Cancel safety
 //!
-//! Every future may be dropped at any await, as `select!` and time-outs do: no message is lost, repeated or torn.
+//! Every future may be dropped at any await, as `select!` and timeouts do: no message is lost, repeated or torn.
 //!
 //! # Features
 //!
@@ -119,14 +120,14 @@
 //! |---|---|---|
 //! | `client` | yes | [`connect`], [`Client`] |
 //! | `server` | yes | [`Server`] and its hub |
-//! | `deflate` | yes | compression (RFC 7692): a client offers it, a server has to be told to accept it |
-//! | `rustls` | yes | TLS with ring: `wss` URLs for the client, which trusts what the operating system trusts; `Server::tls` |
-//! | `webpki-roots` | no | `rustls`, and trust in Mozilla's list where the system has none |
-//! | `hyper` | no | `hyper`: sockets of an application that serves HTTP with hyper, over HTTP/1.1 and HTTP/2 |
+//! | `deflate` | yes | compression (RFC 7692): a client offers it, a server must be configured to accept it |
+//! | `rustls` | yes | TLS with ring: `wss` URLs, with the operating system's trusted roots; `Server::tls` |
+//! | `webpki-roots` | no | `rustls`, and trust in Mozilla's list if the system has none |
+//! | `hyper` | no | `hyper`: sockets in an application that serves HTTP with hyper, over HTTP/1.1 and HTTP/2 |
 //! | `axum` | no | `axum`: an extractor; with `hyper` |
 //! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
 //! | `http2` | no | `http2`: the client over HTTP/2 (RFC 8441); with `hyper` |
-//! | `metrics` | no | what a server and its hub count, passed on to the recorder of the `metrics` crate; with hyper, call `Hub::report_traffic` |
+//! | `metrics` | no | server and hub metrics for the `metrics` crate; with hyper, call `Hub::report_traffic` |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 
 #![forbid(unsafe_code)]
@@ -146,7 +147,7 @@ pub use longwire_connection::{
 #[cfg(feature = "deflate")]
 #[doc(inline)]
 pub use longwire_connection::deflate::DeflateOptions;
-/// Compression (RFC 7692): its parameters, and what a handshake agreed on.
+/// Compression (RFC 7692): its parameters, and the agreement reached in a handshake.
 #[cfg(feature = "deflate")]
 pub mod deflate {
     #[doc(inline)]
@@ -171,7 +172,7 @@ pub use longwire_server::{
 /// The client's own types: its errors, its transport and the limits of its handshake.
 #[cfg(feature = "client")]
 pub mod client {
-    /// The rustls that [`TlsConfig`] takes configurations of.
+    /// The version of rustls whose configurations [`TlsConfig`] takes.
     #[cfg(feature = "rustls")]
     #[doc(no_inline)]
     pub use longwire_client::rustls;
@@ -185,7 +186,7 @@ pub mod client {
     pub use longwire_client::{TlsConfig, TlsError};
 }
 
-/// The server's own types: its errors, its transport, what it asks of a request, and its clients.
+/// The server's own types: its errors, its transport, its requirements for requests, and its clients.
 #[cfg(feature = "server")]
 pub mod server {
     #[doc(inline)]
@@ -211,7 +212,7 @@ pub use longwire_hyper::http2;
 #[doc(inline)]
 pub use longwire_hyper::tower;
 
-/// Mounted on an application that serves HTTP with hyper: see [`upgrade`](hyper::upgrade).
+/// Sockets in an application that serves HTTP with hyper: see [`upgrade`](hyper::upgrade).
 #[cfg(feature = "hyper")]
 pub mod hyper {
     #[cfg(feature = "testing")]
@@ -225,12 +226,12 @@ pub mod hyper {
     };
 }
 
-/// The README's snippets compile as they stand.
+/// Compiles the README's snippets.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-/// The snippets of the page on migration compile as they stand.
+/// Compiles the snippets of the migration guide.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../../docs/migration.md")]
 struct Migration;

@@ -1,6 +1,6 @@
 //! The honest client: a small echo every 20 ms, timed, while others attack.
 //!
-//! Owns its thread and its connection, which nobody else uses.
+//! Owns its thread and its connection, which are used by nobody else.
 
 use std::{
     net::SocketAddr,
@@ -12,14 +12,14 @@ use std::{
 use super::{peer::Peer, verdict::Latencies};
 use crate::Outcome;
 
-/// A client that runs until it is told to stop, or until an echo fails.
+/// A client that runs until it is stopped, or until an echo fails.
 pub(super) struct Healthy {
     stop: Sender<()>,
     thread: JoinHandle<(Vec<Duration>, Outcome)>,
 }
 
 impl Healthy {
-    /// Connects, and begins once the first echo is back.
+    /// Connects, and begins once the first echo has arrived.
     pub(super) fn start(addr: SocketAddr) -> Outcome<Self> {
         let mut peer = Peer::open(addr)?;
         peer.echo(b"warm")?;
@@ -42,7 +42,7 @@ impl Healthy {
         Ok(Self { stop, thread })
     }
 
-    /// Stops, and returns what it saw and why it had stopped before if it had.
+    /// Stops, and returns its latencies and the reason it stopped early, if it did.
     pub(super) fn finish(self) -> (Latencies, Outcome) {
         drop(self.stop);
         let (samples, outcome) = self
@@ -53,8 +53,8 @@ impl Healthy {
     }
 }
 
-/// Between the end of an echo and the next.
+/// The time from the end of an echo to the next.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// For one echo. More than any bound, so that a slow one is measured and not cut off.
+/// The limit for one echo. More than any bound, so that a slow echo is measured and not cut off.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
-//! Attacks on the example `echo` over loopback, with the memory, the descriptors and an honest client watched.
+//! Attacks on the example `echo` over loopback, observing its memory, its descriptors and an honest client.
 //!
-//! Owns the order of one attack: a fresh server, an honest client, the attack, the wait until everything is released, the
-//! verdict. The attacks are in `attacks`, the bounds in `verdict`. What is found is in docs/abuse.md.
+//! Owns the order of one attack: a fresh server, an honest client, the attack, the wait until everything is released,
+//! the verdict. The attacks are in `attacks`, the bounds in `verdict`. The findings are in docs/abuse.md.
 
 mod attacks;
 mod healthy;
@@ -28,40 +28,40 @@ use watch::{Sampler, Usage};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Only the attacks with this in their name.
+    /// Only the attacks with this text in their name.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// A tenth of the connections, and not the attacks that last as long with them.
+    /// A tenth of the connections, without the attacks that take as long even so.
     #[arg(long)]
     quick: bool,
 }
 
 impl Arguments {
-    /// What belongs to every check.
+    /// The arguments of the run that is part of every check.
     pub(crate) fn quick() -> Self {
         Self { only: None, quick: true }
     }
 }
 
-/// An attack: what is done, to which server, and how it has to end.
+/// An attack: its action, its server, and how it must end.
 struct Attack {
     name: &'static str,
-    /// The row of the threat model that it stands for.
+    /// The row of the threat model that it covers.
     threat: u8,
-    /// What the server is started with.
+    /// The arguments that the server is started with.
     server: &'static [&'static str],
-    /// How a connection may end.
+    /// The ways in which a connection may end.
     ends: &'static [End],
-    /// By how many bytes the server may grow.
+    /// The number of bytes by which the server may grow.
     growth: u64,
-    /// Whether a quick run leaves it out.
+    /// Whether a quick run skips it.
     only_full: bool,
     /// Attacks, and returns when all its connections are gone.
     run: fn(&Target) -> Outcome<Tally>,
 }
 
 impl Attack {
-    /// One with the bounds that all have, on a server with its defaults.
+    /// Creates an attack with the common bounds, on a server with its defaults.
     const fn new(
         name: &'static str,
         threat: u8,
@@ -76,22 +76,22 @@ impl Attack {
     }
 }
 
-/// The server as attackers know it.
+/// The server, as attackers know it.
 struct Target {
     addr: SocketAddr,
     pid: u32,
-    /// Descriptors that are open with nobody but the honest client connected.
+    /// Descriptors open while only the honest client is connected.
     descriptors: usize,
     quick: bool,
 }
 
 impl Target {
-    /// The number of connections, or of rounds, to use: a tenth in a quick run, but not none.
+    /// The number of connections, or of rounds, to use: a tenth in a quick run, but at least one.
     fn count(&self, full: usize) -> usize {
         if self.quick { (full / 10).max(1) } else { full }
     }
 
-    /// Runs the same in `count` threads, and counts how each ended; the first failure is that of all.
+    /// Runs `one` in `count` threads, and counts how each ended; if any fails, the first failure is returned.
     fn crowd(&self, count: usize, one: impl Fn(&Self) -> Outcome<End> + Sync) -> Outcome<Tally> {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| one(self))).collect();
@@ -103,9 +103,9 @@ impl Target {
     }
 }
 
-/// Runs the attacks and prints the table; fails where a bound is broken.
+/// Runs the attacks and prints the table; fails if a bound is broken.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    // The examples are built for users, the server alone for this.
+    // The examples are built as for users; only the server is built for this.
     cargo::build_optimized(&["echo"])?;
     let pid = std::process::id().to_string();
     process::output(Command::new("prlimit").args(["--pid", &pid, DESCRIPTORS]))?;
@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         println!("{}", verdict::row(attack.name, attack.threat, &measured));
         let mut bounds = Bounds::default();
         if !arguments.quick {
-            // More is for attacks with many connections at once, of which a quick run has a tenth.
+            // Larger growth is for attacks with many connections at once, of which a quick run has a tenth.
             bounds.growth = attack.growth;
         }
         let faults = verdict::faults(&measured, attack.ends, &bounds);
@@ -144,9 +144,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if broken.is_empty() { Ok(()) } else { Err(format!("bounds are broken:\n  {}", broken.join("\n  "))) }
 }
 
-/// Starts a server of its own, attacks it, and measures.
+/// Starts a new server, attacks it, and measures.
 ///
-/// A fresh one for each attack: memory that an earlier one left behind would hide what this one takes.
+/// A fresh server for each attack: memory left behind by an earlier one would hide the memory that this one takes.
 fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
     let (mut running, addr) = start_server(attack.server)?;
     let pid = running.id();
@@ -165,7 +165,7 @@ fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
     let after = watch::descriptors(pid);
     let (latencies, honest) = healthy.finish();
     let alive = is_alive(&mut running, addr);
-    // A server that has ended has no descriptors to look at; `alive` says so.
+    // A server that has ended has no descriptors to count; `alive` reports it.
     Ok(Measured {
         ends,
         growth: most.peak.max(most.resident).saturating_sub(before.resident),
@@ -190,7 +190,7 @@ fn start_server(arguments: &[&str]) -> Outcome<(Running, SocketAddr)> {
     Ok((running, addr))
 }
 
-/// Whether the server runs, has not panicked, and serves a new client.
+/// Checks that the server runs, has not panicked, and serves a new client.
 fn is_alive(running: &mut Running, addr: SocketAddr) -> Outcome {
     if running.has_ended() {
         return Err(format!("it ended: {}", running.stderr().trim()));
@@ -201,8 +201,8 @@ fn is_alive(running: &mut Running, addr: SocketAddr) -> Outcome {
     Peer::open(addr)?.echo(b"still there?")
 }
 
-/// Descriptors for the attackers and for the server; the colon leaves the upper limit.
+/// Descriptors for the attackers and for the server; the colon keeps the upper limit unchanged.
 const DESCRIPTORS: &str = "--nofile=4096:";
 
-/// For the honest client's first echoes, so that what they take is not counted.
+/// The time for the honest client's first echoes, so that their memory is not counted.
 const WARM_UP: Duration = Duration::from_millis(300);

@@ -1,6 +1,7 @@
 //! One hostile connection: a raw socket, and how it ended.
 //!
-//! Owns connecting, sending and reading under a total deadline, and telling ends apart. What is sent is made in `wire`.
+//! Owns connecting, sending and reading under a total deadline, and distinguishing ends. The bytes to send are made
+//! in `wire`.
 
 use std::{
     io::{self, Read, Write},
@@ -13,11 +14,11 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::{verdict::End, wire};
 use crate::Outcome;
 
-/// A connection, and what was read but not looked at.
+/// A connection, and the bytes that were read but not yet examined.
 pub(super) struct Peer {
     stream: TcpStream,
     buf: Vec<u8>,
-    /// For all that this connection does.
+    /// The deadline for everything that this connection does.
     deadline: Instant,
 }
 
@@ -28,13 +29,13 @@ pub(super) struct Frame {
 }
 
 impl Peer {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     pub(super) fn connect(addr: SocketAddr) -> Outcome<Self> {
         let stream = TcpStream::connect_timeout(&addr, LIMIT).map_err(said("connect"))?;
         Self::new(stream)
     }
 
-    /// Connects with the smallest receive buffer there is, which makes a peer that does not read felt early.
+    /// Connects with the smallest possible receive buffer, so that a peer that does not read is noticed early.
     pub(super) fn connect_narrow(addr: SocketAddr) -> Outcome<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).map_err(said("open"))?;
         socket.set_recv_buffer_size(4096).map_err(said("set up"))?;
@@ -47,17 +48,17 @@ impl Peer {
         Ok(Self { stream, buf: Vec::new(), deadline: Instant::now() + LIMIT })
     }
 
-    /// Connects and shakes hands.
+    /// Connects and performs the handshake.
     pub(super) fn open(addr: SocketAddr) -> Outcome<Self> {
         Self::connect(addr)?.shake_hands("")
     }
 
-    /// Connects and shakes hands with compression, which the server must agree to.
+    /// Connects and performs the handshake with compression, which the server must agree to.
     pub(super) fn open_deflate(addr: SocketAddr) -> Outcome<Self> {
         Self::connect(addr)?.shake_hands(wire::DEFLATE)
     }
 
-    /// Shakes hands; `more` is further fields of the request.
+    /// Performs the handshake; `more` is further fields of the request.
     pub(super) fn shake_hands(mut self, more: &str) -> Outcome<Self> {
         self.send(wire::request(more).as_bytes()).map_err(said("shake hands"))?;
         let head = self.response_head()?;
@@ -82,7 +83,7 @@ impl Peer {
         }
     }
 
-    /// Writes all of it.
+    /// Writes all bytes.
     pub(super) fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.stream.set_write_timeout(Some(self.left()?))?;
@@ -95,7 +96,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Writes all of it unless the connection takes nothing for `patience`, and tells whether it did.
+    /// Writes all bytes unless the connection takes nothing for `patience`, and returns whether it did.
     pub(super) fn send_patiently(&mut self, mut bytes: &[u8], patience: Duration) -> io::Result<bool> {
         self.stream.set_write_timeout(Some(patience.min(self.left()?)))?;
         while !bytes.is_empty() {
@@ -108,7 +109,7 @@ impl Peer {
         Ok(true)
     }
 
-    /// Writes what the connection takes without waiting, and returns how much.
+    /// Writes as much as the connection takes without waiting, and returns the number of bytes.
     pub(super) fn offer(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_nonblocking(true)?;
         let taken = self.stream.write(bytes);
@@ -119,7 +120,7 @@ impl Peer {
         }
     }
 
-    /// Reads what there is, waiting for the first byte, and returns how much; 0 is the end.
+    /// Reads the available bytes, waiting for the first, and returns their number; 0 is the end.
     fn fill(&mut self) -> io::Result<usize> {
         self.stream.set_read_timeout(Some(self.left()?))?;
         let mut block = [0; 16 * 1024];
@@ -133,7 +134,7 @@ impl Peer {
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 
-    /// The next frame, or `None` at the end of the stream.
+    /// Returns the next frame, or `None` at the end of the stream.
     pub(super) fn next_frame(&mut self) -> io::Result<Option<Frame>> {
         loop {
             if let Some((frame, len)) = parse(&self.buf) {
@@ -146,7 +147,7 @@ impl Peer {
         }
     }
 
-    /// Reads messages, counted in `echoes`, and pongs up to the end, and tells which it was.
+    /// Reads messages, counted in `echoes`, and pongs up to the end, and returns how it ended.
     ///
     /// # Errors
     ///
@@ -164,7 +165,7 @@ impl Peer {
                 }
                 Ok(Some(frame)) => *echoes += usize::from(frame.opcode < 8),
                 Ok(None) => return Ok(closed.unwrap_or(End::Ended)),
-                // The close frame came through, which is what counts.
+                // The close frame arrived, which is what counts.
                 Err(error) => match closed {
                     Some(end) if is_reset(&error) => return Ok(end),
                     None if is_reset(&error) => return Ok(End::Reset),
@@ -174,7 +175,7 @@ impl Peer {
         }
     }
 
-    /// Reads a response and everything behind it up to the end.
+    /// Reads a response and everything after it up to the end.
     ///
     /// # Errors
     ///
@@ -191,7 +192,7 @@ impl Peer {
         answer(&self.buf, end)
     }
 
-    /// Whether the server still holds the connection and has sent nothing.
+    /// Returns whether the server still holds the connection and has sent nothing.
     pub(super) fn is_open(&self) -> Outcome<bool> {
         self.stream.set_nonblocking(true).map_err(said("look"))?;
         let seen = self.stream.peek(&mut [0]);
@@ -199,7 +200,7 @@ impl Peer {
         Ok(seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
     }
 
-    /// Sends what an honest client would ask for, and expects it back.
+    /// Sends a message as an honest client would, and expects it back.
     pub(super) fn echo(&mut self, payload: &[u8]) -> Outcome {
         self.send(&wire::frame(wire::BINARY, payload)).map_err(said("send"))?;
         loop {
@@ -222,18 +223,18 @@ impl Peer {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).map_err(said("reset"))
     }
 
-    /// Gives the connection more or less time, counted from now.
+    /// Sets the time for the connection, counted from now.
     pub(super) fn set_limit(&mut self, limit: Duration) {
         self.deadline = Instant::now() + limit;
     }
 
-    /// The same connection for another thread; what was read stays here.
+    /// Returns the same connection for another thread; bytes already read stay here.
     pub(super) fn split(&self) -> Outcome<Self> {
         let stream = self.stream.try_clone().map_err(said("split"))?;
         Ok(Self { stream, buf: Vec::new(), deadline: self.deadline })
     }
 
-    /// Takes what has come without waiting; tells the end of the stream, if it has come.
+    /// Takes the bytes that have arrived, without waiting; returns the end of the stream, if it has come.
     pub(super) fn look(&mut self) -> Outcome<Option<End>> {
         self.stream.set_nonblocking(true).map_err(said("look"))?;
         let end = loop {
@@ -250,7 +251,7 @@ impl Peer {
     }
 }
 
-/// What a response says, or `end` if there is none.
+/// Returns the status of a response, or `end` if there is none.
 fn answer(bytes: &[u8], end: End) -> Outcome<End> {
     let text = String::from_utf8_lossy(bytes);
     match (status(&text), text.matches("HTTP/1.").count()) {
@@ -265,12 +266,12 @@ fn status(head: &str) -> Option<u16> {
     head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()
 }
 
-/// Where a head ends, if it does.
+/// Returns the length of a head, if it is complete.
 fn head_len(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|start| start + 4)
 }
 
-/// The frame at the front of the bytes and its length, once it is all there. Servers do not mask.
+/// Returns the frame at the front of the bytes and its length, once it is complete. Servers do not mask.
 fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let [first, short, rest @ ..] = bytes else { return None };
     let (len, start): (usize, usize) = match short & 0x7f {
@@ -295,7 +296,7 @@ fn said(what: &'static str) -> impl Fn(io::Error) -> String {
     move |error| format!("an attacker cannot {what}: {error}")
 }
 
-/// How long a connection may take in all, unless it says otherwise. Longer than every deadline of the server.
+/// The total time for a connection, unless set otherwise. Longer than every deadline of the server.
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]

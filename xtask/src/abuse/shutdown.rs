@@ -1,4 +1,4 @@
-//! SIGINT while hostile clients hold on to their connections: the server has to end all the same.
+//! SIGINT while hostile clients hold on to their connections: the server must end nevertheless.
 
 use std::{
     thread,
@@ -8,21 +8,21 @@ use std::{
 use super::{peer::Peer, start_server, wire};
 use crate::Outcome;
 
-/// What `--only` calls it.
+/// The name of this attack for `--only`.
 pub(super) const NAME: &str = "SIGINT";
 
 /// The threat model's limit, whatever clients do.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// A hostile client, connected and in the middle of what it does.
+/// A hostile client, connected and in the middle of its action.
 type Hostile = fn(std::net::SocketAddr) -> Outcome<Peer>;
 
 const HOSTILE: &[Hostile] = &[
     // Answers no close frame.
     |addr| Peer::open(addr),
-    // Has half a request.
+    // Has sent half a request.
     |addr| with(Peer::connect(addr)?, &wire::request("").as_bytes()[..50]),
-    // Has said nothing.
+    // Has sent nothing.
     |addr| Peer::connect(addr),
     // Is in the middle of a frame.
     |addr| with(Peer::open(addr)?, &wire::frame(wire::BINARY, &[7; 1000])[..500]),
@@ -49,7 +49,7 @@ fn with(mut peer: Peer, bytes: &[u8]) -> Outcome<Peer> {
     Ok(peer)
 }
 
-/// Interrupts a server with ten of each kind, and returns a line on how it ended.
+/// Interrupts a server with ten of each kind, and returns a line that describes how it ended.
 pub(super) fn run(quick: bool) -> Outcome<String> {
     let (running, addr) = start_server(&[])?;
     let mut peers = Vec::new();
@@ -62,7 +62,7 @@ pub(super) fn run(quick: bool) -> Outcome<String> {
     honest.echo(b"an honest client")?;
     let began = Instant::now();
     running.interrupt()?;
-    // Reads the close frame, and leaves as it should.
+    // Reads the close frame, and leaves cleanly.
     let told = thread::spawn(move || honest.end(&mut 0));
     let ended = running.finish(LIMIT)?;
     let took = began.elapsed();

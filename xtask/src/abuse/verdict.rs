@@ -1,25 +1,25 @@
-//! What an attack may do to a server: the bounds, what breaks them, and the rows of the table.
+//! The bounds on an attack's effect on a server, the violations, and the rows of the table.
 //!
-//! Owns judging and printing. Nothing here measures, so every rule is tested with made-up figures.
+//! Owns judging and printing. Nothing here measures, so every rule is tested with invented figures.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-/// How one attacker's connection ended.
+/// The way in which one attacker's connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum End {
     /// A close frame with this code, and nothing after it.
     Close(u16),
     /// A response with this status, and nothing after it.
     Status(u16),
-    /// The end of the stream with no word before it.
+    /// The end of the stream without anything before it.
     Ended,
-    /// A reset with no word before it.
+    /// A reset without anything before it.
     Reset,
     /// The server kept the connection until the attacker left, as it should.
     Open,
     /// The server dropped the connection while the attacker held on to it.
     Dropped,
-    /// The attacker left at once, and saw nothing.
+    /// The attacker left immediately, and saw nothing.
     Left,
     /// A handshake that succeeded, or messages that all came back, between the attacks.
     Served,
@@ -40,7 +40,7 @@ impl fmt::Display for End {
     }
 }
 
-/// How all connections of an attack ended.
+/// The ways in which all connections of an attack ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally(BTreeMap<End, usize>);
 
@@ -69,7 +69,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// How long echoes took.
+/// The times that echoes took.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Latencies {
     sorted: Vec<Duration>,
@@ -82,48 +82,48 @@ impl Latencies {
         Self { sorted: samples }
     }
 
-    /// The sample that `percent` of all are not above; zero if there is none.
+    /// Returns the sample that `percent` of all do not exceed; zero if there are none.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.sorted.len() * percent).div_ceil(100);
         self.sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 
-    /// How many there are.
+    /// Returns the number of samples.
     pub(super) fn count(&self) -> usize {
         self.sorted.len()
     }
 }
 
-/// What an attack did.
+/// The effects of an attack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Measured {
-    /// How the attackers' connections ended, or what went wrong.
+    /// The ways in which the attackers' connections ended, or the failure.
     pub(super) ends: Result<Tally, String>,
-    /// By how many bytes the server's memory grew at its peak.
+    /// The number of bytes by which the server's memory grew at its peak.
     pub(super) growth: u64,
-    /// Descriptors before the attack, at most during it, and at last.
+    /// Descriptors before the attack, at most during it, and at the end.
     pub(super) descriptors: [usize; 3],
-    /// How long it took from the attackers' leave until no more descriptors were open than before; `None` if too long.
+    /// The time from the attackers' departure until no more descriptors were open than before; `None` if too long.
     pub(super) back: Option<Duration>,
-    /// What the healthy client saw, and why it stopped if it did.
+    /// The healthy client's latencies, and the reason why it stopped, if it did.
     pub(super) latencies: Latencies,
     pub(super) healthy: Result<(), String>,
-    /// Whether the server serves a new client afterwards, or why not.
+    /// Whether the server serves a new client afterwards, or the reason it does not.
     pub(super) alive: Result<(), String>,
-    /// How long the attack took.
+    /// The duration of the attack.
     pub(super) lasted: Duration,
 }
 
-/// What an attack may do. The defaults are those of every attack.
+/// The permitted effects of an attack. The defaults apply to every attack.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
     /// Bytes of growth.
     pub(super) growth: u64,
     /// The healthy client's 99th percentile.
     pub(super) p99: Duration,
-    /// What no echo of the healthy client may take.
+    /// The longest time of any echo of the healthy client.
     pub(super) max: Duration,
-    /// Until all descriptors are back.
+    /// The time until all descriptors are closed again.
     pub(super) back: Duration,
 }
 
@@ -138,7 +138,7 @@ impl Default for Bounds {
     }
 }
 
-/// What is wrong with an attack's figures; nothing if all bounds hold.
+/// Returns the violations in an attack's figures; empty if all bounds hold.
 pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> Vec<String> {
     let mut faults = Vec::new();
     match &measured.ends {

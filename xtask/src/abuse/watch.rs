@@ -1,6 +1,6 @@
 //! The server as the system sees it: its memory and its descriptors, read from `/proc` (Linux only).
 //!
-//! Owns reading and sampling. What the figures may be is decided in `verdict`.
+//! Owns reading and sampling. The bounds on the figures are in `verdict`.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::Outcome;
 
-/// What a process has at one time, or had at most.
+/// The resources of a process at one time, or its maxima.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     /// Resident bytes.
@@ -23,18 +23,18 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Reads what a process has now.
+    /// Reads the current figures of a process.
     pub(super) fn of(pid: u32) -> Outcome<Self> {
         let path = format!("/proc/{pid}/status");
         let status = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
         let value = |name| kibibytes(&status, name).ok_or_else(|| format!("{path} has no {name}"));
         let resident = value("VmRSS")? << 10;
-        // Not every kernel tells it; the samples have to do then.
+        // Not every kernel reports it; then the samples must do.
         let peak = kibibytes(&status, "VmHWM").map_or(resident, |peak| peak << 10);
         Ok(Self { resident, peak, descriptors: descriptors(pid)? })
     }
 
-    /// The greater of each.
+    /// Returns the greater of each.
     fn most(self, other: Self) -> Self {
         Self {
             resident: self.resident.max(other.resident),
@@ -51,7 +51,8 @@ pub(super) fn descriptors(pid: u32) -> Outcome<usize> {
     Ok(entries.count())
 }
 
-/// Waits until a process has no more than so many descriptors, and tells for how long; `None` if `limit` passes first.
+/// Waits until a process has no more than `most` descriptors, and returns for how long; `None` if `limit` passes
+/// first.
 pub(super) fn until_descriptors(pid: u32, most: usize, limit: Duration) -> Outcome<Option<Duration>> {
     let began = Instant::now();
     loop {
@@ -65,21 +66,21 @@ pub(super) fn until_descriptors(pid: u32, most: usize, limit: Duration) -> Outco
     }
 }
 
-/// A thread that samples a process and keeps the greatest figures.
+/// A thread that samples a process and keeps the maxima.
 pub(super) struct Sampler {
     stop: Sender<()>,
     thread: JoinHandle<Usage>,
 }
 
 impl Sampler {
-    /// Begins to sample.
+    /// Starts sampling.
     pub(super) fn start(pid: u32) -> Self {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || {
             let mut most = Usage::default();
             loop {
                 let last = stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
-                // A process that has ended has nothing more; that it did is found elsewhere.
+                // A process that has ended has no further figures; its end is detected elsewhere.
                 most = Usage::of(pid).map_or(most, |usage| most.most(usage));
                 if last {
                     return most;
@@ -89,7 +90,7 @@ impl Sampler {
         Self { stop, thread }
     }
 
-    /// Takes a last sample and returns the greatest figures.
+    /// Takes a last sample and returns the maxima.
     pub(super) fn finish(self) -> Outcome<Usage> {
         drop(self.stop);
         self.thread.join().map_err(|_| "the thread that samples the server panicked".to_owned())
@@ -102,7 +103,8 @@ fn kibibytes(status: &str, name: &str) -> Option<u64> {
     rest.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Between samples. Memory has its exact peak from the kernel; descriptors that last shorter may go unseen.
+/// The time between samples. The kernel reports the exact peak of memory; descriptors open for less time may be
+/// missed.
 const EVERY: Duration = Duration::from_millis(25);
 
 #[cfg(test)]

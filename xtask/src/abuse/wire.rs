@@ -1,9 +1,9 @@
-//! What attackers send: handshakes, frames that may lie, and compressed data made by hand.
+//! The attackers' bytes: handshakes, frames that may lie, and handmade compressed data.
 //!
-//! Owns bytes only; who sends them, and when, is decided in `attacks`. Frames are put together here and not by
-//! longwire, which would refuse to make most of them.
+//! Owns bytes only; the attacks decide who sends them, and when. Frames are built here and not by longwire, which
+//! would refuse to make most of them.
 
-/// A request that every server accepts, with the fields in `more`, each of which ends with a line break.
+/// A request that every server accepts, with the additional fields in `more`, each of which ends with a line break.
 pub(super) fn request(more: &str) -> String {
     format!(
         "GET / HTTP/1.1\r\nHost: abuse\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -28,7 +28,8 @@ pub(super) const PONG: u8 = 0x8a;
 /// The content of a close frame with code 1000.
 pub(super) const NORMAL: &[u8] = &[0x03, 0xe8];
 
-/// The header of a masked frame that claims a payload of `len` bytes. The key is zero, so payloads go as they are.
+/// The header of a masked frame that claims a payload of `len` bytes. The key is zero, so payloads are sent
+/// unchanged.
 pub(super) fn header(first: u8, len: usize) -> Vec<u8> {
     let mut bytes = vec![first];
     match (u8::try_from(len), u16::try_from(len)) {
@@ -46,7 +47,7 @@ pub(super) fn header(first: u8, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The bit beside the length that tells of a key.
+/// The bit next to the length that announces a key.
 const MASKED: u8 = 0x80;
 
 /// A masked frame.
@@ -68,8 +69,8 @@ pub(super) fn compressed(payload: &[u8], piece: usize) -> Vec<u8> {
 
 /// A compressed message that yields `len` zeros, rounded up to a multiple of 258 and one more, in a 1032nd of that.
 ///
-/// One block with codes of its own (RFC 1951 §3.2.7): a literal zero, then copies of 258 bytes from one byte before, for
-/// which the length and the distance take a bit each. Both bits are 0, so the data is zeros as well.
+/// One block with its own codes (RFC 1951 §3.2.7): a literal zero, then copies of 258 bytes from a distance of one
+/// byte, for which the length and the distance take one bit each. Both bits are 0, so the data is zeros as well.
 pub(super) fn bomb(len: usize) -> Vec<u8> {
     let mut bits = Bits::default();
     // BFINAL 0, BTYPE 2; HLIT 286 codes, HDIST one code, HCLEN 18 lengths of code lengths.
@@ -80,7 +81,7 @@ pub(super) fn bomb(len: usize) -> Vec<u8> {
     for length in [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2] {
         bits.put(length, 3);
     }
-    // Canonical codes of these: 18 is `0`, 1 is `10`, 2 is `11`; codes go with their first bit first.
+    // Canonical codes of these: 18 is `0`, 1 is `10`, 2 is `11`; codes are written first bit first.
     let run = |bits: &mut Bits, zeros: u32| {
         bits.put(0, 1);
         bits.put(zeros - 11, 7);
@@ -100,16 +101,17 @@ pub(super) fn bomb(len: usize) -> Vec<u8> {
         bits.put(0, 2);
     }
     bits.put(0b11, 2);
-    // An empty stored block up to a whole byte; what would follow, 00 00 ff ff, is left out of messages (RFC 7692 §7.2.1).
+    // An empty stored block up to a whole byte; the bytes that would follow, 00 00 ff ff, are removed from messages
+    // (RFC 7692 §7.2.1).
     bits.put(0, 3);
     bits.bytes
 }
 
-/// Bits to bytes, the lowest first.
+/// Bits to bytes, lowest bit first.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
-    /// How many bits of the last byte are used, 0 for all.
+    /// The number of bits of the last byte that are used, 0 for all.
     used: u32,
 }
 

@@ -1,7 +1,7 @@
-//! The Autobahn test suite against longwire's server, mounted on hyper and on axum as well, and longwire's client.
+//! The Autobahn test suite against longwire's server, also mounted on hyper and on axum, and longwire's client.
 //!
-//! The suite's own programs (`interop/autobahn/fuzzer.py`) run the cases and tell each result as a line; this module
-//! deals the cases out to several of them, which run side by side, and [`verdict`] judges.
+//! The suite's own programs (`interop/autobahn/fuzzer.py`) run the cases and print each result as a line; this module
+//! distributes the cases over several of them, which run side by side, and [`verdict`] judges.
 
 mod shard;
 mod verdict;
@@ -21,25 +21,25 @@ use crate::{
 use shard::Shard;
 use verdict::judge;
 
-/// What to run; by default groups 1 to 10, and the short cases of 12 and 13, against all roles.
+/// The cases to run; by default groups 1 to 10, and the short cases of 12 and 13, against all roles.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only this role of longwire
     #[arg(value_enum, long)]
     role: Option<Role>,
-    /// Runs all cases of permessage-deflate (12.* and 13.*), not the short ones alone
+    /// Runs all cases of permessage-deflate (12.* and 13.*), not only the short ones
     #[arg(long)]
     full: bool,
-    /// How many parts of the cases run side by side
+    /// The number of parts of the cases that run side by side
     #[arg(long, default_value_t = SHARDS)]
     shards: usize,
     /// Seconds that one role may take
     #[arg(long, default_value_t = LIMIT)]
     limit: u64,
-    /// A server that stands in for `echo`
+    /// A server to use instead of `echo`
     #[arg(long, value_name = "COMMAND")]
     echo: Option<String>,
-    /// A client that stands in for `autobahn_client`; the URL follows
+    /// A client to use instead of `autobahn_client`; the URL follows
     #[arg(long, value_name = "COMMAND")]
     client: Option<String>,
     /// Cases to run, such as `7.1.2` or `9.*`
@@ -73,7 +73,7 @@ enum Role {
 impl Role {
     const ALL: [Self; 4] = [Self::Server, Self::Client, Self::Hyper, Self::Axum];
 
-    /// The example that plays a server, and what stands in for it.
+    /// Returns the example that serves as the server, and its replacement.
     fn server(self, arguments: &Arguments) -> Option<(&'static str, Option<&str>)> {
         match self {
             Self::Server => Some(("echo", arguments.echo.as_deref())),
@@ -83,7 +83,7 @@ impl Role {
         }
     }
 
-    /// The example that has to be built: none if something stands in for it.
+    /// Returns the example to build: none if it is replaced.
     fn example(self, arguments: &Arguments) -> Option<&'static str> {
         let (name, stand_in) = self.server(arguments).unwrap_or((CLIENT, arguments.client.as_deref()));
         stand_in.is_none().then_some(name)
@@ -93,12 +93,12 @@ impl Role {
 /// The example that is tested as a client.
 const CLIENT: &str = "autobahn_client";
 
-/// Many cases wait for a second or so, so that more of them than processors run well side by side.
+/// Many cases wait for a second or so, so more of them than there are processors run well side by side.
 const SHARDS: usize = 4;
 
 const LIMIT: u64 = 900;
 
-/// Runs the suite against all roles, or the one that is asked for; every case has to pass.
+/// Runs the suite against all roles, or the one requested; every case must pass.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let roles = arguments.role.map_or(Role::ALL.to_vec(), |role| vec![role]);
     let python = setup::autobahn()?;
@@ -118,7 +118,7 @@ fn known_cases(python: &Python) -> Outcome<Vec<String>> {
     Ok(listed.lines().filter_map(|line| line.strip_prefix("case\t")).map(str::to_owned).collect())
 }
 
-/// Those of the suite's cases that are asked for. A pattern that matches none is a mistake.
+/// Returns the requested cases of the suite. A pattern that matches none is a mistake.
 fn select(known: &[String], arguments: &Arguments) -> Outcome<Vec<String>> {
     if arguments.cases.is_empty() {
         let wanted = |case: &&String| arguments.full || !is_of_deflate(case) || is_short(case);
@@ -133,19 +133,19 @@ fn select(known: &[String], arguments: &Arguments) -> Outcome<Vec<String>> {
     Ok(known.iter().filter(wanted).cloned().collect())
 }
 
-/// Whether a case is about permessage-deflate.
+/// Returns whether a case is about permessage-deflate.
 fn is_of_deflate(case: &str) -> bool {
     case.starts_with("12.") || case.starts_with("13.")
 }
 
-/// Whether a case of permessage-deflate is one of the first of its group, with messages of up to 8 KiB: the others take
-/// minutes together.
+/// Returns whether a case of permessage-deflate is one of the first of its group, with messages of up to 8 KiB: the
+/// others take minutes together.
 fn is_short(case: &str) -> bool {
     let number = case.rsplit('.').next().and_then(|number| number.parse().ok());
     number.is_some_and(|number: u32| number <= 6)
 }
 
-/// Whether a case is the one that the pattern names, or one of the group in front of its `*`.
+/// Returns whether a case is the one that the pattern names, or belongs to the group before its `*`.
 fn matches(pattern: &str, case: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(group) => case.starts_with(group),
@@ -195,7 +195,7 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
         complaints.extend(complaint);
     }
     if let Some((echo, _)) = echo {
-        // A server that a case brought down has not passed.
+        // A server that was brought down by a case has not passed.
         echo.interrupt()?;
         echo.succeed(PATIENCE)?;
     }
@@ -224,7 +224,7 @@ fn start(program: &Program, deflate: bool) -> Outcome<(Running, String)> {
     Ok((echo, url))
 }
 
-/// Deals cases out like cards: neighbours take about the same time.
+/// Deals cases out like cards, because neighbours take about the same time.
 fn deal(cases: &[String], hands: usize) -> Vec<Vec<String>> {
     let hands = hands.clamp(1, cases.len().max(1));
     (0..hands).map(|hand| cases.iter().skip(hand).step_by(hands).cloned().collect()).collect()

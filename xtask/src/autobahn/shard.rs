@@ -1,4 +1,4 @@
-//! A part of the cases, run by a fuzzing client or a fuzzing server of its own.
+//! A part of the cases, run by its own fuzzing client or fuzzing server.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use super::verdict::CaseResult;
 /// A run of some cases.
 pub(crate) struct Shard {
     fuzzer: Running,
-    /// The client under test, where that is what is tested.
+    /// The client under test, if a client is tested.
     client: Option<Running>,
     cases: usize,
     results: Vec<CaseResult>,
@@ -28,7 +28,7 @@ pub(crate) struct Shard {
 
 enum State {
     Running,
-    /// The client under test has ended, which the fuzzing server is about to notice.
+    /// The client under test has ended; the fuzzing server is about to notice.
     ClientEnded(Instant),
     Ended,
 }
@@ -62,7 +62,7 @@ impl Shard {
         Ok(Self { fuzzer, client, cases: cases.len(), results: Vec::new(), log, state: State::Running })
     }
 
-    /// Takes what has happened, and tells whether this shard is done.
+    /// Takes new output, and returns whether this shard is done.
     pub(crate) fn step(&mut self) -> bool {
         while let Some(line) = self.fuzzer.try_line(Duration::ZERO) {
             self.results.extend(CaseResult::parse(&line));
@@ -86,7 +86,7 @@ impl Shard {
         ended
     }
 
-    /// Ends what still runs, keeps the log, and returns the results and what else is to be complained about.
+    /// Stops everything still running, keeps the log, and returns the results and any other complaint.
     pub(crate) fn end(mut self) -> Outcome<(Vec<CaseResult>, Option<String>)> {
         let mut complaint = None;
         let mut log = String::new();

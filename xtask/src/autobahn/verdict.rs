@@ -1,8 +1,9 @@
-//! Judges the results of the Autobahn test suite: each case has to be OK, in what it tests and in how it closes.
+//! Judges the results of the Autobahn test suite: each case must be OK, both in the behaviour tested and in how it
+//! closes.
 
 use std::fmt;
 
-/// A case that has ended, in the suite's words.
+/// A completed case, in the suite's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CaseResult {
     case: String,
@@ -13,7 +14,7 @@ pub(crate) struct CaseResult {
 }
 
 impl CaseResult {
-    /// Reads a line of the fuzzer; `None` if it tells something else.
+    /// Reads a line of the fuzzer; returns `None` if it is not a result.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let fields: Vec<_> = line.split('\t').collect();
         let ["result", case, behaviour, close, milliseconds, why] = fields[..] else { return None };
@@ -34,7 +35,7 @@ impl fmt::Display for CaseResult {
     }
 }
 
-/// What the results come to.
+/// The summary of the results.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     cases: usize,
@@ -42,11 +43,11 @@ pub(crate) struct Verdict {
     non_strict: usize,
     informational: usize,
     slowest: Option<(u64, String)>,
-    /// What did not pass, a line each, non-strict cases included.
+    /// The cases that did not pass, a line each, including non-strict ones.
     pub(crate) failed: Vec<String>,
 }
 
-/// Cases without a right answer, which the suite calls INFORMATIONAL for every implementation.
+/// Cases without a correct answer, which the suite calls INFORMATIONAL for every implementation.
 const WITHOUT_ANSWER: &[&str] = &["7.1.6", "7.13.1", "7.13.2"];
 
 /// Judges the results of `cases`.
@@ -69,7 +70,7 @@ pub(crate) fn judge(cases: &[String], results: &[CaseResult]) -> Verdict {
                 verdict.informational += 1;
             }
             _ => {
-                // Passed in the suite's eyes: the peer was right, but later than it could have been.
+                // A pass in the suite's view: the peer was right, but later than it could have been.
                 if behaviour == "NON-STRICT" && closes {
                     verdict.non_strict += 1;
                 }
@@ -81,7 +82,7 @@ pub(crate) fn judge(cases: &[String], results: &[CaseResult]) -> Verdict {
 }
 
 impl Verdict {
-    /// The reason why the suite has not passed, if it has not.
+    /// Returns the reason why the suite has not passed, if it has not.
     pub(crate) fn complaint(&self) -> Option<String> {
         if self.cases == 0 {
             return Some("no case was run".to_owned());

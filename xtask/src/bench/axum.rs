@@ -1,4 +1,4 @@
-//! What axum costs: longwire's echo under its own server and under axum, beside axum's own WebSocket.
+//! The cost of axum: longwire's echo under its own server and under axum, compared with axum's own WebSocket.
 
 use std::process::Command;
 
@@ -21,12 +21,12 @@ pub(crate) struct Arguments {
     /// Rounds. Each measures every server in every cell.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// How long each server is measured in each cell of a round.
+    /// The time for which each server is measured in each cell of a round.
     #[arg(long, value_name = "S", default_value_t = 0.5)]
     seconds: f64,
 }
 
-/// An echo server on tokio's default runtime, which has one thread on the one core that it gets.
+/// An echo server on tokio's default runtime, which has one thread because it gets one core.
 #[derive(Clone, Copy)]
 enum Server {
     Standalone,
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         for round in 0..usize::from(arguments.rounds) {
             eprintln!("round {} of {}: {cell}", round + 1, arguments.rounds);
             for turn in 0..Server::ALL.len() {
-                // Whoever comes first has the colder caches, so that is not always the same one.
+                // The first server has the colder caches, so it is not always the same one.
                 let server = (turn + round) % Server::ALL.len();
                 samples[server].push(measure(&programs, Server::ALL[server], cell, arguments.seconds)?);
             }
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// The CPU time for a message, in microseconds.
+/// Returns the CPU time per message, in microseconds.
 fn measure(programs: &Programs, server: Server, cell: Cell, seconds: f64) -> Outcome<f64> {
     let started = server.start(programs)?;
     let mut command = programs.load("loadgen", &started);

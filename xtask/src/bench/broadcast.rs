@@ -1,4 +1,5 @@
-//! Broadcasts: what a delivery costs a server with many clients, and what one client that never reads does to the rest.
+//! Broadcasts: the cost of a delivery for a server with many clients, and the effect of one client that never reads
+//! on the rest.
 
 use std::{process::Command, time::Duration};
 
@@ -14,25 +15,25 @@ use crate::{Outcome, process::Running, setup};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Clients that get the broadcasts.
+    /// Clients that receive the broadcasts.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=11_000))]
     conns: u16,
     /// Rounds. Each measures every server.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// How long each server is measured in a round.
+    /// The time for which each server is measured in a round.
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     seconds: f64,
     /// Payload bytes of a message.
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(20..=1 << 24))]
     size: u32,
-    /// Clients beside the one that never reads.
+    /// Clients in addition to the one that never reads.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=11_000))]
     readers: u16,
-    /// What is published in all while it does not read; 1000 readers of 1 KiB take each server 2 minutes for 16 MiB.
+    /// The total published while it does not read; with 1000 readers of 1 KiB each server takes 2 minutes for 16 MiB.
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     backlog: u32,
-    /// What to measure. Default: all of it.
+    /// The measurement to make. Default: all.
     #[arg(long, value_enum)]
     only: Option<Only>,
 }
@@ -43,7 +44,7 @@ enum Only {
     Stalled,
 }
 
-/// A server that sends each message on to every other client.
+/// A server that forwards each message to every other client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Server {
     Longwire,
@@ -52,7 +53,7 @@ enum Server {
 }
 
 impl Server {
-    /// longwire first: the others are compared with it.
+    /// longwire comes first: the others are compared with it.
     const ALL: [Self; 3] = [Self::Longwire, Self::TokioTungstenite, Self::Ws];
 
     fn name(self) -> &'static str {
@@ -82,7 +83,7 @@ impl Bench {
         Programs::start_other(server.name(), &command)
     }
 
-    /// Runs the load on a server of its own, and returns the lines that it prints.
+    /// Runs the load on a new server, and returns the lines that it prints.
     fn load(&self, server: Server, options: &[(&str, String)], flags: &[&str]) -> Outcome<Vec<String>> {
         let started = self.start(server)?;
         let mut command = self.programs.load("broadcast-load", &started);
@@ -121,7 +122,7 @@ fn rate(bench: &Bench, arguments: &Arguments) -> Outcome {
         let mut figures = [const { [const { Vec::new() }; FIGURES.len()] }; Server::ALL.len()];
         for round in 0..usize::from(*rounds) {
             for turn in 0..Server::ALL.len() {
-                // Whoever comes first has the colder caches, so that is not always the same one.
+                // The first server has the colder caches, so it is not always the same one.
                 let index = (turn + round) % Server::ALL.len();
                 let server = Server::ALL[index];
                 eprintln!("round {} of {rounds}: {in_flight} in flight, {}", round + 1, server.name());
@@ -138,7 +139,7 @@ fn rate(bench: &Bench, arguments: &Arguments) -> Outcome {
                 }
             }
         }
-        // Within a round, so that what disturbs one disturbs both.
+        // Compared within a round, so that a disturbance affects both.
         let [ours, ..] = &figures;
         let ratios = |samples: &[f64], of_ours: &[f64]| {
             median(samples.iter().zip(of_ours).map(|(sample, ours)| sample / ours).collect())
@@ -184,7 +185,7 @@ fn stalled(bench: &Bench, arguments: &Arguments) -> Outcome {
                 ("--conns", readers.to_string()),
                 ("--size", size.to_string()),
                 ("--messages", messages.to_string()),
-                // What every client costs once is there before memory is compared.
+                // One-time costs per client are paid before memory is compared.
                 ("--warm-up", "100".to_owned()),
             ];
             let lines = bench.load(server, &options, flags)?;
@@ -210,7 +211,7 @@ fn stalled(bench: &Bench, arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// The line of the load about the client that did not read, in words for people.
+/// Rephrases the load's line about the client that did not read for human readers.
 fn found(line: &str) -> Outcome<String> {
     let (messages, gaps) = (value(line, "messages")?, value(line, "gaps")?);
     let end = line.split_whitespace().last().unwrap_or_default();
@@ -224,13 +225,13 @@ fn found(line: &str) -> Outcome<String> {
     Ok(format!("{messages} messages, {gaps}; {end}"))
 }
 
-/// How many messages are published before all clients have the first of them.
+/// The number of messages published before all clients have received the first of them.
 const IN_FLIGHT: [u32; 2] = [1, 4];
 
-/// The words of the load's line that the first table is of.
+/// The words of the load's line that the first table shows.
 const FIGURES: [&str; 4] = ["deliveries_per_second", "cpu_us", "user_us", "server_busy"];
 
-/// 64 MiB to a thousand clients in messages of 1 KiB take the slowest of the servers a quarter of an hour.
+/// Sending 64 MiB to a thousand clients in messages of 1 KiB takes the slowest of the servers a quarter of an hour.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 #[cfg(test)]

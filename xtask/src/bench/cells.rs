@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One combination that is measured.
+/// One combination to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cell {
     pub(crate) size: usize,
@@ -11,12 +11,12 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Payload bytes on the way at once.
+    /// Payload bytes in flight at once.
     fn in_flight(self) -> usize {
         self.size * self.conns * self.depth
     }
 
-    /// All cells that are measured, and those that would need too much memory.
+    /// Returns all cells to measure, and those that would need too much memory.
     pub(crate) fn all() -> (Vec<Self>, Vec<Self>) {
         let mut cells = Vec::new();
         for depth in DEPTHS {
@@ -27,13 +27,13 @@ impl Cell {
         cells.into_iter().partition(|cell| cell.in_flight() <= MOST_IN_FLIGHT)
     }
 
-    /// What the load generator is told.
+    /// Returns the arguments for the load generator.
     pub(crate) fn arguments(self) -> Vec<String> {
         let words = [("--size", self.size), ("--conns", self.conns), ("--depth", self.depth)];
         words.into_iter().flat_map(|(option, value)| [option.to_owned(), value.to_string()]).collect()
     }
 
-    /// Whether the cell belongs to the few that show in little time whether something is amiss.
+    /// Returns whether the cell belongs to the few that quickly show whether something is wrong.
     pub(crate) fn is_quick(self) -> bool {
         self.conns <= 64 && matches!(self.size, 16 | 1024 | 65536)
     }
@@ -54,7 +54,7 @@ const SIZES: [usize; 6] = [16, 125, 1024, 16 * 1024, 64 * 1024, 1024 * 1024];
 const CONNS: [usize; 3] = [1, 64, 1000];
 const DEPTHS: [usize; 2] = [1, 16];
 
-/// The server, the kernel and the load generator may each hold it.
+/// The server, the kernel and the load generator may each hold this many bytes.
 const MOST_IN_FLIGHT: usize = 256 << 20;
 
 #[cfg(test)]

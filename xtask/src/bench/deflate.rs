@@ -1,5 +1,5 @@
-//! Compression: what a message costs in CPU time and on the wire beside the peers that compress, what connections keep in
-//! memory, and what it saves to compress a broadcast once.
+//! Compression: the cost of a message in CPU time and on the wire compared with the peers that compress, the memory
+//! of connections, and the savings of compressing a broadcast once.
 
 use std::{process::Command, time::Duration};
 
@@ -17,13 +17,13 @@ pub(crate) struct Arguments {
     /// Rounds. Each measures every server with all sizes and parameters.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// How long each server is measured with each of them.
+    /// The time for which each server is measured with each of them.
     #[arg(long, value_name = "S", default_value_t = 0.5)]
     seconds: f64,
-    /// Connections whose memory is measured, and to which a broadcast goes.
+    /// Connections whose memory is measured, and which receive a broadcast.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=11_000))]
     conns: u16,
-    /// What to measure. Default: all of it.
+    /// The measurement to make. Default: all.
     #[arg(long, value_enum)]
     only: Option<Only>,
 }
@@ -35,7 +35,7 @@ enum Only {
     Fanout,
 }
 
-/// What both ends agree on, and how hard the server compresses.
+/// The parameters that both ends agree on, and the server's compression level.
 #[derive(Clone, Copy)]
 struct Parameters {
     takeover: bool,
@@ -101,8 +101,8 @@ impl Bench {
             Server::Ws => {}
             Server::Yawc | Server::Sockudo => drop(command.arg("--deflate")),
         }
-        // By default glibc keeps up to twice the largest block that was freed at the top of its heap: a constant of the
-        // process, of some megabytes where compressors are freed, that is no connection's.
+        // By default glibc keeps up to twice the largest block that was freed at the top of its heap: a constant per
+        // process, of some megabytes if compressors are freed, which does not belong to any connection.
         command.env("MALLOC_TRIM_THRESHOLD_", "65536");
         Programs::start_other(server.name(), command.args(parameters.flags()))
     }
@@ -133,7 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// The middle one of several measurements.
+/// Returns the median of several measurements.
 fn median(samples: &mut [f64]) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)

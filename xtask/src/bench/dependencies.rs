@@ -1,7 +1,9 @@
-//! What a user compiles: crates, and the time of a clean release build, beside tokio-tungstenite for the same.
+//! The cost of compiling for a user: the number of crates, and the time of a clean release build, compared with
+//! tokio-tungstenite for the same purpose.
 //!
-//! Each row is a small program that works, with what its dependencies leave to the user: the `futures` traits, a provider of
-//! cryptography, a deadline for the handshake. It is built alone, in a target directory of its own.
+//! Each row is a small working program that includes everything its dependencies leave to the user: the `futures`
+//! traits, a provider of cryptography, a deadline for the handshake. It is built on its own, in its own target
+//! directory.
 
 use std::{
     collections::BTreeSet,
@@ -18,17 +20,17 @@ use crate::{Outcome, process, workspace};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// How often each is built; the fastest counts.
+    /// The number of builds of each; the fastest counts.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
 }
 
-/// A program, by what it needs.
+/// A program, described by its needs.
 struct Program {
     name: &'static str,
-    /// For what: programs for the same are compared.
+    /// Its purpose: programs with the same purpose are compared.
     purpose: &'static str,
-    /// The dependencies, as lines of a manifest; `{root}` is where longwire lies.
+    /// The dependencies, as lines of a manifest; `{root}` is the path of longwire.
     dependencies: &'static str,
     source: &'static str,
 }
@@ -62,7 +64,7 @@ const PROGRAMS: [Program; 8] = [
     Program {
         name: "tokio-tungstenite",
         purpose: "client, with TLS",
-        // Without a provider of cryptography it panics.
+        // It panics without a provider of cryptography.
         dependencies: r#"
             futures-util = { version = "0.3", default-features = false, features = ["sink"] }
             rustls = { version = "0.23", default-features = false, features = ["ring"] }
@@ -187,7 +189,7 @@ path = "main.rs"
 [dependencies]
 "#;
 
-/// Builds all, and prints the table.
+/// Builds all programs, and prints the table.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     println!("{}\n", machine()?);
     println!(
@@ -209,7 +211,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Writes the program, and fetches what it needs.
+/// Writes the program, and fetches its dependencies.
 fn prepare(number: usize, program: &Program) -> Outcome<PathBuf> {
     let directory = workspace::target()?.join("dependencies").join(number.to_string());
     workspace::empty_directory(&directory)?;
@@ -229,14 +231,14 @@ fn write(path: &Path, text: &str) -> Outcome {
 fn cargo(directory: &Path) -> Command {
     let mut command = crate::cargo::cargo(&[]);
     command.current_dir(directory).env("CARGO_TARGET_DIR", directory.join("target"));
-    // Flags and settings of the project are not those of its users.
+    // The project's flags and settings are not those of its users.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
 }
 
 struct Built {
     crates: usize,
-    /// Those of them that belong to the library.
+    /// The number of them that belong to the library.
     own: usize,
     seconds: f64,
     cpu: f64,
@@ -256,7 +258,8 @@ fn build(directory: &Path) -> Outcome<Built> {
     Ok(Built { crates, own, seconds: began.elapsed().as_secs_f64(), cpu: children_cpu()? - cpu })
 }
 
-/// The packages that cargo's messages tell of, without the program itself; and those of the libraries that are compared.
+/// Returns the number of packages in cargo's messages, not counting the program itself, and the number of those that
+/// belong to the compared libraries.
 fn crates(messages: &str) -> Outcome<(usize, usize)> {
     let mut packages = BTreeSet::new();
     for line in messages.lines().filter(|line| line.contains("compiler-artifact")) {
@@ -270,14 +273,14 @@ fn crates(messages: &str) -> Outcome<(usize, usize)> {
     Ok((crates, own))
 }
 
-/// What the names of packages of the libraries contain.
+/// Parts of the names of the libraries' packages.
 const OWN: [&str; 2] = ["longwire", "tungstenite"];
 
-/// The CPU time of processes that this one has waited for, in seconds.
+/// Returns the CPU time of processes that this one has waited for, in seconds.
 fn children_cpu() -> Outcome<f64> {
     let stat = fs::read_to_string("/proc/self/stat").map_err(|error| format!("needs Linux: {error}"))?;
     let ticks = children_ticks(&stat).ok_or("/proc/self/stat has another form")?;
-    // The kernel's unit for programs, on every architecture that Rust supports.
+    // The kernel's unit for user space, on every architecture that Rust supports.
     Ok(f64::from(ticks) / 100.0)
 }
 

@@ -1,4 +1,4 @@
-//! The memory of connections on which nothing happens.
+//! The memory of idle connections.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The instructions that a server's own code takes for a message, counted by callgrind: the same number on a busy
 //! machine as on a quiet one.
 //!
-//! Two runs differ in nothing but the number of messages, so that their difference knows nothing of starting,
-//! connecting and ending.
+//! Two runs differ only in the number of messages, so their difference does not include starting, connecting and
+//! ending.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -29,7 +29,7 @@ pub(crate) fn run(servers: &[Server]) -> Outcome {
         for &server in servers {
             let count = |messages| count(&programs, server, message, messages, &directory);
             let more = more(server);
-            // Fewer instructions for more messages are noise, and must not pass for a figure.
+            // Fewer instructions for more messages are noise, and must not be reported as a figure.
             let difference = count(more)?
                 .checked_sub(count(FEWER)?)
                 .ok_or_else(|| format!("{}, {name}: more messages took fewer instructions", server.name()))?;
@@ -40,7 +40,7 @@ pub(crate) fn run(servers: &[Server]) -> Outcome {
     Ok(())
 }
 
-/// What is sent.
+/// The message to send.
 #[derive(Clone, Copy)]
 struct Message {
     size: usize,
@@ -48,7 +48,7 @@ struct Message {
     text: bool,
 }
 
-/// The instructions of a server from its start to its end, with so many messages echoed.
+/// Returns the instructions of a server from its start to its end, with this many messages echoed.
 fn count(
     programs: &Programs,
     server: Server,
@@ -72,15 +72,15 @@ fn count(
     }
     let name = format!("the load generator for {}", server.name());
     Running::start(&name, &mut command)?.succeed(LIMIT)?;
-    // Not SIGINT: what a shell starts in the background inherits that it is ignored.
+    // Not SIGINT: a process that a shell starts in the background ignores it by inheritance.
     output(Command::new("kill").args(["-TERM", &started.running.id().to_string()]))?;
-    // The status is that of the signal, with the peers; what counts is that the figures were written.
+    // Peers end with the status of the signal; what counts is that the figures were written.
     started.running.finish(PATIENCE)?;
     let counts = workspace::read(&counted)?;
     total(&counts).ok_or_else(|| format!("{} holds no total", counted.display()))
 }
 
-/// The total of a file that callgrind wrote.
+/// Returns the total from a file that callgrind wrote.
 fn total(text: &str) -> Option<u64> {
     let mut totals = text.lines().filter_map(|line| {
         line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: "))?.trim().parse().ok()
@@ -96,11 +96,11 @@ const MESSAGES: [(&str, Message); 5] = [
     ("16 KiB", Message { size: 16 * 1024, depth: 1, text: false }),
 ];
 
-/// How many messages the longer run takes.
+/// Returns the number of messages of the longer run.
 fn more(server: Server) -> u64 {
     match server {
-        // With its first connection it calibrates a clock for a time, not for a count: 10 to 15 million instructions,
-        // never the same number twice. The difference has to be wide to drown them.
+        // On its first connection it calibrates a clock for a fixed time, not a fixed count: 10 to 15 million
+        // instructions, never the same number twice. The difference must be large enough to drown them.
         Server::Sockudo => 100 * FEWER,
         _ => 5 * FEWER,
     }
@@ -109,12 +109,13 @@ fn more(server: Server) -> u64 {
 /// A multiple of every depth.
 const FEWER: u64 = 1600;
 
-/// Callgrind counts each turn of a repeated string instruction, with which glibc fills and copies from some KiB on:
-/// 16 384 for a fill of 16 KiB that takes as long as some hundred others. Without them it counts what it costs.
+/// Callgrind counts each iteration of a repeated string instruction, which glibc uses to fill and copy from some KiB
+/// on: 16 384 for a fill of 16 KiB that takes as long as some hundred others. Without these instructions, the count
+/// reflects the cost.
 const PLAIN_COPIES: &str = "GLIBC_TUNABLES=glibc.cpu.x86_rep_stosb_threshold=1000000000:\
                             glibc.cpu.x86_rep_movsb_threshold=1000000000";
 
-/// Under callgrind a server takes about fifty times as long.
+/// A server takes about fifty times as long under callgrind.
 const LIMIT: Duration = Duration::from_secs(240);
 
 #[cfg(test)]

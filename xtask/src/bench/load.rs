@@ -1,5 +1,5 @@
-//! The comparison: every server under the same load, in turn within each round, so that what disturbs one round
-//! disturbs all of it.
+//! The comparison: every server under the same load, in turn within each round, so that a disturbance affects the
+//! whole round.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ pub(crate) struct Extent {
     /// Rounds. Each measures every server in every cell.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// How long each server is measured in each cell of a round.
+    /// The time for which each server is measured in each cell of a round.
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     seconds: f64,
-    /// Only cells with one of these in their names, such as `16 B,` or `depth 16`.
+    /// Only cells with one of these texts in their names, such as `16 B,` or `depth 16`.
     #[arg(long, value_name = "TEXT")]
     cells: Vec<String>,
 }
@@ -56,7 +56,7 @@ pub(crate) fn run(extent: &Extent, servers: &[Server]) -> Outcome {
             eprintln!("round {} of {rounds}: {cell}", round + 1);
             results.begin_round(index);
             for turn in 0..servers.len() {
-                // Whoever comes first has the colder caches, so that is not always the same one.
+                // The first server has the colder caches, so it is not always the same one.
                 let server = (turn + round + index) % servers.len();
                 match measure(&programs, servers[server], cell, seconds) {
                     Ok(sample) => results.add(index, server, sample),

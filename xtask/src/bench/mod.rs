@@ -1,7 +1,7 @@
 //! The benchmarks: echo servers of longwire and of its peers, driven over loopback in turn, and longwire's own parts.
 //!
-//! Servers and load are programs: nothing here is measured. The peers and the load generator are the workspace
-//! `benches`, which keeps their dependencies out of ours.
+//! Servers and load are separate programs: nothing is measured in this process. The peers and the load generator are
+//! in the workspace `benches`, which keeps their dependencies out of ours.
 
 mod axum;
 mod broadcast;
@@ -40,11 +40,11 @@ enum Part {
     Idle(idle::Arguments),
     /// Measures compression: CPU time, bytes on the wire, memory, and broadcasts.
     Deflate(deflate::Arguments),
-    /// Measures echoes through axum: longwire's, beside its own server and beside axum's own WebSocket.
+    /// Measures echoes through axum: longwire's, compared with its own server and with axum's own WebSocket.
     Axum(axum::Arguments),
-    /// Measures broadcasts to many clients, and beside one that never reads.
+    /// Measures broadcasts to many clients, and with one that never reads.
     Broadcast(broadcast::Arguments),
-    /// Builds programs with one dependency: crates, and time of a clean release build.
+    /// Builds programs with one dependency: the number of crates, and the time of a clean release build.
     Dependencies(dependencies::Arguments),
     /// Counts the instructions that a server's own code takes for a message (with valgrind).
     Instructions,
@@ -52,7 +52,7 @@ enum Part {
     Micro,
 }
 
-/// Runs the load, or the part that was asked for.
+/// Runs the load, or the requested part.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let servers = if arguments.servers.is_empty() { &Server::COMPARED[..] } else { &arguments.servers };
     match &arguments.part {
@@ -66,14 +66,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Some(Part::Micro) => {
             let packages = ["longwire-frame", "longwire-deflate", "longwire-protocol"];
             packages.iter().try_for_each(|package| {
-                // Of a library's unit tests `cargo bench` makes a benchmark that knows no arguments, and finds none.
+                // `cargo bench` turns a library's unit tests into a benchmark that takes no arguments and finds
+                // nothing to run.
                 process::run(&mut cargo(&["bench", "--package", package, "--all-features", "--benches"]))
             })
         }
     }
 }
 
-/// A line that says what all this ran on.
+/// Returns a line that describes the machine.
 fn machine() -> Outcome<String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
@@ -88,7 +89,7 @@ fn machine() -> Outcome<String> {
     Ok(format!("{model}, {cores} cores, {}, {}; load average before: {load}", kernel.trim(), compiler.trim()))
 }
 
-/// The value of a word in a line of words and values in turn, as the load generator prints it.
+/// Returns the value of a word in a line of alternating words and values, as the load generator prints it.
 fn value(line: &str, word: &str) -> Outcome<f64> {
     let mut words = line.split_whitespace();
     words

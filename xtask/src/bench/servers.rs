@@ -1,4 +1,4 @@
-//! The echo servers and the load generator: how they are built and started.
+//! Building and starting the echo servers and the load generator.
 
 use std::{ffi::OsStr, path::PathBuf, process::Command};
 
@@ -11,7 +11,7 @@ use crate::{
     workspace,
 };
 
-/// An echo server. The names of the peers' programs are those of their libraries.
+/// An echo server. The peers' programs have the names of their libraries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Server {
     Longwire,
@@ -20,12 +20,12 @@ pub(crate) enum Server {
     TokioTungstenite,
     Yawc,
     Sockudo,
-    /// Sends bytes back as they come and knows no frames: a yardstick, not a peer.
+    /// Sends bytes back unchanged and does not know frames: a yardstick, not a peer.
     Raw,
 }
 
 impl Server {
-    /// What is compared unless something else is asked for.
+    /// The servers to compare by default.
     pub(crate) const COMPARED: [Self; 6] = [
         Self::Longwire,
         Self::Fastwebsockets,
@@ -35,7 +35,7 @@ impl Server {
         Self::Sockudo,
     ];
 
-    /// Its name in tables.
+    /// Returns its name in tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Longwire => "longwire",
@@ -48,7 +48,7 @@ impl Server {
         }
     }
 
-    /// Whether longwire has to stand the comparison.
+    /// Returns whether it counts as a competitor of longwire.
     pub(crate) fn is_peer(self) -> bool {
         !matches!(self, Self::Longwire | Self::Raw)
     }
@@ -66,10 +66,10 @@ impl Server {
     }
 }
 
-/// What a peer's buffers are chosen for; longwire has no such choice.
+/// The goal for the sizes of a peer's buffers; longwire has no such choice.
 #[derive(Clone, Copy)]
 pub(crate) enum Tuning {
-    /// Throughput at so many messages in flight on each connection.
+    /// Throughput with this many messages in flight on each connection.
     Speed { depth: usize },
     /// Many idle connections.
     Memory,
@@ -77,18 +77,18 @@ pub(crate) enum Tuning {
 
 /// The programs, built.
 pub(crate) struct Programs {
-    /// Where longwire's examples are, and where the peers are.
+    /// The directories of longwire's examples and of the peers.
     ours: PathBuf,
     peers: PathBuf,
 }
 
 impl Programs {
-    /// Builds everything as it is installed.
+    /// Builds everything as installed by users.
     pub(crate) fn build() -> Outcome<Self> {
         Self::build_into("", &[])
     }
 
-    /// Builds for processors of the last ten years, which is what instructions are counted with.
+    /// Builds for processors of the last ten years, which is the target for counting instructions.
     pub(crate) fn build_v3() -> Outcome<Self> {
         Self::build_into("bench-v3", &[("RUSTFLAGS", "-Ctarget-cpu=x86-64-v3")])
     }
@@ -107,7 +107,7 @@ impl Programs {
         Ok(Self { ours: ours.join("release"), peers: peers.join("release") })
     }
 
-    /// The command line of a server that picks its port.
+    /// Returns the command line of a server that picks its port.
     fn server(&self, server: Server, tuning: Tuning) -> Vec<String> {
         let directory = if server == Server::Longwire { &self.ours } else { &self.peers };
         let program = directory.join(server.program()).display().to_string();
@@ -126,7 +126,7 @@ impl Programs {
         self.start_under(server, tuning, &["prlimit", DESCRIPTORS, "taskset", "--cpu-list", "0"])
     }
 
-    /// Starts a server by another program, which has to become the server or to run it within itself.
+    /// Starts a server through another program, which must become the server or run it in its own process.
     pub(crate) fn start_under<W: AsRef<OsStr>>(
         &self,
         server: Server,
@@ -139,7 +139,7 @@ impl Programs {
         Started::new(server, running)
     }
 
-    /// Starts a program that takes part in no other comparison: `command` is given the first core and a port to pick.
+    /// Starts a program that takes part in no other comparison, on the first core and on a port that it picks.
     pub(crate) fn start_other(name: &str, command: &Command) -> Outcome<Started> {
         let mut on_core = Command::new("prlimit");
         on_core.args([DESCRIPTORS, "taskset", "--cpu-list", "0"]).arg(command.get_program());
@@ -149,17 +149,17 @@ impl Programs {
         Started::new(Server::Raw, Running::start(name, &mut on_core)?)
     }
 
-    /// The path of a program of ours.
+    /// Returns the path of one of our programs.
     pub(crate) fn ours(&self, program: &str) -> PathBuf {
         self.ours.join(program)
     }
 
-    /// The path of a program of the workspace `benches`.
+    /// Returns the path of a program in the workspace `benches`.
     pub(crate) fn peers(&self, program: &str) -> PathBuf {
         self.peers.join(program)
     }
 
-    /// A program that makes load, on the second core where there is one.
+    /// Returns a program that generates load, on the second core if there is one.
     pub(crate) fn load(&self, program: &str, started: &Started) -> Command {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut command = Command::new("taskset");
@@ -169,7 +169,7 @@ impl Programs {
         command
     }
 
-    /// The load generator.
+    /// Returns the load generator.
     pub(crate) fn load_generator(&self, started: &Started) -> Command {
         let mut command = self.load("loadgen", started);
         if started.server == Server::Raw {
@@ -179,7 +179,7 @@ impl Programs {
     }
 }
 
-/// A server that runs. It is ended when this value is dropped.
+/// A running server. It is stopped when this value is dropped.
 pub(crate) struct Started {
     server: Server,
     pub(crate) running: Running,
@@ -194,7 +194,7 @@ impl Started {
     }
 }
 
-/// What of longwire is measured.
+/// The parts of longwire that are measured.
 const EXAMPLES: [&str; 8] = [
     "--package",
     "longwire-examples",
@@ -206,5 +206,5 @@ const EXAMPLES: [&str; 8] = [
     "axum_echo",
 ];
 
-/// Descriptors for ten thousand connections; the colon leaves the upper limit, which only the superuser may raise.
+/// Descriptors for ten thousand connections; the colon keeps the upper limit, which only the superuser may raise.
 const DESCRIPTORS: &str = "--nofile=12000:";

@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use super::{cells::Cell, servers::Server};
 
-/// What one server did in one cell of one round.
+/// The performance of one server in one cell of one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     /// CPU time for each message, in µs.
     pub(crate) cpu_us: f64,
-    /// Messages echoed in a second.
+    /// Messages echoed per second.
     pub(crate) rate: f64,
 }
 
@@ -17,7 +17,7 @@ pub(crate) struct Sample {
 pub(crate) struct Results {
     cells: Vec<Cell>,
     servers: Vec<Server>,
-    /// By cell, then round, then server; `None` where the measurement failed.
+    /// By cell, then round, then server; `None` if the measurement failed.
     samples: Vec<Vec<Vec<Option<Sample>>>>,
 }
 
@@ -28,33 +28,34 @@ impl Results {
         Self { cells, servers, samples }
     }
 
-    /// Opens the next round of a cell: what is added from now on is compared with each other.
+    /// Opens the next round of a cell: samples added from now on are compared with each other.
     pub(crate) fn begin_round(&mut self, cell: usize) {
         self.samples[cell].push(vec![None; self.servers.len()]);
     }
 
-    /// Adds what a server did in the newest round of a cell.
+    /// Adds a server's sample in the newest round of a cell.
     pub(crate) fn add(&mut self, cell: usize, server: usize, sample: Sample) {
         if let Some(round) = self.samples[cell].last_mut() {
             round[server] = Some(sample);
         }
     }
 
-    /// The median of what a server showed in a cell.
+    /// Returns the median of a server's figures in a cell.
     fn median_of(&self, cell: usize, server: usize, figure: impl Fn(Sample) -> f64) -> Option<f64> {
         median(self.samples[cell].iter().filter_map(|round| round[server].map(&figure)).collect())
     }
 
-    /// How many times as much CPU a server took for a message as longwire did: the median of the rounds' ratios.
+    /// Returns the factor of a server's CPU time per message to longwire's: the median of the rounds' ratios.
     fn ratio(&self, cell: usize, server: usize) -> Option<f64> {
         let ours = self.servers.iter().position(|&server| server == Server::Longwire)?;
         let of_round = |round: &Vec<Option<Sample>>| Some(round[server]?.cpu_us / round[ours]?.cpu_us);
         median(self.samples[cell].iter().filter_map(of_round).collect())
     }
 
-    /// The ratio of the peer that took the least CPU by its median.
+    /// Returns the ratio of the peer that took the least CPU by its median.
     ///
-    /// Choosing by the median, not in each round anew: the least of several noisy figures would be nobody's.
+    /// The peer is chosen by the median, not anew in each round: the least of several noisy figures would belong to
+    /// nobody.
     fn best_ratio(&self, cell: usize) -> Option<f64> {
         (0..self.servers.len())
             .filter(|&server| self.servers[server].is_peer())
@@ -63,7 +64,7 @@ impl Results {
             .and_then(|(_, best)| self.ratio(cell, best))
     }
 
-    /// The cells, the geometric means of their ratios, and the cells where longwire falls behind.
+    /// Returns the cells, the geometric means of their ratios, and the cells in which longwire falls behind.
     pub(crate) fn markdown(&self) -> String {
         let mut out = String::new();
         let names: Vec<_> = self.servers.iter().map(|server| server.name()).collect();
@@ -111,7 +112,7 @@ impl Results {
     }
 }
 
-/// The middle value, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two in the middle.
 pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -127,7 +128,7 @@ fn geometric_mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| (sum / f64::from(count)).exp())
 }
 
-/// Three digits that count.
+/// Formats a value with three significant digits.
 fn shown(value: Option<f64>) -> String {
     match value {
         None => "–".to_owned(),
@@ -153,7 +154,7 @@ const GROUPS: [Group; 6] = [
     ("all", |_| true),
 ];
 
-/// A cell below it is a failure, or noise that a repetition has to show as such.
+/// A cell below this is a failure, or noise that a repetition must show to be noise.
 const LEAST: f64 = 0.95;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Rust source without its comments and literals, so that a word found in it is code.
 
-/// `source` with each character of comments, strings and character literals replaced by a space; line breaks stay.
+/// Returns `source` with each character of comments, strings and character literals replaced by a space; line breaks
+/// stay.
 pub(super) fn without_comments_and_literals(source: &str) -> String {
     let chars: Vec<char> = source.chars().collect();
     let mut code = String::with_capacity(source.len());
@@ -20,7 +21,7 @@ pub(super) fn without_comments_and_literals(source: &str) -> String {
     code
 }
 
-/// Whether `word` stands in `code`, not as part of a longer word.
+/// Returns whether `word` appears in `code`, not as part of a longer word.
 pub(super) fn has_word(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(start, _)| {
         let before = code[..start].chars().next_back();
@@ -29,12 +30,12 @@ pub(super) fn has_word(code: &str, word: &str) -> bool {
     })
 }
 
-/// Characters of identifiers.
+/// Returns whether a character can be part of an identifier.
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The length of the comment that `rest` begins with.
+/// Returns the length of the comment that `rest` begins with.
 fn comment_len(rest: &[char]) -> Option<usize> {
     if rest.starts_with(&['/', '/']) {
         return Some(rest.iter().position(|&c| c == '\n').unwrap_or(rest.len()));
@@ -58,7 +59,7 @@ fn comment_len(rest: &[char]) -> Option<usize> {
     Some(at)
 }
 
-/// The length of the string literal, raw or not, that `rest` begins with.
+/// Returns the length of the string literal, raw or not, that `rest` begins with.
 fn string_len(rest: &[char], after_word: bool) -> Option<usize> {
     let mut at = 0;
     if !after_word {
@@ -88,7 +89,7 @@ fn string_len(rest: &[char], after_word: bool) -> Option<usize> {
     Some(rest.len())
 }
 
-/// The length of the character literal that `rest` begins with; a lifetime is none.
+/// Returns the length of the character literal that `rest` begins with; a lifetime is not one.
 fn char_len(rest: &[char]) -> Option<usize> {
     match rest {
         ['\'', '\\', _, tail @ ..] => tail.iter().take(10).position(|&c| c == '\'').map(|len| 3 + len + 1),

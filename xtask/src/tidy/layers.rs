@@ -1,4 +1,4 @@
-//! Holds the layers: which crate may know which, and that tokio stays above the sans-IO crates.
+//! Checks the layers: which crate may know which, and that tokio stays above the sans-IO crates.
 
 use crate::{Outcome, cargo::cargo, process};
 
@@ -51,18 +51,18 @@ pub(super) fn check(files: &[File]) -> Outcome<Vec<String>> {
     Ok(complaints)
 }
 
-/// The crate whose manifest lies at a path.
+/// Returns the crate whose manifest is at a path.
 fn crate_of(path: &str) -> Option<&str> {
     path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml")
 }
 
-/// The names of a crate's dependencies, itself first, a line each, with every feature and on every platform.
+/// Returns the names of a crate's dependencies, itself first, a line each, with every feature and on every platform.
 fn tree(name: &str, more: &[&str]) -> Outcome<String> {
     let arguments = ["tree", "--package", name, "--edges", "normal", "--all-features", "--target", "all"];
     process::output(cargo(&arguments).args(["--prefix", "none", "--format", "{p}"]).args(more))
 }
 
-/// The names of the packages that a tree lists, but the first.
+/// Returns the names of the packages in a tree, except the first.
 fn dependencies(tree: &str) -> impl Iterator<Item = &str> {
     tree.lines().skip(1).filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty())
 }

@@ -1,10 +1,10 @@
-//! What every manifest holds to: the lints, the Rust version and the other values of the workspace.
+//! Requirements for every manifest: the lints, the Rust version and the other values of the workspace.
 
 use crate::{Outcome, cargo::cargo, process};
 
 use super::File;
 
-/// What a package has from the workspace.
+/// The values that a package takes from the workspace.
 const SHARED: &[&str] = &[
     "version.workspace = true",
     "edition.workspace = true",
@@ -12,7 +12,7 @@ const SHARED: &[&str] = &[
     "license.workspace = true",
 ];
 
-/// Checks the manifests of the packages, and what cargo makes of them.
+/// Checks the manifests of the packages, and cargo's view of them.
 pub(super) fn check(files: &[File]) -> Outcome<Vec<String>> {
     let root = files.iter().find(|file| file.path == "Cargo.toml").ok_or("there is no Cargo.toml")?;
     let mut complaints: Vec<_> =
@@ -22,7 +22,7 @@ pub(super) fn check(files: &[File]) -> Outcome<Vec<String>> {
     Ok(complaints)
 }
 
-/// Whether a path is that of a manifest of the workspace: `benches` and `fuzz` are workspaces of their own.
+/// Returns whether a path is that of a manifest of the workspace: `benches` and `fuzz` are separate workspaces.
 fn is_member(path: &str) -> bool {
     let parts: Vec<_> = path.split('/').collect();
     matches!(parts[..], ["crates", _, "Cargo.toml"] | ["examples" | "xtask", "Cargo.toml"])
@@ -41,7 +41,7 @@ fn check_manifest(file: &File) -> Vec<String> {
     complaints
 }
 
-/// Each package's Rust version, as users' resolvers see it, is the one that the root manifest states.
+/// Checks that each package's Rust version, as users' resolvers see it, is the one in the root manifest.
 fn check_rust_versions(root: &str, metadata: &str) -> Vec<String> {
     let stated = root.lines().find_map(|line| line.strip_prefix("rust-version = "));
     let Some(stated) = stated else {

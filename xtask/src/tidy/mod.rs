@@ -1,6 +1,6 @@
-//! Holds what the architecture and the style promise and no compiler checks.
+//! Checks the promises of the architecture and the style that no compiler checks.
 //!
-//! Each check takes text and returns complaints, so that its tests can show it a violation.
+//! Each check takes text and returns complaints, so its tests can show it a violation.
 
 mod code;
 mod layers;
@@ -20,13 +20,13 @@ struct File {
     text: String,
 }
 
-/// Runs every check and tells all complaints.
+/// Runs every check and prints all complaints.
 pub(crate) fn run() -> Outcome {
     let mut files = Vec::new();
     for path in workspace::files()? {
         let bytes = std::fs::read(workspace::root().join(&path));
         let bytes = bytes.map_err(|error| format!("cannot read {path}: {error}"))?;
-        // What is not UTF-8 is an image or the like, about which there is nothing to say.
+        // A file that is not UTF-8 is an image or the like, and is not checked.
         if let Ok(text) = String::from_utf8(bytes) {
             files.push(File { path, text });
         }

@@ -1,8 +1,8 @@
-//! Holds docs/ws-parity.md to the tests: each test that the page names has to exist.
+//! Checks docs/ws-parity.md against the tests: each test that the page names must exist.
 //!
-//! A test stands there as code of the form `longwire-client: redirects::follows_where_the_location_leads`: the crate,
-//! the file in its `tests` (or `src/..` for a module's own tests) without the `.rs`, the function.
-//! Whether the test shows what the page says is for its readers to judge.
+//! A test is named as code of the form `longwire-client: redirects::follows_where_the_location_leads`: the crate, the
+//! file in its `tests` (or `src/..` for a module's own tests) without the `.rs`, the function. Whether the test shows
+//! what the page says is for its readers to judge.
 
 use std::collections::HashSet;
 
@@ -31,12 +31,12 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
     complaints
 }
 
-/// What stands between backquotes in a line.
+/// Returns the text between backquotes in a line.
 fn code_of(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
-/// Whether a piece of code means to name a test, well or badly.
+/// Returns whether a piece of code is meant to name a test, correctly or not.
 fn is_reference(code: &str) -> bool {
     code.starts_with("longwire") && code.contains(": ")
 }
@@ -55,7 +55,7 @@ fn look_up(reference: &str, files: &[File]) -> Result<(), String> {
     }
 }
 
-/// The names of the functions that an attribute makes a test.
+/// Returns the names of the functions that an attribute marks as tests.
 fn tests_of(text: &str) -> HashSet<&str> {
     let mut tests = HashSet::new();
     let mut is_test = false;
@@ -72,7 +72,7 @@ fn tests_of(text: &str) -> HashSet<&str> {
     tests
 }
 
-/// The name of the function that begins in a line.
+/// Returns the name of the function that begins in a line.
 fn function_of(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
     let end = rest.find(['(', '<'])?;
@@ -83,7 +83,7 @@ fn function_of(line: &str) -> Option<&str> {
 mod tests {
     use super::{super::file, *};
 
-    /// A repository with a page that has one line and a few tests.
+    /// Checks a repository with a page of one line and a few tests.
     fn check_line(line: &str) -> Vec<String> {
         check(&[
             file(PAGE, &format!("# Parity\n\n{line}\n")),

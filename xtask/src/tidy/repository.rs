@@ -1,4 +1,4 @@
-//! What the repository as a whole holds to: its documents, its lock file, its examples.
+//! Requirements for the repository as a whole: its documents, its lock file, its examples.
 
 use crate::examples;
 

@@ -1,24 +1,24 @@
-//! What every Rust source file holds to: its opening, its length, and its `unsafe`.
+//! Requirements for every Rust source file: its opening, its length, and its `unsafe`.
 
 use super::{
     File,
     code::{has_word, without_comments_and_literals},
 };
 
-/// The files that may use `unsafe`. Each is one small module with a measurement behind it (see ARCHITECTURE.md).
+/// The files that may use `unsafe`. Each is one small module, justified by a measurement (see ARCHITECTURE.md).
 const UNSAFE_ALLOWED: &[&str] = &["crates/longwire-protocol/src/text.rs"];
 
-/// Lines before a file's tests. Past it a second idea is in the file, and should move out.
+/// Lines before a file's tests. Beyond that the file contains a second idea, which should move out.
 const MOST_LINES_BEFORE_TESTS: usize = 500;
 
-/// Lines in all.
+/// Lines in total.
 const MOST_LINES: usize = 1200;
 
 /// The crates that are pure: bytes in, events and bytes out, with time and randomness passed in.
 const PURE: &[&str] = &["longwire-frame", "longwire-deflate", "longwire-handshake", "longwire-protocol"];
 
-/// What a pure crate does not name: sockets, clocks, threads, files, processes. Types of `std::net` and `std::io` that
-/// are mere data, such as addresses and slices to write, are not among it.
+/// Names that a pure crate does not use: sockets, clocks, threads, files, processes. Types of `std::net` and
+/// `std::io` that are mere data, such as addresses and I/O slices, are not among them.
 const IMPURE: &[&str] = &[
     "TcpStream",
     "TcpListener",
@@ -47,7 +47,7 @@ fn check_opening(file: &File) -> Vec<String> {
         complaints.push(format!("{}:1: does not open with `//!` and what the file owns", file.path));
     }
     let of_crate = file.path.ends_with("src/lib.rs") || file.path.ends_with("src/main.rs");
-    // A crate with an exception has the lint of the workspace, which denies what is not allowed by name.
+    // A crate with an exception has the workspace's lint, which denies everything not allowed by name.
     let directory = file.path.rsplit_once('/').map_or("", |(directory, _)| directory);
     let has_exception = UNSAFE_ALLOWED.iter().any(|allowed| allowed.starts_with(directory));
     if of_crate && !has_exception && !file.text.contains("#![forbid(unsafe_code)]") {
@@ -56,11 +56,11 @@ fn check_opening(file: &File) -> Vec<String> {
     complaints
 }
 
-/// Files that may hold a second idea. Not a failure: a limit must not shape the rooms.
+/// Returns files that may contain a second idea. This is not a failure: a limit must not dictate the structure.
 pub(super) fn long(file: &File) -> Vec<String> {
     let mut complaints = Vec::new();
     let before_tests = lines_before_tests(&file.text).count();
-    // A file of tests only has no part before them.
+    // A file that contains only tests has no part before them.
     let only_tests = file.path.split('/').any(|part| part == "tests" || part == "tests.rs");
     if !only_tests && before_tests > MOST_LINES_BEFORE_TESTS {
         complaints.push(format!(

@@ -1,10 +1,10 @@
-//! What every text file holds to: no trailing white space, one line break at the end, no path of some machine.
+//! Requirements for every text file: no trailing white space, one line break at the end, no machine-specific path.
 
 use super::File;
 
-/// Directories of the machine that a line was written on.
+/// Directories of the machine on which a line was written.
 ///
-/// Put together here, so that this file passes its own check.
+/// Assembled here, so that this file passes its own check.
 const MACHINE_PATHS: &[&str] = &[
     concat!("/wo", "rk/"),
     concat!("/ro", "ot/"),
@@ -13,7 +13,7 @@ const MACHINE_PATHS: &[&str] = &[
     concat!("..", "/shared"),
 ];
 
-/// Texts that stand here word for word as others wrote them.
+/// Returns whether a file contains verbatim text by others.
 fn is_foreign(path: &str) -> bool {
     path.starts_with("LICENSE") || path == "Cargo.lock"
 }
@@ -36,14 +36,14 @@ pub(super) fn check(file: &File) -> Vec<String> {
     if !file.text.is_empty() && (!file.text.ends_with('\n') || file.text.ends_with("\n\n")) {
         complaints.push(format!("{}: does not end with one line break", file.path));
     }
-    // npm writes where each package came from; the registry that it was made with need not be everybody's.
+    // npm writes the origin of each package; not everybody uses the registry that it was made with.
     if file.path.ends_with("package-lock.json") && file.text.contains("\"resolved\"") {
         complaints.push(format!("{}: records a host (`\"resolved\"`)", file.path));
     }
     complaints
 }
 
-/// Whether a path stands in a line, not as the end of another word, as in an URL.
+/// Returns whether a path appears in a line, not as the end of another word, as in a URL.
 fn has_path(line: &str, path: &str) -> bool {
     line.match_indices(path)
         .any(|(start, _)| !line[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || "-_~".contains(c)))

@@ -1,4 +1,4 @@
-//! The publisher and its readers: publishes while the window has room, and reads what comes.
+//! The publisher and its readers: publishes while the window has room, and reads the messages that arrive.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -18,20 +18,20 @@ pub(crate) struct Fanout {
     readers: Vec<(TcpStream, Progress)>,
     window: Window,
     buf: Vec<u8>,
-    /// What has been measured since it was last forgotten.
+    /// The measurements since they were last reset.
     measured: Measured,
 }
 
 #[derive(Default)]
 struct Measured {
-    /// How many messages had been published before.
+    /// The number of messages published before the measurements.
     before: u64,
     deliveries: u64,
     latency: Latency,
 }
 
 impl Fanout {
-    /// Takes connections on which the opening handshake is done.
+    /// Takes connections whose opening handshake is complete.
     pub(crate) fn new(
         publisher: net::TcpStream,
         readers: Vec<net::TcpStream>,
@@ -64,22 +64,23 @@ impl Fanout {
         self.measured = Measured { before: self.window.published(), ..Measured::default() };
     }
 
-    /// How many messages were published.
+    /// Returns the number of messages published.
     pub(crate) fn published(&self) -> u64 {
         self.window.published() - self.measured.before
     }
 
-    /// How many messages readers got.
+    /// Returns the number of messages delivered to readers.
     pub(crate) fn deliveries(&self) -> u64 {
         self.measured.deliveries
     }
 
-    /// How long it took from publishing a message until a reader had it.
+    /// Returns the times from publishing a message until a reader had it.
     pub(crate) fn latency(&self) -> &Latency {
         &self.measured.latency
     }
 
-    /// Publishes as long as `more` says so for the number of messages that were, and waits until all readers have all.
+    /// Publishes as long as `more` returns true for the number of messages so far, and waits until all readers have
+    /// them all.
     pub(crate) fn run(&mut self, mut more: impl FnMut(u64) -> bool) -> Outcome {
         let mut last_progress = Instant::now();
         loop {
@@ -109,7 +110,7 @@ impl Fanout {
     }
 }
 
-/// Reads all that is there.
+/// Reads all available bytes.
 fn read(
     stream: &mut TcpStream,
     progress: &mut Progress,
@@ -125,9 +126,10 @@ fn read(
                     measured.deliveries += 1;
                     measured.latency.add(time);
                 })?;
-                // A few bytes now and then: there is room.
+                // A few bytes, rarely: there is room for them.
                 stream.write_all(&answer).map_err(|error| error.to_string())?;
-                // The events are edges, and one that comes later is told: a read that was not filled took all.
+                // Events are edge-triggered, and later bytes raise a new one: a read that did not fill the buffer
+                // took everything.
                 if len < buf.len() {
                     return Ok(());
                 }

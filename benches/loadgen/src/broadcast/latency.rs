@@ -1,8 +1,8 @@
-//! Times in buckets whose width is a thirty-second of the time: millions of them in a few kilobytes.
+//! A histogram of times, with buckets a thirty-second of the time wide: millions of them in a few kilobytes.
 
 use std::time::Duration;
 
-/// How often which time was seen.
+/// The number of times seen in each bucket.
 #[derive(Default)]
 pub(crate) struct Latency {
     counts: Vec<u64>,
@@ -19,7 +19,7 @@ impl Latency {
         self.total += 1;
     }
 
-    /// The time in microseconds, rounded down to its bucket, that `part` of all times do not exceed.
+    /// Returns the time in microseconds, rounded down to its bucket, that `part` of all times do not exceed.
     pub(crate) fn quantile(&self, part: f64) -> u64 {
         #[allow(clippy::cast_precision_loss, reason = "no count comes near 2^52")]
         let wanted = part * self.total as f64;
@@ -34,13 +34,13 @@ impl Latency {
     }
 }
 
-/// The bucket of a time: its highest five bits behind the leading one, and how many bits follow.
+/// The bucket of a time: its highest five bits after the leading one, and the number of bits that follow.
 fn bucket(micros: u64) -> usize {
     let shift = (micros | 32).ilog2() - 5;
     shift as usize * 32 + usize::try_from(micros >> shift).unwrap_or(usize::MAX)
 }
 
-/// The least time of a bucket.
+/// The shortest time of a bucket.
 fn least(bucket: usize) -> u64 {
     match bucket / 32 {
         0 | 1 => bucket as u64,

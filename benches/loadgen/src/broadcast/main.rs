@@ -1,7 +1,7 @@
-//! A load for servers that send each message on to every other client: one publisher, many readers, one thread.
+//! A load for servers that forward each message to every other client: one publisher, many readers, one thread.
 //!
-//! Every reader has to get every message whole and in order; each byte is compared. The server is measured from outside,
-//! as by `loadgen`. The result is lines of words and numbers in turn.
+//! Every reader must get every message complete and in order; each byte is compared. The server is measured from
+//! outside, as by `loadgen`. The result is lines of alternating words and numbers.
 
 #![forbid(unsafe_code)]
 
@@ -31,7 +31,7 @@ use connection::connect_all;
 use fanout::Fanout;
 use process::{Memory, cpu_nanoseconds, user_nanoseconds};
 
-/// What a part of the work comes to, or the reason why it failed.
+/// The result of a part of the work, or the reason why it failed.
 type Outcome<T = ()> = Result<T, String>;
 
 #[derive(Parser)]
@@ -42,7 +42,7 @@ struct Arguments {
     /// The server's process, whose CPU time and memory are measured.
     #[arg(long, value_name = "PID")]
     server_pid: u32,
-    /// Clients that read; the publisher comes on top.
+    /// Clients that read, in addition to the publisher.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     conns: u32,
     /// Payload bytes of a message.
@@ -51,16 +51,16 @@ struct Arguments {
     /// Messages that are published before all readers have the first of them.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     in_flight: u32,
-    /// How long to measure.
+    /// The duration of the measurement.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
-    /// Measure so many messages instead, and the server's memory meanwhile.
+    /// Measure this many messages instead, and the server's memory meanwhile.
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
     messages: Option<u64>,
     /// Messages before measuring.
     #[arg(long, value_name = "N", default_value_t = 8)]
     warm_up: u64,
-    /// Add a client that never reads. It is emptied at the end, and how it ended is told.
+    /// Add a client that never reads. It is drained at the end, and the way it ended is reported.
     #[arg(long)]
     stalled: bool,
 }
@@ -82,7 +82,7 @@ fn run(arguments: &Arguments) -> Outcome {
     let mut streams = connect_all(arguments.addr, arguments.conns + 1 + u32::from(arguments.stalled))?;
     let publisher = streams.pop().ok_or("there is no publisher")?;
     let stalled = if arguments.stalled { streams.pop() } else { None };
-    // The server may know of a client a moment later than the client does of it, and would not send to it.
+    // The server may learn of a client a moment later than the client does, and would not send to it.
     thread::sleep(SETTLE);
     let mut fanout = Fanout::new(publisher, streams, arguments.size, arguments.in_flight)?;
     fanout.run(|published| published < arguments.warm_up)?;

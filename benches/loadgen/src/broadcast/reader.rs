@@ -1,22 +1,22 @@
-//! One client that reads: what it must get is compared byte by byte.
+//! One reading client: its messages are compared byte by byte.
 
 use std::time::Duration;
 
 use crate::{Outcome, window::Window};
 
-/// What a reader has, and what it is in the middle of.
+/// The progress of a reader, and the frame it is in the middle of.
 #[derive(Default)]
 pub(crate) struct Progress {
-    /// The number of the message that is due.
+    /// The number of the next message.
     due: u64,
-    /// How many bytes of its frame have come.
+    /// The number of bytes of its frame that have arrived.
     at: usize,
-    /// What has come of a control frame.
+    /// The part of a control frame that has arrived.
     control: Vec<u8>,
 }
 
 impl Progress {
-    /// Takes what the server sent. `arrived` is told how long each message took; returned is what to answer.
+    /// Takes bytes from the server. `arrived` is called with each message's time; returns the bytes to answer with.
     pub(crate) fn take(
         &mut self,
         mut bytes: &[u8],
@@ -45,7 +45,7 @@ impl Progress {
         Ok(answer)
     }
 
-    /// Takes what belongs to a control frame (RFC 6455 §5.5), and returns what follows.
+    /// Takes the bytes of a control frame (RFC 6455 §5.5), and returns the bytes after it.
     fn take_control<'a>(&mut self, bytes: &'a [u8], answer: &mut Vec<u8>) -> Outcome<&'a [u8]> {
         for (index, &byte) in bytes.iter().enumerate() {
             self.control.push(byte);
@@ -59,7 +59,7 @@ impl Progress {
                     return Err(format!("the server closed with code {code:?}"));
                 }
                 0x9 => {
-                    // The mask is zeros.
+                    // The masking key is zero.
                     answer.extend([0x8a, 0x80 | *len, 0, 0, 0, 0]);
                     answer.extend(payload);
                 }
@@ -114,7 +114,7 @@ mod tests {
                 "{case}"
             );
         }
-        // One that was left out.
+        // A message that was left out.
         let mut window = Window::new(30, 2, 1);
         window.publish();
         window.publish();

@@ -1,4 +1,4 @@
-//! The client that did not read: what was there for it when it does in the end, and how its connection ended.
+//! The client that did not read: the messages it finds when it finally reads, and how its connection ended.
 
 use std::{
     io::{BufReader, ErrorKind, Read},
@@ -11,7 +11,7 @@ use crate::{
     window::{DIGITS, digits},
 };
 
-/// Reads to the end, or until the server has been silent for a while, and tells of it in a line.
+/// Reads to the end, or until the server has been silent for a while, and returns a line that describes it.
 pub(crate) fn drain(stream: TcpStream, size: usize) -> Outcome<String> {
     stream.set_read_timeout(Some(SILENCE)).map_err(|error| error.to_string())?;
     let read = read_all(BufReader::with_capacity(64 * 1024, stream), size)?;
@@ -22,7 +22,7 @@ pub(crate) fn drain(stream: TcpStream, size: usize) -> Outcome<String> {
 #[derive(Debug, PartialEq, Eq)]
 struct Drained {
     messages: u64,
-    /// How often a number did not follow the one before it.
+    /// The number of times that a message did not follow the one before it.
     gaps: u64,
     end: String,
 }
@@ -89,7 +89,7 @@ fn frame(stream: &mut impl Read) -> std::io::Result<(u8, Vec<u8>)> {
     }
 }
 
-/// A server that has something to write takes less than that.
+/// A server with something to write takes less than this.
 const SILENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The messages in flight: what each is on the wire, who still waits for it, and when it left.
+//! The messages in flight: the wire format of each, the readers still waiting for it, and the time it was sent.
 
 use std::time::{Duration, Instant};
 
 use crate::frames::{Kind, header, payload};
 
-/// The messages that not all readers have. They are numbered from 0, and each begins with its number.
+/// The messages that not all readers have received. They are numbered from 0, and each begins with its number.
 pub(crate) struct Window {
-    /// The message `n` is in slot `n` modulo their number.
+    /// Message `n` is in slot `n` modulo the number of slots.
     slots: Vec<Slot>,
     readers: u32,
     published: u64,
@@ -15,15 +15,15 @@ pub(crate) struct Window {
 }
 
 struct Slot {
-    /// The frame that a reader must get.
+    /// The frame that a reader must receive.
     expected: Vec<u8>,
-    /// How many readers do not have it.
+    /// The number of readers that have not received it.
     missing: u32,
     sent_at: Instant,
 }
 
 impl Window {
-    /// Room for `in_flight` messages of `size` bytes, which [`sizes`] has accepted.
+    /// Creates room for `in_flight` messages of `size` bytes, which [`sizes`] has accepted.
     pub(crate) fn new(size: usize, in_flight: u32, readers: u32) -> Self {
         let slots = (0..in_flight).map(|seed| {
             let mut expected = Vec::new();
@@ -34,7 +34,7 @@ impl Window {
         Self { slots: slots.collect(), readers, published: 0, oldest: 0 }
     }
 
-    /// How many messages there have been.
+    /// Returns the number of messages so far.
     pub(crate) fn published(&self) -> u64 {
         self.published
     }
@@ -62,13 +62,13 @@ impl Window {
         sent
     }
 
-    /// The frame of a message in flight.
+    /// Returns the frame of a message in flight.
     pub(crate) fn expected(&self, number: u64) -> Option<&[u8]> {
         let there = (self.oldest..self.published).contains(&number);
         there.then(|| &*self.slots[self.index(number)].expected)
     }
 
-    /// Notes that one more reader has a message that is in flight, and returns how long that took.
+    /// Records that one more reader has a message that is in flight, and returns how long that took.
     pub(crate) fn arrived(&mut self, number: u64) -> Duration {
         let slot = self.slot(number);
         slot.missing -= 1;
@@ -90,7 +90,7 @@ impl Window {
     }
 }
 
-/// Where the payload of a server's frame begins, and its length.
+/// The position and length of the payload in a server's frame.
 fn head_and_size(frame: &[u8]) -> (usize, usize) {
     let head = match frame[1] {
         126 => 4,
@@ -100,12 +100,12 @@ fn head_and_size(frame: &[u8]) -> (usize, usize) {
     (head, frame.len() - head)
 }
 
-/// How a message of that number begins.
+/// Returns the beginning of the message with that number.
 pub(crate) fn digits(number: u64) -> String {
     format!("{number:0width$}", width = DIGITS)
 }
 
-/// Reads the size of a message: it has to hold a number, and is held in memory some times.
+/// Reads the size of a message: it must have room for a number, and is held in memory several times.
 pub(crate) fn sizes(text: &str) -> Result<usize, String> {
     let size: usize = text.parse().map_err(|_| "not a number".to_owned())?;
     if (DIGITS..=1 << 24).contains(&size) {
@@ -115,7 +115,7 @@ pub(crate) fn sizes(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The digits of any number.
+/// The number of digits of every number.
 pub(crate) const DIGITS: usize = 20;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -137,7 +137,7 @@ mod tests {
         window.publish();
         assert!(window.is_full());
         assert_ne!(window.expected(1), Some(&*first));
-        // The second reader is behind by a message.
+        // The second reader is one message late.
         for number in [0, 1] {
             window.arrived(number);
         }

@@ -1,4 +1,4 @@
-//! JSON as services send it: names that repeat from message to message, values that do not.
+//! JSON like that of real services: names that repeat from message to message, values that do not.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ fn message(number: u32, size: usize, random: &mut Random) -> String {
     while text.len() + LONGEST_EVENT < size {
         event(&mut text, random);
     }
-    // What is left is a note in words.
+    // The rest is a note in words.
     text.push_str(r#"],"note":""#);
     while text.len() + 2 < size {
         text.push_str(WORDS[random.below(WORDS.len())]);
@@ -46,7 +46,7 @@ fn event(text: &mut String, random: &mut Random) {
     .expect("a string takes everything");
 }
 
-/// A generator that gives the same on every machine (xorshift).
+/// A generator with the same output on every machine (xorshift).
 struct Random(u32);
 
 impl Random {
@@ -68,7 +68,7 @@ const WORDS: [&str; 24] = [
     "willow", "zephyr",
 ];
 
-/// Together so long that no window of 32 KiB has the same message in it when its turn comes again.
+/// The total length of the messages: no window of 32 KiB holds the same message when its turn comes again.
 const TOTAL: usize = 1 << 19;
 
 const LONGEST_EVENT: usize = 180;

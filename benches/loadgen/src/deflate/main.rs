@@ -1,6 +1,6 @@
-//! A load of compressed messages: JSON that could be real, compressed by longwire's own client, every echo checked.
+//! A load of compressed messages: realistic JSON, compressed by longwire's own client, with every echo checked.
 //!
-//! The server is measured from outside, as by `loadgen`. Each result is a line of words and numbers in turn.
+//! The server is measured from outside, as by `loadgen`. Each result is a line of alternating words and numbers.
 
 #![forbid(unsafe_code)]
 
@@ -25,7 +25,7 @@ use longwire::{
 use process::{Memory, cpu_nanoseconds, user_nanoseconds};
 use tokio::task::LocalSet;
 
-/// What a part of the work comes to, or the reason why it failed.
+/// The result of a part of the work, or the reason why it failed.
 type Outcome<T = ()> = Result<T, String>;
 
 #[derive(Parser)]
@@ -36,7 +36,7 @@ struct Arguments {
     /// The server's process.
     #[arg(long, value_name = "PID")]
     server_pid: u32,
-    /// What to measure.
+    /// The measurement to make.
     #[arg(long, value_enum)]
     what: What,
     /// Connections.
@@ -45,16 +45,16 @@ struct Arguments {
     /// Payload bytes of a message.
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     size: usize,
-    /// How long to measure an echo.
+    /// The duration of an echo measurement.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
     /// Messages on each connection before it idles, or broadcasts of each kind.
     #[arg(long, value_name = "N", default_value_t = 100)]
     messages: u32,
-    /// How hard this end compresses.
+    /// This end's compression level.
     #[arg(long, default_value_t = 6)]
     level: u8,
-    /// Ask both sides to compress each message by itself.
+    /// Ask both sides to compress each message separately.
     #[arg(long)]
     no_context_takeover: bool,
     /// The window of both sides, as a power of two.
@@ -109,7 +109,7 @@ async fn connect(arguments: &Arguments) -> Outcome<Socket> {
     let client = Client::new(format!("ws://{}/", arguments.addr)).deflate(options);
     let (ws, _) = client.connect().await.map_err(|error| error.to_string())?;
     let agreed = ws.extensions().unwrap_or_default();
-    // The server may only take it or leave it; a comparison needs it taken.
+    // The server may only accept or decline; the comparison needs it to accept.
     let is_as_asked = agreed.starts_with("permessage-deflate")
         && agreed.contains("server_no_context_takeover") == arguments.no_context_takeover
         && (arguments.window_bits == 15 || agreed.contains(&format!("={}", arguments.window_bits)));
@@ -178,7 +178,7 @@ async fn echo(arguments: &Rc<Arguments>) -> Outcome {
     Ok(())
 }
 
-/// Messages of all sizes on every connection, then nothing.
+/// Messages of all sizes on every connection, then silence.
 async fn idle(arguments: &Rc<Arguments>) -> Outcome {
     let empty = Memory::of(arguments.server_pid)?;
     let mut sockets = connect_all(arguments).await?;
@@ -191,12 +191,12 @@ async fn idle(arguments: &Rc<Arguments>) -> Outcome {
         }
     }
     let used = Memory::of(arguments.server_pid)?;
-    // longwire gives contexts back after a second without a message; others were seen to need no time.
+    // longwire gives contexts back after a second without a message; others need no time.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let idle = Memory::of(arguments.server_pid)?;
     let each = |memory: Memory| memory.rss.saturating_sub(empty.rss) / u64::from(arguments.conns);
     println!("fresh {} used {} idle {}", each(fresh), each(used), each(idle));
-    // And they still work.
+    // The connections must still work.
     for ws in &mut sockets {
         exchange(ws, &sizes[1][0]).await?;
     }
@@ -221,7 +221,7 @@ async fn fanout(arguments: &Rc<Arguments>) -> Outcome {
             }
             Ok(())
         };
-        // Contexts are made, and windows filled.
+        // Creates contexts and fills windows.
         for message in messages.iter().take(4) {
             broadcast(message).await?;
         }

@@ -1,7 +1,7 @@
 //! axum's own WebSocket, under `axum::serve` with `TCP_NODELAY`.
 //!
-//! With a batch of 1 it is the loop of axum's documentation with its defaults; with more, a read buffer of 16 KiB (the default
-//! of 128 KiB is zeroed before every read), and one flush for what is there already.
+//! With a batch of 1 it is the loop of axum's documentation with its defaults. With more, it has a read buffer of 16
+//! KiB (the default of 128 KiB is zeroed before every read), and one flush for the messages already there.
 
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ use clap::Parser;
 use longwire_bench_peers::{BoxError, Feed, Options, Step, echo};
 use tokio::net::TcpListener;
 
-// The runtime of axum's documentation, which takes as many threads as there are cores for the process.
+// The runtime of axum's documentation, with as many threads as there are cores for the process.
 #[tokio::main]
 async fn main() -> ExitCode {
     if let Err(error) = run(Options::parse()).await {

@@ -1,5 +1,5 @@
 //! tokio-tungstenite with tokio's broadcast channel, the idiom of chat servers: each client's task waits for its
-//! socket and for the channel, and sends what others said.
+//! socket and for the channel, and sends the messages of the others.
 
 use std::{cell::Cell, process::ExitCode};
 
@@ -36,7 +36,7 @@ async fn client(stream: TcpStream, id: u64, everyone: Sender<(u64, Message)>) ->
                 Some(message) => {
                     let message = message?;
                     if message.is_text() || message.is_binary() {
-                        // There is at least this client's own receiver.
+                        // This client's own receiver exists at least.
                         let _ = everyone.send((id, message));
                     }
                 }
@@ -44,7 +44,7 @@ async fn client(stream: TcpStream, id: u64, everyone: Sender<(u64, Message)>) ->
             },
             said = others.recv() => match said {
                 Ok((from, message)) if from != id => sink.send(message).await?,
-                // It has missed messages, and goes on with the oldest that is still there.
+                // It has missed messages, and continues with the oldest one available.
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
             },
@@ -52,5 +52,5 @@ async fn client(stream: TcpStream, id: u64, everyone: Sender<(u64, Message)>) ->
     }
 }
 
-/// How many messages the slowest client may be behind.
+/// The number of messages that the slowest client may lag.
 const CAPACITY: usize = 1024;

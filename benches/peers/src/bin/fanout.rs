@@ -1,6 +1,6 @@
-//! longwire's broadcast, prepared once or made anew for each client: what every text message says is what is done.
+//! longwire's broadcast, prepared once or made anew for each client, controlled by the content of text messages.
 //!
-//! `prepared` and `each` are answered by a broadcast of the message that came before; any other message is kept for it.
+//! `prepared` and `each` are answered by a broadcast of the preceding message; any other message is kept for them.
 
 use std::{net::SocketAddr, process::ExitCode};
 
@@ -13,10 +13,10 @@ struct Options {
     /// The address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
-    /// How hard to compress.
+    /// The compression level.
     #[arg(long, default_value_t = 6)]
     level: u8,
-    /// Both sides compress each message by itself.
+    /// Both sides compress each message separately.
     #[arg(long)]
     no_context_takeover: bool,
 }

@@ -1,4 +1,4 @@
-//! fastwebsockets, with vectored writes for what is large. It writes each frame by itself: it has no other way.
+//! fastwebsockets, with vectored writes for large payloads. It writes each frame separately: it has no other way.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Sends back every byte as it came, and knows nothing of frames: what the kernel and tokio cost by themselves.
+//! Sends back every byte unchanged, and knows nothing of frames: the cost of the kernel and tokio themselves.
 
 use std::process::ExitCode;
 

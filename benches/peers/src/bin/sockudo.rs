@@ -1,4 +1,4 @@
-//! sockudo-ws, without the timers for idle connections that it reads the clock for.
+//! sockudo-ws, without the timers for idle connections, for which it reads the clock.
 
 use std::process::ExitCode;
 

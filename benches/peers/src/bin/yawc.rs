@@ -1,4 +1,4 @@
-//! yawc, with the buffers of its own benchmark: 128 KiB to read, 64 KiB before it pushes back.
+//! yawc, with the buffers of its own benchmark: 128 KiB to read, 64 KiB before it applies back-pressure.
 
 use std::{process::ExitCode, sync::OnceLock};
 

@@ -1,6 +1,6 @@
-//! DEFLATE read bit by bit (RFC 1951), to compare with: slow, and with a window that is checked.
+//! A DEFLATE reader that works bit by bit (RFC 1951), for comparison: slow, and with a checked window.
 
-/// What one side has decompressed, and the rules it was held to.
+/// The decompressed data of one side, and the rules applied to it.
 pub(crate) struct Reader {
     /// Everything so far.
     pub(crate) plain: Vec<u8>,
@@ -19,12 +19,12 @@ impl Reader {
         Self { plain: Vec::new(), base: 0, window: 1 << window_bits }
     }
 
-    /// Lets nothing be referred to that has come so far.
+    /// Forbids references to everything so far.
     pub(crate) fn forget(&mut self) {
         self.base = self.plain.len();
     }
 
-    /// Reads a message, or its first parts, and returns what it says.
+    /// Reads a message, or its first parts, and returns its content.
     pub(crate) fn message(&mut self, payload: &[u8], takeover_of_final: bool) -> Result<Vec<u8>, Malformed> {
         let start = self.plain.len();
         let whole = [payload, &[0x00, 0x00, 0xff, 0xff]].concat();
@@ -130,7 +130,7 @@ fn dynamic(bits: &mut Bits<'_>) -> Result<(Code, Code), Malformed> {
         return Err(Malformed);
     }
     let codes = (Code::new(&all[..lens]), Code::new(&all[lens..]));
-    // A code may have unused space only if it is a single one of one bit, or there is none at all.
+    // A code may be incomplete only if it is a single one of one bit, or if there is none at all.
     let fits = |code: &Code| code.space_left() == 0 || (code.space_left() > 0 && code.longest() <= 1);
     if fits(&codes.0) && fits(&codes.1) { Ok(codes) } else { Err(Malformed) }
 }
@@ -139,7 +139,7 @@ fn dynamic(bits: &mut Bits<'_>) -> Result<(Code, Code), Malformed> {
 struct Code {
     /// Symbols by size, and then by value.
     sorted: Vec<usize>,
-    /// How many there are of each size.
+    /// The number of symbols of each size.
     counts: [usize; 16],
 }
 
@@ -180,7 +180,7 @@ impl Code {
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// How many of the bytes the sender has sent: those behind them say nothing.
+    /// The number of bytes that the sender has sent: those after them carry no data.
     payload_len: usize,
 }
 

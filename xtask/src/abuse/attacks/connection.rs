@@ -1,4 +1,4 @@
-//! Clients that do not read, do not close, or are gone at the wrong moment.
+//! Clients that do not read, do not close, or vanish at the wrong moment.
 
 use std::{
     sync::Barrier,
@@ -54,14 +54,14 @@ pub(super) fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// What a hundred clients that read nothing may hold with messages of 1 MiB: one that is being written and one that
-/// waits in `send`, and half as much again for what the allocator cannot give back.
+/// The memory that a hundred clients that read nothing may hold with messages of 1 MiB: one message being written and
+/// one waiting in `send`, and half as much again for memory that the allocator cannot give back.
 ///
-/// One message each is more than the 64 MiB of the other attacks, and `send` has to take one without waiting: two peers
-/// that each send before they receive would otherwise wait for each other.
+/// Even one message each is more than the 64 MiB of the other attacks, and `send` must take one without waiting: two
+/// peers that each send before they receive would otherwise wait for each other.
 pub(super) const NEVER_READS_GROWTH: u64 = 100 * (3 << 20) + (20 << 20);
 
-/// Ten clients that close, and go on with ten thousand messages.
+/// Ten clients that close, and continue with ten thousand messages.
 fn after_close(target: &Target) -> Outcome<Tally> {
     let messages = wire::frame(wire::TEXT, b"after the close").repeat(1000);
     target.crowd(target.count(10), |target| {
@@ -76,7 +76,8 @@ fn after_close(target: &Target) -> Outcome<Tally> {
     })
 }
 
-/// Fifty clients: one half closes, the other breaks a rule; none ever ends the connection, and all drip bytes.
+/// Fifty clients: one half closes, the other breaks a rule; none ever ends the connection, and all keep dripping
+/// bytes.
 fn never_closes(target: &Target) -> Outcome<Tally> {
     let mut peers = Vec::new();
     for number in 0..target.count(50) {
@@ -93,7 +94,7 @@ fn never_closes(target: &Target) -> Outcome<Tally> {
             return Err(format!("{left} connections were still held"));
         }
         for peer in &mut peers {
-            // Fails once the server has dropped the connection, which is what is waited for.
+            // Fails once the server has dropped the connection, which this loop waits for.
             let _ = peer.send(b"\0");
         }
         thread::sleep(Duration::from_millis(100));
@@ -101,16 +102,17 @@ fn never_closes(target: &Target) -> Outcome<Tally> {
     Ok(peers.iter().map(|_| End::Dropped).collect())
 }
 
-/// A hundred clients that send messages of `len` bytes and read nothing: the server has to stop reading them.
+/// A hundred clients that send messages of `len` bytes and read nothing: the server must stop reading from them.
 ///
-/// Four threads write in turn what each connection takes: a thread for each would leave the honest client no processor.
+/// Four threads take turns to write as much as each connection takes: one thread per connection would leave the
+/// honest client no processor.
 fn never_reads(target: &Target, len: usize) -> Outcome<Tally> {
     let message = wire::frame(wire::BINARY, &vec![7; len]);
     let each = target.count(100).div_ceil(THREADS);
     let barrier = Barrier::new(THREADS);
     target.crowd(THREADS, |target| {
         let flooded = flood(target, &message, each);
-        // All hold on until the last is stuck, those that failed as well, so that none waits in vain.
+        // All of them, including those that failed, hold on until the last is stuck, so that none waits in vain.
         barrier.wait();
         flooded.map(|peers| {
             drop(peers);
@@ -149,7 +151,7 @@ fn flood(target: &Target, message: &[u8], count: usize) -> Outcome<Vec<Peer>> {
     Ok(floods.into_iter().map(|(peer, _)| peer).collect())
 }
 
-/// Twenty clients that send a hundred messages and end their direction: all echoes come, then the end.
+/// Twenty clients that send a hundred messages and end their direction: all echoes arrive, then the end.
 fn half_closes(target: &Target) -> Outcome<Tally> {
     const MESSAGES: usize = 100;
     let bytes = &wire::frame(wire::BINARY, &[7; 10_000]).repeat(MESSAGES);

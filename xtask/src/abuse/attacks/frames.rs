@@ -1,4 +1,4 @@
-//! Floods of frames that are allowed one by one, and lengths that are never met.
+//! Floods of frames that are individually allowed, and lengths that are never reached.
 
 use std::{
     thread,
@@ -48,7 +48,7 @@ fn length_lies(target: &Target) -> Outcome<Tally> {
     peers.iter().map(|peer| Ok(if peer.is_open()? { End::Open } else { End::Dropped })).collect()
 }
 
-/// Ten messages of fragments without end: more than the 131 072 that are allowed.
+/// Ten messages of endless fragments: more than the 131 072 allowed.
 fn fragments(target: &Target, fragment: &[u8]) -> Outcome<Tally> {
     let block = fragment.repeat(1000);
     target.crowd(target.count(10), |target| {
@@ -57,12 +57,12 @@ fn fragments(target: &Target, fragment: &[u8]) -> Outcome<Tally> {
         for _ in 0..140 {
             sent = sent.and_then(|()| peer.send(&block));
         }
-        // What could not be sent has its reason in how the connection ends.
+        // The reason a send failed is found in how the connection ended.
         peer.end(&mut 0)
     })
 }
 
-/// Ten connections with a hundred thousand of the longest control frames each, which read at the very end.
+/// Ten connections with a hundred thousand of the longest control frames each, which read only at the very end.
 fn controls(target: &Target, first: u8) -> Outcome<Tally> {
     let block = wire::frame(first, &[b'p'; 125]).repeat(100);
     target.crowd(target.count(10), |target| {
@@ -75,7 +75,7 @@ fn controls(target: &Target, first: u8) -> Outcome<Tally> {
     })
 }
 
-/// One connection that sends messages of ten bytes as fast as it can, and reads what comes back.
+/// One connection that sends messages of ten bytes as fast as it can, and reads the echoes.
 fn small_messages(target: &Target) -> Outcome<Tally> {
     let mut writer = Peer::open(target.addr)?;
     let mut reader = writer.split()?;
@@ -91,7 +91,7 @@ fn small_messages(target: &Target) -> Outcome<Tally> {
         while began.elapsed() < flood && writer.send(&block).is_ok() {
             sent += 4000;
         }
-        // If this fails, the reader knows better why.
+        // If this fails, the reader knows the reason better.
         let _ = writer.send(&wire::frame(wire::CLOSE, wire::NORMAL));
         let (echoes, end) = reading.join().unwrap_or((0, Err("the reader panicked".to_owned())));
         (sent, echoes, end)

@@ -1,4 +1,4 @@
-//! Requests that take their time, that are too long, or that mean two things.
+//! Requests that are slow, too long, or ambiguous.
 
 use std::{
     thread,
@@ -44,12 +44,12 @@ pub(super) fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// How a smuggled request may be refused.
+/// The ways in which a smuggled request may be refused.
 const SMUGGLED: &[End] = &[End::Status(400), End::Status(405), End::Status(426), End::Status(501)];
 
-/// `each` clients that send a byte every 100 ms, as many that say nothing, and as many that stop halfway.
+/// `each` clients that send a byte every 100 ms, as many that send nothing, and as many that stop halfway.
 ///
-/// At the peak an honest client comes in. The server ends all of them; they stay until it does.
+/// At the peak an honest client connects. The server ends all the others; they stay until it does.
 fn slow(target: &Target, each: usize) -> Outcome<Tally> {
     let request = wire::request("");
     let half = &request.as_bytes()[..request.len() / 2];
@@ -57,7 +57,7 @@ fn slow(target: &Target, each: usize) -> Outcome<Tally> {
     let mut peers = Vec::new();
     for number in 0..3 * target.count(each) {
         let mut peer = Peer::connect(target.addr)?;
-        // 503 for the oldest may have come already, where there are too many.
+        // If there are too many, the oldest may have received 503 already.
         if number % 3 == 0 {
             let _ = peer.send(half);
         }
@@ -90,10 +90,10 @@ fn slow(target: &Target, each: usize) -> Outcome<Tally> {
     Ok(tally)
 }
 
-/// The threat model's 30 s are a limit for defaults; that of longwire is 10 s.
+/// The threat model's 30 s are a limit for defaults; longwire's limit is 10 s.
 const SLOW_LIMIT: Duration = Duration::from_secs(15);
 
-/// Ten clients that send a head, or the last of it up to so many times, and take what comes.
+/// Ten clients that send a head, or the last part of it up to `times` times, and take the response.
 fn heads(target: &Target, head: &str, times: usize) -> Outcome<Tally> {
     target.crowd(target.count(10), |target| {
         let mut peer = Peer::connect(target.addr)?;
@@ -106,7 +106,7 @@ fn heads(target: &Target, head: &str, times: usize) -> Outcome<Tally> {
     })
 }
 
-/// Each form once, with a good request and a message behind it: one refusal, and neither is looked at.
+/// Each form once, followed by a good request and a message: there must be one refusal, and both are ignored.
 fn smuggled(target: &Target) -> Outcome<Tally> {
     let mut behind = wire::request("").into_bytes();
     behind.extend(wire::frame(wire::TEXT, b"smuggled"));

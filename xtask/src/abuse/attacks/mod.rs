@@ -1,6 +1,6 @@
 //! The attacks, in the order of the threat model's rows.
 //!
-//! Owns the list. Each attack is a function in a module by what it abuses: frames, compression, the handshake, or the
+//! Owns the list. Each attack is a function in the module of its target: frames, compression, the handshake, or the
 //! connection beneath.
 
 mod compression;
