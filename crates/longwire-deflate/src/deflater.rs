@@ -55,6 +55,9 @@ pub struct Deflater {
 }
 
 impl Deflater {
+    /// What a compressor takes in memory, in bytes, at most: 384 KiB.
+    pub const CONTEXT_MEMORY: usize = 384 * 1024;
+
     /// Makes a deflater that allocates nothing until it is used.
     ///
     /// Returns `None` for 8 window bits, with which the backend cannot compress: all messages are then sent

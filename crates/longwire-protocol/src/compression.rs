@@ -180,6 +180,9 @@ impl Inflating {
 /// What a decompressor takes in memory.
 pub(crate) const CONTEXT_MEMORY: usize = Inflater::CONTEXT_MEMORY;
 
+/// What a compressor takes in memory.
+pub(crate) const COMPRESSOR_MEMORY: usize = Deflater::CONTEXT_MEMORY;
+
 impl ProtocolError {
     /// What a message that cannot be decompressed is to the protocol, where messages may have `max` bytes.
     pub(crate) fn of_inflating(error: InflateError, max: usize) -> Self {
@@ -273,6 +276,10 @@ impl Deflating {
 
     pub(crate) fn park(&mut self) {
         self.deflater.park();
+    }
+
+    pub(crate) fn abandon(&mut self) {
+        self.deflater.forget();
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use longwire_frame::{CloseCode, FrameHeader, MaskingKey, Opcode, close::encode_close, mask};
 
-use crate::compression::Deflating;
+use crate::compression::{COMPRESSOR_MEMORY, Deflating};
 use crate::data_frame::{DataFrame, gather_frame};
 use crate::{
     CloseFrame, Compress, CompressionStats, Event, Message, PreparedMessage, ProtocolError, SendError,
@@ -125,6 +125,17 @@ impl Outbound {
             deflating.park();
         }
     }
+
+    /// Gives the compressor back to its pool, though a message may be open. For connections on which nothing is sent any more.
+    #[cold]
+    pub fn abandon(&mut self) {
+        if let Some(deflating) = &mut self.deflating {
+            deflating.abandon();
+        }
+    }
+
+    /// What a compressor takes in memory, in bytes, at most; 0 in a build without compression.
+    pub const COMPRESSOR_MEMORY: usize = COMPRESSOR_MEMORY;
 
     /// What was sent compressed so far, with what still waits to be written.
     pub fn compression_stats(&self) -> CompressionStats {

@@ -201,6 +201,23 @@ impl WriteQueue {
         Some(std::mem::replace(&mut self.tail, own))
     }
 
+    /// Gives up what buffers have beyond what waits in them, and what was written of the first. For a queue that is full.
+    #[cold]
+    pub fn shrink(&mut self) {
+        match self.front.front_mut() {
+            Some(Chunk::Gathered(bytes)) => drop(bytes.drain(..std::mem::take(&mut self.written))),
+            // What is one message, or many share, is kept whole.
+            Some(Chunk::Shared(_) | Chunk::Droppable(_)) => {}
+            None => drop(self.tail.drain(..std::mem::take(&mut self.written))),
+        }
+        for chunk in &mut self.front {
+            if let Chunk::Gathered(bytes) = chunk {
+                fit(bytes);
+            }
+        }
+        fit(&mut self.tail);
+    }
+
     /// Lends an empty buffer to gather small frames in, if there is none; else drops it.
     #[inline]
     pub fn lend(&mut self, buf: impl FnOnce() -> Vec<u8>) {
@@ -274,6 +291,13 @@ impl WriteQueue {
         self.len += chunk.bytes().len();
         self.end += chunk.bytes().len() as u64;
         self.front.push_back(chunk);
+    }
+}
+
+/// Gives back the memory that a buffer does not need, if that is worth it.
+fn fit(buf: &mut Vec<u8>) {
+    if buf.capacity() - buf.len() > SETTLED {
+        buf.shrink_to_fit();
     }
 }
 

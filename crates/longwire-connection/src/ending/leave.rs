@@ -160,6 +160,7 @@ impl<T: Transport> Reader<T> {
 
     /// Decodes what was read, as far as the budget goes, and looks only for the peer's close frame.
     fn look_for_close(&mut self) {
+        debug_assert!(!self.shared.is_locked_here(), "what is discarded is decoded without the lock");
         while !self.read.is_empty() && self.budget > 0 {
             let mut input = self.read.bytes();
             // Nothing is owed for what follows a violation: it is dropped without being interpreted.

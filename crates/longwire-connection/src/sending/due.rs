@@ -3,6 +3,7 @@
 
 use std::task::Waker;
 
+use crate::MemoryBudget;
 use crate::sending::ping::{Answered, Pings};
 
 /// What is due once the lock is free.
@@ -13,18 +14,21 @@ pub(crate) struct Due<T> {
     /// The pings of a finished connection: those who wait for their pongs are woken by the drop.
     pub(crate) pings: Option<Box<Pings>>,
     pub(crate) answered: Vec<Answered>,
+    /// A budget that a compressor has brought above its limit: other connections, behind locks of their own, have to give
+    /// something back.
+    pub(crate) exceeded: Option<MemoryBudget>,
 }
 
 impl<T> Default for Due<T> {
     fn default() -> Self {
-        Self { wakers: Vec::new(), io: None, pings: None, answered: Vec::new() }
+        Self { wakers: Vec::new(), io: None, pings: None, answered: Vec::new(), exceeded: None }
     }
 }
 
 impl<T> Due<T> {
     /// Does it.
     pub(crate) fn act(self) {
-        let Self { wakers, io, pings, answered } = self;
+        let Self { wakers, io, pings, answered, exceeded } = self;
         // Before anybody is woken: a task that sees the end may rely on the transport being closed.
         drop(io);
         drop(pings);
@@ -34,5 +38,11 @@ impl<T> Due<T> {
         for waker in wakers {
             waker.wake();
         }
+        #[cfg(feature = "deflate")]
+        if let Some(budget) = exceeded {
+            budget.relieve();
+        }
+        #[cfg(not(feature = "deflate"))]
+        drop(exceeded);
     }
 }
