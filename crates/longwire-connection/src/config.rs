@@ -33,8 +33,8 @@ pub struct Config {
     /// How much the peer may send over time. Default `None`: receiving at its own pace holds a peer back already, as what it
     /// sends in the meantime fills TCP's window and no memory here. A limit is for what a message costs the application.
     pub rate_limit: Option<RateLimit>,
-    /// A bound on the memory of messages that have begun to arrive, shared with other connections. Default `None`; servers
-    /// have one of 1 GiB for all their clients.
+    /// A bound on the memory of messages that have begun to arrive and of compressors, shared with other connections. Default
+    /// `None`; servers have one of 1 GiB for all their clients.
     pub memory: Option<MemoryBudget>,
     /// What is counted by size, together with other connections. Default `None`: nothing.
     pub measurements: Option<Measurements>,
