@@ -235,7 +235,7 @@ fn little_is_left_undecoded_while_a_send_waits() {
             run("a client that never reads", async move {
                 let sends = (16 << 20) / message;
                 let (read, taken) = never_reads(message, answer, sends, gathered).await;
-                let left = read as usize - taken;
+                let left = usize::try_from(read).unwrap() - taken;
                 assert!(left <= 16 * 1024, "{left} bytes for messages of {message}, answers of {answer}");
             });
         }
@@ -278,7 +278,8 @@ mod compressors {
     }
 
     fn text(number: usize) -> String {
-        (0..400).map(|word| format!("{} ", word * (number + 1))).collect()
+        let words: Vec<_> = (0..400).map(|word| (word * (number + 1)).to_string()).collect();
+        words.join(" ")
     }
 
     /// Lets every task run, and some time pass that is shorter than any limit.

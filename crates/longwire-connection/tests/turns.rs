@@ -11,6 +11,9 @@ use support::{End, frame, run, socket, write};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
+/// More messages than a turn takes, and few enough to be read at once.
+const MESSAGES: usize = 1000;
+
 /// A turn that ends when a deadline has passed that only moves, as the peer was heard: the task goes on with what was read,
 /// and does not sleep until the next deadline.
 #[test]
@@ -21,8 +24,6 @@ fn a_turn_that_ends_at_a_deadline_goes_on_with_what_was_read() {
             let config = Config { keepalive: Some(keepalive), ..Config::default() };
             let (pipe, mut peer) = duplex(1 << 16);
             let mut ws = socket(End::Server, pipe, &config);
-            // More than a turn takes, and few enough to be read at once.
-            const MESSAGES: usize = 1000;
             write(&mut peer, frame(End::Client, 0x82, b"x").repeat(MESSAGES)).await;
             let receiving = tokio::spawn(async move {
                 let mut start = Instant::now();
@@ -65,7 +66,7 @@ fn an_honest_connection_has_its_turn_between_long_messages() {
     use longwire_connection::{Compression, Handover, WebSocket};
 
     const LONG: usize = 1 << 20;
-    const MESSAGES: usize = 40;
+    const LONG_MESSAGES: usize = 40;
     run("long messages and an honest connection", async {
         let options = DeflateOptions::default();
         let agreement = accept([[]], &options).unwrap();
@@ -106,11 +107,12 @@ fn an_honest_connection_has_its_turn_between_long_messages() {
         // All of them are there at once.
         let compressed = compressed(LONG);
         assert!(compressed.len() < LONG / 500, "{}", compressed.len());
-        attacker.write_all(&frame(End::Client, 0xc2, &compressed).repeat(MESSAGES)).await.unwrap();
+        attacker.write_all(&frame(End::Client, 0xc2, &compressed).repeat(LONG_MESSAGES)).await.unwrap();
         let asking = tokio::spawn({
             let events = Arc::clone(&events);
             async move {
-                while events.lock().unwrap().iter().filter(|event| **event == "long").count() < MESSAGES {
+                while events.lock().unwrap().iter().filter(|event| **event == "long").count() < LONG_MESSAGES
+                {
                     client.send("there?").await.unwrap();
                     client.recv().await.unwrap().unwrap();
                 }

@@ -19,7 +19,7 @@ static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-const CLIENTS: usize = 20;
+const CLIENTS: usize = 10;
 
 /// The default of `Config::send_queue`.
 const QUEUE: usize = 64 << 10;
@@ -31,7 +31,7 @@ const UNDECODED: usize = 16 << 10;
 const BESIDE: usize = 12 << 10;
 
 /// What the thread lends, and keeps whoever is connected: a buffer to read into, one to write from, one large payload.
-const LENT: usize = 512 << 10;
+const LENT: usize = 256 << 10;
 
 async fn connect(addr: std::net::SocketAddr) -> Result<TcpStream, BoxError> {
     let socket = TcpSocket::new_v4()?;
