@@ -34,8 +34,8 @@ pub struct Config {
     /// holds the peer back, because unread data fills TCP's window instead of memory here. Set a limit if messages are
     /// expensive for the application.
     pub rate_limit: Option<RateLimit>,
-    /// A bound on the memory of messages that have begun to arrive, shared with other connections. Default `None`; a
-    /// server has one of 1 GiB for all its clients.
+    /// A bound on the memory of messages that have begun to arrive and of compressors, shared with other connections.
+    /// Default `None`; a server has one of 1 GiB for all its clients.
     pub memory: Option<MemoryBudget>,
     /// Histograms of message sizes and round trips, shared with other connections. Default `None`.
     pub measurements: Option<Measurements>,

@@ -20,9 +20,9 @@ pub enum Error {
     /// that exceeded the limit was interpreted.
     #[error("the peer sent more than the rate limit allows")]
     RateExceeded,
-    /// The message that was arriving had no room in [`Config::memory`](crate::Config::memory). A close frame with code
-    /// 1013 was sent.
-    #[error("there is no memory left for the message that was arriving")]
+    /// The connection was chosen to return its part of [`Config::memory`](crate::Config::memory): the message that was
+    /// arriving, or the compressor of a message being sent in parts. A close frame with code 1013 was sent.
+    #[error("there is no memory left for the message that was arriving or being sent")]
     OutOfMemory,
     /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4).
     #[error("the peer closed the connection: {0}")]

@@ -18,6 +18,15 @@
 //! small frames in. A connection owns memory while it holds an incomplete message, messages that were read and not
 //! yet taken, or bytes that the transport does not take.
 //!
+//! What a client costs that sends and never reads is [`Config::send_queue`] and one message, and of what it sent less than
+//! 16 KiB: where answers are suddenly longer than what they answer, up to `send_queue` more, once.
+//!
+//! # Runtime
+//!
+//! A connection needs tokio's timers where something is due: for keepalive, for compression, and to close. A socket that is
+//! dropped writes its close frame at once, also at the end of `main` or where there is no runtime; only what the transport does
+//! not take at once, and waiting for the peer's end, is left to a task.
+//!
 //! # Cancellation
 //!
 //! Every future here may be dropped at any await: no message is lost, sent twice or mixed with another. What that means

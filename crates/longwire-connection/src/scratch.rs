@@ -13,7 +13,7 @@ const READ_SIZE: usize = 128 * 1024;
 
 /// A rest of no more than this is moved to a buffer of its own size, so that a connection whose application is slow does
 /// not keep a whole read buffer for it.
-const KEEP_FROM: usize = READ_SIZE / 16;
+const KEEP_FROM: usize = 16 * 1024;
 
 /// A write buffer that has grown beyond this is not kept.
 const WRITE_SIZE: usize = 256 * 1024;
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_small_rest_gets_a_buffer_of_its_own_size() {
-        let mut buffer = filled(10_000);
+        let mut buffer = filled(20_000);
         buffer.keep_last(KEEP_FROM + 1);
         assert_eq!(buffer.buf.len(), READ_SIZE, "worth keeping");
         buffer.keep_last(100);

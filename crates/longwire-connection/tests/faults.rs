@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -175,74 +176,88 @@ impl Outcome {
     }
 }
 
-/// One kind of trouble, and how a connection may end by it.
+/// One kind of trouble, and how the two ends can end by it: each pair of these, and no other.
 struct Trouble {
     name: &'static str,
     at: fn(u64) -> Faults,
-    /// Whether nothing at all may come of it.
-    harmless: bool,
-    may_end: fn(&Error) -> bool,
+    /// How the end under test ended, and how its peer did. Nothing at all may come of it where there is none.
+    ends: &'static [(&'static str, &'static str)],
 }
 
-fn is_io(error: &Error, kinds: &[ErrorKind]) -> bool {
-    matches!(error, Error::Io(error) if kinds.contains(&error.kind()))
-}
-
-/// What ends a connection whose peer has lost patience or gone.
-fn by_the_peer(error: &Error) -> bool {
-    matches!(error, Error::Lost) || is_io(error, &[ErrorKind::BrokenPipe, ErrorKind::ConnectionReset])
+/// How a connection ended, in a word.
+fn word(end: &Result<(), Error>) -> &'static str {
+    match end {
+        Ok(()) => "end",
+        Err(Error::ClosedByPeer(frame)) if frame.code == 4000.into() => "4000",
+        Err(Error::Lost) => "lost",
+        Err(Error::PeerGone) => "peer gone",
+        Err(Error::CloseTimeout) => "close timeout",
+        Err(Error::Closed) => "closed",
+        Err(Error::Io(error)) => match error.kind() {
+            ErrorKind::BrokenPipe => "broken pipe",
+            ErrorKind::ConnectionReset => "reset",
+            ErrorKind::WriteZero => "write zero",
+            kind => panic!("{kind}"),
+        },
+        Err(error) => panic!("{error}"),
+    }
 }
 
 const TROUBLES: [Trouble; 7] = [
-    Trouble {
-        name: "pending once",
-        at: |k| Faults::new().pend_at(Operation::Any(k)),
-        harmless: true,
-        may_end: |_| false,
-    },
+    Trouble { name: "pending once", at: |k| Faults::new().pend_at(Operation::Any(k)), ends: &[] },
     Trouble {
         name: "interrupted",
         at: |k| Faults::new().fail_at(Operation::Any(k), ErrorKind::Interrupted),
-        harmless: true,
-        may_end: |_| false,
+        ends: &[],
     },
     Trouble {
         name: "end of the stream",
         at: |k| Faults::new().eof_at(Operation::Any(k)),
-        harmless: false,
-        may_end: by_the_peer,
+        // The peer that it leaves alone may still have much to say, or wait for an echo, or for the answer to its close.
+        ends: &[("lost", "broken pipe"), ("lost", "peer gone"), ("lost", "close timeout")],
     },
     Trouble {
         name: "reset",
         at: |k| Faults::new().fail_at(Operation::Any(k), ErrorKind::ConnectionReset),
-        harmless: false,
-        may_end: |error| is_io(error, &[ErrorKind::ConnectionReset]),
+        // The peer's close frame came before.
+        ends: &[("reset", "reset"), ("4000", "reset")],
     },
     Trouble {
         name: "broken pipe",
         at: |k| Faults::new().fail_at(Operation::Write(k), ErrorKind::BrokenPipe),
-        harmless: false,
-        may_end: by_the_peer,
+        ends: &[("broken pipe", "lost"), ("4000", "lost")],
     },
     Trouble {
         name: "nothing written",
         at: |k| Faults::new().write_zero_at(k),
-        harmless: false,
-        may_end: |error| is_io(error, &[ErrorKind::WriteZero]) || by_the_peer(error),
+        ends: &[
+            ("write zero", "lost"),
+            ("write zero", "peer gone"),
+            ("4000", "lost"),
+            ("4000", "close timeout"),
+        ],
     },
     Trouble {
         name: "stalled",
         at: |k| Faults::new().stall_at(Operation::Any(k)),
-        harmless: false,
-        // A send that waits ends with `Closed` when the peer closes.
-        may_end: |error| {
-            matches!(error, Error::PeerGone | Error::CloseTimeout | Error::Closed) || by_the_peer(error)
-        },
+        ends: &[
+            // Whichever end loses patience first, for want of bytes or of a taker.
+            ("peer gone", "broken pipe"),
+            ("peer gone", "lost"),
+            ("peer gone", "peer gone"),
+            ("lost", "peer gone"),
+            // The peer has heard all, closed, and waited for the answer.
+            ("peer gone", "close timeout"),
+            ("4000", "lost"),
+            // The same, while the last echo waited in `send` for the flush.
+            ("closed", "close timeout"),
+        ],
     },
 ];
 
 #[test]
 fn any_trouble_at_any_operation() {
+    let mut seen = TROUBLES.each_ref().map(|_| BTreeSet::new());
     for place in PLACES {
         for script in [Script::Short, Script::Long] {
             let base = converse(place, script, &Faults::new(), &Faults::new());
@@ -250,8 +265,7 @@ fn any_trouble_at_any_operation() {
             assert!(base.is_complete(script), "{place:?} {script:?}: {:?} {:?}", base.end, base.peer_end);
             assert_eq!(close_code(&check_wire(&base.written, place.end()).0), Some(4000), "echoed");
             assert!(base.operations > 15, "{}", base.operations);
-            for trouble in &TROUBLES {
-                let mut ended = 0;
+            for (trouble, seen) in TROUBLES.iter().zip(&mut seen) {
                 for k in 0..base.operations {
                     let outcome = converse(place, script, &(trouble.at)(k), &Faults::new());
                     let what = format!("{place:?} {script:?}, {} at {k}", trouble.name);
@@ -259,16 +273,24 @@ fn any_trouble_at_any_operation() {
                     if outcome.is_complete(script) {
                         continue;
                     }
-                    assert!(!trouble.harmless, "{what}: {:?} {:?}", outcome.end, outcome.peer_end);
-                    ended += 1;
-                    match &outcome.end {
-                        Err(Error::ClosedByPeer(_)) | Ok(()) => {}
-                        Err(error) => assert!((trouble.may_end)(error), "{what}: {error:?}"),
+                    let ends = (word(&outcome.end), word(&outcome.peer_end));
+                    assert!(trouble.ends.contains(&ends), "{what}: {:?} {:?}", outcome.end, outcome.peer_end);
+                    if ends.0 == "closed" {
+                        // A send that waits ends so when the peer has closed, and it has heard all by then.
+                        assert!(place != Place::Handler, "{what}: a handler's send waits for room alone");
+                        assert_eq!(
+                            (&outcome.got, &outcome.heard),
+                            (&script.said(), &script.said()),
+                            "{what}"
+                        );
                     }
+                    seen.insert(ends);
                 }
-                assert!(trouble.harmless || ended > 3, "{}: {ended} have ended by it", trouble.name);
             }
         }
+    }
+    for (trouble, seen) in TROUBLES.iter().zip(seen) {
+        assert_eq!(seen, trouble.ends.iter().copied().collect(), "{}: all of them occur", trouble.name);
     }
 }
 

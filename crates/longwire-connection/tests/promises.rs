@@ -23,6 +23,10 @@ fn server(config: &Config) -> (WebSocket<Gated>, Gate) {
     (WebSocket::new(io, Handover::server(), config), gate)
 }
 
+fn fail() -> Result<(), Error> {
+    panic!("on purpose");
+}
+
 fn opcodes(gate: &Gate) -> Vec<u8> {
     whole_frames(&gate.written(), End::Server).iter().map(|frame| frame.opcode).collect()
 }
@@ -56,10 +60,7 @@ async fn what_a_handler_sent_is_written_after_its_panic() {
         async move {
             settle().await;
             sender.send("hello").await?;
-            if true {
-                panic!("on purpose");
-            }
-            Ok::<_, Error>(())
+            fail()
         }
     }));
     assert!(driving.await.is_err());
@@ -474,4 +475,23 @@ async fn a_sink_that_closes_flushes_its_close_frame() {
     gate.admit(5);
     let closed = Sink::poll_close(Pin::new(&mut ws), &mut cx);
     assert!(closed.is_pending(), "{closed:?}, {} queued", ws.stats().bytes_queued);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_message_that_a_left_connection_keeps_is_counted() {
+    let budget = longwire_connection::MemoryBudget::new(1 << 30);
+    let config = Config { memory: Some(budget.clone()), ..Config::default() };
+    let (mut ws, gate) = server(&config);
+    let whole = frame(End::Client, 0x82, &vec![7; 8 << 20]);
+    gate.feed(&whole[..whole.len() - 1]);
+    for _ in 0..1000 {
+        assert!(ws.recv().now_or_never().is_none());
+    }
+    assert!(budget.used() >= 8 << 20, "{}", budget.used());
+    drop(ws);
+    settle().await;
+    assert!(budget.used() >= 8 << 20, "counted {} while the message is kept", budget.used());
+    gate.feed(&whole[whole.len() - 1..]);
+    settle().await;
+    assert_eq!(budget.used(), 0);
 }

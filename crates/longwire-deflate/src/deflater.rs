@@ -56,6 +56,9 @@ pub struct Deflater {
 }
 
 impl Deflater {
+    /// The most memory that a compressor takes, in bytes: 384 KiB.
+    pub const CONTEXT_MEMORY: usize = 384 * 1024;
+
     /// Creates a deflater that allocates nothing until it is used.
     ///
     /// Returns `None` for 8 window bits, with which the backend cannot compress: all messages are then sent

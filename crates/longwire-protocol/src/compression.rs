@@ -181,6 +181,9 @@ impl Inflating {
 /// The memory of a decompressor, in bytes.
 pub(crate) const CONTEXT_MEMORY: usize = Inflater::CONTEXT_MEMORY;
 
+/// What a compressor takes in memory.
+pub(crate) const COMPRESSOR_MEMORY: usize = Deflater::CONTEXT_MEMORY;
+
 impl ProtocolError {
     /// Converts a decompression error to the protocol violation that it represents, given a limit of `max` bytes per
     /// message.
@@ -276,6 +279,10 @@ impl Deflating {
 
     pub(crate) fn park(&mut self) {
         self.deflater.park();
+    }
+
+    pub(crate) fn abandon(&mut self) {
+        self.deflater.forget();
     }
 }
 

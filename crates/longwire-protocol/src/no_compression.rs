@@ -50,6 +50,8 @@ impl Inflating {
 
 pub(crate) const CONTEXT_MEMORY: usize = 0;
 
+pub(crate) const COMPRESSOR_MEMORY: usize = 0;
+
 impl ProtocolError {
     pub(crate) fn of_inflating(error: InflateError, _: usize) -> Self {
         match error {}
@@ -78,6 +80,10 @@ impl Deflating {
     }
 
     pub(crate) fn park(&mut self) {
+        match *self {}
+    }
+
+    pub(crate) fn abandon(&mut self) {
         match *self {}
     }
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use longwire_frame::{CloseCode, FrameHeader, MaskingKey, Opcode, close::encode_close, mask};
 
-use crate::compression::Deflating;
+use crate::compression::{COMPRESSOR_MEMORY, Deflating};
 use crate::data_frame::{DataFrame, gather_frame};
 use crate::{
     CloseFrame, Compress, CompressionStats, Event, Message, PreparedMessage, ProtocolError, SendError,
@@ -127,6 +127,17 @@ impl Outbound {
             deflating.park();
         }
     }
+
+    /// Returns the compressor to its pool, even within a message. For connections that send nothing more.
+    #[cold]
+    pub fn abandon(&mut self) {
+        if let Some(deflating) = &mut self.deflating {
+            deflating.abandon();
+        }
+    }
+
+    /// The most memory that a compressor takes, in bytes; 0 in a build without compression.
+    pub const COMPRESSOR_MEMORY: usize = COMPRESSOR_MEMORY;
 
     /// Returns the statistics of compressed messages so far, including those still waiting to be written.
     pub fn compression_stats(&self) -> CompressionStats {

@@ -202,6 +202,23 @@ impl WriteQueue {
         Some(std::mem::replace(&mut self.tail, own))
     }
 
+    /// Gives back the memory of buffers beyond their contents, and the written part of the first. For a queue that is full.
+    #[cold]
+    pub fn shrink(&mut self) {
+        match self.front.front_mut() {
+            Some(Chunk::Gathered(bytes)) => drop(bytes.drain(..std::mem::take(&mut self.written))),
+            // What is one message, or many share, is kept whole.
+            Some(Chunk::Shared(_) | Chunk::Droppable(_)) => {}
+            None => drop(self.tail.drain(..std::mem::take(&mut self.written))),
+        }
+        for chunk in &mut self.front {
+            if let Chunk::Gathered(bytes) = chunk {
+                fit(bytes);
+            }
+        }
+        fit(&mut self.tail);
+    }
+
     /// Lends an empty buffer to gather small frames in, if there is none; otherwise drops it.
     #[inline]
     pub fn lend(&mut self, buf: impl FnOnce() -> Vec<u8>) {
@@ -276,6 +293,13 @@ impl WriteQueue {
         self.len += chunk.bytes().len();
         self.end += chunk.bytes().len() as u64;
         self.front.push_back(chunk);
+    }
+}
+
+/// Gives back the memory that a buffer does not need, if that is worth it.
+fn fit(buf: &mut Vec<u8>) {
+    if buf.capacity() - buf.len() > SETTLED {
+        buf.shrink_to_fit();
     }
 }
 
@@ -365,6 +389,54 @@ mod tests {
     }
 
     #[test]
+    fn a_full_queue_has_nothing_to_spare() {
+        let mut queue = WriteQueue::default();
+        queue.lend(|| Vec::with_capacity(12_000));
+        queue.gather(|tail| tail.extend_from_slice(&[1; 8000]));
+        queue.share(Bytes::from_static(b"payload"));
+        queue.lend(|| Vec::with_capacity(100_000));
+        queue.gather(|tail| tail.extend_from_slice(b"next"));
+        queue.advance(6000);
+        let before = taken(&queue, 10_000);
+        queue.shrink();
+        let Some(Chunk::Gathered(first)) = queue.front.front() else { panic!("{queue:?}") };
+        assert_eq!((first.len(), first.capacity()), (2000, 2000), "what was written is gone");
+        assert!(queue.tail.capacity() <= 4096, "{}", queue.tail.capacity());
+        assert_eq!(taken(&queue, 10_000), before);
+        assert_eq!((queue.len(), queue.position(), queue.end()), (2011, 6000, 8011));
+
+        queue.advance(2003);
+        queue.shrink();
+        assert_eq!(taken(&queue, 100), b"loadnext", "a payload is kept whole");
+        queue.advance(5);
+        queue.gather(|tail| tail.extend_from_slice(&[2; 10_000]));
+        queue.shrink();
+        assert_eq!((queue.tail.len(), queue.len()), (10_003, 10_003));
+        assert!(queue.tail.capacity() <= 10_003 + 4096);
+        queue.advance(10_003);
+        queue.shrink();
+        assert!(queue.is_empty());
+    }
+
+    /// Where it is cheaper to copy a few bytes, and where to hand over the buffer that they are in.
+    #[test]
+    fn buffers_of_up_to_4_kib_are_not_worth_handing_over() {
+        for (len, is_moved) in [(4096, false), (4097, true)] {
+            let mut queue = WriteQueue::default();
+            queue.lend(|| Vec::with_capacity(6000));
+            queue.gather(|tail| tail.extend_from_slice(&vec![1; len]));
+            queue.share(Bytes::from_static(b"payload"));
+            assert_eq!(queue.tail.capacity() == 0, is_moved, "{len} bytes in front of a payload");
+        }
+        for (capacity, is_moved) in [(4096, false), (4097, true)] {
+            let mut queue = WriteQueue::default();
+            queue.lend(|| Vec::with_capacity(capacity));
+            queue.gather(|tail| tail.push(1));
+            assert_eq!(queue.settle().is_some(), is_moved, "a buffer of {capacity} that has to wait");
+        }
+    }
+
+    #[test]
     fn holds_no_buffer_once_it_is_empty_and_reclaimed() {
         let mut queue = WriteQueue::default();
         queue.gather(|tail| tail.extend_from_slice(b"frame"));
@@ -383,7 +455,7 @@ mod tests {
             queue.advance(1000);
         }
         assert_eq!(queue.len(), 100);
-        assert!(queue.tail.capacity() < 5 * COMPACT, "{}", queue.tail.capacity());
+        assert!(queue.tail.capacity() < 80 * 1024, "{}", queue.tail.capacity());
     }
 
     proptest! {

@@ -88,6 +88,7 @@ impl<T: Transport> Reader<T> {
     /// lost to a reset (RFC 6455 §7.1.1).
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            self.count_rest(cx);
             let shared = Arc::clone(&self.shared);
             let mut writer = shared.lock();
             writer.set_owner(cx.waker());
@@ -132,6 +133,16 @@ impl<T: Transport> Reader<T> {
         }
     }
 
+    /// Counts what is left of a message that was arriving; drops it if the memory is needed elsewhere.
+    fn count_rest(&mut self, cx: &Context<'_>) {
+        if let Some(holding) = &mut self.holding
+            && !holding.hold(self.inbound.held(), cx.waker())
+        {
+            self.inbound.end();
+            holding.release();
+        }
+    }
+
     /// Whether the sending direction is over: both close frames were exchanged, or none is to come.
     fn may_shut(&self) -> bool {
         // "in most normal cases, the server closes the connection first" (RFC 6455 §7.1.1): a client whose close
@@ -159,6 +170,7 @@ impl<T: Transport> Reader<T> {
 
     /// Decodes what was read, as far as the budget goes, and looks only for the peer's close frame.
     fn look_for_close(&mut self) {
+        debug_assert!(!self.shared.is_locked_here(), "what is discarded is decoded without the lock");
         while !self.read.is_empty() && self.budget > 0 {
             let mut input = self.read.bytes();
             // Nothing is owed for what follows a violation: it is dropped without being interpreted.
@@ -188,9 +200,6 @@ impl<T: Transport> Reader<T> {
         drop(writer);
         // Pieces are dropped as they come: nobody waits for the message.
         self.inbound.set_parts(true);
-        if let Some(holding) = &mut self.holding {
-            holding.release();
-        }
         // Nobody is left to be told.
         let _ = self.ending.report();
         self.alarm.start_closing();

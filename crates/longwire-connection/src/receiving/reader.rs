@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
@@ -19,12 +19,13 @@ use tokio::time::Instant;
 use crate::counting::measurements::Measure;
 use crate::ending::end::Ending;
 use crate::receiving::alarm::Alarm;
-use crate::receiving::policy::memory::Holding;
+use crate::receiving::policy::memory::{Holding, Member};
 #[cfg(feature = "deflate")]
 use crate::receiving::policy::parking::Parking;
 use crate::receiving::policy::rate::Meter;
 use crate::scratch::{self, ReadBuffer};
 use crate::sending::shared::Shared;
+use crate::sending::writer::Writer;
 use crate::{Config, Error, Handover, Stats, Transport};
 
 /// The receiving state of one connection.
@@ -41,6 +42,7 @@ pub(crate) struct Reader<T: Transport> {
     /// Whether the transport has ended.
     pub(crate) eof: bool,
     pub(crate) messages: u64,
+    unanswered: Unanswered,
     /// What the peer may still send, if that is limited.
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) holding: Option<Holding>,
@@ -82,7 +84,15 @@ impl<T: Transport> Reader<T> {
         }
         let named = subprotocol.is_some() || extensions.is_some();
         let shared = Shared::new(io, outbound, config);
-        shared.lock().bytes_received = read_ahead.len() as u64;
+        let member = || -> Weak<dyn Member> { Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Member>)) };
+        let mut writer = shared.lock();
+        writer.bytes_received = read_ahead.len() as u64;
+        #[cfg(feature = "deflate")]
+        if let (Some(budget), Some(_)) = (&config.memory, &handover.compression) {
+            writer.count_compressor(budget.clone(), member());
+        }
+        drop(writer);
+        let holding = config.memory.clone().map(|budget| Holding::new(budget, member()));
         Box::new(Self {
             shared,
             inbound,
@@ -93,7 +103,8 @@ impl<T: Transport> Reader<T> {
             is_server,
             eof: false,
             messages: 0,
-            holding: config.memory.clone().map(Holding::new),
+            unanswered: Unanswered::default(),
+            holding,
             measure: Measure(config.measurements.clone()),
             meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, Instant::now().into_std()))),
             #[cfg(feature = "deflate")]
@@ -162,6 +173,7 @@ impl<T: Transport> Reader<T> {
         if self.read.is_empty() || self.budget == 0 || self.meter.is_some() {
             return None;
         }
+        debug_assert!(!self.shared.is_locked_here(), "messages are decoded without the lock");
         let mut input = self.read.bytes();
         let message = scratch::with_block(|block| self.inbound.decode_message(&mut input, block))?;
         let left = input.len();
@@ -188,11 +200,13 @@ impl<T: Transport> Reader<T> {
         if writer.out.is_closing() {
             self.alarm.note_closing(writer.written());
         }
-        if !self.shared.is_corked() && writer.has_unwritten() {
+        let is_corked = self.shared.is_corked();
+        if !is_corked && writer.has_unwritten() {
             // Not being able to write is no reason not to read: the peer's last words may be there.
             let _ = writer.poll_progress(cx);
         }
         writer.messages_received = self.messages;
+        let most = self.unanswered.most_to_read(is_corked, &writer);
         let Some(io) = writer.io.as_mut() else {
             drop(writer);
             self.handle_end(None);
@@ -201,7 +215,10 @@ impl<T: Transport> Reader<T> {
         if self.inbound.payload_left() >= DIRECT_FROM {
             let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
             match &polled {
-                Poll::Ready(Ok(n)) => writer.bytes_received += *n as u64,
+                Poll::Ready(Ok(n)) => {
+                    writer.bytes_received += *n as u64;
+                    self.unanswered.bytes += *n as u64;
+                }
                 Poll::Ready(Err(_)) => {}
                 Poll::Pending => writer.before_waiting(cx),
             }
@@ -211,9 +228,12 @@ impl<T: Transport> Reader<T> {
                 step => step,
             });
         }
-        let polled = poll_read(&mut self.read, io, usize::MAX, cx);
+        let polled = poll_read(&mut self.read, io, most, cx);
         match &polled {
-            Poll::Ready(Ok(n)) => writer.bytes_received += *n as u64,
+            Poll::Ready(Ok(n)) => {
+                writer.bytes_received += *n as u64;
+                self.unanswered.note_read(*n, writer.out.queue().end());
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => writer.before_waiting(cx),
         }
@@ -244,6 +264,7 @@ impl<T: Transport> Reader<T> {
 
     /// Decodes up to the next event.
     pub(super) fn decode(&mut self) -> Step {
+        debug_assert!(!self.shared.is_locked_here(), "messages are decoded without the lock");
         let mut input = self.read.bytes();
         // One message is decompressed without a pause, so that connections which take turns do not all hold one. What it
         // cost is paid before the next.
@@ -316,13 +337,14 @@ impl<T: Transport> Reader<T> {
 
     fn handle_close(&mut self, frame: Option<CloseFrame>, event: &Event) {
         let mut writer = self.shared.lock();
-        let ours = writer.out.is_closing();
+        let (ours, is_shed) = (writer.out.is_closing(), writer.is_shed);
         writer.respond(event);
         // Senders that wait for room have nothing to wait for.
         writer.wake_met();
         drop(writer);
         self.alarm.start_closing();
         let outcome = match &frame {
+            _ if is_shed => Err(Error::OutOfMemory),
             Some(frame) if !ours && !is_clean(frame) => Err(Error::ClosedByPeer(frame.clone())),
             _ => Ok(()),
         };
@@ -396,11 +418,14 @@ impl<T: Transport> Reader<T> {
     pub(super) fn handle_end(&mut self, error: Option<io::Error>) {
         self.eof = true;
         self.inbound.end();
+        let mut writer = self.shared.lock();
         let outcome = match error {
+            _ if writer.is_shed => Error::OutOfMemory,
             Some(error) => Error::from(error),
-            None => self.shared.lock().failure().unwrap_or(Error::Lost),
+            None => writer.failure().unwrap_or(Error::Lost),
         };
-        self.shared.lock().end_pings();
+        writer.end_pings();
+        drop(writer);
         self.ending.begin(Err(outcome));
     }
 
@@ -450,7 +475,7 @@ impl<T: Transport> Reader<T> {
         let mut writer = self.shared.lock();
         let kept = writer.out.keeps_compressor() || self.inbound.keeps_decompressor();
         if parking.poll(kept, writer.messages + self.messages, cx) {
-            writer.out.park();
+            writer.park_compressor();
             self.inbound.park();
         }
     }
@@ -493,6 +518,38 @@ pub(crate) enum Step {
     Event(Result<Event, Error>),
     /// The end was reported before.
     End,
+}
+
+/// What was read since something was sent last: from this follows how much is read at once.
+#[derive(Default)]
+struct Unanswered {
+    bytes: u64,
+    /// The position at which the queue ended then.
+    end: u64,
+}
+
+impl Unanswered {
+    /// How much to read at once: what the answers to it have room for in the queue, and a little more. So a handler that
+    /// comes to wait in `send` has taken nearly all of it, and one that keeps up gets much at once.
+    ///
+    /// It is that little at first, where the last read was answered with more than it brought, and where an answer waits until
+    /// it is written, as it does without a cork.
+    #[inline]
+    fn most_to_read<T: Transport>(&self, is_corked: bool, writer: &Writer<T>) -> usize {
+        let answer = writer.out.queue().end() - self.end;
+        let is_room_enough =
+            if is_corked { answer < self.bytes } else { answer == 0 && self.bytes >= UNANSWERED };
+        if is_room_enough { READ_AHEAD.saturating_add(writer.room()) } else { READ_AHEAD }
+    }
+
+    /// Takes note of a read, with the position at which the queue ends now.
+    #[inline]
+    fn note_read(&mut self, n: usize, end: u64) {
+        if self.end != end {
+            *self = Self { bytes: 0, end };
+        }
+        self.bytes += n as u64;
+    }
 }
 
 /// Reads once into the thread's buffer.
@@ -548,6 +605,13 @@ pub(crate) const BUDGET: usize = 256;
 
 /// How many bytes of a read cost as much as one event.
 pub(crate) const BYTES_A_TURN: usize = 4096;
+
+/// How much is read beyond what the answers have room for. With what a queue counts for its pieces, less than 16 KiB are left
+/// undecoded.
+const READ_AHEAD: usize = 15 * 1024;
+
+/// When this much has come without an answer, none is expected to what comes next.
+const UNANSWERED: u64 = 64 * 1024;
 
 /// When at least this much of a payload is to come, it is read straight into its message.
 const DIRECT_FROM: usize = 32 * 1024;

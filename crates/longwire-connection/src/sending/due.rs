@@ -3,6 +3,7 @@
 
 use std::task::Waker;
 
+use crate::MemoryBudget;
 use crate::sending::ping::{Answered, PendingPing, Pings};
 
 /// What is due once the lock is free.
@@ -14,18 +15,28 @@ pub(crate) struct Due<T> {
     pub(crate) pings: Option<Box<Pings>>,
     pub(crate) answered: Vec<Answered>,
     pub(crate) displaced: Option<PendingPing>,
+    /// A budget that a compressor has brought above its limit: other connections, behind locks of their own, have to give
+    /// something back.
+    pub(crate) exceeded: Option<MemoryBudget>,
 }
 
 impl<T> Default for Due<T> {
     fn default() -> Self {
-        Self { wakers: Vec::new(), io: None, pings: None, answered: Vec::new(), displaced: None }
+        Self {
+            wakers: Vec::new(),
+            io: None,
+            pings: None,
+            answered: Vec::new(),
+            displaced: None,
+            exceeded: None,
+        }
     }
 }
 
 impl<T> Due<T> {
     /// Does it.
     pub(crate) fn act(self) {
-        let Self { wakers, io, pings, answered, displaced } = self;
+        let Self { wakers, io, pings, answered, displaced, exceeded } = self;
         // Before anybody is woken: a task that sees the end may rely on the transport being closed.
         drop(io);
         drop(pings);
@@ -36,5 +47,11 @@ impl<T> Due<T> {
         for waker in wakers {
             waker.wake();
         }
+        #[cfg(feature = "deflate")]
+        if let Some(budget) = exceeded {
+            budget.relieve();
+        }
+        #[cfg(not(feature = "deflate"))]
+        drop(exceeded);
     }
 }

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseFrame, Compress, Message, Outbound, PreparedMessage};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Outbound, PreparedMessage};
 use tokio::task::coop;
 
 use crate::ending::heir::Heir;
+use crate::receiving::policy::memory::Member;
 use crate::sending::cork::Cork;
 use crate::sending::ping::Pong;
 use crate::sending::request::{Sending, Until};
 use crate::sending::wakers::{Ticket, Waiter, Want};
 use crate::sending::writer::Writer;
-use crate::sync::{self, Mutex, MutexGuard};
+use crate::sync::{self, Mutex, MutexGuard, held};
 use crate::{Config, Error, Transport};
 
 /// The part of a connection that several tasks may use.
@@ -32,6 +33,7 @@ pub(crate) struct Shared<T: Transport> {
 pub(crate) struct Locked<'a, T: Transport> {
     /// Always there but in `drop`.
     writer: Option<MutexGuard<'a, Writer<T>>>,
+    address: usize,
 }
 
 impl<T: Transport> Deref for Locked<'_, T> {
@@ -56,6 +58,7 @@ impl<T: Transport> Drop for Locked<'_, T> {
         if let Some(mut writer) = self.writer.take() {
             let due = writer.due.take();
             drop(writer);
+            held::remove(self.address);
             if let Some(due) = due {
                 due.act();
             }
@@ -71,7 +74,32 @@ impl<T: Transport> Shared<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
-        Locked { writer: Some(sync::lock(&self.writer)) }
+        self.locked(sync::lock(&self.writer))
+    }
+
+    /// Locks if that takes a moment at most, which it does not where this very thread has the lock: a connection can be the
+    /// transport of another.
+    fn try_lock(&self) -> Option<Locked<'_, T>> {
+        for _ in 0..ATTEMPTS {
+            if let Some(writer) = sync::try_lock(&self.writer) {
+                return Some(self.locked(writer));
+            }
+            std::thread::yield_now();
+        }
+        None
+    }
+
+    #[inline]
+    fn locked<'a>(&self, writer: MutexGuard<'a, Writer<T>>) -> Locked<'a, T> {
+        let address = self.address();
+        held::add(address);
+        Locked { writer: Some(writer), address }
+    }
+
+    /// Whether this thread has the lock. Only known where assertions are checked, and `false` elsewhere.
+    #[inline]
+    pub(crate) fn is_locked_here(&self) -> bool {
+        held::has(self.address())
     }
 
     /// Starts gathering what this thread sends on the connection until the guard is dropped.
@@ -255,7 +283,9 @@ impl<T: Transport> Shared<T> {
             dropped += 1;
         }
         writer.lend_buffer();
+        let kept_before = writer.out.keeps_compressor();
         writer.out.prepared(prepared)?;
+        writer.watch_compressor(kept_before);
         writer.count_sent(prepared.message().len());
         self.start_writing(writer);
         Ok(dropped)
@@ -285,3 +315,25 @@ impl<T: Transport> Shared<T> {
         let _ = writer.poll_flush(waiter);
     }
 }
+
+impl<T: Transport> Member for Shared<T> {
+    fn shed(&self) {
+        // Where somebody else has the lock for long, this connection's task does it when it looks.
+        let Some(mut writer) = self.try_lock() else { return };
+        if writer.check().is_ok() {
+            writer.is_shed = true;
+            writer.fail(CloseCode::TRY_AGAIN_LATER);
+            self.start_writing(&mut writer);
+            writer.wake_owner();
+        }
+        writer.abandon_compressor();
+    }
+
+    #[cfg(feature = "deflate")]
+    fn park(&self) -> bool {
+        self.try_lock().is_some_and(|mut writer| writer.park_compressor())
+    }
+}
+
+/// How often a lock is tried.
+const ATTEMPTS: usize = 64;

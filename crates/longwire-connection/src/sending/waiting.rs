@@ -48,6 +48,10 @@ impl<T: Transport> Writer<T> {
             return Poll::Ready(Ok(()));
         }
         self.wakers().register(waiter);
+        if !matches!(waiter.want, Want::Progress | Want::Flushed(_)) {
+            // The queue is full, and nobody knows for how long.
+            self.out.queue_mut().shrink();
+        }
         Poll::Pending
     }
 

@@ -5,13 +5,19 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "deflate")]
+use std::sync::Weak;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, Compress, Event, Message, Outbound};
 
+#[cfg(feature = "deflate")]
+use crate::MemoryBudget;
 use crate::counting::measurements::Measure;
 use crate::ending::heir::Heir;
+#[cfg(feature = "deflate")]
+use crate::receiving::policy::memory::{Kept, Member};
 use crate::scratch;
 use crate::sending::due::Due;
 use crate::sending::ping::Pings;
@@ -56,6 +62,20 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) heir: Heir,
     /// What is left for when the lock is free.
     pub(crate) due: Option<Box<Due<T>>>,
+    /// Whether the connection was closed to free memory.
+    pub(crate) is_shed: bool,
+    /// Who is told of a compressor that is kept, where there is a budget for it.
+    #[cfg(feature = "deflate")]
+    keeping: Option<Box<Keeping>>,
+}
+
+/// The compressor of a connection, as its budget counts it.
+#[cfg(feature = "deflate")]
+struct Keeping {
+    budget: MemoryBudget,
+    /// This connection.
+    member: Weak<dyn Member>,
+    kept: Option<Kept>,
 }
 
 impl<T: Transport> Writer<T> {
@@ -81,6 +101,9 @@ impl<T: Transport> Writer<T> {
             pings: None,
             heir: Heir::Nobody,
             due: None,
+            is_shed: false,
+            #[cfg(feature = "deflate")]
+            keeping: None,
         }
     }
 
@@ -119,6 +142,7 @@ impl<T: Transport> Writer<T> {
             self.due().wakers.push(owner);
         }
         self.drop_queue();
+        self.abandon_compressor();
         self.wake_met();
     }
 
@@ -193,6 +217,12 @@ impl<T: Transport> Writer<T> {
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.out.cost() < self.send_queue.max(1)
+    }
+
+    /// How much may be queued before a send waits.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.send_queue.saturating_sub(self.out.cost())
     }
 
     #[inline]
@@ -465,12 +495,50 @@ impl<T: Transport> Writer<T> {
         self.due.get_or_insert_default()
     }
 
-    /// Lets the receiving task know that a compressor is kept from now on: it looks after when that is given back.
+    /// Takes note of a compressor that is kept from now on, or no longer.
     #[inline]
-    fn watch_compressor(&mut self, kept_before: bool) {
-        if !kept_before && self.out.keeps_compressor() {
+    pub(crate) fn watch_compressor(&mut self, kept_before: bool) {
+        if kept_before != self.out.keeps_compressor() {
+            self.note_compressor(!kept_before);
+        }
+    }
+
+    #[cold]
+    fn note_compressor(&mut self, is_kept: bool) {
+        if is_kept {
+            // It looks after when that is given back.
             self.wake_owner();
         }
+        #[cfg(feature = "deflate")]
+        if let Some(keeping) = &mut self.keeping {
+            keeping.kept = is_kept.then(|| keeping.budget.keep(Weak::clone(&keeping.member)));
+            if is_kept && keeping.budget.is_exceeded() {
+                let budget = keeping.budget.clone();
+                self.due().exceeded = Some(budget);
+            }
+        }
+    }
+
+    /// Has compressors count in a budget. `member` is this connection.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn count_compressor(&mut self, budget: MemoryBudget, member: Weak<dyn Member>) {
+        self.keeping = Some(Box::new(Keeping { budget, member, kept: None }));
+    }
+
+    /// Gives the compressor back unless it is in the middle of a message; whether none is kept now.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn park_compressor(&mut self) -> bool {
+        let kept_before = self.out.keeps_compressor();
+        self.out.park();
+        self.watch_compressor(kept_before);
+        !self.out.keeps_compressor()
+    }
+
+    /// Gives the compressor back though a message may be unfinished: nothing follows.
+    pub(crate) fn abandon_compressor(&mut self) {
+        let kept_before = self.out.keeps_compressor();
+        self.out.abandon();
+        self.watch_compressor(kept_before);
     }
 
     #[cold]

@@ -1,28 +1,37 @@
-//! A bound on the memory of messages that have begun to arrive, for many connections together.
+//! A bound on the memory of messages that have begun to arrive, and of compressors, for many connections together.
 //!
-//! Owns the sum and the choice of the connection that has to go. A single message is bounded by
+//! Owns the sum and the choice of the connection that has to give something back or to go. A single message is bounded by
 //! [`Limits`](crate::Limits); this is for many peers that each stay below that.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
 
-/// A bound on the memory that all connections which share it may hold for unfinished messages; clones are the same
-/// budget.
+/// A bound on the memory that all connections which share it may hold for unfinished messages and for compressors; clones
+/// are the same budget.
 ///
-/// Each connection counts with the memory of the message that is arriving, decompressed, and with the decompressor that
-/// an unfinished compressed message keeps. While the sum is above the limit:
+/// Each connection counts with the memory of the message that is arriving, decompressed, with the decompressor that
+/// an unfinished compressed message keeps, and with the compressor (384 KiB) that it keeps between messages until it was
+/// idle for [`Config::deflate_idle`](crate::Config::deflate_idle). While the sum is above the limit:
 ///
+/// - compressors are given back, the one that has been kept for the longest first. That closes no connection: its next
+///   message takes some 30 µs more, and compresses as well;
 /// - a connection whose message grows is closed with code 1013 (try again later) if it holds more than its share, which
 ///   is the limit divided by the connections that hold any, so small messages do not suffer from large ones;
 /// - otherwise the connection that holds the most is closed with 1013, whether its message grows or not, and the growing
 ///   one continues as long as the sum is within an eighth above the limit. Beyond that, it is closed too.
 ///
+/// - a compressor in the middle of a message that is sent in parts cannot be given back. Where the sum would exceed the
+///   limit by more than an eighth because of such, connections of this kind are closed with 1013, the latest first.
+///
+/// The close frame is sent at once, whatever the connection's task is doing.
+///
 /// So the sum never exceeds the limit by more than an eighth, however many connections there are, apart from what the
-/// connections being polled at the moment have read in one call: up to 64 KiB, decompressed up to 64 KiB as well.
+/// connections being polled at the moment have read or sent in one call: up to 64 KiB, decompressed up to 64 KiB as well,
+/// and one compressor each.
 ///
 /// # Examples
 ///
@@ -41,17 +50,36 @@ pub struct MemoryBudget {
 struct Shared {
     limit: usize,
     used: AtomicUsize,
+    /// The part of `used` that connections hold which were chosen to go and have not gone yet.
+    leaving: AtomicUsize,
     /// Connections that hold any of it.
     holders: AtomicUsize,
     names: AtomicU64,
     /// The connections that hold at least [`LISTED`], by size; those that were chosen to go are not in it.
     large: Mutex<BTreeMap<(usize, u64), Arc<Entry>>>,
+    /// The connections that keep a compressor, the longest first.
+    #[cfg(feature = "deflate")]
+    compressors: Mutex<BTreeMap<u64, Weak<dyn Member>>>,
+}
+
+/// A connection, as the budget knows it.
+///
+/// Neither call waits for a lock that the calling thread may have, and neither has to be made without one of its own.
+pub(crate) trait Member: Send + Sync {
+    /// Closes it with code 1013, at once.
+    fn shed(&self);
+    /// Gives its compressor back; whether it keeps none now.
+    #[cfg(feature = "deflate")]
+    fn park(&self) -> bool;
 }
 
 /// A connection that can be chosen to go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entry {
     is_chosen: AtomicBool,
+    /// Its part of [`Shared::leaving`].
+    leaving: AtomicUsize,
+    member: Weak<dyn Member>,
     /// The task that receives.
     waker: Mutex<Option<Waker>>,
 }
@@ -62,9 +90,12 @@ impl MemoryBudget {
         let shared = Shared {
             limit,
             used: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             names: AtomicU64::new(0),
             large: Mutex::default(),
+            #[cfg(feature = "deflate")]
+            compressors: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -85,15 +116,30 @@ impl Shared {
         self.limit / self.holders.load(Ordering::Relaxed).max(1)
     }
 
-    /// Chooses the connection that holds the most, if it holds more than its share, and wakes its task.
+    /// What the sum may come to at most.
+    fn most(&self) -> usize {
+        self.limit.saturating_add(self.limit / 8)
+    }
+
+    /// Chooses the connection that holds the most, if it holds more than its share: it is closed, and its task gives back
+    /// what it holds.
     #[cold]
     fn choose(&self) {
-        let chosen = lock(&self.large)
-            .last_entry()
-            .filter(|most| most.key().0 > self.share())
-            .map(OccupiedEntry::remove);
-        if let Some(entry) = chosen {
+        let mut listed = lock(&self.large);
+        let chosen =
+            listed.last_entry().filter(|most| most.key().0 > self.share()).map(OccupiedEntry::remove_entry);
+        if let Some(((held, _), entry)) = &chosen {
+            // Until it has gone, nobody else has to go for the same bytes.
+            self.leaving.fetch_add(*held, Ordering::Relaxed);
+            entry.leaving.store(*held, Ordering::Relaxed);
             entry.is_chosen.store(true, Ordering::Release);
+        }
+        drop(listed);
+        if let Some((_, entry)) = chosen {
+            // Its task may be waiting for something else, and not look here before that has come.
+            if let Some(member) = entry.member.upgrade() {
+                member.shed();
+            }
             let waker = lock(&entry.waker).take();
             if let Some(waker) = waker {
                 waker.wake();
@@ -117,18 +163,79 @@ impl fmt::Debug for MemoryBudget {
     }
 }
 
+#[cfg(feature = "deflate")]
+impl MemoryBudget {
+    /// Counts a compressor that this connection keeps from now on.
+    pub(crate) fn keep(&self, member: Weak<dyn Member>) -> Kept {
+        let name = self.shared.names.fetch_add(1, Ordering::Relaxed);
+        self.shared.used.fetch_add(COMPRESSOR, Ordering::Relaxed);
+        lock(&self.shared.compressors).insert(name, member);
+        Kept { budget: self.clone(), name }
+    }
+
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.used() > self.limit()
+    }
+
+    /// Has compressors given back until the sum is within the limit. Returns those that are in use.
+    fn park(&self) -> Vec<(u64, Weak<dyn Member>)> {
+        let mut busy = Vec::new();
+        while self.is_exceeded() {
+            let Some((name, member)) = lock(&self.shared.compressors).pop_first() else { break };
+            if member.upgrade().is_some_and(|of| !of.park()) {
+                busy.push((name, member));
+            }
+        }
+        busy
+    }
+
+    /// Brings the sum within its bound after a compressor was added to it.
+    #[cold]
+    pub(crate) fn relieve(&self) {
+        let mut busy = self.park();
+        while self.used() > self.shared.most()
+            && let Some((_, member)) = busy.pop()
+        {
+            if let Some(member) = member.upgrade() {
+                member.shed();
+            }
+        }
+        lock(&self.shared.compressors).extend(busy);
+    }
+}
+
+/// A compressor that a connection keeps; it counts until this is dropped.
+#[cfg(feature = "deflate")]
+#[derive(Debug)]
+pub(crate) struct Kept {
+    budget: MemoryBudget,
+    name: u64,
+}
+
+#[cfg(feature = "deflate")]
+impl Drop for Kept {
+    fn drop(&mut self) {
+        lock(&self.budget.shared.compressors).remove(&self.name);
+        self.budget.shared.used.fetch_sub(COMPRESSOR, Ordering::Relaxed);
+    }
+}
+
+#[cfg(feature = "deflate")]
+const COMPRESSOR: usize = longwire_protocol::Outbound::COMPRESSOR_MEMORY;
+
 /// One connection's part in a budget, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Holding {
     budget: MemoryBudget,
+    member: Weak<dyn Member>,
     held: usize,
     /// The name and entry of a connection that holds much.
     large: Option<Box<(u64, Arc<Entry>)>>,
 }
 
 impl Holding {
-    pub(crate) fn new(budget: MemoryBudget) -> Self {
-        Self { budget, held: 0, large: None }
+    pub(crate) fn new(budget: MemoryBudget, member: Weak<dyn Member>) -> Self {
+        Self { budget, member, held: 0, large: None }
     }
 
     /// Takes note that so much is held now, by a connection whose receiving task has this waker. Returns whether it may
@@ -157,15 +264,27 @@ impl Holding {
             self.settle(before);
             return false;
         }
-        let used = self.settle(before);
+        #[cfg_attr(not(feature = "deflate"), allow(unused_mut))]
+        let mut used = self.settle(before);
         if held <= before || used <= shared.limit {
             return true;
+        }
+        #[cfg(feature = "deflate")]
+        {
+            let busy = self.budget.park();
+            lock(&shared.compressors).extend(busy);
+            used = self.budget.used();
+            if used <= shared.limit {
+                return true;
+            }
         }
         if held > shared.share() {
             return false;
         }
-        shared.choose();
-        used <= shared.limit.saturating_add(shared.limit / 8)
+        if used.saturating_sub(shared.leaving.load(Ordering::Relaxed)) > shared.limit {
+            shared.choose();
+        }
+        used <= shared.most()
     }
 
     /// Brings the sum up to date, and returns it.
@@ -182,13 +301,21 @@ impl Holding {
     fn list(&mut self, before: usize, waker: &Waker) {
         let shared = &self.budget.shared;
         if self.held < LISTED {
-            if let Some(large) = self.large.take() {
-                lock(&shared.large).remove(&(before, large.0));
+            if let Some(large) = self.large.take()
+                && lock(&shared.large).remove(&(before, large.0)).is_none()
+            {
+                shared.leaving.fetch_sub(large.1.leaving.swap(0, Ordering::Relaxed), Ordering::Relaxed);
             }
             return;
         }
         let large = self.large.get_or_insert_with(|| {
-            Box::new((shared.names.fetch_add(1, Ordering::Relaxed), Arc::new(Entry::default())))
+            let entry = Entry {
+                is_chosen: AtomicBool::new(false),
+                leaving: AtomicUsize::new(0),
+                member: Weak::clone(&self.member),
+                waker: Mutex::default(),
+            };
+            Box::new((shared.names.fetch_add(1, Ordering::Relaxed), Arc::new(entry)))
         });
         let known = &mut *lock(&large.1.waker);
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -221,10 +348,23 @@ const LISTED: usize = 16 * 1024;
 mod tests {
     use super::*;
 
+    /// A connection that is gone.
+    fn nobody() -> Weak<dyn Member> {
+        struct Nobody;
+        impl Member for Nobody {
+            fn shed(&self) {}
+            #[cfg(feature = "deflate")]
+            fn park(&self) -> bool {
+                true
+            }
+        }
+        Weak::<Nobody>::new()
+    }
+
     #[test]
     fn whoever_holds_more_than_its_share_has_to_go() {
         let budget = MemoryBudget::new(1000);
-        let mut holdings = [(); 4].map(|()| Holding::new(budget.clone()));
+        let mut holdings = [(); 4].map(|()| Holding::new(budget.clone(), nobody()));
         let mut hold = |i: usize, held| holdings[i].hold(held, Waker::noop());
         assert!(hold(0, 600), "there is room");
         assert!(hold(1, 400), "for all of it");
@@ -245,7 +385,7 @@ mod tests {
         let mut refused = 0;
         let holdings: Vec<_> = (1..=10_000)
             .map(|k| {
-                let mut holding = Holding::new(budget.clone());
+                let mut holding = Holding::new(budget.clone(), nobody());
                 // As much as each may have when it comes, and then it stops: without a bound, ten times the limit.
                 if !holding.hold((64 << 20) / k, Waker::noop()) {
                     holding.release();
@@ -263,10 +403,33 @@ mod tests {
     }
 
     #[test]
+    fn one_goes_where_one_is_enough() {
+        let budget = MemoryBudget::new(1_000_000);
+        let holding = || Holding::new(budget.clone(), nobody());
+        let mut large: Vec<_> = (0..10).map(|_| holding()).collect();
+        for one in &mut large {
+            assert!(one.hold(99_000, Waker::noop()));
+        }
+        let mut small: Vec<_> = (0..20).map(|_| holding()).collect();
+        for one in &mut small {
+            assert!(one.hold(2_000, Waker::noop()));
+        }
+        large.retain_mut(|one| one.hold(99_000, Waker::noop()));
+        assert_eq!(large.len(), 9);
+        assert_eq!(budget.shared.leaving.load(Ordering::Relaxed), 0);
+        // The next one goes when the sum exceeds the limit again.
+        for one in &mut small {
+            assert!(one.hold(8_000, Waker::noop()));
+        }
+        large.retain_mut(|one| one.hold(99_000, Waker::noop()));
+        assert_eq!(large.len(), 8);
+    }
+
+    #[test]
     fn the_largest_goes_though_it_does_not_grow() {
         let budget = MemoryBudget::new(100_000);
-        let mut large = Holding::new(budget.clone());
-        let mut small = Holding::new(budget.clone());
+        let mut large = Holding::new(budget.clone(), nobody());
+        let mut small = Holding::new(budget.clone(), nobody());
         assert!(large.hold(90_000, Waker::noop()));
         assert!(small.hold(12_000, Waker::noop()), "less than its share");
         assert!(!large.hold(90_000, Waker::noop()), "chosen");

@@ -1,0 +1,132 @@
+//! The figures that are documented: each default, each limit at its last allowed value, each close code.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use longwire_protocol::{
+    CloseCode, Event, FrameError, Inbound, Keepalive, Limits, Message, Outbound, ProtocolError, Role, Timers,
+};
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let limits = Limits::default();
+    assert_eq!(limits.max_message, Some(16 * 1024 * 1024));
+    assert_eq!(limits.max_frame, Some(16 * 1024 * 1024));
+    assert_eq!(limits.max_fragments, Some(131_072));
+    let keepalive = Keepalive::default();
+    assert_eq!(keepalive.interval, Duration::from_secs(30));
+    assert_eq!(keepalive.timeout, Duration::from_secs(20));
+    assert_eq!(Timers::MAX_CLOSING_LIMITS, 24);
+}
+
+/// Every violation, and what the peer is told (RFC 6455 §7.4.1).
+#[test]
+fn close_codes_are_the_documented_ones() {
+    for (error, code) in [
+        (ProtocolError::Frame(FrameError::ReservedBits), 1002),
+        (ProtocolError::UnexpectedContinuation, 1002),
+        (ProtocolError::UnfinishedMessage, 1002),
+        (ProtocolError::UnexpectedRsv1, 1002),
+        (ProtocolError::InvalidUtf8, 1007),
+        (ProtocolError::MalformedCompression, 1007),
+        (ProtocolError::FrameTooLong { len: 2, max: 1 }, 1009),
+        (ProtocolError::MessageTooLong { len: 2, max: 1 }, 1009),
+        (ProtocolError::TooManyFragments { max: 1 }, 1008),
+        (ProtocolError::TooManyFinalBlocks, 1008),
+    ] {
+        assert_eq!(error.close_code(), CloseCode::from(code), "{error}");
+        let mut out = Outbound::new(None);
+        out.fail(&error);
+        let [high, low] = code.to_be_bytes();
+        assert_eq!(out.queue().contiguous(), Some(&[0x88, 2, high, low][..]), "{error}");
+    }
+}
+
+/// Up to 16 KiB of answers wait; beyond that one pong is owed, for the newest ping.
+#[test]
+fn pings_are_answered_one_by_one_while_16_kib_wait() {
+    let mut out = Outbound::new(None);
+    let ping =
+        |number: u32| Event::Ping(Bytes::copy_from_slice(&[&number.to_be_bytes()[..], &[7; 121]].concat()));
+    for number in 0..10_000 {
+        out.respond(&ping(number));
+    }
+    // Pongs of 127 bytes: the last is queued while no more than 16 KiB wait.
+    let answered = (16 * 1024_usize).div_euclid(127) + 1;
+    assert_eq!(out.queue().len(), answered * 127);
+    let queued = out.queue().contiguous().unwrap();
+    assert_eq!(queued[queued.len() - 125..][..4], u32::try_from(answered - 1).unwrap().to_be_bytes());
+    out.written(answered * 127 - 16 * 1024);
+    let queued = out.queue().contiguous().unwrap();
+    assert_eq!(queued.len(), 16 * 1024 + 127, "the one that is owed");
+    assert_eq!(queued[queued.len() - 125..][..4], 9999_u32.to_be_bytes());
+}
+
+/// From 16 KiB on a payload is queued by reference.
+#[test]
+fn payloads_from_16_kib_on_are_shared() {
+    for (len, is_shared) in [(16 * 1024 - 1, false), (16 * 1024, true)] {
+        let mut out = Outbound::new(None);
+        out.message(Message::binary(vec![7; len])).unwrap();
+        assert_eq!(out.queue().contiguous().is_none(), is_shared, "{len}");
+    }
+}
+
+/// Payloads of up to 256 bytes share blocks of 4 KiB.
+#[test]
+fn short_payloads_share_blocks_of_4_kib() {
+    let mut inbound = Inbound::new(Role::Client, Limits::default());
+    for (len, is_shared) in [(256_u16, true), (257, false)] {
+        let frame = [&[0x82, 126][..], &len.to_be_bytes(), &vec![7; len.into()]].concat();
+        let mut block = BytesMut::new();
+        let message = inbound.decode_message(&mut &frame[..], &mut block).unwrap();
+        assert_eq!(message.len(), usize::from(len));
+        assert_eq!(block.capacity() > 0, is_shared, "{len}");
+        assert!(block.capacity() <= 4096);
+        if is_shared {
+            assert_eq!(block.capacity(), 4096 - usize::from(len));
+        }
+    }
+}
+
+/// Memory follows what has come: eight times as much at most, whatever is announced.
+#[test]
+fn no_more_than_eight_times_what_came_is_reserved() {
+    let header = [&[0x82, 127][..], &(8_u64 << 20).to_be_bytes()].concat();
+    for came in [1_usize, 1000, 50_000] {
+        let mut inbound = Inbound::new(Role::Client, Limits::default());
+        let bytes = [&header[..], &vec![7; came]].concat();
+        assert_eq!(inbound.decode(&mut &bytes[..]), Ok(None));
+        assert_eq!(inbound.held(), came * 8, "{came} bytes came");
+    }
+    // Read straight into the message: 64 KiB before anything has come.
+    let mut inbound = Inbound::new(Role::Client, Limits::default());
+    assert_eq!(inbound.decode(&mut &header[..]), Ok(None));
+    let (room, result) = inbound.read_payload(|buf| buf.remaining_mut());
+    assert_eq!((room, result), (64 * 1024, Ok(None)));
+    assert_eq!(inbound.held(), 64 * 1024);
+}
+
+/// A message that does not get shorter by compression gets longer by less than an eighth and some bytes: that much more may
+/// come, and no more.
+#[cfg(feature = "deflate")]
+#[test]
+fn a_compressed_message_may_be_an_eighth_longer_on_the_wire() {
+    use longwire_deflate::{DeflateOptions, Pool, accept};
+    use longwire_protocol::Compression;
+
+    let options = DeflateOptions::default();
+    let agreement = accept([[]], &options).unwrap();
+    let compression = Compression::new(agreement, &options, &Pool::default());
+    let limits = Limits { max_message: Some(800), ..Limits::default() };
+    for (first, len, is_allowed) in
+        [(0xc2, 964, true), (0xc2, 965, false), (0x82, 800, true), (0x82, 801, false), (0x02, 801, false)]
+    {
+        let mut inbound = Inbound::new(Role::Client, limits);
+        inbound.set_compression(&compression);
+        let [high, low] = u16::to_be_bytes(len);
+        let result = inbound.decode(&mut &[first, 126, high, low][..]);
+        let refused = ProtocolError::MessageTooLong { len: len.into(), max: 800 };
+        assert_eq!(result, if is_allowed { Ok(None) } else { Err(refused) }, "{first:#x}, {len}");
+    }
+}

@@ -1,0 +1,91 @@
+//! What a client costs that sends and never reads, with an allocator that counts: the queue of what it is owed, and little
+//! else.
+//!
+//! One test, because the counter is the process's. What the system keeps for a socket is not in it.
+
+#![cfg(feature = "server")]
+
+use std::alloc::System;
+use std::time::Duration;
+
+use cap::Cap;
+use longwire::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+const CLIENTS: usize = 10;
+
+/// The default of `Config::send_queue`.
+const QUEUE: usize = 64 << 10;
+
+/// What may be left undecoded.
+const UNDECODED: usize = 16 << 10;
+
+/// What an idle connection holds, and the capacity of buffers beyond what is in them.
+const BESIDE: usize = 12 << 10;
+
+/// What the thread lends, and keeps whoever is connected: a buffer to read into, one to write from, one large payload.
+const LENT: usize = 256 << 10;
+
+async fn connect(addr: std::net::SocketAddr) -> Result<TcpStream, BoxError> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(16 << 10)?;
+    let mut io = socket.connect(addr).await?;
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    io.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(io.read_u8().await?);
+    }
+    Ok(io)
+}
+
+/// A binary message as a client sends it, masked with zeros.
+fn frame(len: u16) -> Vec<u8> {
+    [&[0x82, 0xfe][..], &len.to_be_bytes(), &[0; 4], &vec![7; len.into()]].concat()
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_costs_its_queue_and_little_else() -> Result<(), BoxError> {
+    for len in [200, 1000, 10_000, 40_000] {
+        let server = Server::bind("127.0.0.1:0").await?;
+        let (addr, handle) = (server.local_addr(), server.handle());
+        let serving = server.serve(|mut ws, _request| async move {
+            while let Some(message) = ws.recv().await? {
+                ws.send(message).await?;
+            }
+            Ok(())
+        });
+        let serving = tokio::spawn(serving.into_future());
+        // Much at once, as one system call brings it.
+        let frames = frame(len).repeat(400_000 / usize::from(len));
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut client = connect(addr).await?;
+            client.write_all(&frame(len)).await?;
+            client.read_exact(&mut vec![0; usize::from(len) + 4]).await?;
+            clients.push(client);
+        }
+        let before = HEAP.allocated();
+        for client in &mut clients {
+            // Until the server takes nothing more.
+            while timeout(Duration::from_millis(100), client.write_all(&frames)).await.is_ok() {}
+        }
+        let each = (HEAP.allocated() - before).saturating_sub(LENT) / CLIENTS;
+        // One message is in the handler's hands, and one more than fits may be in the queue.
+        let most = QUEUE + 2 * usize::from(len) + UNDECODED + BESIDE;
+        assert!(each <= most, "{each} bytes a client, at most {most}, for messages of {len}");
+        assert!(each > QUEUE / 2, "{each} bytes a client for messages of {len}: it is not held back");
+        drop(clients);
+        handle.shutdown().await;
+        serving.await??;
+    }
+    Ok(())
+}
