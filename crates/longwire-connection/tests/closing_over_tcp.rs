@@ -269,6 +269,29 @@ fn a_peer_that_takes_nothing_is_cut_at_the_close_timeout() {
     });
 }
 
+/// A peer that takes a byte now and then is cut at 24 times the limit, whatever it takes.
+#[test]
+fn a_peer_that_takes_a_byte_at_a_time_is_cut_as_well() {
+    support::run("a byte at a time", async {
+        let (pipe, mut peer) = duplex(64);
+        let reading = tokio::spawn(async move {
+            let mut taken = 0;
+            while tokio::io::AsyncReadExt::read_u8(&mut peer).await.is_ok() {
+                taken += 1;
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+            taken
+        });
+        let start = Instant::now();
+        let driven = drive(socket(End::Server, pipe, &Config::default()), async |mut ws| {
+            ws.send(vec![7; LONG]).await
+        });
+        driven.await.unwrap();
+        assert_eq!(start.elapsed(), Config::default().close_timeout * 24);
+        assert!(reading.await.unwrap() > 30);
+    });
+}
+
 /// A task that drives a connection is dropped while that is closing: the rest is done in the background.
 #[test]
 fn a_drive_that_is_dropped_while_leaving_goes_on_in_the_background() {

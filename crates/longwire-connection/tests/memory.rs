@@ -242,6 +242,39 @@ fn little_is_left_undecoded_while_a_send_waits() {
     }
 }
 
+/// Where the application keeps up, much is read at once: a system call for each 16 KiB would cost more than the bytes.
+#[test]
+fn who_keeps_up_gets_much_at_once() {
+    const MESSAGES: usize = 4000;
+    for echoes in [false, true] {
+        run("a connection that keeps up", async move {
+            let (client, server) = duplex(1 << 20);
+            let tap = server.tap();
+            let ws = WebSocket::new(server, Handover::server(), &Config::default());
+            let serving = tokio::spawn(drive(ws, async move |mut ws| {
+                while let Some(received) = ws.recv().await? {
+                    if echoes {
+                        ws.send(received).await?;
+                    }
+                }
+                Ok::<_, Error>(())
+            }));
+            let (mut reading, mut writing) = tokio::io::split(client);
+            let reading = tokio::spawn(async move { reading.read_to_end(&mut Vec::new()).await });
+            let frame = support::frame(support::End::Client, 0x82, &[7; 1000]);
+            writing.write_all(&frame.repeat(MESSAGES)).await.unwrap();
+            writing.write_all(&support::close_frame(support::End::Client, 1000)).await.unwrap();
+            reading.await.unwrap().unwrap();
+            serving.await.unwrap().unwrap();
+            let counts = tap.counts();
+            let each = counts.bytes_read / counts.reads;
+            // What waits in the queue for the end of a turn leaves less room for answers.
+            let least = if echoes { 32 * 1024 } else { 64 * 1024 };
+            assert!(each > least, "{each} bytes a read, echoes: {echoes}");
+        });
+    }
+}
+
 // Compressors.
 
 #[cfg(feature = "deflate")]
