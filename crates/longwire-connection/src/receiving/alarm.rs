@@ -73,24 +73,22 @@ impl Alarm {
         self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now())
     }
 
-    /// Waits for the next deadline; ready with what is due.
+    /// Whether there is no deadline, or the timer will wake this task by then.
     #[inline]
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
-        let Some(deadline) = self.timers.deadline() else {
-            return Poll::Pending;
-        };
-        if let (Some(sleep), Some(sleeper)) = (&self.sleep, &self.sleeper)
-            && sleeper.will_wake(cx.waker())
-            && !sleep.is_elapsed()
-            && sleep.deadline() <= Instant::from_std(deadline)
-        {
-            return Poll::Pending; // it will wake this task
+    pub(super) fn is_set(&self, cx: &Context<'_>) -> bool {
+        let Some(deadline) = self.timers.deadline() else { return true };
+        if let (Some(sleep), Some(sleeper)) = (&self.sleep, &self.sleeper) {
+            sleeper.will_wake(cx.waker())
+                && !sleep.is_elapsed()
+                && sleep.deadline() <= Instant::from_std(deadline)
+        } else {
+            false
         }
-        self.poll_sleep(cx)
     }
 
+    /// Waits for the next deadline; ready with what is due.
     #[cold]
-    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
             let Some(deadline) = self.timers.deadline() else {
                 return Poll::Pending;

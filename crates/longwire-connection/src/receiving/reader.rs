@@ -212,33 +212,30 @@ impl<T: Transport> Reader<T> {
             self.handle_end(None);
             return Poll::Ready(Step::More);
         };
-        if self.inbound.payload_left() >= DIRECT_FROM {
-            let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
-            match &polled {
-                Poll::Ready(Ok(n)) => {
-                    writer.bytes_received += *n as u64;
-                    self.unanswered.bytes += *n as u64;
-                }
-                Poll::Ready(Err(_)) => {}
-                Poll::Pending => writer.before_waiting(cx),
-            }
-            drop(writer);
-            return self.after_read(polled, cx).map(|step| match step {
-                Step::More => self.handle(result),
-                step => step,
-            });
-        }
-        let polled = poll_read(&mut self.read, io, most, cx);
+        let is_direct = self.inbound.payload_left() >= DIRECT_FROM;
+        let (polled, result) = if is_direct {
+            poll_read_payload(&mut self.inbound, io, cx)
+        } else {
+            (poll_read(&mut self.read, io, most, cx), Ok(None))
+        };
         match &polled {
             Poll::Ready(Ok(n)) => {
                 writer.bytes_received += *n as u64;
-                self.unanswered.note_read(*n, writer.out.queue().end());
+                if is_direct {
+                    self.unanswered.bytes += *n as u64;
+                } else {
+                    self.unanswered.note_read(*n, writer.out.queue().end());
+                }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => writer.before_waiting(cx),
         }
         drop(writer);
-        self.after_read(polled, cx)
+        let step = ready!(self.after_read(polled, cx));
+        Poll::Ready(match step {
+            Step::More if is_direct => self.handle(result),
+            step => step,
+        })
     }
 
     /// Takes note of what a read came to.
@@ -375,6 +372,11 @@ impl<T: Transport> Reader<T> {
     /// Waits for the next deadline; ready when the connection was given up, and not only a ping sent.
     #[inline]
     pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.alarm.is_set(cx) { Poll::Pending } else { self.poll_due(cx) }
+    }
+
+    #[cold]
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let error = loop {
             match ready!(self.alarm.poll(cx)) {
                 Due::Nothing => {}

@@ -55,13 +55,22 @@ impl<T: Transport> DerefMut for Locked<'_, T> {
 impl<T: Transport> Drop for Locked<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(mut writer) = self.writer.take() {
-            let due = writer.due.take();
-            drop(writer);
-            held::remove(self.address);
-            if let Some(due) = due {
-                due.act();
-            }
+        held::remove(self.address);
+        // In most cases nothing is due, and this is the unlocking alone.
+        if self.writer.as_ref().is_some_and(|writer| writer.due.is_some()) {
+            self.act();
+        }
+    }
+}
+
+impl<T: Transport> Locked<'_, T> {
+    #[cold]
+    fn act(&mut self) {
+        let Some(mut writer) = self.writer.take() else { return };
+        let due = writer.due.take();
+        drop(writer);
+        if let Some(due) = due {
+            due.act();
         }
     }
 }

@@ -402,11 +402,10 @@ impl<T: Transport> Writer<T> {
     fn poll_write_all(&mut self, waiter: Option<Waiter<'_>>) -> Poll<io::Result<()>> {
         // A waker that wakes nobody is cheap, but takes the place of the one that the transport has: only while nobody
         // waits for that.
-        let mut waker =
-            if self.is_waited_for() { Waker::from(Arc::clone(self.wakers())) } else { Waker::noop().clone() };
+        let mut waker = self.is_waited_for().then(|| Waker::from(Arc::clone(self.wakers())));
         let mut registered = waiter.is_none();
         loop {
-            let mut cx = Context::from_waker(&waker);
+            let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
             let position = self.out.queue().position();
             let polled =
                 if self.flushed < position && (self.barrier <= position || self.out.queue().is_empty()) {
@@ -433,7 +432,7 @@ impl<T: Transport> Writer<T> {
                         let want = Want::Progress;
                         wakers.register(Waiter { ticket: Ticket::OWNER, want, waker: owner });
                     }
-                    waker = Waker::from(wakers);
+                    waker = Some(Waker::from(wakers));
                     registered = true;
                 }
             }
