@@ -283,9 +283,8 @@ fn a_peer_that_takes_a_byte_at_a_time_is_cut_as_well() {
             taken
         });
         let start = Instant::now();
-        let driven = drive(socket(End::Server, pipe, &Config::default()), async |mut ws| {
-            ws.send(vec![7; LONG]).await
-        });
+        let driven =
+            drive(socket(End::Server, pipe, &Config::default()), async |mut ws| ws.send(vec![7; LONG]).await);
         driven.await.unwrap();
         assert_eq!(start.elapsed(), Config::default().close_timeout * 24);
         assert!(reading.await.unwrap() > 30);
