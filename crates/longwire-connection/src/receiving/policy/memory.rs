@@ -391,6 +391,16 @@ mod tests {
     }
 
     #[test]
+    fn who_holds_16_kib_can_be_chosen() {
+        let budget = MemoryBudget::new(100_000);
+        let mut holding = Holding::new(budget.clone(), nobody());
+        for (held, is_listed) in [(16_383, false), (16_384, true), (100, false)] {
+            assert!(holding.hold(held, Waker::noop()));
+            assert_eq!(lock(&budget.shared.large).len(), usize::from(is_listed), "{held}");
+        }
+    }
+
+    #[test]
     fn the_largest_goes_though_it_does_not_grow() {
         let budget = MemoryBudget::new(100_000);
         let mut large = Holding::new(budget.clone(), nobody());
