@@ -219,8 +219,8 @@ mod tests {
         let many: Vec<_> = (0..10).map(|_| filled(10)).collect();
         drop(many);
         give_write_buffer(Vec::with_capacity(10));
-        give_write_buffer(Vec::with_capacity(WRITE_SIZE + 1));
-        assert_eq!(READ.take().len(), READ_SIZE);
+        give_write_buffer(Vec::with_capacity(256 * 1024 + 1));
+        assert_eq!(READ.take().len(), 128 * 1024);
         assert_eq!(WRITE.take().capacity(), 10, "the large one was dropped");
     }
 }

@@ -2,13 +2,11 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use longwire_connection::testing::duplex;
 use longwire_connection::{Config, Error, Keepalive};
 use support::{End, frame, run, socket, write};
-use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
 /// More messages than a turn takes, and few enough to be read at once.
@@ -62,8 +60,11 @@ fn a_turn_that_ends_at_a_deadline_goes_on_with_what_was_read() {
 #[cfg(feature = "deflate")]
 #[test]
 fn an_honest_connection_has_its_turn_between_long_messages() {
+    use std::sync::{Arc, Mutex};
+
     use longwire_connection::deflate::{DeflateOptions, Pool, accept};
     use longwire_connection::{Compression, Handover, WebSocket};
+    use tokio::io::AsyncWriteExt;
 
     const LONG: usize = 1 << 20;
     const LONG_MESSAGES: usize = 40;

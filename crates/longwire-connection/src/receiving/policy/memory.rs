@@ -177,13 +177,20 @@ impl MemoryBudget {
         self.used() > self.limit()
     }
 
-    /// Has compressors given back until the sum is within the limit. Returns those that are in use.
-    fn park(&self) -> Vec<(u64, Weak<dyn Member>)> {
+    /// Has compressors given back until the sum is within the limit. Returns who could not, as it is in use.
+    fn park(&self) -> Vec<Arc<dyn Member>> {
         let mut busy = Vec::new();
+        let mut from = 0;
         while self.is_exceeded() {
-            let Some((name, member)) = lock(&self.shared.compressors).pop_first() else { break };
-            if member.upgrade().is_some_and(|of| !of.park()) {
-                busy.push((name, member));
+            // No lock is held while another is taken: a compressor that is given back is removed here.
+            let next =
+                lock(&self.shared.compressors).range(from..).next().map(|(&name, of)| (name, of.upgrade()));
+            let Some((name, member)) = next else { break };
+            from = name + 1;
+            if let Some(member) = member
+                && !member.park()
+            {
+                busy.push(member);
             }
         }
         busy
@@ -194,13 +201,10 @@ impl MemoryBudget {
     pub(crate) fn relieve(&self) {
         let mut busy = self.park();
         while self.used() > self.shared.most()
-            && let Some((_, member)) = busy.pop()
+            && let Some(member) = busy.pop()
         {
-            if let Some(member) = member.upgrade() {
-                member.shed();
-            }
+            member.shed();
         }
-        lock(&self.shared.compressors).extend(busy);
     }
 }
 
@@ -271,8 +275,7 @@ impl Holding {
         }
         #[cfg(feature = "deflate")]
         {
-            let busy = self.budget.park();
-            lock(&shared.compressors).extend(busy);
+            self.budget.park();
             used = self.budget.used();
             if used <= shared.limit {
                 return true;
@@ -423,6 +426,16 @@ mod tests {
         }
         large.retain_mut(|one| one.hold(99_000, Waker::noop()));
         assert_eq!(large.len(), 8);
+    }
+
+    #[test]
+    fn who_holds_16_kib_can_be_chosen() {
+        let budget = MemoryBudget::new(100_000);
+        let mut holding = Holding::new(budget.clone(), nobody());
+        for (held, is_listed) in [(16_383, false), (16_384, true), (100, false)] {
+            assert!(holding.hold(held, Waker::noop()));
+            assert_eq!(lock(&budget.shared.large).len(), usize::from(is_listed), "{held}");
+        }
     }
 
     #[test]
