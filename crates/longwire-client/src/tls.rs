@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption, WantsClientCert};
+use tokio_rustls::rustls::client::{ResolvesClientCert, WantsClientCert};
 use tokio_rustls::rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
@@ -266,9 +266,8 @@ pub(crate) fn without_certificate(config: Arc<ClientConfig>) -> Arc<ClientConfig
         return config;
     }
     let mut config = Arc::unwrap_or_clone(config);
+    // A session that is resumed would bring the identity of the one before, but rustls resumes none of another resolver's.
     config.client_auth_cert_resolver = Arc::new(NoCertificate);
-    // A session that is resumed brings the identity of the one before.
-    config.resumption = Resumption::disabled();
     Arc::new(config)
 }
 

@@ -70,7 +70,8 @@ impl Client {
     /// Makes a client for a `ws`, `wss`, `http` or `https` URL, or, on Unix, one such as `ws+unix:/run/socket:/chat`: a path to a socket, up to the
     /// next colon, and what to ask for there.
     ///
-    /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set.
+    /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set. An IPv6 address may
+    /// have a zone, as in `ws://[fe80::1%25eth0]/`.
     pub fn new(url: impl Into<String>) -> Self {
         #[cfg_attr(not(unix), allow(unused_mut))]
         let mut client = Self {
