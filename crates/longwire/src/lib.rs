@@ -198,7 +198,7 @@ pub mod server {
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
-    pub use longwire_server::{TlsConfig, TlsError};
+    pub use longwire_server::{TlsConfig, TlsError, rustls};
 }
 
 #[cfg(feature = "axum")]
