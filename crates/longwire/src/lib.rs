@@ -219,9 +219,9 @@ pub mod hyper {
     pub use longwire_hyper::testing;
     #[doc(inline)]
     pub use longwire_hyper::{
-        BoxError, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig, HubStats, Mount,
-        MountConfig, OriginPolicy, Receiver, Rejection, ServerOptions, SlowPolicy, Socket, Subprotocol,
-        Transport, Upgrade, UpgradeError, upgrade, upgrade_parts,
+        BoxError, CONNECTION_WINDOW, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig,
+        HubStats, Mount, MountConfig, OriginPolicy, Receiver, Rejection, STREAM_WINDOW, ServerOptions,
+        SlowPolicy, Socket, Subprotocol, Transport, Upgrade, UpgradeError, upgrade, upgrade_parts,
     };
 }
 
