@@ -73,11 +73,9 @@ fn asks_with_its_own_credentials_and_no_others() {
 fn asks_with_the_headers_for_the_proxy() {
     let uri = WebSocketUri::parse("ws://h/").unwrap();
     let proxy = ProxyUri::parse("http://u:p@p").unwrap();
-    let headers = |fields: &[(&'static str, &'static str)]| {
-        let fields = fields
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        HeaderMap::from_iter(fields)
+    let headers = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+        let typed = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        fields.iter().map(typed).collect()
     };
     let asked = |fields: &[_]| proxy.connect_request(&uri, &headers(fields));
     assert_eq!(

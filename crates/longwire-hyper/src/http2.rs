@@ -92,8 +92,8 @@ where
 {
     /// Begins HTTP/2 on a stream, with prior knowledge or after ALPN chose `h2`, and waits for the server's settings.
     ///
-    /// The connection is driven by a task of its own. A socket that its application does not read holds up itself only: up to
-    /// [`STREAM_WINDOW`] bytes wait for it, and [`CONNECTION_WINDOW`] is so large that others are not held up by 2000 such sockets.
+    /// The connection is driven by a task of its own. A socket that its application does not read holds up no other: up to
+    /// [`STREAM_WINDOW`] bytes wait for it, and [`CONNECTION_WINDOW`] is enough for 8000 such sockets.
     ///
     /// # Errors
     ///

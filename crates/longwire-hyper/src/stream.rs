@@ -136,11 +136,14 @@ fn gather(pieces: &[IoSlice<'_>]) -> Vec<u8> {
 /// can wait within hyper.
 const MAX_WRITE: usize = 32 * 1024;
 
-/// The window of a stream to choose for connections of HTTP/2 that carry sockets: 1 MiB, which is how much waits for an
-/// application that does not read, and what a stream can have under way.
+/// The window of a stream to choose for connections of HTTP/2 that carry sockets: 256 KiB, which is what a socket can have under
+/// way, and how much waits for an application that does not read.
 ///
 /// A builder of hyper's takes it as `initial_stream_window_size`. Its own windows let one or two sockets that nobody reads use up the
 /// [window of the connection](CONNECTION_WINDOW), and all other streams stand still until somebody does.
+///
+/// A peer can make this end keep that much for each stream: 50 MiB for a connection with the 200 streams that hyper allows by default. A smaller
+/// window or `max_concurrent_streams` makes it less; a larger window makes a single socket faster on a long way.
 ///
 /// ```
 /// use hyper_util::rt::TokioExecutor;
@@ -153,11 +156,10 @@ const MAX_WRITE: usize = 32 * 1024;
 ///     .initial_stream_window_size(STREAM_WINDOW)
 ///     .initial_connection_window_size(CONNECTION_WINDOW);
 /// ```
-pub const STREAM_WINDOW: u32 = 1024 * 1024;
+pub const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// The window of the whole connection to go with [`STREAM_WINDOW`], `initial_connection_window_size`: the most that HTTP/2 has
-/// (RFC 9113 §6.9.1), more than 2000 streams can use up. What a peer can make this end keep is bounded by the streams alone: their
-/// number times their window.
+/// The window of the whole connection to go with [`STREAM_WINDOW`], as `initial_connection_window_size`: 2 GiB, the most that HTTP/2
+/// has (RFC 9113 §6.9.1), so that no number of streams below 8000 can use it up. It reserves nothing.
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 #[cfg(test)]
