@@ -235,12 +235,12 @@ async fn sockets_that_nobody_reads_do_not_stop_others() {
 /// The same the other way, with the windows that the documentation has for a server's builder.
 #[tokio::test]
 async fn handlers_that_do_not_receive_do_not_stop_others() {
-    let (hold, held) = tokio::sync::watch::channel(());
+    let (release, waiting) = tokio::sync::watch::channel(());
     let handler = move |mut ws: Socket| {
-        let mut held = held.clone();
+        let mut waiting = waiting.clone();
         async move {
             if ws.recv().await? == Some("hold".into()) {
-                let _ = held.changed().await;
+                let _ = waiting.changed().await;
                 return Ok(());
             }
             common::echo(ws).await
@@ -263,7 +263,7 @@ async fn handlers_that_do_not_receive_do_not_stop_others() {
     for sending in unread {
         sending.abort();
     }
-    drop(hold);
+    drop(release);
 }
 
 #[tokio::test]

@@ -226,7 +226,7 @@ fn frames_of_streams(mut bytes: &[u8]) -> Vec<(u8, u8)> {
 
 const RST_STREAM: u8 = 3;
 
-/// "a TCP connection closure is represented as an END_STREAM" and a reset as RST_STREAM (RFC 8441 §5): a stream that was closed in
+/// TCP's orderly end is `END_STREAM`, and its reset `RST_STREAM` (RFC 8441 §5): a stream that was closed in
 /// order is not reset while the client has not ended it as well, for as long as the close timeout.
 #[tokio::test]
 async fn a_stream_that_is_closed_in_order_is_not_reset() {

@@ -328,7 +328,7 @@ mod tls {
     /// `authorize` and the handler know whom the client is by TLS, and which server it asked for.
     #[tokio::test]
     async fn certificates_and_the_name_are_there_when_a_client_is_let_in() {
-        let certified = certified();
+        let (certified, other) = (certified(), certified());
         let [chain, key, authority] =
             [&certified.chain, &certified.key, &certified.authority].map(String::as_bytes);
         let tls = TlsConfig::from_pem_with_optional_clients(chain, key, authority).unwrap();
@@ -340,7 +340,7 @@ mod tls {
                 if known { Ok(admission.with_data(name)) } else { Err(Rejection::unauthorized("Basic")) }
             }
         });
-        let server = common::start_with(server, |mut ws, request| async move {
+        let server = start_with(server, |mut ws, request| async move {
             let seen =
                 ws.with_transport(|io| io.tls().map(|tls| tls.peer_certificates().map_or(0, <[_]>::len)));
             let name = request.data::<Option<String>>().cloned();
@@ -361,7 +361,7 @@ mod tls {
         }
         // Optional does not mean any.
         let stream = TcpStream::connect(server.addr).await.unwrap();
-        let stranger = Certified { authority: certified.authority.clone(), ..super::tls::certified() };
+        let stranger = Certified { authority: certified.authority.clone(), ..other };
         if let Ok(mut stream) =
             connector(&stranger, true).connect("localhost".try_into().unwrap(), stream).await
         {
