@@ -17,7 +17,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::{Router, routing::any};
 use clap::Parser;
-use longwire::CloseCode;
 use longwire::axum::FromState;
 use longwire::hyper::{BoxError, Mount, MountConfig, OriginPolicy};
 use serde::Deserialize;
@@ -70,11 +69,8 @@ async fn run(args: &Args) -> Result<(), BoxError> {
 
     let listener = TcpListener::bind(args.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let interrupted = async move {
-        drop(tokio::signal::ctrl_c().await);
-        // The HTTP server does not wait for connections that were handed over.
-        drop(mount.hub().shutdown(CloseCode::GOING_AWAY, "", Duration::from_secs(10)).await);
-    };
+    // The HTTP server leaves out connections that were handed over.
+    let interrupted = mount.shutdown_after(tokio::signal::ctrl_c(), Duration::from_secs(10));
     axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
     Ok(())
 }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use axum::{Router, response::Response, routing::any};
 use clap::Parser;
+use longwire::DeflateOptions;
 use longwire::axum::FromState;
 use longwire::hyper::{BoxError, HandlerResult, Mount, MountConfig, Socket};
-use longwire::{CloseCode, DeflateOptions};
 use tokio::net::TcpListener;
 
 #[derive(Parser)]
@@ -46,10 +46,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
 
     let listener = TcpListener::bind(args.listen).await?;
     println!("listening on ws://{}", listener.local_addr()?);
-    let interrupted = async move {
-        drop(tokio::signal::ctrl_c().await);
-        drop(mount.hub().shutdown(CloseCode::GOING_AWAY, "", Duration::from_secs(10)).await);
-    };
+    let interrupted = mount.shutdown_after(tokio::signal::ctrl_c(), Duration::from_secs(10));
     axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
     Ok(())
 }

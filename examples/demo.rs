@@ -123,11 +123,7 @@ async fn echo(mut ws: Socket, app: &App) -> Result<(), BoxError> {
 /// Hands what one member says to all of them, and what was said before to a new one.
 async fn chat(mut ws: Socket, app: &App) -> Result<(), BoxError> {
     let (id, hub) = (ws.id(), ws.server().clone());
-    let history: Vec<_> = app.chat().history.iter().cloned().collect();
-    ws.send(json!({ "history": history }).to_string()).await?;
-    app.chat().members.insert(id);
-    app.say(&hub, &json!({ "notice": format!("client {} joined", id.value()) }));
-
+    app.enter(&ws)?;
     let mut meter = Meter::default();
     let ended = async {
         while let Some(message) = ws.recv().await? {
@@ -136,19 +132,20 @@ async fn chat(mut ws: Socket, app: &App) -> Result<(), BoxError> {
                 return Ok(ws.close(CloseCode::POLICY_VIOLATION, "not a chat message").await?);
             };
             let mut chat = app.chat();
-            chat.history.push_back(said.clone());
-            if chat.history.len() > HISTORY {
+            if chat.history.len() == HISTORY {
                 chat.history.pop_front();
             }
+            chat.history.push_back(said.clone());
+            app.tell(&chat, &hub, &said);
             drop(chat);
-            app.say(&hub, &said);
             meter.read(&ws.stats(), app);
         }
         Ok(())
     };
     let ended = ended.await;
-    app.chat().members.remove(&id);
-    app.say(&hub, &json!({ "notice": format!("client {} left", id.value()) }));
+    let mut chat = app.chat();
+    chat.members.remove(&id);
+    app.tell(&chat, &hub, &json!({ "notice": format!("client {} left", id.value()) }));
     ended
 }
 
@@ -218,11 +215,20 @@ impl App {
         self.compressed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends to all members of the chat; a slow one is the hub's business.
-    fn say(&self, hub: &Hub, what: &Value) {
-        let members = self.chat().members.clone();
+    /// Shows a client what was said before, and lets it hear what is said from here on.
+    fn enter(&self, ws: &Socket) -> Result<(), longwire::Error> {
+        // One lock for both, and for saying something: nothing is missed, and nothing is heard twice or in another order.
+        let mut chat = self.chat();
+        ws.sender().try_send(json!({ "history": chat.history }).to_string())?;
+        chat.members.insert(ws.id());
+        self.tell(&chat, ws.server(), &json!({ "notice": format!("client {} joined", ws.id().value()) }));
+        Ok(())
+    }
+
+    /// Sends to all members of the chat; a slow one is the hub's business. It waits for nobody, so it can be done under the lock.
+    fn tell(&self, chat: &Chat, hub: &Hub, what: &Value) {
         let prepared = PreparedMessage::new(what.to_string());
-        let delivery = hub.broadcast_prepared(&prepared, |client| members.contains(&client.id()));
+        let delivery = hub.broadcast_prepared(&prepared, |client| chat.members.contains(&client.id()));
         self.sent.fetch_add(delivery.accepted as u64, Relaxed);
     }
 }

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use longwire::hyper::{BoxError, HandlerResult, Mount, Socket, upgrade};
+use longwire::hyper::{BoxError, CONNECTION_WINDOW, HandlerResult, Mount, STREAM_WINDOW, Socket, upgrade};
 use longwire::{CloseCode, DeflateOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -115,8 +115,12 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // Without it a WebSocket over HTTP/2 is refused (RFC 8441 §3).
-    http.http2().enable_connect_protocol();
+    http.http2()
+        // Without it a WebSocket over HTTP/2 is refused (RFC 8441 §3).
+        .enable_connect_protocol()
+        // Without these a handler that does not receive stops all streams of its connection.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
     let service = service_fn(|request| {
         let response = respond(request, mount);
         async move { Ok::<_, Infallible>(response) }

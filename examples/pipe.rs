@@ -3,7 +3,8 @@
 //! ```text
 //! cargo run --release --example pipe -- ws://127.0.0.1:9001 < FILE > COPY
 //! ```
-//! The URL may be left out. At the end of the input it closes and prints what still comes.
+//! The URL may be left out. At the end of the input it closes and prints what still comes; it ends at once if the server does. The
+//! exit status is 0 if the connection was closed with code 1000, 1001 or none, else 1.
 
 use std::io;
 
@@ -11,7 +12,19 @@ use longwire::Error;
 use tokio::io::{AsyncWriteExt, copy, split, stdin, stdout};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() {
+    let status = match run().await {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("pipe: {error}");
+            1
+        }
+    };
+    // The server may have ended first, and reading standard input cannot be given up: this does not wait for it.
+    std::process::exit(status)
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args().nth(1).unwrap_or("ws://127.0.0.1:9001".into());
     let ws = longwire::connect(url).await?;
     let sender = ws.sender();
@@ -31,6 +44,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if sending.is_finished() {
         sending.await??;
     }
-    // The server may have closed first, and reading standard input cannot be given up: this does not wait for it.
-    std::process::exit(0)
+    Ok(())
 }

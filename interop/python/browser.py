@@ -37,6 +37,20 @@ const [done] = arguments;
 window.goodbye.then((what) => done({ what }), (error) => done({ error: String(error) }));
 """
 
+# In a frame, as a window of a headless browser cannot be that narrow.
+MEASURE = """
+const [width, done] = arguments;
+const frame = document.createElement("iframe");
+frame.style = `width: ${width}px; height: 640px; border: 0`;
+frame.onload = () => {
+  const what = frame.contentDocument.documentElement.scrollWidth;
+  frame.remove();
+  done({ what });
+};
+frame.src = location.href;
+document.body.append(frame);
+"""
+
 
 def result_of(browser, what, script, *args):
     result = browser.run(script, *args)
@@ -92,6 +106,14 @@ def statistics(browser, tabs):
     browser.wait("a compression ratio is shown", "#stats-ratio", lambda text: 0 < (number(text) or 0) < 100)
     for name, old in before.items():
         browser.wait(f"the statistic moves on from {old!r}", f"#stats-{name}", lambda text: text != old)
+
+
+def phone(browser):
+    """Nothing of the page sticks out on a small phone."""
+    for width in [320, 375]:
+        needed = result_of(browser, "the page on a phone", MEASURE, width)
+        if needed > width:
+            raise WebDriverError(f"the page takes {needed} pixels on a phone that is {width} wide")
 
 
 def exchange(browser, url):
@@ -173,6 +195,8 @@ def main():
         print("demo: two tabs chat", flush=True)
         statistics(browser, tabs)
         print("demo: the statistics move", flush=True)
+        phone(browser)
+        print("demo: it fits on a phone", flush=True)
         pathlib.Path(args.screenshot).write_bytes(browser.screenshot())
         print("demo: screenshot in", args.screenshot)
         print("echo:", exchange(browser, args.echo), flush=True)

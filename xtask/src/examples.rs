@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod clients;
+mod endings;
 mod mounted;
 
 /// How an example is tried.
@@ -317,7 +318,7 @@ fn cat() -> Outcome {
             return Err(format!("{arguments:?} was to end with status {status}: {}", ended.status));
         }
     }
-    Ok(())
+    endings::cat()
 }
 
 /// Every client but the sender gets a message.
@@ -389,7 +390,56 @@ fn demo() -> Outcome {
     if !page.starts_with("HTTP/1.1 200 ") || !page.contains("id=\"echo-input\"") {
         return Err(format!("{url} is not the page: {}", page.lines().next().unwrap_or_default()));
     }
+    newcomers_miss_nothing(&format!("ws://{address}/chat"))?;
     interrupt(server)
+}
+
+/// Whoever joins a busy chat has every message from some one on, each once and in the order that all others have.
+fn newcomers_miss_nothing(url: &str) -> Outcome {
+    const MESSAGES: usize = 200;
+    let say = |member: &Running, text: &str| member.write_line(&format!(r#"{{"name":"x","text":"{text}"}}"#));
+    let first = start("cat", &[url])?;
+    let joined = || first.wait_for("that one has joined", |line| line.contains(" joined").then_some(()));
+    joined()?;
+    let speakers = [start("cat", &[url])?, start("cat", &[url])?];
+    joined().and_then(|()| joined())?;
+    let mut newcomers = Vec::new();
+    for n in 0..MESSAGES {
+        for (speaker, name) in speakers.iter().zip(["a", "b"]) {
+            say(speaker, &format!("{name}{n}"))?;
+        }
+        if n % 20 == 0 {
+            newcomers.push(start("cat", &[url])?);
+        }
+    }
+    let mut all = Vec::new();
+    while all.len() < 2 * MESSAGES {
+        read_texts(&first, &mut all)?;
+    }
+    say(&first, "end")?;
+    all.push("end".to_owned());
+    for newcomer in &newcomers {
+        let mut heard = Vec::new();
+        while heard.last().is_none_or(|text| text != "end") {
+            read_texts(newcomer, &mut heard)?;
+        }
+        let same = all.iter().rev().zip(heard.iter().rev()).take_while(|(all, heard)| all == heard).count();
+        if same < heard.len() {
+            let (all, heard) = (&all[all.len() - same - 1], &heard[heard.len() - same - 1]);
+            return Err(format!(
+                "a newcomer heard `{heard}` where the others did `{all}`, {same} messages before the last"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the texts of the next line, which are several in that of the history.
+fn read_texts(member: &Running, texts: &mut Vec<String>) -> Outcome {
+    let line = member.next_line(PATIENCE)?.ok_or("a member of the chat was dropped")?;
+    let found = line.split(r#""text":""#).skip(1).filter_map(|rest| rest.split_once('"'));
+    texts.extend(found.map(|(text, _)| text.to_owned()));
+    Ok(())
 }
 
 /// Serves JSON and a chat at one path, to those who say who they are.

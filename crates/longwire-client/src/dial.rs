@@ -1,5 +1,6 @@
 //! Reaching a host over TCP: resolving its name and racing its addresses (RFC 8305).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -34,12 +35,24 @@ impl Resolver {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
         let found = match self {
-            Self::System => lookup_host((host, port)).await.map(Iterator::collect),
-            Self::Custom(resolve) => resolve(host.to_owned(), port).await,
+            // Only the system knows the numbers of its interfaces.
+            Self::Custom(resolve) if !host.contains(ZONE) => resolve(host.to_owned(), port).await,
+            _ => lookup_host((host, port)).await.map(Iterator::collect),
         };
         found.map_err(|source| Error::Resolve { host: host.to_owned(), source })
     }
 }
+
+/// Returns a host as the system's resolver takes it: an IPv6 address with its zone.
+pub(crate) fn with_zone<'a>(host: &'a str, zone: Option<&str>) -> Cow<'a, str> {
+    match zone {
+        Some(zone) => Cow::Owned(format!("{host}{ZONE}{zone}")),
+        None => Cow::Borrowed(host),
+    }
+}
+
+/// What separates an address from its zone (RFC 4007 §11); no other host contains it.
+const ZONE: char = '%';
 
 /// A host that resolved to nothing.
 pub(crate) fn no_address(host: &str) -> Error {
@@ -64,10 +77,10 @@ pub(crate) async fn tcp(
     };
     race(addresses, attempt)
         .await
-        .and_then(|stream| {
-            // A small frame must not wait for the acknowledgement of the one before it.
-            stream.set_nodelay(true)?;
-            Ok(stream)
+        .inspect(|stream| {
+            // A small frame must not wait for the acknowledgement of the one before it. A failure costs time and nothing else; on
+            // macOS a connection that the server has reset already fails here, and says so better when it is used.
+            let _ = stream.set_nodelay(true);
         })
         .map_err(|source| Error::Connect { host: host.to_owned(), port, source })
 }
@@ -177,6 +190,20 @@ mod tests {
             (&[], "the host has no address that can be used"),
         ] {
             assert_eq!(race(addresses(list), attempt).await.unwrap_err().to_string(), failure);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_zone_is_looked_up_by_the_system() {
+        let custom = Resolver::Custom(Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) })));
+        for resolver in [Resolver::System, custom] {
+            for (zone, index) in [("lo", 1), ("1", 1), ("7", 7)] {
+                let found = resolver.resolve(&with_zone("fe80::1", Some(zone)), 81).await.unwrap();
+                let expected = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 81, 0, index);
+                assert_eq!(found, [SocketAddr::V6(expected)], "{zone}");
+            }
+            assert!(resolver.resolve(&with_zone("fe80::1", Some("no-such")), 81).await.is_err());
         }
     }
 

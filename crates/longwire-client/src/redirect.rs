@@ -1,8 +1,8 @@
 //! Redirects: which answers are one, where they lead, and what must not go along (RFC 9110 §15.4).
 
-use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION};
-use http::{HeaderMap, StatusCode, response};
-use longwire_handshake::{PeerText, UriError, WebSocketUri};
+use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN};
+use http::{StatusCode, response};
+use longwire_handshake::{ClientOptions, PeerText, UriError, WebSocketUri};
 
 /// Why a redirect was not followed.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,13 @@ pub enum RedirectError {
         location: PeerText,
         /// What is wrong with it.
         source: UriError,
+    },
+    /// It leads from TLS to a plain connection, which
+    /// [`dangerously_follow_to_plain`](crate::Client::dangerously_follow_to_plain) would allow.
+    #[error("redirect leads from TLS to the plain connection {location}")]
+    Plain {
+        /// Where it leads.
+        location: Box<WebSocketUri>,
     },
     /// `Location` is repeated.
     #[error("redirect has more than one Location")]
@@ -53,8 +60,10 @@ pub(crate) fn target(
 }
 
 /// Removes what was meant for the first origin alone. It stays away, even if a later redirect leads back.
-pub(crate) fn leave_origin(headers: &mut HeaderMap) {
-    for name in [AUTHORIZATION, COOKIE, HOST] {
-        headers.remove(name);
+pub(crate) fn leave_origin(options: &mut ClientOptions) {
+    // Another server would take the page that `Origin` names for the one that chose to connect to it.
+    options.origin = None;
+    for name in [AUTHORIZATION, COOKIE, HOST, ORIGIN] {
+        options.headers.remove(name);
     }
 }

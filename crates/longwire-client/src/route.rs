@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 
+use http::HeaderMap;
 use longwire_handshake::WebSocketUri;
 
 use crate::dial::{self, Resolver};
@@ -19,6 +20,8 @@ pub(crate) struct Route {
     #[cfg(unix)]
     pub(crate) unix: Option<PathBuf>,
     pub(crate) proxies: Proxies,
+    /// What CONNECT has beside `Host`.
+    pub(crate) proxy_headers: HeaderMap,
     pub(crate) resolver: Resolver,
     pub(crate) local_addr: Option<IpAddr>,
     /// What TLS uses; the default if none.
@@ -30,6 +33,16 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// Keeps the client's certificate from servers of another origin than the one it was meant for.
+    #[cfg(feature = "tls")]
+    pub(crate) fn leave_origin(&mut self) {
+        self.tls = self.tls.take().map(crate::tls::without_certificate);
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_self, reason = "with TLS there may be a certificate")]
+    pub(crate) fn leave_origin(&mut self) {}
+
     /// Connects to the server of a URL, up to where HTTP begins.
     pub(crate) async fn open(&self, uri: &WebSocketUri) -> Result<Transport, Error> {
         let io = self.connect(uri).await?;
@@ -43,7 +56,7 @@ impl Route {
         }
         match self.proxies.find(uri)? {
             Some(proxy) => proxy::connect(self, proxy, uri).await,
-            None => self.tcp(uri.host(), uri.port()).await,
+            None => self.tcp(&dial::with_zone(uri.host(), uri.zone()), uri.port()).await,
         }
     }
 

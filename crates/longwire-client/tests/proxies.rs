@@ -5,6 +5,7 @@ mod support;
 use std::io;
 use std::time::Duration;
 
+use longwire_client::reconnect::Outage;
 use longwire_client::{Client, Error, InvalidOption, ProxyError};
 use longwire_connection::Message;
 use support::{SWITCHING, answer_with, field, read_request};
@@ -75,6 +76,71 @@ async fn tunnels_and_keeps_the_credentials_apart() {
     let (request, _) = server.await.unwrap();
     assert!(request.contains("end2end") && !request.contains("Proxy"), "{request}");
     assert!(!request.contains("dXNAZXI6aG9w"), "{request}");
+}
+
+#[tokio::test]
+async fn headers_for_the_proxy_are_for_the_proxy_alone() {
+    let (address, server) = answer_with(greeting()).await;
+    let (port, proxy) = proxy(tunnel).await;
+    let client = Client::new(format!("ws://{address}/"))
+        .header("user-agent", "to-server")
+        .proxy(format!("127.0.0.1:{port}"))
+        .proxy_header("user-agent", "to-proxy");
+    client.connect().await.unwrap().0.abort();
+    assert_eq!(field(&proxy.await.unwrap(), "User-Agent"), "to-proxy");
+    assert_eq!(field(&server.await.unwrap().0, "User-Agent"), "to-server");
+
+    let (port, _proxy) = self::proxy(tunnel).await;
+    let client = Client::new("ws://h/").proxy(format!("127.0.0.1:{port}")).proxy_header("host", "other");
+    let error = client.connect().await.unwrap_err();
+    assert!(matches!(error, Error::Options(_)), "{error:?}");
+}
+
+/// What a proxy refuses it will refuse again; what it fails at it may not.
+#[tokio::test]
+async fn a_proxys_refusal_is_final() {
+    for (answer, temporary) in [
+        (&b"HTTP/1.1 407 x\r\nProxy-Authenticate: Basic\r\n\r\n"[..], false),
+        (b"HTTP/1.1 403 x\r\n\r\n", false),
+        (b"HTTP/1.1 408 x\r\n\r\n", true),
+        (b"HTTP/1.1 429 x\r\n\r\n", true),
+        (b"HTTP/1.1 502 x\r\n\r\n", true),
+        (b"HTTP/1.1 302 x\r\nLocation: /\r\n\r\n", true),
+        (b"", true),
+    ] {
+        let (port, _proxy) = answer_to_connect(answer).await;
+        let client = Client::new("ws://server.invalid/").proxy(format!("127.0.0.1:{port}"));
+        let outage = Outage::Connect(client.connect().await.unwrap_err());
+        assert_eq!(outage.is_temporary(), temporary, "{outage}");
+    }
+    for (answer, temporary) in [
+        (&b"\x05\xff"[..], false),
+        (b"\x05\x00\x05\x02\x00\x01\0\0\0\0\0\0", false),
+        (b"\x05\x00\x05\x05\x00\x01\0\0\0\0\0\0", true),
+        (b"\x05\x00\x05\x01\x00\x01\0\0\0\0\0\0", true),
+    ] {
+        let (port, _proxy) = proxy(move |mut client| async move {
+            client.write_all(answer).await.unwrap();
+            let _ = client.read_to_end(&mut Vec::new()).await;
+        })
+        .await;
+        let client = Client::new("ws://server.invalid/").proxy(format!("socks5h://127.0.0.1:{port}"));
+        let outage = Outage::Connect(client.connect().await.unwrap_err());
+        assert_eq!(outage.is_temporary(), temporary, "{outage}");
+    }
+}
+
+/// The reconnecting client stops at it.
+#[tokio::test]
+async fn a_reconnecting_client_does_not_repeat_a_login_that_was_refused() {
+    let (port, _proxy) = answer_to_connect(b"HTTP/1.1 407 x\r\n\r\n").await;
+    let client = Client::new("ws://server.invalid/").proxy(format!("127.0.0.1:{port}"));
+    let mut ws = client.reconnecting().start();
+    let ended = tokio::time::timeout(Duration::from_secs(10), ws.recv()).await.expect("it gives up");
+    let Err(Outage::Connect(Error::Proxy(ProxyError::Refused { response }))) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(response.status(), 407);
 }
 
 #[cfg(feature = "tls")]

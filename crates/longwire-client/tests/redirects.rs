@@ -45,14 +45,16 @@ fn with_secrets(url: String) -> Client {
         .header("cookie", "session=secret")
         .header("host", "virtual.example")
         .header("x-kept", "1")
+        .origin("https://page.example")
         .subprotocol("chat")
         .redirects(5)
 }
 
 #[track_caller]
 fn has_secrets(request: &str) -> bool {
-    let found = ["Authorization: ", "secret", "virtual.example"].map(|secret| request.contains(secret));
-    assert_eq!(found, [found[0]; 3], "all or none: {request}");
+    let secrets = ["Authorization: ", "secret", "virtual.example", "Origin: https://page.example"];
+    let found = secrets.map(|secret| request.contains(secret));
+    assert_eq!(found, [found[0]; 4], "all or none: {request}");
     assert_eq!(field(request, "X-Kept"), "1");
     assert_eq!(field(request, "Sec-WebSocket-Protocol"), "chat");
     found[0]
@@ -129,27 +131,73 @@ async fn leaves_credentials_behind_for_good_where_the_origin_changes() {
 }
 
 #[cfg(feature = "tls")]
-#[tokio::test]
-async fn leaves_credentials_behind_on_the_way_out_of_tls() {
-    use support::tls::{Authority, acceptor};
+mod tls {
+    use longwire_client::TlsConfig;
+    use support::tls::{Authority, acceptor, asking};
+    use tokio_rustls::TlsAcceptor;
 
-    let authority = Authority::new();
-    let acceptor = acceptor(&authority.leaf("localhost"));
-    let (port, plain) = serve(vec![switching()]).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let secure = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move {
-        let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
-        let request = read_request(&mut stream).await;
-        stream.write_all(redirect(302, &format!("ws://localhost:{port}/")).as_bytes()).await.unwrap();
-        stream.flush().await.unwrap();
-        (request, stream)
-    });
-    let trusting = longwire_client::TlsConfig::new().root_certificates_pem(&authority.pem).unwrap();
-    let client = with_secrets(format!("wss://localhost:{secure}/")).tls(trusting);
-    client.connect().await.unwrap().0.abort();
-    assert!(has_secrets(&server.await.unwrap().0));
-    assert!(!has_secrets(&plain.await.unwrap()[0]));
+    use super::*;
+
+    /// As [`super::serve`], over TLS; yields with each request how many certificates the client showed.
+    async fn serve_secure(
+        acceptor: TlsAcceptor,
+        answers: Vec<String>,
+    ) -> (u16, JoinHandle<Vec<(String, usize)>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let task = tokio::spawn(async move {
+            let (mut requests, mut open) = (Vec::new(), Vec::new());
+            for answer in answers {
+                let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+                let shown = stream.get_ref().1.peer_certificates().map_or(0, <[_]>::len);
+                let request = read_request(&mut stream).await;
+                stream.write_all(&fill(answer, &request)).await.unwrap();
+                stream.flush().await.unwrap();
+                requests.push((request, shown));
+                open.push(stream);
+            }
+            requests
+        });
+        (port, task)
+    }
+
+    fn trusting(authority: &Authority) -> TlsConfig {
+        TlsConfig::new().root_certificates_pem(&authority.pem).unwrap()
+    }
+
+    #[tokio::test]
+    async fn leaves_tls_only_if_it_is_told_to_and_without_credentials() {
+        let authority = Authority::new();
+        let (port, plain) = serve(vec![switching()]).await;
+        let out = redirect(302, &format!("ws://localhost:{port}/"));
+        let acceptor = acceptor(&authority.leaf("localhost"));
+        let (secure, server) = serve_secure(acceptor, vec![out.clone(), out]).await;
+        let client = with_secrets(format!("wss://localhost:{secure}/")).tls(trusting(&authority));
+        let error = client.connect().await.unwrap_err();
+        let Error::Redirect(RedirectError::Plain { location }) = error else { panic!("{error:?}") };
+        assert_eq!(location.port(), port);
+        client.dangerously_follow_to_plain().connect().await.unwrap().0.abort();
+        assert!(server.await.unwrap().iter().all(|(request, _)| has_secrets(request)));
+        assert!(!has_secrets(&plain.await.unwrap()[0]));
+    }
+
+    #[tokio::test]
+    async fn leaves_the_certificate_behind_where_the_origin_changes() {
+        let authority = Authority::new();
+        let identity = authority.leaf("client");
+        // One set of sessions for both, so that a session that is resumed would bring the certificate along.
+        let acceptor = asking(&authority.leaf("localhost"), &authority);
+        let (other, elsewhere) = serve_secure(acceptor.clone(), vec![switching()]).await;
+        let answers = vec![redirect(302, "/x"), redirect(302, &format!("wss://localhost:{other}/"))];
+        let (port, server) = serve_secure(acceptor, answers).await;
+        let tls = trusting(&authority).client_certificate_pem(identity.chain, identity.key).unwrap();
+        let client = Client::new(format!("wss://localhost:{port}/")).tls(tls).redirects(2);
+        client.connect().await.unwrap().0.abort();
+        let shown =
+            |requests: Vec<(String, usize)>| requests.iter().map(|(_, shown)| *shown).collect::<Vec<_>>();
+        assert_eq!(shown(server.await.unwrap()), [1, 1], "the same origin");
+        assert_eq!(shown(elsewhere.await.unwrap()), [0]);
+    }
 }
 
 #[tokio::test]

@@ -146,3 +146,23 @@ async fn connects_from_the_local_address_that_it_is_given() {
     let error = Client::new(format!("ws://{address}")).local_addr(ipv6).connect().await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "no address of that family: {error:?}");
 }
+
+/// A zone chooses the interface; the server never sees it (RFC 6874 §4).
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn dials_an_address_in_a_zone() {
+    let listener = tokio::net::TcpListener::bind("[::1]:0").await.expect("there is IPv6");
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let request = read_request(&mut stream).await;
+        stream.write_all(&fill(SWITCHING, &request)).await.unwrap();
+        request
+    });
+    let client = Client::new(format!("ws://[::1%251]:{port}/"));
+    client.connect().await.unwrap().0.abort();
+    assert_eq!(field(&server.await.unwrap(), "Host"), format!("[::1]:{port}"));
+
+    let error = Client::new("ws://[fe80::1%25no-such]/").connect().await.unwrap_err();
+    assert!(matches!(&error, Error::Resolve { host, .. } if host == "fe80::1%no-such"), "{error:?}");
+}

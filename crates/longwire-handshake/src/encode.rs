@@ -76,14 +76,14 @@ fn status_line(status: StatusCode) -> BytesMut {
     out
 }
 
-fn put_fields(out: &mut BytesMut, headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn put_fields(out: &mut BytesMut, headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
     for (name, value) in headers.iter().filter(|(name, _)| wanted(name)) {
         put_field(out, name, value);
     }
 }
 
 /// Writes one field, its name in the customary capitals: small devices compare names by case, though none may.
-fn put_field(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+pub(crate) fn put_field(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
     let (start, rest) = match name.as_str().strip_prefix("sec-websocket-") {
         Some(rest) => ("Sec-WebSocket-", rest),
         None => ("", name.as_str()),

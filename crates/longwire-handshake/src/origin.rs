@@ -26,25 +26,29 @@ pub enum OriginPolicy {
 impl OriginPolicy {
     /// Allows the named origins only, such as `https://example.com`.
     ///
+    /// `null` and `file://` can be listed too: what browsers send for pages from files, some of them for those of packaged
+    /// applications. Neither says who the page belongs to, and any site can make a page that sends `null` (a sandboxed frame), so
+    /// a server that trusts cookies should list neither.
+    ///
     /// Requests without `Origin` are refused; [`AllowedOrigins::or_missing`] admits them.
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] if one of them is not a scheme, a host and an optional port.
+    /// [`InvalidOrigin`] if one of them is neither of these nor a scheme, a host and an optional port.
     pub fn only<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
         AllowedOrigins::new(origins).map(Self::Only)
     }
 
     /// Returns whether a request for this host may connect.
     pub(crate) fn allows(&self, origin: Option<&HeaderValue>, host: Option<&str>) -> bool {
-        let parsed = origin.map(|value| value.to_str().ok().and_then(|text| Origin::parse(text).ok()));
+        let parsed = origin.map(|value| value.to_str().ok().and_then(|text| Listed::parse(text).ok()));
         match (self, parsed) {
             (Self::Any, _) | (Self::SameHost, None) => true,
-            (Self::SameHost, Some(Some(origin))) => origin.is_at(host),
+            (Self::SameHost, Some(Some(Listed::At(origin)))) => origin.is_at(host),
             (Self::Only(allowed), None) => allowed.missing,
             (Self::Only(allowed), Some(Some(origin))) => allowed.origins.contains(&origin),
-            // "null", and what is no origin at all
-            (Self::SameHost | Self::Only(_), Some(None)) => false,
+            // No origin at all, or one that names no host.
+            (Self::SameHost | Self::Only(_), Some(_)) => false,
         }
     }
 }
@@ -52,14 +56,34 @@ impl OriginPolicy {
 /// A list of origins that may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedOrigins {
-    origins: Vec<Origin>,
+    origins: Vec<Listed>,
     missing: bool,
 }
 
+/// A value of `Origin` that can be allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Listed {
+    At(Origin),
+    /// An opaque origin (RFC 6454 §6.1).
+    Null,
+    /// What Chromium and Android's `WebView` send for pages from files.
+    File,
+}
+
+impl Listed {
+    fn parse(text: &str) -> Result<Self, InvalidOrigin> {
+        match text {
+            "null" => Ok(Self::Null),
+            "file://" => Ok(Self::File),
+            _ => Origin::parse(text).map(Self::At),
+        }
+    }
+}
+
 impl AllowedOrigins {
-    /// Makes a list of origins such as `https://example.com`.
+    /// Makes a list of origins such as `https://example.com`; see [`OriginPolicy::only`].
     pub fn new<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
-        let origins = origins.into_iter().map(Origin::parse).collect::<Result<_, _>>()?;
+        let origins = origins.into_iter().map(Listed::parse).collect::<Result<_, _>>()?;
         Ok(Self { origins, missing: false })
     }
 

@@ -6,11 +6,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, Uri};
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Uri};
 
+use crate::client::OptionsError;
 use crate::credentials::Login;
+use crate::encode::{put_field, put_fields};
 use crate::origin::parse_port;
-use crate::uri::{UriError, WebSocketUri, bracketed, split_host};
+use crate::server::is_reserved;
+use crate::uri::{Host, UriError, WebSocketUri, bracketed, split_host};
 
 /// How a proxy is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub enum ProxyScheme {
 pub struct ProxyUri {
     scheme: ProxyScheme,
     host: String,
+    zone: Option<String>,
     port: u16,
     login: Option<Login>,
     /// The value of `Proxy-Authorization`, for HTTP.
@@ -65,7 +70,7 @@ impl ProxyUri {
         };
         let authority = uri.authority().ok_or(UriError::Host)?.as_str();
         let (userinfo, host_and_port) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (host, port) = split_host(host_and_port)?;
+        let (Host { name: host, zone }, port) = split_host(host_and_port)?;
         let port = match port {
             None | Some("") => default_port,
             Some(digits) => parse_port(digits).ok_or(UriError::Port)?,
@@ -82,7 +87,7 @@ impl ProxyUri {
             (Some(login), _) if login.password().len() > 255 => return Err(UriError::Credentials),
             _ => None,
         };
-        Ok(Self { scheme, host, port, login, basic })
+        Ok(Self { scheme, host, zone, port, login, basic })
     }
 
     /// Returns how the proxy is spoken to.
@@ -90,9 +95,14 @@ impl ProxyUri {
         self.scheme
     }
 
-    /// Returns the name or address to dial, without the brackets of an IPv6 address.
+    /// Returns the name or address to dial, without the brackets and the [zone](Self::zone) of an IPv6 address.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Returns the zone of an IPv6 address, as in [`WebSocketUri::zone`].
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// Returns the port to dial, from 1 to 65535.
@@ -107,19 +117,27 @@ impl ProxyUri {
 
     /// Returns the request that asks an HTTP proxy for a connection to the server of `uri`, as the bytes to send.
     ///
-    /// It has the credentials for the proxy, and none of those for the server.
-    pub fn connect_request(&self, uri: &WebSocketUri) -> Bytes {
+    /// It has the credentials for the proxy and `headers`, such as `User-Agent`, and none of the headers for the server. A
+    /// `Proxy-Authorization` in `headers` replaces the URL's user and password.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError::ReservedHeader`] for `Host`, and for what frames a message or concerns one connection only.
+    pub fn connect_request(&self, uri: &WebSocketUri, headers: &HeaderMap) -> Result<Bytes, OptionsError> {
+        if let Some(name) = headers.keys().find(|name| **name == HOST || is_reserved(name)) {
+            return Err(OptionsError::ReservedHeader { name: name.clone() });
+        }
         // "host:port", and the port is always there (RFC 9112 §3.2.3).
         let target = format!("{}:{}", bracketed(uri.host()), uri.port());
         let mut out = BytesMut::with_capacity(128);
         out.put_slice(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").as_bytes());
-        if let Some(basic) = &self.basic {
-            out.put_slice(b"Proxy-Authorization: ");
-            out.put_slice(basic.as_bytes());
-            out.put_slice(b"\r\n");
+        let basic = self.basic.as_ref().filter(|_| !headers.contains_key(PROXY_AUTHORIZATION));
+        if let Some(basic) = basic {
+            put_field(&mut out, &PROXY_AUTHORIZATION, basic);
         }
+        put_fields(&mut out, headers, |_| true);
         out.put_slice(b"\r\n");
-        out.freeze()
+        Ok(out.freeze())
     }
 }
 
@@ -139,7 +157,10 @@ impl fmt::Display for ProxyUri {
             ProxyScheme::Socks5 => "socks5",
             ProxyScheme::Socks5h => "socks5h",
         };
-        write!(f, "{scheme}://{}:{}", bracketed(&self.host), self.port)
+        match &self.zone {
+            Some(zone) => write!(f, "{scheme}://[{}%25{zone}]:{}", self.host, self.port),
+            None => write!(f, "{scheme}://{}:{}", bracketed(&self.host), self.port),
+        }
     }
 }
 

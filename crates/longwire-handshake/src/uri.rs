@@ -19,8 +19,10 @@ mod reference;
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebSocketUri {
     secure: bool,
-    /// A name, an IPv4 address, or an IPv6 address without brackets; lower case.
+    /// A name, an IPv4 address, or an IPv6 address without brackets and zone; lower case.
     host: String,
+    /// The zone of an IPv6 address, not empty.
+    zone: Option<String>,
     port: u16,
     target: PathAndQuery,
     credentials: Option<HeaderValue>,
@@ -28,6 +30,9 @@ pub struct WebSocketUri {
 
 impl WebSocketUri {
     /// Reads a URI such as `ws://user:secret@example.com:8080/chat?room=1`.
+    ///
+    /// An IPv6 address may have a zone, as in `ws://[fe80::1%25eth0]/` (RFC 6874); `%eth0` means the same. Its characters are
+    /// letters, digits and `-._~`.
     ///
     /// # Errors
     ///
@@ -55,7 +60,7 @@ impl WebSocketUri {
             Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, authority),
         };
-        let (host, port) = split_host(host_and_port)?;
+        let (Host { name, zone }, port) = split_host(host_and_port)?;
         let port = match port {
             // "The port component is OPTIONAL" and may be empty as well (RFC 3986 §3.2.3).
             None | Some("") => default_port(secure),
@@ -63,7 +68,8 @@ impl WebSocketUri {
         };
         Ok(Self {
             secure,
-            host,
+            host: name,
+            zone,
             port,
             target: target(uri)?,
             credentials: userinfo.map(basic_credentials).transpose()?.flatten(),
@@ -75,9 +81,16 @@ impl WebSocketUri {
         self.secure
     }
 
-    /// Returns the name or address to dial, without the brackets of an IPv6 address.
+    /// Returns the name or address to dial, without the brackets and the [zone](Self::zone) of an IPv6 address.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Returns the zone of an IPv6 address: the name or number of the network interface to dial it on, such as `eth0`.
+    ///
+    /// It means something on this host only, so no server, proxy or certificate ever sees it (RFC 6874 §4).
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// Returns the port to dial, from 1 to 65535; 80 or 443 unless the URI names one.
@@ -90,9 +103,10 @@ impl WebSocketUri {
         &self.target
     }
 
-    /// Returns the value of `Host`: the port only where it is not the default one, an IPv6 address in brackets.
+    /// Returns the value of `Host`: the port only where it is not the default one, an IPv6 address in brackets and without its
+    /// zone.
     pub fn host_header(&self) -> HeaderValue {
-        ascii_value(&self.authority())
+        ascii_value(&self.with_port(bracketed(&self.host)))
     }
 
     /// Returns the `Basic` credentials of the URI's user and password, percent-decoded, as a value of `Authorization`.
@@ -102,8 +116,15 @@ impl WebSocketUri {
         self.credentials.as_ref()
     }
 
+    /// Host and port as they stand in the URI.
     fn authority(&self) -> String {
-        let host = bracketed(&self.host);
+        self.with_port(match &self.zone {
+            Some(zone) => format!("[{}%25{zone}]", self.host),
+            None => bracketed(&self.host),
+        })
+    }
+
+    fn with_port(&self, host: String) -> String {
         if self.port == default_port(self.secure) { host } else { format!("{host}:{}", self.port) }
     }
 }
@@ -169,25 +190,40 @@ fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
 
-pub(crate) fn split_host(text: &str) -> Result<(String, Option<&str>), UriError> {
+/// The host of a URI: in lower case, without brackets, and the zone of an IPv6 address.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) zone: Option<String>,
+}
+
+pub(crate) fn split_host(text: &str) -> Result<(Host, Option<&str>), UriError> {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(UriError::Host)?;
+        let (address, zone) = match address.split_once('%') {
+            // `"%25" ZoneID` (RFC 6874 §2). A bare "%" is what people copy from their tools, and §3 suggests to take it.
+            Some((address, zone)) => (address, Some(zone.strip_prefix("25").unwrap_or(zone))),
+            None => (address, None),
+        };
         address.parse::<Ipv6Addr>().map_err(|_| UriError::Host)?;
+        if zone.is_some_and(|zone| zone.is_empty() || !zone.bytes().all(is_unreserved)) {
+            return Err(UriError::Host);
+        }
         let port = match rest {
             "" => None,
             rest => Some(rest.strip_prefix(':').ok_or(UriError::Host)?),
         };
-        return Ok((address.to_ascii_lowercase(), port));
+        // The names of interfaces differ by case.
+        return Ok((Host { name: address.to_ascii_lowercase(), zone: zone.map(str::to_owned) }, port));
     }
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
     };
-    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    if host.is_empty() || !host.bytes().all(is_host) {
+    if host.is_empty() || !host.bytes().all(is_unreserved) {
         return Err(UriError::Host);
     }
-    Ok((host.to_ascii_lowercase(), port))
+    Ok((Host { name: host.to_ascii_lowercase(), zone: None }, port))
 }
 
 /// Returns the path and query in origin form (RFC 9112 §3.2.1).

@@ -83,6 +83,10 @@ fn takes_uris_apart() {
         ("ws://[::1]/", "::1", 80, false, "[::1]", "/"),
         ("ws://[2001:DB8::1]:9001/x", "2001:db8::1", 9001, false, "[2001:db8::1]:9001", "/x"),
         ("ws://user:pw@[::1]:81/", "::1", 81, false, "[::1]:81", "/"),
+        // "MUST remove any ZoneID attached to an outgoing URI" (RFC 6874 §4)
+        ("ws://[fe80::1%25lo]:9001/", "fe80::1", 9001, false, "[fe80::1]:9001", "/"),
+        ("ws://[FE80::1%25Eth0.1]/", "fe80::1", 80, false, "[fe80::1]", "/"),
+        ("ws://[fe80::1%lo]/", "fe80::1", 80, false, "[fe80::1]", "/"),
         ("ws://under_score.test", "under_score.test", 80, false, "under_score.test", "/"),
     ] {
         let uri = WebSocketUri::parse(text).expect(text);
@@ -95,6 +99,24 @@ fn takes_uris_apart() {
             "{request}"
         );
     }
+}
+
+#[test]
+fn a_zone_is_kept_apart_from_the_address() {
+    for (text, zone, shown) in [
+        ("ws://[fe80::1%25Eth0]:81/", Some("Eth0"), "ws://[fe80::1%25Eth0]:81/"),
+        ("ws://[fe80::1%Eth0]:81/", Some("Eth0"), "ws://[fe80::1%25Eth0]:81/"),
+        ("ws://[fe80::1%252]/", Some("2"), "ws://[fe80::1%252]/"),
+        ("ws://[fe80::1]/", None, "ws://[fe80::1]/"),
+        ("ws://example.com/", None, "ws://example.com/"),
+    ] {
+        let uri = WebSocketUri::parse(text).expect(text);
+        assert_eq!((uri.zone(), uri.to_string().as_str()), (zone, shown), "{text}");
+        assert_eq!(uri.join("/").expect(text).zone(), zone, "{text}");
+    }
+    let uri = WebSocketUri::parse("ws://u:p@[fe80::1%25a]/").unwrap();
+    let other = uri.join("ws://[fe80::1%25b]/").unwrap();
+    assert!(!uri.is_same_origin(&other) && other.credentials().is_none(), "another link");
 }
 
 #[test]
@@ -121,6 +143,11 @@ fn refuses_uris_that_name_no_websocket() {
         ("ws://[::1/", "malformed URL"),
         ("ws://[::g]/", "missing or invalid host in the URL"),
         ("ws://[127.0.0.1]/", "missing or invalid host in the URL"),
+        ("ws://[127.0.0.1%25lo]/", "missing or invalid host in the URL"),
+        ("ws://[fe80::1%25]/", "missing or invalid host in the URL"),
+        ("ws://[fe80::1%]/", "missing or invalid host in the URL"),
+        ("ws://[fe80::1%25a%25b]/", "missing or invalid host in the URL"),
+        ("ws://[fe80::1%25a:b]/", "missing or invalid host in the URL"),
         ("ws://::1/", "malformed URL"),
         ("ws://example.com:0/", "port in the URL is not a number from 1 to 65535"),
         ("ws://example.com:65536/", "port in the URL is not a number from 1 to 65535"),

@@ -1,6 +1,7 @@
 //! URLs of proxies, and what a proxy is asked for.
 
-use longwire_handshake::{Login, ProxyScheme, ProxyUri, UriError, WebSocketUri};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use longwire_handshake::{Login, OptionsError, ProxyScheme, ProxyUri, UriError, WebSocketUri};
 
 #[test]
 fn takes_urls_apart() {
@@ -14,6 +15,7 @@ fn takes_urls_apart() {
         ("socks://127.0.0.1", ProxyScheme::Socks5, "socks5://127.0.0.1:1080"),
         ("SOCKS://127.0.0.1:1081/", ProxyScheme::Socks5, "socks5://127.0.0.1:1081"),
         ("socks5h://u:p@[::1]:9050", ProxyScheme::Socks5h, "socks5h://[::1]:9050"),
+        ("http://[fe80::1%25eth0]:3128", ProxyScheme::Http, "http://[fe80::1%25eth0]:3128"),
     ] {
         let proxy = ProxyUri::parse(text).expect(text);
         assert_eq!((proxy.scheme(), proxy.to_string().as_str()), (scheme, shown), "{text}");
@@ -59,9 +61,34 @@ fn asks_with_its_own_credentials_and_no_others() {
             "ws://alice:secret@h:8080/",
             "CONNECT h:8080 HTTP/1.1\r\nHost: h:8080\r\nProxy-Authorization: Basic dXNAZXI6cDp3\r\n\r\n",
         ),
+        ("http://p", "ws://[fe80::1%25lo]/", "CONNECT [fe80::1]:80 HTTP/1.1\r\nHost: [fe80::1]:80\r\n\r\n"),
     ] {
         let uri = WebSocketUri::parse(uri).unwrap();
-        assert_eq!(ProxyUri::parse(proxy).unwrap().connect_request(&uri), request.as_bytes(), "{proxy}");
+        let asked = ProxyUri::parse(proxy).unwrap().connect_request(&uri, &HeaderMap::new());
+        assert_eq!(asked.unwrap(), request.as_bytes(), "{proxy}");
+    }
+}
+
+#[test]
+fn asks_with_the_headers_for_the_proxy() {
+    let uri = WebSocketUri::parse("ws://h/").unwrap();
+    let proxy = ProxyUri::parse("http://u:p@p").unwrap();
+    let headers = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+        let typed = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        fields.iter().map(typed).collect()
+    };
+    let asked = |fields: &[_]| proxy.connect_request(&uri, &headers(fields));
+    assert_eq!(
+        asked(&[("user-agent", "tool/1")]).unwrap(),
+        "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\nProxy-Authorization: Basic dTpw\r\nUser-Agent: tool/1\r\n\r\n"
+    );
+    assert_eq!(
+        asked(&[("proxy-authorization", "Bearer t")]).unwrap(),
+        "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\nProxy-Authorization: Bearer t\r\n\r\n"
+    );
+    for name in ["host", "content-length", "transfer-encoding", "connection", "upgrade"] {
+        let refused = asked(&[(name, "1")]);
+        assert!(matches!(refused, Err(OptionsError::ReservedHeader { .. })), "{name}: {refused:?}");
     }
 }
 

@@ -136,6 +136,30 @@ fn an_empty_port_is_the_default_port() {
 }
 
 #[test]
+fn opaque_origins_are_allowed_only_if_they_are_listed() {
+    let policies = [
+        (OriginPolicy::only(["null"]), "null"),
+        (OriginPolicy::only(["file://"]), "file://"),
+        (OriginPolicy::only(["https://example.com"]), "https://example.com"),
+        (Ok(OriginPolicy::SameHost), "https://example.com"),
+    ];
+    for (policy, listed) in policies {
+        let options = ServerOptions { origins: policy.expect(listed), ..Default::default() };
+        for origin in
+            ["null", "file://", "https://example.com", "NULL", "null://", "file:///", "file://x", ""]
+        {
+            let request = request(&["Host: example.com"], &[&format!("Origin: {origin}")]);
+            assert_eq!(check(&request, &options).is_ok(), origin == listed, "{origin:?} and {listed:?}");
+        }
+    }
+    let both = OriginPolicy::only(["https://example.com", "null"]).unwrap();
+    let both = ServerOptions { origins: both, ..Default::default() };
+    for origin in ["null", "https://example.com"] {
+        check(&request(&[], &[&format!("Origin: {origin}")]), &both).expect(origin);
+    }
+}
+
+#[test]
 #[allow(clippy::too_many_lines, reason = "one table")]
 fn refuses_each_broken_request_with_its_status() {
     for (case, changes, more, status) in [
@@ -466,9 +490,18 @@ fn admits_a_missing_origin_on_demand() {
 
 #[test]
 fn refuses_origins_that_are_none() {
-    for text in
-        ["", "null", "example.com", "https://", "https://a/", "https://a/b", "https://a:0", "1x://a", "*"]
-    {
+    for text in [
+        "",
+        "NULL",
+        "file:///",
+        "example.com",
+        "https://",
+        "https://a/",
+        "https://a/b",
+        "https://a:0",
+        "1x://a",
+        "*",
+    ] {
         assert!(OriginPolicy::only([text]).is_err(), "{text}");
     }
 }

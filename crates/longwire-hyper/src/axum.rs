@@ -1,5 +1,9 @@
 //! The extractor for axum's handlers.
 //!
+//! **At a shutdown**, axum neither closes sockets nor waits for them: `axum::serve(..).with_graceful_shutdown(signal)` returns at once,
+//! and the end of the process cuts them without a close frame. [`Mount::shutdown_after`] around the signal closes them with code 1001
+//! first.
+//!
 //! It works with every extractor beside it, and over both versions of HTTP; the route is `any(handler)`, as a WebSocket over HTTP/2
 //! is asked for with CONNECT.
 //!
@@ -48,6 +52,9 @@ use crate::upgrade::upgrade_parts;
 use crate::{HandlerResult, Mount, Socket, Upgrade, UpgradeError};
 
 /// Extracts a WebSocket from its request; the connection is had with [`on_upgrade`](Self::on_upgrade).
+///
+/// Sockets outlive axum's graceful shutdown, and the end of the process cuts them without a word: wrap its signal in
+/// [`Mount::shutdown_after`].
 ///
 /// The configuration and the hub are those of the [`Mount`] that the router has as an `axum::Extension`. Without one they are the
 /// defaults, with a hub for each client alone: enough for sockets that know nothing of each other, but nobody can close

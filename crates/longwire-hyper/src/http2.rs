@@ -5,6 +5,8 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,10 +19,13 @@ use longwire_connection::{Config, Handover, MaskingKey, WebSocket};
 use longwire_handshake::{
     ClientOptions, ConnectHandshake, OptionsError, ResponseError, UriError, WEBSOCKET, WebSocketUri,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
-use crate::{BoxError, Http2Stream};
+use self::watch::{Seen, Watched};
+use crate::{BoxError, CONNECTION_WINDOW, Http2Stream, STREAM_WINDOW};
+
+mod watch;
 
 /// What a client asks for, and how long and how much it allows.
 #[derive(Clone, Debug)]
@@ -75,6 +80,8 @@ impl Default for ConnectOptions {
 /// ```
 pub struct Http2<B = String> {
     requests: SendRequest<B>,
+    /// `None` if another has begun the connection.
+    seen: Option<Arc<Seen>>,
 }
 
 impl<B> Http2<B>
@@ -85,30 +92,48 @@ where
 {
     /// Begins HTTP/2 on a stream, with prior knowledge or after ALPN chose `h2`, and waits for the server's settings.
     ///
-    /// The connection is driven by a task of its own.
+    /// The connection is driven by a task of its own. A socket that its application does not read holds up no other: up to
+    /// [`STREAM_WINDOW`] bytes wait for it, and [`CONNECTION_WINDOW`] is enough for 8000 such sockets.
     ///
     /// # Errors
     ///
-    /// [`Error::NotSupported`] if the server has not allowed extended CONNECT within `limit`: dial it over HTTP/1.1 then.
-    /// [`Error::Http`] if the connection failed before.
+    /// [`Error::NotSupported`] as soon as the server's settings have come and do not allow extended CONNECT: dial it over HTTP/1.1
+    /// then. [`Error::Timeout`] if they have not come within `limit`; [`Error::Http`] or [`Error::ClosedEarly`] if the connection
+    /// ended before.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the stream is dropped with it.
     pub async fn handshake<T: longwire_connection::Transport>(io: T, limit: Duration) -> Result<Self, Error> {
         let deadline = Instant::now().checked_add(limit);
-        within(deadline, Error::NotSupported { limit }, async {
-            let (requests, connection) =
-                http2::handshake::<_, _, B>(TokioExecutor::new(), TokioIo::new(io)).await?;
+        within(deadline, Error::Timeout { limit }, async {
+            let (io, seen) = Watched::new(io);
+            let (requests, connection) = http2::Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .handshake::<_, B>(TokioIo::new(io))
+                .await?;
             let mut connection = Box::pin(connection);
             // hyper reads in a task of its own and wakes nobody for the settings, and once the connection is spawned nothing can be
-            // asked of it: so it is asked again and again, a few times in all.
+            // asked of it: so it is asked again when they have come, until it has taken them in.
             let mut pause = FIRST_LOOK;
             while !connection.is_extended_connect_protocol_enabled() {
-                match timeout(pause, connection.as_mut()).await {
-                    Ok(Ok(())) => return Err(Error::ClosedEarly),
-                    Ok(Err(error)) => return Err(error.into()),
-                    Err(_) => pause = (pause * 2).min(LAST_LOOK),
+                let wait = pause;
+                let mut look = pin!(async {
+                    match seen.allows_connect() {
+                        Some(_) => sleep(wait).await,
+                        None => seen.settings_came().await,
+                    }
+                });
+                let ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    Poll::Pending => look.as_mut().poll(cx).map(|()| None),
+                });
+                match ended.await {
+                    Some(Ok(())) => return Err(Error::ClosedEarly),
+                    Some(Err(error)) => return Err(error.into()),
+                    None if seen.allows_connect() == Some(false) => return Err(Error::NotSupported),
+                    None => pause = (pause * 2).min(LAST_LOOK),
                 }
             }
             tokio::spawn(async move {
@@ -116,7 +141,7 @@ where
                     debug!(%error, "a connection over HTTP/2 has failed");
                 }
             });
-            Ok(Self { requests })
+            Ok(Self { requests, seen: Some(seen) })
         })
         .await
     }
@@ -124,9 +149,10 @@ where
     /// Takes over a connection that is driven elsewhere.
     ///
     /// The server has to allow extended CONNECT, which `Connection::is_extended_connect_protocol_enabled` of hyper's tells:
-    /// asked without, it ends the stream with `PROTOCOL_ERROR`.
+    /// asked without, it ends the stream with `PROTOCOL_ERROR`. The windows are those of its builder, for which [`STREAM_WINDOW`] says
+    /// what to choose. That the server has announced the connection's end is reported as [`Error::Http`].
     pub fn from_requests(requests: SendRequest<B>) -> Self {
-        Self { requests }
+        Self { requests, seen: None }
     }
 
     /// Opens one WebSocket; yields it and the server's answer.
@@ -135,8 +161,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`] or [`Error::Options`] before anything is sent; [`Error::UnexpectedResponse`] if the server refuses;
-    /// else how the attempt failed.
+    /// [`Error::Uri`] or [`Error::Options`] before anything is sent; [`Error::GoAway`] if the server takes no more requests on this
+    /// connection, on which open sockets may go on; [`Error::UnexpectedResponse`] if the server refuses; else how the attempt failed.
     ///
     /// # Cancel safety
     ///
@@ -149,8 +175,9 @@ where
         let handshake = ConnectHandshake::new(&WebSocketUri::parse(url)?, &options.handshake)?;
         let limit = options.handshake_timeout;
         let deadline = Instant::now().checked_add(limit);
-        let mut response =
-            within(deadline, Error::Timeout { limit }, self.exchange(handshake.request())).await?;
+        let exchange = self.exchange(handshake.request());
+        let response = within(deadline, Error::Timeout { limit }, exchange).await;
+        let mut response = response.map_err(|error| self.explain(error))?;
         let on_upgrade = hyper::upgrade::on(&mut response);
         let (head, body) = response.into_parts();
         let agreement = match handshake.verify(&head) {
@@ -170,7 +197,8 @@ where
             (Some(agreement), Some(options)) => handover.deflate(agreement, options),
             _ => handover,
         };
-        let ws = WebSocket::new(Http2Stream::new(upgraded), handover, &options.connection);
+        let stream = Http2Stream::new(upgraded, options.connection.close_timeout);
+        let ws = WebSocket::new(stream, handover, &options.connection);
         Ok((ws, Response::from_parts(head, ())))
     }
 
@@ -181,11 +209,19 @@ where
         requests.ready().await?;
         Ok(requests.send_request(request).await?)
     }
+
+    /// hyper reports a request that came too late as canceled.
+    fn explain(&self, error: Error) -> Error {
+        match (error, self.seen.as_ref().and_then(|seen| seen.goaway())) {
+            (Error::Http(source), Some(code)) => Error::GoAway { code, source },
+            (error, _) => error,
+        }
+    }
 }
 
 impl<B> Clone for Http2<B> {
     fn clone(&self) -> Self {
-        Self { requests: self.requests.clone() }
+        Self { requests: self.requests.clone(), seen: self.seen.clone() }
     }
 }
 
@@ -210,11 +246,17 @@ pub enum Error {
     /// The server's answer selects what was not offered (RFC 6455 §4.1).
     #[error(transparent)]
     Response(#[from] ResponseError),
-    /// The server has not allowed extended CONNECT by its settings (RFC 8441 §3).
-    #[error("server does not allow WebSocket over HTTP/2 within {limit:?}")]
-    NotSupported {
-        /// The whole time allowed.
-        limit: Duration,
+    /// The server's settings do not allow extended CONNECT (RFC 8441 §3).
+    #[error("server does not allow WebSocket over HTTP/2")]
+    NotSupported,
+    /// The server takes no more requests on the connection (RFC 9113 §6.8): it did not answer this one, which can be sent again on
+    /// another connection.
+    #[error("server takes no more requests on this connection (GOAWAY, error code {code})")]
+    GoAway {
+        /// Why: 0 if there is no error, as when the server is about to stop (RFC 9113 §7).
+        code: u32,
+        /// What hyper made of it.
+        source: hyper::Error,
     },
     /// The attempt was not complete by its deadline.
     #[error("handshake was not complete within {limit:?}")]
@@ -280,8 +322,8 @@ fn masking_key() -> MaskingKey {
     MaskingKey::new(rand::random())
 }
 
-/// How long the first look at the server's settings waits: on a local network they are there.
+/// How long to wait until hyper has taken in the settings that it has read: a moment on an idle machine.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 
-/// How long a look waits at most: little against the way to a server that is that far away.
+/// How long a look waits at most.
 const LAST_LOOK: Duration = Duration::from_millis(32);

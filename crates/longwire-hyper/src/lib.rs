@@ -33,8 +33,8 @@
 //! | | |
 //! |---|---|
 //! | hyper over HTTP/1.1 | `serve_connection(..).with_upgrades()`; under hyper-util's `auto::Builder`, `serve_connection_with_upgrades` |
-//! | hyper over HTTP/2 | `http2::Builder::enable_connect_protocol()` |
-//! | axum | `axum::serve` does both; a route is `any(handler)`, as HTTP/2 asks with CONNECT |
+//! | hyper over HTTP/2 | `http2::Builder::enable_connect_protocol()`, and the windows [`STREAM_WINDOW`] and [`CONNECTION_WINDOW`]: with hyper's own, one socket whose handler does not receive stops all streams of its connection |
+//! | axum | `axum::serve` does both, with hyper's own windows; a route is `any(handler)`, as HTTP/2 asks with CONNECT |
 //! | TLS | offer `h2` and `http/1.1` by ALPN: browsers dial HTTP/1.1 where they do not know the server's settings |
 //!
 //! A server that does neither is answered for with [`Rejection::NoUpgrade`], status 500.
@@ -48,7 +48,8 @@
 //!
 //! # Shutdown
 //!
-//! HTTP servers do not wait for connections that were handed over: call [`Hub::shutdown`] beside their own shutdown.
+//! HTTP servers neither close connections that were handed over nor wait for them: without [`Mount::shutdown_after`], or
+//! [`Hub::shutdown`] beside their own shutdown, the end of the process cuts every socket without a close frame.
 //!
 //! # Features
 //!
@@ -80,7 +81,7 @@ mod upgrade;
 pub use longwire_handshake::{OriginPolicy, Rejection, ServerOptions, Subprotocol};
 pub use longwire_hub::{Client, ClientId, Delivery, Hub, HubConfig, HubStats, SlowPolicy};
 pub use mount::{Mount, MountConfig};
-pub use stream::Http2Stream;
+pub use stream::{CONNECTION_WINDOW, Http2Stream, STREAM_WINDOW};
 pub use transport::Transport;
 pub use upgrade::{Upgrade, UpgradeError, upgrade, upgrade_parts};
 

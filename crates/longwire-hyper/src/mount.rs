@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_connection::{Config, Keepalive};
+use longwire_connection::{CloseCode, Config, Keepalive};
 use longwire_handshake::ServerOptions;
 use longwire_hub::{Hub, HubConfig};
 
@@ -81,6 +81,44 @@ impl Mount {
     /// All clients, to broadcast to and to shut down.
     pub fn hub(&self) -> &Hub {
         &self.inner.hub
+    }
+
+    /// Waits for a signal, then closes every client with code 1001 (going away) and waits for the handlers, for at most `limit`:
+    /// what a graceful shutdown of the HTTP server should wait for, as that leaves out the connections that it has handed over.
+    ///
+    /// From the signal on, requests for a WebSocket get 503. It is [`Hub::shutdown`], which has more to choose from.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Hub::shutdown`].
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "axum", doc = "```no_run")]
+    #[cfg_attr(not(feature = "axum"), doc = "```ignore")]
+    /// use std::time::Duration;
+    /// use axum::{Extension, Router, routing::any};
+    /// use longwire_hyper::{Mount, axum::WebSocketUpgrade};
+    ///
+    /// # async fn example() -> std::io::Result<()> {
+    /// let mount = Mount::default();
+    /// let app = Router::new()
+    ///     .route("/", any(|ws: WebSocketUpgrade| async move { ws.on_upgrade(|_ws| async { Ok(()) }) }))
+    ///     .layer(Extension(mount.clone()));
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    /// let signal = std::future::pending::<()>(); // such as that of SIGTERM
+    /// axum::serve(listener, app)
+    ///     .with_graceful_shutdown(mount.shutdown_after(signal, Duration::from_secs(10)))
+    ///     .await
+    /// # }
+    /// ```
+    pub fn shutdown_after<S: Future>(&self, signal: S, limit: Duration) -> impl Future<Output = ()> + use<S> {
+        let hub = self.hub().clone();
+        async move {
+            signal.await;
+            // It fails for codes and reasons that must not be sent, which these are not.
+            drop(hub.shutdown(CloseCode::GOING_AWAY, "", limit).await);
+        }
     }
 }
 

@@ -6,32 +6,70 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 /// One stream of an HTTP/2 connection, opened by an extended CONNECT (RFC 8441).
+///
+/// Dropped after its own end and before the peer's, it waits for that in a task of its own, for at most the connection's
+/// [`close_timeout`](longwire_connection::Config::close_timeout): hyper would reset the stream at once, and a reset is to a browser what
+/// one of TCP is (RFC 8441 §5). Dropped without an end of its own, it is reset.
 #[derive(Debug)]
 pub struct Http2Stream {
-    io: TokioIo<Upgraded>,
+    /// `None` when it was dropped.
+    io: Option<TokioIo<Upgraded>>,
+    /// How long to wait for the peer's end.
+    linger: Duration,
+    is_shut: bool,
+    is_read_out: bool,
 }
 
 impl Http2Stream {
-    pub(crate) fn new(upgraded: Upgraded) -> Self {
-        Self { io: TokioIo::new(upgraded) }
+    pub(crate) fn new(upgraded: Upgraded, linger: Duration) -> Self {
+        Self { io: Some(TokioIo::new(upgraded)), linger, is_shut: false, is_read_out: false }
+    }
+
+    fn io(&mut self) -> Pin<&mut TokioIo<Upgraded>> {
+        Pin::new(self.io.as_mut().expect("it is there until it is dropped"))
+    }
+}
+
+impl Drop for Http2Stream {
+    fn drop(&mut self) {
+        let (Some(mut io), Ok(runtime)) = (self.io.take(), Handle::try_current()) else { return };
+        if self.is_shut && !self.is_read_out {
+            let linger = self.linger;
+            drop(runtime.spawn(async move {
+                // In pieces that are dropped as they come.
+                let mut dropped = vec![0; 4096];
+                let reading = async { while matches!(io.read(&mut dropped).await, Ok(1..)) {} };
+                // Late or not: then it is dropped.
+                let _ = timeout(linger, reading).await;
+            }));
+        }
     }
 }
 
 impl AsyncRead for Http2Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = this.io().poll_read(cx, buf);
+        if let Poll::Ready(read) = &polled {
+            this.is_read_out |= read.is_err() || (buf.filled().len() == before && buf.remaining() > 0);
+        }
+        polled
     }
 }
 
 impl AsyncWrite for Http2Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        poll_write_bounded(Pin::new(&mut self.get_mut().io), cx, buf)
+        poll_write_bounded(self.get_mut().io(), cx, buf)
     }
 
     fn poll_write_vectored(
@@ -39,7 +77,7 @@ impl AsyncWrite for Http2Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_write_gathered(Pin::new(&mut self.get_mut().io), cx, bufs)
+        poll_write_gathered(self.get_mut().io(), cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -47,11 +85,14 @@ impl AsyncWrite for Http2Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        self.get_mut().io().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.io().poll_shutdown(cx))?;
+        this.is_shut = true;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -94,6 +135,32 @@ fn gather(pieces: &[IoSlice<'_>]) -> Vec<u8> {
 /// The most bytes of one write: two frames of the size that HTTP/2 allows from the start (RFC 9113 §6.5.2). Up to three writes
 /// can wait within hyper.
 const MAX_WRITE: usize = 32 * 1024;
+
+/// The window of a stream to choose for connections of HTTP/2 that carry sockets: 256 KiB, which is what a socket can have under
+/// way, and how much waits for an application that does not read.
+///
+/// A builder of hyper's takes it as `initial_stream_window_size`. Its own windows let one or two sockets that nobody reads use up the
+/// [window of the connection](CONNECTION_WINDOW), and all other streams stand still until somebody does.
+///
+/// A peer can make this end keep that much for each stream: 50 MiB for a connection with the 200 streams that hyper allows by default. A smaller
+/// window or `max_concurrent_streams` makes it less; a larger window makes a single socket faster on a long way.
+///
+/// ```
+/// use hyper_util::rt::TokioExecutor;
+/// use hyper_util::server::conn::auto;
+/// use longwire_hyper::{CONNECTION_WINDOW, STREAM_WINDOW};
+///
+/// let mut http = auto::Builder::new(TokioExecutor::new());
+/// http.http2()
+///     .enable_connect_protocol()
+///     .initial_stream_window_size(STREAM_WINDOW)
+///     .initial_connection_window_size(CONNECTION_WINDOW);
+/// ```
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The window of the whole connection to go with [`STREAM_WINDOW`], as `initial_connection_window_size`: 2 GiB, the most that HTTP/2
+/// has (RFC 9113 §6.9.1), so that no number of streams below 8000 can use it up. It reserves nothing.
+pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Version;
@@ -34,10 +35,11 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Takes over what hyper hands over: the transport, and what was read from it already.
-    pub(crate) fn recover(upgraded: Upgraded, version: Version) -> (Self, Bytes) {
+    /// Takes over what hyper hands over: the transport, and what was read from it already. A stream of HTTP/2 may take `linger`
+    /// to end.
+    pub(crate) fn recover(upgraded: Upgraded, version: Version, linger: Duration) -> (Self, Bytes) {
         if version >= Version::HTTP_2 {
-            return (Self::Http2(Http2Stream::new(upgraded)), Bytes::new());
+            return (Self::Http2(Http2Stream::new(upgraded, linger)), Bytes::new());
         }
         let upgraded = match downcast(upgraded) {
             Ok((stream, read)) => {

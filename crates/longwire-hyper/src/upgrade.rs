@@ -148,8 +148,8 @@ impl Upgrade {
                 .await
                 .map_err(|_| UpgradeError::Timeout { limit: self.mount.config().upgrade_timeout })?,
         };
-        let (io, read_ahead) =
-            Transport::recover(upgraded.map_err(UpgradeError::NotHandedOver)?, self.version);
+        let upgraded = upgraded.map_err(UpgradeError::NotHandedOver)?;
+        let (io, read_ahead) = Transport::recover(upgraded, self.version, self.config.close_timeout);
         let subprotocol = self.accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         #[cfg(feature = "deflate")]

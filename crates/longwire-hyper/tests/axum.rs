@@ -278,3 +278,24 @@ async fn a_full_hub_is_told_before_the_upgrade() {
         check_echo(case, &mut ws).await;
     }
 }
+
+/// A graceful shutdown by itself leaves out what was handed over; around its signal, the mount closes it first.
+#[tokio::test]
+async fn a_graceful_shutdown_of_axum_closes_the_sockets_of_the_mount() {
+    let mount = Mount::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let app = Router::new()
+        .route("/", any(|ws: WebSocketUpgrade| async move { ws.on_upgrade(echo) }))
+        .layer(Extension(mount.clone()));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = mount.shutdown_after(stopped, Duration::from_secs(10));
+    let serving = tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(shutdown).into_future());
+    let (mut ws, _) = soon(Client::new(&url).connect()).await.unwrap();
+    check_echo("before", &mut ws).await;
+    stop.send(()).unwrap();
+    assert_eq!(soon(ws.recv()).await.unwrap(), None);
+    assert_eq!(ws.close_received().flatten().map(|frame| frame.code), Some(CloseCode::GOING_AWAY));
+    soon(serving).await.unwrap().unwrap();
+    assert!(mount.hub().is_empty(), "no handler is left");
+}

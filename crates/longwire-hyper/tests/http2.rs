@@ -11,8 +11,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use longwire_connection::{CloseCode, Error as ConnectionError, WebSocket};
 use longwire_handshake::{OptionsError, ResponseError};
 use longwire_hyper::http2::{ConnectOptions, Error, Http2};
-use longwire_hyper::{Http2Stream, Mount, MountConfig, OriginPolicy, Socket, Subprotocol, Transport};
-use tokio::sync::mpsc;
+use longwire_hyper::{
+    Http2Stream, Mount, MountConfig, OriginPolicy, Socket, Subprotocol, Transport, upgrade,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use common::{Running, Setup, check_echo, soon, start, start_echo, tcp};
 
@@ -144,20 +147,123 @@ fn respond(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_allows_no_extended_connect_is_told_in_time() {
+async fn a_server_without_extended_connect_is_found_out_when_its_settings_come() {
     let limit = Duration::from_secs(2);
+    let begun = Instant::now();
     let io = respond(false, http::Response::default);
     let refused = Http2::<String>::handshake(io, limit).await.unwrap_err();
-    assert!(matches!(refused, Error::NotSupported { limit: seen } if seen == limit), "{refused}");
+    assert!(matches!(refused, Error::NotSupported), "{refused}");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
     // One that says nothing at all, and one that is gone.
     let (io, silent) = tokio::io::duplex(1024);
     let refused = Http2::<String>::handshake(io, limit).await.unwrap_err();
-    assert!(matches!(refused, Error::NotSupported { .. }), "{refused}");
+    assert!(matches!(refused, Error::Timeout { limit: seen } if seen == limit), "{refused}");
     drop(silent);
     let (io, gone) = tokio::io::duplex(1024);
     drop(gone);
     let refused = Http2::<String>::handshake(io, limit).await.unwrap_err();
     assert!(matches!(refused, Error::Http(_) | Error::ClosedEarly), "{refused}");
+}
+
+/// A server that stops says so; what is open goes on.
+#[tokio::test]
+async fn a_connection_that_takes_no_more_requests_is_named() {
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    let mount = Mount::default();
+    let service = service_fn(move |mut request| {
+        let answer = upgrade::<_, String>(&mut request, &mount).map(|(response, upgrade)| {
+            upgrade.on_upgrade(common::echo);
+            response
+        });
+        async move { Ok::<_, std::convert::Infallible>(answer.expect("a good request")) }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let connection = builder.enable_connect_protocol().serve_connection(TokioIo::new(server), service);
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            _ = stopped => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    });
+    let http: Http2 = soon(Http2::handshake(client, LIMIT)).await.unwrap();
+    let options = ConnectOptions::default();
+    let (mut open, _) = soon(http.connect("ws://localhost", &options)).await.unwrap();
+    stop.send(()).unwrap();
+    let refused = loop {
+        // The server takes what was under way, so the first may still get in.
+        match soon(http.connect("ws://localhost", &options)).await {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, Error::GoAway { code: 0, .. }), "{refused:?}");
+    assert_eq!(
+        refused.to_string(),
+        "server takes no more requests on this connection (GOAWAY, error code 0)"
+    );
+    check_echo("what is open goes on", &mut open).await;
+}
+
+/// As many sockets nobody reads as would use up the window of hyper's own choice several times.
+#[tokio::test]
+async fn sockets_that_nobody_reads_do_not_stop_others() {
+    let flood = |mut ws: Socket| async move {
+        if ws.recv().await? == Some("flood".into()) {
+            ws.send(vec![0; 3 << 20]).await?;
+        }
+        common::echo(ws).await
+    };
+    let server = start(Setup::Auto, &Mount::default(), flood).await;
+    let http = dial(&server).await;
+    let mut unread = Vec::new();
+    for _ in 0..12 {
+        let mut ws = open(&http, &server, &ConnectOptions::default()).await;
+        soon(ws.send("flood")).await.unwrap();
+        unread.push(ws);
+    }
+    // So that each of them has got its share.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut ws = open(&http, &server, &ConnectOptions::default()).await;
+    soon(ws.send("hello")).await.unwrap();
+    soon(ws.send("hello")).await.unwrap();
+    assert_eq!(soon(ws.recv()).await.unwrap(), Some("hello".into()));
+}
+
+/// The same the other way, with the windows that the documentation has for a server's builder.
+#[tokio::test]
+async fn handlers_that_do_not_receive_do_not_stop_others() {
+    let (release, waiting) = tokio::sync::watch::channel(());
+    let handler = move |mut ws: Socket| {
+        let mut waiting = waiting.clone();
+        async move {
+            if ws.recv().await? == Some("hold".into()) {
+                let _ = waiting.changed().await;
+                return Ok(());
+            }
+            common::echo(ws).await
+        }
+    };
+    let server = start(Setup::Auto, &Mount::default(), handler).await;
+    let http = dial(&server).await;
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        let mut ws = open(&http, &server, &ConnectOptions::default()).await;
+        soon(ws.send("hold")).await.unwrap();
+        unread.push(tokio::spawn(async move { ws.send(vec![0; 4 << 20]).await }));
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut ws = open(&http, &server, &ConnectOptions::default()).await;
+    soon(ws.send("hello")).await.unwrap();
+    soon(ws.send("hello")).await.unwrap();
+    assert_eq!(soon(ws.recv()).await.unwrap(), Some("hello".into()));
+    assert!(unread.iter().all(|sending| !sending.is_finished()));
+    for sending in unread {
+        sending.abort();
+    }
+    drop(release);
 }
 
 #[tokio::test]

@@ -3,16 +3,22 @@
 
 mod common;
 
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Request};
 use hyper::client::conn::http2;
 use hyper::ext::Protocol;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use longwire_connection::testing::duplex;
 use longwire_connection::{Config, Handover, Limits, WebSocket};
 use longwire_hyper::{Mount, MountConfig};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::task::JoinHandle;
 
 use common::{Running, Setup, soon, start_echo, tcp};
 
@@ -123,14 +129,24 @@ async fn in_memory(said: &[u8]) -> Vec<u8> {
 async fn over_http2(server: &Running, said: &[u8], step: usize) -> Vec<u8> {
     let stream = tcp(server.addr).await;
     stream.set_nodelay(true).unwrap();
-    let io = TokioIo::new(stream);
+    let (driver, io) = extended_connect(TokioIo::new(stream), server).await;
+    let answer = converse(io, said, step).await;
+    driver.abort();
+    answer
+}
+
+/// Opens one stream of a new connection; yields the task that drives the connection, and the stream.
+async fn extended_connect<T>(io: TokioIo<T>, server: &Running) -> (JoinHandle<()>, TokioIo<Upgraded>)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut requests, connection) =
         http2::handshake::<_, _, String>(TokioExecutor::new(), io).await.expect("HTTP/2");
     let mut connection = Box::pin(connection);
     while !connection.is_extended_connect_protocol_enabled() {
         let _ = tokio::time::timeout(Duration::from_millis(1), connection.as_mut()).await;
     }
-    let driver = tokio::spawn(connection);
+    let driver = tokio::spawn(async move { drop(connection.await) });
     let request = Request::builder()
         .method(Method::CONNECT)
         .uri(format!("http://{}/chat", server.addr))
@@ -141,9 +157,7 @@ async fn over_http2(server: &Running, said: &[u8], step: usize) -> Vec<u8> {
     let mut response = soon(requests.send_request(request)).await.expect("an answer");
     assert_eq!(response.status(), 200);
     let io = soon(hyper::upgrade::on(&mut response)).await.expect("a stream");
-    let answer = converse(TokioIo::new(io), said, step).await;
-    driver.abort();
-    answer
+    (driver, TokioIo::new(io))
 }
 
 #[tokio::test]
@@ -161,5 +175,82 @@ async fn the_same_bytes_get_the_same_answers_as_over_any_other_stream() {
             let answer = over_http2(&server, &said, step).await;
             assert_eq!(answer, expected, "{name}, {said:?}, by {step}");
         }
+    }
+}
+
+/// A stream whose incoming bytes are kept.
+struct Tap<T>(T, Arc<Mutex<Vec<u8>>>);
+
+impl<T: AsyncRead + Unpin> AsyncRead for Tap<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.0).poll_read(cx, buf);
+        self.1.lock().unwrap().extend_from_slice(&buf.filled()[before..]);
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Tap<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// The types and flags of the frames that came for streams.
+fn frames_of_streams(mut bytes: &[u8]) -> Vec<(u8, u8)> {
+    let mut frames = Vec::new();
+    while let [a, b, c, kind, flags, stream @ ..] = bytes {
+        if stream.len() < 4 {
+            break;
+        }
+        if stream[..4] != [0; 4] {
+            frames.push((*kind, *flags));
+        }
+        let len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        bytes = bytes.get(9 + len..).unwrap_or_default();
+    }
+    frames
+}
+
+const RST_STREAM: u8 = 3;
+
+/// TCP's orderly end is `END_STREAM`, and its reset `RST_STREAM` (RFC 8441 §5): a stream that was closed in
+/// order is not reset while the client has not ended it as well, for as long as the close timeout.
+#[tokio::test]
+async fn a_stream_that_is_closed_in_order_is_not_reset() {
+    let limit = Duration::from_millis(500);
+    let config = Config { close_timeout: limit, ..Config::default() };
+    let mount = MountConfig { connection: config, ..MountConfig::default() };
+    let server = start_echo(Setup::Auto, &Mount::new(mount)).await;
+    for ends in [true, false] {
+        let came = Arc::new(Mutex::new(Vec::new()));
+        let io = TokioIo::new(Tap(tcp(server.addr).await, Arc::clone(&came)));
+        let (_driver, mut io) = extended_connect(io, &server).await;
+        io.write_all(&[frame(0x81, b"hi"), frame(0x88, &[3, 232])].concat()).await.unwrap();
+        io.flush().await.unwrap();
+        let mut answer = Vec::new();
+        soon(io.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(answer, b"\x81\x02hi\x88\x02\x03\xe8");
+        tokio::time::sleep(limit / 5).await;
+        let frames = || frames_of_streams(&came.lock().unwrap());
+        assert_eq!(frames().last(), Some(&(0, 1)), "DATA with END_STREAM is the last: {:?}", frames());
+        if ends {
+            io.shutdown().await.unwrap();
+        }
+        tokio::time::sleep(2 * limit).await;
+        let is_reset = frames().iter().any(|(kind, _)| *kind == RST_STREAM);
+        assert_eq!(is_reset, !ends, "{:?}", frames());
     }
 }

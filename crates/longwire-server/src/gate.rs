@@ -22,6 +22,7 @@ use crate::deadline::{Deadline, Late};
 use crate::hook::{self, Panicked};
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
+use crate::request::Security;
 use crate::routes::Routes;
 use crate::stats::Counters;
 use crate::{Request, ServerConfig, Socket, Transport};
@@ -178,10 +179,10 @@ impl Gate {
             Ok(head) => {
                 let mut early = Vec::new();
                 let head = head?;
-                let secure = io.is_secure();
+                let security = Security::of(io);
                 let judged = tokio::select! {
                     biased;
-                    judged = self.judge(head, secure, ends, deadline, ticket) => judged,
+                    judged = self.judge(head, security, ends, deadline, ticket) => judged,
                     () = lost(io, &mut early) => {
                         debug!(?peer_addr, "a client was lost before it was answered");
                         return None;
@@ -246,15 +247,15 @@ impl Gate {
     async fn judge(
         self: &Arc<Self>,
         head: RequestHead,
-        is_secure: bool,
+        security: Security,
         ends: Ends,
         deadline: Deadline,
         ticket: &Ticket,
     ) -> Result<Passed, Bytes> {
         let peer_addr = ends.peer;
         let RequestHead { parts, read_ahead } = head;
-        let mut request = Request::new(parts, peer_addr, ends.local, &self.config.trusted_proxies);
-        request.set_secure(is_secure);
+        let proxies = &self.config.trusted_proxies;
+        let mut request = Request::new(parts, peer_addr, ends.local, proxies, security);
         let accepted = accept(&*request, &self.config.handshake)
             .and_then(|accepted| self.routes.find(&mut request).map(|()| accepted));
         let rejection = match accepted {

@@ -99,6 +99,10 @@ pub use server::Server;
 pub use stats::ServerStats;
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsError};
+/// The rustls that [`TlsConfig`] takes configurations of, and whose types [`Transport::tls`] and [`Request::peer_certificates`] have.
+#[cfg(feature = "tls")]
+#[doc(no_inline)]
+pub use tokio_rustls::rustls;
 pub use transport::{OtherStream, Transport};
 pub use workers::Workers;
 

@@ -6,7 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
 use longwire_handshake::TrustedProxies;
+#[cfg(feature = "tls")]
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
+use crate::Transport;
 use crate::routes::Route;
 
 /// The head of a client's request: an [`http::Request`], with the addresses of the connection.
@@ -25,12 +28,34 @@ pub struct Request {
     inner: Box<Inner>,
 }
 
+/// What TLS has found out about a client.
+#[derive(Default)]
+pub(crate) struct Security {
+    is_secure: bool,
+    #[cfg(feature = "tls")]
+    certificates: Vec<CertificateDer<'static>>,
+    #[cfg(feature = "tls")]
+    server_name: Option<String>,
+}
+
+impl Security {
+    pub(crate) fn of(io: &Transport) -> Self {
+        Self {
+            is_secure: io.is_secure(),
+            #[cfg(feature = "tls")]
+            certificates: io.tls().and_then(|tls| tls.peer_certificates()).unwrap_or_default().to_vec(),
+            #[cfg(feature = "tls")]
+            server_name: io.tls().and_then(|tls| tls.server_name()).map(str::to_owned),
+        }
+    }
+}
+
 struct Inner {
     head: http::Request<()>,
     peer_addr: Option<SocketAddr>,
     local_addr: Option<SocketAddr>,
     client_ip: Option<IpAddr>,
-    is_secure: bool,
+    security: Security,
     data: Option<Box<dyn Any + Send + Sync>>,
     route: Option<Route>,
 }
@@ -41,16 +66,12 @@ impl Request {
         peer_addr: Option<SocketAddr>,
         local_addr: Option<SocketAddr>,
         proxies: &TrustedProxies,
+        security: Security,
     ) -> Self {
         let head = http::Request::from_parts(head, ());
         let client_ip = proxies.find_client(head.headers(), peer_addr.map(|peer| peer.ip()));
-        let inner =
-            Inner { head, peer_addr, local_addr, client_ip, is_secure: false, data: None, route: None };
+        let inner = Inner { head, peer_addr, local_addr, client_ip, security, data: None, route: None };
         Self { inner: Box::new(inner) }
-    }
-
-    pub(crate) fn set_secure(&mut self, is_secure: bool) {
-        self.inner.is_secure = is_secure;
     }
 
     pub(crate) fn set_data(&mut self, data: Box<dyn Any + Send + Sync>) {
@@ -79,7 +100,23 @@ impl Request {
 
     /// Whether the client came over TLS that this server speaks.
     pub fn is_secure(&self) -> bool {
-        self.inner.is_secure
+        self.inner.security.is_secure
+    }
+
+    /// The certificates that the client has shown, its own first; empty if it has shown none or came without TLS.
+    ///
+    /// They are checked: see [`TlsConfig::from_pem_with_clients`](crate::TlsConfig::from_pem_with_clients). Who they stand for is in
+    /// them, for a parser of X.509 to find out. A socket has them as well, in [`Transport::tls`](crate::Transport::tls).
+    #[cfg(feature = "tls")]
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        &self.inner.security.certificates
+    }
+
+    /// The name of the server that the client has asked for in its TLS handshake (SNI, RFC 6066 §3), in lower case. `None`
+    /// without TLS, and if it gave an address or nothing. The `Host` of the request is another statement, which may differ.
+    #[cfg(feature = "tls")]
+    pub fn server_name(&self) -> Option<&str> {
+        self.inner.security.server_name.as_deref()
     }
 
     /// What [`Server::authorize`](crate::Server::authorize) has found out, if it is of this type.

@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore};
 
 /// How a server speaks TLS: 1.2 and 1.3, with `http/1.1` as the protocol that it negotiates.
@@ -55,37 +55,61 @@ impl TlsConfig {
     /// As [`from_pem`](Self::from_pem), and demands of each client a certificate that one of these authorities (PEM) has
     /// signed.
     ///
+    /// [`Request::peer_certificates`](crate::Request::peer_certificates) has it where the client is decided about.
+    ///
     /// # Errors
     ///
     /// [`TlsError`] if they are not what they should be.
     pub fn from_pem_with_clients(chain: &[u8], key: &[u8], authorities: &[u8]) -> Result<Self, TlsError> {
+        Self::with_clients(chain, key, authorities, |verifier| verifier)
+    }
+
+    /// As [`from_pem_with_clients`](Self::from_pem_with_clients), but a client without a certificate is let in as well: the
+    /// application decides about it, such as in [`Server::authorize`](crate::Server::authorize). A certificate that is shown and is not signed by one
+    /// of the authorities, or has expired, still ends the TLS handshake.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] if they are not what they should be.
+    pub fn from_pem_with_optional_clients(
+        chain: &[u8],
+        key: &[u8],
+        authorities: &[u8],
+    ) -> Result<Self, TlsError> {
+        Self::with_clients(chain, key, authorities, ClientCertVerifierBuilder::allow_unauthenticated)
+    }
+
+    fn with_clients(
+        chain: &[u8],
+        key: &[u8],
+        authorities: &[u8],
+        set_up: impl FnOnce(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
+    ) -> Result<Self, TlsError> {
         let chain = certificates(chain)?;
         let mut roots = RootCertStore::empty();
         for authority in certificates(authorities)? {
             roots.add(authority)?;
         }
-        Self::build(chain, PrivateKeyDer::from_pem_slice(key)?, Some(roots))
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        Self::build(chain, PrivateKeyDer::from_pem_slice(key)?, Some(set_up(verifier)))
     }
 
     fn build(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-        clients: Option<RootCertStore>,
+        clients: Option<ClientCertVerifierBuilder>,
     ) -> Result<Self, TlsError> {
         if chain.is_empty() {
             return Err(TlsError::NoCertificate);
         }
         // Named, as `builder()` panics where two providers are compiled in and none was chosen for the process.
         let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()?;
+        let builder =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let builder = match clients {
             None => builder.with_no_client_auth(),
-            Some(roots) => {
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(verifier) => builder.with_client_cert_verifier(verifier.build()?),
         };
         let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];

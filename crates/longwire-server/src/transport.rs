@@ -64,6 +64,15 @@ impl Transport {
         }
     }
 
+    /// The session of TLS, for the client's certificates and what was negotiated.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&tokio_rustls::rustls::ServerConnection> {
+        match self {
+            Self::Tls(stream) => Some(stream.get_ref().1),
+            _ => None,
+        }
+    }
+
     /// Whether what goes through it is encrypted.
     pub fn is_secure(&self) -> bool {
         match self {

@@ -229,7 +229,7 @@ mod tls {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use longwire_server::{TlsConfig, TlsError};
+    use longwire_server::{Rejection, TlsConfig, TlsError};
     use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
     use tokio_rustls::TlsConnector;
     use tokio_rustls::rustls::crypto::ring;
@@ -320,6 +320,51 @@ mod tls {
         echo_over(connect(true).await.unwrap()).await;
         // With TLS 1.3 the refusal comes behind the handshake.
         if let Ok(mut stream) = connect(false).await {
+            let _ = stream.write_all(REQUEST.as_bytes()).await;
+            assert!(soon(stream.read_u8()).await.is_err());
+        }
+    }
+
+    /// `authorize` and the handler know whom the client is by TLS, and which server it asked for.
+    #[tokio::test]
+    async fn certificates_and_the_name_are_there_when_a_client_is_let_in() {
+        let (certified, other) = (certified(), certified());
+        let [chain, key, authority] =
+            [&certified.chain, &certified.key, &certified.authority].map(String::as_bytes);
+        let tls = TlsConfig::from_pem_with_optional_clients(chain, key, authority).unwrap();
+        let own = CertificateDer::from_pem_slice(chain).unwrap();
+        let server = common::bind().await.tls(tls).authorize(move |admission| {
+            let known = admission.peer_certificates() == [own.clone()];
+            async move {
+                let name = admission.server_name().map(str::to_owned);
+                if known { Ok(admission.with_data(name)) } else { Err(Rejection::unauthorized("Basic")) }
+            }
+        });
+        let server = start_with(server, |mut ws, request| async move {
+            let seen =
+                ws.with_transport(|io| io.tls().map(|tls| tls.peer_certificates().map_or(0, <[_]>::len)));
+            let name = request.data::<Option<String>>().cloned();
+            ws.send(format!("{seen:?} {name:?}")).await?;
+            Ok(())
+        });
+        for (with_certificate, status) in [(true, "101"), (false, "401")] {
+            let stream = TcpStream::connect(server.addr).await.unwrap();
+            let connector = connector(&certified, with_certificate);
+            let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+            stream.write_all(REQUEST.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let _ = soon(stream.read_to_end(&mut answer)).await;
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            let told = answer.contains(r#"Some(Some(1)) Some(Some("localhost"))"#);
+            assert_eq!(told, with_certificate, "{answer}");
+        }
+        // Optional does not mean any.
+        let stream = TcpStream::connect(server.addr).await.unwrap();
+        let stranger = Certified { authority: certified.authority.clone(), ..other };
+        if let Ok(mut stream) =
+            connector(&stranger, true).connect("localhost".try_into().unwrap(), stream).await
+        {
             let _ = stream.write_all(REQUEST.as_bytes()).await;
             assert!(soon(stream.read_u8()).await.is_err());
         }

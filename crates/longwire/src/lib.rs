@@ -199,7 +199,7 @@ pub mod server {
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
-    pub use longwire_server::{TlsConfig, TlsError};
+    pub use longwire_server::{TlsConfig, TlsError, rustls};
 }
 
 #[cfg(feature = "axum")]
@@ -220,9 +220,9 @@ pub mod hyper {
     pub use longwire_hyper::testing;
     #[doc(inline)]
     pub use longwire_hyper::{
-        BoxError, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig, HubStats, Mount,
-        MountConfig, OriginPolicy, Receiver, Rejection, ServerOptions, SlowPolicy, Socket, Subprotocol,
-        Transport, Upgrade, UpgradeError, upgrade, upgrade_parts,
+        BoxError, CONNECTION_WINDOW, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig,
+        HubStats, Mount, MountConfig, OriginPolicy, Receiver, Rejection, STREAM_WINDOW, ServerOptions,
+        SlowPolicy, Socket, Subprotocol, Transport, Upgrade, UpgradeError, upgrade, upgrade_parts,
     };
 }
 

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use super::{expect_lines, expect_next, interrupt, start, start_server};
+use super::{endings, expect_lines, expect_next, interrupt, start, start_server};
 use crate::{
     Outcome,
     process::{PATIENCE, Running},
@@ -59,7 +59,8 @@ pub(super) fn pipe() -> Outcome {
     if printed != lines {
         return Err(format!("{} lines came back of {}, or other ones", printed.len(), lines.len()));
     }
-    interrupt(server)
+    interrupt(server)?;
+    endings::pipe()
 }
 
 /// Comes back when its server does, and then delivers what it had not.

@@ -61,6 +61,8 @@ pub struct Client {
     max_refusal_body: usize,
     config: Config,
     redirects: usize,
+    /// Whether a redirect may lead from TLS to a plain connection.
+    follows_to_plain: bool,
     route: Route,
 }
 
@@ -68,7 +70,8 @@ impl Client {
     /// Makes a client for a `ws`, `wss`, `http` or `https` URL, or, on Unix, one such as `ws+unix:/run/socket:/chat`: a path to a socket, up to the
     /// next colon, and what to ask for there.
     ///
-    /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set.
+    /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set. An IPv6 address may
+    /// have a zone, as in `ws://[fe80::1%25eth0]/`.
     pub fn new(url: impl Into<String>) -> Self {
         #[cfg_attr(not(unix), allow(unused_mut))]
         let mut client = Self {
@@ -85,6 +88,7 @@ impl Client {
             max_refusal_body: 64 * 1024,
             config: Config::default(),
             redirects: 0,
+            follows_to_plain: false,
             route: Route::default(),
         };
         #[cfg(unix)]
@@ -173,11 +177,26 @@ impl Client {
 
     /// Follows up to `max` redirects: 301, 302, 303, 307 and 308 with a `Location`. Default: 0, and a redirect is a refusal.
     ///
-    /// Where one leads to another scheme, host or port, `Authorization`, `Cookie`, a `Host` set by hand and the URL's credentials are left
-    /// behind, for good; other headers go along, so put no secret in them. A location's own credentials are never sent. The same deadline
-    /// covers all requests.
+    /// If one leads to another scheme, host or port, these are not sent there, nor to any server after it:
+    ///
+    /// - `Authorization`, `Cookie`, and the URL's user and password;
+    /// - the client certificate;
+    /// - `Origin`, and a `Host` set by hand.
+    ///
+    /// Other headers are sent, and so are the offered subprotocols, without which the connection would not be the one that was asked
+    /// for: neither should hold a secret. A location's own credentials are never sent. A redirect from TLS to a plain connection
+    /// is an error, [`RedirectError::Plain`], unless [allowed](Self::dangerously_follow_to_plain). The same deadline covers all
+    /// requests.
     pub fn redirects(mut self, max: usize) -> Self {
         self.redirects = max;
+        self
+    }
+
+    /// Follows [redirects](Self::redirects) from `wss` to `ws` too. Default: they are an error.
+    ///
+    /// Anyone on the path can then read and change the connection, although the URL asks for TLS.
+    pub fn dangerously_follow_to_plain(mut self) -> Self {
+        self.follows_to_plain = true;
         self
     }
 
@@ -204,13 +223,14 @@ impl Client {
     pub async fn connect(&self) -> Result<(WebSocket<Transport>, Response<()>), Error> {
         let mut uri = self.uri()?;
         let mut options = Cow::Borrowed(&self.options);
+        let mut route = Cow::Borrowed(&self.route);
         let settings = self.settings(Deadline::after(self.handshake_timeout));
         for hop in 0.. {
             if uri.is_secure() && !cfg!(feature = "tls") {
                 return Err(Error::TlsUnsupported);
             }
             let handshake = self.handshake(&uri, &options)?;
-            let mut io = settings.deadline.run(self.route.open(&uri)).await?;
+            let mut io = settings.deadline.run(route.open(&uri)).await?;
             let head = handshake::ask(&mut io, &handshake, settings).await?;
             let target = if self.redirects == 0 { None } else { redirect::target(&head.parts, &uri) };
             let Some(target) = target.transpose()? else {
@@ -219,8 +239,12 @@ impl Client {
             if hop == self.redirects {
                 break;
             }
+            if uri.is_secure() && !target.is_secure() && !self.follows_to_plain {
+                return Err(RedirectError::Plain { location: Box::new(target) }.into());
+            }
             if !target.is_same_origin(&uri) {
-                redirect::leave_origin(&mut options.to_mut().headers);
+                redirect::leave_origin(options.to_mut());
+                route.to_mut().leave_origin();
             }
             uri = target;
         }

@@ -4,8 +4,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use http::header::PROXY_AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
 use longwire_handshake::ProxyUri;
 
+use super::header_value;
 use crate::dial::Resolver;
 use crate::proxy::{Environment, Proxies};
 use crate::{Client, InvalidOption};
@@ -21,11 +24,31 @@ impl Client {
     /// | `socks5://proxy`, or `socks://proxy` | SOCKS 5 with the server's addresses, up to four in turn; port 1080 |
     ///
     /// User and password before the `@`, percent-decoded, are for the proxy alone, as `Basic` or by RFC 1929. The proxy sees nothing of
-    /// the request for the server, if that goes over TLS. An answer of it may be as big as a default head of a response.
+    /// the request for the server, if that goes over TLS; see [`proxy_header`](Self::proxy_header) for headers of its own. An answer of it may be as big as a default head of a response.
     pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
         let proxy = ProxyUri::parse(url.as_ref()).map(|proxy| Proxies::One(Arc::new(proxy)));
         let set = proxy.map(|proxies| self.route_mut().proxies = proxies);
         self.note(set.map_err(|error| InvalidOption::Proxy(Arc::new(error))));
+        self
+    }
+
+    /// Adds a header to the CONNECT request for an HTTP proxy, such as `User-Agent`, without which some proxies refuse. Default:
+    /// none but `Host`, and the `Proxy-Authorization` of the proxy's URL, which one set here replaces.
+    ///
+    /// Headers for the server are never sent to a proxy, nor these to a server. `Host`, `Connection` and those that frame a message
+    /// are refused: [`Error::Options`](crate::Error::Options) when connecting.
+    pub fn proxy_header<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        let added = name.try_into().map_err(|_| InvalidOption::HeaderName).and_then(|name| {
+            let mut value = header_value(&name, value)?;
+            value.set_sensitive(name == PROXY_AUTHORIZATION);
+            let appended = self.route_mut().proxy_headers.try_append(name, value);
+            appended.map(drop).map_err(|_| InvalidOption::TooManyHeaders)
+        });
+        self.note(added);
         self
     }
 
@@ -44,7 +67,8 @@ impl Client {
 
     /// Resolves names by a function of the caller, of host and port, instead of the system's resolver.
     ///
-    /// Addresses are raced in its order, families taking turns. It is asked for the name of a proxy as well, but for no address.
+    /// Addresses are raced in its order, families taking turns. It is asked for the name of a proxy as well, but for no address;
+    /// the zone of an IPv6 address is looked up by the system.
     ///
     /// ```no_run
     /// # use longwire_client::Client;

@@ -8,12 +8,13 @@ mod socks;
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Response, StatusCode};
 use longwire_handshake::{HeadError, HeadLimits, ProxyScheme, ProxyUri, ResponseParser, WebSocketUri};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub(crate) use environment::Environment;
 
+use crate::dial;
 use crate::route::Route;
 use crate::{Error, InvalidOption, Transport};
 
@@ -80,26 +81,45 @@ pub enum ProxyError {
     Tls(#[source] crate::TlsError),
 }
 
+impl ProxyError {
+    /// Whether another attempt can succeed: not if the proxy refused what it would be asked again.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Refused { response } => !is_final(response.status()),
+            Self::LoginRequired | Self::LoginRefused | Self::HostTooLong => false,
+            // "connection not allowed by ruleset", "Command not supported", "Address type not supported" (RFC 1928 §6)
+            Self::Socks { code } => !matches!(code, 2 | 7 | 8),
+            _ => true,
+        }
+    }
+}
+
+/// Whether a request that was answered with this status would get the same answer again.
+pub(crate) fn is_final(status: StatusCode) -> bool {
+    status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
+}
+
 /// Connects to the server of `uri` by way of a proxy.
 pub(crate) async fn connect(route: &Route, proxy: &ProxyUri, uri: &WebSocketUri) -> Result<Transport, Error> {
     match proxy.scheme() {
         ProxyScheme::Https => {
-            let io = route.tcp(proxy.host(), proxy.port()).await?;
+            let io = reach(route, proxy).await?;
             let mut io = route.secure_proxy(io, proxy.host()).await?;
-            tunnel(&mut io, proxy, uri).await?;
+            tunnel(&mut io, route, proxy, uri).await?;
             Ok(io)
         }
         ProxyScheme::Socks5h => {
-            let mut io = route.tcp(proxy.host(), proxy.port()).await?;
+            let mut io = reach(route, proxy).await?;
             let target = socks::Target::of(uri.host(), uri.port())?;
             socks::connect(&mut io, proxy.login(), &target).await?;
             Ok(io)
         }
         ProxyScheme::Socks5 => {
+            // The zone says nothing to the proxy, and is not sent.
             let addresses = route.resolve(uri.host(), uri.port()).await?;
             let mut failure = None;
             for address in addresses.into_iter().take(MOST_ADDRESSES) {
-                let mut io = route.tcp(proxy.host(), proxy.port()).await?;
+                let mut io = reach(route, proxy).await?;
                 match socks::connect(&mut io, proxy.login(), &address.into()).await {
                     Ok(()) => return Ok(io),
                     // Another address may do better.
@@ -107,24 +127,30 @@ pub(crate) async fn connect(route: &Route, proxy: &ProxyUri, uri: &WebSocketUri)
                     Err(error) => return Err(error),
                 }
             }
-            Err(failure.map_or_else(|| crate::dial::no_address(uri.host()), Error::Proxy))
+            Err(failure.map_or_else(|| dial::no_address(uri.host()), Error::Proxy))
         }
         // Plain HTTP, and what a later version may add is refused when it is parsed.
         _ => {
-            let mut io = route.tcp(proxy.host(), proxy.port()).await?;
-            tunnel(&mut io, proxy, uri).await?;
+            let mut io = reach(route, proxy).await?;
+            tunnel(&mut io, route, proxy, uri).await?;
             Ok(io)
         }
     }
 }
 
+/// Connects to the proxy itself.
+async fn reach(route: &Route, proxy: &ProxyUri) -> Result<Transport, Error> {
+    route.tcp(&dial::with_zone(proxy.host(), proxy.zone()), proxy.port()).await
+}
+
 /// Asks an HTTP proxy for a connection (RFC 9110 §9.3.6).
 async fn tunnel(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    route: &Route,
     proxy: &ProxyUri,
     uri: &WebSocketUri,
 ) -> Result<(), Error> {
-    io.write_all(&proxy.connect_request(uri)).await?;
+    io.write_all(&proxy.connect_request(uri, &route.proxy_headers)?).await?;
     io.flush().await?;
     let mut parser = ResponseParser::new(HeadLimits::default());
     loop {

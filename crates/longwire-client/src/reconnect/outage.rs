@@ -6,6 +6,7 @@ use std::time::Duration;
 use longwire_connection::{CloseCode, CloseFrame};
 
 use crate::Error;
+use crate::proxy::is_final;
 
 /// What a hook fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -46,8 +47,9 @@ pub enum Outage {
 impl Outage {
     /// Whether another attempt can do better, which is what decides unless [`retry_if`](super::Builder::retry_if) does.
     ///
-    /// Not where nothing was sent because of what was asked for, such as an invalid URL; not where the server answered with
-    /// a status of 400 to 499 other than 408, 425 and 429; not where the peer broke the protocol or crossed a limit; and not where it
+    /// Not where nothing was sent because of what was asked for, such as an invalid URL; not where the server, or an HTTP proxy,
+    /// answered with a status of 400 to 499 other than 408, 425 and 429; not where a SOCKS proxy refused the login or, by its
+    /// rules, the connection; not where the peer broke the protocol or crossed a limit; and not where it
     /// closed with 1000, the end, or 1002, 1003, 1007, 1008, 1009 or 1010, which say that what it was sent will not do: a
     /// message that is refused every time would come again every time.
     pub fn is_temporary(&self) -> bool {
@@ -73,10 +75,8 @@ impl Outage {
 
 fn is_temporary(error: &Error) -> bool {
     match error {
-        Error::UnexpectedResponse { response, .. } => {
-            let status = response.status();
-            !status.is_client_error() || matches!(status.as_u16(), 408 | 425 | 429)
-        }
+        Error::UnexpectedResponse { response, .. } => !is_final(response.status()),
+        Error::Proxy(error) => error.is_temporary(),
         Error::Uri(_) | Error::Option(_) | Error::Options(_) | Error::TlsUnsupported => false,
         _ => true,
     }

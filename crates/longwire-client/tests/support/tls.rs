@@ -7,7 +7,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// Someone who vouches for others.
@@ -67,16 +68,26 @@ pub(crate) fn acceptor(leaf: &Leaf) -> TlsAcceptor {
 
 /// Accepts TLS with a certificate; `clients` says who has to vouch for the client.
 pub(crate) fn accepting(leaf: &Leaf, clients: Option<&Authority>) -> TlsAcceptor {
+    verifying(leaf, clients.map(|authority| vouched_for_by(authority).build().unwrap()))
+}
+
+/// Accepts TLS with a certificate, from clients with one of this authority and from those without any.
+pub(crate) fn asking(leaf: &Leaf, clients: &Authority) -> TlsAcceptor {
+    verifying(leaf, Some(vouched_for_by(clients).allow_unauthenticated().build().unwrap()))
+}
+
+fn vouched_for_by(authority: &Authority) -> ClientCertVerifierBuilder {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate()).unwrap();
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+}
+
+fn verifying(leaf: &Leaf, verifier: Option<Arc<dyn ClientCertVerifier>>) -> TlsAcceptor {
     let builder =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    let builder = match clients {
+    let builder = match verifier {
         None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(authority.certificate()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        }
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let (chain, key) = chain(leaf);
     let mut config = builder.with_single_cert(chain, key).unwrap();

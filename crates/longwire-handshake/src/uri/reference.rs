@@ -30,11 +30,14 @@ impl WebSocketUri {
         Ok(uri)
     }
 
-    /// Returns whether scheme, host and port are the same, so that what may be said to the one may be said to the other.
+    /// Returns whether scheme, host (with its zone) and port are the same, so that what may be said to the one may be said to the other.
     ///
     /// `ws` and `wss` are two, on whatever port.
     pub fn is_same_origin(&self, other: &Self) -> bool {
-        self.secure == other.secure && self.host == other.host && self.port == other.port
+        self.secure == other.secure
+            && self.host == other.host
+            && self.zone == other.zone
+            && self.port == other.port
     }
 
     /// Puts a reference without authority in the place of this URI's path and query.

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use longwire_client::Client;
 use longwire_connection::{Message, Transport, WebSocket};
-use longwire_hyper::{HandlerResult, Mount, Socket, upgrade};
+use longwire_hyper::{CONNECTION_WINDOW, HandlerResult, Mount, STREAM_WINDOW, Socket, upgrade};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -116,7 +116,10 @@ pub(crate) async fn serve<H, Fut>(
         drop(http1::Builder::new().serve_connection(stream, service).with_upgrades().await);
     } else {
         let mut auto = auto::Builder::new(TokioExecutor::new());
-        auto.http2().enable_connect_protocol();
+        auto.http2()
+            .enable_connect_protocol()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
         drop(auto.serve_connection_with_upgrades(stream, service).await);
     }
 }

@@ -1,0 +1,38 @@
+"""A server of Python's `websockets` that ends each connection as its path says, a moment after the handshake.
+
+usage: ending_server.py [CERTIFICATE KEY]
+
+`/1000` is closed with that code, and so is any other number. `/cut` is what a client sees of a server that is killed: the
+transport ends without a close frame and, over TLS, which it speaks with the two files, without `close_notify`. Prints
+`listening on URL` when it is ready.
+"""
+
+import asyncio
+import ssl
+import sys
+
+from websockets.asyncio.server import serve
+
+# So long, that a client is busy with its standard input, and shorter than `cat` waits after the end of it.
+MOMENT = 0.2
+
+
+async def end(socket):
+    await asyncio.sleep(MOMENT)
+    if socket.request.path == "/cut":
+        socket.transport.abort()
+    else:
+        await socket.close(int(socket.request.path[1:]))
+
+
+async def main(files):
+    scheme, tls = "ws", None
+    if files:
+        scheme, tls = "wss", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*files)
+    async with serve(end, "127.0.0.1", 0, ssl=tls) as server:
+        print(f"listening on {scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        await server.serve_forever()
+
+
+asyncio.run(main(sys.argv[1:]))

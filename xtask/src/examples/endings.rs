@@ -1,0 +1,115 @@
+//! How the programs that read standard input end when the server does, whatever their standard input is.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Outcome,
+    process::{PATIENCE, Running},
+    programs::Program,
+    setup, workspace,
+};
+
+/// What a program has for standard input.
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    /// A pipe that nobody writes to and nobody closes.
+    Open,
+    /// None at all.
+    Closed,
+    /// `/dev/null`.
+    Null,
+    /// A terminal at which nobody types.
+    Terminal,
+    /// A pipe with one line, and its end.
+    Line,
+}
+
+const INPUTS: [Input; 5] = [Input::Open, Input::Closed, Input::Null, Input::Terminal, Input::Line];
+
+impl Input {
+    /// The command that runs a program with it; `sh` has the words of the program as its arguments.
+    fn command(self, program: &Command) -> Command {
+        let words: Vec<_> = std::iter::once(program.get_program()).chain(program.get_args()).collect();
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).args(&words);
+            command
+        };
+        match self {
+            Self::Open => shell(r#"exec "$0" "$@""#),
+            Self::Closed => shell(r#"exec "$0" "$@" <&-"#),
+            Self::Null => shell(r#"exec "$0" "$@" </dev/null"#),
+            Self::Line => shell(r#"echo hello | "$0" "$@""#),
+            // It takes a command line in place of words, and ends with the status of the program.
+            Self::Terminal => {
+                let quoted: Vec<_> = words.iter().map(|word| format!("'{}'", word.display())).collect();
+                let mut command = Command::new("script");
+                command.args(["--quiet", "--return", "--flush", "--command"]);
+                command.arg(quoted.join(" ")).arg("/dev/null");
+                command
+            }
+        }
+    }
+
+    /// Whether the program finds the end of it at once.
+    fn has_ended(self) -> bool {
+        matches!(self, Self::Closed | Self::Null | Self::Line)
+    }
+}
+
+/// `cat` exits with 0 if the server closes with 1000, and with 1 if it does with another code or is gone.
+pub(super) fn cat() -> Outcome {
+    let mut certificates = setup::python()?.script("python/certificates.py");
+    let directory = workspace::target()?.join("endings");
+    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    Running::start("certificates.py", certificates.arg(&directory))?.succeed(PATIENCE)?;
+    let file = |name: &str| directory.join(name).display().to_string();
+    let files = [file("valid.pem"), file("valid.key")];
+    for (files, options) in [(&[][..], &[][..]), (&files[..], &["--ca", &file("ca.pem")])] {
+        check("cat", options, files, |_, path| i32::from(path != "1000"))?;
+    }
+    Ok(())
+}
+
+/// `pipe` does likewise; at the end of its input it closes the connection itself, and exits with 0.
+pub(super) fn pipe() -> Outcome {
+    check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))
+}
+
+/// Runs a program with each kind of input against each way in which a server ends.
+fn check(
+    name: &'static str,
+    options: &[&str],
+    files: &[String],
+    status: impl Fn(Input, &str) -> i32,
+) -> Outcome {
+    let mut server = setup::python()?.script("python/ending_server.py");
+    let server = Running::start("ending_server.py", server.args(files))?;
+    let url = server.url()?;
+    for path in ["1000", "1011", "cut"] {
+        for input in INPUTS {
+            let case = format!("{input:?} standard input and {url}/{path}");
+            let mut program = Program::new(name, None)?.command();
+            program.args(options).arg(format!("{url}/{path}"));
+            let begun = Instant::now();
+            let ended = Running::start(name, &mut input.command(&program))?
+                .finish_with_open_stdin(PATIENCE)
+                .map_err(|reason| format!("{case}: {reason}"))?;
+            let (took, expected) = (begun.elapsed(), status(input, path));
+            if ended.status.code() != Some(expected) || took > LIMIT {
+                let (status, said) = (ended.status, [ended.lines.join("\n"), ended.stderr].concat());
+                return Err(format!(
+                    "{case}: {status} after {took:?}, expected {expected} within {LIMIT:?}: {}",
+                    said.trim()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The server's moment and the end take less than half a second; the rest is for a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(3);
