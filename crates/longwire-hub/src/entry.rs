@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use longwire_connection::Sender;
 
+use crate::leaving::Home;
 use crate::limits::Source;
 use crate::rooms::Joined;
 use crate::{ClientId, ClientInfo, Hub, SlowPolicy};
@@ -21,7 +22,7 @@ pub(crate) struct Entry {
     pub(crate) sender: Sender,
     pub(crate) peer_addr: Option<SocketAddr>,
     /// The registry holds this entry and this entry the registry, until the client leaves.
-    pub(crate) hub: Hub,
+    pub(crate) home: Arc<Home>,
     /// When it was admitted, in nanoseconds of the hub's age: an `Instant` is twice as long.
     pub(crate) since: u64,
     pub(crate) dropped: AtomicU64,
@@ -57,11 +58,11 @@ struct OwnLimits {
 }
 
 impl Entry {
-    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, hub: Hub) -> Self {
+    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, home: Arc<Home>) -> Self {
         let ClientInfo { peer_addr, slow_policy, queue, max_rooms, data, .. } = info;
         let own = OwnLimits { queue, max_rooms };
         // Enough for 500 years.
-        let since = u64::try_from(hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
+        let since = u64::try_from(home.hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
         let is_rare = data.is_some() || own != OwnLimits::default();
         let data = data.map(OnceLock::from).unwrap_or_default();
         let rare = is_rare.then(|| Box::new(Rare { data, own, ..Rare::default() }));
@@ -69,7 +70,7 @@ impl Entry {
             id,
             sender,
             peer_addr,
-            hub,
+            home,
             since,
             dropped: AtomicU64::new(0),
             holders: AtomicU32::new(1),
@@ -82,6 +83,10 @@ impl Entry {
         };
         entry.set_slow_policy(slow_policy);
         entry
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.home.hub
     }
 
     /// Drops the connection, and the handler that is run on it.
@@ -118,7 +123,8 @@ impl Entry {
 
     /// Ends what lasts as long as the connection.
     pub(crate) fn leave_hub(&self) {
-        let mut departed = self.hub.departed();
+        let hub = self.hub();
+        let mut departed = hub.departed();
         let code = self.depart(&mut departed);
         let mut task = self.task();
         self.has_left.store(true, Ordering::Relaxed);
@@ -130,7 +136,7 @@ impl Entry {
         crate::metrics::closed(code);
         // Who found the client connected has made what there is to find here, before that lock was taken.
         self.leave_all_rooms();
-        self.hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
+        hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
     }
 
     /// Whether the client counts among those who have left.

@@ -88,6 +88,7 @@ mod config;
 mod entry;
 mod error;
 mod hub;
+mod leaving;
 mod limits;
 mod members;
 #[cfg(feature = "metrics")]

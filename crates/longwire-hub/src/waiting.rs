@@ -1,13 +1,15 @@
 //! Fan-out that waits: for those who do not keep up, and for each of them by itself.
 //!
-//! Who has room gets the message at once. Each of the others is waited for in a task of its own, so that none delays
-//! another; one timer ends it for all.
+//! Who has room gets the message at once. The others are waited for by the calling task, each by itself, so that none delays
+//! another; one timer ends it for all. No other task takes part, as its runtime could be busy, or gone.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use longwire_connection::{Error, Message, PreparedMessage};
-use tokio::task::JoinSet;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Client, Delivery, Hub, HubConfig};
@@ -19,7 +21,7 @@ impl Hub {
     /// room when `wait` is over meets its [`SlowPolicy`](crate::SlowPolicy). Two calls at the same time may reach a client that
     /// was waited for in either order.
     ///
-    /// Without a tokio runtime it does not wait.
+    /// It ends in time whatever other runtimes do. Called outside of a tokio runtime it does not wait.
     ///
     /// # Cancel safety
     ///
@@ -66,7 +68,7 @@ impl Hub {
                 Err(_) => {}
             }
         }
-        if !blocked.is_empty() {
+        if !blocked.is_empty() && Handle::try_current().is_ok() {
             delivery.accepted += self.wait_for(&mut blocked, prepared, &config, deadline).await;
         }
         for client in blocked.into_iter().flatten() {
@@ -85,36 +87,23 @@ impl Hub {
         config: &HubConfig,
         deadline: Option<Instant>,
     ) -> usize {
-        let Some(runtime) = self.inner.runtime.get() else {
-            return 0;
-        };
         let mut accepted = 0;
-        let mut tasks = JoinSet::new();
-        for (index, client) in blocked.iter().enumerate() {
-            let Some(client) = client else { continue };
-            let (sender, prepared, queue) =
-                (client.sender().clone(), prepared.clone(), client.entry.queue(config.queue));
-            let send = async move { (index, sender.send_prepared(&prepared, queue).await.is_ok()) };
-            tasks.spawn_on(send, runtime);
-        }
-        let mut done = async |tasks: &mut JoinSet<(usize, bool)>| {
-            while let Some(joined) = tasks.join_next().await {
-                // A task that was aborted has not sent: it is left as one that waits.
-                if let Ok((index, sent)) = joined {
-                    blocked[index] = None;
-                    accepted += usize::from(sent);
-                }
+        let waiting = blocked.iter_mut().map(async |slot| {
+            let Some(client) = slot else { return 0 };
+            let sent = client.sender().send_prepared(prepared, client.entry.queue(config.queue)).await;
+            *slot = None;
+            usize::from(sent.is_ok())
+        });
+        let mut waiting: FuturesUnordered<_> = waiting.collect();
+        let all = async {
+            while let Some(sent) = waiting.next().await {
+                accepted += sent;
             }
         };
         match deadline {
-            None => done(&mut tasks).await,
-            Some(deadline) => {
-                if timeout_at(deadline, done(&mut tasks)).await.is_err() {
-                    tasks.abort_all();
-                    // Some may have sent before they were reached: their results say so.
-                    done(&mut tasks).await;
-                }
-            }
+            None => all.await,
+            // What was sent has been counted: nothing is sent while this is not polled.
+            Some(deadline) => drop(timeout_at(deadline, all).await),
         }
         accepted
     }
