@@ -25,6 +25,9 @@ impl Hub {
     /// Sends a message to every client.
     ///
     /// It is framed once, and shared by all. Clients whose connection is closing do not get it.
+    ///
+    /// The call takes its thread for as long as it takes to go over all clients, some microseconds each: see "Many clients" in
+    /// the crate's documentation.
     pub fn broadcast(&self, message: impl Into<Message>) -> Delivery {
         self.broadcast_prepared(&PreparedMessage::new(message), |_| true)
     }

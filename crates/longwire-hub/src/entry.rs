@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     /// When it was admitted, in nanoseconds of the hub's age: an `Instant` is twice as long.
     pub(crate) since: u64,
     pub(crate) dropped: AtomicU64,
+    /// Which departure of the hub's was this client's; 0 while it is registered. Changed under the lock of `task`.
+    departure: AtomicU64,
     /// How many [`Member`](crate::socket::Member)s there are; the last one takes the client out of the registry.
     pub(crate) holders: AtomicU32,
     /// Whether the client was closed for being slow.
@@ -34,8 +36,6 @@ pub(crate) struct Entry {
     slow_policy: AtomicU8,
     /// Whether the handler has to be dropped. Set before `task` is woken.
     killed: AtomicBool,
-    /// Whether the client is registered no more. Changed under the lock of `task`.
-    has_left: AtomicBool,
     /// The task that runs the handler: it may wait for anything, so the connection alone could not wake it.
     task: Mutex<Option<Waker>>,
     rare: OnceLock<Box<Rare>>,
@@ -73,11 +73,11 @@ impl Entry {
             home,
             since,
             dropped: AtomicU64::new(0),
+            departure: AtomicU64::new(0),
             holders: AtomicU32::new(1),
             too_slow: AtomicBool::new(false),
             slow_policy: AtomicU8::new(0),
             killed: AtomicBool::new(false),
-            has_left: AtomicBool::new(false),
             task: Mutex::new(None),
             rare: rare.map(OnceLock::from).unwrap_or_default(),
         };
@@ -113,7 +113,7 @@ impl Entry {
     /// What the client keeps while it is connected; `None` once it is not.
     pub(crate) fn rare_if_connected(&self) -> Option<&Rare> {
         let _unchanged = self.task();
-        (!self.has_left.load(Ordering::Relaxed)).then(|| &**self.rare.get_or_init(Box::default))
+        (self.departure() == 0).then(|| &**self.rare.get_or_init(Box::default))
     }
 
     /// What the client keeps, if it ever kept anything.
@@ -127,7 +127,7 @@ impl Entry {
         let mut departed = hub.departed();
         let code = self.depart(&mut departed);
         let mut task = self.task();
-        self.has_left.store(true, Ordering::Relaxed);
+        self.departure.store(departed.count(), Ordering::Relaxed);
         drop(departed);
         // A handle that somebody keeps must not keep the task's memory.
         let task_before = task.take();
@@ -139,9 +139,9 @@ impl Entry {
         hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
     }
 
-    /// Whether the client counts among those who have left.
-    pub(crate) fn has_left(&self) -> bool {
-        self.has_left.load(Ordering::Relaxed)
+    /// Which departure of the hub's was this client's; 0 while it is registered.
+    pub(crate) fn departure(&self) -> u64 {
+        self.departure.load(Ordering::Relaxed)
     }
 
     pub(crate) fn source(&self) -> Option<Source> {

@@ -77,6 +77,12 @@ struct Registry {
     closing: Option<CloseFrame>,
 }
 
+impl AsMut<Members> for Registry {
+    fn as_mut(&mut self) -> &mut Members {
+        &mut self.clients
+    }
+}
+
 impl Hub {
     /// Makes a hub without clients.
     pub fn new(config: HubConfig) -> Self {
@@ -239,8 +245,10 @@ impl Hub {
     }
 
     /// All clients that are connected now, in the order in which they came.
+    ///
+    /// One that comes or leaves during the call may be among them or not. Others can come and leave meanwhile.
     pub fn clients(&self) -> Arc<[Client]> {
-        self.registry().clients.snapshot()
+        Members::snapshot(|| self.registry())
     }
 
     /// The client of this name, if it is connected.

@@ -31,6 +31,12 @@ struct Occupants {
     is_closed: bool,
 }
 
+impl AsMut<Members> for Occupants {
+    fn as_mut(&mut self) -> &mut Members {
+        &mut self.members
+    }
+}
+
 /// The rooms that one client is in, in the order of their addresses.
 #[derive(Default)]
 pub(crate) struct Joined {
@@ -82,7 +88,7 @@ impl Rooms {
 
 impl RoomState {
     pub(crate) fn members(&self) -> Arc<[Client]> {
-        self.lock().members.snapshot()
+        Members::snapshot(|| self.lock())
     }
 
     pub(crate) fn len(&self) -> usize {

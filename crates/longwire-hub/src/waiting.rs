@@ -10,8 +10,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use longwire_connection::{Error, Message, PreparedMessage};
 use tokio::runtime::Handle;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
+use crate::members::CHUNK;
 use crate::{Client, Delivery, Hub, HubConfig};
 
 impl Hub {
@@ -23,9 +25,13 @@ impl Hub {
     ///
     /// It ends in time whatever other runtimes do. Called outside of a tokio runtime it does not wait.
     ///
+    /// After each 256 clients it lets other tasks of its thread have a turn. So it is also for those who send to very many from a
+    /// thread that has other things to do, with a `wait` of zero: [`broadcast`](Self::broadcast) goes over all at once.
+    ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, clients that were still waited for do not get the message. Nothing is counted then.
+    /// If the future is dropped, clients that were not reached, or still waited for, do not get the message. Nothing is counted
+    /// then.
     pub async fn broadcast_waiting(&self, message: impl Into<Message>, wait: Duration) -> Delivery {
         let prepared = PreparedMessage::new(message);
         self.deliver_waiting(&self.clients(), &prepared, wait).await
@@ -60,7 +66,8 @@ impl Hub {
         let config = self.config();
         let mut delivery = Delivery::default();
         let mut blocked = Vec::new();
-        for client in clients.iter() {
+        for (index, client) in clients.iter().enumerate() {
+            give_way(index).await;
             match client.sender().try_send_prepared(prepared, client.entry.queue(config.queue)) {
                 Ok(()) => delivery.accepted += 1,
                 Err(Error::QueueFull) => blocked.push(Some(client)),
@@ -71,7 +78,8 @@ impl Hub {
         if !blocked.is_empty() && Handle::try_current().is_ok() {
             delivery.accepted += self.wait_for(&mut blocked, prepared, &config, deadline).await;
         }
-        for client in blocked.into_iter().flatten() {
+        for (index, client) in blocked.into_iter().flatten().enumerate() {
+            give_way(index).await;
             self.deliver(client, prepared, &config, &mut delivery);
         }
         self.count(prepared, delivery);
@@ -106,5 +114,12 @@ impl Hub {
             Some(deadline) => drop(timeout_at(deadline, all).await),
         }
         accepted
+    }
+}
+
+/// Lets other tasks have a turn before each [`CHUNK`] of clients but the first.
+pub(crate) async fn give_way(index: usize) {
+    if index > 0 && index.is_multiple_of(CHUNK) {
+        yield_now().await;
     }
 }
