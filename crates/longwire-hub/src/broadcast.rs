@@ -26,8 +26,8 @@ impl Hub {
     ///
     /// It is framed once, and shared by all. Clients whose connection is closing do not get it.
     ///
-    /// The call takes its thread for as long as it takes to go over all clients, some microseconds each: see "Many clients" in
-    /// the crate's documentation.
+    /// The call holds its thread until it has gone over all clients: see "Many clients" in the crate's documentation, and
+    /// [`broadcast_waiting`](Self::broadcast_waiting) for one that yields.
     pub fn broadcast(&self, message: impl Into<Message>) -> Delivery {
         self.broadcast_prepared(&PreparedMessage::new(message), |_| true)
     }

@@ -26,7 +26,7 @@ impl Departed {
 
 impl Hub {
     /// What has gone through all clients since the hub was made: those who have left, and those who are here. It looks at
-    /// each of these, which takes some 20 ms for 100 000; others can come, leave and send meanwhile.
+    /// each of these, which takes some 20 ms for 100 000; meanwhile others can come, leave and send.
     ///
     /// What of the messages received came compressed is not told.
     pub fn traffic(&self) -> Stats {
