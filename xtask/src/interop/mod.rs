@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     /// A server with a page that stands in for `demo`
     #[arg(long, value_name = "COMMAND")]
     page: Option<String>,
-    /// A server with a page beside WebSockets that stands in for `endpoints`
+    /// A server with a page beside a mount that stands in for `endpoints`
     #[arg(long, value_name = "COMMAND")]
     mounted: Option<String>,
     /// One part instead of all

@@ -1,5 +1,5 @@
-//! Pages beside WebSockets, with those who fetch them in ways of their own: curl and Java, which ask for HTTP/2 by the way, and
-//! HAProxy and nginx, which look whether a server is well.
+//! Pages beside sockets, with those who fetch them in ways of their own: curl and Java, which ask for HTTP/2 by the way, and
+//! `HAProxy` and nginx, which look whether a server is well.
 //!
 //! One page is the fallback of longwire's server (`demo`), the other stands beside a mount on axum (`endpoints`).
 
@@ -29,7 +29,7 @@ struct Site<'a> {
     port: &'a str,
     /// The page, which has to be the same for all.
     page: String,
-    /// What HAProxy asks for: the method, and how the request goes on.
+    /// What `HAProxy` asks for: the method, and how the request goes on.
     checks: &'static [(&'static str, &'static str)],
 }
 
@@ -126,7 +126,7 @@ fn with_java(visitors: &Visitors, sites: &[Site<'_>]) -> Outcome {
     Ok(())
 }
 
-/// HAProxy finds the servers well by each of its checks, and passes pages and WebSockets on.
+/// `HAProxy` finds the servers well by each of its checks, and passes pages and sockets on.
 fn with_haproxy(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory: &Path) -> Outcome {
     let limits = "timeout connect 5s\n timeout client 60s\n timeout server 60s\n timeout tunnel 60s";
     let counts = free_port()?;
@@ -139,11 +139,11 @@ fn with_haproxy(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, director
         for (check, send) in site.checks {
             let port = free_port()?;
             let name = format!("{}-{check}", site.name);
-            config += &format!(
+            config.extend([format!(
                 "listen {name}\n bind 127.0.0.1:{port}\n option httpchk\n {send}\n \
                  server the-server 127.0.0.1:{} check inter 200ms fall 1 rise 1\n",
                 site.port
-            );
+            )]);
             ways.push((name, port, site));
         }
     }
@@ -177,19 +177,19 @@ fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory:
     );
     let mut ways = Vec::new();
     for site in sites {
-        config += &format!(
+        config.extend([format!(
             " upstream {} {{ server 127.0.0.1:{} max_fails=1 fail_timeout=1h; }}\n",
             site.name, site.port
-        );
+        )]);
         // As it does by itself, with HTTP/1.0, and as one has it pass WebSockets on.
         let upgrade = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                        proxy_set_header Connection $connection_upgrade;";
         for settings in ["", upgrade] {
             let port = free_port()?;
-            config += &format!(
+            config.extend([format!(
                 " server {{ listen 127.0.0.1:{port}; location / {{ {settings} proxy_pass http://{}; }} }}\n",
                 site.name
-            );
+            )]);
             ways.push((port, site));
         }
     }
@@ -218,13 +218,13 @@ fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory:
     Ok(())
 }
 
-/// HAProxy's counts, a line for each server.
+/// `HAProxy`'s counts, a line for each server.
 fn csv(visitors: &Visitors, port: &str) -> Outcome<String> {
     let mut curl = Command::new(&visitors.curl);
     output(curl.args(["--silent", "--show-error", &format!("http://127.0.0.1:{port}/;csv")]))
 }
 
-/// Whether HAProxy's counts say that a check of this server has passed.
+/// Whether `HAProxy`'s counts say that a check of this server has passed.
 fn is_well(counts: &str, name: &str) -> bool {
     let mut lines = counts.lines();
     let names: Vec<_> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
