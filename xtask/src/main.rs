@@ -50,7 +50,7 @@ enum Command {
     Doc,
     /// Builds the examples and runs each with a fixed script.
     Examples,
-    /// Tests the examples against Node's `ws`, undici, Python's `websockets` and a proxy.
+    /// Tests the examples against Node's `ws`, undici, Python's `websockets`, curl, Java and proxies.
     Interop(interop::Arguments),
     /// Drives the pages of `demo` and `session`, and pages that exchange messages with servers, in headless Chromium.
     Browser(browser::Arguments),

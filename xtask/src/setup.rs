@@ -49,11 +49,20 @@ pub(crate) struct Chromium {
     pub(crate) driver: PathBuf,
 }
 
+/// Programs that fetch pages, or pass them on.
+pub(crate) struct Visitors {
+    pub(crate) curl: PathBuf,
+    pub(crate) java: PathBuf,
+    pub(crate) haproxy: PathBuf,
+    pub(crate) nginx: PathBuf,
+}
+
 /// Installs everything.
 pub(crate) fn everything() -> Outcome {
     node()?;
     python()?;
     autobahn()?;
+    visitors()?;
     let Chromium { browser, driver } = chromium()?;
     println!("node, python and autobahn are in {}", tools().display());
     println!("chromium: {}, driver: {}", browser.display(), driver.display());
@@ -118,6 +127,21 @@ pub(crate) fn chromium() -> Outcome<Chromium> {
     found().ok_or_else(|| "chromium and chromedriver were installed, but are not in the PATH".to_owned())
 }
 
+/// Finds the programs that fetch pages or pass them on, and installs them where they are missing.
+pub(crate) fn visitors() -> Outcome<Visitors> {
+    let found = || {
+        // A program of one file is compiled when it is run.
+        find(&["javac"])?;
+        let [curl, java, haproxy, nginx] = ["curl", "java", "haproxy", "nginx"].map(|name| find(&[name]));
+        Some(Visitors { curl: curl?, java: java?, haproxy: haproxy?, nginx: nginx? })
+    };
+    if let Some(visitors) = found() {
+        return Ok(visitors);
+    }
+    debian(&["curl", "default-jdk-headless", "haproxy", "nginx"])?;
+    found().ok_or_else(|| "curl, a JDK, haproxy and nginx were installed, but are not found".to_owned())
+}
+
 const PIP: [&str; 5] = ["-m", "pip", "--quiet", "--disable-pip-version-check", "install"];
 
 /// Creates the virtual environment `.tools/NAME`, once for each state of `files`.
@@ -154,10 +178,10 @@ fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Outcome) -> 
     fs::write(&stamp, state).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
 
-/// Returns the first of the programs that is in the PATH.
+/// Returns the first of the programs that is in the PATH, or where Debian has servers.
 fn find(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    let places: Vec<_> = env::split_paths(&path).collect();
+    let places: Vec<_> = env::split_paths(&path).chain(["/usr/sbin".into()]).collect();
     names.iter().find_map(|name| places.iter().map(|place| place.join(name)).find(|file| file.is_file()))
 }
 

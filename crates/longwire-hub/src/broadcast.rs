@@ -4,11 +4,11 @@
 //! transport takes it, and queued where it does not; the client's own task writes the queue. The caller's task writes to as
 //! many as tokio's cooperative budget lets it, which is some hundred: the rest are queued too, and others run in between.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use longwire_connection::{CloseCode, Error, Message, PreparedMessage};
 
+use crate::leaving::drop_after;
 use crate::{Client, ClientId, Hub, HubConfig, SlowPolicy, metrics};
 
 /// What became of a broadcast.
@@ -25,6 +25,9 @@ impl Hub {
     /// Sends a message to every client.
     ///
     /// It is framed once, and shared by all. Clients whose connection is closing do not get it.
+    ///
+    /// The call holds its thread until it has gone over all clients: see "Many clients" in the crate's documentation, and
+    /// [`broadcast_waiting`](Self::broadcast_waiting) for one that yields.
     pub fn broadcast(&self, message: impl Into<Message>) -> Delivery {
         self.broadcast_prepared(&PreparedMessage::new(message), |_| true)
     }
@@ -115,16 +118,7 @@ impl Hub {
         metrics::closed_slow();
         // Behind what is queued, so that what the client does get has no gap.
         let _ = client.sender().close(CloseCode::TRY_AGAIN_LATER, "too slow");
-        let entry = Arc::downgrade(&client.entry);
-        let leave_timeout = config.leave_timeout;
         // A handler that receives notices the close by itself; this is for one that waits for something else.
-        if let Some(runtime) = self.inner.runtime.get() {
-            runtime.spawn(async move {
-                tokio::time::sleep(leave_timeout).await;
-                if let Some(entry) = entry.upgrade() {
-                    entry.sender.abort();
-                }
-            });
-        }
+        drop_after(client, config.leave_timeout);
     }
 }

@@ -207,9 +207,9 @@ impl Client {
 
     /// Counts of this client since it was admitted.
     pub fn stats(&self) -> ClientStats {
-        let Entry { hub, since, sender, .. } = &*self.entry;
+        let Entry { home, since, sender, .. } = &*self.entry;
         ClientStats {
-            connected_for: hub.inner.age().saturating_sub(Duration::from_nanos(*since)),
+            connected_for: home.hub.inner.age().saturating_sub(Duration::from_nanos(*since)),
             dropped: self.dropped(),
             connection: sender.stats(),
         }

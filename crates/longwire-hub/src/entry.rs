@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use longwire_connection::Sender;
 
+use crate::leaving::Home;
 use crate::limits::Source;
 use crate::rooms::Joined;
 use crate::{ClientId, ClientInfo, Hub, SlowPolicy};
@@ -21,10 +22,12 @@ pub(crate) struct Entry {
     pub(crate) sender: Sender,
     pub(crate) peer_addr: Option<SocketAddr>,
     /// The registry holds this entry and this entry the registry, until the client leaves.
-    pub(crate) hub: Hub,
+    pub(crate) home: Arc<Home>,
     /// When it was admitted, in nanoseconds of the hub's age: an `Instant` is twice as long.
     pub(crate) since: u64,
     pub(crate) dropped: AtomicU64,
+    /// Which departure of the hub's was this client's; 0 while it is registered. Changed under the lock of `task`.
+    departure: AtomicU64,
     /// How many [`Member`](crate::socket::Member)s there are; the last one takes the client out of the registry.
     pub(crate) holders: AtomicU32,
     /// Whether the client was closed for being slow.
@@ -33,8 +36,6 @@ pub(crate) struct Entry {
     slow_policy: AtomicU8,
     /// Whether the handler has to be dropped. Set before `task` is woken.
     killed: AtomicBool,
-    /// Whether the client is registered no more. Changed under the lock of `task`.
-    has_left: AtomicBool,
     /// The task that runs the handler: it may wait for anything, so the connection alone could not wake it.
     task: Mutex<Option<Waker>>,
     rare: OnceLock<Box<Rare>>,
@@ -57,11 +58,11 @@ struct OwnLimits {
 }
 
 impl Entry {
-    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, hub: Hub) -> Self {
+    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, home: Arc<Home>) -> Self {
         let ClientInfo { peer_addr, slow_policy, queue, max_rooms, data, .. } = info;
         let own = OwnLimits { queue, max_rooms };
         // Enough for 500 years.
-        let since = u64::try_from(hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
+        let since = u64::try_from(home.hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
         let is_rare = data.is_some() || own != OwnLimits::default();
         let data = data.map(OnceLock::from).unwrap_or_default();
         let rare = is_rare.then(|| Box::new(Rare { data, own, ..Rare::default() }));
@@ -69,19 +70,23 @@ impl Entry {
             id,
             sender,
             peer_addr,
-            hub,
+            home,
             since,
             dropped: AtomicU64::new(0),
+            departure: AtomicU64::new(0),
             holders: AtomicU32::new(1),
             too_slow: AtomicBool::new(false),
             slow_policy: AtomicU8::new(0),
             killed: AtomicBool::new(false),
-            has_left: AtomicBool::new(false),
             task: Mutex::new(None),
             rare: rare.map(OnceLock::from).unwrap_or_default(),
         };
         entry.set_slow_policy(slow_policy);
         entry
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.home.hub
     }
 
     /// Drops the connection, and the handler that is run on it.
@@ -108,7 +113,7 @@ impl Entry {
     /// What the client keeps while it is connected; `None` once it is not.
     pub(crate) fn rare_if_connected(&self) -> Option<&Rare> {
         let _unchanged = self.task();
-        (!self.has_left.load(Ordering::Relaxed)).then(|| &**self.rare.get_or_init(Box::default))
+        (self.departure() == 0).then(|| &**self.rare.get_or_init(Box::default))
     }
 
     /// What the client keeps, if it ever kept anything.
@@ -118,10 +123,11 @@ impl Entry {
 
     /// Ends what lasts as long as the connection.
     pub(crate) fn leave_hub(&self) {
-        let mut departed = self.hub.departed();
+        let hub = self.hub();
+        let mut departed = hub.departed();
         let code = self.depart(&mut departed);
         let mut task = self.task();
-        self.has_left.store(true, Ordering::Relaxed);
+        self.departure.store(departed.count(), Ordering::Relaxed);
         drop(departed);
         // A handle that somebody keeps must not keep the task's memory.
         let task_before = task.take();
@@ -130,12 +136,12 @@ impl Entry {
         crate::metrics::closed(code);
         // Who found the client connected has made what there is to find here, before that lock was taken.
         self.leave_all_rooms();
-        self.hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
+        hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
     }
 
-    /// Whether the client counts among those who have left.
-    pub(crate) fn has_left(&self) -> bool {
-        self.has_left.load(Ordering::Relaxed)
+    /// Which departure of the hub's was this client's; 0 while it is registered.
+    pub(crate) fn departure(&self) -> u64 {
+        self.departure.load(Ordering::Relaxed)
     }
 
     pub(crate) fn source(&self) -> Option<Source> {

@@ -4,7 +4,7 @@
 //! [`crate::members`], so that a broadcast allocates nothing but its frame.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longwire_connection::{CloseCode, CloseFrame, Transport, WebSocket};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::entry::Entry;
+use crate::leaving::{Home, Homes};
 use crate::limits::{Census, Source};
 use crate::members::Members;
 use crate::rooms::Rooms;
@@ -34,8 +35,6 @@ pub(crate) struct Inner {
     pub(crate) rooms: Rooms,
     /// Notified when the last client has left.
     pub(crate) emptied: Notify,
-    /// Where the limit on a slow client's leaving is waited for: a broadcast may come from a thread outside.
-    pub(crate) runtime: OnceLock<Handle>,
     pub(crate) counters: Counters,
     pub(crate) departed: Mutex<Departed>,
     /// What of the traffic was passed on.
@@ -58,7 +57,6 @@ impl Default for Inner {
             config: Mutex::default(),
             rooms: Rooms::default(),
             emptied: Notify::new(),
-            runtime: OnceLock::new(),
             counters: Counters::default(),
             departed: Mutex::default(),
             #[cfg(feature = "metrics")]
@@ -71,11 +69,18 @@ impl Default for Inner {
 struct Registry {
     clients: Members,
     census: Census,
+    homes: Homes,
     admitted: u64,
     /// The most clients that were here at once.
     peak: usize,
     /// What clients are told from the shutdown's beginning on.
     closing: Option<CloseFrame>,
+}
+
+impl AsMut<Members> for Registry {
+    fn as_mut(&mut self) -> &mut Members {
+        &mut self.clients
+    }
 }
 
 impl Hub {
@@ -142,18 +147,12 @@ impl Hub {
         mut ws: WebSocket<T>,
         mut info: ClientInfo,
     ) -> Result<Socket<T>, HubError> {
-        if self.inner.runtime.get().is_none()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            // Another thread may have been faster: one is as good as the other.
-            let _ = self.inner.runtime.set(runtime);
-        }
         let source = info.peer_addr.map(Source::from);
         let mut place = info.place.take();
         let fits = place.as_mut().map_or(Ok(false), |place| place.fits(self, source));
         let admitted = fits.map_err(|error| (error, self.refusal())).and_then(|fits| {
             let place = place.filter(|_| fits);
-            self.admit_to(place, source, |id| Entry::new(id, ws.sender(), info, self.clone()))
+            self.admit_to(place, source, |id, home| Entry::new(id, ws.sender(), info, home))
         });
         match admitted {
             Ok(entry) => Ok(Socket::new(ws, Member::new(entry))),
@@ -169,7 +168,7 @@ impl Hub {
         &self,
         place: Option<Place>,
         source: Option<Source>,
-        make: impl FnOnce(ClientId) -> Entry,
+        make: impl FnOnce(ClientId, Arc<Home>) -> Entry,
     ) -> Result<Arc<Entry>, (HubError, CloseFrame)> {
         let mut place = match place {
             Some(place) => place,
@@ -181,10 +180,11 @@ impl Hub {
             drop(registry);
             return Err((HubError::ShuttingDown, frame));
         }
+        let home = registry.homes.here(self);
         registry.census.occupy();
         place.occupied = true;
         registry.admitted += 1;
-        let entry = Arc::new(make(ClientId(registry.admitted)));
+        let entry = Arc::new(make(ClientId(registry.admitted), home));
         let stale = registry.clients.insert(Client { entry: Arc::clone(&entry) });
         registry.peak = registry.peak.max(registry.clients.len());
         drop(registry);
@@ -230,6 +230,11 @@ impl Hub {
         closing.unwrap_or_else(|| CloseFrame::new(CloseCode::TRY_AGAIN_LATER, ""))
     }
 
+    /// A runtime that clients were admitted in, if there is one.
+    pub(crate) fn any_runtime(&self) -> Option<Handle> {
+        self.registry().homes.runtime()
+    }
+
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
@@ -240,8 +245,10 @@ impl Hub {
     }
 
     /// All clients that are connected now, in the order in which they came.
+    ///
+    /// One that comes or leaves during the call may be among them or not. Others can come and leave meanwhile.
     pub fn clients(&self) -> Arc<[Client]> {
-        self.registry().clients.snapshot()
+        Members::snapshot(|| self.registry())
     }
 
     /// The client of this name, if it is connected.

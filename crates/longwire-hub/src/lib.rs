@@ -63,7 +63,26 @@
 //! | send to all, and let nobody wait | [`Hub::broadcast`], [`Hub::publish`], and a [`SlowPolicy`] for all or for one |
 //! | send to all, and wait for each by itself | [`Hub::broadcast_waiting`], [`Hub::publish_waiting`] |
 //! | send to one, and know whether it got there | [`Client::send`] |
-
+//!
+//! # Many clients
+//!
+//! No lock of the hub is held while it goes over all clients: others join, leave and send meanwhile. With 100 000 of them
+//!
+//! | call | takes | holds its thread |
+//! |---|---|---|
+//! | [`Hub::broadcast`] | 41 ms | all the time |
+//! | [`Hub::broadcast_waiting`] | 44 ms | 60 µs for 256 clients at a time, then it yields |
+//! | [`Hub::shutdown`] | | for 256 clients at a time |
+//! | [`Hub::traffic`] | 19 ms | all the time |
+//! | [`Hub::clients`] after somebody has joined or left | 8 ms | all the time, the registry's lock for 256 clients at a time |
+//! | [`Hub::stats`], [`Hub::len`] | less than 1 µs | |
+//!
+//! and beside any of these it takes a client 1 to 2 µs to join and leave (the median; 16 µs for 99 of 100). Measured with
+//! `cargo test --release -p longwire-hub --test many -- --ignored --nocapture` on two cores that others used too, with connections
+//! that take everything at once: a system call for each is added to a broadcast, for as many as tokio lets a task write to in its
+//! turn. A task that has other things to do, or shares its thread with tasks that have, sends to this many with
+//! `broadcast_waiting` and a wait of zero.
+//!
 //! # Metrics
 //!
 //! With the feature `metrics` a hub passes what it counts on to the recorder of the crate of that name:
@@ -88,6 +107,7 @@ mod config;
 mod entry;
 mod error;
 mod hub;
+mod leaving;
 mod limits;
 mod members;
 #[cfg(feature = "metrics")]

@@ -1,9 +1,12 @@
 //! A set of clients that is read as a whole far more often than it changes: the registry's, and each room's.
 //!
-//! Whoever sends to all of them works on a snapshot, which is kept until somebody joins or leaves. What a change makes
-//! stale is handed out, because the last handle of a connection may go with it: drop it where no lock is held.
+//! Whoever sends to all of them works on a snapshot, which is kept until somebody joins or leaves. It is made in steps, so
+//! that others can join and leave meanwhile. What a change makes stale is handed out, because the last handle of a
+//! connection may go with it: drop it where no lock is held.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use crate::{Client, ClientId};
@@ -13,6 +16,8 @@ pub(crate) struct Members {
     clients: BTreeMap<ClientId, Client>,
     /// All of `clients`, unless one has joined or left since it was made.
     snapshot: Option<Arc<[Client]>>,
+    /// How often a client has joined or left.
+    changes: u64,
 }
 
 /// What a change to [`Members`] has made of no use.
@@ -25,6 +30,7 @@ pub(crate) struct Stale {
 
 impl Members {
     pub(crate) fn insert(&mut self, client: Client) -> Stale {
+        self.changes += 1;
         let client = self.clients.insert(client.id(), client);
         Stale { _client: client, _snapshot: self.snapshot.take() }
     }
@@ -33,13 +39,59 @@ impl Members {
         let client = self.clients.remove(&id);
         // Who was not here was in no snapshot.
         let snapshot = if client.is_some() { self.snapshot.take() } else { None };
+        self.changes += u64::from(client.is_some());
         Stale { _client: client, _snapshot: snapshot }
     }
 
     /// All clients in the order of their names, which is the one in which they came.
-    pub(crate) fn snapshot(&mut self) -> Arc<[Client]> {
-        let Self { clients, snapshot } = self;
-        Arc::clone(snapshot.get_or_insert_with(|| clients.values().cloned().collect()))
+    ///
+    /// `lock` is called for each [`CHUNK`] of them. A client that joins or leaves meanwhile may be among them or not.
+    pub(crate) fn snapshot<G, M>(lock: impl Fn() -> G) -> Arc<[Client]>
+    where
+        G: DerefMut<Target = M>,
+        M: AsMut<Self>,
+    {
+        let mut guard = lock();
+        let members = guard.as_mut();
+        if let Some(snapshot) = &members.snapshot {
+            return Arc::clone(snapshot);
+        }
+        if members.clients.len() <= CHUNK {
+            let snapshot: Arc<[Client]> = members.clients.values().cloned().collect();
+            members.snapshot = Some(Arc::clone(&snapshot));
+            return snapshot;
+        }
+        let changes = members.changes;
+        let last = members.clients.last_key_value().map(|(id, _)| *id);
+        let mut copied = Vec::with_capacity(members.clients.len());
+        loop {
+            let before = copied.len();
+            let from = copied.last().map(Client::id);
+            copied.extend(guard.as_mut().between(from, last).take(CHUNK).cloned());
+            drop(guard);
+            // Those who have come since are behind `last`, so there is an end.
+            if copied.len() - before < CHUNK {
+                break;
+            }
+            guard = lock();
+        }
+        let snapshot: Arc<[Client]> = copied.into();
+        let mut guard = lock();
+        let members = guard.as_mut();
+        if members.changes == changes {
+            // Another thread may have been faster: one is as good as the other.
+            let other = members.snapshot.replace(Arc::clone(&snapshot));
+            drop(guard);
+            drop(other);
+        }
+        snapshot
+    }
+
+    /// The clients behind `from`, up to `last`.
+    fn between(&self, from: Option<ClientId>, last: Option<ClientId>) -> impl Iterator<Item = &Client> {
+        let from = from.map_or(Unbounded, Excluded);
+        let clients = self.clients.range((from, Unbounded));
+        clients.take_while(move |(id, _)| last.is_some_and(|last| **id <= last)).map(|(_, client)| client)
     }
 
     pub(crate) fn get(&self, id: ClientId) -> Option<Client> {
@@ -56,5 +108,80 @@ impl Members {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.clients.is_empty()
+    }
+}
+
+/// How many clients are gone over without letting others have their turn: under a lock, or in a task that can yield. It is some
+/// tens of microseconds of work.
+pub(crate) const CHUNK: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use longwire_connection::testing::pair;
+
+    use super::*;
+    use crate::{ClientInfo, Hub, Socket};
+
+    struct Crowd(Members);
+
+    impl AsMut<Members> for Crowd {
+        fn as_mut(&mut self) -> &mut Members {
+            &mut self.0
+        }
+    }
+
+    fn ids(clients: &[Client]) -> Vec<u64> {
+        clients.iter().map(|client| client.id().value()).collect()
+    }
+
+    /// So many clients of a hub of their own.
+    fn clients(count: usize) -> Vec<Socket<longwire_connection::testing::Pipe>> {
+        let hub = Hub::default();
+        let admit = |_| hub.admit(pair(longwire_connection::Config::default()).1, ClientInfo::default());
+        (0..count).map(admit).collect::<Result<_, _>>().expect("there is a place")
+    }
+
+    #[tokio::test]
+    async fn others_join_and_leave_while_a_snapshot_is_made() {
+        const COUNT: usize = 4 * CHUNK;
+        let sockets = clients(COUNT + 3);
+        let crowd = RefCell::new(Crowd(Members::default()));
+        let insert = |n: usize| drop(crowd.borrow_mut().0.insert(sockets[n].client()));
+        (0..COUNT).for_each(insert);
+        let locked = Cell::new(0);
+        let snapshot = Members::snapshot(|| {
+            locked.set(locked.get() + 1);
+            // Between two steps one joins, and the last of all leaves.
+            if locked.get() == 3 {
+                insert(COUNT);
+                drop(crowd.borrow_mut().0.remove(sockets[COUNT - 1].id()));
+            }
+            crowd.borrow_mut()
+        });
+        assert!(locked.get() >= 5, "a step copies {CHUNK} at most, in {} steps", locked.get());
+        assert_eq!(ids(&snapshot), (1..COUNT as u64).collect::<Vec<_>>(), "those who stayed, in order");
+
+        // It was made of no use by the change, and is not kept.
+        let next = Members::snapshot(|| crowd.borrow_mut());
+        assert_eq!(next.len(), COUNT);
+        assert_eq!(next.last().map(Client::id), Some(sockets[COUNT].id()));
+        assert!(Arc::ptr_eq(&next, &Members::snapshot(|| crowd.borrow_mut())), "this one is kept");
+        insert(COUNT + 1);
+        assert_eq!(Members::snapshot(|| crowd.borrow_mut()).len(), COUNT + 1);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_whole_at_every_size() {
+        let sockets = clients(2 * CHUNK + 1);
+        for count in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1] {
+            let crowd = RefCell::new(Crowd(Members::default()));
+            for socket in &sockets[..count] {
+                drop(crowd.borrow_mut().0.insert(socket.client()));
+            }
+            let snapshot = Members::snapshot(|| crowd.borrow_mut());
+            assert_eq!(ids(&snapshot), (1..=count as u64).collect::<Vec<_>>());
+        }
     }
 }

@@ -31,6 +31,12 @@ struct Occupants {
     is_closed: bool,
 }
 
+impl AsMut<Members> for Occupants {
+    fn as_mut(&mut self) -> &mut Members {
+        &mut self.members
+    }
+}
+
 /// The rooms that one client is in, in the order of their addresses.
 #[derive(Default)]
 pub(crate) struct Joined {
@@ -82,7 +88,7 @@ impl Rooms {
 
 impl RoomState {
     pub(crate) fn members(&self) -> Arc<[Client]> {
-        self.lock().members.snapshot()
+        Members::snapshot(|| self.lock())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -130,8 +136,8 @@ impl Entry {
         if name.len() > Room::MAX_NAME {
             return Err(HubError::RoomName { len: name.len() });
         }
-        let rooms = &self.hub.inner.rooms;
-        let limit = self.max_rooms(self.hub.config().max_rooms_per_client);
+        let rooms = &self.hub().inner.rooms;
+        let limit = self.max_rooms(self.hub().config().max_rooms_per_client);
         let rare = self.rare_if_connected().ok_or(HubError::NotConnected)?;
         let mut joined = rare.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if joined.is_closed {
@@ -162,7 +168,7 @@ impl Entry {
 
     /// Lets this client out of a room; whether it was there.
     pub(crate) fn leave(&self, name: &str) -> bool {
-        let rooms = &self.hub.inner.rooms;
+        let rooms = &self.hub().inner.rooms;
         let Some(mut joined) = self.joined() else {
             return false;
         };
@@ -185,7 +191,7 @@ impl Entry {
         let left = std::mem::take(&mut joined.rooms);
         drop(joined);
         for room in left {
-            drop(room.release(self.id, &self.hub.inner.rooms));
+            drop(room.release(self.id, &self.hub().inner.rooms));
         }
     }
 

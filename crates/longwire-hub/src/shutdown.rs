@@ -5,6 +5,7 @@ use std::time::Duration;
 use longwire_connection::{CloseCode, CloseFrame};
 use tokio::time::{Instant, timeout};
 
+use crate::waiting::give_way;
 use crate::{Client, Hub, HubError};
 
 /// How a hub takes its leave.
@@ -90,6 +91,7 @@ impl Hub {
         let spread = farewell.spread.min(farewell.deadline);
         let clients = self.stop_admitting(general.clone());
         for (index, client) in clients.iter().enumerate() {
+            give_way(index).await;
             let early = share(spread, index, clients.len()).saturating_sub(start.elapsed());
             if !early.is_zero() && timeout(early, self.emptied()).await.is_ok() {
                 return Ok(Drained::default());
@@ -104,7 +106,8 @@ impl Hub {
             return Ok(Drained::default());
         }
         let late = self.clients();
-        for client in late.iter() {
+        for (index, client) in late.iter().enumerate() {
+            give_way(index).await;
             client.entry.kill();
         }
         let aborted = late.len();

@@ -35,7 +35,7 @@ impl<T: Transport> Socket<T> {
 
     /// The hub that the client is registered with.
     pub fn hub(&self) -> &Hub {
-        &self.member.entry.hub
+        self.member.entry.hub()
     }
 
     /// The hub of the server that this socket came from: the same as [`hub`](Self::hub).
@@ -306,7 +306,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         if self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.entry.leave_hub();
-            self.entry.hub.remove(&self.entry);
+            self.entry.hub().remove(&self.entry);
         }
     }
 }

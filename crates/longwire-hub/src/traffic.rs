@@ -12,21 +12,36 @@ use crate::entry::Entry;
 #[derive(Default)]
 pub(crate) struct Departed {
     traffic: Stats,
+    count: u64,
     // Of 5000 codes at most.
     codes: BTreeMap<u16, u64>,
 }
 
+impl Departed {
+    /// How many have left, the last of whom this is.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 impl Hub {
     /// What has gone through all clients since the hub was made: those who have left, and those who are here. It looks at
-    /// each of these.
+    /// each of these, which takes some 20 ms for 100 000; meanwhile others can come, leave and send.
     ///
     /// What of the messages received came compressed is not told.
     pub fn traffic(&self) -> Stats {
-        // Nobody leaves meanwhile: each client is on one side.
+        // First, so that nobody leaves between the two unseen.
+        let clients = self.clients();
         let departed = self.departed();
-        let mut sum = departed.traffic;
-        for client in self.clients().iter().filter(|client| !client.entry.has_left()) {
-            sum += client.sender().stats();
+        let (mut sum, left) = (departed.traffic, departed.count);
+        drop(departed);
+        for client in clients.iter() {
+            // Those who leave from here on are not in the sum of the departed yet.
+            match client.entry.departure() {
+                0 => sum += client.sender().stats(),
+                departure if departure > left => sum += without_queue(client.sender().stats()),
+                _ => {}
+            }
         }
         sum
     }
@@ -48,9 +63,8 @@ impl Hub {
 impl Entry {
     /// Counts this client among those who have left; returns the code with which it has.
     pub(crate) fn depart(&self, departed: &mut Departed) -> CloseCode {
-        let mut traffic = self.sender.stats();
-        traffic.bytes_queued = 0;
-        departed.traffic += traffic;
+        departed.traffic += without_queue(self.sender.stats());
+        departed.count += 1;
         let code = match self.sender.close_sent() {
             None => CloseCode::ABNORMAL_CLOSURE,
             Some(None) => CloseCode::NO_STATUS_RECEIVED,
@@ -59,4 +73,11 @@ impl Entry {
         *departed.codes.entry(code.into()).or_default() += 1;
         code
     }
+}
+
+/// What is left of a client's counts when it has left: nothing waits any more.
+fn without_queue(stats: Stats) -> Stats {
+    let mut stats = stats;
+    stats.bytes_queued = 0;
+    stats
 }

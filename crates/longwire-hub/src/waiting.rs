@@ -1,15 +1,19 @@
 //! Fan-out that waits: for those who do not keep up, and for each of them by itself.
 //!
-//! Who has room gets the message at once. Each of the others is waited for in a task of its own, so that none delays
-//! another; one timer ends it for all.
+//! Who has room gets the message at once. The others are waited for by the calling task, each by itself, so that none delays
+//! another; one timer ends it for all. No other task takes part, as its runtime could be busy, or gone.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use longwire_connection::{Error, Message, PreparedMessage};
-use tokio::task::JoinSet;
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
+use crate::members::CHUNK;
 use crate::{Client, Delivery, Hub, HubConfig};
 
 impl Hub {
@@ -19,11 +23,15 @@ impl Hub {
     /// room when `wait` is over meets its [`SlowPolicy`](crate::SlowPolicy). Two calls at the same time may reach a client that
     /// was waited for in either order.
     ///
-    /// Without a tokio runtime it does not wait.
+    /// It ends in time whatever other runtimes do. Called outside of a tokio runtime it does not wait.
+    ///
+    /// After each 256 clients it lets other tasks of its thread have a turn. So it is also for those who send to very many from a
+    /// thread that has other things to do, with a `wait` of zero: [`broadcast`](Self::broadcast) goes over all at once.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, clients that were still waited for do not get the message. Nothing is counted then.
+    /// If the future is dropped, clients that were not reached, or still waited for, do not get the message. Nothing is counted
+    /// then.
     pub async fn broadcast_waiting(&self, message: impl Into<Message>, wait: Duration) -> Delivery {
         let prepared = PreparedMessage::new(message);
         self.deliver_waiting(&self.clients(), &prepared, wait).await
@@ -58,7 +66,8 @@ impl Hub {
         let config = self.config();
         let mut delivery = Delivery::default();
         let mut blocked = Vec::new();
-        for client in clients.iter() {
+        for (index, client) in clients.iter().enumerate() {
+            give_way(index).await;
             match client.sender().try_send_prepared(prepared, client.entry.queue(config.queue)) {
                 Ok(()) => delivery.accepted += 1,
                 Err(Error::QueueFull) => blocked.push(Some(client)),
@@ -66,10 +75,11 @@ impl Hub {
                 Err(_) => {}
             }
         }
-        if !blocked.is_empty() {
+        if !blocked.is_empty() && Handle::try_current().is_ok() {
             delivery.accepted += self.wait_for(&mut blocked, prepared, &config, deadline).await;
         }
-        for client in blocked.into_iter().flatten() {
+        for (index, client) in blocked.into_iter().flatten().enumerate() {
+            give_way(index).await;
             self.deliver(client, prepared, &config, &mut delivery);
         }
         self.count(prepared, delivery);
@@ -85,37 +95,31 @@ impl Hub {
         config: &HubConfig,
         deadline: Option<Instant>,
     ) -> usize {
-        let Some(runtime) = self.inner.runtime.get() else {
-            return 0;
-        };
         let mut accepted = 0;
-        let mut tasks = JoinSet::new();
-        for (index, client) in blocked.iter().enumerate() {
-            let Some(client) = client else { continue };
-            let (sender, prepared, queue) =
-                (client.sender().clone(), prepared.clone(), client.entry.queue(config.queue));
-            let send = async move { (index, sender.send_prepared(&prepared, queue).await.is_ok()) };
-            tasks.spawn_on(send, runtime);
-        }
-        let mut done = async |tasks: &mut JoinSet<(usize, bool)>| {
-            while let Some(joined) = tasks.join_next().await {
-                // A task that was aborted has not sent: it is left as one that waits.
-                if let Ok((index, sent)) = joined {
-                    blocked[index] = None;
-                    accepted += usize::from(sent);
-                }
+        let waiting = blocked.iter_mut().map(async |slot| {
+            let Some(client) = slot else { return 0 };
+            let sent = client.sender().send_prepared(prepared, client.entry.queue(config.queue)).await;
+            *slot = None;
+            usize::from(sent.is_ok())
+        });
+        let mut waiting: FuturesUnordered<_> = waiting.collect();
+        let all = async {
+            while let Some(sent) = waiting.next().await {
+                accepted += sent;
             }
         };
         match deadline {
-            None => done(&mut tasks).await,
-            Some(deadline) => {
-                if timeout_at(deadline, done(&mut tasks)).await.is_err() {
-                    tasks.abort_all();
-                    // Some may have sent before they were reached: their results say so.
-                    done(&mut tasks).await;
-                }
-            }
+            None => all.await,
+            // What was sent has been counted: nothing is sent while this is not polled.
+            Some(deadline) => drop(timeout_at(deadline, all).await),
         }
         accepted
+    }
+}
+
+/// Lets other tasks have a turn before each [`CHUNK`] of clients but the first.
+pub(crate) async fn give_way(index: usize) {
+    if index > 0 && index.is_multiple_of(CHUNK) {
+        yield_now().await;
     }
 }

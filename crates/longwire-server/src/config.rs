@@ -43,7 +43,8 @@ pub struct ServerConfig {
     ///
     /// One more ends the oldest that does not wait for the application with 503: an honest client needs its place for a moment,
     /// one that drips its request for as long as it gets. A client that waits for the application keeps its place; if as many
-    /// wait as may, the next whole request is answered with 503. Default 1024.
+    /// wait as may, the next whole request is answered with 503. One whose TLS or proxy's header is not complete is closed without
+    /// an answer instead. Default 1024.
     pub max_handshakes: usize,
     /// What happens to clients that do not keep up with broadcasts.
     pub hub: HubConfig,

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use http::{Method, Response, StatusCode};
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub, Place};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
@@ -70,11 +70,13 @@ impl Passed {
     }
 }
 
-/// How far the answer has come: two answers in one connection would be none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    NotBegun,
-    Begun,
+/// What an answer has to consider.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Whether the answer has begun: two answers in one connection would be none.
+    is_answered: bool,
+    /// Whether the request is a HEAD, whose answer has no body (RFC 9110 §9.3.2).
+    is_head: bool,
 }
 
 impl Gate {
@@ -87,22 +89,31 @@ impl Gate {
     ) -> Option<(Socket, Request)> {
         let begun = Instant::now();
         let deadline = Deadline::after(begun, self.config.handshake_timeout);
+        let mut progress = Progress::default();
+        let mut beginning = pin!(self.begin(io, peer_addr, deadline));
         let (mut io, ends) = tokio::select! {
             biased;
-            begun = self.begin(io, peer_addr, deadline) => begun?,
-            // Nobody to whom one could say why: the request is not there yet.
-            _ = ticket.revoked() => return None,
+            begun = &mut beginning => begun?,
+            revoked = ticket.revoked() => {
+                debug!(?peer_addr, ?revoked, "a handshake was cut off before its request");
+                // Before that nothing can be said that would be understood.
+                if revoked == Revoked::ShutDown
+                    && let Ok(Some((mut io, ends))) = timeout(FAREWELL, beginning).await
+                {
+                    self.turn_away(&mut io, revoked, progress, ends.peer).await;
+                }
+                return None;
+            }
         };
         let peer_addr = ends.peer;
-        let mut answer = Answer::NotBegun;
         let passed = tokio::select! {
             biased;
             // First, as a place that was lost in a crowd is had back by a request that has come meanwhile.
-            passed = self.shake_hands(&mut io, ends, deadline, &ticket, &mut answer) => passed?,
+            passed = self.shake_hands(&mut io, ends, deadline, &ticket, &mut progress) => passed?,
             revoked = ticket.revoked() => {
                 debug!(?peer_addr, ?revoked, "a handshake was cut off");
-                if answer == Answer::NotBegun {
-                    self.turn_away(&mut io, revoked).await;
+                if !progress.is_answered {
+                    self.turn_away(&mut io, revoked, progress, peer_addr).await;
                 }
                 return None;
             }
@@ -172,7 +183,7 @@ impl Gate {
         ends: Ends,
         deadline: Deadline,
         ticket: &Ticket,
-        answer: &mut Answer,
+        progress: &mut Progress,
     ) -> Option<Passed> {
         let peer_addr = ends.peer;
         let verdict = match self.read_head(io, deadline).await {
@@ -180,6 +191,7 @@ impl Gate {
                 let mut early = Vec::new();
                 let head = head?;
                 let security = Security::of(io);
+                progress.is_head = head.parts.method == Method::HEAD;
                 let judged = tokio::select! {
                     biased;
                     judged = self.judge(head, security, ends, deadline, ticket) => judged,
@@ -192,7 +204,7 @@ impl Gate {
             }
             Err(rejection) => Err(self.refuse(&rejection, None, peer_addr)),
         };
-        *answer = Answer::Begun;
+        progress.is_answered = true;
         match verdict {
             Ok(passed) => {
                 let response = encode_response(&passed.accepted.response());
@@ -205,7 +217,7 @@ impl Gate {
             Err(response) => {
                 // The application is done with it, and the client may take its time.
                 ticket.release();
-                finish(io, &response, self.config.connection.close_timeout).await;
+                finish(io, progress.cut(&response), self.config.connection.close_timeout).await;
             }
         }
         None
@@ -277,7 +289,6 @@ impl Gate {
         };
         match &self.fallback {
             Some(fallback) if is_plain(&rejection, &request) => {
-                let is_head = request.method() == Method::HEAD;
                 let response = if ticket.hold() {
                     match deadline.run(hook::run("fallback", || fallback(request))).await {
                         Ok(Ok(response)) => Rejection::from_response(response).encode(),
@@ -287,7 +298,7 @@ impl Gate {
                 } else {
                     self.refuse(&Rejection::Unavailable, Some(&request), peer_addr)
                 };
-                Err(if is_head { without_body(&response) } else { response })
+                Err(response)
             }
             _ => Err(self.refuse(&rejection, Some(&request), peer_addr)),
         }
@@ -334,15 +345,20 @@ impl Gate {
         answer.encode()
     }
 
-    async fn turn_away(&self, io: &mut Transport, revoked: Revoked) {
-        let rejection = Rejection::Unavailable;
-        self.counters.rejected(rejection.status());
-        let answer = rejection.encode();
+    async fn turn_away(
+        &self,
+        io: &mut Transport,
+        revoked: Revoked,
+        progress: Progress,
+        peer_addr: Option<SocketAddr>,
+    ) {
+        let answer = self.refuse(&Rejection::Unavailable, None, peer_addr);
+        let answer = progress.cut(&answer);
         match revoked {
             // The place is needed now: an answer that does not go out at once does not go out.
-            Revoked::Crowded => finish_at_once(io, &answer).await,
+            Revoked::Crowded => finish_at_once(io, answer).await,
             Revoked::ShutDown => {
-                finish(io, &answer, FAREWELL.min(self.config.connection.close_timeout)).await;
+                finish(io, answer, FAREWELL.min(self.config.connection.close_timeout)).await;
             }
         }
     }
@@ -379,11 +395,15 @@ fn fault() -> Rejection {
     Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The server is at fault\n")
 }
 
-/// Cuts an answer off behind its head.
-fn without_body(answer: &Bytes) -> Bytes {
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
-    answer.slice(..end)
+impl Progress {
+    /// The part of an answer that is to be sent.
+    fn cut(self, answer: &[u8]) -> &[u8] {
+        let head = || answer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+        let end = if self.is_head { head() } else { None };
+        &answer[..end.unwrap_or(answer.len())]
+    }
 }
 
-/// How long a client that is turned away at shutdown has to take its answer.
+/// How long a client that is turned away at shutdown has to begin, where a proxy's header or TLS comes first, and then to take
+/// its answer.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -201,7 +201,9 @@ impl ServerHandle {
 
     /// Shuts the server down as [`ServerConfig::shutdown`](crate::ServerConfig::shutdown) says.
     ///
-    /// This call stops the listening and ends the handshakes that are going on with 503. The returned future closes all
+    /// This call stops the listening and ends the handshakes that are going on with 503. Where TLS or the header of a proxy
+    /// ([`ServerConfig::proxy_protocol`](crate::ServerConfig::proxy_protocol)) is not complete, it has one more second, and
+    /// the connection is closed without an answer if that is not enough. The returned future closes all
     /// clients and completes when they have left, or were dropped at the deadline. Where [`Server::serve`] runs it does
     /// the same and returns then, so the future may be dropped.
     ///

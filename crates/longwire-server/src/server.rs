@@ -294,8 +294,9 @@ impl Server {
 
     /// Has `hook` see every request that is refused, whatever the reason, and answer it in its own words if it likes.
     ///
-    /// The request is there if its head could be read, unless it was [`authorize`](Self::authorize) that refused. `None`
-    /// leaves the answer as it is.
+    /// The request is there if its head could be read, unless it was [`authorize`](Self::authorize) that refused, or the
+    /// client was turned away with 503 because of [`ServerConfig::max_handshakes`] or a shutdown. `None` leaves the answer as
+    /// it is. Of an answer to a HEAD the body is not sent (RFC 9110 §9.3.2), only its length.
     #[must_use]
     pub fn on_reject<F>(mut self, hook: F) -> Self
     where

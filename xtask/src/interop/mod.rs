@@ -1,8 +1,10 @@
-//! The examples with other implementations: `echo` with their clients, `cat` with their servers and proxies.
+//! The examples with other implementations: `echo` with their clients, `cat` with their servers and proxies, pages with those
+//! who fetch them.
 
 mod cat;
 pub(crate) mod deflate;
 mod echo;
+mod pages;
 mod proxy;
 mod redirect;
 pub(crate) mod tls;
@@ -28,6 +30,12 @@ pub(crate) struct Arguments {
     /// A client that stands in for `cat`
     #[arg(long, value_name = "COMMAND")]
     cat: Option<String>,
+    /// A server with a page that stands in for `demo`
+    #[arg(long, value_name = "COMMAND")]
+    page: Option<String>,
+    /// A server with a page beside a mount that stands in for `endpoints`
+    #[arg(long, value_name = "COMMAND")]
+    mounted: Option<String>,
     /// One part instead of all
     #[arg(long, value_name = "PART")]
     only: Option<String>,
@@ -39,10 +47,12 @@ struct Peers {
     python: Python,
 }
 
-/// What a part tries: the two examples, and with whom.
+/// What a part tries: the examples, and with whom.
 struct Setting {
     echo: Program,
     cat: Program,
+    page: Program,
+    mounted: Program,
     peers: Peers,
     certificates: Certificates,
 }
@@ -59,6 +69,7 @@ const PARTS: &[Part] = &[
     }),
     ("tls", |with| tls::run(&with.cat, &with.peers, &with.certificates)),
     ("proxy", |with| proxy::run(&with.cat, &with.peers, &with.certificates)),
+    ("pages", |with| pages::run(&with.page, &with.mounted, &with.cat)),
     ("redirect", |with| redirect::run(&with.cat, &with.peers, &with.certificates)),
 ];
 
@@ -71,10 +82,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(format!("there is no such part; those of interop are {}", names.join(", ")));
     }
     let peers = Peers { node: setup::node()?, python: setup::python()? };
-    programs::build(&[&arguments.echo, &arguments.cat])?;
+    programs::build(&[&arguments.echo, &arguments.cat, &arguments.page, &arguments.mounted])?;
     let setting = Setting {
         echo: Program::new("echo", arguments.echo.as_deref())?,
         cat: Program::new("cat", arguments.cat.as_deref())?,
+        page: Program::new("demo", arguments.page.as_deref())?,
+        mounted: Program::new("endpoints", arguments.mounted.as_deref())?,
         certificates: Certificates::make(&peers.python, "interop")?,
         peers,
     };

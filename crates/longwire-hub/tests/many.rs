@@ -1,0 +1,133 @@
+//! How long what concerns all clients takes, and how long it holds others up, with 100 000 of them. It prints, and checks
+//! nothing:
+//!
+//! ```text
+//! cargo test --release -p longwire-hub --test many -- --ignored --nocapture
+//! ```
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use longwire_connection::{Config, Handover, WebSocket};
+use longwire_hub::{ClientInfo, Hub, Socket};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+const CLIENTS: usize = 100_000;
+const ROUNDS: usize = 5;
+
+/// Takes everything and yields nothing.
+struct Sink;
+
+impl AsyncRead for Sink {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Sink {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn join(hub: &Hub) -> Socket<Sink> {
+    let ws = WebSocket::new(Sink, Handover::server(), &Config::default());
+    hub.admit(ws, ClientInfo::default()).expect("there is a place")
+}
+
+/// The least of several rounds: whatever else the machine does only adds.
+fn least(mut round: impl FnMut() -> Duration) -> Duration {
+    (0..ROUNDS).map(|_| round()).min().unwrap_or_default()
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> Duration {
+    let begun = Instant::now();
+    let _done = work();
+    begun.elapsed()
+}
+
+/// The median, the 99th percentile and the greatest of some times, and their sum.
+fn spread(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let at = |share: usize| times[(times.len() - 1) * share / 100];
+    format!(
+        "{:?}, {:?}, {:?} of {} in {:?}",
+        at(50),
+        at(99),
+        at(100),
+        times.len(),
+        times.iter().sum::<Duration>()
+    )
+}
+
+/// For how long a future is polled each time.
+async fn polls(future: impl Future) -> Vec<Duration> {
+    let mut future = pin!(future);
+    let mut times = Vec::new();
+    poll_fn(|cx| {
+        let begun = Instant::now();
+        let polled = future.as_mut().poll(cx);
+        times.push(begun.elapsed());
+        polled.map(drop)
+    })
+    .await;
+    times
+}
+
+/// How long clients take to join and to leave while `busy` is done again and again elsewhere.
+fn join_meanwhile(hub: &Hub, busy: impl Fn(&Hub) + Send + 'static) -> String {
+    let stop = Arc::new(AtomicBool::new(false));
+    let working = thread::spawn({
+        let (hub, stop) = (hub.clone(), Arc::clone(&stop));
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                busy(&hub);
+            }
+        }
+    });
+    let times = (0..2000).map(|_| timed(|| drop(join(hub)))).collect();
+    stop.store(true, Ordering::Relaxed);
+    working.join().expect("it ends");
+    spread(times)
+}
+
+#[test]
+#[ignore = "it measures"]
+fn a_hundred_thousand_clients() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let hub = Hub::default();
+    let _sockets: Vec<_> = (0..CLIENTS).map(|_| join(&hub)).collect();
+
+    println!(
+        "first snapshot: {:?}",
+        least(|| {
+            drop(join(&hub));
+            timed(|| hub.clients())
+        })
+    );
+    println!("broadcast: {:?}", least(|| timed(|| hub.broadcast("to all"))));
+    let polls = runtime.block_on(polls(hub.broadcast_waiting("to all", Duration::ZERO)));
+    println!("turns of broadcast_waiting, median, 99th percentile and longest: {}", spread(polls));
+    println!("stats: {:?}", least(|| timed(|| hub.stats())));
+    println!("traffic: {:?}", least(|| timed(|| hub.traffic())));
+    println!("join and leave, median, 99th percentile and longest");
+    println!("  alone: {}", join_meanwhile(&hub, |_| thread::sleep(Duration::from_millis(1))));
+    println!("  beside stats: {}", join_meanwhile(&hub, |hub| _ = hub.stats()));
+    println!("  beside traffic: {}", join_meanwhile(&hub, |hub| _ = hub.traffic()));
+    println!("  beside broadcasts: {}", join_meanwhile(&hub, |hub| _ = hub.broadcast("to all")));
+}
