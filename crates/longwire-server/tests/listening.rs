@@ -340,6 +340,8 @@ mod tls {
                 if known { Ok(admission.with_data(name)) } else { Err(Rejection::unauthorized("Basic")) }
             }
         });
+        // The clients here answer no close frame.
+        let server = server.configure(|config| config.connection.close_timeout = Duration::from_millis(100));
         let server = start_with(server, |mut ws, request| async move {
             let seen =
                 ws.with_transport(|io| io.tls().map(|tls| tls.peer_certificates().map_or(0, <[_]>::len)));
