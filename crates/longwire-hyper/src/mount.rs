@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_connection::{CloseCode, Config, Keepalive};
+use longwire_connection::{CloseCode, Config, Keepalive, MemoryBudget};
 use longwire_handshake::ServerOptions;
 use longwire_hub::{Hub, HubConfig};
 
 /// How sockets are accepted and behave; the defaults are meant for the open internet.
 #[derive(Clone, Debug)]
 pub struct MountConfig {
-    /// How connections behave. Default: that of [`Config`], with [`Keepalive::default`].
+    /// How connections behave. Default: that of [`Config`], with [`Keepalive::default`] and a
+    /// [`MemoryBudget`] of 1 GiB for the messages that are arriving, as the standalone server has
+    /// it. The budget is shared by all sockets of the mount, and by mounts whose configuration is a clone of this one.
     pub connection: Config,
     /// Subprotocols, allowed origins, the path and compression. Default: none, any, any, off.
     pub handshake: ServerOptions,
@@ -24,7 +26,11 @@ pub struct MountConfig {
 impl Default for MountConfig {
     fn default() -> Self {
         Self {
-            connection: Config { keepalive: Some(Keepalive::default()), ..Config::default() },
+            connection: Config {
+                keepalive: Some(Keepalive::default()),
+                memory: Some(MemoryBudget::new(MEMORY)),
+                ..Config::default()
+            },
             handshake: ServerOptions::default(),
             hub: HubConfig::default(),
             upgrade_timeout: Duration::from_secs(10),
@@ -128,3 +134,6 @@ impl Default for Inner {
         Self { hub: Hub::new(config.hub), config }
     }
 }
+
+/// Enough for 64 clients at once with messages of the greatest length, or for 16 000 with 64 KiB.
+const MEMORY: usize = 1 << 30;

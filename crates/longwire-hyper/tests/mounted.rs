@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode, Version};
-use longwire_connection::CloseCode;
+use longwire_connection::{CloseCode, MemoryBudget};
 use longwire_hyper::{
     HandlerResult, Hub, HubConfig, Mount, MountConfig, OriginPolicy, Rejection, Socket, Transport,
     UpgradeError, upgrade, upgrade_parts,
@@ -296,6 +296,13 @@ async fn a_mount_can_share_the_hub_of_another_server() {
 #[test]
 fn keepalive_is_on_unless_it_is_turned_off() {
     assert!(Mount::default().config().connection.keepalive.is_some());
+}
+
+#[test]
+fn messages_that_arrive_have_a_budget_of_memory() {
+    let limit = |mount: &Mount| mount.config().connection.memory.as_ref().map(MemoryBudget::limit);
+    assert_eq!(limit(&Mount::default()), Some(1 << 30));
+    assert_eq!(limit(&Mount::new(MountConfig::default())), Some(1 << 30));
 }
 
 #[cfg(feature = "deflate")]

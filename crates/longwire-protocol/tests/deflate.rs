@@ -244,6 +244,34 @@ fn rsv1_where_it_means_nothing_is_an_error() {
     }
 }
 
+#[test]
+fn broken_compression_has_its_close_code() {
+    let frame = |payload: &[u8]| {
+        let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[0xc2, 126][..], &len, payload].concat()
+    };
+    for (case, payload, code) in [
+        ("a reserved kind of block", &[0x07; 200][..], CloseCode::INVALID_PAYLOAD),
+        ("a stored block whose length is not said twice", &[0; 200], CloseCode::INVALID_PAYLOAD),
+        ("a distance beyond the beginning", &[0x62; 200], CloseCode::INVALID_PAYLOAD),
+        (
+            "a stored block that is cut short",
+            &[&[0, 200, 0, 55, 255], &[7; 150][..]].concat(),
+            CloseCode::INVALID_PAYLOAD,
+        ),
+        ("a thousand ends of the stream", &[0x03, 0x00].repeat(10_000), CloseCode::POLICY_VIOLATION),
+    ] {
+        for (role, takeover) in [(Role::Server, true), (Role::Server, false)] {
+            let mut inbound = ends(role, Limits::default(), &compression(15, !takeover)).1;
+            let error = receive(&mut inbound, &frame(payload), &[]).expect_err(case);
+            assert_eq!(error.close_code(), code, "{case}: {error}");
+            let mut answer = Outbound::new(None);
+            answer.fail(&error);
+            assert_eq!(drain(&mut answer)[2..], u16::from(code).to_be_bytes(), "{case}");
+        }
+    }
+}
+
 /// A megabyte of zeros in a kilobyte, and a limit that is in between.
 #[test]
 fn the_limit_is_on_what_a_message_yields() {

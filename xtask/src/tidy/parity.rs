@@ -1,4 +1,4 @@
-//! Checks docs/ws-parity.md against the tests: each test that the page names must exist.
+//! Checks docs/ws-parity.md and SECURITY.md against the tests: each test that one of the pages names must exist.
 //!
 //! A test is named as code of the form `longwire-client: redirects::follows_where_the_location_leads`: the crate, the
 //! file in its `tests` (or `src/..` for a module's own tests) without the `.rs`, the function. Whether the test shows
@@ -8,12 +8,16 @@ use std::collections::HashSet;
 
 use super::File;
 
-const PAGE: &str = "docs/ws-parity.md";
+const PAGES: [&str; 2] = ["docs/ws-parity.md", "SECURITY.md"];
 
 /// All checks.
 pub(super) fn check(files: &[File]) -> Vec<String> {
-    let Some(page) = files.iter().find(|file| file.path == PAGE) else {
-        return vec![format!("{PAGE}: is not in the repository")];
+    PAGES.iter().flat_map(|path| check_page(path, files)).collect()
+}
+
+fn check_page(path: &str, files: &[File]) -> Vec<String> {
+    let Some(page) = files.iter().find(|file| file.path == path) else {
+        return vec![format!("{path}: is not in the repository")];
     };
     let mut complaints = Vec::new();
     let mut named = 0;
@@ -21,12 +25,12 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
         for reference in code_of(line).filter(|code| is_reference(code)) {
             named += 1;
             if let Err(reason) = look_up(reference, files) {
-                complaints.push(format!("{PAGE}:{}: `{reference}`: {reason}", i + 1));
+                complaints.push(format!("{path}:{}: `{reference}`: {reason}", i + 1));
             }
         }
     }
     if named == 0 {
-        complaints.push(format!("{PAGE}: names no test"));
+        complaints.push(format!("{path}: names no test"));
     }
     complaints
 }
@@ -85,8 +89,14 @@ mod tests {
 
     /// Checks a repository with a page of one line and a few tests.
     fn check_line(line: &str) -> Vec<String> {
+        check_lines(line, "`longwire-hub: rooms::a_room_is_gone`")
+    }
+
+    /// The same with two pages.
+    fn check_lines(parity: &str, security: &str) -> Vec<String> {
         check(&[
-            file(PAGE, &format!("# Parity\n\n{line}\n")),
+            file(PAGES[0], &format!("# Parity\n\n{parity}\n")),
+            file(PAGES[1], &format!("# Security\n\n{security}\n")),
             file("crates/longwire-hub/tests/rooms.rs", "#[test]\nfn a_room_is_gone() {}\nfn helper() {}\n"),
             file(
                 "crates/longwire-hub/src/limits.rs",
@@ -128,7 +138,17 @@ mod tests {
     #[test]
     fn a_page_without_tests_and_no_page_are_complained_about() {
         assert_eq!(check_line("nothing"), ["docs/ws-parity.md: names no test"]);
-        assert_eq!(check(&[]), ["docs/ws-parity.md: is not in the repository"]);
+        let missing = PAGES.map(|page| format!("{page}: is not in the repository"));
+        assert_eq!(check(&[]), missing);
+    }
+
+    #[test]
+    fn both_pages_are_held_to_their_word() {
+        let good = "`longwire-hub: rooms::a_room_is_gone`";
+        let complaints = check_lines(good, "`longwire-hub: rooms::a_room_stays`");
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(complaints[0].starts_with("SECURITY.md:3: "), "{complaints:?}");
+        assert_eq!(check_lines(good, "nothing"), ["SECURITY.md: names no test"]);
     }
 
     #[test]
