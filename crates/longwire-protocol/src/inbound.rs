@@ -200,6 +200,24 @@ impl Inbound {
         }
     }
 
+    /// Returns the number of bytes still to come of the current data frame, if its message is assembled: to receive them
+    /// leaves nothing undecoded.
+    #[inline]
+    pub fn frame_left(&self) -> usize {
+        match &self.frame {
+            Some(frame) if frame.opcode.is_data() && !self.parts => frame.left,
+            _ => 0,
+        }
+    }
+
+    /// Returns whether the beginning of a compressed message was decompressed and its end has not arrived: a moment at
+    /// which a connection holds much, whatever arrived.
+    #[inline]
+    pub fn is_inflating(&self) -> bool {
+        let message = self.message.as_ref();
+        !self.parts && message.is_some_and(|message| message.is_compressed() && !message.buf.is_empty())
+    }
+
     /// Lets `read` append to the current message's own buffer, which saves one copy of a large payload.
     ///
     /// `read` gets a buffer that takes no more than [`payload_left`](Self::payload_left) bytes. The bytes that it

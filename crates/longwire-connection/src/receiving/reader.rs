@@ -187,7 +187,9 @@ impl<T: Transport> Reader<T> {
     /// Decodes what is here, or else reads more, or else gets on with ending.
     #[inline]
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if self.budget == 0 {
+        // Connections that take turns must not all hold a message that is decompressed in part, if its rest is there: it
+        // is paid for afterwards.
+        if self.budget == 0 && !(self.inbound.is_inflating() && self.ending.is_open()) {
             return self.poll_yield(cx);
         }
         if !self.read.is_empty() {
@@ -206,34 +208,49 @@ impl<T: Transport> Reader<T> {
             let _ = writer.poll_progress(cx);
         }
         writer.messages_received = self.messages;
-        let most = self.unanswered.most_to_read(is_corked, &writer);
+        let most = self.inbound.frame_left().saturating_add(self.unanswered.most_to_read(is_corked, &writer));
         let Some(io) = writer.io.as_mut() else {
             drop(writer);
             self.handle_end(None);
             return Poll::Ready(Step::More);
         };
-        let is_direct = self.inbound.payload_left() >= DIRECT_FROM;
-        let (polled, result) = if is_direct {
-            poll_read_payload(&mut self.inbound, io, cx)
-        } else {
-            (poll_read(&mut self.read, io, most, cx), Ok(None))
-        };
+        if self.inbound.payload_left() >= DIRECT_FROM {
+            drop(writer);
+            return self.poll_direct(cx);
+        }
+        let polled = poll_read(&mut self.read, io, most, cx);
         match &polled {
             Poll::Ready(Ok(n)) => {
                 writer.bytes_received += *n as u64;
-                if is_direct {
-                    self.unanswered.bytes += *n as u64;
-                } else {
-                    self.unanswered.note_read(*n, writer.out.queue().end());
-                }
+                self.unanswered.note_read(*n, writer.out.queue().end());
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => writer.before_waiting(cx),
         }
         drop(writer);
-        let step = ready!(self.after_read(polled, cx));
-        Poll::Ready(match step {
-            Step::More if is_direct => self.handle(result),
+        self.after_read(polled, cx)
+    }
+
+    /// Reads straight into the message that is arriving.
+    #[cold]
+    fn poll_direct(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let shared = Arc::clone(&self.shared);
+        let mut writer = shared.lock();
+        let Some(io) = writer.io.as_mut() else {
+            return Poll::Ready(Step::More); // the next step sees the end
+        };
+        let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
+        match &polled {
+            Poll::Ready(Ok(n)) => {
+                writer.bytes_received += *n as u64;
+                self.unanswered.bytes += *n as u64;
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => writer.before_waiting(cx),
+        }
+        drop(writer);
+        self.after_read(polled, cx).map(|step| match step {
+            Step::More => self.handle(result),
             step => step,
         })
     }
@@ -252,7 +269,9 @@ impl<T: Transport> Reader<T> {
                     return Poll::Ready(Step::More);
                 }
                 #[cfg(feature = "deflate")]
-                self.poll_parking(cx);
+                if self.parking.is_some() {
+                    self.poll_parking(cx);
+                }
                 ready!(self.poll_alarm(cx));
             }
         }
@@ -471,7 +490,7 @@ impl<T: Transport> Reader<T> {
 
     /// Gives compressor and decompressor back after a time without a message either way.
     #[cfg(feature = "deflate")]
-    #[inline]
+    #[cold]
     pub(super) fn poll_parking(&mut self, cx: &mut Context<'_>) {
         let Some(parking) = &mut self.parking else { return };
         let mut writer = self.shared.lock();

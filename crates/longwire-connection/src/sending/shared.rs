@@ -14,6 +14,7 @@ use tokio::task::coop;
 use crate::ending::heir::Heir;
 use crate::receiving::policy::memory::Member;
 use crate::sending::cork::Cork;
+use crate::sending::due::Due;
 use crate::sending::ping::Pong;
 use crate::sending::request::{Sending, Until};
 use crate::sending::wakers::{Ticket, Waiter, Want};
@@ -29,11 +30,12 @@ pub(crate) struct Shared<T: Transport> {
 /// The lock on a connection's sending half.
 ///
 /// When it is dropped, the lock is freed first; then the tasks are woken and the values dropped that the operation left
-/// in [`Due`](crate::sending::due::Due), so that no foreign code runs under the lock.
+/// in [`Due`], so that no foreign code runs under the lock.
 pub(crate) struct Locked<'a, T: Transport> {
-    /// Always there but in `drop`.
-    writer: Option<MutexGuard<'a, Writer<T>>>,
+    writer: MutexGuard<'a, Writer<T>>,
     address: usize,
+    /// Dropped after the guard.
+    due: Act<T>,
 }
 
 impl<T: Transport> Deref for Locked<'_, T> {
@@ -41,14 +43,14 @@ impl<T: Transport> Deref for Locked<'_, T> {
 
     #[inline]
     fn deref(&self) -> &Writer<T> {
-        self.writer.as_ref().expect("taken only when dropped")
+        &self.writer
     }
 }
 
 impl<T: Transport> DerefMut for Locked<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut Writer<T> {
-        self.writer.as_mut().expect("taken only when dropped")
+        &mut self.writer
     }
 }
 
@@ -56,20 +58,26 @@ impl<T: Transport> Drop for Locked<'_, T> {
     #[inline]
     fn drop(&mut self) {
         held::remove(self.address);
-        // In most cases nothing is due, and this is the unlocking alone.
-        if self.writer.as_ref().is_some_and(|writer| writer.due.is_some()) {
+        self.due.0 = self.writer.due.take();
+    }
+}
+
+/// Does what is due when it is dropped. In most cases that is nothing.
+struct Act<T>(Option<Box<Due<T>>>);
+
+impl<T> Drop for Act<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.is_some() {
             self.act();
         }
     }
 }
 
-impl<T: Transport> Locked<'_, T> {
+impl<T> Act<T> {
     #[cold]
     fn act(&mut self) {
-        let Some(mut writer) = self.writer.take() else { return };
-        let due = writer.due.take();
-        drop(writer);
-        if let Some(due) = due {
+        if let Some(due) = self.0.take() {
             due.act();
         }
     }
@@ -102,7 +110,7 @@ impl<T: Transport> Shared<T> {
     fn locked<'a>(&self, writer: MutexGuard<'a, Writer<T>>) -> Locked<'a, T> {
         let address = self.address();
         held::add(address);
-        Locked { writer: Some(writer), address }
+        Locked { writer, address, due: Act(None) }
     }
 
     /// Whether this thread has the lock. Only known where assertions are checked, and `false` elsewhere.
