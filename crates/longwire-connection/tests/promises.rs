@@ -495,3 +495,27 @@ async fn the_message_that_a_left_connection_keeps_is_counted() {
     settle().await;
     assert_eq!(budget.used(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_follows_a_message_of_any_length() {
+    let (mut ws, gate) = server(&Config::default());
+    gate.shut_writes();
+    let sender = ws.sender();
+    assert!(ws.send(vec![7; 1 << 20]).now_or_never().is_none());
+    let pong = sender.ping().unwrap();
+    gate.open();
+    ws.flush().await.unwrap();
+    assert_eq!(opcodes(&gate), [2, 9]);
+    drop(pong);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_that_were_written_do_not_count() {
+    let (ws, gate) = server(&Config::default());
+    let sender = ws.sender();
+    for _ in 0..10_000 {
+        sender.pong([7; 125]).unwrap();
+        assert_eq!(sender.queued(), 0);
+        let _ = gate.written();
+    }
+}

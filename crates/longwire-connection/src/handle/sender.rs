@@ -324,11 +324,11 @@ impl Sender {
 
     /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong arrives.
     ///
-    /// Pings and pongs may exceed [`Config::send_queue`](crate::Config::send_queue) by 16 KiB.
+    /// Pings and pongs do not wait for room in the queue.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] above that limit; otherwise as for [`send`](Self::send), and [`Error::Closed`] if the peer's
+    /// [`Error::QueueFull`] if 8 KiB of pings and pongs wait to be written; otherwise as for [`send`](Self::send), and [`Error::Closed`] if the peer's
     /// sending direction has ended.
     pub fn ping(&self) -> Result<Pong, Error> {
         self.outlet.ping(Bytes::new())

@@ -261,7 +261,7 @@ impl<T: Transport> WebSocket<T> {
     /// # Errors
     ///
     /// [`Error::Closed`] once a close frame was sent or received, or the peer's sending direction has ended,
-    /// [`Error::Io`] if the transport failed, [`Error::QueueFull`] if the queue exceeds [`Config::send_queue`] by 16 KiB.
+    /// [`Error::Io`] if the transport failed, [`Error::QueueFull`] if 8 KiB of pings and pongs wait to be written.
     pub fn ping(&mut self) -> Result<Pong, Error> {
         self.shared().ping(Bytes::new())
     }

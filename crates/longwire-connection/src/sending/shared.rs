@@ -192,11 +192,8 @@ impl<T: Transport> Shared<T> {
         if writer.is_deaf {
             return Err(Error::Closed);
         }
-        if !writer.has_control_room() {
-            return Err(Error::QueueFull);
-        }
         let payload = if payload.is_empty() { writer.pings().next_payload() } else { payload };
-        writer.out.ping(&payload)?;
+        writer.queue_control(payload.len(), |out| out.ping(&payload))?;
         let (pong, displaced) = writer.pings().sent(payload);
         if displaced.is_some() {
             // Its drop wakes a task.
@@ -210,10 +207,7 @@ impl<T: Transport> Shared<T> {
     pub(crate) fn pong(&self, payload: &[u8]) -> Result<(), Error> {
         let mut writer = self.lock();
         writer.check()?;
-        if !writer.has_control_room() {
-            return Err(Error::QueueFull);
-        }
-        writer.out.pong(payload)?;
+        writer.queue_control(payload.len(), |out| out.pong(payload))?;
         self.start_writing(&mut writer);
         Ok(())
     }

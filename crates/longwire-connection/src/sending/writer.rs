@@ -10,7 +10,7 @@ use std::sync::Weak;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, Compress, Event, Message, Outbound};
+use longwire_protocol::{CloseCode, Compress, Event, Message, Outbound, SendError};
 
 #[cfg(feature = "deflate")]
 use crate::MemoryBudget;
@@ -56,6 +56,9 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) owner: Option<Waker>,
     /// Whether nothing more comes from the peer.
     pub(super) is_deaf: bool,
+    /// The bytes of the application's control frames that were queued since the one that ends at `control_mark`.
+    control_bytes: usize,
+    control_mark: u64,
     /// Pings whose pong is awaited; made with the first.
     pub(crate) pings: Option<Box<Pings>>,
     /// Who takes over the receiving half of a dropped socket.
@@ -98,6 +101,8 @@ impl<T: Transport> Writer<T> {
             tickets: Ticket::FIRST,
             owner: None,
             is_deaf: false,
+            control_bytes: 0,
+            control_mark: 0,
             pings: None,
             heir: Heir::Nobody,
             due: None,
@@ -209,9 +214,26 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Whether a control frame of the application can be queued. A full queue leaves room for some.
-    pub(super) fn has_control_room(&self) -> bool {
-        self.out.cost() < self.send_queue.saturating_add(CONTROL_ROOM)
+    /// Queues a control frame of the application, with a payload of this length. A full queue is no reason not to, but many
+    /// such frames that wait to be written are.
+    pub(super) fn queue_control(
+        &mut self,
+        len: usize,
+        queue: impl FnOnce(&mut Outbound) -> Result<(), SendError>,
+    ) -> Result<(), Error> {
+        if self.out.queue().position() >= self.control_mark {
+            // The first of those that were counted is written. The others may not be, so that twice the limit may wait.
+            self.control_bytes = 0;
+        }
+        if self.control_bytes + len > CONTROL_ROOM {
+            return Err(Error::QueueFull);
+        }
+        queue(&mut self.out)?;
+        if self.control_bytes == 0 {
+            self.control_mark = self.out.queue().end();
+        }
+        self.control_bytes += len + MAX_CONTROL_HEADER;
+        Ok(())
     }
 
     #[inline]
@@ -551,8 +573,11 @@ impl<T: Transport> Writer<T> {
     }
 }
 
-/// The number of bytes above the limit of the queue that the application's control frames may take: some hundred of them.
-const CONTROL_ROOM: usize = 16 * 1024;
+/// The number of bytes of the application's control frames that are queued before the first of them is written.
+const CONTROL_ROOM: usize = 8 * 1024;
+
+/// The length of the header of a masked control frame (RFC 6455 §5.2).
+const MAX_CONTROL_HEADER: usize = 6;
 
 /// How many pieces one call writes at most.
 const MAX_SLICES: usize = 32;
