@@ -146,7 +146,7 @@ impl<T: Transport> Managed<T> {
         let polled = handler.poll(cx);
         self.running = false;
         drop(cork);
-        self.is_left = self.shared.lock().end_turn(cx);
+        self.is_left = self.shared.with(|writer| writer.end_turn(cx));
         polled
     }
 

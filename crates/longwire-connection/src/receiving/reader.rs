@@ -198,37 +198,40 @@ impl<T: Transport> Reader<T> {
         if !self.ending.is_open() {
             return self.poll_end(cx);
         }
-        let mut writer = self.shared.lock();
-        if writer.out.is_closing() {
-            self.alarm.note_closing(writer.written());
-        }
-        let is_corked = self.shared.is_corked();
-        if !is_corked && writer.has_unwritten() {
-            // Not being able to write is no reason not to read: the peer's last words may be there.
-            let _ = writer.poll_progress(cx);
-        }
-        writer.messages_received = self.messages;
-        let most = self.inbound.frame_left().saturating_add(self.unanswered.most_to_read(is_corked, &writer));
-        let Some(io) = writer.io.as_mut() else {
-            drop(writer);
-            self.handle_end(None);
-            return Poll::Ready(Step::More);
-        };
-        if self.inbound.payload_left() >= DIRECT_FROM {
-            drop(writer);
-            return self.poll_direct(cx);
-        }
-        let polled = poll_read(&mut self.read, io, most, cx);
-        match &polled {
-            Poll::Ready(Ok(n)) => {
-                writer.bytes_received += *n as u64;
-                self.unanswered.note_read(*n, writer.out.queue().end());
+        let Self { shared, alarm, inbound, read, unanswered, .. } = self;
+        let is_corked = shared.is_corked();
+        let messages = self.messages;
+        let polled = shared.with(|writer| {
+            if writer.out.is_closing() {
+                alarm.note_closing(writer.written());
             }
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => writer.before_waiting(cx),
+            if !is_corked && writer.has_unwritten() {
+                // Not being able to write is no reason not to read: the peer's last words may be there.
+                let _ = writer.poll_progress(cx);
+            }
+            writer.messages_received = messages;
+            if inbound.payload_left() >= DIRECT_FROM {
+                return None;
+            }
+            let most = inbound.frame_left().saturating_add(unanswered.most_to_read(is_corked, writer));
+            let Some(io) = writer.io.as_mut() else {
+                return Some(Poll::Ready(Ok(0)));
+            };
+            let polled = poll_read(read, io, most, cx);
+            match &polled {
+                Poll::Ready(Ok(n)) => {
+                    writer.bytes_received += *n as u64;
+                    unanswered.note_read(*n, writer.out.queue().end());
+                }
+                Poll::Ready(Err(_)) => {}
+                Poll::Pending => writer.before_waiting(cx),
+            }
+            Some(polled)
+        });
+        match polled {
+            Some(polled) => self.after_read(polled, cx),
+            None => self.poll_direct(cx),
         }
-        drop(writer);
-        self.after_read(polled, cx)
     }
 
     /// Reads straight into the message that is arriving.
@@ -237,7 +240,8 @@ impl<T: Transport> Reader<T> {
         let shared = Arc::clone(&self.shared);
         let mut writer = shared.lock();
         let Some(io) = writer.io.as_mut() else {
-            return Poll::Ready(Step::More); // the next step sees the end
+            drop(writer);
+            return self.after_read(Poll::Ready(Ok(0)), cx);
         };
         let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
         match &polled {

@@ -94,6 +94,31 @@ impl<T: Transport> Shared<T> {
         self.locked(sync::lock(&self.writer))
     }
 
+    /// Runs `work` under the lock. This is [`lock`](Self::lock) for the calls that each message makes: here the compiler
+    /// puts locking and unlocking in line.
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "a call for each of four locks was 3 % of the instructions of an echo"
+    )]
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Writer<T>) -> R) -> R {
+        let mut writer = sync::lock(&self.writer);
+        held::add(self.address());
+        let result = work(&mut writer);
+        held::remove(self.address());
+        if writer.due.is_some() {
+            Self::act(writer);
+        }
+        result
+    }
+
+    #[cold]
+    fn act(mut writer: MutexGuard<'_, Writer<T>>) {
+        let due = Act(writer.due.take());
+        drop(writer);
+        drop(due);
+    }
+
     /// Locks if that takes a moment at most, which it does not where this very thread has the lock: a connection can be the
     /// transport of another.
     fn try_lock(&self) -> Option<Locked<'_, T>> {
@@ -140,7 +165,7 @@ impl<T: Transport> Shared<T> {
     /// Queues a short message if that is all there is to sending it: under a cork, with room, nothing in the way.
     #[inline]
     pub(crate) fn try_gather(&self, message: &Message) -> bool {
-        self.is_corked() && self.lock().try_gather(message)
+        self.is_corked() && self.with(|writer| writer.try_gather(message))
     }
 
     /// Takes a message into the queue as soon as there is room, and from there as far as `until` says.
