@@ -519,3 +519,30 @@ async fn pings_that_were_written_do_not_count() {
         let _ = gate.written();
     }
 }
+
+/// The application keeps the socket: the peer is not to wait for that.
+#[tokio::test(start_paused = true)]
+async fn a_server_ends_the_transport_after_both_close_frames() {
+    for driven in [false, true] {
+        for peer_first in [false, true] {
+            let case = format!("driven: {driven}, the peer first: {peer_first}");
+            let (mut peer, io) = tokio::io::duplex(1000);
+            let ws = WebSocket::new(io, Handover::server(), &Config::default());
+            let handler = move |mut ws: WebSocket<tokio::io::DuplexStream>| async move {
+                if peer_first {
+                    assert_eq!(ws.recv().await?, None);
+                } else {
+                    ws.close(1000, "").await?;
+                }
+                std::future::pending::<Result<(), Error>>().await
+            };
+            let serving = if driven { tokio::spawn(drive(ws, handler)) } else { tokio::spawn(handler(ws)) };
+            peer.write_all(&close_frame(End::Client, 1000)).await.unwrap();
+            let mut bytes = Vec::new();
+            let ended = timeout(SHORT, tokio::io::AsyncReadExt::read_to_end(&mut peer, &mut bytes)).await;
+            assert!(ended.is_ok(), "{case}: {bytes:?} and no end");
+            assert_eq!(bytes, [0x88, 2, 3, 0xe8], "{case}");
+            serving.abort();
+        }
+    }
+}

@@ -184,7 +184,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    fn is_closed_by_peer(&self) -> bool {
+    pub(crate) fn is_closed_by_peer(&self) -> bool {
         self.ending.close_received().is_some()
     }
 

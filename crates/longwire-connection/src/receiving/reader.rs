@@ -474,6 +474,9 @@ impl<T: Transport> Reader<T> {
             }
             // The peer takes nothing: what it was owed is dropped when the socket is.
         } else {
+            if self.is_server && self.is_closed_by_peer() {
+                writer.shut(cx);
+            }
             drop(writer);
         }
         Poll::Ready(match self.ending.report() {

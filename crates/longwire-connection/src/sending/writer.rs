@@ -56,6 +56,8 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) owner: Option<Waker>,
     /// Whether nothing more comes from the peer.
     pub(super) is_deaf: bool,
+    /// Whether the sending direction has to be ended once everything is written.
+    shuts: bool,
     /// The bytes of the application's control frames that were queued since the one that ends at `control_mark`.
     control_bytes: usize,
     control_mark: u64,
@@ -101,6 +103,7 @@ impl<T: Transport> Writer<T> {
             tickets: Ticket::FIRST,
             owner: None,
             is_deaf: false,
+            shuts: false,
             control_bytes: 0,
             control_mark: 0,
             pings: None,
@@ -308,7 +311,25 @@ impl<T: Transport> Writer<T> {
             let waiter = Waiter { ticket: Ticket::DRIVER, want: Want::Progress, waker: cx.waker() };
             let _ = self.poll_flush(Some(waiter));
         }
+        if self.shuts {
+            self.shut(cx);
+        }
         matches!(self.heir, Heir::Left(_))
+    }
+
+    /// Ends the sending direction of a server's connection after both close frames: now, or at the end of the handler's turn,
+    /// in which the last of them is written. The application may keep the socket, and the peer is not to wait for that.
+    ///
+    /// "The server MUST close the underlying TCP connection immediately" (RFC 6455 §5.5.1)
+    #[cold]
+    pub(crate) fn shut(&mut self, cx: &mut Context<'_>) {
+        self.shuts = self.has_unwritten();
+        if !self.shuts
+            && let Some(io) = &mut self.io
+        {
+            // What does not succeed at once is done when the socket is dropped.
+            let _ = Pin::new(io).poll_shutdown(cx);
+        }
     }
 
     /// Queues a message, whether there is room or not.
