@@ -18,7 +18,7 @@ use crate::sending::due::Due;
 use crate::sending::ping::Pong;
 use crate::sending::request::{Sending, Until};
 use crate::sending::wakers::{Ticket, Waiter, Want};
-use crate::sending::writer::Writer;
+use crate::sending::writer::{Peer, Writer};
 use crate::sync::{self, Mutex, MutexGuard, held};
 use crate::{Config, Error, Transport};
 
@@ -214,7 +214,7 @@ impl<T: Transport> Shared<T> {
     pub(crate) fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
         let mut writer = self.lock();
         writer.check()?;
-        if writer.is_deaf {
+        if writer.peer != Peer::Speaks {
             return Err(Error::Closed);
         }
         let payload = if payload.is_empty() { writer.pings().next_payload() } else { payload };

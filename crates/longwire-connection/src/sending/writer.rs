@@ -54,10 +54,7 @@ pub(crate) struct Writer<T: Transport> {
     pub(super) tickets: u64,
     /// The task that receives: it writes what others left in the queue.
     pub(crate) owner: Option<Waker>,
-    /// Whether nothing more comes from the peer.
-    pub(super) is_deaf: bool,
-    /// Whether the sending direction has to be ended once everything is written.
-    shuts: bool,
+    pub(super) peer: Peer,
     /// The bytes of the application's control frames that were queued since the one that ends at `control_mark`.
     control_bytes: usize,
     control_mark: u64,
@@ -83,6 +80,16 @@ struct Keeping {
     kept: Option<Kept>,
 }
 
+/// The peer's sending direction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    Speaks,
+    /// Nothing more comes.
+    Ended,
+    /// Nothing more comes, and the peer waits for the end of ours, which is due once everything is written.
+    AwaitsEnd,
+}
+
 impl<T: Transport> Writer<T> {
     pub(crate) fn new(io: T, out: Outbound, config: &Config) -> Self {
         Self {
@@ -102,8 +109,7 @@ impl<T: Transport> Writer<T> {
             wakers: None,
             tickets: Ticket::FIRST,
             owner: None,
-            is_deaf: false,
-            shuts: false,
+            peer: Peer::Speaks,
             control_bytes: 0,
             control_mark: 0,
             pings: None,
@@ -127,7 +133,9 @@ impl<T: Transport> Writer<T> {
 
     /// Ends the wait for pongs: nothing more comes from the peer.
     pub(crate) fn end_pings(&mut self) {
-        self.is_deaf = true;
+        if self.peer == Peer::Speaks {
+            self.peer = Peer::Ended;
+        }
         if let Some(pings) = self.pings.take() {
             self.due().pings = Some(pings);
         }
@@ -311,7 +319,7 @@ impl<T: Transport> Writer<T> {
             let waiter = Waiter { ticket: Ticket::DRIVER, want: Want::Progress, waker: cx.waker() };
             let _ = self.poll_flush(Some(waiter));
         }
-        if self.shuts {
+        if self.peer == Peer::AwaitsEnd {
             self.shut(cx);
         }
         matches!(self.heir, Heir::Left(_))
@@ -323,10 +331,12 @@ impl<T: Transport> Writer<T> {
     /// "The server MUST close the underlying TCP connection immediately" (RFC 6455 §5.5.1)
     #[cold]
     pub(crate) fn shut(&mut self, cx: &mut Context<'_>) {
-        self.shuts = self.has_unwritten();
-        if !self.shuts
-            && let Some(io) = &mut self.io
-        {
+        if self.has_unwritten() {
+            self.peer = Peer::AwaitsEnd;
+            return;
+        }
+        self.peer = Peer::Ended;
+        if let Some(io) = &mut self.io {
             // What does not succeed at once is done when the socket is dropped.
             let _ = Pin::new(io).poll_shutdown(cx);
         }
