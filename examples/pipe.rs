@@ -39,8 +39,10 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     let mut stdout = stdout();
-    copy(&mut from, &mut stdout).await?;
+    let copied = copy(&mut from, &mut stdout).await;
+    // What came before an error is not lost.
     stdout.flush().await?;
+    copied?;
     if sending.is_finished() {
         sending.await??;
     }

@@ -262,9 +262,6 @@ pub(crate) async fn wrap(
 
 /// The same configuration without the client's certificate.
 pub(crate) fn without_certificate(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
-    if !config.client_auth_cert_resolver.has_certs() {
-        return config;
-    }
     let mut config = Arc::unwrap_or_clone(config);
     // A session that is resumed would bring the identity of the one before, but rustls resumes none of another resolver's.
     config.client_auth_cert_resolver = Arc::new(NoCertificate);

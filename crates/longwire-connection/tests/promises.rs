@@ -271,13 +271,13 @@ async fn a_compressor_is_given_back_after_a_slow_message_in_parts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_is_ready_takes_a_message() {
+async fn a_sink_loses_no_message_silently() {
     let (mut ws, _gate) = server(&Config::default());
     let sender = ws.sender();
     std::future::poll_fn(|cx| Pin::new(&mut ws).poll_ready(cx)).await.unwrap();
     let writer = sender.text_writer().await.unwrap(); // another task, in between
     let sent = Pin::new(&mut ws).start_send(Message::text("x"));
-    assert!(sent.is_ok(), "{sent:?}");
+    assert!(matches!(sent, Err(Error::QueueFull)), "{sent:?}");
     drop(writer);
 }
 
@@ -544,5 +544,65 @@ async fn a_server_ends_the_transport_after_both_close_frames() {
             assert_eq!(bytes, [0x88, 2, 3, 0xe8], "{case}");
             serving.abort();
         }
+    }
+}
+
+/// A connection has nothing of a message that it has handed out, and nothing after its end, whatever the application keeps.
+#[tokio::test(start_paused = true)]
+async fn what_the_application_has_is_not_counted() {
+    let budget = longwire_connection::MemoryBudget::new(1 << 30);
+    let config = Config { memory: Some(budget.clone()), ..Config::default() };
+    let (mut ws, gate) = server(&config);
+    let whole = frame(End::Client, 0x82, &vec![7; 100_000]);
+    for piece in whole.chunks(20_000) {
+        gate.feed(piece);
+        assert!(
+            ws.recv().now_or_never().is_none_or(|message| message.is_ok_and(|message| message.is_some()))
+        );
+    }
+    assert_eq!(budget.used(), 0, "after a message");
+    gate.feed(&whole[..whole.len() - 1]);
+    assert!(ws.recv().now_or_never().is_none());
+    assert!(budget.used() > 0);
+    gate.end_reads();
+    assert!(ws.recv().await.is_err());
+    assert_eq!(budget.used(), 0, "after the end");
+}
+
+/// Pings within a compressed message do not keep the thread.
+#[cfg(feature = "deflate")]
+#[tokio::test(start_paused = true)]
+async fn pings_within_a_compressed_message_cost_the_turn() {
+    use longwire_connection::Compression;
+    use longwire_connection::deflate::{DeflateOptions, Pool, accept};
+    let options = DeflateOptions::default();
+    let agreement = accept([[("client_max_window_bits", None)]], &options).unwrap();
+    let (io, gate) = gated();
+    let handover = Handover::server().compression(Compression::new(agreement, &options, &Pool::default()));
+    let mut ws = WebSocket::new(io, handover, &Config::default());
+    // A stored block of one byte, without the end of the message.
+    let mut bytes = frame(End::Client, 0x42, &[0, 1, 0, 0xfe, 0xff, b'x']);
+    for _ in 0..2000 {
+        bytes.extend(frame(End::Client, 0x80 | PING, b""));
+    }
+    gate.feed(bytes);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut turns = 0;
+    while turns == 0 || woken.0.swap(false, Ordering::Relaxed) {
+        assert!(pin!(ws.recv()).poll(&mut Context::from_waker(&waker)).is_pending());
+        turns += 1;
+    }
+    assert!(turns > 7, "{turns} turns for 2000 pings");
+}
+
+#[cfg(feature = "deflate")]
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+#[cfg(feature = "deflate")]
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -106,11 +106,13 @@ impl Hub {
             return Ok(Drained::default());
         }
         let late = self.clients();
+        let mut aborted = 0;
         for (index, client) in late.iter().enumerate() {
             give_way(index).await;
+            // Some leave by themselves meanwhile.
+            aborted += usize::from(client.entry.departure() == 0);
             client.entry.kill();
         }
-        let aborted = late.len();
         drop(late);
         // Each handler's task has to run once more to see it; one that blocks its thread never does.
         let _ = timeout(GRACE, self.emptied()).await;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use longwire_connection::{Error, Message, PreparedMessage};
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
@@ -75,7 +75,7 @@ impl Hub {
                 Err(_) => {}
             }
         }
-        if !blocked.is_empty() && Handle::try_current().is_ok() {
+        if !wait.is_zero() && !blocked.is_empty() && Handle::try_current().is_ok() {
             delivery.accepted += self.wait_for(&mut blocked, prepared, &config, deadline).await;
         }
         for (index, client) in blocked.into_iter().flatten().enumerate() {
@@ -96,14 +96,22 @@ impl Hub {
         deadline: Option<Instant>,
     ) -> usize {
         let mut accepted = 0;
-        let waiting = blocked.iter_mut().map(async |slot| {
+        let begin = async |slot: &mut Option<&Client>| {
             let Some(client) = slot else { return 0 };
             let sent = client.sender().send_prepared(prepared, client.entry.queue(config.queue)).await;
             *slot = None;
             usize::from(sent.is_ok())
-        });
-        let mut waiting: FuturesUnordered<_> = waiting.collect();
+        };
         let all = async {
+            let mut waiting = FuturesUnordered::new();
+            for (index, slot) in blocked.iter_mut().enumerate() {
+                give_way(index).await;
+                waiting.push(begin(slot));
+                // Each begins to wait in its turn, not all of them in one poll.
+                while let Some(Some(sent)) = waiting.next().now_or_never() {
+                    accepted += sent;
+                }
+            }
             while let Some(sent) = waiting.next().await {
                 accepted += sent;
             }

@@ -93,7 +93,7 @@ where
     /// Begins HTTP/2 on a stream, with prior knowledge or after ALPN chose `h2`, and waits for the server's settings.
     ///
     /// The connection is driven by a task of its own. A socket that its application does not read holds up no other: up to
-    /// [`STREAM_WINDOW`] bytes wait for it, and [`CONNECTION_WINDOW`] is enough for 8000 such sockets.
+    /// [`STREAM_WINDOW`] bytes wait for it, and [`CONNECTION_WINDOW`] is enough for 256 such sockets.
     ///
     /// # Errors
     ///
@@ -249,8 +249,8 @@ pub enum Error {
     /// The server's settings do not allow extended CONNECT (RFC 8441 §3).
     #[error("server does not allow WebSocket over HTTP/2")]
     NotSupported,
-    /// The server takes no more requests on the connection (RFC 9113 §6.8): it did not answer this one, which can be sent again on
-    /// another connection.
+    /// The server takes no more requests on the connection (RFC 9113 §6.8), and did not answer this one. Another connection has to
+    /// be used; whether the server had begun with this request is not known.
     #[error("server takes no more requests on this connection (GOAWAY, error code {code})")]
     GoAway {
         /// Why: 0 if there is no error, as when the server is about to stop (RFC 9113 §7).

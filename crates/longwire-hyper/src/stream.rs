@@ -47,7 +47,15 @@ impl Drop for Http2Stream {
             drop(runtime.spawn(async move {
                 // In pieces that are dropped as they come.
                 let mut dropped = vec![0; 4096];
-                let reading = async { while matches!(io.read(&mut dropped).await, Ok(1..)) {} };
+                let reading = async {
+                    let mut left = MAX_DRAINED;
+                    while left > 0
+                        && let Ok(n @ 1..) = io.read(&mut dropped).await
+                    {
+                        left = left.saturating_sub(n);
+                        tokio::task::consume_budget().await;
+                    }
+                };
                 // Late or not: then it is dropped.
                 let _ = timeout(linger, reading).await;
             }));
@@ -158,9 +166,15 @@ const MAX_WRITE: usize = 32 * 1024;
 /// ```
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// The window of the whole connection to go with [`STREAM_WINDOW`], as `initial_connection_window_size`: 2 GiB, the most that HTTP/2
-/// has (RFC 9113 §6.9.1), so that no number of streams below 8000 can use it up. It reserves nothing.
-pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// The window of the whole connection to go with [`STREAM_WINDOW`], as `initial_connection_window_size`: 64 MiB, enough for 256
+/// streams that nobody reads, which is more than the 200 that hyper allows by default. It reserves nothing.
+///
+/// It is no larger because `h2` lets small frames that wait to be read cost half of it in memory besides the bytes in them. A
+/// peer that exceeds that loses the whole connection (`ENHANCE_YOUR_CALM`).
+pub const CONNECTION_WINDOW: u32 = 64 << 20;
+
+/// The number of bytes that are read and dropped after the end of a stream, as the server does over TCP.
+const MAX_DRAINED: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -206,10 +206,14 @@ impl WriteQueue {
     #[cold]
     pub fn shrink(&mut self) {
         match self.front.front_mut() {
-            Some(Chunk::Gathered(bytes)) => drop(bytes.drain(..std::mem::take(&mut self.written))),
+            Some(Chunk::Gathered(bytes)) if is_worth_moving(bytes.len(), self.written) => {
+                drop(bytes.drain(..std::mem::take(&mut self.written)));
+            }
+            None if is_worth_moving(self.tail.len(), self.written) => {
+                drop(self.tail.drain(..std::mem::take(&mut self.written)));
+            }
             // What is one message, or many share, is kept whole.
-            Some(Chunk::Shared(_) | Chunk::Droppable(_)) => {}
-            None => drop(self.tail.drain(..std::mem::take(&mut self.written))),
+            _ => {}
         }
         for chunk in &mut self.front {
             if let Chunk::Gathered(bytes) = chunk {
@@ -296,6 +300,12 @@ impl WriteQueue {
     }
 }
 
+/// Whether to move what is left of a buffer of this length, of which so much was written: no more often than it halves, unless
+/// it is short, so that a long one is not moved at each write.
+fn is_worth_moving(len: usize, written: usize) -> bool {
+    written >= len / 2 || len <= MOVED
+}
+
 /// Gives back the memory that a buffer does not need, if that is worth it.
 fn fit(buf: &mut Vec<u8>) {
     if buf.capacity() - buf.len() > SETTLED {
@@ -305,6 +315,9 @@ fn fit(buf: &mut Vec<u8>) {
 
 /// The most bytes that are copied out of the gathering buffer when a chunk follows them.
 const GATHERED: usize = 4 * 1024;
+
+/// The length up to which a buffer is moved whenever a part of it was written.
+const MOVED: usize = 128 * 1024;
 
 /// The capacity up to which a gathering buffer with little in it is not worth moving.
 const SETTLED: usize = 4 * 1024;

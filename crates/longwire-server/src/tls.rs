@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
+use tokio_rustls::rustls::server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore};
 
 /// How a server speaks TLS: 1.2 and 1.3, with `http/1.1` as the protocol that it negotiates.
@@ -107,12 +107,18 @@ impl TlsConfig {
         let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
         let builder =
             rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let has_clients = clients.is_some();
         let builder = match clients {
             None => builder.with_no_client_auth(),
             Some(verifier) => builder.with_client_cert_verifier(verifier.build()?),
         };
         let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if has_clients {
+            // A session that is resumed would bring a certificate that was checked once and may have expired since.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Self { config: Arc::new(config) })
     }
 

@@ -36,7 +36,7 @@ impl Client {
     /// none but `Host`, and the `Proxy-Authorization` of the proxy's URL, which one set here replaces.
     ///
     /// Headers for the server are never sent to a proxy, nor these to a server. `Host`, `Connection` and those that frame a message
-    /// are refused: [`Error::Options`](crate::Error::Options) when connecting.
+    /// are refused: [`Error::Options`](crate::Error::Options) when connecting through an HTTP proxy.
     pub fn proxy_header<N, V>(mut self, name: N, value: V) -> Self
     where
         N: TryInto<HeaderName>,

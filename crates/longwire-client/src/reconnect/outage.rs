@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use longwire_connection::{CloseCode, CloseFrame};
 
-use crate::Error;
 use crate::proxy::is_final;
+use crate::{Error, RedirectError};
 
 /// What a hook fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -77,7 +77,11 @@ fn is_temporary(error: &Error) -> bool {
     match error {
         Error::UnexpectedResponse { response, .. } => !is_final(response.status()),
         Error::Proxy(error) => error.is_temporary(),
-        Error::Uri(_) | Error::Option(_) | Error::Options(_) | Error::TlsUnsupported => false,
+        Error::Uri(_)
+        | Error::Option(_)
+        | Error::Options(_)
+        | Error::TlsUnsupported
+        | Error::Redirect(RedirectError::Plain { .. }) => false,
         _ => true,
     }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
-use longwire_protocol::{CloseCode, Message};
+use longwire_protocol::{CloseCode, Compress, Message};
 
 use crate::handle::halves::Half;
 use crate::{Error, Receiver, Transport, WebSocket};
@@ -38,7 +38,8 @@ impl<T: Transport> Stream for WebSocket<T> {
     }
 }
 
-/// Sends messages; closing sends a close frame with code 1000 and flushes, without waiting for the peer's.
+/// Sends messages; closing sends a close frame with code 1000 and flushes, without waiting for the peer's. A message fails with
+/// [`Error::QueueFull`] if another task has begun a message in parts since the sink was ready.
 impl<T: Transport> Sink<Message> for WebSocket<T> {
     type Error = Error;
 
@@ -52,7 +53,7 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         // The next flush is for this message as well.
         self.flushing = 0;
-        self.shared().start_send(message)
+        self.shared().lock().queue_message(message, Compress::Auto)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

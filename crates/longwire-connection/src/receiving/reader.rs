@@ -189,7 +189,7 @@ impl<T: Transport> Reader<T> {
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         // Connections that take turns must not all hold a message that is decompressed in part, if its rest is there: it
         // is paid for afterwards.
-        if self.budget == 0 && !(self.inbound.is_inflating() && self.ending.is_open()) {
+        if self.budget == 0 && !self.has_to_finish() {
             return self.poll_yield(cx);
         }
         if !self.read.is_empty() {
@@ -232,6 +232,15 @@ impl<T: Transport> Reader<T> {
             Some(polled) => self.after_read(polled, cx),
             None => self.poll_direct(cx),
         }
+    }
+
+    /// Whether a message was decompressed in part and what comes next belongs to it: control frames do not, of which a peer
+    /// may send any number.
+    #[cold]
+    fn has_to_finish(&self) -> bool {
+        self.inbound.is_inflating()
+            && self.ending.is_open()
+            && self.inbound.is_control_next(self.read.bytes()) != Some(true)
     }
 
     /// Reads straight into the message that is arriving.
@@ -334,6 +343,10 @@ impl<T: Transport> Reader<T> {
             Event::Message(message) => {
                 self.messages += 1;
                 self.measure.received(message.len());
+                // From here on it is the application's.
+                if let Some(holding) = &mut self.holding {
+                    holding.release();
+                }
             }
             Event::Part(part) => self.messages += u64::from(part.last),
             Event::Ping(_) => {
@@ -417,7 +430,10 @@ impl<T: Transport> Reader<T> {
     fn give_up(&mut self, error: Error) {
         self.eof = true;
         self.inbound.end();
-        self.shared.lock().finish();
+        let mut writer = self.shared.lock();
+        let error = if writer.is_shed { Error::OutOfMemory } else { error };
+        writer.finish();
+        drop(writer);
         if self.ending.is_open() {
             self.ending.begin(Err(error));
         }
@@ -459,6 +475,10 @@ impl<T: Transport> Reader<T> {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if self.ending.is_reported() {
             return Poll::Ready(Step::End);
+        }
+        // The message that was arriving is gone; the application may keep the socket.
+        if let Some(holding) = &mut self.holding {
+            holding.release();
         }
         let shared = Arc::clone(&self.shared);
         let mut writer = shared.lock();

@@ -254,21 +254,6 @@ impl<T: Transport> Shared<T> {
         Ok(())
     }
 
-    /// Queues a message for which a sink had room. If another task has begun a message in parts since then, this one
-    /// waits for its end, as broadcasts do.
-    pub(crate) fn start_send(&self, message: Message) -> Result<(), Error> {
-        let mut writer = self.lock();
-        if !writer.out.is_message_open() {
-            return writer.queue_message(message, Compress::Auto);
-        }
-        writer.check()?;
-        let len = message.len();
-        writer.lend_buffer();
-        writer.out.prepared(&PreparedMessage::new(message))?;
-        writer.count_sent(len);
-        Ok(())
-    }
-
     /// Queues a message that was framed before, within `limit` bytes of queue; older ones make room if `drop_oldest`.
     /// Returns how many were dropped for it.
     pub(crate) fn try_send_prepared(

@@ -204,6 +204,8 @@ impl<T: Transport> Writer<T> {
     pub(crate) fn fail(&mut self, code: CloseCode) {
         self.lend_buffer();
         self.out.fail_with(code);
+        #[cfg(feature = "deflate")]
+        self.abandon_compressor();
         self.wake_met();
     }
 
@@ -211,6 +213,9 @@ impl<T: Transport> Writer<T> {
     pub(crate) fn close(&mut self, frame: Option<longwire_protocol::CloseFrame>) -> Result<(), Error> {
         self.lend_buffer();
         self.out.close(frame)?;
+        #[cfg(feature = "deflate")]
+        // It may be in the middle of a message that has no end any more.
+        self.abandon_compressor();
         self.wake_met();
         Ok(())
     }

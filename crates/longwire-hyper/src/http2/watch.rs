@@ -51,8 +51,10 @@ impl Seen {
         match frame.kind {
             // Without the extension at first, it is as good as not there: nobody would wait for more.
             SETTINGS if frame.flags & ACK == 0 && said.allows_connect.is_none() => {
-                said.allows_connect =
-                    Some(frame.payload.chunks_exact(6).any(|setting| setting == ENABLE_CONNECT));
+                // Of several, the last counts (RFC 9113 §6.5.3).
+                let setting =
+                    frame.payload.chunks_exact(6).rfind(|setting| setting[..2] == ENABLE_CONNECT[..2]);
+                said.allows_connect = Some(setting.is_some_and(|setting| setting == ENABLE_CONNECT));
                 self.settings_came.notify_one();
             }
             GOAWAY => {

@@ -30,7 +30,7 @@ use std::task::Waker;
 /// The close frame is sent at once, whatever the connection's task is doing.
 ///
 /// So the sum never exceeds the limit by more than an eighth, however many connections there are, apart from what the
-/// connections being polled at the moment have read or sent in one call: up to 64 KiB, decompressed up to 64 KiB as well,
+/// connections being polled at the moment have read or sent in one call: up to 64 KiB, decompressed up to the longest message,
 /// and one compressor each.
 ///
 /// # Examples
