@@ -337,17 +337,34 @@ impl<T: Transport> Shared<T> {
     }
 }
 
-impl<T: Transport> Member for Shared<T> {
-    fn shed(&self) {
-        // Where somebody else has the lock for long, this connection's task does it when it looks.
-        let Some(mut writer) = self.try_lock() else { return };
+impl<T: Transport> Shared<T> {
+    fn close_shed(&self, writer: &mut Writer<T>) {
         if writer.check().is_ok() {
             writer.is_shed = true;
             writer.fail(CloseCode::TRY_AGAIN_LATER);
-            self.start_writing(&mut writer);
+            self.start_writing(writer);
             writer.wake_owner();
         }
         writer.abandon_compressor();
+    }
+}
+
+impl<T: Transport> Member for Shared<T> {
+    fn shed(&self) {
+        // Where somebody else has the lock for long, this connection's task does it when it looks.
+        if let Some(mut writer) = self.try_lock() {
+            self.close_shed(&mut writer);
+        }
+    }
+
+    #[cfg(feature = "deflate")]
+    fn shed_compressor(&self) {
+        // By now it may be between messages: then nothing has to be closed.
+        if let Some(mut writer) = self.try_lock()
+            && !writer.park_compressor()
+        {
+            self.close_shed(&mut writer);
+        }
     }
 
     #[cfg(feature = "deflate")]

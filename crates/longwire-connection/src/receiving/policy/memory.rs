@@ -68,6 +68,9 @@ struct Shared {
 pub(crate) trait Member: Send + Sync {
     /// Closes it with code 1013, at once.
     fn shed(&self);
+    /// Gives its compressor back; closes it with code 1013 if that is in the middle of a message.
+    #[cfg(feature = "deflate")]
+    fn shed_compressor(&self);
     /// Gives its compressor back; whether it keeps none now.
     #[cfg(feature = "deflate")]
     fn park(&self) -> bool;
@@ -203,7 +206,7 @@ impl MemoryBudget {
         while self.used() > self.shared.most()
             && let Some(member) = busy.pop()
         {
-            member.shed();
+            member.shed_compressor();
         }
     }
 }
@@ -356,6 +359,8 @@ mod tests {
         struct Nobody;
         impl Member for Nobody {
             fn shed(&self) {}
+            #[cfg(feature = "deflate")]
+            fn shed_compressor(&self) {}
             #[cfg(feature = "deflate")]
             fn park(&self) -> bool {
                 true
