@@ -56,7 +56,7 @@ const CASES: &[Case] = &[
     arrives("first /round-trip", &["first /round-trip +", "second /back -", "first /end -"]),
     arrives("first /with-login", &["first /with-login +", "second /end -"]),
     arrives("first /to-tls", &["first /to-tls +", "secure /end -"]),
-    fails("secure /from-tls", Some("3"), &["secure /from-tls +"], "leads from TLS to the plain connection"),
+    fails("secure /from-tls", Some("3"), &["secure /from-tls +"], "leads from tls to the plain connection"),
     fails(
         "first /chain/4",
         Some("3"),
