@@ -51,7 +51,7 @@ pub(crate) fn with_zone<'a>(host: &'a str, zone: Option<&str>) -> Cow<'a, str> {
     }
 }
 
-/// What separates an address from its zone (RFC 4007 §11); no other host contains it.
+/// The separator between an address and its zone (RFC 4007 §11); no other host contains it.
 const ZONE: char = '%';
 
 /// A host that resolved to nothing.

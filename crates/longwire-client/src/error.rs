@@ -128,7 +128,7 @@ pub enum InvalidOption {
     ProxyVariable {
         /// The name of the variable.
         name: String,
-        /// What is wrong with its value.
+        /// The fault in its value.
         source: Arc<UriError>,
     },
     /// The configuration of TLS is impossible.

@@ -20,7 +20,7 @@ pub(crate) struct Route {
     #[cfg(unix)]
     pub(crate) unix: Option<PathBuf>,
     pub(crate) proxies: Proxies,
-    /// What CONNECT has beside `Host`.
+    /// The header fields of CONNECT besides `Host`.
     pub(crate) proxy_headers: HeaderMap,
     pub(crate) resolver: Resolver,
     pub(crate) local_addr: Option<IpAddr>,

@@ -96,7 +96,7 @@ async fn headers_for_the_proxy_are_for_the_proxy_alone() {
     assert!(matches!(error, Error::Options(_)), "{error:?}");
 }
 
-/// What a proxy refuses it will refuse again; what it fails at it may not.
+/// A proxy that refuses will refuse again; one that fails may not.
 #[tokio::test]
 async fn a_proxys_refusal_is_final() {
     for (answer, temporary) in [

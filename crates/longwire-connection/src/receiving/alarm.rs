@@ -16,7 +16,7 @@ pub(crate) struct Alarm {
     /// The task that `sleep` wakes.
     sleeper: Option<Waker>,
     close_timeout: Duration,
-    /// How many bytes were written when progress was last looked at.
+    /// The number of bytes written when progress was last checked.
     written_before: u64,
 }
 

@@ -104,8 +104,8 @@ impl<T: Transport> Reader<T> {
     }
 }
 
-/// How much is read at most to look for control frames while messages are not received.
+/// The number of bytes read at most to look for control frames while messages are not received.
 const GLANCE: usize = 4096;
 
-/// How many control frames are kept that were handled while a call waited.
+/// The number of control frames kept that were handled while a call waited.
 const HANDLED: usize = 16;

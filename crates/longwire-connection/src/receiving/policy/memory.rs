@@ -119,7 +119,7 @@ impl Shared {
         self.limit / self.holders.load(Ordering::Relaxed).max(1)
     }
 
-    /// What the sum may come to at most.
+    /// Returns the greatest sum that is allowed.
     fn most(&self) -> usize {
         self.limit.saturating_add(self.limit / 8)
     }
