@@ -135,7 +135,11 @@ impl ReadBuffer {
     }
 
     /// Takes note that all but the last `left` bytes were decoded, and gives a borrowed buffer back if little is left.
-    #[inline]
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "a call was 1 % of the instructions for each of many short messages"
+    )]
     pub(crate) fn keep_last(&mut self, left: usize) {
         self.start = self.end - left;
         if left == 0 {

@@ -35,6 +35,8 @@ use crate::{CloseFrame, CompressionStats, Event, Limits, Message, Part, Protocol
 pub struct Inbound {
     role: Role,
     limits: Limits,
+    /// The length from which on `admit` refuses a message of one frame: without the other limits, which it need not look at.
+    too_long: u64,
     /// The frame whose payload is arriving; `None` while a header is awaited.
     frame: Option<Payload>,
     /// The beginning of a header that has not arrived in full. Empty while a payload is arriving.
@@ -59,6 +61,7 @@ impl Inbound {
         Self {
             role,
             limits,
+            too_long: limits.too_long(),
             frame: None,
             spill: Spill::default(),
             message: None,
@@ -153,12 +156,12 @@ impl Inbound {
             return None;
         }
         let (header, len) = FrameHeader::parse(input, self.role).ok()??;
-        if header.rsv1() {
+        if header.rsv1() || header.len() >= self.too_long {
             return None;
         }
-        self.admit(&header).ok()?;
         let mut rest = input.get(len..)?;
         let payload = take_whole(&header, &mut rest)?;
+        debug_assert!(self.admit(&header).is_ok(), "the limits say the same of it as one");
         let message = whole_message(&header, payload, block).ok()?;
         *input = rest;
         Some(message)
@@ -377,16 +380,23 @@ impl Inbound {
         {
             return Err(ProtocolError::FrameTooLong { len, max });
         }
-        let max = max_message.unwrap_or(ADDRESSABLE);
+        let max = max_message.unwrap_or(Limits::ADDRESSABLE);
         let total = (announced as u64).saturating_add(len);
+        let within =
+            |max: usize| usize::try_from(total).ok().filter(|total| *total <= max.min(Limits::ADDRESSABLE));
+        match within(max).or_else(|| within(self.wire_max(header, max))) {
+            Some(announced) => Ok(Admitted { announced, fragments }),
+            None => Err(ProtocolError::MessageTooLong { len: total, max }),
+        }
+    }
+
+    /// Returns how long a message that is no longer than `max` may be on the wire: incompressible data grows by less than an
+    /// eighth. The decompressed size has its own limit.
+    #[cold]
+    fn wire_max(&self, header: &FrameHeader, max: usize) -> usize {
         let is_compressed =
             header.rsv1() || self.message.as_ref().is_some_and(|message| message.is_compressed());
-        // Incompressible data grows by less than an eighth. The decompressed size has its own limit.
-        let wire_max = if is_compressed { max.saturating_add(max / 8).saturating_add(64) } else { max };
-        match usize::try_from(total) {
-            Ok(announced) if announced <= wire_max.min(ADDRESSABLE) => Ok(Admitted { announced, fragments }),
-            _ => Err(ProtocolError::MessageTooLong { len: total, max }),
-        }
+        if is_compressed { max.saturating_add(max / 8).saturating_add(64) } else { max }
     }
 
     /// Remembers a frame whose payload has not arrived in full, or that is one of several.
@@ -451,7 +461,7 @@ impl Inbound {
         let (Some(inflating), Some(message)) = (&mut self.inflating, &mut self.message) else {
             return Ok((piece.len(), 0));
         };
-        let max = self.limits.max_message.unwrap_or(ADDRESSABLE);
+        let max = self.limits.max_message.unwrap_or(Limits::ADDRESSABLE);
         let inflated = message.inflated.get_or_insert(0);
         let before = message.buf.len();
         let taken = inflating
@@ -483,7 +493,7 @@ impl Inbound {
             && message.is_compressed()
             && let Some(inflating) = &mut self.inflating
         {
-            let max = self.limits.max_message.unwrap_or(ADDRESSABLE);
+            let max = self.limits.max_message.unwrap_or(Limits::ADDRESSABLE);
             inflating
                 .finish(message.inflated.unwrap_or(0))
                 .map_err(|error| ProtocolError::of_inflating(error, max))?;
@@ -557,6 +567,3 @@ fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]
 
 /// The number of bytes that one call may decompress before it returns: as long as it takes to copy what a read brings.
 const INFLATE_STEP: usize = 64 * 1024;
-
-/// Without a limit, a length that cannot be addressed still cannot be received.
-const ADDRESSABLE: usize = isize::MAX.unsigned_abs();

@@ -28,6 +28,20 @@ pub struct Limits {
     pub max_fragments: Option<u32>,
 }
 
+impl Limits {
+    /// Without a limit, a length that cannot be addressed still cannot be received.
+    pub(crate) const ADDRESSABLE: usize = isize::MAX.unsigned_abs();
+
+    /// Returns the smallest length at which an uncompressed message of one frame exceeds one of the limits.
+    pub(crate) fn too_long(&self) -> u64 {
+        if self.max_fragments == Some(0) {
+            return 0;
+        }
+        let max = |limit: Option<usize>| limit.unwrap_or(Self::ADDRESSABLE).min(Self::ADDRESSABLE);
+        max(self.max_message).min(max(self.max_frame)) as u64 + 1
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { max_message: Some(16 << 20), max_frame: Some(16 << 20), max_fragments: Some(128 << 10) }

@@ -460,3 +460,36 @@ fn fragmented_text_survives_any_cut() {
         }
     }
 }
+
+#[test]
+fn a_message_is_taken_at_once_exactly_where_the_limits_allow_it() {
+    let numbers = [None, Some(0), Some(1), Some(125), Some(126), Some(usize::MAX)];
+    let fragments = [None, Some(0), Some(1), Some(u32::MAX)];
+    for (max_message, max_frame, max_fragments) in combinations(&numbers, &fragments) {
+        let limits = Limits { max_message, max_frame, max_fragments };
+        for len in [0, 1, 2, 124, 125, 126, 127] {
+            let mut frame = vec![0x82];
+            match u8::try_from(len).unwrap() {
+                len if len < 126 => frame.push(len),
+                len => frame.extend([126, 0, len]),
+            }
+            frame.resize(frame.len() + len, b'a');
+            let at_once =
+                Inbound::new(Role::Client, limits).decode_message(&mut &frame[..], &mut BytesMut::new());
+            let decoded = Inbound::new(Role::Client, limits).decode(&mut &frame[..]);
+            assert_eq!(at_once.map(Event::Message), decoded.ok().flatten(), "{limits:?}, {len} bytes");
+        }
+    }
+}
+
+/// Every combination of limits.
+fn combinations(
+    numbers: &[Option<usize>],
+    fragments: &[Option<u32>],
+) -> impl Iterator<Item = (Option<usize>, Option<usize>, Option<u32>)> {
+    numbers.iter().flat_map(move |message| {
+        numbers
+            .iter()
+            .flat_map(move |frame| fragments.iter().map(move |fragments| (*message, *frame, *fragments)))
+    })
+}

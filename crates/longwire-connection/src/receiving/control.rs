@@ -62,7 +62,7 @@ impl<T: Transport> Reader<T> {
             match self.inbound.is_control_next(self.read.bytes()) {
                 Some(false) => break,
                 Some(true) if !self.read.is_empty() => {
-                    if let Step::Event(Ok(event)) = self.decode() {
+                    if let Step::Event(Ok(event)) = self.decode(cx) {
                         self.note_handled(event);
                     }
                     continue;

@@ -131,6 +131,16 @@ impl<T: Transport> Writer<T> {
         }
     }
 
+    /// Whether the transport can still be written to, be it only with what is queued.
+    #[inline]
+    pub(super) fn check_transport(&self) -> Result<(), Error> {
+        match &self.failed {
+            Some(error) => Err(Error::Io(Arc::clone(error))),
+            None if self.finished => Err(Error::Closed),
+            None => Ok(()),
+        }
+    }
+
     /// Ends the wait for pongs: nothing more comes from the peer.
     pub(crate) fn end_pings(&mut self) {
         if self.peer == Peer::Speaks {
@@ -289,12 +299,11 @@ impl<T: Transport> Writer<T> {
         gathered
     }
 
-    /// What the receiving task does before it waits: what is queued is written, and others know whom to wake.
-    #[inline]
+    /// Has the task that receives woken, and written what was queued when it could not be left to any task yet.
     pub(crate) fn before_waiting(&mut self, cx: &mut Context<'_>) {
         self.set_owner(cx.waker());
         if self.has_unwritten() {
-            // Under a cork this is most probably the end of the handler's turn. An error is kept for the next call.
+            // An error is kept for the next call.
             let _ = self.poll_progress(cx);
         }
     }
@@ -312,7 +321,8 @@ impl<T: Transport> Writer<T> {
 
     /// The end of a turn of the handler, in the task that drives it: what was queued meanwhile is written. Returns whether
     /// the socket was dropped.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "as for `Shared::with`")]
     pub(crate) fn end_turn(&mut self, cx: &mut Context<'_>) -> bool {
         self.heir.set_driver(cx.waker());
         if self.owner.is_none() {
@@ -375,12 +385,7 @@ impl<T: Transport> Writer<T> {
             Some(Item::Message(_) | Item::Begin(_)) => Want::Room,
         };
         if want == Want::Flushed(0) {
-            if let Some(error) = self.failure() {
-                return Poll::Ready(Err(error));
-            }
-            if self.finished {
-                return Poll::Ready(Err(Error::Closed));
-            }
+            self.check_transport()?;
         } else {
             self.check()?;
             if !self.is_met(want) {
@@ -431,72 +436,109 @@ impl<T: Transport> Writer<T> {
     /// Writes what the transport takes. Ready when all of it is flushed; else `waiter` is woken, as is the task that
     /// receives, when the transport takes more.
     pub(crate) fn poll_flush(&mut self, waiter: Option<Waiter<'_>>) -> Poll<Result<(), Error>> {
-        if let Some(error) = self.failure() {
-            return Poll::Ready(Err(error));
+        self.check_transport()?;
+        if self.is_waited_for() {
+            return self.poll_flush_waited(waiter, false);
         }
-        if self.finished {
-            return Poll::Ready(Err(Error::Closed));
-        }
-        let before = (self.written, self.flushed);
-        let polled = self.poll_write_all(waiter);
-        if let Poll::Ready(Err(error)) = polled {
-            let error = Arc::new(error);
-            self.failed = Some(Arc::clone(&error));
-            self.drop_queue();
-            self.wake_met();
-            return Poll::Ready(Err(Error::Io(error)));
-        }
-        if self.is_waited_for() && ((self.written, self.flushed) != before || polled.is_ready()) {
-            self.wake_met();
-        }
-        if polled.is_pending()
-            && let Some(buf) = self.out.queue_mut().settle()
-        {
-            scratch::give_write_buffer(buf);
-        }
-        polled.map_err(Error::from)
-    }
-
-    fn poll_write_all(&mut self, waiter: Option<Waiter<'_>>) -> Poll<io::Result<()>> {
         // A waker that wakes nobody is cheap, but takes the place of the one that the transport has: only while nobody
         // waits for that.
-        let mut waker = self.is_waited_for().then(|| Waker::from(Arc::clone(self.wakers())));
-        let mut registered = waiter.is_none();
-        loop {
-            let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
-            let position = self.out.queue().position();
-            let polled =
-                if self.flushed < position && (self.barrier <= position || self.out.queue().is_empty()) {
-                    self.poll_flush_io(&mut cx)
-                } else if !self.out.queue().is_empty() {
-                    self.poll_write_some(&mut cx)
-                } else {
-                    return Poll::Ready(Ok(()));
-                };
-            match polled {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if registered => return Poll::Pending,
-                Poll::Pending => {
-                    // Registered first, polled again afterwards: the transport may have become ready in between.
-                    let wakers = Arc::clone(self.wakers());
-                    if let Some(waiter) = waiter {
-                        wakers.register(waiter);
-                    }
-                    if let Some(owner) = &self.owner
-                        && waiter.is_none_or(|waiter| waiter.ticket != Ticket::OWNER)
-                    {
-                        let want = Want::Progress;
-                        wakers.register(Waiter { ticket: Ticket::OWNER, want, waker: owner });
-                    }
-                    waker = Some(Waker::from(wakers));
-                    registered = true;
-                }
+        match self.poll_write_all(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.break_off(error))),
+            Poll::Pending if waiter.is_some() => self.poll_flush_waited(waiter, true),
+            Poll::Pending => {
+                self.settle();
+                Poll::Pending
             }
         }
     }
 
+    /// Writes with a waker that wakes `waiter` and whoever waits already. `is_full` says that the transport has just taken
+    /// no more.
+    #[cold]
+    fn poll_flush_waited(&mut self, waiter: Option<Waiter<'_>>, is_full: bool) -> Poll<Result<(), Error>> {
+        let wakers = Arc::clone(self.wakers());
+        let waker = Waker::from(Arc::clone(&wakers));
+        let mut cx = Context::from_waker(&waker);
+        let before = (self.written, self.flushed);
+        let mut polled = if is_full { Poll::Pending } else { self.poll_write_all(&mut cx) };
+        if polled.is_pending() && waiter.is_some() {
+            self.register(&wakers, waiter);
+            // Registered first, polled again afterwards: the transport may have become ready in between.
+            polled = self.poll_write_all(&mut cx);
+        }
+        if let Poll::Ready(Err(error)) = polled {
+            return Poll::Ready(Err(self.break_off(error)));
+        }
+        if polled.is_ready() || (self.written, self.flushed) != before {
+            self.wake_met();
+        }
+        if polled.is_pending() {
+            self.settle();
+        }
+        polled.map_err(Error::from)
+    }
+
+    /// Has `waiter`, and the task that receives, woken by the transport.
+    fn register(&self, wakers: &Wakers, waiter: Option<Waiter<'_>>) {
+        if let Some(waiter) = waiter {
+            wakers.register(waiter);
+        }
+        if let Some(owner) = &self.owner
+            && waiter.is_none_or(|waiter| waiter.ticket != Ticket::OWNER)
+        {
+            wakers.register(Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker: owner });
+        }
+    }
+
+    /// The end of writing, by an error of the transport.
+    #[cold]
+    fn break_off(&mut self, error: io::Error) -> Error {
+        let error = Arc::new(error);
+        self.failed = Some(Arc::clone(&error));
+        self.drop_queue();
+        self.wake_met();
+        Error::Io(error)
+    }
+
+    /// Gives back a buffer that is much larger than what is left in it.
+    #[cold]
+    fn settle(&mut self) {
+        if let Some(buf) = self.out.queue_mut().settle() {
+            scratch::give_write_buffer(buf);
+        }
+    }
+
+    /// Writes and flushes until nothing is left or the transport takes no more.
+    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let queue = self.out.queue();
+            let is_flush_due = if queue.is_empty() {
+                debug_assert_eq!(queue.position(), queue.end(), "nothing is left");
+                if self.flushed == queue.end() {
+                    return Poll::Ready(Ok(()));
+                }
+                true
+            } else {
+                self.barrier != u64::MAX && self.is_barrier_written()
+            };
+            let polled = if is_flush_due { self.poll_flush_io(cx) } else { self.poll_write_some(cx) };
+            match ready!(polled) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Whether what somebody waits to see flushed was written, and not yet flushed.
+    #[cold]
+    fn is_barrier_written(&self) -> bool {
+        let position = self.out.queue().position();
+        self.flushed < position && self.barrier <= position
+    }
+
+    #[inline]
     fn poll_flush_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -509,6 +551,7 @@ impl<T: Transport> Writer<T> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));

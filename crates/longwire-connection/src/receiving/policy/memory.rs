@@ -252,6 +252,12 @@ impl Holding {
         (held == self.held && self.large.is_none()) || self.change(held, waker)
     }
 
+    /// Whether this connection holds so much that the budget may choose it to be closed.
+    #[inline]
+    pub(crate) fn is_listed(&self) -> bool {
+        self.large.is_some()
+    }
+
     /// Gives everything back.
     pub(crate) fn release(&mut self) {
         self.hold(0, Waker::noop());
