@@ -68,6 +68,27 @@ fn unfinished_messages_are_bounded_together() {
     });
 }
 
+/// Of a message of which nothing but its header has come, memory for the first bytes is reserved.
+#[test]
+fn a_header_alone_counts_as_well() {
+    run("memory of headers", async {
+        let budget = MemoryBudget::new(1 << 20);
+        let mut connections: Vec<_> = (0..100).map(|_| connected(&budget)).collect();
+        let mut ended = 0;
+        for (client, ws) in &mut connections {
+            client.write_all(&header(true)).await.unwrap();
+            match read(ws).await {
+                None => assert!(budget.used() >= 64 << 10),
+                Some(error) => {
+                    assert!(matches!(error, Error::OutOfMemory), "{error:?}");
+                    ended += 1;
+                }
+            }
+        }
+        assert!(ended >= 80, "{ended} ended, {} bytes are held", budget.used());
+    });
+}
+
 #[test]
 fn fragments_count_as_well() {
     run("memory of fragments", async {

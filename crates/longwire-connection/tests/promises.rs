@@ -13,7 +13,8 @@ use futures_util::{FutureExt, Sink, Stream};
 use longwire_connection::testing::{Gate, Gated, gated};
 use longwire_connection::{Config, Error, Handover, Keepalive, Message, Sender, WebSocket, drive};
 use support::{End, PING, close_frame, frame, settle, text_frame, whole_frames};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -605,4 +606,59 @@ impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// A handler that uses up the budget of each of its task's turns yields only by tokio's force.
+#[tokio::test]
+async fn a_handler_without_budget_is_answered_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (io, _) = listener.accept().await.unwrap();
+    let ws = WebSocket::new(io, Handover::server(), &Config::default());
+    let driving = tokio::spawn(drive(ws, |mut ws| async move {
+        ws.send("hello").await?;
+        loop {
+            tokio::task::coop::consume_budget().await;
+        }
+        #[allow(unreachable_code, reason = "it says of what type the error is")]
+        Ok::<_, Error>(())
+    }));
+    let mut hello = [0; 7];
+    timeout(SHORT, peer.read_exact(&mut hello)).await.unwrap().unwrap();
+    assert_eq!(hello, *b"\x81\x05hello");
+    driving.abort();
+}
+
+/// A handler may wait for an answer without leaving its turn.
+#[tokio::test]
+async fn a_handler_that_waits_in_its_turn_is_written_for() {
+    let (ws, gate) = server(&Config::default());
+    let written = gate.clone();
+    let driving = tokio::spawn(drive(ws, |mut ws| async move {
+        ws.send("question").await?;
+        assert_eq!(written.written(), b"", "it is gathered");
+        assert!(ws.recv().now_or_never().is_none());
+        assert_eq!(written.written(), b"\x81\x08question");
+        written.end_reads();
+        ws.recv().await.map(drop)
+    }));
+    let ended = timeout(SHORT, driving).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(Error::Lost)), "{ended:?} {gate:?}");
+}
+
+/// A call that was dropped leaves its flush to be done, which is not taken for that of the next.
+#[tokio::test]
+async fn a_flush_for_a_dropped_call_is_not_the_next_ones() {
+    let (ws, gate) = server(&Config::default());
+    let (sender, _receiver) = ws.split();
+    gate.shut_writes();
+    assert!(sender.send_flushed("a").now_or_never().is_none());
+    gate.admit(3);
+    let mut second = pin!(sender.send_flushed("b"));
+    assert!(second.as_mut().now_or_never().is_none());
+    assert_eq!((gate.written().len(), gate.flushed()), (3, 3));
+    gate.admit(3);
+    sender.try_send("c").unwrap();
+    assert_eq!((gate.written().len(), gate.flushed()), (6, 6), "before anything of the third is written");
+    assert!(second.now_or_never().is_some());
 }

@@ -224,8 +224,14 @@ impl<T: Transport> Reader<T> {
                     unanswered.note_read(*n, writer.out.queue().end());
                 }
                 Poll::Ready(Err(_)) => {}
-                // What is queued under a cork is written at the end of the handler's turn.
-                Poll::Pending => writer.set_owner(cx.waker()),
+                Poll::Pending => {
+                    writer.set_owner(cx.waker());
+                    if is_corked && writer.has_unwritten() {
+                        // Most probably this is the end of the handler's turn; if not, who knows when that is. An error is
+                        // kept for the next call.
+                        let _ = writer.poll_progress(cx);
+                    }
+                }
             }
             Some(polled)
         });
@@ -263,11 +269,13 @@ impl<T: Transport> Reader<T> {
             Poll::Pending => writer.before_waiting(cx),
         }
         drop(writer);
+        // Memory was reserved for what is to come, though nothing may have come yet.
+        self.count_memory(cx);
+        if polled.is_pending() && !self.ending.is_open() {
+            return Poll::Ready(Step::More);
+        }
         self.after_read(polled, cx).map(|step| match step {
-            Step::More => {
-                self.count_memory(cx);
-                self.handle(result)
-            }
+            Step::More => self.handle(result),
             step => step,
         })
     }

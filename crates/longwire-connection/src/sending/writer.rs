@@ -2,8 +2,9 @@
 //!
 //! Owns how queued bytes reach the transport: in order, as many as it takes, and who is woken when it takes more.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 #[cfg(feature = "deflate")]
 use std::sync::Weak;
@@ -11,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, Compress, Event, Message, Outbound, SendError};
+use tokio::task::coop;
 
 #[cfg(feature = "deflate")]
 use crate::MemoryBudget;
@@ -330,14 +332,23 @@ impl<T: Transport> Writer<T> {
             self.set_owner(cx.waker());
         }
         if self.has_unwritten() {
-            // An error is kept and reported to the handler's next call.
-            let waiter = Waiter { ticket: Ticket::DRIVER, want: Want::Progress, waker: cx.waker() };
-            let _ = self.poll_flush(Some(waiter));
+            self.write_turn(cx);
         }
         if self.peer == Peer::AwaitsEnd {
             self.shut(cx);
         }
         matches!(self.heir, Heir::Left(_))
+    }
+
+    /// Writes what a turn of the handler has queued. That is bounded, and the handler may have used up the budget that a task
+    /// of tokio has for its turn: then the transport would refuse, now and at the end of each such turn.
+    fn write_turn(&mut self, cx: &mut Context<'_>) {
+        let flush = coop::unconstrained(poll_fn(|cx| {
+            let waiter = Waiter { ticket: Ticket::DRIVER, want: Want::Progress, waker: cx.waker() };
+            self.poll_flush(Some(waiter))
+        }));
+        // An error is kept and reported to the handler's next call.
+        let _ = pin!(flush).poll(cx);
     }
 
     /// Ends the sending direction of a server's connection after both close frames: now, or at the end of the handler's turn,
@@ -464,6 +475,12 @@ impl<T: Transport> Writer<T> {
         let mut polled = if is_full { Poll::Pending } else { self.poll_write_all(&mut cx) };
         if polled.is_pending() && waiter.is_some() {
             self.register(&wakers, waiter);
+            if let Some(Waiter { want: Want::Flushed(position), .. }) = waiter
+                && self.flushed < position
+            {
+                // A flush for an earlier position may have met the barrier.
+                self.barrier = self.barrier.min(position);
+            }
             // Registered first, polled again afterwards: the transport may have become ready in between.
             polled = self.poll_write_all(&mut cx);
         }
