@@ -2,12 +2,14 @@
 
 usage: ending_server.py [CERTIFICATE KEY]
 
-`/1000` is closed with that code, and so is any other number. `/cut` is what a client sees of a server that is killed: the
-transport ends without a close frame and, over TLS, which it speaks with the two files, without `close_notify`. Prints
+`/1000` is closed with that code, and so is any other number. With `/cut` the transport ends without a close frame and, over
+TLS, which it speaks with the two files, without `close_notify`. With `/kill` the whole process is killed. Prints
 `listening on URL` when it is ready.
 """
 
 import asyncio
+import os
+import signal
 import ssl
 import sys
 
@@ -21,6 +23,8 @@ async def end(socket):
     await asyncio.sleep(MOMENT)
     if socket.request.path == "/cut":
         socket.transport.abort()
+    elif socket.request.path == "/kill":
+        os.kill(os.getpid(), signal.SIGKILL)
     else:
         await socket.close(int(socket.request.path[1:]))
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::Response;
 use longwire_client::reconnect::{Backoff, Event, Gap, Jitter, Outage, Reconnecting, Sender, State};
-use longwire_client::{Client, Error};
+use longwire_client::{Client, Error, RedirectError};
 use longwire_connection::testing::Faults;
 use longwire_connection::{CloseCode, Message};
 use support::attempts::{SECOND, TICK, client, steady};
@@ -263,6 +263,13 @@ async fn gives_up_by_itself_where_another_attempt_would_do_no_better() {
         server.fail(error).await;
         assert_eq!(!server.is_left_alone().await, again, "{status}");
     }
+    let (builder, mut server) = client();
+    let mut ws = builder.start();
+    let location = Box::new("ws://elsewhere/".parse().unwrap());
+    server.fail(RedirectError::Plain { location }.into()).await;
+    assert!(server.is_left_alone().await, "a redirect out of TLS");
+    let error = ws.recv().await.unwrap_err();
+    assert!(matches!(error, Outage::Connect(Error::Redirect(RedirectError::Plain { .. }))), "{error:?}");
     for url in ["ftp://host/", "ws://"] {
         let error = Client::new(url).reconnecting().start().recv().await.unwrap_err();
         assert!(matches!(error, Outage::Connect(Error::Uri(_))), "{url}: {error:?}");

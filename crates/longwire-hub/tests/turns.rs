@@ -91,6 +91,26 @@ async fn a_shutdown_yields_among_many() {
     assert_eq!(drained.unwrap().unwrap().aborted, sockets.len());
 }
 
+#[tokio::test]
+async fn clients_that_leave_by_themselves_are_not_counted_as_aborted() {
+    let hub = Hub::default();
+    let mut sockets = crowd(&hub, TURN + 10);
+    let mut shutdown = pin!(hub.shutdown(1001, "", Duration::ZERO));
+    let mut cx = Context::from_waker(Waker::noop());
+    // Until the first turn of those that are aborted is over.
+    while sockets[0].0.with_transport(|_| ()).is_some() {
+        assert!(shutdown.as_mut().poll(&mut cx).is_pending());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(sockets[TURN].0.with_transport(|_| ()).is_some());
+    sockets.truncate(TURN + 4);
+    while hub.len() > TURN + 4 {
+        tokio::task::yield_now().await;
+    }
+    let drained = tokio::time::timeout(Duration::from_secs(5), shutdown).await.unwrap().unwrap();
+    assert_eq!(drained.aborted, TURN + 4);
+}
+
 /// A transport that is in the middle of a write for as long as it is told to.
 struct Stuck {
     begun: mpsc::Sender<()>,

@@ -235,7 +235,7 @@ mod tls {
     use tokio_rustls::rustls::crypto::ring;
     use tokio_rustls::rustls::pki_types::pem::PemObject;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    use tokio_rustls::rustls::{ClientConfig, HandshakeKind, RootCertStore};
 
     use super::*;
 
@@ -322,6 +322,34 @@ mod tls {
         if let Ok(mut stream) = connect(false).await {
             let _ = stream.write_all(REQUEST.as_bytes()).await;
             assert!(soon(stream.read_u8()).await.is_err());
+        }
+    }
+
+    /// A certificate is checked at each connection: it may have expired since the last. Without certificates of clients,
+    /// sessions are resumed.
+    #[tokio::test]
+    async fn sessions_of_clients_with_certificates_are_not_resumed() {
+        let certified = certified();
+        let [chain, key, authority] =
+            [&certified.chain, &certified.key, &certified.authority].map(String::as_bytes);
+        let with_clients = TlsConfig::from_pem_with_clients(chain, key, authority).unwrap();
+        let optional = TlsConfig::from_pem_with_optional_clients(chain, key, authority).unwrap();
+        let without = TlsConfig::from_pem(chain, key).unwrap();
+        for (tls, second) in [
+            (with_clients, HandshakeKind::Full),
+            (optional, HandshakeKind::Full),
+            (without, HandshakeKind::Resumed),
+        ] {
+            let server = start(common::bind().await.tls(tls));
+            let connector = connector(&certified, true);
+            for expected in [HandshakeKind::Full, second] {
+                let stream = TcpStream::connect(server.addr).await.unwrap();
+                let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+                assert_eq!(stream.get_ref().1.handshake_kind(), Some(expected));
+                // The tickets of TLS 1.3 come with what is read first.
+                stream.write_all(REQUEST.as_bytes()).await.unwrap();
+                soon(stream.read_u8()).await.unwrap();
+            }
         }
     }
 

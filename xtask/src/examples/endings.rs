@@ -86,11 +86,16 @@ fn check(
     files: &[String],
     status: impl Fn(Input, &str) -> i32,
 ) -> Outcome {
-    let mut server = setup::python()?.script("python/ending_server.py");
-    let server = Running::start("ending_server.py", server.args(files))?;
-    let url = server.url()?;
-    for path in ["1000", "1011", "cut"] {
+    let server = || -> Outcome<Running> {
+        let mut server = setup::python()?.script("python/ending_server.py");
+        Running::start("ending_server.py", server.args(files))
+    };
+    let shared = server()?;
+    for path in ["1000", "1011", "cut", "kill"] {
         for input in INPUTS {
+            // Each needs one of its own to be killed.
+            let own = (path == "kill").then(server).transpose()?;
+            let url = own.as_ref().unwrap_or(&shared).url()?;
             let case = format!("{input:?} standard input and {url}/{path}");
             let mut program = Program::new(name, None)?.command();
             program.args(options).arg(format!("{url}/{path}"));
