@@ -738,3 +738,12 @@ fn can_be_used_from_any_task() {
     check(connect("ws://example.com"));
     check_error::<Error>();
 }
+
+#[tokio::test(start_paused = true)]
+async fn keeps_the_deadline_while_it_resolves() {
+    let start = Instant::now();
+    let client = Client::new("ws://name.invalid").resolver(|_, _| std::future::pending());
+    let error = client.connect().await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+}

@@ -278,3 +278,16 @@ async fn keeps_one_deadline_over_all_of_them() {
         .handshake_timeout(Duration::from_millis(200));
     assert!(matches!(client.connect().await, Err(Error::Timeout { .. })));
 }
+
+/// A hook is told where the request goes, and keeps no credentials that are not meant for there.
+#[tokio::test]
+async fn a_hook_keeps_no_credentials() {
+    let (other, elsewhere) = serve(vec![switching()]).await;
+    let (port, server) = serve(vec![redirect(307, &format!("ws://127.0.0.1:{other}/"))]).await;
+    let client = with_secrets(format!("ws://127.0.0.1:{port}/")).on_request(move |uri, headers| {
+        assert_eq!(headers.contains_key("authorization"), uri.port() == port);
+    });
+    client.connect().await.unwrap().0.abort();
+    assert!(has_secrets(&server.await.unwrap()[0]));
+    assert!(!has_secrets(&elsewhere.await.unwrap()[0]));
+}

@@ -345,3 +345,28 @@ fn closes_may_cross() {
         assert_eq!(server.close_received().unwrap().unwrap().code, 4001.into());
     });
 }
+
+/// A client waits for the server to end the transport, but not for ever.
+#[test]
+fn a_server_that_does_not_end_the_transport_is_left_in_time() {
+    for peer_first in [false, true] {
+        run("a server that stays", async {
+            let (pipe, mut peer) = duplex(1024);
+            let tap = pipe.tap();
+            let mut ws = socket(End::Client, pipe, &Config::default());
+            if !peer_first {
+                ws.start_close(1000, "").unwrap();
+            }
+            write(&mut peer, close_frame(End::Server, 1000)).await;
+            assert!(matches!(ws.recv().await, Ok(None)));
+            // The time counts from the close frames, or from the last byte that the peer has taken.
+            sleep(Duration::from_secs(2)).await;
+            drop(ws);
+            assert_eq!(close_code(&read_frames(&mut peer, End::Client, 1).await), Some(1000));
+            sleep(Duration::from_millis(2900)).await;
+            assert!(!tap.is_dropped(), "the peer first: {peer_first}");
+            sleep(Duration::from_millis(2200)).await;
+            assert!(tap.is_dropped(), "the peer first: {peer_first}");
+        });
+    }
+}

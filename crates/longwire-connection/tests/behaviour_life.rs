@@ -55,6 +55,7 @@ fn what_is_queued_is_counted_until_it_is_written_and_nothing_behind_a_close() {
     for (end, _) in ENDS {
         run("the queue", async {
             let (pipe, mut peer) = duplex(1024);
+            let tap = pipe.tap();
             let mut ws = socket(end, pipe, &Config::default());
             let sender = ws.sender();
             assert_eq!((sender.queued(), ws.stats().bytes_queued), (0, 0));
@@ -65,6 +66,12 @@ fn what_is_queued_is_counted_until_it_is_written_and_nothing_behind_a_close() {
             }
             ws.flush().await.unwrap();
             assert_eq!(sender.queued(), 0);
+            tap.stall_writes();
+            sender.pong("x").unwrap();
+            assert_eq!(sender.queued(), frame(end, 0x80 | PONG, b"x").len());
+            tap.resume();
+            ws.flush().await.unwrap();
+            assert_eq!(sender.queued(), 0);
             ws.start_close(1000, "").unwrap();
             let queued = sender.queued();
             assert!(matches!(sender.send("x").await, Err(Error::Closed)));
@@ -72,7 +79,7 @@ fn what_is_queued_is_counted_until_it_is_written_and_nothing_behind_a_close() {
             assert!(matches!(sender.pong("x"), Err(Error::Closed)));
             assert_eq!(sender.queued(), queued, "what is refused is not queued");
             drop(ws);
-            assert_eq!(messages(&read_frames(&mut peer, end, 4).await), vec![Message::text("one"); 3]);
+            assert_eq!(messages(&read_frames(&mut peer, end, 5).await), vec![Message::text("one"); 3]);
         });
     }
 }

@@ -277,3 +277,16 @@ fn a_write_is_one_message_of_at_most_64_kib() {
         assert_eq!(reading.await.unwrap(), [65_536, 65_536, 150_000 - 2 * 65_536]);
     });
 }
+
+#[test]
+fn a_dropped_byte_stream_is_closed_in_the_background() {
+    run("a dropped byte stream", async {
+        let (pipe, mut peer) = duplex(1024);
+        let tap = pipe.tap();
+        drop(socket(End::Server, pipe, &Config::default()).into_byte_stream());
+        assert_eq!(close_code(&read_frames(&mut peer, End::Server, 1).await), Some(1000));
+        write(&mut peer, close_frame(End::Client, 1000)).await;
+        settle().await;
+        assert!(tap.is_dropped());
+    });
+}

@@ -402,8 +402,8 @@ fn a_dropped_socket_writes_its_close_frame_without_budget() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (done, peer) = std::sync::mpsc::channel();
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let io = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (peer, _) = listener.accept().await.unwrap();
         done.send(peer.into_std().unwrap()).unwrap();
         let ws = WebSocket::new(io, Handover::server(), &Config::default());
@@ -540,7 +540,7 @@ async fn a_server_ends_the_transport_after_both_close_frames() {
             let serving = if driven { tokio::spawn(drive(ws, handler)) } else { tokio::spawn(handler(ws)) };
             peer.write_all(&close_frame(End::Client, 1000)).await.unwrap();
             let mut bytes = Vec::new();
-            let ended = timeout(SHORT, tokio::io::AsyncReadExt::read_to_end(&mut peer, &mut bytes)).await;
+            let ended = timeout(SHORT, peer.read_to_end(&mut bytes)).await;
             assert!(ended.is_ok(), "{case}: {bytes:?} and no end");
             assert_eq!(bytes, [0x88, 2, 3, 0xe8], "{case}");
             serving.abort();

@@ -291,6 +291,12 @@ fn takes_answers_that_complete_the_handshake() {
         ("useless fields", response(None, &["Server: x", "Date: y", "Content-Length: 0"]), &[], None),
         ("after 100", "HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &response(None, &[]), &[], None),
         (
+            "after eight interim answers",
+            "HTTP/1.1 100 Continue\r\n\r\n".repeat(8) + &response(None, &[]),
+            &[],
+            None,
+        ),
+        (
             "after 103 and 102",
             "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n".to_owned()
                 + &response(None, &[]),

@@ -163,4 +163,14 @@ fn the_client_offers_what_it_is_told_to_in_one_field() {
     let both = "permessage-deflate; server_max_window_bits=10; client_max_window_bits, \
                 permessage-deflate; client_max_window_bits";
     assert_eq!(offer(Some(ten)), [both]);
+    let all = options(|options| {
+        options.server_no_context_takeover = true;
+        options.client_no_context_takeover = true;
+        options.server_max_window_bits = bits(10);
+        options.client_max_window_bits = bits(11);
+        options.fallback = false;
+    });
+    let every = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+                 server_max_window_bits=10; client_max_window_bits=11";
+    assert_eq!(offer(Some(all)), [every]);
 }

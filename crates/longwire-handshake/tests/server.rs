@@ -59,6 +59,10 @@ fn assert_accepted(case: &str, request: &str) {
 fn assert_refused(case: &str, request: &str, status: u16) -> Rejection {
     let rejection = check_default(request).expect_err(case);
     assert_eq!(rejection.status(), status, "{case}: {rejection}");
+    let answer = rejection.to_response();
+    assert_eq!(answer.headers()["content-type"], "text/plain; charset=utf-8", "{case}");
+    let body = std::str::from_utf8(answer.body()).unwrap();
+    assert!(body.ends_with('\n') && body.lines().count() == 1, "{case}: {body:?}");
     rejection
 }
 

@@ -410,3 +410,21 @@ fn text_is_checked_where_it_is_decompressed() {
         }
     }
 }
+
+#[test]
+fn the_default_threshold_is_1024_bytes() {
+    let options = DeflateOptions::default();
+    let compression = Compression::new(agreement(&options), &options, &Pool::default());
+    for (len, first) in [(1023, 0x82), (1024, 0xc2)] {
+        let (mut outbound, _) = ends(Role::Server, Limits::default(), &compression);
+        outbound.message(vec![0; len].into()).unwrap();
+        assert_eq!(drain(&mut outbound)[0], first, "{len} bytes");
+    }
+}
+
+#[test]
+fn with_a_window_of_eight_bits_messages_are_sent_uncompressed() {
+    let (mut outbound, _) = ends(Role::Client, Limits::default(), &compression(8, false));
+    outbound.message_with("text ".repeat(20).into(), Compress::Always).unwrap();
+    assert_eq!(drain(&mut outbound)[0], 0x81);
+}

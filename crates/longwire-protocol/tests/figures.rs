@@ -130,3 +130,13 @@ fn a_compressed_message_may_be_an_eighth_longer_on_the_wire() {
         assert_eq!(result, if is_allowed { Ok(None) } else { Err(refused) }, "{first:#x}, {len}");
     }
 }
+
+#[test]
+fn a_servers_long_payload_is_queued_as_it_is() {
+    let payload = Bytes::from(vec![7; 16 * 1024]);
+    let mut out = Outbound::new(None);
+    out.message(payload.clone().into()).unwrap();
+    let mut slices = [std::io::IoSlice::new(&[]); 3];
+    let filled = out.queue().chunks(&mut slices);
+    assert!(slices[..filled].iter().any(|slice| slice.as_ptr() == payload.as_ptr()));
+}

@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use common::{REQUEST, bind, frame, head, rest, start_with, tcp, text};
+use common::{REQUEST, bind, expect, frame, head, open_raw, rest, start_with, tcp, text};
 
 type Fields = HashMap<&'static str, String>;
 
@@ -27,6 +27,7 @@ struct State {
     spans: Vec<Fields>,
     entered: Vec<u64>,
     said: Vec<(Option<u64>, String)>,
+    errors: Vec<String>,
 }
 
 struct Visitor<'a>(&'a mut Fields);
@@ -62,7 +63,9 @@ impl Subscriber for Recorder {
         event.record(&mut Visitor(&mut fields));
         let mut state = self.state.lock().unwrap();
         let within = state.entered.last().copied();
-        state.said.push((within, fields.remove("message").unwrap_or_default()));
+        let message = fields.remove("message").unwrap_or_default();
+        state.said.push((within, message));
+        state.errors.extend(fields.remove("error"));
     }
 
     fn enter(&self, span: &Id) {
@@ -113,6 +116,27 @@ fn each_client_has_a_span() {
                     said.iter().filter(|(within, _)| *within == Some(id)).map(|(_, text)| &**text).collect();
                 assert_eq!(within, ["it begins", "it was told hello", "a client has left"], "{said:?}");
             }
+        });
+    });
+}
+
+#[test]
+fn an_error_of_a_handler_is_told() {
+    let recorder = Recorder::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(recorder.clone(), || {
+        runtime.block_on(async {
+            let server = start_with(bind().await, |_, _| async { Err("the database is gone".into()) });
+            let mut stream = open_raw(server.addr).await;
+            expect(&mut stream, b"\x88\x02\x03\xf3").await;
+            stream.write_all(&frame(0x88, b"\x03\xf3")).await.unwrap();
+            rest(&mut stream).await;
+            while !server.handle.hub().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            let state = recorder.state.lock().unwrap();
+            assert!(state.said.iter().any(|(_, text)| text == "a handler failed"), "{:?}", state.said);
+            assert_eq!(state.errors, ["the handler failed: the database is gone"]);
         });
     });
 }
