@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use longwire_server::{Server, TrustedProxies};
+use longwire_server::{Server, ServerConfig, TrustedProxies};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -131,9 +131,15 @@ async fn a_shutdown_waits_a_moment_for_the_header_of_a_proxy() {
     soon(server.task).await.unwrap().unwrap();
 }
 
+/// One client is a crowd, and no deadline is what ends it.
+fn crowded(config: &mut ServerConfig) {
+    config.max_handshakes = 1;
+    config.handshake_timeout = Duration::from_secs(3600);
+}
+
 #[tokio::test]
 async fn in_a_crowd_a_proxy_that_has_not_sent_its_header_is_cut_off() {
-    let server = start(behind_proxy().await.configure(|config| config.max_handshakes = 1));
+    let server = start(behind_proxy().await.configure(crowded));
     let mut silent = tcp(server.addr).await;
     taken_in().await;
     let _newer = tcp(server.addr).await;
@@ -194,7 +200,7 @@ mod tls {
     #[tokio::test]
     async fn in_a_crowd_a_client_without_tls_yet_is_cut_off() {
         let (config, _) = tls();
-        let server = bind().await.tls(config).configure(|config| config.max_handshakes = 1);
+        let server = bind().await.tls(config).configure(crowded);
         let server = start(server);
         let mut silent = tcp(server.addr).await;
         taken_in().await;
