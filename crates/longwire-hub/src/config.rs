@@ -52,6 +52,7 @@ pub enum SlowPolicy {
     /// Messages that were sent to this client alone are not dropped; where nothing but those waits, the new one is.
     DropOldest,
     /// The client is closed with code 1013 (try again later), and dropped if it does not leave. The default: a client
-    /// that missed something knows it.
+    /// that missed something knows it. Where neither the hub nor the caller has a tokio runtime, it is dropped at once, as
+    /// nothing keeps the time.
     Close,
 }

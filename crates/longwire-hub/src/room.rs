@@ -24,6 +24,8 @@ impl Hub {
     }
 
     /// The names of the rooms that somebody is in, in no order.
+    ///
+    /// Nobody joins or leaves a room while they are copied. With very many rooms, do not call it for each message.
     pub fn rooms(&self) -> Vec<Arc<str>> {
         self.inner.rooms.names()
     }

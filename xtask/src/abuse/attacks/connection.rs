@@ -55,7 +55,9 @@ pub(super) fn attacks() -> Vec<Attack> {
 }
 
 /// The memory that a hundred clients that read nothing may hold with messages of 1 MiB: one message being written and
-/// one waiting in `send`, and half as much again for memory that the allocator cannot give back.
+/// one waiting in `send`, and half as much again for memory that the allocator cannot give back. The 20 MiB are for what does
+/// not depend on the messages: 16 KiB that were read and wait to be decoded and the queue's 64 KiB, for each of the hundred,
+/// and what the server keeps after its first load.
 ///
 /// Even one message each is more than the 64 MiB of the other attacks, and `send` must take one without waiting: two
 /// peers that each send before they receive would otherwise wait for each other.
