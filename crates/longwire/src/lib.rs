@@ -130,6 +130,7 @@
 //! | `metrics` | no | server and hub metrics for the `metrics` crate; with hyper, call `Hub::report_traffic` |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "testing")]
@@ -227,7 +228,7 @@ pub mod hyper {
 }
 
 /// Compiles the README's snippets.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum", feature = "client", feature = "server"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
