@@ -13,7 +13,7 @@ function combinations() {
   return all;
 }
 
-// Short enough for a path and a line: takeover of server and client, then their window bits.
+// Returns a short name for a path and a line: takeover of server and client, each with its window bits.
 function named(options) {
   const takeover = (no) => (no ? "fresh" : "takeover");
   const server = `${takeover(options.serverNoContextTakeover)}-${options.serverMaxWindowBits}`;
@@ -21,7 +21,7 @@ function named(options) {
   return `server-${server}-client-${client}`;
 }
 
-// What refers far back, to nothing, to the message before, and beyond every window.
+// Returns messages that refer far back, to nothing, to the previous message, and beyond every window.
 function messages() {
   const record = (i) => `{"id":${i},"name":"station ${i % 17}","state":"ok","reading":${(i * 7919) % 1000}}`;
   const lines = (from, to) => Array.from({ length: to - from }, (_, i) => record(from + i)).join(",");

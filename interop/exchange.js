@@ -1,19 +1,19 @@
-// What a client asks of an echo server, written against the WebSocket interface that browsers, undici and `ws`
-// share, so that all three run the same lines.
+// The exchange between a client and an echo server, written against the WebSocket interface that browsers, undici
+// and `ws` share, so that all three run the same lines.
 "use strict";
 
-// Both sides of each change of the length encoding (RFC 6455 §5.2), nothing, and a message of many reads.
+// Both sides of each change of the length encoding (RFC 6455 §5.2), zero, and a message that takes many reads.
 const LENGTHS = [0, 125, 126, 65535, 65536, 1 << 20];
 
 const LIMIT_MS = 30_000;
 
-// Exactly `length` bytes of UTF-8, with characters of one to four bytes.
+// Returns exactly `length` bytes of UTF-8, with characters of one to four bytes.
 function textOf(length) {
   const pattern = "aé€𝄞"; // 1 + 2 + 3 + 4 bytes
   return pattern.repeat(Math.floor(length / 10)) + "x".repeat(length % 10);
 }
 
-// `length` bytes in which no two neighbouring blocks of 256 are equal.
+// Returns `length` bytes in which no two adjacent blocks of 256 are equal.
 function bytesOf(length) {
   return Uint8Array.from({ length }, (_, i) => (i ^ (i >> 8) ^ (i >> 16)) & 0xff);
 }
@@ -63,14 +63,14 @@ class Conversation {
   }
 }
 
-// Opens `url`, has text and binary of every length echoed, one by one and then all in flight together, and closes
-// with 1000. `extra` may try what only one implementation can do. Returns a line about what was done.
+// Opens `url`, has text and binary messages of every length echoed, one by one and then all in flight together, and
+// closes with 1000. `extra` may try features that only one implementation has. Returns a line about the exchange.
 async function exchange(WebSocket, url, extra = async () => "") {
   const conversation = new Conversation(WebSocket, url);
   const { socket } = conversation;
   await conversation.next("open");
   if (socket.protocol !== "") throw new Error(`subprotocol ${socket.protocol} was agreed on, none was offered`);
-  // All of them offer permessage-deflate; a server that was not told to compress declines.
+  // All clients offer permessage-deflate; a server that was not started with compression declines.
   const compression = socket.extensions === "" ? "uncompressed" : socket.extensions;
 
   const messages = LENGTHS.flatMap((length) => [textOf(length), bytesOf(length)]);
@@ -95,7 +95,7 @@ async function exchange(WebSocket, url, extra = async () => "") {
   return `${2 * messages.length} messages echoed${more}, closed with 1000, ${compression}`;
 }
 
-// Opens `url`, tells `ready`, and waits until the server says goodbye. Returns the close code.
+// Opens `url`, calls `ready`, and waits until the server closes the connection. Returns the close code.
 async function farewell(WebSocket, url, ready) {
   const conversation = new Conversation(WebSocket, url);
   await conversation.next("open");

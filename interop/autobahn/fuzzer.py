@@ -8,8 +8,8 @@ Standard output has one line per event, its fields separated by tabs:
     listening URL                               of `server`: the client under test may connect
     result ID BEHAVIOUR CLOSE MILLISECONDS WHY  a case has ended; BEHAVIOUR and CLOSE are the suite's words
 
-The client ends after its last case; the server serves until it is killed. What passed on the wire in a case that is not
-OK goes to standard error, with the suite's own messages.
+The client ends after its last case; the server runs until it is killed. If a case is not OK, its traffic goes to
+standard error, with the suite's own messages.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ with contextlib.redirect_stdout(sys.stderr):
 
 
 class OctetBridge:
-    """Stands between the suite, whose octets are `str`, and the autobahn package, whose octets are `bytes`."""
+    """Converts between the suite, whose octets are `str`, and the autobahn package, whose octets are `bytes`."""
 
     def sendFrame(self, opcode, payload=b"", fin=True, rsv=0, mask=None, payload_len=None, chopsize=None, sync=False):
         payload = to_bytes(payload)
         if payload_len is not None:
-            # autobahn would repeat the payload as often as a float says.
+            # As a float, this would be the number of times that autobahn repeats the payload.
             times = -(-payload_len // len(payload))
             payload = (payload * times)[:payload_len]
         super().sendFrame(opcode, payload, fin, rsv, to_bytes(mask), None, chopsize, sync)
@@ -51,7 +51,7 @@ class OctetBridge:
         super().sendCloseFrame(code, to_bytes(reasonUtf8), isReply)
 
     def onMessage(self, payload, isBinary):
-        # The cases of compression, which have test data in files, are the only ones that compute with bytes.
+        # Only the cases of compression, which have test data in files, compute with bytes.
         in_bytes = hasattr(self.runCase, "TESTDATA")
         super().onMessage(payload if in_bytes else from_bytes(payload), isBinary)
 
@@ -71,7 +71,7 @@ class Server(OctetBridge, fuzzing.FuzzingServerProtocol):
 
 
 class Telling:
-    """Tells each result when it is there, in the place of the suite's reports at the end."""
+    """Reports each result as soon as it is known, instead of the suite's reports at the end."""
 
     def logCase(self, case):
         why = [case["result"]]
@@ -120,7 +120,7 @@ def list_cases():
 
 
 def run_client(url, cases):
-    # The suite's factory connects as soon as it is made, and makes connections of the class with this name.
+    # The suite's factory connects as soon as it is created, and uses the class with this name for its connections.
     fuzzing.FuzzingClientProtocol = Client
     ClientFactory(specification(cases, servers=[{"agent": "server", "url": url}]))
     reactor.run()
@@ -130,7 +130,7 @@ def run_server(cases):
     factory = ServerFactory(specification(cases, url="ws://127.0.0.1:1"))
     port = reactor.listenTCP(0, factory, interface="127.0.0.1").getHost().port
     url = f"ws://127.0.0.1:{port}"
-    # The Host header of requests is compared with it.
+    # The suite compares the Host header of requests with this URL.
     factory.setSessionParameters(url=url)
     tell("listening", url)
     reactor.run()
@@ -139,7 +139,7 @@ def run_server(cases):
 def main(mode, *args):
     fuzzing.binLogData = log_as_hex
     fuzzing.asciiLogData = log_as_text
-    # The suite compares pickles, in which equal values need not be equal since Python 3.
+    # The suite compares pickles, but since Python 3 the pickles of equal values need not be equal.
     fuzzing.Case.compare = lambda self, a, b: a == b
     with contextlib.redirect_stdout(sys.stderr):
         if mode == "list":

@@ -1,4 +1,5 @@
-// Fetches pages with the JDK's HttpClient as it is by default: it asks to go over to HTTP/2 with `Upgrade: h2c`.
+// Fetches pages with the JDK's HttpClient and its default settings: it asks to upgrade to HTTP/2 with
+// `Upgrade: h2c`.
 //
 // java interop/java/Pages.java URL..
 

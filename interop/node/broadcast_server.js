@@ -1,4 +1,4 @@
-// A server of Node's `ws` that sends each message on to every other client, for `cargo xtask bench broadcast`.
+// A server of Node's `ws` that forwards each message to every other client, for `cargo xtask bench broadcast`.
 //
 //     node broadcast_server.js --listen 127.0.0.1:0
 "use strict";

@@ -1,9 +1,9 @@
-// A client of Node.js against an echo server.
+// A client of Node.js for an echo server.
 //
 //     node client.js ws|undici exchange|farewell URL
 //
-// `exchange` has messages echoed and closes; `farewell` prints `ready`, waits for the server to close, and prints the
-// close code.
+// `exchange` has messages echoed and closes; `farewell` prints `ready`, waits for the server to close, and prints
+// the close code.
 "use strict";
 
 const { exchange, farewell } = require("../exchange.js");

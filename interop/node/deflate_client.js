@@ -1,5 +1,5 @@
-// Every combination of the parameters of permessage-deflate that a client of Node's `ws` can ask for, against an echo
-// server that agrees to all of them.
+// Tests an echo server that agrees to all parameters of permessage-deflate with every combination of them that a
+// client of Node's `ws` can ask for.
 //
 //     node deflate_client.js URL
 "use strict";
@@ -36,7 +36,7 @@ async function exchange(url, options) {
     socket.on("error", reject);
     socket.on("close", (code) => reject(new Error(`closed with ${code} after ${received.length} echoes`)));
   });
-  // The first ones one by one, the rest all in flight together.
+  // The first messages one by one, the rest all in flight together.
   for (const message of sent) socket.send(message);
   await all;
   sent.forEach((message, i) => {

@@ -1,7 +1,7 @@
 // Echo servers of Node's `ws`, one for each combination of the parameters of permessage-deflate that it can demand.
 //
-// Prints `COMBINATION URL` for each and `listening`, then, for each client that has gone, `closed CODE` and how many bytes
-// of messages came in how many on the wire.
+// Prints `COMBINATION URL` for each and then `listening`. For each client that has left, it prints `closed CODE`,
+// the number of bytes of messages received, and the number of bytes that these took on the wire.
 "use strict";
 
 const { WebSocketServer } = require("ws");

@@ -2,9 +2,9 @@
 //
 //     node redirect.js CERTIFICATE KEY
 //
-// Prints `NAME URL` for each origin, `first`, `second` and `secure`, which speaks TLS. Then for each request it prints
-// whose it is (by X-Interop), the origin, the path, and what it was trusted with: `7 first /away authorization=… cookie=…`.
-// `/end` is an echo server.
+// Prints `NAME URL` for each origin: `first`, `second`, and `secure`, which speaks TLS. Then, for each request, it
+// prints the number of its case (from X-Interop), the origin, the path, and the credentials:
+// `7 first /away authorization=… cookie=…`. `/end` is an echo server.
 "use strict";
 
 const fs = require("node:fs");
@@ -15,7 +15,7 @@ const { WebSocketServer } = require("ws");
 const sockets = new WebSocketServer({ noServer: true });
 const urls = {};
 
-// Where a path leads to, with which status; nothing if it leads nowhere.
+// Returns the status and the target of a path's redirect, or nothing if the path does not redirect.
 function redirect(origin, path) {
   const steps = path.match(/^\/chain\/(\d+)$/);
   if (steps) return [302, steps[1] === "1" ? "/end" : `/chain/${steps[1] - 1}`];

@@ -2,9 +2,9 @@
 //
 //     node server.js [CERTIFICATE KEY]
 //
-// With the two files it speaks TLS. Prints `listening on URL` when it is ready and `closed CODE` when a client has
-// gone. `/forbidden` is refused with 403; on `/request`, each message is answered with what the request asked for
-// instead of an echo.
+// With the two files it speaks TLS. Prints `listening on URL` when it is ready and `closed CODE` when a client has left.
+// `/forbidden` is refused with 403; on `/request`, the answer to each message is the request's origin, subprotocol and
+// X-Interop header instead of an echo.
 "use strict";
 
 const fs = require("node:fs");

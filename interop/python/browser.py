@@ -2,7 +2,7 @@
 
 usage: browser.py --driver PROGRAM --chromium PROGRAM --demo URL --echo URL --secure URL --session URL --screenshot FILE
 
-The secure server speaks HTTP/2. When `ready` is printed, it is to close its clients.
+The secure server speaks HTTP/2. It must close its clients when this program prints `ready`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ const [url, done] = arguments;
 exchange(WebSocket, url).then((what) => done({ what }), (error) => done({ error: String(error) }));
 """
 
-# The socket stays with the page, for the script that comes after the server's close.
+# The socket stays in the page for the script that runs after the server's close.
 AWAIT_FAREWELL = """
 const [url, done] = arguments;
 window.goodbye = farewell(WebSocket, url, () => done({ what: "ready" }));
@@ -37,7 +37,7 @@ const [done] = arguments;
 window.goodbye.then((what) => done({ what }), (error) => done({ error: String(error) }));
 """
 
-# In a frame, as a window of a headless browser cannot be that narrow.
+# In a frame, because a window of a headless browser cannot be that narrow.
 MEASURE = """
 const [width, done] = arguments;
 const frame = document.createElement("iframe");
@@ -65,7 +65,7 @@ def connected(browser, url):
 
 
 def echo(browser):
-    # chromedriver types characters of the basic plane only.
+    # chromedriver types only characters of the basic multilingual plane.
     typed = "hello, lóng wire ♪"
     browser.type("#echo-input", typed)
     browser.click("#echo-send")
@@ -76,7 +76,7 @@ def echo(browser):
 
 
 def chat(browser, tabs):
-    """Each tab says something, and both show it with the speaker's name."""
+    """Sends a message from each tab; both must show it with the sender's name."""
     for tab, name in zip(tabs, ["Ada", "Grace"]):
         browser.switch(tab)
         browser.type("#chat-name", name)
@@ -92,7 +92,7 @@ def chat(browser, tabs):
 
 
 def number(text):
-    """The first number of a statistic, such as `1,024 messages`."""
+    """Returns the first number of a statistic, such as `1,024 messages`."""
     found = re.search(r"\d[\d,.\u202f\u00a0 ]*", text)
     return float(re.sub(r"[^\d.]", "", found[0]).rstrip(".") or 0) if found else None
 
@@ -109,7 +109,7 @@ def statistics(browser, tabs):
 
 
 def phone(browser):
-    """Nothing of the page sticks out on a small phone."""
+    """Checks that the page fits the width of a small phone."""
     for width in [320, 375]:
         needed = result_of(browser, "the page on a phone", MEASURE, width)
         if needed > width:
@@ -117,7 +117,7 @@ def phone(browser):
 
 
 def exchange(browser, url):
-    """Runs exchange.js in a page that a server of another origin served, as a real one would be."""
+    """Runs exchange.js in a page from a server of another origin, as in practice."""
     page = f"<!doctype html><title>exchange</title><script>{EXCHANGE.read_text()}</script>".encode()
 
     class Page(http.server.BaseHTTPRequestHandler):
@@ -140,7 +140,7 @@ def exchange(browser, url):
 
 
 def http2(browser, url):
-    """From a page of the server's own, whose connection the sockets share; then waits for the server's farewell."""
+    """Runs exchange.js in the server's own page, whose connection the sockets share, and waits for the close."""
     browser.open(url.replace("wss://", "https://"))
     script = EXCHANGE.read_text()
     print("secure, its own page:", result_of(browser, f"exchange with {url}", script + RUN_EXCHANGE, url))
@@ -150,7 +150,7 @@ def http2(browser, url):
 
 
 def session(browser, url):
-    """Is refused before the login, exchanges a message after it, and sees the logout close the socket."""
+    """Checks a refusal before the login, a message after it, and the close of the socket on logout."""
 
     def status(what, text):
         browser.wait(what, "#status", lambda shown: shown == text)
@@ -181,7 +181,7 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
 
-    # Ends this program in the orderly way, which ends the browser too, before its caller would kill it.
+    # Exits in an orderly way, which ends the browser as well, before the caller would kill this program.
     signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"browser.py: not done within {LIMIT} s"))
     signal.alarm(LIMIT)
     with Browser(args.driver, args.chromium) as browser:

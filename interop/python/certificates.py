@@ -1,4 +1,4 @@
-"""Makes the certificates that servers are tried with, by `trustme`.
+"""Makes the certificates of the servers under test, with `trustme`.
 
 usage: certificates.py DIRECTORY
 
@@ -32,7 +32,7 @@ def main(directory):
         "incomplete": between,
     }
     for name, leaf in leaves.items():
-        # A server that forgets the certificate between its own and the authority's is a common mistake.
+        # Omitting the certificate between the server's own and the authority's is a common mistake.
         chain = leaf.cert_chain_pems[:1] if name == "incomplete" else leaf.cert_chain_pems
         (directory / f"{name}.pem").write_bytes(b"".join(pem.bytes() for pem in chain))
         leaf.private_key_pem.write_to_path(directory / f"{name}.key")

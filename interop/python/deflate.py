@@ -1,4 +1,4 @@
-"""The combinations of parameters of permessage-deflate, and the messages; see deflate.js, which has the same."""
+"""The combinations of parameters of permessage-deflate, and the messages, the same as in deflate.js."""
 
 import itertools
 
@@ -6,7 +6,7 @@ WINDOW_BITS = [9, 12, 15]
 
 
 def combinations():
-    """Keyword arguments for the factories of `websockets`."""
+    """Returns keyword arguments for the factories of `websockets`."""
     flags = [False, True]
     names = [
         "server_no_context_takeover",
@@ -49,7 +49,7 @@ def messages():
 
 
 def count_compressed(extension):
-    """Has an extension of a connection count the messages that come compressed."""
+    """Makes the extension of a connection count the messages that arrive compressed."""
     decode = extension.decode
     extension.compressed = 0
 

@@ -1,7 +1,7 @@
 """Echo servers of `websockets`, one for each combination of the parameters of permessage-deflate that it can demand.
 
-Prints `COMBINATION URL` for each and `listening`, then, for each client that has gone, `closed CODE` and how many messages
-came, and how many of them compressed.
+Prints `COMBINATION URL` for each and then `listening`. For each client that has left, it prints `closed CODE`, the
+number of messages received, and the number of those that were compressed.
 """
 
 import asyncio

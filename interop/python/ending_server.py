@@ -1,9 +1,9 @@
-"""A server of Python's `websockets` that ends each connection as its path says, a moment after the handshake.
+"""A server of Python's `websockets` that ends each connection as its path specifies, a moment after the handshake.
 
 usage: ending_server.py [CERTIFICATE KEY]
 
-`/1000` is closed with that code, and so is any other number. With `/cut` the transport ends without a close frame and, over
-TLS, which it speaks with the two files, without `close_notify`. With `/kill` the whole process is killed. Prints
+With `/1000` or another number, it closes with that code. With `/cut`, the transport ends without a close frame and,
+over TLS, without `close_notify`. With `/kill`, the whole process is killed. Given the two files, it speaks TLS. Prints
 `listening on URL` when it is ready.
 """
 
@@ -15,7 +15,8 @@ import sys
 
 from websockets.asyncio.server import serve
 
-# So long, that a client is busy with its standard input, and shorter than `cat` waits after the end of it.
+# Long enough for a client to be reading its standard input, and shorter than the time that `cat` waits after its
+# end.
 MOMENT = 0.2
 
 

@@ -1,10 +1,10 @@
-"""A proxy of `pproxy`: HTTP's CONNECT and SOCKS5 at one port.
+"""A proxy of `pproxy`: HTTP's CONNECT and SOCKS5 on one port.
 
 usage: proxy.py [USER:PASSWORD]
 
-Prints `listening on URL` when it is ready, and then for each connection what was asked for, such as
-`socks5 -> server.test:443`, or why it was refused. Names that end in `.test` are known to the proxy alone, so who
-reaches one came this way: they are this machine.
+Prints `listening on URL` when it is ready, and then, for each connection, its target, such as
+`socks5 -> server.test:443`, or the reason for a refusal. Names that end in `.test` stand for this machine. Only the
+proxy knows them, so a client that reaches one came through it.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ async def main(users):
     loop.getaddrinfo = resolve_test
 
     proxy = pproxy.Server("http+socks5://127.0.0.1:1")
-    # Any port, which a URL cannot say, and users whose passwords have characters that a URL cannot have.
+    # Port 0 and passwords with certain characters cannot be part of a URL.
     proxy.port, proxy.users = 0, users
-    # Each connection has to log in: by default one that did vouches for its address.
+    # Each connection must log in: by default, a connection that did vouches for its address.
     settings = {"rserver": [pproxy.DIRECT], "verbose": log, "authtime": -1}
     server = await proxy.start_server(settings)
     print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)

@@ -2,9 +2,9 @@
 
 usage: server.py [CERTIFICATE KEY]
 
-With the two files it speaks TLS. Prints `listening on URL` when it is ready and `closed CODE` when a client has gone.
-`/forbidden` is refused with 403; on `/request`, each message is answered with what the request asked for instead of
-an echo.
+With the two files it speaks TLS. Prints `listening on URL` when it is ready and `closed CODE` when a client has left.
+`/forbidden` is refused with 403; on `/request`, the answer to each message is the request's origin, subprotocol and
+X-Interop header instead of an echo.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ async def echo(socket):
 
 
 async def main(files):
-    # Refused certificates are what it is for, and no news.
+    # Refused certificates are expected, and need no log lines.
     logging.getLogger("websockets").addHandler(logging.NullHandler())
     scheme, tls = "ws", None
     if files:

@@ -5,15 +5,21 @@ usage: tls_client.py URL CERTIFICATES TEXT
 Trusts the certificates of a file in PEM, prints the first message, sends the text, prints its echo and closes.
 """
 
+import asyncio
 import ssl
 import sys
 
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 LIMIT = 30
 
-url, certificates, text = sys.argv[1:]
-with connect(url, ssl=ssl.create_default_context(cafile=certificates), open_timeout=LIMIT) as socket:
-    print(socket.recv(timeout=LIMIT))
-    socket.send(text)
-    print(socket.recv(timeout=LIMIT))
+
+async def main(url, certificates, text):
+    tls = ssl.create_default_context(cafile=certificates)
+    async with connect(url, ssl=tls, open_timeout=LIMIT) as socket, asyncio.timeout(LIMIT):
+        print(await socket.recv())
+        await socket.send(text)
+        print(await socket.recv())
+
+
+asyncio.run(main(*sys.argv[1:]))

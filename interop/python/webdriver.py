@@ -1,4 +1,4 @@
-"""As much of the WebDriver protocol (W3C) as browser.py takes: a session, tabs, elements, keys and scripts."""
+"""The parts of the WebDriver protocol (W3C) that browser.py needs: a session, tabs, elements, keys and scripts."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 
-# The key under which the protocol hands over a reference to an element.
+# The key under which the protocol passes a reference to an element.
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 FLAGS = [
@@ -32,7 +32,7 @@ class WebDriverError(Exception):
 
 
 class Browser:
-    """A headless Chromium with a profile of its own; ends with the `with` block."""
+    """A headless Chromium with its own profile; ends with the `with` block."""
 
     def __init__(self, driver, chromium):
         self._profile = tempfile.mkdtemp(prefix="longwire-chromium-")
@@ -41,7 +41,7 @@ class Browser:
         self._base = f"http://127.0.0.1:{self._port()}"
         options = {"binary": chromium, "args": [*FLAGS, f"--user-data-dir={self._profile}"]}
         try:
-            # What signs the certificates of these checks is known to nobody.
+            # No browser knows the authority that signs the certificates of these checks.
             capabilities = {"browserName": "chrome", "acceptInsecureCerts": True, "goog:chromeOptions": options}
             created = self._call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
         except BaseException:
@@ -106,7 +106,7 @@ class Browser:
         return self._call("GET", self._element(selector) + "/text")
 
     def type(self, selector, text):
-        """Replaces what stands in an input by `text`, key by key."""
+        """Replaces the contents of an input with `text`, key by key."""
         element = self._element(selector)
         self._call("POST", element + "/clear", {})
         self._call("POST", element + "/value", {"text": text})
@@ -122,7 +122,7 @@ class Browser:
         return base64.b64decode(self._call("GET", self._session + "/screenshot"))
 
     def wait(self, what, selector, accept, limit=15):
-        """Waits until `accept` holds of an element's text, and returns the text."""
+        """Waits until `accept` is true for an element's text, and returns the text."""
         deadline = time.monotonic() + limit
         text = None
         while time.monotonic() < deadline:
