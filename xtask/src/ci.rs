@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Outcome, abuse, autobahn, browser, cargo, examples, interop, tidy};
 
-/// A part of the check: the name of its own command, and its action.
+/// A part of the check: its own command, which repeats it, and its action.
 type Part = (&'static str, fn() -> Outcome);
 
 /// From cheap to expensive, so that a small mistake is reported quickly.
@@ -19,7 +19,7 @@ const PARTS: &[Part] = &[
     ("examples", examples::run),
     ("interop", || interop::run(&interop::Arguments::default())),
     ("browser", || browser::run(&browser::Arguments::default())),
-    ("abuse", || abuse::run(&abuse::Arguments::quick())),
+    ("abuse --quick", || abuse::run(&abuse::Arguments::quick())),
     ("autobahn", || autobahn::run(&autobahn::Arguments::default())),
 ];
 
@@ -33,7 +33,8 @@ pub(crate) fn run() -> Outcome {
 fn run_parts(parts: &[Part]) -> (String, Outcome) {
     let began = Instant::now();
     let mut rows = Vec::new();
-    for &(name, part) in parts {
+    for &(command, part) in parts {
+        let name = name(command);
         println!("\n== {name} ==");
         let part_began = Instant::now();
         let outcome = part();
@@ -41,10 +42,15 @@ fn run_parts(parts: &[Part]) -> (String, Outcome) {
         rows.push((name, verdict, part_began.elapsed()));
         if let Err(reason) = outcome {
             let table = table(&rows, parts, began.elapsed());
-            return (table, Err(format!("{name} failed: {reason}")));
+            return (table, Err(format!("{name} failed: {reason}\nto repeat it: cargo xtask {command}")));
         }
     }
     (table(&rows, parts, began.elapsed()), Ok(()))
+}
+
+/// The name of a part: the first word of its command.
+fn name(command: &str) -> &str {
+    command.split(' ').next().unwrap_or(command)
 }
 
 fn table(rows: &[(&str, &str, Duration)], parts: &[Part], total: Duration) -> String {
@@ -52,7 +58,8 @@ fn table(rows: &[(&str, &str, Duration)], parts: &[Part], total: Duration) -> St
     for (name, verdict, time) in rows {
         lines.push(format!("{name:<10} {verdict:<8} {:>8.1}", time.as_secs_f64()));
     }
-    for (name, _) in &parts[rows.len()..] {
+    for (command, _) in &parts[rows.len()..] {
+        let name = name(command);
         lines.push(format!("{name:<10} {:<8} {:>8}", "not run", "-"));
     }
     lines.push(format!("{:<10} {:<8} {:>8.1}", "all", "", total.as_secs_f64()));
@@ -67,11 +74,11 @@ mod tests {
     fn the_first_failure_is_the_last_part_and_says_why() {
         let parts: &[Part] = &[
             ("one", || Ok(())),
-            ("two", || Err("the reason".to_owned())),
+            ("two --fast", || Err("the reason".to_owned())),
             ("three", || panic!("ran after a failure")),
         ];
         let (table, outcome) = run_parts(parts);
-        assert_eq!(outcome, Err("two failed: the reason".to_owned()));
+        assert_eq!(outcome, Err("two failed: the reason\nto repeat it: cargo xtask two --fast".to_owned()));
         let verdicts: Vec<_> =
             table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(verdicts[1][..2], ["one", "ok"]);
