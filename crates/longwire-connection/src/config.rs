@@ -28,31 +28,36 @@ use crate::{Measurements, MemoryBudget, RateLimit};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Limits on single messages and frames from the peer. Defaults: messages and frames of 16 MiB, 131 072 fragments a message.
+    /// Limits on single messages and frames from the peer. Defaults: 16 MiB for messages and frames, 131 072
+    /// fragments per message.
     pub limits: Limits,
-    /// A limit on what the peer sends over time. Default `None`: an application that receives at its own pace already
-    /// holds the peer back, because unread data fills TCP's window instead of memory here. Set a limit if messages are
-    /// expensive for the application.
+    /// A limit on the rate at which the peer may send. Default `None`: an application that receives at its own pace
+    /// already holds the peer back, because unread data fills TCP's window instead of memory here. Set a limit if
+    /// messages are expensive for the application.
     pub rate_limit: Option<RateLimit>,
-    /// A bound on the memory of messages that have begun to arrive and of compressors, shared with other connections.
+    /// A limit on the memory of incoming incomplete messages and of compressors, shared with other connections.
     /// Default `None`; a server has one of 1 GiB for all its clients.
     pub memory: Option<MemoryBudget>,
     /// Histograms of message sizes and round trips, shared with other connections. Default `None`.
     pub measurements: Option<Measurements>,
-    /// When to ping a silent peer and when to give up on it. Default `None`; servers use [`Keepalive::default`].
+    /// The times after which a silent peer is pinged and then given up. Default `None`; servers use
+    /// [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
-    /// Whether pings are answered. Default `true`, as RFC 6455 §5.5.2 requires; otherwise the application must answer them.
+    /// Whether pings are answered. Default `true`, as RFC 6455 §5.5.2 requires; if `false`, the application must
+    /// answer them.
     pub auto_pong: bool,
-    /// The time limit of the closing handshake, from the first close frame to the end of the transport. Default 5 s. It
-    /// starts again while the peer takes bytes, up to 24 times the limit in all.
+    /// The time limit of the closing handshake, from the first close frame to the end of the transport. Default
+    /// 5 s. The limit starts again while the peer accepts bytes, up to 24 times the limit in total.
     pub close_timeout: Duration,
     /// The number of queued bytes from which `send` waits and `try_send` refuses. Default 64 KiB.
     ///
-    /// A message is accepted whole as soon as fewer bytes are queued, so the queue holds at most this and one message.
+    /// A message is accepted whole as long as fewer bytes are queued, so the queue holds at most this many bytes
+    /// and one message.
     pub send_queue: usize,
-    /// The time without a message in either direction after which a compressed connection returns its compressor (about
-    /// 300 KiB) and its decompressor (48 KiB) to the pool. Default 250 ms. The connection keeps their windows, at most
-    /// 32 KiB each; the next message sent then costs about 30 µs more, and the next one received 1 µs more.
+    /// The time without a message in either direction after which a compressed connection returns its compressor
+    /// (about 300 KiB) and its decompressor (48 KiB) to the pool. Default 250 ms. The connection keeps their
+    /// windows, at most 32 KiB each; the next message sent then costs about 30 µs more, and the next one received
+    /// 1 µs more.
     #[cfg(feature = "deflate")]
     pub deflate_idle: Duration,
 }
@@ -74,7 +79,7 @@ impl Default for Config {
     }
 }
 
-/// The result of an opening handshake, from which a connection is made.
+/// The result of an opening handshake, from which a connection is created.
 ///
 /// # Examples
 ///
@@ -94,7 +99,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// The server's end of a connection.
+    /// Creates the handover for the server's end of a connection.
     pub const fn server() -> Self {
         Self {
             keys: None,
@@ -106,15 +111,15 @@ impl Handover {
         }
     }
 
-    /// The client's end of a connection. Its masking keys must come from a cryptographically secure generator
-    /// (RFC 6455 §10.3).
+    /// Creates the handover for the client's end of a connection. Its masking keys must come from a
+    /// cryptographically secure generator (RFC 6455 §10.3).
     pub const fn client(keys: MaskingKeys) -> Self {
         let mut handover = Self::server();
         handover.keys = Some(keys);
         handover
     }
 
-    /// Sets the bytes that were read after the handshake's head: the first frames. Default: none.
+    /// Sets the bytes that were read after the head of the handshake: the first frames. Default: none.
     #[must_use]
     pub fn read_ahead(mut self, read_ahead: impl Into<Bytes>) -> Self {
         self.read_ahead = read_ahead.into();
@@ -135,13 +140,13 @@ impl Handover {
         self
     }
 
-    /// Compresses messages with the negotiated parameters, and with contexts from the pool of the whole process, which
-    /// keeps one compressor for each core, and two decompressors, ready for use.
+    /// Compresses messages with the negotiated parameters and with contexts from the pool of the process, which
+    /// keeps one compressor and two decompressors for each core ready for use.
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn deflate(self, agreement: Agreement, options: &DeflateOptions) -> Self {
         static POOL: LazyLock<Pool> = LazyLock::new(|| {
-            // As many as can be at work at once; a message that arrives in parts holds a decompressor meanwhile.
+            // As many as can work at once; a message that arrives in parts holds a decompressor until its end.
             let cores = std::thread::available_parallelism().map_or(4, usize::from);
             let mut options = PoolOptions::default();
             options.idle_compressors = cores;

@@ -1,13 +1,13 @@
-//! Reasons why a connection fails, or a message cannot be sent.
+//! The reasons why a connection fails, or a message cannot be sent.
 
 use std::io;
 use std::sync::Arc;
 
 use longwire_protocol::{CloseCode, CloseFrame, FrameError, ProtocolError, SendError};
 
-/// The reason why something could not be received or sent.
+/// The reason why a message could not be received or sent.
 ///
-/// A closing handshake with code 1000, 1001 or none is not an error: it ends the messages.
+/// A closing handshake with code 1000, 1001 or none is not an error: receiving then ends with `None`.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,13 +15,13 @@ pub enum Error {
     /// nothing after the violation was interpreted.
     #[error("the peer broke the protocol: {0}")]
     Protocol(#[from] ProtocolError),
-    /// The peer exceeded [`Config::rate_limit`](crate::Config::rate_limit), whose policy is
-    /// [`Excess::Close`](crate::Excess::Close). A close frame with code 1008 was sent, and nothing after the message
-    /// that exceeded the limit was interpreted.
+    /// The peer exceeded [`Config::rate_limit`](crate::Config::rate_limit), and its policy is
+    /// [`Excess::Close`](crate::Excess::Close). A close frame with code 1008 was sent, and nothing after the
+    /// message that exceeded the limit was interpreted.
     #[error("the peer sent more than the rate limit allows")]
     RateExceeded,
-    /// The connection was chosen to return its part of [`Config::memory`](crate::Config::memory): the message that was
-    /// arriving, or the compressor of a message being sent in parts. A close frame with code 1013 was sent.
+    /// The connection was closed to free its part of [`Config::memory`](crate::Config::memory): the message that
+    /// was arriving, or the compressor of a message being sent in parts. A close frame with code 1013 was sent.
     #[error("there is no memory left for the message that was arriving or being sent")]
     OutOfMemory,
     /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4).
@@ -42,21 +42,23 @@ pub enum Error {
     /// Nothing can be sent any more: a close frame was sent or received, or the connection is gone.
     #[error("the connection is closed")]
     Closed,
-    /// More bytes are queued than [`Config::send_queue`](crate::Config::send_queue) allows, and the call does not wait.
+    /// More bytes are queued than [`Config::send_queue`](crate::Config::send_queue) allows, and the call does not
+    /// wait.
     #[error("the send queue is full")]
     QueueFull,
     /// The parts of a text message to be sent are not UTF-8 (RFC 6455 §5.6).
     #[error("the text message to be sent is not valid UTF-8")]
     NotText,
-    /// The frame to be sent is invalid: a control payload over 125 bytes, a close reason over 123 bytes, or a close code
-    /// that must not be sent (RFC 6455 §5.5, §7.4). Nothing was sent.
+    /// The frame to be sent is invalid: a control payload over 125 bytes, a close reason over 123 bytes, or a close
+    /// code that must not be sent (RFC 6455 §5.5, §7.4). Nothing was sent.
     #[error(transparent)]
     Invalid(FrameError),
 }
 
 impl Error {
-    /// Returns the close code of this end: the peer's, the one sent to the peer, or 1006 for a connection that ended
-    /// without one (RFC 6455 §7.1.5). `None` if the connection has not ended because of this.
+    /// Returns the close code with which the connection ended: the peer's, the one sent to the peer, or 1006 for a
+    /// connection that ended without one (RFC 6455 §7.1.5). Returns `None` if this error did not end the
+    /// connection.
     pub fn close_code(&self) -> Option<CloseCode> {
         match self {
             Self::Protocol(error) => Some(error.close_code()),
@@ -70,7 +72,7 @@ impl Error {
         }
     }
 
-    /// Returns whether this ends a connection, rather than refuses one message or close.
+    /// Returns whether this error ends a connection, instead of refusing one message or close.
     pub fn is_disconnect(&self) -> bool {
         !matches!(self, Self::QueueFull | Self::NotText | Self::Invalid(_))
     }

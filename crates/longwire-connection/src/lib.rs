@@ -1,37 +1,40 @@
 //! A WebSocket over any tokio stream: buffers, timers, backpressure and concurrent senders.
 //!
-//! [`WebSocket`] drives the state machine of `longwire-protocol` over any [`Transport`], once the opening handshake is
-//! done. It is what `longwire`'s client and server hand out; use it alone to speak WebSocket over a stream of your own.
+//! [`WebSocket`] drives the state machine of `longwire-protocol` over any [`Transport`], once the opening handshake
+//! is complete. `longwire`'s client and server return it; use this crate directly to speak WebSocket over a stream
+//! of your own.
 //!
 //! | to | use |
 //! |---|---|
 //! | receive and send in one task | [`WebSocket`] |
 //! | receive in one task and send from any number of others | [`WebSocket::split`], [`WebSocket::sender`] |
 //! | send or receive one message in parts | [`MessageWriter`], [`OwnedMessageWriter`], [`MessageReader`] |
-//! | have a stream of bytes | [`ByteStream`] |
-//! | run a handler, its sends gathered | [`drive`] |
+//! | use the connection as a stream of bytes | [`ByteStream`] |
+//! | run a handler and gather its sends | [`drive`] |
 //! | test without a network | `testing` (feature `testing`) |
 //!
 //! # Memory
 //!
-//! A connection that waits holds no buffer: the thread lends one to read into for the time of a poll, and one to gather
-//! small frames in. A connection owns memory while it holds an incomplete message, messages that were read and not
-//! yet taken, or bytes that the transport does not take.
+//! A connection that waits holds no buffer. For the duration of a poll, the thread lends it one buffer to read into
+//! and one to gather small frames in. A connection owns memory only while it holds an incomplete message, messages
+//! that were read but not yet received by the application, or bytes that the transport does not accept yet.
 //!
-//! What a client costs that sends and never reads is [`Config::send_queue`] and one message, and of what it sent less than
-//! 16 KiB: where answers are suddenly longer than what they answer, up to `send_queue` more, once.
+//! A client that sends and never reads costs [`Config::send_queue`] bytes and one message, plus less than 16 KiB of
+//! the data that it sent. If the answers suddenly become longer than the messages that they answer, it costs up to
+//! `send_queue` bytes more, once.
 //!
 //! # Runtime
 //!
-//! A connection needs tokio's timers where something is due: for keepalive, for compression, and to close. A socket that is
-//! dropped writes its close frame at once, also at the end of `main` or where there is no runtime; only what the transport does
-//! not take at once, and waiting for the peer's end, is left to a task.
+//! A connection needs tokio's timers for keepalive, for compression, and to close. A dropped socket writes its
+//! close frame at once, even at the end of `main` or without a runtime. Only the bytes that the transport does not
+//! accept at once, and the wait for the peer's end, are left to a task.
 //!
 //! # Cancellation
 //!
-//! Every future here may be dropped at any await: no message is lost, sent twice or mixed with another. What that means
-//! for a method that had begun stands under its "Cancel safety".
+//! Every future here may be dropped at any await: no message is lost, sent twice or mixed with another. Each method
+//! documents under "Cancel safety" what happens to a call that has already started.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod config;

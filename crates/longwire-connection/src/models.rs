@@ -1,7 +1,7 @@
-//! Models of what several threads share, for loom: every interleaving of the locks and atomics is run.
+//! Loom models of the state that several threads share: every interleaving of the locks and atomics with at most
+//! three preemptions is run.
 //!
-//! `cargo xtask loom` runs them. Each was seen to fail when the rule that it is for was broken; the rule is named in its
-//! comment.
+//! `cargo xtask loom` runs them. Each was seen to fail when the rule named in its comment was broken.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +17,8 @@ use crate::sending::shared::Shared;
 use crate::sync::{Mutex, lock};
 use crate::{CloseCode, Config, Error, Handover, WebSocket, drive};
 
-/// A transport that takes nothing until it is opened, keeps the last waker only, and records what it was given.
+/// A transport that accepts nothing until it is opened, keeps only the last waker, and records the bytes written to
+/// it.
 #[derive(Clone)]
 struct Io(Arc<IoState>);
 
@@ -33,7 +34,7 @@ struct Gate {
     written: Vec<u8>,
 }
 
-/// The handle that a connection owns: its drop is recorded.
+/// The handle that a connection owns. Its drop is recorded.
 struct Owned(Io);
 
 impl Io {
@@ -98,7 +99,7 @@ fn shared(io: &Io, config: &Config) -> Arc<Shared<Owned>> {
     Shared::new(Owned(io.clone()), Outbound::new(None), config)
 }
 
-/// Runs `send` to its end: loom reports a deadlock if nobody wakes it.
+/// Runs `send` to its end. Loom reports a deadlock if nothing wakes it.
 fn send(shared: &Shared<Owned>, item: Item, until: Until) -> Result<(), Error> {
     let mut sending = Sending::new(item);
     loom::future::block_on(std::future::poll_fn(|cx| shared.poll_send(&mut sending, until, cx)))
@@ -108,7 +109,7 @@ fn message(text: &str) -> Item {
     Item::Message(Message::text(text.to_owned()))
 }
 
-/// A task that is never woken by anything but what it asked for.
+/// A task that ignores wake-ups.
 struct Idle;
 
 impl Wake for Idle {
@@ -121,8 +122,8 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-/// C0: the receiving task polls the transport while a sender waits for its bytes. Fails if the waker that wakes nobody is
-/// used while somebody waits and progress is not passed on.
+/// C0: the receiving task polls the transport while a sender waits for its bytes. Fails if the no-op waker is used
+/// while a task waits and progress is not passed on.
 #[test]
 fn a_send_is_woken_whoever_writes_its_bytes() {
     model(|| {
@@ -146,7 +147,7 @@ fn a_send_is_woken_whoever_writes_its_bytes() {
     });
 }
 
-/// The queue's hand-over: two senders of which one waits for room. Fails if a sender that makes room wakes nobody.
+/// The hand-over of the queue: one of two senders waits for room. Fails if a sender that makes room wakes no task.
 #[test]
 fn room_reaches_the_sender_that_waits_for_it() {
     model(|| {
@@ -164,7 +165,7 @@ fn room_reaches_the_sender_that_waits_for_it() {
     });
 }
 
-/// A message in parts ends while another sender waits for that. Fails if the last part wakes nobody.
+/// A message in parts ends while another sender waits for its end. Fails if the last part wakes no task.
 #[test]
 fn the_end_of_a_message_in_parts_reaches_who_waits() {
     model(|| {
@@ -181,7 +182,7 @@ fn the_end_of_a_message_in_parts_reaches_who_waits() {
     });
 }
 
-/// A corked handler's turn ends while another thread sends. Fails if the other thread takes the cork for its own.
+/// A corked handler's turn ends while another thread sends. Fails if the other thread uses the cork.
 #[test]
 fn the_cork_belongs_to_its_thread() {
     model(|| {
@@ -205,7 +206,7 @@ fn the_cork_belongs_to_its_thread() {
     });
 }
 
-/// A send waits while the connection ends on another thread. Fails if the end wakes nobody.
+/// A send waits while the connection ends on another thread. Fails if the end wakes no task.
 #[test]
 fn the_end_reaches_who_waits() {
     model(|| {
@@ -221,8 +222,8 @@ fn the_end_reaches_who_waits() {
     });
 }
 
-/// C3: the socket is dropped on one thread while the drive ends on another. Fails if the heir is looked up and left to in
-/// two steps.
+/// C3: the socket is dropped on one thread while the drive ends on another. Fails if looking up the heir and
+/// leaving the socket to it are two steps.
 #[test]
 fn a_dropped_socket_has_one_heir() {
     model(|| {
@@ -243,7 +244,7 @@ fn a_dropped_socket_has_one_heir() {
     });
 }
 
-/// A close on one thread and a drop on another. Fails if either cuts what the other began.
+/// A close on one thread and a drop on another. Fails if one of them cuts off what the other has begun.
 #[test]
 fn close_and_drop_send_one_close_frame() {
     model(|| {

@@ -1,46 +1,46 @@
-//! Buffers that a thread lends to its connections, so that a connection which waits holds none.
+//! Buffers that a thread lends to its connections, so that a connection that waits holds none.
 //!
-//! Owns the thread's spare buffers and what a connection has read but not yet decoded. All of them are initialised
-//! memory: what a slice shows is what was read into it.
+//! Owns the thread's spare buffers, and the bytes that a connection has read but not decoded. All of them are
+//! initialized memory, and a slice shows only bytes that were read into it.
 
 use std::cell::{Cell, RefCell};
 
 use bytes::BytesMut;
 
-/// How much is read at once. A message of 64 KiB comes in one call; four times as much only copies more of what is
-/// incomplete.
+/// The maximum number of bytes read at once. A message of 64 KiB arrives in one call; a buffer four times this size
+/// would only copy more of incomplete messages.
 const READ_SIZE: usize = 128 * 1024;
 
-/// A rest of no more than this is moved to a buffer of its own size, so that a connection whose application is slow does
-/// not keep a whole read buffer for it.
+/// The maximum number of undecoded bytes that are moved to a buffer of exactly their size, so that a connection
+/// whose application is slow does not keep a whole read buffer for them.
 const KEEP_FROM: usize = 16 * 1024;
 
-/// A write buffer that has grown beyond this is not kept.
+/// The maximum capacity of a write buffer that is kept.
 const WRITE_SIZE: usize = 256 * 1024;
 
-/// The first large payloads are freed, not kept: common allocators map a region for each of them, which is slow to copy to and
-/// from, until they have seen such sizes come and go.
+/// The number of large payloads that are freed before one is kept. Common allocators map a region for each of them,
+/// which is slow to copy to and from, until they have seen such sizes come and go.
 const LEARNING: u8 = 2;
 
-// One of each kind is enough: they are lent for the time of a poll, and a thread polls one connection at a time. A second
-// is only made while a connection keeps one because its application is slow, and then dropped.
+// One of each kind is enough: they are lent for the duration of a poll, and a thread polls one connection at a
+// time. A second is created only while a connection keeps one because its application is slow, and is then dropped.
 thread_local! {
     static READ: Cell<Box<[u8]>> = Cell::new(Box::default());
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The memory of a large payload that is gone.
+    /// The memory of a large payload that was dropped.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// How many such were given back, up to [`LEARNING`].
+    /// The number of such payloads given back, up to [`LEARNING`].
     static SPARED: Cell<u8> = const { Cell::new(0) };
     static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
-/// Lends the block that short messages are cut from.
+/// Lends the block from which short messages are cut.
 #[inline]
 pub(crate) fn with_block<R>(lend: impl FnOnce(&mut BytesMut) -> R) -> R {
     BLOCK.with(|block| lend(&mut block.borrow_mut()))
 }
 
-/// Lends the memory that the thread keeps for a large payload: to leave some there, or to take it.
+/// Lends the memory that the thread keeps for a large payload. `lend` may take it, or leave some there.
 #[inline]
 pub(crate) fn with_spare<R>(lend: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let mut spare = SPARE.try_with(Cell::take).unwrap_or_default();
@@ -56,10 +56,10 @@ pub(crate) fn with_spare<R>(lend: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// Takes an empty buffer to gather frames in.
+/// Takes an empty buffer in which to gather frames.
 #[inline]
 pub(crate) fn take_write_buffer() -> Vec<u8> {
-    // While the thread ends there are no spares.
+    // A thread that is exiting has no spare buffers.
     WRITE.try_with(Cell::take).unwrap_or_default()
 }
 
@@ -89,7 +89,7 @@ fn give_read_buffer(buf: Box<[u8]>) {
     }
 }
 
-/// What was read and not yet decoded. Empty, it holds no memory.
+/// Bytes that were read but not decoded. An empty buffer holds no memory.
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     buf: Box<[u8]>,
@@ -98,7 +98,7 @@ pub(crate) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Begins with bytes that came from elsewhere.
+    /// Creates a buffer with bytes that were read elsewhere.
     pub(crate) fn new(bytes: &[u8]) -> Self {
         Self { buf: bytes.into(), start: 0, end: bytes.len() }
     }
@@ -108,13 +108,14 @@ impl ReadBuffer {
         self.start == self.end
     }
 
-    /// What is to be decoded.
+    /// Returns the bytes to decode.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buf[self.start..self.end]
     }
 
-    /// Borrows a buffer to read into, from its front. Only for an empty one; [`filled`](Self::filled) has to follow.
+    /// Borrows the whole buffer to read into. The buffer must be empty, and [`filled`](Self::filled) must be called
+    /// next.
     #[inline]
     pub(crate) fn lend(&mut self) -> &mut [u8] {
         debug_assert!(self.is_empty());
@@ -124,7 +125,7 @@ impl ReadBuffer {
         &mut self.buf
     }
 
-    /// Takes note that `n` bytes were read into the borrowed buffer.
+    /// Records that `n` bytes were read into the borrowed buffer.
     #[inline]
     pub(crate) fn filled(&mut self, n: usize) {
         self.start = 0;
@@ -134,7 +135,7 @@ impl ReadBuffer {
         }
     }
 
-    /// Takes note that all but the last `left` bytes were decoded, and gives a borrowed buffer back if little is left.
+    /// Records that all but the last `left` bytes were decoded, and gives a borrowed buffer back if few are left.
     #[inline(always)]
     #[allow(
         clippy::inline_always,
@@ -149,7 +150,7 @@ impl ReadBuffer {
         }
     }
 
-    /// Moves a small rest out of a borrowed buffer and gives that back.
+    /// Moves a small remainder out of a borrowed buffer and gives the buffer back.
     #[cold]
     fn compact(&mut self) {
         if self.end - self.start <= KEEP_FROM {
@@ -157,8 +158,8 @@ impl ReadBuffer {
         }
     }
 
-    /// Moves the rest, however large, to a buffer of its own size and gives the borrowed one back: nobody knows when the
-    /// application takes it.
+    /// Moves the remainder, whatever its length, to a buffer of exactly its size and gives the borrowed one back,
+    /// because the application may not read it for a long time.
     #[cold]
     pub(crate) fn settle(&mut self) {
         let left = self.end - self.start;
@@ -170,7 +171,7 @@ impl ReadBuffer {
         }
     }
 
-    /// Drops what is left and gives the buffer back.
+    /// Drops the remaining bytes and gives the buffer back.
     #[inline]
     pub(crate) fn release(&mut self) {
         give_read_buffer(std::mem::take(&mut self.buf));

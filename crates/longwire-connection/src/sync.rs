@@ -1,4 +1,4 @@
-//! The locks and atomics of the parts that several threads share: the standard library's, or loom's in its models.
+//! The locks and atomics for state that several threads share: the standard library's, or loom's in its models.
 
 #[cfg(not(longwire_loom))]
 pub(crate) use std::sync::{
@@ -14,13 +14,13 @@ pub(crate) use loom::sync::{
 
 use std::sync::{PoisonError, TryLockError};
 
-/// Locks, whatever a panic under the lock has left: every operation here leaves the state whole.
+/// Locks, ignoring poisoning: every operation leaves the state consistent, even if it panics.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks if nobody else has the lock now.
+/// Locks if the lock is free now.
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
@@ -29,19 +29,20 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// Which connections this thread has locked, so that tests see it where something is done under a lock that may take long:
-/// threads that broadcast wait for it. Nothing of this is in a release build.
+/// The connections that this thread has locked. Debug assertions use it to detect work under a lock that may take
+/// long, because threads that broadcast wait for the lock. Release builds contain none of this.
 #[cfg(all(debug_assertions, not(longwire_loom)))]
 pub(crate) mod held {
     use std::cell::RefCell;
 
     thread_local! {
-        /// The addresses of the connections: a connection may be the transport of another.
+        /// The addresses of the connections. There may be several, because a connection may be the transport of
+        /// another.
         static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
     }
 
     pub(crate) fn add(address: usize) {
-        // While the thread ends there is no list.
+        // A thread that is exiting no longer has the list.
         let _ = HELD.try_with(|held| held.borrow_mut().push(address));
     }
 

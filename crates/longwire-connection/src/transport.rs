@@ -2,9 +2,9 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What a connection can run over: any tokio stream that can be moved between threads.
+/// A stream that a connection can run over: any tokio stream that can be moved between threads.
 ///
-/// A stream that is not [`Unpin`] is one in a `Pin<Box<_>>`.
+/// A stream that is not [`Unpin`] can be wrapped in a `Pin<Box<_>>`.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}

@@ -1,4 +1,4 @@
-//! Whether the peer is still there: keepalive, pings and their pongs, and the time that all of it takes.
+//! Liveness of the peer: keepalive, pings and their pongs, and their timing.
 
 mod support;
 
@@ -46,7 +46,7 @@ fn a_silent_peer_is_pinged_and_then_given_up() {
     }
 }
 
-/// Not only a pong: a message, a part of one, a byte of a frame, each shows that the peer lives.
+/// Not only a pong shows that the peer lives: so does a message, a part of one, or a byte of a frame.
 #[test]
 fn whatever_the_peer_sends_is_a_sign_of_life() {
     let begun = text_frame(End::Client, "a frame that comes byte by byte");
@@ -84,7 +84,8 @@ fn whatever_the_peer_sends_is_a_sign_of_life() {
     }
 }
 
-/// One message soon after the start, then silence: an interval and at most a quarter later the peer is pinged.
+/// After one message soon after the start, then silence, the peer is pinged after an interval and at most a quarter
+/// more.
 #[test]
 fn a_ping_is_not_late_because_something_came_early_in_the_interval() {
     for ms in [1, 1000, 5000, 15_000, 29_900] {
@@ -115,7 +116,7 @@ fn a_peer_that_answers_is_kept() {
         let (pipe, peer) = duplex(1024);
         let (tap, peer_tap) = (pipe.tap(), peer.tap());
         let server = tokio::spawn(echo(socket(End::Server, pipe, &config())));
-        // The client has no keepalive of its own, and only its socket answers.
+        // The client has no keepalive, and only its socket answers.
         let client = tokio::spawn(echo(socket(End::Client, peer, &Config::default())));
         sleep(Duration::from_secs(500)).await;
         assert!(!server.is_finished() && !client.is_finished());
@@ -224,7 +225,7 @@ fn the_oldest_of_too_many_pings_is_given_up() {
     });
 }
 
-/// Pings that nobody has answered yet are owed one pong, the newest's (RFC 6455 §5.5.3).
+/// Pings that no pong has answered yet are owed one pong, for the newest (RFC 6455 §5.5.3).
 #[test]
 fn pings_are_answered_unless_the_application_does() {
     for auto_pong in [true, false] {

@@ -1,4 +1,4 @@
-//! How connections end: dropped, closed, half-closed, aborted, and what each end gets to know of it.
+//! The end of a connection: dropped, closed, half-closed or aborted, and what each end learns of it.
 
 mod support;
 
@@ -112,7 +112,7 @@ fn a_peer_that_does_not_close_has_the_close_timeout() {
             } else {
                 drop(ws);
             }
-            // Traffic is no answer.
+            // Traffic is not an answer to the close frame.
             for _ in 0..49 {
                 sleep(Duration::from_millis(100)).await;
                 write(&mut peer, text_frame(End::Client, "still talking")).await;
@@ -124,8 +124,8 @@ fn a_peer_that_does_not_close_has_the_close_timeout() {
     }
 }
 
-/// A transport dropped with unread bytes is reset, and the reset overtakes the close frame. So what the peer still says
-/// is read before that.
+/// A transport dropped with unread bytes is reset, and the reset overtakes the close frame. So the data that the
+/// peer still sends is read first.
 #[test]
 fn a_close_frame_is_not_lost_behind_unread_data() {
     for driven in [false, true] {
@@ -135,7 +135,7 @@ fn a_close_frame_is_not_lost_behind_unread_data() {
             let tap = pipe.tap();
             let ws = socket(End::Server, pipe, &Config::default());
             let talking = tokio::spawn(async move {
-                // More than the transport holds, so that it has to be read for the peer to get on.
+                // More than the transport holds, so that the peer makes progress only if its data is read.
                 for _ in 0..500 {
                     write(&mut peer, text_frame(End::Client, "the peer talks and talks")).await;
                 }
@@ -196,7 +196,7 @@ fn the_code_of_the_peer_is_an_error_unless_it_is_a_proper_end() {
     });
 }
 
-/// The end of the stream without a close frame may be an attacker's: it is not an end like any other.
+/// The end of the stream without a close frame may be an attacker's doing, so it is not a clean end.
 #[test]
 fn an_end_without_a_close_frame_is_a_loss() {
     for (what, said) in [
@@ -218,7 +218,7 @@ fn an_end_without_a_close_frame_is_a_loss() {
                 assert_eq!(error.close_code(), Some(1006.into()));
                 settle().await;
                 assert!(tap.is_dropped(), "{what}");
-                // Half closed is not deaf: the echo of what came still arrives.
+                // A half-closed connection still sends: the echo of the received message arrives.
                 let bytes = read_to_end(&mut peer).await;
                 let frames = whole_frames(&bytes, End::Server);
                 assert_eq!(messages(&frames).len(), usize::from(what == "a message"));
@@ -331,7 +331,7 @@ fn abort_says_nothing() {
     });
 }
 
-/// Both ends may close at the same time (RFC 6455 §7.1.2): neither is an error.
+/// Both ends may close at the same time (RFC 6455 §7.1.2). Neither close is an error.
 #[test]
 fn closes_may_cross() {
     run("crossing closes", async {
@@ -346,7 +346,7 @@ fn closes_may_cross() {
     });
 }
 
-/// A client waits for the server to end the transport, but not for ever.
+/// A client waits for the server to end the transport, but not forever.
 #[test]
 fn a_server_that_does_not_end_the_transport_is_left_in_time() {
     for peer_first in [false, true] {

@@ -1,4 +1,4 @@
-//! Compressed messages and the end of a connection, and who decides what is compressed.
+//! Compressed messages and the end of a connection, and the decision whether to compress.
 
 #![cfg(feature = "deflate")]
 
@@ -10,7 +10,7 @@ use longwire_connection::{Compress, Compression, Config, Error, Handover, Messag
 use support::{End, one_key, recv_all, run, settle, socket, text_frame, write};
 use tokio::io::AsyncWriteExt;
 
-/// Both ends of a connection that compresses what has 100 bytes or more.
+/// Creates both ends of a connection that compresses messages of 100 bytes or more.
 fn connected(capacity: usize, no_takeover: bool) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
     let (client, server) = duplex(capacity);
     (
@@ -36,7 +36,7 @@ fn text(n: usize) -> Message {
     format!("message {n} ").repeat(50).into()
 }
 
-/// What has arrived is received, however the connection ends behind it.
+/// Messages that have arrived are received, however the connection ends after them.
 #[test]
 fn compressed_messages_that_arrived_are_received_before_the_end() {
     for how in ["closed", "dropped", "aborted"] {
@@ -65,11 +65,11 @@ fn compressed_messages_that_arrived_are_received_before_the_end() {
     }
 }
 
-/// A close frame goes behind the compressed messages that were sent before it, and does not overtake them.
+/// A close frame is sent after the compressed messages queued before it, and does not overtake them.
 #[test]
 fn a_close_comes_behind_the_compressed_messages_before_it() {
     run("a close", async {
-        // Little fits on the way, so that most of it is still queued when the close comes.
+        // Little fits in flight, so most of it is still queued at the time of the close.
         let (mut client, mut server) = connected(10, false);
         let sender = client.sender();
         for n in 0..50 {

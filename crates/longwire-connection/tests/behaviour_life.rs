@@ -1,4 +1,4 @@
-//! A connection from its first moment to its last, for both ends: its state, its queue, its pauses, its one error.
+//! A connection from start to end, for both ends: its state, its queue, its pauses, its one error.
 
 mod support;
 
@@ -84,7 +84,7 @@ fn what_is_queued_is_counted_until_it_is_written_and_nothing_behind_a_close() {
     }
 }
 
-/// Not to receive is to pause: what the peer sends stays with it, and nothing is lost.
+/// Not receiving is a pause: data that the peer sends stays with it, and nothing is lost.
 #[test]
 fn a_socket_that_does_not_receive_holds_the_peer_back() {
     for (end, other) in ENDS {
@@ -115,7 +115,7 @@ fn a_socket_that_does_not_receive_holds_the_peer_back() {
     }
 }
 
-/// Whatever comes while nobody receives: a message, a close frame, an end. It is there afterwards, in its order.
+/// A message, a close frame or an end that arrives while no call receives is seen afterward, in order.
 #[test]
 fn what_came_during_a_pause_is_received_before_the_end() {
     for (what, clean) in [("close", true), ("end", false), ("violation", false)] {
@@ -135,7 +135,7 @@ fn what_came_during_a_pause_is_received_before_the_end() {
                 assert_eq!(received, ["one".into(), "two".into()], "{what} to {end:?}");
                 assert_eq!(ended.is_ok(), clean, "{what} to {end:?}: {ended:?}");
                 drop(ws);
-                // The transport is ended, so that neither waits for the other.
+                // The transport is ended, so that neither end waits for the other.
                 read_to_end(&mut peer).await;
             });
         }
@@ -181,7 +181,7 @@ fn an_error_is_told_once_and_nothing_behind_it() {
     }
 }
 
-/// Two ends that each see the other break the protocol, at the same moment: both say so, and neither waits for ever.
+/// If two ends each see the other break the protocol at the same moment, both report it, and neither waits forever.
 #[test]
 fn both_ends_may_fail_at_once() {
     for closed_before in [false, true] {
@@ -195,7 +195,7 @@ fn both_ends_may_fail_at_once() {
                 client.start_close(1000, "").unwrap();
                 server.start_close(1000, "").unwrap();
             }
-            // Between them stands somebody who puts a wrong frame before what the other says.
+            // A proxy between them inserts an invalid frame before the other's data.
             write(&mut to_client, frame(End::Server, 0x83, b"")).await;
             write(&mut to_server, frame(End::Client, 0x83, b"")).await;
             let between = tokio::spawn(async move {
@@ -219,7 +219,7 @@ fn both_ends_may_fail_at_once() {
     }
 }
 
-/// The time runs from the moment of the close, whether what is queued before the close frame has left or not.
+/// The time runs from the moment of the close, whether or not the data queued before the close frame was sent.
 #[test]
 fn the_close_timeout_runs_though_earlier_messages_wait() {
     for (end, _) in ENDS {
@@ -277,7 +277,7 @@ fn close_frames_are_these_bytes() {
     }
 }
 
-/// A key is the application's affair below the client: one of zeros leaves the payload to be read.
+/// The key is the application's choice below the client: a key of zeros leaves the payload readable.
 #[test]
 fn frames_are_masked_with_the_key_that_the_source_gives() {
     for (key, payload) in [([0; 4], *b"hello"), ([0x20; 4], *b"HELLO")] {
@@ -338,7 +338,7 @@ fn messages_of_every_kind_and_length_come_back() {
             }
             for Frame { opcode, payload, .. } in &sent {
                 write(&mut peer, frame(other, 0x80 | opcode, payload)).await;
-                // The same in three fragments, with a ping between.
+                // The same in three fragments, with a ping in between.
                 let third = payload.len() / 3;
                 write(&mut peer, frame(other, *opcode, &payload[..third])).await;
                 write(&mut peer, frame(other, 0x80 | PING, b"")).await;
@@ -361,7 +361,7 @@ fn messages_of_every_kind_and_length_come_back() {
     }
 }
 
-/// A write to a stream of bytes whose connection is closing is an error, and its reads still end properly.
+/// A write to a byte stream whose connection is closing is an error, and its reads still end cleanly.
 #[test]
 fn a_byte_stream_that_is_closing_takes_no_bytes() {
     run("a byte stream", async {
@@ -381,7 +381,7 @@ fn a_byte_stream_that_is_closing_takes_no_bytes() {
     });
 }
 
-/// Reading from a byte stream only as fast as it is read from: what nobody reads stays with the peer.
+/// A byte stream is read only as fast as the application reads from it; unread data stays with the peer.
 #[test]
 fn a_byte_stream_holds_the_peer_back() {
     run("a byte stream", async {

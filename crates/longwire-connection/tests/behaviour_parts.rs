@@ -1,4 +1,4 @@
-//! Messages in parts and streams of bytes: what is left half done, and what the other end sees of it.
+//! Messages in parts and byte streams: unfinished ones, and their effect on the other end.
 
 mod support;
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 const FIN: u8 = 0x80;
 
-/// What was sent cannot be taken back, and must not pass for whole.
+/// Parts that were sent cannot be taken back, and must not be mistaken for a whole message.
 #[test]
 fn a_writer_that_is_dropped_closes_with_1011() {
     for driven in [false, true] {
@@ -88,7 +88,7 @@ fn text_in_parts_has_to_be_text() {
     });
 }
 
-/// Whether the rest has come already or not, whether it is short or read straight into a message.
+/// The rest may have arrived or not, and may be short or read directly into a message.
 #[test]
 fn behind_a_reader_that_is_dropped_the_next_message_is_whole() {
     for rest in [0, 10, 200_000] {
@@ -141,7 +141,7 @@ fn a_message_in_parts_that_is_cut_short_is_an_error() {
     });
 }
 
-/// Not even a proper close makes half a message a whole one, however often one asks.
+/// Not even a clean close turns half a message into a whole one, however often the caller asks.
 #[test]
 fn a_close_in_the_middle_of_a_message_is_not_its_end() {
     for code in [1000, 1011] {
@@ -165,7 +165,7 @@ fn noise(len: usize, seed: u8) -> Vec<u8> {
     (0..=250_u8).cycle().map(|byte| byte.wrapping_mul(31) ^ seed).take(len).collect()
 }
 
-/// Both directions at once, across a proxy, and each direction's end by itself.
+/// Both directions at once, across a proxy, and each direction's end separately.
 #[test]
 fn bytes_are_copied_both_ways_through_byte_streams() {
     for bad_weather in [false, true] {
@@ -241,7 +241,7 @@ fn a_byte_stream_joins_messages_and_tells_an_abnormal_end() {
     });
 }
 
-/// What was read of the stream's last message and not taken is not lost with the stream.
+/// Bytes of the stream's last message that were received but not read are not lost with the stream.
 #[test]
 fn a_byte_stream_gives_back_what_was_not_read() {
     run("into_inner", async {

@@ -1,4 +1,4 @@
-//! What a peer that breaks the protocol gets to see, and what the application is told.
+//! Violations of the protocol: the close frame that the peer sees, and the error that the application sees.
 
 mod support;
 
@@ -16,13 +16,13 @@ const FIN: u8 = 0x80;
 
 struct Case {
     name: &'static str,
-    /// What the peer says behind one good message.
+    /// The bytes that the peer sends after one good message.
     said: Vec<u8>,
     code: u16,
     is: fn(&ProtocolError) -> bool,
 }
 
-/// The violations of a peer that is `from`.
+/// Returns the violations of a peer that is `from`.
 fn cases(from: End) -> Vec<Case> {
     use ProtocolError as P;
     let other = if from == End::Client { End::Server } else { End::Client };
@@ -78,8 +78,8 @@ fn config() -> Config {
     Config { limits, ..Config::default() }
 }
 
-/// The good message before it is received, nothing behind it is, and the peer reads the code although it goes on
-/// talking.
+/// The good message before the violation is received, nothing after it is, and the peer reads the code although it
+/// continues to send.
 #[test]
 fn a_violation_ends_the_connection_with_its_code() {
     for (end, driven) in [(End::Client, false), (End::Server, false), (End::Server, true)] {
@@ -105,7 +105,7 @@ fn a_violation_ends_the_connection_with_its_code() {
                         assert!(matches!(ws.send("x").await, Err(Error::Closed)));
                         end
                     });
-                    // The handler ends before the peer is read, which then sees the end of the transport.
+                    // The handler ends before the peer is read; the peer then sees the end of the transport.
                     let (ended, seen) = tokio::join!(error, async {
                         let seen = read_frames(&mut peer, end, 1).await;
                         drop(peer);
@@ -131,7 +131,7 @@ fn a_violation_ends_the_connection_with_its_code() {
     }
 }
 
-/// The rules are checked at the header: a length that was only claimed costs neither memory nor time.
+/// The rules are checked at the header: a length that was only announced costs neither memory nor time.
 #[test]
 fn a_claimed_length_is_refused_before_its_payload() {
     run("a claimed length", async {
@@ -150,7 +150,7 @@ fn a_claimed_length_is_refused_before_its_payload() {
     });
 }
 
-/// A length of eight bytes with its highest bit set is no length at all (RFC 6455 §5.2).
+/// A length of eight bytes with its highest bit set is invalid (RFC 6455 §5.2).
 #[test]
 fn lengths_not_in_their_only_form_are_refused() {
     for (case, length) in [
@@ -187,7 +187,7 @@ fn what_must_not_be_sent_is_refused_and_nothing_is_lost() {
         assert!(matches!(ws.start_close_with(Some(long)), Err(Error::Invalid(_))));
         assert_eq!(tap.written(), []);
         ws.send("still open").await.unwrap();
-        // 122 bytes and a character of two: it closes, with as much of the reason as fits.
+        // 122 bytes and a character of two: the socket closes, with as much of the reason as fits.
         ws.start_close(1000, &format!("{}\u{e9}", "x".repeat(122))).unwrap();
         assert!(matches!(ws.start_close(1000, ""), Err(Error::Closed)), "there is one close frame");
         ws.abort();

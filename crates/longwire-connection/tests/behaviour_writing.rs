@@ -1,4 +1,4 @@
-//! How what is sent becomes writes of the transport: gathered, vectored, held back, counted.
+//! Sends as writes of the transport: gathered, vectored, held back, counted.
 
 mod support;
 
@@ -65,11 +65,11 @@ fn without_drive_each_send_is_written() {
     });
 }
 
-/// Where the handler waits for something else than its socket, nobody but `drive` could write.
+/// If the handler waits for something other than its socket, only `drive` can write.
 #[test]
 fn a_handler_that_yields_has_sent() {
     run("a handler that sleeps", async {
-        // The pipe shows the peer only what was flushed.
+        // The pipe shows the peer only flushed bytes.
         let (pipe, mut peer) = duplex(64 * 1024);
         let pipe = pipe.with_faults(Faults::new().hold_until_flush());
         let start = Instant::now();
@@ -155,7 +155,7 @@ fn a_sender_waits_for_a_peer_that_does_not_read() {
     });
 }
 
-/// A large message crosses the limit once; it is not refused for its size.
+/// A large message exceeds the limit once; it is not refused for its size.
 #[test]
 fn one_message_above_the_limit_of_the_queue_is_taken() {
     run("a message above the limit", async {
@@ -172,7 +172,7 @@ fn one_message_above_the_limit_of_the_queue_is_taken() {
     });
 }
 
-/// Under `drive` a handler that only sends has to yield for what the peer does not take.
+/// Under `drive`, a handler that only sends must yield if the peer does not read.
 #[test]
 fn a_handler_waits_for_a_peer_that_does_not_read() {
     run("backpressure under drive", async {
@@ -201,7 +201,7 @@ fn a_handler_waits_for_a_peer_that_does_not_read() {
 fn what_was_accepted_before_close_reaches_the_peer() {
     for driven in [false, true] {
         run("messages before a close", async {
-            // Nearly nothing fits on the way: the queue has to be written after `close` was called.
+            // Almost nothing fits in flight: the queue must be written after `close` was called.
             let (pipe, mut peer) = duplex(5);
             let config = Config { send_queue: 1_000_000, ..Config::default() };
             let ws = socket(End::Server, pipe, &config);
@@ -269,7 +269,7 @@ fn stats_count_what_went_through() {
     });
 }
 
-/// A peer that always has more to say must not keep the thread from others.
+/// A peer that always has more to send must not keep the thread from other tasks.
 #[test]
 fn a_flood_leaves_others_their_turn() {
     const MESSAGES: usize = 20_000;

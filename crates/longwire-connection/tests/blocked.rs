@@ -1,4 +1,4 @@
-//! Calls that wait for the peer to take bytes: how long, and what they do meanwhile.
+//! Calls that wait for the peer to read: their duration, and the work done meanwhile.
 
 mod support;
 
@@ -41,7 +41,8 @@ fn a_peer_that_takes_nothing_is_given_up() {
                 error
             };
             assert!(matches!(error, Error::PeerGone), "{error}");
-            // It took some bytes at the start: seen at 7.5 s, pinged an interval later, given up 20 s after that.
+            // The peer took some bytes at the start: noticed at 7.5 s, pinged an interval later, given up 20 s
+            // after that.
             assert_eq!(start.elapsed().as_millis(), 57_500, "driven: {driven}");
             assert!(tap.is_dropped());
             drop(peer);
@@ -63,7 +64,7 @@ fn a_slow_peer_that_says_nothing_is_not_given_up() {
             Instant::now()
         });
         let error = send_for_ever(&mut ws).await;
-        // The peer is dropped when it has read for 450 s.
+        // The peer is dropped after it has read for 450 s.
         assert!(matches!(error, Error::Io(_)), "{error}");
         assert_eq!(reading.await.unwrap(), Instant::now());
     });

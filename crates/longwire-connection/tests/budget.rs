@@ -1,4 +1,4 @@
-//! What a task sends once it has had its turn: the receiving task writes it.
+//! Sends of a task that has used up its cooperative budget: the receiving task writes them.
 
 mod support;
 

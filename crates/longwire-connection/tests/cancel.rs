@@ -1,8 +1,9 @@
-//! Cancel safety: every future is dropped at every poll, and the wire and the messages are those of a run without.
+//! Cancel safety: every future is dropped at every poll, and the wire and the messages must match those of a run
+//! without drops.
 //!
-//! A call that is dropped has happened whole or not at all. So each run, with one call dropped at one poll, has to equal
-//! one of two others: the run in which nothing is dropped, and the run in which that call is never made. A method that
-//! is made again when it was dropped (receiving, flushing) has only one run to equal.
+//! A dropped call has taken effect completely or not at all. So each run, with one call dropped at one poll, must
+//! equal one of two others: the run in which nothing is dropped, or the run in which that call is never made. If a
+//! method is called again after it was dropped (receiving, flushing), only the first of the two counts.
 
 mod support;
 
@@ -18,17 +19,17 @@ use longwire_connection::{Config, Error, Incoming, Message, MessageReader, WebSo
 use support::{End, check_wire, messages, recv_all, run, show, show_end, socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Which future is dropped, and when.
+/// The future to drop, and the moment to drop it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
     Never,
     /// The n-th call is not made at all.
     Skip(usize),
-    /// Where the k-th poll of all would come: the task was woken, and somebody else takes the wake-up.
+    /// Instead of the k-th poll of all: the task was woken, and other code takes the wake-up.
     Instead(usize),
     /// As soon as the k-th poll of all is pending.
     After(usize),
-    /// Each call, where its k-th poll would come. For methods that are called again.
+    /// Each call, instead of its k-th poll. For methods that are called again.
     Each(usize),
 }
 
@@ -72,7 +73,7 @@ impl Cancel {
         .await
     }
 
-    /// Runs a call, and again where it was dropped.
+    /// Runs a call, and runs it again if it was dropped.
     async fn redo<O>(&self, mut call: impl AsyncFnMut() -> O) -> O {
         loop {
             if let Some(output) = self.watch(call()).await {
@@ -82,16 +83,16 @@ impl Cancel {
     }
 }
 
-/// All there is to see of one run.
+/// Everything observable of one run.
 #[derive(PartialEq, Eq)]
 struct Outcome {
-    /// What the end under test wrote.
+    /// The bytes that the end under test wrote.
     written: Vec<u8>,
-    /// What its peer wrote.
+    /// The bytes that its peer wrote.
     answered: Vec<u8>,
-    /// What the end under test received.
+    /// The messages that the end under test received.
     got: Vec<String>,
-    /// What its peer received.
+    /// The messages that its peer received.
     heard: Vec<String>,
 }
 
@@ -106,7 +107,7 @@ impl fmt::Debug for Outcome {
     }
 }
 
-/// Where the end under test lives.
+/// The place of the end under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Client,
@@ -115,12 +116,12 @@ enum Place {
     Handler,
 }
 
-/// Pipes that make many polls of everything.
+/// Pipes that cause many polls of every call.
 #[derive(Clone, Copy, Debug)]
 enum Pipes {
     /// A few bytes at a time, and each operation pending once.
     Tight,
-    /// Bytes that stay where they are until they are flushed.
+    /// Bytes that are held until they are flushed.
     Holding,
 }
 
@@ -185,18 +186,18 @@ where
     Outcome { written, answered, got, heard }
 }
 
-/// Whether a method that was dropped is called again.
+/// The handling of a call that was dropped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dropped {
     Redone,
     Left,
 }
 
-/// What has to be the same in two runs.
+/// The part of the outcome that must be the same in two runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Same {
     Everything,
-    /// What was received, in any order: other tasks send too.
+    /// The messages received, in any order, because other tasks send too.
     Messages,
 }
 
@@ -267,7 +268,7 @@ fn check<P>(
     }
 }
 
-/// A peer that says all there is to say, and closes.
+/// A peer that sends one of everything, and closes.
 async fn talk(mut ws: WebSocket<Pipe>) -> Vec<String> {
     ws.send("Grüße").await.unwrap();
     ws.ping_with("here?").map(drop).unwrap();
@@ -436,7 +437,7 @@ fn message_reader_as_async_read() {
     );
 }
 
-/// A message of which somebody has read a part is not whole any more, whoever reads next.
+/// A message of which a part was read is no longer whole, whichever call reads next.
 #[test]
 fn recv_behind_a_reader_that_was_dropped() {
     check(
@@ -727,7 +728,7 @@ fn byte_stream_writes() {
     );
 }
 
-/// Both directions at once, as an echo handler with a `select!` around it has them.
+/// Both directions at once, as in an echo handler with a `select!` around it.
 #[test]
 fn recv_and_send_in_turn() {
     check(

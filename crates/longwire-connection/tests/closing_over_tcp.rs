@@ -1,8 +1,8 @@
-//! The end of a connection over TCP: what a dropped socket, a handler that returned and the end of `main` still write, and
-//! how long a peer may take to read it.
+//! The end of a connection over TCP: the bytes that a dropped socket, a handler that returned and the end of `main`
+//! still write, and the time that a peer may take to read them.
 //!
-//! The peer is a thread with a blocking socket. What has to happen in time has a limit that is short, and a share of it
-//! for each step that is shorter by far.
+//! The peer is a thread with a blocking socket. Operations with a deadline have a short limit, and each step within
+//! it takes far less.
 
 mod support;
 
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 const ENDS: [End; 2] = [End::Client, End::Server];
 
-/// What the buffers of a connection's sockets hold, so that little of a message is out of the library's hands.
+/// The buffer sizes of a connection's sockets, small so that most of a message is still in the library.
 const BUFFERS: u32 = 64 * 1024;
 
 fn other(end: End) -> End {
@@ -34,7 +34,7 @@ fn web_socket<T: Transport>(end: End, io: T, config: &Config) -> WebSocket<T> {
     WebSocket::new(io, handover, config)
 }
 
-/// Two ends of a connection over the loopback: one for the library, one for a thread.
+/// Creates the two ends of a connection over loopback: one for the library, one for a thread.
 async fn connected() -> (TcpStream, StdStream) {
     let listener = TcpSocket::new_v4().unwrap();
     listener.set_send_buffer_size(BUFFERS).unwrap();
@@ -59,10 +59,10 @@ fn read_all(peer: &mut StdStream) -> Vec<u8> {
     bytes
 }
 
-/// Reads this much at a time, with a pause between, until a message of [`LONG`] and a close frame have come, or the end; then
-/// answers as `end` and waits for the end.
+/// Reads `chunk` bytes at a time, with a pause in between, until a message of [`LONG`] and a close frame have
+/// arrived, or until the end. Then answers as `end` and waits for the end.
 fn read_slowly(mut peer: StdStream, end: End, chunk: usize) -> JoinHandle<Vec<u8>> {
-    // A header of ten bytes and a close frame of four, and a mask in each from a client.
+    // A header of ten bytes and a close frame of four, plus a mask in each from a client.
     let whole = LONG + 14 + if end == End::Server { 8 } else { 0 };
     thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -82,7 +82,7 @@ fn read_slowly(mut peer: StdStream, end: End, chunk: usize) -> JoinHandle<Vec<u8
     })
 }
 
-/// Waits for the peer while the runtime goes on.
+/// Waits for the peer while the runtime continues.
 async fn joined(reading: JoinHandle<Vec<u8>>) -> Vec<u8> {
     while !reading.is_finished() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -93,14 +93,14 @@ async fn joined(reading: JoinHandle<Vec<u8>>) -> Vec<u8> {
 /// The length of a message that takes a slow peer several times [`LIMIT`].
 const LONG: usize = 2 << 20;
 
-/// The close timeout, which is for a peer that takes nothing.
+/// The close timeout, which applies to a peer that reads nothing.
 const LIMIT: Duration = Duration::from_millis(300);
 
 fn with_limit() -> Config {
     Config { close_timeout: LIMIT, ..Config::default() }
 }
 
-/// A runtime as `#[tokio::main(flavor = "current_thread")]` makes it, or one without timers.
+/// Creates a runtime like `#[tokio::main(flavor = "current_thread")]` does, or one without timers.
 fn main_runtime(timers: bool) -> Runtime {
     let mut builder = Builder::new_current_thread();
     builder.enable_io();
@@ -110,14 +110,14 @@ fn main_runtime(timers: bool) -> Runtime {
     builder.build().unwrap()
 }
 
-/// How a test's `main` ends.
+/// The end of a test's `main`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastLine {
-    /// The socket is dropped at its end.
+    /// The socket is dropped at the end.
     Drops,
-    /// So it is, and other tasks run for a while.
+    /// The socket is dropped, and other tasks run for a while.
     DropsEarly,
-    /// Its receiving half is dropped, and the sending one lives on.
+    /// The receiving half is dropped, and the sending half lives on.
     DropsReceiver,
     /// A task that drives a handler is running.
     Drives,
@@ -147,14 +147,14 @@ async fn main_body<T: Transport>(ws: WebSocket<T>, last_line: LastLine) {
     }
 }
 
-/// "An endpoint SHOULD use a method that cleanly closes the TCP connection" (RFC 6455 §7.1.1): nothing runs behind the end of
-/// `main`, so what can be written has to be written there.
+/// "An endpoint SHOULD use a method that cleanly closes the TCP connection" (RFC 6455 §7.1.1): nothing runs after
+/// the end of `main`, so everything that can be written must be written there.
 #[test]
 fn a_socket_at_the_end_of_main_sends_its_close_frame_over_tcp() {
     for end in ENDS {
         for last_line in LAST_LINES {
             for timers in [true, false] {
-                // Waiting for the peer takes a timer, in a task that has written its close frame before.
+                // The wait for the peer needs a timer, in a task that has already written its close frame.
                 if !timers && last_line == LastLine::DropsEarly {
                     continue;
                 }
@@ -197,7 +197,7 @@ fn a_socket_at_the_end_of_main_sends_its_close_frame_in_memory() {
     }
 }
 
-/// The socket is dropped where there is no runtime at all.
+/// The socket is dropped without any runtime.
 #[test]
 fn a_socket_that_is_dropped_outside_a_runtime_sends_its_close_frame() {
     for end in ENDS {
@@ -216,7 +216,7 @@ fn run<O>(test: impl Future<Output = O>) -> O {
         .block_on(async { timeout(Duration::from_secs(60), test).await.expect("the test comes to an end") })
 }
 
-/// What a handler has sent when it returns arrives, as long as the peer takes bytes.
+/// Messages that a handler sent before it returned arrive, as long as the peer reads.
 #[test]
 fn what_a_handler_sent_before_it_returned_arrives() {
     run(async {
@@ -253,7 +253,7 @@ fn what_was_fed_before_a_close_arrives() {
     }
 }
 
-/// A peer that takes nothing is cut one limit after it took the last byte.
+/// A peer that reads nothing is cut off one limit after it took the last byte.
 #[test]
 fn a_peer_that_takes_nothing_is_cut_at_the_close_timeout() {
     run(async {
@@ -269,7 +269,7 @@ fn a_peer_that_takes_nothing_is_cut_at_the_close_timeout() {
     });
 }
 
-/// A peer that takes a byte now and then is cut at 24 times the limit, whatever it takes.
+/// A peer that takes a byte now and then is cut off at 24 times the limit, whatever it takes.
 #[test]
 fn a_peer_that_takes_a_byte_at_a_time_is_cut_as_well() {
     support::run("a byte at a time", async {
@@ -291,14 +291,15 @@ fn a_peer_that_takes_a_byte_at_a_time_is_cut_as_well() {
     });
 }
 
-/// A task that drives a connection is dropped while that is closing: the rest is done in the background.
+/// If the task that drives a connection is dropped while the connection is closing, the rest is done in the
+/// background.
 #[test]
 fn a_drive_that_is_dropped_while_leaving_goes_on_in_the_background() {
     for unread in [false, true] {
         run(async move {
             let (io, mut peer) = connected().await;
             if unread {
-                // A transport that is closed with bytes unread is reset, which can overtake the close frame.
+                // A transport that is closed with unread bytes is reset, which can overtake the close frame.
                 peer.write_all(&text_frame(End::Client, "nobody receives this").repeat(2000)).unwrap();
             }
             let driven = drive(web_socket(End::Server, io, &with_limit()), async |mut ws| {
@@ -314,8 +315,8 @@ fn a_drive_that_is_dropped_while_leaving_goes_on_in_the_background() {
     }
 }
 
-/// A message in parts is open: `try_send` says that there is no room, as it does where too much waits, and `send` waits for its
-/// end.
+/// While a message in parts is open, `try_send` reports a full queue, as it does if too many bytes wait, and `send`
+/// waits for the end of that message.
 #[test]
 fn a_message_in_parts_is_no_end_of_the_connection() {
     support::run("a message in parts", async {
@@ -342,7 +343,7 @@ fn a_message_in_parts_is_no_end_of_the_connection() {
     });
 }
 
-/// The mapping itself, for those who drive the protocol themselves.
+/// The mapping itself, for callers that drive the protocol themselves.
 #[test]
 fn errors_of_sending_are_what_they_are_in_the_protocol() {
     use longwire_connection::FrameError;

@@ -1,7 +1,8 @@
-//! Features in company: what works alone must work while another task uses the same connection.
+//! Features in company: a feature that works by itself must work while another task uses the same connection.
 //!
-//! Every pair of activities runs on one connection over a small, faulty pipe, in virtual time and on 2 and 4 threads. A
-//! watchdog names the task that waits and its last step. The rules that take more than a pair are in `company_rules.rs`.
+//! Every pair of activities runs on one connection over a small, faulty pipe, in virtual time and on 2 and 4
+//! threads. A watchdog names the task that waits and its last step. Rules that need more than a pair are in
+//! `company_rules.rs`.
 
 #![allow(clippy::similar_names, reason = "what is being received and what was received")]
 
@@ -21,13 +22,14 @@ use support::{End, check_wire, socket};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
-/// In virtual time nothing here takes any, apart from the sleeps of the activities: less than the close timeout of 5 s.
+/// The limit in virtual time, where only the sleeps of the activities take time. Less than the close timeout of
+/// 5 s.
 const VIRTUAL_LIMIT: Duration = Duration::from_secs(3);
 
-/// The watchdog's patience on real threads. A round takes some milliseconds.
+/// The watchdog's limit on real threads. A round takes some milliseconds.
 const REAL_LIMIT: Duration = Duration::from_secs(20);
 
-/// The steps of named tasks, for the watchdog.
+/// The current steps of named tasks, for the watchdog.
 #[derive(Clone, Default)]
 struct Steps(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
@@ -49,7 +51,7 @@ impl Steps {
     }
 }
 
-/// Where a round runs.
+/// The place where a round runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     VirtualTime,
@@ -60,7 +62,7 @@ enum Place {
 ///
 /// # Panics
 ///
-/// If it does not end in time, with the steps in which its tasks wait.
+/// If it does not end in time. The message contains the steps in which its tasks wait.
 fn run_round(
     place: Place,
     what: &str,
@@ -88,7 +90,7 @@ fn run_round(
                 let _ = done.send(tokio::spawn(round).await.map_err(|error| error.to_string()));
             });
             let ended = ended.recv_timeout(REAL_LIMIT);
-            // A task that hangs must not keep the test.
+            // A task that hangs must not block the test.
             runtime.shutdown_background();
             match ended {
                 Ok(result) => result.map_err(|error| format!("{what}, {place:?}: {error}")),
@@ -98,7 +100,7 @@ fn run_round(
     }
 }
 
-/// What one task does with the connection.
+/// The work that one task does with the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Activity {
     PlainSend,
@@ -141,13 +143,13 @@ const ACTIVITIES: [Activity; 15] = [
     Stats,
 ];
 
-/// How often an activity is repeated in a round.
+/// The number of repetitions of an activity in a round.
 const TURNS: usize = 12;
 
-/// The room in the queue: less than most messages of an activity take.
+/// The limit of the queue: less than most messages of an activity.
 const QUEUE: usize = 600;
 
-/// The payload of a turn: who sent it, which turn, and some more bytes that depend on both.
+/// Returns the payload of a turn: its sender, the turn, and more bytes that depend on both.
 fn payload(task: &'static str, turn: usize) -> Vec<u8> {
     let len = [0, 1, 20, 125, 126, 700, 3000][(turn * 5 + task.len()) % 7];
     let mut bytes = vec![task.as_bytes()[0], u8::try_from(turn).unwrap()];
@@ -156,7 +158,8 @@ fn payload(task: &'static str, turn: usize) -> Vec<u8> {
 }
 
 impl Activity {
-    /// Whether every message of it arrives in company of `others`; messages may be refused, and broadcasts dropped.
+    /// Returns whether all its messages arrive in the company of `others`. Otherwise, messages may be refused and
+    /// broadcasts dropped.
     fn is_reliable(self, others: &[Self]) -> bool {
         match self {
             PlainSend | SendCompressed | SendFlushed | FeedAndFlush | Writer | WriterAsIo => true,
@@ -290,14 +293,14 @@ impl Round {
     }
 }
 
-/// The receiving task of the connection: the peer sends something for everything that it gets.
+/// Runs the receiving task of the connection.
 async fn receive(mut receiver: Receiver<Pipe>, steps: Steps) {
     steps.set("receiver", "recv");
     while receiver.recv().await.unwrap().is_some() {}
     steps.done("receiver");
 }
 
-/// The peer: checks what it gets, and answers now and then. Returns the turns by task.
+/// Runs the peer, which checks the messages that it receives and answers some of them. Returns the turns by task.
 async fn answer(mut ws: WebSocket<Pipe>, steps: Steps) -> BTreeMap<u8, Vec<usize>> {
     let mut received: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
     let mut count = 0;
@@ -310,7 +313,7 @@ async fn answer(mut ws: WebSocket<Pipe>, steps: Steps) -> BTreeMap<u8, Vec<usize
         received.entry(bytes[0]).or_default().push(turn);
         count += 1;
         if count % 4 == 0 {
-            // Without waiting: two ends that wait for each other to read are the application's fault.
+            // Without waiting: if two ends wait for each other to read, the application is at fault.
             let _ = ws.sender().try_send("answer");
         }
     }
@@ -318,7 +321,7 @@ async fn answer(mut ws: WebSocket<Pipe>, steps: Steps) -> BTreeMap<u8, Vec<usize
     received
 }
 
-/// Runs all rounds and fails with the list of those that went wrong.
+/// Runs all rounds and fails with the list of those that failed.
 fn run_rounds(place: Place, rounds: impl Iterator<Item = Round>) {
     let mut faults = Vec::new();
     let mut count = 0;
@@ -328,7 +331,7 @@ fn run_rounds(place: Place, rounds: impl Iterator<Item = Round>) {
         let what = format!("{:?} of a {:?}, seed {}", round.activities, round.end, round.seed);
         if let Err(fault) = run_round(place, &what, &steps, round.run(steps.clone())) {
             faults.push(fault);
-            // Each one that hangs takes the watchdog's patience.
+            // Each one that hangs takes the whole limit.
             if place != Place::VirtualTime && faults.len() == 3 {
                 break;
             }
@@ -409,7 +412,7 @@ async fn drop_and_close(number: u64, steps: Steps) {
     let other = if number.is_multiple_of(2) { End::Server } else { End::Client };
     let (sender, mut receiver) = socket(end, pipe, &Config::default()).split();
     let mut peer = socket(other, peer, &Config::default());
-    // The receiving task has been polled, or has not.
+    // Every third round polls the receiver first.
     if number.is_multiple_of(3) {
         let _ = poll_fn(|cx| Poll::Ready(pin!(receiver.recv()).poll(cx).is_ready())).await;
     }
@@ -419,7 +422,7 @@ async fn drop_and_close(number: u64, steps: Steps) {
         tokio::spawn(async move {
             steps.set("sender", "send_flushed");
             let sent = sender.send_flushed("last words").await;
-            // One of the two is first.
+            // Either of the two may be first.
             let closed = sender.close(1000, "");
             assert!(matches!(closed, Ok(()) | Err(Error::Closed)), "{closed:?}");
             steps.done("sender");

@@ -25,7 +25,7 @@ use support::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Below the close timeout of 5 s: what takes longer has waited for that.
+/// Below the close timeout of 5 s: a longer wait has waited for that timeout.
 const PROMPTLY: Duration = Duration::from_secs(1);
 
 const ENDS: [End; 2] = [End::Client, End::Server];
@@ -41,7 +41,7 @@ fn handover(end: End) -> Handover {
     }
 }
 
-/// A pair whose first socket has this end.
+/// Creates a pair whose first socket is this end.
 fn pair_of(end: End, capacity: usize, config: &Config) -> (WebSocket<Pipe>, Tap, WebSocket<Pipe>) {
     let (pipe, peer) = duplex(capacity);
     let tap = pipe.tap();
@@ -99,9 +99,9 @@ fn deferred_broadcasts_do_not_block_the_message_that_they_wait_for() {
     }
 }
 
-// Waiting for one's own message.
+// Waiting for a caller's own message.
 
-/// A steady stream of broadcasts keeps the queue filled: `send_flushed` waits for its own message only.
+/// With a steady stream of broadcasts that keeps the queue filled, `send_flushed` waits only for its own message.
 #[test]
 fn send_flushed_does_not_wait_for_broadcasts_after_it() {
     for end in ENDS {
@@ -111,7 +111,7 @@ fn send_flushed_does_not_wait_for_broadcasts_after_it() {
             let (sender, mut receiver) = socket(end, pipe, &Config::default()).split();
             let receiving = tokio::spawn(async move { while let Ok(Some(_)) = receiver.recv().await {} });
             let reading = tokio::spawn(async move {
-                // 1000 bytes each second.
+                // 1000 bytes per second.
                 let mut buf = [0; 10];
                 while peer.read_exact(&mut buf).await.is_ok() {
                     sleep(Duration::from_millis(10)).await;
@@ -121,7 +121,7 @@ fn send_flushed_does_not_wait_for_broadcasts_after_it() {
                 let sender = sender.clone();
                 async move {
                     let prepared = PreparedMessage::new(vec![7; 100]);
-                    // More than the peer takes: the queue of about 1000 bytes is never empty.
+                    // More than the peer reads: the queue of about 1000 bytes is never empty.
                     while !matches!(
                         sender.try_send_prepared(&prepared, 1000),
                         Err(Error::Closed | Error::Io(_))
@@ -133,7 +133,7 @@ fn send_flushed_does_not_wait_for_broadcasts_after_it() {
             sleep(Duration::from_secs(5)).await;
             for number in 0..3 {
                 let text = format!("message {number}");
-                // Up to 1100 bytes are before it.
+                // Up to 1100 bytes are ahead of it.
                 let sent = timeout(Duration::from_secs(4), sender.send_flushed(text.as_str())).await;
                 let (frames, _) = check_wire(&tap.written(), end);
                 let written = messages(&frames).contains(&Message::text(text));
@@ -151,7 +151,7 @@ fn send_flushed_does_not_wait_for_broadcasts_after_it() {
     }
 }
 
-/// Broadcasts that were dropped after a message must not count as written before it.
+/// Broadcasts dropped after a message must not count as written before it.
 #[test]
 fn send_flushed_does_not_take_dropped_bytes_for_written_ones() {
     run("send_flushed and dropped broadcasts", async {
@@ -185,7 +185,7 @@ fn send_flushed_does_not_take_dropped_bytes_for_written_ones() {
     });
 }
 
-/// A broadcast that was begun before it: what is dropped between the two moves the place of the message.
+/// Dropping broadcasts between one that has begun and a later message changes the position of that message.
 #[test]
 fn bytes_sent_are_the_bytes_that_the_peer_got() {
     for limit in [1500, 3000, 10_000] {
@@ -220,7 +220,7 @@ fn bytes_sent_are_the_bytes_that_the_peer_got() {
     }
 }
 
-/// A full queue and a flush: both are woken.
+/// A full queue and a flush: both tasks are woken.
 #[test]
 fn a_full_queue_and_a_flush() {
     for end in ENDS {
@@ -262,7 +262,7 @@ impl Wake for Token {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Calls that were cancelled must not stay behind: a stalled connection would collect a waker for each.
+/// Cancelled calls must not leave anything registered: a stalled connection would collect a waker for each.
 #[test]
 fn cancelled_calls_do_not_collect_wakers() {
     const CALLS: usize = 10_000;
@@ -304,15 +304,15 @@ fn cancelled_calls_do_not_collect_wakers() {
 
 type Calling<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
 
-/// A call of a sender, to be repeated.
+/// A call of a sender that can be repeated.
 struct Call<'a>(&'a dyn for<'s> Fn(&'s Sender) -> Calling<'s>);
 
-// Halves of the futures crate and of tokio.
+// Halves split by the futures crate and by tokio.
 
 const KEEPALIVE: Keepalive =
     Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
 
-/// A peer that is gone is noticed by the half that receives, whatever the other half does.
+/// The half that receives notices that the peer is gone, whatever the other half does.
 #[test]
 fn a_blocked_sink_does_not_take_the_keepalive_from_the_stream() {
     for end in ENDS {
@@ -330,7 +330,7 @@ fn a_blocked_sink_does_not_take_the_keepalive_from_the_stream() {
                 tap.stall();
                 let sinking = tokio::spawn(async move {
                     if cancelled {
-                        // Its last poll is at an end of a second in which nothing else happens.
+                        // Its last poll is at the end of a second in which nothing else happens.
                         let sent = timeout(PROMPTLY, async {
                             loop {
                                 sink.send(Message::binary(vec![7; 60])).await?;
@@ -359,7 +359,7 @@ fn a_blocked_sink_does_not_take_the_keepalive_from_the_stream() {
     }
 }
 
-/// Both halves of a split stream of bytes see the end, in whatever order they waited for it.
+/// Both halves of a split byte stream see the end, in whatever order they waited for it.
 #[test]
 fn both_halves_of_a_byte_stream_see_the_end() {
     for end in ENDS {
@@ -399,7 +399,7 @@ fn both_halves_of_a_byte_stream_see_the_end() {
     }
 }
 
-/// The same of a futures split: `close` of the sink, and the stream that waits for the peer's close frame.
+/// The same for a futures split: `close` of the sink, and the stream that waits for the peer's close frame.
 #[test]
 fn a_stream_ends_when_the_sink_is_closed() {
     for end in ENDS {
@@ -417,7 +417,7 @@ fn a_stream_ends_when_the_sink_is_closed() {
     }
 }
 
-/// An error that is still to be yielded means that the stream is not terminated.
+/// A stream with an error still to yield is not terminated.
 #[test]
 fn a_stream_with_an_error_to_yield_is_not_terminated() {
     for end in ENDS {
@@ -461,7 +461,7 @@ fn a_stream_with_an_error_to_yield_is_not_terminated() {
     }
 }
 
-/// The same while a clone of the sender closes: both close frames are exchanged, and the error is not yielded yet.
+/// The same with a message before the close frame: the error is not yielded yet.
 #[test]
 fn a_stream_is_not_terminated_before_it_has_yielded_its_last_message() {
     for end in ENDS {
@@ -482,7 +482,7 @@ fn a_stream_is_not_terminated_before_it_has_yielded_its_last_message() {
 
 // Blocked calls.
 
-/// A ping is answered while a call waits for the peer to take bytes, as soon as there is room.
+/// A ping is answered while a call waits for the peer to read, as soon as there is room.
 #[test]
 fn a_ping_is_answered_while_a_send_is_blocked() {
     for end in ENDS {
@@ -502,7 +502,7 @@ fn a_ping_is_answered_while_a_send_is_blocked() {
                 settle().await;
                 write(&mut peer, frame(other(end), 0x80 | PING, b"there?")).await;
                 settle().await;
-                // The queue and the pipe hold at most 300 bytes before the pong.
+                // The queue and the pipe hold at most 300 bytes ahead of the pong.
                 let frames = read_frames(&mut peer, end, 12).await;
                 assert!(
                     frames.iter().any(|frame| frame.opcode == PONG && frame.payload == b"there?"),
@@ -522,8 +522,8 @@ async fn send_for_ever(ws: &mut WebSocket<Pipe>) -> Result<(), Error> {
     }
 }
 
-/// A close frame of the peer ends a call that waits for the peer to take bytes: a message that is partly written is given
-/// up at the close timeout, all else at once.
+/// A close frame of the peer ends a call that waits for the peer to read. A partly written message is given up at
+/// the close timeout, everything else at once.
 #[test]
 fn a_close_frame_ends_a_blocked_call() {
     for end in ENDS {
@@ -542,7 +542,7 @@ fn a_close_frame_ends_a_blocked_call() {
                         },
                         "flush" => {
                             ws.feed(vec![7; 400]).await.unwrap();
-                            // It may also succeed, once the peer has read.
+                            // It may also succeed, after the peer has read.
                             ws.flush().await.err().unwrap_or(Error::Closed)
                         }
                         _ => {
@@ -560,7 +560,7 @@ fn a_close_frame_ends_a_blocked_call() {
                 let start = Instant::now();
                 write(&mut peer, close_frame(other(end), 1000)).await;
                 let (error, at, end_of_it) = if call == "flush" {
-                    // The bytes before the close frame are still owed; the peer takes them.
+                    // The bytes before the close frame are still owed, and the peer reads them.
                     settle().await;
                     let reading = tokio::spawn(async move { support::read_to_end(&mut peer).await });
                     let ended = promptly(&format!("{end:?}: {call}"), calling).await.unwrap();
@@ -583,7 +583,7 @@ fn a_close_frame_ends_a_blocked_call() {
     }
 }
 
-/// Messages that arrive while a call waits are received afterwards, in order.
+/// Messages that arrive while a call waits are received afterward, in order.
 #[test]
 fn messages_wait_while_a_send_is_blocked() {
     for end in ENDS {
@@ -623,7 +623,7 @@ fn messages_wait_while_a_send_is_blocked() {
 
 // Handlers.
 
-/// A handler that has dropped the receiving side and lives on: the peer sees the close frame at once.
+/// If a handler drops the receiving side and continues, the peer sees the close frame at once.
 #[test]
 fn a_driven_handler_that_drops_its_socket_closes_at_once() {
     for keeps_sender in [false, true] {
@@ -661,7 +661,8 @@ fn a_driven_handler_that_drops_its_socket_closes_at_once() {
     }
 }
 
-/// A ping to a handler that has dropped its socket is followed by the close frame, although no pong is due any more.
+/// A ping to a handler that has dropped its socket is followed by the close frame, although no pong is due any
+/// more.
 #[test]
 fn a_ping_to_a_dropped_socket_gets_a_close_frame() {
     run("a ping to a dropped socket", async {
@@ -683,7 +684,7 @@ fn a_ping_to_a_dropped_socket_gets_a_close_frame() {
     });
 }
 
-/// A transport that takes nothing, and its time to say so: the lock of its connection is held meanwhile.
+/// A transport that accepts nothing and takes time to return pending, during which its connection is locked.
 struct Slow {
     dropped: Arc<AtomicUsize>,
 }
@@ -715,8 +716,8 @@ impl Drop for Slow {
     }
 }
 
-/// The drive ends on one thread while the receiving side is dropped on another, and a third makes both wait for the lock:
-/// one of the two must see to the transport.
+/// The drive ends on one thread while the receiving side is dropped on another, and a third makes both wait for the
+/// lock. One of the two must drop the transport.
 #[test]
 fn a_transport_is_dropped_whoever_is_last() {
     const ROUNDS: usize = 2000;
@@ -760,7 +761,7 @@ fn a_transport_is_dropped_whoever_is_last() {
                 let _ = driven.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 to_locking.send(sender).unwrap();
                 barrier.wait();
-                // From no time at all to that of some operations under the lock.
+                // From no time at all to the time of some operations under the lock.
                 spin(round % 97 * 3);
                 drop(driven);
                 barrier.wait();
@@ -776,7 +777,7 @@ fn a_transport_is_dropped_whoever_is_last() {
     }
 }
 
-/// Waits for a moment, so that threads meet in different ways.
+/// Spins for a moment, so that the threads meet in different ways.
 fn spin(rounds: usize) {
     for _ in 0..rounds * 20 {
         std::hint::spin_loop();
@@ -840,7 +841,7 @@ fn parking_and_a_blocked_send() {
 
 // Pings and writers.
 
-/// Control frames go between the parts of a message, and a pong arrives while a message is open.
+/// Control frames are sent between the parts of a message, and a pong arrives while a message is open.
 #[test]
 fn a_ping_goes_between_the_parts_of_a_message() {
     for end in ENDS {
@@ -869,7 +870,7 @@ fn a_ping_goes_between_the_parts_of_a_message() {
     }
 }
 
-/// What a [`Gate`] shows is what these tests rely on: a call is woken by nothing but the transport.
+/// A [`Gate`] shows the property that these tests rely on: only the transport wakes a call.
 #[test]
 fn a_gate_wakes_nobody_by_itself() {
     run("a gate", async {

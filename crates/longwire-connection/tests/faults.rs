@@ -1,7 +1,7 @@
-//! Fault injection: whatever a transport does at whichever operation, nothing hangs, leaks, or is told that is not so.
+//! Fault injection: whatever a transport does at whichever operation, nothing hangs, leaks, or is reported wrongly.
 //!
-//! One conversation is run over and over, each time with one fault at one operation of one end. Time is virtual, so that
-//! waiting for ever is a failure like any other.
+//! One conversation is run repeatedly, each time with one fault at one operation of one end. Time is virtual, so
+//! waiting forever is a failure like any other.
 
 mod support;
 
@@ -14,7 +14,7 @@ use longwire_connection::testing::{Faults, Operation, Pipe, duplex};
 use longwire_connection::{Config, Error, Keepalive, Message, WebSocket, drive};
 use support::{End, check_wire, close_code, messages, run, socket};
 
-/// Where the end with the faulty transport lives.
+/// The place of the end with the faulty transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Client,
@@ -35,12 +35,12 @@ impl Place {
     }
 }
 
-/// Sizes of the conversation's messages.
+/// The sizes of the conversation's messages.
 #[derive(Clone, Copy, Debug)]
 enum Script {
     /// A few bytes each.
     Short,
-    /// Some longer than the transport takes at once.
+    /// Some longer than the transport accepts at once.
     Long,
 }
 
@@ -52,7 +52,7 @@ impl Script {
         }
     }
 
-    /// What the peer says.
+    /// Returns the messages that the peer sends.
     fn said(self) -> Vec<Message> {
         let long = match self {
             Self::Short => 30,
@@ -62,13 +62,13 @@ impl Script {
     }
 }
 
-/// What came of one run.
+/// The outcome of one run.
 #[derive(Debug)]
 struct Outcome {
-    /// What the end under test received, and how its connection ended.
+    /// The messages that the end under test received, and the end of its connection.
     got: Vec<Message>,
     end: Result<(), Error>,
-    /// What its peer received, and how that ended.
+    /// The messages that its peer received, and the end of the peer's connection.
     heard: Vec<Message>,
     peer_end: Result<(), Error>,
     written: Vec<u8>,
@@ -81,7 +81,7 @@ fn config() -> Config {
     Config { keepalive: Some(keepalive), send_queue: 1000, ..Config::default() }
 }
 
-/// Echoes, and asks once for the time that it takes.
+/// Echoes messages, and measures one round trip.
 async fn echo(ws: &mut WebSocket<Pipe>, got: &Mutex<Vec<Message>>) -> Result<(), Error> {
     drop(ws.ping()?);
     while let Some(message) = ws.recv().await? {
@@ -91,7 +91,7 @@ async fn echo(ws: &mut WebSocket<Pipe>, got: &Mutex<Vec<Message>>) -> Result<(),
     Ok(())
 }
 
-/// Says all there is to say, hears as much, and closes.
+/// Sends everything there is to send, receives as much, and closes.
 async fn talk(ws: WebSocket<Pipe>, said: Vec<Message>) -> (Vec<Message>, Result<(), Error>) {
     let (sender, mut receiver) = ws.split();
     let count = said.len();
@@ -109,7 +109,7 @@ async fn talk(ws: WebSocket<Pipe>, said: Vec<Message>) -> (Vec<Message>, Result<
             Ok(Some(message)) => {
                 heard.push(message);
                 if heard.len() == count {
-                    // It may be gone already.
+                    // The connection may be gone already.
                     let _ = sender.close(4000, "all said");
                 }
             }
@@ -118,7 +118,7 @@ async fn talk(ws: WebSocket<Pipe>, said: Vec<Message>) -> (Vec<Message>, Result<
         }
     };
     drop(receiver);
-    // With the receiver goes the connection, for every sender.
+    // The connection ends with the receiver, for every sender.
     drop(talking.await.expect("the talker does not panic"));
     (heard, end)
 }
@@ -155,7 +155,7 @@ fn converse(place: Place, script: Script, faults: &Faults, peer_faults: &Faults)
 }
 
 impl Outcome {
-    /// Holds for every run.
+    /// Checks the properties that hold for every run.
     fn check(&self, what: &str, place: Place, script: Script) {
         let said = script.said();
         assert!(said.starts_with(&self.got), "{what}: received what was not said: {:?}", self.got);
@@ -176,15 +176,15 @@ impl Outcome {
     }
 }
 
-/// One kind of trouble, and how the two ends can end by it: each pair of these, and no other.
+/// One kind of trouble, and the ways in which it can end the two ends: each pair of these, and no other.
 struct Trouble {
     name: &'static str,
     at: fn(u64) -> Faults,
-    /// How the end under test ended, and how its peer did. Nothing at all may come of it where there is none.
+    /// The ends of the end under test and of its peer. Without any, the trouble must have no effect.
     ends: &'static [(&'static str, &'static str)],
 }
 
-/// How a connection ended, in a word.
+/// Returns one word for the end of a connection.
 fn word(end: &Result<(), Error>) -> &'static str {
     match end {
         Ok(()) => "end",
@@ -213,13 +213,13 @@ const TROUBLES: [Trouble; 7] = [
     Trouble {
         name: "end of the stream",
         at: |k| Faults::new().eof_at(Operation::Any(k)),
-        // The peer that it leaves alone may still have much to say, or wait for an echo, or for the answer to its close.
+        // Its peer may still have much to send, or wait for an echo, or for the answer to its close frame.
         ends: &[("lost", "broken pipe"), ("lost", "peer gone"), ("lost", "close timeout")],
     },
     Trouble {
         name: "reset",
         at: |k| Faults::new().fail_at(Operation::Any(k), ErrorKind::ConnectionReset),
-        // The peer's close frame came before.
+        // The peer's close frame arrived before.
         ends: &[("reset", "reset"), ("4000", "reset")],
     },
     Trouble {
@@ -241,12 +241,12 @@ const TROUBLES: [Trouble; 7] = [
         name: "stalled",
         at: |k| Faults::new().stall_at(Operation::Any(k)),
         ends: &[
-            // Whichever end loses patience first, for want of bytes or of a taker.
+            // Either end may give up first, because it receives no bytes or because its bytes are not accepted.
             ("peer gone", "broken pipe"),
             ("peer gone", "lost"),
             ("peer gone", "peer gone"),
             ("lost", "peer gone"),
-            // The peer has heard all, closed, and waited for the answer.
+            // The peer has received everything, closed, and waited for the answer.
             ("peer gone", "close timeout"),
             ("4000", "lost"),
             // The same, while the last echo waited in `send` for the flush.
@@ -276,7 +276,8 @@ fn any_trouble_at_any_operation() {
                     let ends = (word(&outcome.end), word(&outcome.peer_end));
                     assert!(trouble.ends.contains(&ends), "{what}: {:?} {:?}", outcome.end, outcome.peer_end);
                     if ends.0 == "closed" {
-                        // A send that waits ends so when the peer has closed, and it has heard all by then.
+                        // A send that waits ends like this after the peer has closed, and the peer has received
+                        // everything by then.
                         assert!(place != Place::Handler, "{what}: a handler's send waits for room alone");
                         assert_eq!(
                             (&outcome.got, &outcome.heard),

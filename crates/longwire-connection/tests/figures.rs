@@ -1,4 +1,4 @@
-//! The figures that are documented: defaults, close codes, and how much of something is kept or done at once.
+//! The documented figures: defaults, close codes, and the amounts kept or processed at once.
 
 mod support;
 
@@ -45,7 +45,7 @@ fn close_codes_are_the_documented_ones() {
     }
 }
 
-/// Which code of the peer is no error.
+/// The codes of the peer that are not an error.
 #[test]
 fn clean_ends_are_1000_1001_and_none() {
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 4000] {
@@ -79,7 +79,7 @@ fn reasons_are_cut_at_123_bytes() {
     }
 }
 
-/// Of the pings that came while a call waited, the latest sixteen are seen afterwards.
+/// Of the pings that arrived while a call waited, the latest sixteen are seen afterward.
 #[test]
 fn sixteen_control_frames_are_kept_while_a_call_waits() {
     run("pings", async {
@@ -112,7 +112,7 @@ fn sixteen_control_frames_are_kept_while_a_call_waits() {
     });
 }
 
-/// While a call waits, at most 4 KiB are read to look for control frames.
+/// While a call waits, at most 4 KiB are read in search of control frames.
 #[test]
 fn four_kib_are_read_while_a_call_waits() {
     run("a glance", async {
@@ -130,7 +130,7 @@ fn four_kib_are_read_while_a_call_waits() {
     });
 }
 
-/// What is written to a stream of bytes is cut into messages of 64 KiB.
+/// Data written to a byte stream is split into messages of 64 KiB.
 #[test]
 fn a_byte_stream_writes_messages_of_64_kib() {
     run("a byte stream", async {
@@ -146,7 +146,7 @@ fn a_byte_stream_writes_messages_of_64_kib() {
     });
 }
 
-/// One turn takes 256 events, and a read of 4 KiB costs as much as one.
+/// One turn handles 256 events, and a read of 4 KiB costs as much as one event.
 #[test]
 fn a_turn_is_256_events() {
     run("a turn", async {
@@ -171,13 +171,13 @@ fn a_turn_is_256_events() {
             if received == 1000 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         })
         .await;
-        // 7 kB were read in one call, which counts as one event and one for each 4 KiB of it.
+        // 7 kB were read in one call, which counts as one event plus one for each 4 KiB.
         assert_eq!(turns, [254, 256, 256, 234]);
         ws.abort();
     });
 }
 
-/// What a dropped socket says: that all is well, or that it was dropped by a panic.
+/// The code of a dropped socket: 1000, or 1011 if its handler then returns an error.
 #[test]
 fn dropped_sockets_say_1000_and_panics_1011() {
     for (fails, code) in [(false, 1000), (true, 1011)] {

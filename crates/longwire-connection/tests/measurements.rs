@@ -1,4 +1,4 @@
-//! What is measured of connections: every way to send and to receive counts, once.
+//! Measurements of connections: every way to send and to receive counts, once.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn buckets(counts: &HistogramCounts) -> Vec<(u64, u64)> {
     counts.buckets().collect()
 }
 
-/// Receives until the end; returns how many messages there were.
+/// Receives until the end. Returns the number of messages.
 async fn take_all(mut ws: WebSocket<Pipe>) -> usize {
     let mut count = 0;
     while let Ok(Some(_)) = ws.recv().await {

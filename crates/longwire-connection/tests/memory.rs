@@ -1,4 +1,4 @@
-//! The budget for messages that have begun to arrive.
+//! The memory budget for messages that have begun to arrive.
 
 mod support;
 
@@ -10,19 +10,19 @@ use support::run;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// A server's connection, and the raw end of its client.
+/// Creates a server's connection, and the raw end of its client.
 fn connected(budget: &MemoryBudget) -> (Pipe, WebSocket<Pipe>) {
     let (client, server) = duplex(4 << 20);
     let config = Config { memory: Some(budget.clone()), ..Config::default() };
     (client, WebSocket::new(server, Handover::server(), &config))
 }
 
-/// The header of a masked binary message of a megabyte, in one frame or as the first of several.
+/// Returns the header of a masked binary message of a megabyte, in one frame or as the first of several.
 fn header(fin: bool) -> Vec<u8> {
     [&[if fin { 0x82 } else { 0x02 }, 0xff][..], &(1_u64 << 20).to_be_bytes(), &[0; 4]].concat()
 }
 
-/// Lets a connection read what is there.
+/// Lets a connection read the bytes that are there.
 async fn read(ws: &mut WebSocket<Pipe>) -> Option<Error> {
     match timeout(Duration::from_millis(10), ws.recv()).await {
         Err(_) => None,
@@ -37,7 +37,8 @@ fn unfinished_messages_are_bounded_together() {
         let mut connections: Vec<_> = (0..4).map(|_| connected(&budget)).collect();
         let mut before = 0;
         for (number, (client, ws)) in connections.iter_mut().enumerate() {
-            // As large as the first may be, and less than a share, with what is reserved for bytes to come.
+            // The first as large as it may be, two below their share and one above it, with the memory reserved for
+            // bytes to come.
             let len = [900_000, 100, 30_000, 400_000][number];
             client.write_all(&header(true)).await.unwrap();
             client.write_all(&vec![0; len]).await.unwrap();
@@ -56,7 +57,7 @@ fn unfinished_messages_are_bounded_together() {
             assert_eq!(frame, [0x88, 2, 0x03, 0xf5], "1013");
             assert_eq!(budget.used(), before, "it has given back what it held");
         }
-        // Those who leave make room: the first completes its message, and what it held is free.
+        // Connections that end make room: the first completes its message, and its memory is then free.
         connections.truncate(1);
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!((900_000..=1 << 20).contains(&budget.used()), "{}", budget.used());
@@ -68,7 +69,7 @@ fn unfinished_messages_are_bounded_together() {
     });
 }
 
-/// Of a message of which nothing but its header has come, memory for the first bytes is reserved.
+/// After only the header of a message has arrived, memory for the first bytes is reserved.
 #[test]
 fn a_header_alone_counts_as_well() {
     run("memory of headers", async {
@@ -111,9 +112,9 @@ fn fragments_count_as_well() {
     });
 }
 
-// Connections that are chosen to go.
+// Connections that are chosen to be closed.
 
-/// A budget, a connection that holds most of it, and what makes it go: the growth of another.
+/// Makes a connection hold most of the budget, and waits until it does.
 async fn hold_most(budget: &MemoryBudget, client: &mut Pipe) {
     client.write_all(&header(false)).await.unwrap();
     client.write_all(&vec![0; 700_000]).await.unwrap();
@@ -126,7 +127,7 @@ async fn hold_most(budget: &MemoryBudget, client: &mut Pipe) {
     panic!("{} of 700 000 bytes are held", budget.used());
 }
 
-/// Has others hold enough that the largest has to go, without one of them having more than its share.
+/// Makes other connections hold so much that the largest must be closed, without one of them exceeding its share.
 async fn grow_others(budget: &MemoryBudget) -> Vec<(Pipe, WebSocket<Pipe>)> {
     let mut others = Vec::new();
     while budget.used() <= budget.limit() && others.len() < 100 {
@@ -143,7 +144,8 @@ async fn grow_others(budget: &MemoryBudget) -> Vec<(Pipe, WebSocket<Pipe>)> {
     others
 }
 
-/// Whatever the largest connection's task waits for, the peer is told at once: it sends no byte meanwhile.
+/// Whatever the largest connection's task waits for, the peer is notified at once, although it sends no byte
+/// meanwhile.
 #[test]
 fn who_is_shed_is_told_at_once() {
     for (case, driven) in [("receives", false), ("waits for something else", true), ("sends", true)] {
@@ -163,7 +165,7 @@ fn who_is_shed_is_told_at_once() {
                     return ws.recv().await.map(drop);
                 }
                 drive(ws, async move |mut ws| {
-                    // What has come of the message stays where it is.
+                    // The part of the message that has arrived is kept.
                     let received = timeout(Duration::from_millis(10), ws.recv()).await;
                     assert!(received.is_err(), "{received:?}");
                     if sending {
@@ -179,7 +181,7 @@ fn who_is_shed_is_told_at_once() {
             hold_most(&budget, &mut client).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
             let others = grow_others(&budget).await;
-            // Where it sends, the peer begins to read; it still sends nothing.
+            // If the handler sends, the peer begins to read; it still sends nothing.
             tap.resume();
             let start = tokio::time::Instant::now();
             let mut bytes = Vec::new();
@@ -197,7 +199,7 @@ fn who_is_shed_is_told_at_once() {
             let expected = if sending { "the connection is closed" } else { "there is no memory" };
             assert!(ended.as_ref().unwrap_err().to_string().starts_with(expected), "{case}: {ended:?}");
             drop(others);
-            // What they had received is kept until their closing handshakes are over.
+            // The received parts are kept until the closing handshakes are over.
             tokio::time::sleep(Duration::from_secs(10)).await;
             assert_eq!(budget.used(), 0, "{case}");
         });
@@ -206,7 +208,8 @@ fn who_is_shed_is_told_at_once() {
 
 // Bytes that were read and not decoded.
 
-/// A server's connection whose handler echoes, or answers with much more, and a client that sends and never reads.
+/// Runs a server's connection whose handler echoes, or answers with much more, and a client that sends and stops
+/// reading.
 async fn never_reads(message: usize, answer: usize, sends: usize, gathered: bool) -> (u64, usize) {
     let config = Config::default();
     let (client, server) = duplex(1 << 16);
@@ -227,7 +230,7 @@ async fn never_reads(message: usize, answer: usize, sends: usize, gathered: bool
         tokio::spawn(async move { handler(ws).await })
     };
     let frame = support::frame(support::End::Client, 0x82, &vec![7; message]);
-    // It reads at first: whoever keeps up gets much at once. Then it sends what it has, and reads nothing.
+    // The client reads at first, because a connection that keeps up reads much at once. Then it only sends.
     let (mut reading, mut writing) = tokio::io::split(client);
     let first = tokio::spawn(async move {
         let mut bytes = vec![0; 1 << 18];
@@ -265,7 +268,7 @@ fn little_is_left_undecoded_while_a_send_waits() {
     }
 }
 
-/// Where the application keeps up, much is read at once: a system call for each 16 KiB would cost more than the bytes.
+/// If the application keeps up, much is read at once: a system call for each 16 KiB would cost more than the bytes.
 #[test]
 fn who_keeps_up_gets_much_at_once() {
     const MESSAGES: usize = 4000;
@@ -291,7 +294,7 @@ fn who_keeps_up_gets_much_at_once() {
             serving.await.unwrap().unwrap();
             let counts = tap.counts();
             let each = counts.bytes_read / counts.reads;
-            // What waits in the queue for the end of a turn leaves less room for answers.
+            // Bytes in the queue that wait for the end of a turn leave less room for answers.
             let least = if echoes { 32 * 1024 } else { 64 * 1024 };
             assert!(each > least, "{each} bytes a read, echoes: {echoes}");
         });
@@ -311,14 +314,14 @@ mod compressors {
 
     const COMPRESSOR: usize = Deflater::CONTEXT_MEMORY;
 
-    /// A pool that keeps every compressor that was ever made, so that they can be counted.
+    /// A pool that keeps every compressor ever created, so that they can be counted.
     fn pool() -> Pool {
         let mut options = PoolOptions::default();
         options.idle_compressors = 1000;
         Pool::new(options)
     }
 
-    /// A pair that compresses with context takeover, the server out of `pool` and counted in `budget`.
+    /// A pair that compresses with context takeover. The server uses `pool` and counts in `budget`.
     fn pair(pool: &Pool, budget: &MemoryBudget) -> (WebSocket<Pipe>, Tap, WebSocket<Pipe>) {
         let options = DeflateOptions::default();
         let agreement = accept([[]], &options).unwrap();
@@ -347,8 +350,8 @@ mod compressors {
         budget.limit() + budget.limit() / 8
     }
 
-    /// Many connections whose peers take nothing: their compressors are counted, and given back when there are too many. None
-    /// is closed, and what they send afterwards is what it is with a compressor that was kept.
+    /// The compressors of many connections whose peers read nothing are counted, and given back when there are too
+    /// many. No connection is closed, and their later messages are the same as with a compressor that was kept.
     #[test]
     fn compressors_of_blocked_connections_are_bounded() {
         for driven in [false, true] {
@@ -396,7 +399,7 @@ mod compressors {
         }
     }
 
-    /// A compressor in the middle of a message cannot be given back: then connections have to go.
+    /// A compressor in the middle of a message cannot be given back, so connections must be closed.
     #[test]
     fn compressors_in_use_are_bounded_as_well() {
         run("compressors in use", async {
@@ -435,7 +438,7 @@ mod compressors {
         });
     }
 
-    /// A message that arrives has room where a compressor was: nobody is closed for that.
+    /// A message that arrives takes the memory of compressors. No connection is closed for it.
     #[test]
     fn a_message_that_arrives_takes_the_place_of_compressors() {
         run("a message and compressors", async {

@@ -1,4 +1,4 @@
-//! Compressors that go back to the pool when a connection is idle.
+//! Compressors that are given back to the pool when a connection is idle.
 
 #![cfg(feature = "deflate")]
 
@@ -36,7 +36,7 @@ fn a_compressor_is_given_back_when_the_connection_is_idle() {
         let text = "parked and taken up again ".repeat(100);
         for round in 0..3 {
             for _ in 0..5 {
-                // Each of these is a sign that it is in use.
+                // Each of these shows that it is in use.
                 sender.send(text.as_str()).await.unwrap();
                 assert_eq!(client.recv().await.unwrap().unwrap(), text.as_str().into());
                 sleep(Duration::from_secs(2)).await;

@@ -1,4 +1,4 @@
-//! Messages in parts on a connection that was split: written by any task, read by the one that receives.
+//! Messages in parts on a split connection: written by any task, read by the one that receives.
 
 mod support;
 
@@ -15,7 +15,7 @@ fn parts_go_both_ways_at_once_through_a_split_connection() {
     run("a proxy", async {
         let (client, server) = pair(Config { send_queue: 1000, ..Config::default() });
         let (sender, mut receiver) = client.split();
-        // What comes goes back, part by part, before the message has ended.
+        // Each part is echoed before the message has ended.
         let (back, mut there) = server.split();
         let echoing = tokio::spawn(async move {
             while let Some(mut reader) = there.recv_parts().await? {

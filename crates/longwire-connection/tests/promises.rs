@@ -1,5 +1,5 @@
-//! What a call has promised is kept, whoever polls afterwards: bytes are written, flushes cover all that was queued, pongs
-//! and closes are sent, and every wait ends.
+//! Promises of a call are kept, whichever task polls afterward: bytes are written, flushes cover everything
+//! queued, pongs and closes are sent, and every wait ends.
 
 mod support;
 
@@ -170,7 +170,7 @@ async fn a_sink_whose_stream_is_polled_elsewhere_is_given_up() {
     let (tell, told) = tokio::sync::oneshot::channel::<()>();
     let sending = tokio::spawn(async move {
         std::future::poll_fn(|cx| {
-            // the stream was polled by this very task before
+            // The stream was polled by this same task before.
             let mut ws = first.lock().unwrap();
             let _ = Pin::new(&mut *ws).poll_next(cx);
             Poll::Ready(())
@@ -192,7 +192,7 @@ async fn a_sink_whose_stream_is_polled_elsewhere_is_given_up() {
         .await
     });
     told.await.unwrap();
-    // Another task has the stream now: it gets a message and then does something else.
+    // Another task has the stream now: it receives a message and then does something else.
     let reading = tokio::spawn(async move {
         let message = std::future::poll_fn(|cx| Pin::new(&mut *other.lock().unwrap()).poll_next(cx)).await;
         assert!(message.is_some());
@@ -233,7 +233,7 @@ fn a_displaced_ping_is_told_outside_of_the_lock() {
     assert!(finished.recv_timeout(Duration::from_secs(5)).is_ok(), "deadlock");
 }
 
-/// G: a drive that has ended and is still there
+/// G: a drive that has ended but was not dropped.
 #[tokio::test(start_paused = true)]
 async fn a_socket_outlives_a_drive_that_is_kept() {
     let (ws, gate) = server(&Config::default());
@@ -450,7 +450,7 @@ async fn a_flush_does_not_wait_for_deferred_broadcasts() {
     let mut writer = sender.text_writer().await.unwrap();
     writer.write("one").await.unwrap();
     sender.try_send_prepared(&longwire_connection::PreparedMessage::new("x"), 1000).unwrap();
-    // The task that has the writer may flush: it must not wait for itself.
+    // The task that holds the writer may flush, and must not wait for itself.
     sender.flush().now_or_never().unwrap().unwrap();
     assert_eq!(sender.queued(), 3);
     writer.finish().await.unwrap();
@@ -521,7 +521,7 @@ async fn pings_that_were_written_do_not_count() {
     }
 }
 
-/// The application keeps the socket: the peer is not to wait for that.
+/// The application keeps the socket, but the peer must not wait for that.
 #[tokio::test(start_paused = true)]
 async fn a_server_ends_the_transport_after_both_close_frames() {
     for driven in [false, true] {
@@ -548,7 +548,8 @@ async fn a_server_ends_the_transport_after_both_close_frames() {
     }
 }
 
-/// A connection has nothing of a message that it has handed out, and nothing after its end, whatever the application keeps.
+/// A connection holds no memory for a message that it has handed out, and none after its end, whatever the
+/// application keeps.
 #[tokio::test(start_paused = true)]
 async fn what_the_application_has_is_not_counted() {
     let budget = longwire_connection::MemoryBudget::new(1 << 30);
@@ -570,7 +571,7 @@ async fn what_the_application_has_is_not_counted() {
     assert_eq!(budget.used(), 0, "after the end");
 }
 
-/// Pings within a compressed message do not keep the thread.
+/// Pings within a compressed message do not block the thread.
 #[cfg(feature = "deflate")]
 #[tokio::test(start_paused = true)]
 async fn pings_within_a_compressed_message_cost_the_turn() {
@@ -608,7 +609,8 @@ impl Wake for Woken {
     }
 }
 
-/// A handler that uses up the budget of each of its task's turns yields only by tokio's force.
+/// A handler that uses up the cooperative budget in each of its task's turns yields only because tokio forces it
+/// to.
 #[tokio::test]
 async fn a_handler_without_budget_is_answered_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -629,7 +631,7 @@ async fn a_handler_without_budget_is_answered_for() {
     driving.abort();
 }
 
-/// A handler may wait for an answer without leaving its turn.
+/// A handler may wait for an answer without ending its turn.
 #[tokio::test]
 async fn a_handler_that_waits_in_its_turn_is_written_for() {
     let (ws, gate) = server(&Config::default());
@@ -646,7 +648,7 @@ async fn a_handler_that_waits_in_its_turn_is_written_for() {
     assert!(matches!(ended, Err(Error::Lost)), "{ended:?} {gate:?}");
 }
 
-/// A call that was dropped leaves its flush to be done, which is not taken for that of the next.
+/// A dropped call leaves its flush to be done. That flush is not mistaken for the next call's.
 #[tokio::test]
 async fn a_flush_for_a_dropped_call_is_not_the_next_ones() {
     let (ws, gate) = server(&Config::default());

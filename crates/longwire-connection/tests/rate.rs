@@ -1,4 +1,4 @@
-//! Limits on what a peer sends over time: what passes, what happens to the rest, and what is counted.
+//! Limits on the peer's rate: the messages that pass, the handling of the others, and the counts.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use longwire_connection::testing::{Pipe, duplex, pair_over};
 use longwire_connection::{Config, Error, Excess, Incoming, Message, Rate, RateLimit, WebSocket};
 use tokio::time::{sleep, timeout};
 
-/// A peer without limit, and a server with one: two messages at once and one in a second.
+/// A peer without a limit, and a server with one: two messages at once and one per second.
 fn limited(excess: Excess) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
     limited_to(RateLimit { messages: Some(Rate::per_second(1).burst(2)), bytes: None, excess })
 }
@@ -19,7 +19,7 @@ fn limited_to(rate_limit: RateLimit) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
     (peer, limited)
 }
 
-/// What is there, up to the end or until nothing comes.
+/// Receives everything that is there, up to the end or until nothing more arrives.
 async fn received(ws: &mut WebSocket<Pipe>) -> (Vec<Message>, Option<Error>) {
     let mut messages = Vec::new();
     loop {
@@ -59,7 +59,7 @@ async fn a_message_above_the_limit_closes_the_connection_and_nothing_behind_it_i
     send(&mut peer, &["1", "2", "3"]).await;
     sleep(Duration::from_secs(60)).await;
     send(&mut peer, &["4"]).await;
-    // They came in time, but are received now: all at once.
+    // They arrived in time, but are received now, all at once.
     let (got, end) = received(&mut server).await;
     assert_eq!(got, ["1".into(), "2".into()]);
     let error = end.expect("the connection was closed");

@@ -1,4 +1,4 @@
-//! Turns: how much one connection does before others get theirs, and that it goes on afterwards.
+//! Turns: one connection does a limited amount of work before others get their turn, and it continues afterward.
 
 mod support;
 
@@ -9,11 +9,11 @@ use longwire_connection::{Config, Error, Keepalive};
 use support::{End, frame, run, socket, write};
 use tokio::time::{Instant, sleep};
 
-/// More messages than a turn takes, and few enough to be read at once.
+/// More messages than a turn handles, and few enough to be read at once.
 const MESSAGES: usize = 1000;
 
-/// A turn that ends when a deadline has passed that only moves, as the peer was heard: the task goes on with what was read,
-/// and does not sleep until the next deadline.
+/// A turn ends after a deadline that only moves, because the peer was heard. The task continues with the bytes that
+/// were read, and does not sleep until the next deadline.
 #[test]
 fn a_turn_that_ends_at_a_deadline_goes_on_with_what_was_read() {
     for receiver in [false, true] {
@@ -27,7 +27,7 @@ fn a_turn_that_ends_at_a_deadline_goes_on_with_what_was_read() {
                 let mut start = Instant::now();
                 let count = async |number: usize, start: &mut Instant| {
                     if number == 0 {
-                        // The first deadline passes while nobody receives.
+                        // The first deadline passes while no call receives.
                         sleep(Duration::from_secs(31)).await;
                         *start = Instant::now();
                     }
@@ -55,8 +55,8 @@ fn a_turn_that_ends_at_a_deadline_goes_on_with_what_was_read() {
     }
 }
 
-/// Messages that are short on the wire and long when they are decompressed: one ends a turn, so that an honest connection on
-/// the same thread gets its own in between.
+/// Messages that are short on the wire and long when decompressed: one ends a turn, so an honest connection on the
+/// same thread gets its own in between.
 #[cfg(feature = "deflate")]
 #[test]
 fn an_honest_connection_has_its_turn_between_long_messages() {
@@ -73,7 +73,7 @@ fn an_honest_connection_has_its_turn_between_long_messages() {
         let agreement = accept([[]], &options).unwrap();
         let pool = Pool::default();
         let compression = || Compression::new(agreement, &options, &pool);
-        // The events of the thread: what each server receives.
+        // The events of the thread: the messages that each server receives.
         let events = Arc::new(Mutex::new(Vec::new()));
 
         let (mut attacker, server) = duplex(1 << 20);
@@ -128,13 +128,14 @@ fn an_honest_connection_has_its_turn_between_long_messages() {
         let first = events.iter().position(|event| *event == "long").unwrap();
         let last = events.iter().rposition(|event| *event == "long").unwrap();
         let between = events[first..last].split(|event| *event == "echo").map(<[_]>::len).max().unwrap();
-        // The way there is a turn of one task and the way back a turn of another.
+        // One task's turn takes the message there, and another task's turn takes it back.
         assert!(between <= 2, "{between} long messages between two echoes");
     });
 }
 
-/// What comes to a connection that nobody holds is decompressed only to find the peer's close frame. That is not done under
-/// the lock, for which threads that broadcast wait: a debug assertion in the library knows.
+/// Data that arrives at a connection that no task holds is decompressed only to find the peer's close frame. This
+/// must not happen under the lock, because threads that broadcast wait for it. A debug assertion in the library
+/// checks this.
 #[cfg(feature = "deflate")]
 #[test]
 fn what_a_leaving_connection_discards_is_decoded_without_the_lock() {
@@ -170,7 +171,7 @@ fn what_a_leaving_connection_discards_is_decoded_without_the_lock() {
     }
 }
 
-/// A message of zeros as a client without context takeover compresses it.
+/// Compresses a message of zeros like a client without context takeover.
 #[cfg(feature = "deflate")]
 fn compressed(len: usize) -> Vec<u8> {
     use longwire_connection::deflate::{Deflater, Direction, Level, Pool, WindowBits};

@@ -1,7 +1,7 @@
 //! Wake-ups: a transport keeps one waker, and it may become ready at any moment.
 //!
-//! Each scenario runs over a [`Gated`] transport that becomes writable (or flushable) during poll number N, for N from 1
-//! to 16. A call that waits must then complete, whoever displaced its waker.
+//! Each scenario runs over a [`Gated`] transport that becomes writable (or flushable) during poll number N, for N
+//! from 1 to 16. A call that waits must then complete, whichever task displaced its waker.
 
 mod support;
 
@@ -20,13 +20,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// Far below the close timeout of 5 s and far above what a task that is woken takes in virtual time: nothing.
+/// Far below the close timeout of 5 s, and far above the virtual time that a woken task takes, which is none.
 const PROMPTLY: Duration = Duration::from_secs(1);
 
-/// The last poll during which the gate opens: a closing connection makes up to twelve before it waits.
+/// The last poll during which the gate opens. A closing connection makes up to twelve polls before it waits.
 const LAST_POLL: u64 = 16;
 
-/// What is held back.
+/// The operations that are held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Writes,
@@ -34,16 +34,16 @@ enum Form {
     Flushes,
 }
 
-/// What makes the connection poll the transport once more.
+/// An event that makes the connection poll the transport once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Nudge {
-    /// A frame of the peer, which the receiving task reads.
+    /// A frame from the peer, which the receiving task reads.
     Frame,
     /// A flush that is polled once and dropped.
     DroppedFlush,
-    /// A flush of another task that waits.
+    /// A flush in another task, which waits.
     Flush,
-    /// A ping of this end.
+    /// A ping from this end.
     Ping,
 }
 
@@ -95,7 +95,7 @@ impl Setup {
         if self.case.end == End::Client { End::Server } else { End::Client }
     }
 
-    /// Starts the task that receives, which ends with the connection.
+    /// Starts the receiving task, which ends with the connection.
     async fn receiving(&mut self) -> JoinHandle<Result<(), Error>> {
         let mut receiver = self.receiver.take().expect("it receives in one task only");
         let receiving = tokio::spawn(async move {
@@ -127,13 +127,14 @@ impl Setup {
                 let sender = self.sender.clone();
                 self.flushing.push(tokio::spawn(async move { sender.flush().await }));
             }
-            // After a close frame it is refused, which is right.
+            // After a close frame it is refused, which is correct.
             Nudge::Ping => drop(self.sender.ping()),
         }
         settle().await;
     }
 
-    /// Nudges until poll N was made and the gate is open. If the connection does not poll that often, opens it.
+    /// Nudges until poll N was made and the gate is open. If the connection does not poll that often, opens the
+    /// gate.
     async fn open(&mut self) {
         for _ in 0..2 * LAST_POLL {
             if self.gate.is_open() {
@@ -156,7 +157,7 @@ impl Setup {
         for (name, mut task) in tasks.into_iter().chain(flushing) {
             match timeout(PROMPTLY, &mut task).await {
                 Ok(Ok(Ok(()))) => {}
-                // A flush may also come too late for the connection.
+                // A flush may also be too late for the connection.
                 Ok(Ok(Err(Error::Closed))) if name == "flush of a nudge" => {}
                 Ok(Ok(Err(error))) => write!(fault, "{name} fails: {error}; ").unwrap(),
                 Ok(Err(error)) => write!(fault, "{name} panics: {error}; ").unwrap(),
@@ -169,7 +170,7 @@ impl Setup {
         if fault.is_empty() { Ok(()) } else { Err(format!("{fault}{:?}", self.gate)) }
     }
 
-    /// The messages that were written and flushed, once everything is.
+    /// Checks the messages that were written and flushed, once everything is.
     fn check_messages(&self, expected: &[&str]) -> Outcome {
         let written = self.gate.written();
         if self.gate.flushed() != written.len() {
@@ -181,7 +182,7 @@ impl Setup {
     }
 }
 
-/// Runs a scenario in every case and fails with the list of all that went wrong.
+/// Runs a scenario in every case and fails with the list of all that failed.
 fn check_all<F: Future<Output = Outcome>>(name: &str, nudges: &[Nudge], scenario: impl Fn(Case) -> F) {
     let mut faults = String::new();
     let mut count = 0;
@@ -229,7 +230,7 @@ fn a_send_is_woken_whoever_polled_last() {
     });
 }
 
-/// The input with which the fault was found: one frame, and nothing else happens.
+/// The input that revealed the bug: one frame, and nothing else happens.
 #[test]
 fn a_send_is_woken_after_one_frame() {
     check_all("send and one frame", &[Nudge::Frame], async |case| {

@@ -1,6 +1,6 @@
-//! Counts by size: a histogram that many threads add to.
+//! A histogram that many threads add to, with buckets by size.
 //!
-//! Owns the buckets and their reading. The quantity measured, and its unit, are the caller's.
+//! Owns the buckets and how they are read. The caller decides what is measured, and in which unit.
 
 use std::array;
 use std::cell::Cell;
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Counts of values in buckets that double: 0, 1, 2 to 3, 4 to 7, and so on.
 ///
-/// Adding a value is one atomic operation on memory that few threads share; nothing is locked or allocated. A histogram takes
-/// about 4 KiB.
+/// Adding a value is one atomic operation on memory that few threads share. Nothing is locked or allocated. A
+/// histogram takes about 4 KiB.
 ///
 /// # Examples
 ///
@@ -31,7 +31,7 @@ pub struct Histogram {
     shards: [Shard; SHARDS],
 }
 
-/// The counts of some of the threads. It has cache lines of its own: adding to a line that another core holds takes ten
+/// The counts of some of the threads, on separate cache lines: adding to a line that another core holds takes ten
 /// times as long.
 #[repr(align(128))]
 struct Shard([AtomicU64; BUCKETS]);
@@ -47,7 +47,7 @@ impl Histogram {
     #[inline]
     pub fn record(&self, value: u64) {
         if let Some(bucket) = self.shards[shard()].0.get(bucket_of(value)) {
-            // It orders nothing: each number is looked at by itself.
+            // No ordering is needed: each count is read independently.
             bucket.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -70,7 +70,7 @@ impl fmt::Debug for Histogram {
     }
 }
 
-/// The counts of a [`Histogram`] at one time; `+=` adds those of another.
+/// The counts of a [`Histogram`] at one time. `+=` adds those of another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HistogramCounts {
     counts: [u64; BUCKETS],
@@ -82,14 +82,16 @@ impl HistogramCounts {
         self.counts.iter().sum()
     }
 
-    /// Returns the buckets that have values, smallest first: the greatest value of the bucket, and the number of values in it.
+    /// Returns the non-empty buckets, smallest first: the greatest value of each bucket, and the number of values
+    /// in it.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let numbered = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         numbered.map(|(bucket, count)| (greatest_of(bucket), *count))
     }
 
-    /// Returns a value that at least this part of all values do not exceed: 0.5 for the median, 0.99 for the slowest in a
-    /// hundred. It is the end of a bucket, less than twice the exact quantile. `None` without values.
+    /// Returns an upper bound of at least this part of all values: 0.5 for the median, 0.99 for the slowest in a
+    /// hundred. The bound is the end of a bucket, less than twice the exact quantile. Returns `None` without
+    /// values.
     #[allow(clippy::cast_precision_loss, reason = "a bucket more or less at 2^53 values")]
     pub fn quantile(&self, part: f64) -> Option<u64> {
         let wanted = self.count() as f64 * part.clamp(0.0, 1.0);
@@ -126,7 +128,7 @@ impl fmt::Debug for HistogramCounts {
     }
 }
 
-/// The number of the value's bits, at most 47: two days in nanoseconds.
+/// Returns the number of bits of the value, at most 47: two days in nanoseconds.
 #[inline]
 fn bucket_of(value: u64) -> usize {
     let bits = u64::BITS - value.leading_zeros();
@@ -141,11 +143,11 @@ fn greatest_of(bucket: usize) -> u64 {
 #[inline]
 fn shard() -> usize {
     thread_local! {
-        /// From 1; 0 before the first value.
+        /// The number of the shard, from 1; 0 before the first value.
         static SHARD: Cell<usize> = const { Cell::new(0) };
     }
     static THREADS: AtomicUsize = AtomicUsize::new(0);
-    // A thread that is ending has no such memory any more.
+    // A thread that is exiting no longer has its thread-local.
     let number = SHARD.try_with(|shard| {
         if shard.get() == 0 {
             shard.set(1 + THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS);
@@ -155,7 +157,7 @@ fn shard() -> usize {
     number.unwrap_or(0) % SHARDS
 }
 
-/// With 48 a shard is three lines of 128 bytes.
+/// With 48 buckets, a shard takes three lines of 128 bytes.
 const BUCKETS: usize = 48;
 
 const SHARDS: usize = 8;

@@ -1,4 +1,4 @@
-//! Histograms over many connections: the sizes of messages, and round trips.
+//! Histograms over many connections: message sizes and round trips.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use crate::{Histogram, HistogramCounts};
 
 /// Histograms that connections add to while they run. Clones share them.
 ///
-/// Set it as [`Config::measurements`](crate::Config::measurements) of all connections to be measured. Each message then costs one
-/// more atomic operation.
+/// Set this as [`Config::measurements`](crate::Config::measurements) of all connections to be measured. Each
+/// message then costs one more atomic operation.
 ///
 /// # Examples
 ///
@@ -45,12 +45,12 @@ struct Shared {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MeasurementCounts {
-    /// The lengths of messages received, in bytes, decompressed; messages received in parts are left out.
+    /// The lengths of messages received, in bytes, decompressed. Messages received in parts are not included.
     pub received: HistogramCounts,
-    /// The lengths of messages sent, in bytes before compression; messages sent in parts are left out.
+    /// The lengths of messages sent, in bytes before compression. Messages sent in parts are not included.
     pub sent: HistogramCounts,
-    /// The times that peers took to answer a keepalive ping, in microseconds. A peer that sends unsolicited pongs can make
-    /// them appear shorter.
+    /// The times that peers took to answer a keepalive ping, in microseconds. A peer that sends unsolicited pongs
+    /// can make them appear shorter.
     pub round_trips: HistogramCounts,
 }
 
@@ -84,7 +84,7 @@ impl Measure {
         }
     }
 
-    /// Records the time to the answer to a keepalive ping.
+    /// Records the time that a keepalive ping took to be answered.
     pub(crate) fn round_trip(&self, took: Option<Duration>) {
         if let (Some(measurements), Some(took)) = (&self.0, took) {
             measurements.shared.round_trips.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));

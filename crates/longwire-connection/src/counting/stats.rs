@@ -2,7 +2,7 @@
 
 use longwire_protocol::CompressionStats;
 
-/// Counts of one connection since it was opened; `+=` adds up several.
+/// Counts of one connection since it was opened. `+=` adds those of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -10,14 +10,14 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Messages received.
     pub messages_received: u64,
-    /// Messages that exceeded [`Config::rate_limit`](crate::Config::rate_limit): all that were dropped, or the one that
-    /// closed the connection. They do not count as received.
+    /// Messages that exceeded [`Config::rate_limit`](crate::Config::rate_limit): all that were dropped, or the one
+    /// that closed the connection. They do not count as received.
     pub messages_refused: u64,
     /// Bytes passed to the transport, headers and control frames included.
     pub bytes_sent: u64,
     /// Messages sent or queued to be sent.
     pub messages_sent: u64,
-    /// Bytes queued now.
+    /// Bytes in the queue now.
     pub bytes_queued: usize,
     /// The compressed part of the messages received.
     pub received_compressed: CompressionStats,

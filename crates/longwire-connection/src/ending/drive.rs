@@ -1,4 +1,5 @@
-//! Running a handler: what it sends between two yields leaves in one write, and what it drops is closed properly.
+//! Running a handler: everything that it sends between two yields is written at once, and a socket that it drops is
+//! closed cleanly.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,24 +14,27 @@ use crate::{Transport, WebSocket};
 
 /// Runs `handler` on a socket and closes the connection when it returns.
 ///
-/// While the handler runs, a `send` on its socket completes as soon as there is room in the queue; when the handler
-/// yields, everything that it sent is written at once. Ten messages that arrived in one packet are answered with one
-/// system call, and nothing waits for a task that sleeps.
+/// While the handler runs, a `send` on its socket completes as soon as there is room in the queue. When the handler
+/// yields, everything that it sent is written at once. Ten messages that arrived in one packet are answered with
+/// one system call, and nothing waits for a task that sleeps.
 ///
-/// `handler` is called at once; what it returns runs while this future is polled. When that is done, a close frame is
-/// sent (1000 for `Ok`, 1011 for `Err`) unless one was, and this future goes on until the closing handshake is over or
-/// the close timeout has passed. A handler that panics leaves 1011.
+/// Calls `handler` at once; the future that it returns runs while this future is polled. When the handler is done,
+/// a close frame is sent (1000 for `Ok`, 1011 for `Err`) unless one was sent before, and this future continues
+/// until the closing handshake is over or the close timeout has passed. If the handler panics, the connection is
+/// closed with 1011.
 ///
-/// A socket or [`Receiver`](crate::Receiver) that the handler drops before it returns is closed at once, with code 1000, by
-/// the task that polls this future. A socket that the handler moved to another task lives on there.
+/// If the handler drops a socket or [`Receiver`](crate::Receiver) before it returns, the task that polls this
+/// future closes the connection at once, with code 1000. A socket that the handler moved to another task lives on
+/// there.
 ///
 /// # Errors
 ///
-/// The handler's.
+/// The error that the handler returned.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, so is the handler; the connection is closed in the background as for a dropped socket.
+/// If the future is dropped, so is the handler, and the connection is closed in the background as for a dropped
+/// socket.
 ///
 /// # Examples
 ///
@@ -67,11 +71,11 @@ where
 }
 
 pin_project! {
-    /// Not an async block, as every idle connection keeps one.
+    /// Not an async block, because every idle connection keeps one.
     struct Drive<T: Transport, Fut, O> {
         #[pin]
         state: State<Fut, O>,
-        // Dropped after the handler, which leaves its socket to it.
+        // Dropped after the handler, which leaves its socket to this.
         managed: Managed<T>,
     }
 }
@@ -97,7 +101,7 @@ where
             match this.managed.poll_handler(handler, cx) {
                 Poll::Ready(output) => {
                     let failed = output.is_err();
-                    // This drops the handler, and with it the socket.
+                    // This drops the handler, and the socket with it.
                     this.state.set(State::Leaving { output: Some(output) });
                     this.managed.take_over(failed);
                 }
@@ -121,11 +125,11 @@ where
 /// Marks a connection as one whose dropped socket is left to this task.
 struct Managed<T: Transport> {
     shared: Arc<Shared<T>>,
-    /// Set while the handler runs: it stays set if that panics.
+    /// Whether the handler is running. Stays set if the handler panics.
     running: bool,
-    /// Whether the socket was dropped by the end of the last turn.
+    /// Whether the socket had been dropped by the end of the last turn.
     is_left: bool,
-    /// The closing of the connection, once the socket was dropped.
+    /// The closing of the connection, once its socket was dropped.
     leaving: Option<Leaving>,
 }
 
@@ -135,7 +139,7 @@ impl<T: Transport> Managed<T> {
         Self { shared, running: false, is_left: false, leaving: None }
     }
 
-    /// One turn of the handler.
+    /// Polls the handler for one turn.
     fn poll_handler<Fut: Future>(
         &mut self,
         handler: Pin<&mut Fut>,
@@ -158,8 +162,8 @@ impl<T: Transport> Managed<T> {
         }
     }
 
-    /// Ends the part of this task: a socket that is dropped on another thread is either left here or closed there, and
-    /// what this task was to write is the receiving task's.
+    /// Ends the role of this task. A socket dropped on another thread is then either left here or closed there, and
+    /// the receiving task writes what this task had left to write.
     fn resign(&mut self) {
         let left = {
             let mut writer = self.shared.lock();

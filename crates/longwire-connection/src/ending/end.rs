@@ -1,6 +1,6 @@
-//! How far a connection is on its way to its end, and what that end is.
+//! The progress of a connection toward its end, and the outcome.
 //!
-//! Small while the connection is open: what is known of the end is allocated with it.
+//! Small while the connection is open: the outcome is allocated when it is known.
 
 use longwire_protocol::CloseFrame;
 
@@ -17,7 +17,7 @@ enum Phase {
     /// Frames are read.
     #[default]
     Open,
-    /// The last frames are written; then this is the end.
+    /// The last frames are written before the end is reported.
     Ending,
     /// The end was reported.
     Ended,
@@ -26,7 +26,7 @@ enum Phase {
 #[derive(Debug, Default)]
 struct Known {
     error: Option<Error>,
-    /// The close frame that came; its content may be nothing.
+    /// The close frame received; its content may be empty.
     #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     close: Option<Option<CloseFrame>>,
 }
@@ -41,29 +41,29 @@ impl Ending {
         self.phase == Phase::Ended
     }
 
-    /// Takes note of the peer's close frame.
+    /// Records the peer's close frame.
     pub(crate) fn note_close(&mut self, frame: Option<CloseFrame>) {
         self.known.get_or_insert_default().close = Some(frame);
     }
 
-    /// The peer's close frame, if it came.
+    /// Returns the peer's close frame, if it has arrived.
     #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     pub(crate) fn close_received(&self) -> Option<Option<&CloseFrame>> {
         self.known.as_ref()?.close.as_ref().map(Option::as_ref)
     }
 
-    /// Starts the end; what started it before is replaced.
+    /// Starts the end. A later outcome replaces an earlier one.
     pub(crate) fn begin(&mut self, outcome: Result<(), Error>) {
         self.phase = Phase::Ending;
         self.known.get_or_insert_default().error = outcome.err();
     }
 
-    /// The error that the connection is ending with.
+    /// Returns the error that the connection is ending with.
     pub(crate) fn error(&self) -> Option<&Error> {
         self.known.as_ref()?.error.as_ref()
     }
 
-    /// Ends, and gives what there is to report.
+    /// Ends, and returns the outcome to report.
     pub(crate) fn report(&mut self) -> Result<(), Error> {
         self.phase = Phase::Ended;
         self.known.as_mut().and_then(|known| known.error.take()).map_or(Ok(()), Err)

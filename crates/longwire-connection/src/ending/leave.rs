@@ -1,7 +1,8 @@
-//! Leaving a connection that nobody holds any more: the close frame goes out and is not lost to a reset.
+//! Leaving a connection that no task holds any more: the close frame is sent and not lost to a reset.
 //!
-//! A transport that is closed with unread bytes in it is reset, and a reset can overtake the close frame. So the sending
-//! direction is ended first and the peer's bytes are read and dropped until its end, for a bounded time.
+//! A transport that is closed with unread bytes in it is reset, and a reset can overtake the close frame. The
+//! sending direction is therefore ended first, and the peer's bytes are read and dropped until the peer's end, for
+//! a bounded time.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -18,18 +19,18 @@ use crate::receiving::reader::{BUDGET, BYTES_A_TURN, Reader, poll_read};
 use crate::sending::shared::Shared;
 use crate::sending::writer::Writer;
 
-/// Leaves what a dropped socket was to the task that drives it, or closes it in the background.
+/// Leaves a dropped socket's receiving half to the task that drives it, or closes the connection in the background.
 pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {
     let shared = Arc::clone(&reader.shared);
     let panicked = std::thread::panicking();
     let mut writer = shared.lock();
-    // Those who count look when nobody receives any more.
+    // The counts may be read after the last receive.
     writer.messages_received = reader.messages;
     if reader.is_over(&writer) {
         writer.finish();
     } else if let Heir::Driver(driver) = &writer.heir {
         if !shared.is_corked() {
-            // In its own turn it looks afterwards.
+            // In its own turn, the driving task checks this afterward.
             let driver = driver.clone();
             writer.due().wakers.push(driver);
         }
@@ -40,15 +41,15 @@ pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {
     }
 }
 
-/// The close frame of a connection that nobody holds any more.
+/// Returns the close frame of a connection that no task holds any more.
 pub(crate) fn closing(failed: bool) -> CloseFrame {
     CloseFrame::new(if failed { CloseCode::INTERNAL_ERROR } else { CloseCode::NORMAL }, "")
 }
 
-/// Continues the closing in a task of its own, or without a runtime as far as the transport goes along at once.
+/// Continues the closing in a separate task or, without a runtime, as far as the transport allows at once.
 pub(crate) fn in_background<T: Transport>(shared: &Shared<T>, leaving: Leaving) {
-    // The task may never run: at the end of `main`, the runtime is about to be dropped.
-    // And its budget may be spent.
+    // The task may never run: at the end of `main`, the runtime is about to be dropped. The calling task's
+    // cooperative budget may also be spent.
     let flush = pin!(coop::unconstrained(poll_fn(|_| shared.lock().poll_flush(None))));
     let _ = flush.poll(&mut Context::from_waker(Waker::noop()));
     if let Ok(runtime) = Handle::try_current() {
@@ -84,7 +85,7 @@ impl<T: Transport> Drop for Leave<T> {
 }
 
 impl<T: Transport> Reader<T> {
-    /// Writes what is queued, ends the sending direction, and reads until the peer's end, so that the close frame is not
+    /// Writes the queue, ends the sending direction, and reads until the peer's end, so that the close frame is not
     /// lost to a reset (RFC 6455 §7.1.1).
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -113,11 +114,11 @@ impl<T: Transport> Reader<T> {
             let read = self.poll_drain(&mut writer, cx);
             drop(writer);
             if read.is_ready() {
-                // Decoded without the lock: other threads may be about to send.
+                // Decoded without the lock, because other threads may be about to send.
                 self.look_for_close();
             } else if is_shut && self.is_server && self.is_closed_by_peer() {
-                // "The server MUST close the underlying TCP connection immediately" (RFC 6455 §5.5.1): its peer has
-                // nothing more to say, and what it said all the same was just read.
+                // "The server MUST close the underlying TCP connection immediately" (RFC 6455 §5.5.1): the peer has
+                // nothing more to send, and anything that it sent anyway was just read.
                 return Poll::Ready(());
             } else {
                 return self.poll_alarm(cx);
@@ -133,7 +134,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Counts what is left of a message that was arriving; drops it if the memory is needed elsewhere.
+    /// Counts the rest of a message that was arriving, and drops it if the memory is needed elsewhere.
     fn count_rest(&mut self, cx: &Context<'_>) {
         if let Some(holding) = &mut self.holding
             && !holding.hold(self.inbound.held(), cx.waker())
@@ -143,14 +144,14 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Whether the sending direction is over: both close frames were exchanged, or none is to come.
+    /// Returns whether the sending direction is over: both close frames were exchanged, or none will arrive.
     fn may_shut(&self) -> bool {
         // "in most normal cases, the server closes the connection first" (RFC 6455 §7.1.1): a client whose close
         // frame was answered waits for that.
         self.eof || (self.inbound.is_ended() && (self.is_server || !self.is_closed_by_peer()))
     }
 
-    /// Reads what the peer still sends. Ready when something was read, or the end.
+    /// Reads what the peer still sends. Ready after a read or at the end.
     fn poll_drain(&mut self, writer: &mut Writer<T>, cx: &mut Context<'_>) -> Poll<()> {
         if self.eof {
             return Poll::Pending;
@@ -168,12 +169,12 @@ impl<T: Transport> Reader<T> {
         Poll::Ready(())
     }
 
-    /// Decodes what was read, as far as the budget goes, and looks only for the peer's close frame.
+    /// Decodes what was read, within the budget, and looks only for the peer's close frame.
     fn look_for_close(&mut self) {
         debug_assert!(!self.shared.is_locked_here(), "what is discarded is decoded without the lock");
         while !self.read.is_empty() && self.budget > 0 {
             let mut input = self.read.bytes();
-            // Nothing is owed for what follows a violation: it is dropped without being interpreted.
+            // Nothing is owed for bytes after a violation: they are dropped without being interpreted.
             if let Ok(Some(Event::Close(frame))) = self.inbound.decode(&mut input) {
                 self.ending.note_close(frame);
             }
@@ -188,24 +189,24 @@ impl<T: Transport> Reader<T> {
         self.ending.close_received().is_some()
     }
 
-    /// Starts leaving: queues a close frame with this content unless one was sent or nobody is there to read it.
+    /// Starts leaving: queues a close frame with this content, unless one was sent or the peer is gone.
     fn begin_leave(&mut self, frame: Option<CloseFrame>) {
         let mut writer = self.shared.lock();
         if !self.eof && writer.check().is_ok() {
-            // A frame that must not be sent is replaced by an empty one, which may.
+            // A frame that must not be sent is replaced by an empty one, which may be sent.
             if writer.close(frame).is_err() {
                 let _ = writer.close(None);
             }
         }
         drop(writer);
-        // Pieces are dropped as they come: nobody waits for the message.
+        // Parts are dropped as they arrive, because no caller waits for the message.
         self.inbound.set_parts(true);
-        // Nobody is left to be told.
+        // No caller is left to receive the outcome.
         let _ = self.ending.report();
         self.alarm.start_closing();
     }
 
-    /// Whether there is nothing left to do before the transport is dropped.
+    /// Returns whether nothing is left to do before the transport is dropped.
     fn is_over(&self, writer: &Writer<T>) -> bool {
         self.eof && (!writer.has_unwritten() || writer.failure().is_some())
     }

@@ -1,4 +1,4 @@
-//! How connections end: the outcome, the closing of a connection that nobody holds, and the end of a handler.
+//! The end of connections: the outcome, the closing of a connection that no task holds, and the end of a handler.
 
 pub(crate) mod drive;
 pub(crate) mod end;

@@ -17,9 +17,9 @@ use crate::{Error, Transport, WebSocket};
 
 /// A connection as a stream of bytes.
 ///
-/// Reads join the payloads of the messages received, text or binary, and end when the connection was closed properly; an
-/// abnormal end is an error. Each write is one binary message of at most 64 KiB. `shutdown` closes with code 1000 and
-/// waits for the peer's close frame, dropping messages that arrive meanwhile.
+/// Reads join the payloads of the messages received, text or binary, and end when the connection is closed cleanly;
+/// an abnormal end is an error. Each write is one binary message of at most 64 KiB. `shutdown` closes with code
+/// 1000 and waits for the peer's close frame; messages that arrive meanwhile are dropped.
 ///
 /// # Examples
 ///
@@ -43,7 +43,7 @@ pub struct ByteStream<T: Transport> {
     /// Bytes received and not yet read.
     unread: Bytes,
     ended: bool,
-    /// The abnormal end, if the writing half saw it before the reading half.
+    /// The abnormal end, if the writing half saw it first.
     failed: Option<Error>,
 }
 
@@ -52,12 +52,12 @@ impl<T: Transport> ByteStream<T> {
         Self { ws, unread: Bytes::new(), ended: false, failed: None }
     }
 
-    /// Returns the socket itself, for pings, a close code, or counters.
+    /// Returns the underlying socket, for pings, a close code, or counters.
     pub fn get_mut(&mut self) -> &mut WebSocket<T> {
         &mut self.ws
     }
 
-    /// Returns the socket, and the bytes of a message that were received and not read.
+    /// Returns the socket, and the bytes of a message that were received but not read.
     pub fn into_inner(self) -> (WebSocket<T>, Bytes) {
         (self.ws, self.unread)
     }
@@ -135,11 +135,11 @@ impl<T: Transport> ByteStream<T> {
             return Poll::Ready(Ok(0));
         }
         let n = buf.len().min(MAX_WRITE);
-        // Made anew by each call: a caller may come back with other bytes.
+        // Each call makes a new message, because a caller may retry with other bytes.
         let message = Message::Binary(Bytes::copy_from_slice(&buf[..n]));
         let mut sending = Sending::new(Item::Message(message));
         ready!(self.ws.poll_send(&mut sending, Until::Queued, cx)).map_err(into_io)?;
-        // Nobody has to flush for it to leave; an error is kept for the next call.
+        // It is sent without a flush; an error is kept for the next call.
         let _ = self.ws.poll_send(&mut sending, Until::Sent, cx);
         Poll::Ready(Ok(n))
     }
@@ -170,5 +170,5 @@ impl<T: Transport> fmt::Debug for ByteStream<T> {
     }
 }
 
-/// The length of the longest message that one write makes.
+/// The length of the longest message that one write creates.
 const MAX_WRITE: usize = 64 * 1024;

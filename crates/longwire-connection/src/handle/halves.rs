@@ -1,7 +1,8 @@
-//! The two tasks of a socket that was split by `futures` or by tokio. Each polls the same socket with its own waker.
+//! The two tasks of a socket that was split by `futures` or by tokio. Each polls the same socket with its own
+//! waker.
 //!
-//! The socket, its timer and its transport keep one waker each. While both halves wait, they are given one waker that
-//! wakes both tasks.
+//! The socket, its timer and its transport keep one waker each. While both halves wait, they are polled with one
+//! waker that wakes both tasks.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -15,7 +16,7 @@ pub(crate) enum Half {
     Write,
 }
 
-/// The tasks that wait on each half.
+/// The wakers of the tasks that wait on each half.
 #[derive(Debug, Default)]
 pub(crate) struct Halves {
     read: Option<Waker>,
@@ -23,8 +24,8 @@ pub(crate) struct Halves {
 }
 
 impl Halves {
-    /// Notes that one half polls. If the other half waits in another task, returns the waker to poll with instead of its
-    /// own.
+    /// Notes that one half polls. If the other half waits in another task, returns the waker to poll with instead
+    /// of the polling half's own.
     pub(crate) fn enter(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
         let (own, other) = match half {
             Half::Read => (&mut self.read, &self.write),
@@ -52,7 +53,8 @@ impl Halves {
 }
 
 impl<T: Transport> WebSocket<T> {
-    /// Begins a poll of one of the halves that `futures` or tokio split off. Returns the waker to poll with.
+    /// Begins a poll of one of the halves that `futures` or tokio split off. Returns the waker to poll with, if it
+    /// is not the caller's.
     #[inline]
     pub(crate) fn enter(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
         if half == Half::Read && self.halves.is_none() {
@@ -80,7 +82,7 @@ impl<T: Transport> WebSocket<T> {
         polled
     }
 
-    /// Wakes the task that reads: the other half has seen the end.
+    /// Wakes the task that reads, because the other half has seen the end.
     pub(crate) fn wake_reader(&mut self) {
         if let Some(halves) = &mut self.halves {
             halves.wake_reader();

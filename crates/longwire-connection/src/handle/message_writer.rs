@@ -1,7 +1,8 @@
 //! A message written in parts, before its length is known (RFC 6455 §5.4).
 //!
-//! Owns the duties of a writer: text that is UTF-8 over its parts, an end, and the failure of a message without one. The
-//! socket's writer and a sender's are the same [`Writing`] with different access to the queue.
+//! Owns a writer's obligations: text is UTF-8 across its parts, the message is ended, and the connection fails if
+//! it is not. The writers of the socket and of a sender share [`Writing`] and differ only in how they reach the
+//! queue.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -18,12 +19,12 @@ use crate::sending::request::{Item, Sending, Until};
 use crate::sending::wakers::Ticket;
 use crate::{Error, Sender, Transport, WebSocket};
 
-/// Writes one message in parts, one frame each.
+/// Writes one message in parts, with one frame for each part.
 ///
-/// [`finish`](Self::finish) ends the message. If the writer is dropped before that, the message is incomplete, and the
-/// connection is closed with code 1011.
+/// [`finish`](Self::finish) ends the message. If the writer is dropped before that, the message is incomplete, and
+/// the connection is closed with code 1011.
 ///
-/// As an [`AsyncWrite`], each write is a part and `shutdown` finishes.
+/// As an [`AsyncWrite`], each write sends one part, and `shutdown` finishes the message.
 ///
 /// # Examples
 ///
@@ -45,7 +46,7 @@ use crate::{Error, Sender, Transport, WebSocket};
 #[must_use = "a message in parts has to be finished"]
 pub struct MessageWriter<'a, T: Transport>(Writing<&'a mut WebSocket<T>>);
 
-/// A [`MessageWriter`] of a [`Sender`], which can be moved to another task while others receive.
+/// A [`MessageWriter`] of a [`Sender`], which can be moved to another task while other tasks receive.
 ///
 /// # Examples
 ///
@@ -76,12 +77,12 @@ impl<'a, T: Transport> MessageWriter<'a, T> {
         Self(Writing::new(ws, opcode))
     }
 
-    /// Sends one part. The parts of a text message may be cut within a character.
+    /// Sends one part. A part of a text message may end within a character.
     ///
     /// # Errors
     ///
-    /// [`Error::NotText`] if the parts of a text message are not UTF-8: nothing of this part was sent. Otherwise as for
-    /// [`WebSocket::send`].
+    /// [`Error::NotText`] if the parts of a text message are not UTF-8; nothing of this part was sent. Otherwise as
+    /// for [`WebSocket::send`].
     ///
     /// # Cancel safety
     ///
@@ -94,8 +95,8 @@ impl<'a, T: Transport> MessageWriter<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotText`] if a text message ends within a character: the connection is closed with code 1011, as for a
-    /// dropped writer. Otherwise as for [`WebSocket::send`].
+    /// [`Error::NotText`] if a text message ends within a character; the connection is then closed with code 1011,
+    /// as for a dropped writer. Otherwise as for [`WebSocket::send`].
     ///
     /// # Cancel safety
     ///
@@ -111,7 +112,7 @@ impl OwnedMessageWriter {
         Self(Writing::new(sender, opcode))
     }
 
-    /// Sends one part. The parts of a text message may be cut within a character.
+    /// Sends one part. A part of a text message may end within a character.
     ///
     /// # Errors
     ///
@@ -147,7 +148,7 @@ trait Target: Unpin {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>>;
 
-    /// Ends the waits of this writer.
+    /// Ends this writer's waits.
     fn forget(&mut self, ticket: Ticket);
 
     fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error>;
@@ -196,11 +197,11 @@ struct Writing<W: Target> {
     to: W,
     /// The UTF-8 validator of a text message.
     utf8: Option<Utf8Validator>,
-    /// The ticket of its calls, which wait one at a time, once one has waited.
+    /// The ticket of this writer's calls, once one has waited. They wait one at a time.
     ticket: Option<Ticket>,
-    /// The flush in progress, of the [`AsyncWrite`] form; messages queued later do not prolong it.
+    /// The flush in progress, in the [`AsyncWrite`] form. Messages queued later do not prolong it.
     flush: Option<Sending>,
-    /// The end being queued, of the [`AsyncWrite`] form.
+    /// The end being queued, in the [`AsyncWrite`] form.
     ending: Option<Sending>,
     finished: bool,
 }
@@ -218,7 +219,7 @@ impl<W: Target> Writing<W> {
             let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
             self.ticket = sending.ticket;
             if sending.item.is_none() {
-                self.utf8.clone_from(&checked); // it went into the queue, even if this future ends here
+                self.utf8.clone_from(&checked); // the part is queued, even if this future is dropped now
             }
             polled
         })
@@ -251,14 +252,14 @@ impl<W: Target> Writing<W> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let checked = self.check(buf, false).map_err(into_io)?;
-        // The part is only made once it goes in at once, so that a caller who comes back with other bytes is right.
+        // If the part cannot be queued at once, it is discarded, because a caller may retry with other bytes.
         let mut sending = Sending::new(Item::Part(Bytes::copy_from_slice(buf), false)).ticket(self.ticket);
         let polled = self.to.poll_send(&mut sending, Until::Queued, cx);
         self.ticket = sending.ticket;
         ready!(polled).map_err(into_io)?;
         self.utf8 = checked;
         self.flush = None;
-        // Nobody has to flush for it to leave; an error is kept for the next call.
+        // It is sent without a flush; an error is kept for the next call.
         let _ = self.to.poll_send(&mut sending, Until::Sent, cx);
         self.ticket = sending.ticket;
         Poll::Ready(Ok(buf.len()))
@@ -300,7 +301,7 @@ impl<W: Target> Drop for Writing<W> {
             self.to.forget(ticket);
         }
         if !self.finished {
-            // If a close frame was sent already, that is the end of the message too.
+            // If a close frame was already sent, it has ended the message too.
             let _ = self.to.start_close(CloseCode::INTERNAL_ERROR, "message abandoned");
         }
     }

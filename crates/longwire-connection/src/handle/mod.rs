@@ -1,4 +1,4 @@
-//! The types that an application holds: the socket, its halves, and the forms of a message in parts.
+//! The types that an application holds: the socket, its halves, and the readers and writers of messages in parts.
 
 pub(crate) mod byte_stream;
 pub(crate) mod halves;

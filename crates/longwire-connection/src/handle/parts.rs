@@ -14,8 +14,8 @@ use crate::{Error, Receiver, Transport};
 
 /// Reads one message in parts, as they arrive.
 ///
-/// If it is dropped before the end of the message, the next receiving call skips the rest. As an [`AsyncRead`], it ends
-/// with the message.
+/// If it is dropped before the end of the message, the next receiving call skips the rest. As an [`AsyncRead`], it
+/// ends with the message.
 ///
 /// # Examples
 ///
@@ -47,7 +47,7 @@ pub struct MessageReader<'a, T: Transport> {
 impl<'a, T: Transport> MessageReader<'a, T> {
     pub(crate) async fn begin(receiver: &'a mut Receiver<T>) -> Result<Option<Self>, Error> {
         let reader = receiver.reader_mut();
-        // What is left of a message that nobody read to its end is not the beginning of one.
+        // The rest of a message that was not read to its end is not the start of a new one.
         reader.skip_rest();
         let first = poll_fn(|cx| {
             reader.inbound.set_parts(true);
@@ -62,16 +62,16 @@ impl<'a, T: Transport> MessageReader<'a, T> {
         }))
     }
 
-    /// Returns whether this is a text message. Its parts are UTF-8 together, but may be cut within a character.
+    /// Returns whether this is a text message. Its parts together are UTF-8, but a part may end within a character.
     pub fn is_text(&self) -> bool {
         self.text
     }
 
-    /// Receives the next part; `None` after the last.
+    /// Receives the next part, `None` after the last.
     ///
     /// # Errors
     ///
-    /// The reason why the connection ended within the message; [`Error::Lost`] if it was closed properly there.
+    /// The reason why the connection ended within the message; [`Error::Lost`] if it was closed cleanly there.
     ///
     /// # Cancel safety
     ///
@@ -135,7 +135,7 @@ impl<T: Transport> fmt::Debug for MessageReader<'_, T> {
     }
 }
 
-/// Converts the error for `std::io`.
+/// Converts an error for `std::io`.
 pub(crate) fn into_io(error: Error) -> io::Error {
     let kind = match &error {
         Error::Io(error) => error.kind(),

@@ -1,4 +1,4 @@
-//! The receiving half of a connection, a thin handle on [`Reader`].
+//! The receiving half of a connection, a thin handle to [`Reader`].
 
 use std::fmt;
 use std::future::poll_fn;
@@ -22,11 +22,11 @@ pub enum Incoming {
     Pong(Bytes),
 }
 
-/// The receiving half of a connection, which alone reads from the transport.
+/// The receiving half of a connection, the only one that reads from the transport.
 ///
-/// It also answers pings, watches the deadlines, and writes what senders left in the queue, all of which only happens
-/// while it is polled. Dropping it closes the connection: a close frame is sent if none was sent before, and the closing
-/// handshake continues in the background for at most [`Config::close_timeout`].
+/// While it is polled, and only then, it also answers pings, watches the deadlines, and writes the bytes that
+/// senders left in the queue. Dropping it closes the connection: a close frame is sent unless one was sent before,
+/// and the closing handshake continues in the background for at most [`Config::close_timeout`].
 pub struct Receiver<T: Transport> {
     /// `Some` except during `drop`.
     reader: Option<Box<Reader<T>>>,
@@ -49,13 +49,13 @@ impl<T: Transport> Receiver<T> {
 
     /// Receives the next message.
     ///
-    /// Returns `None`, now and from every further call, once the connection was closed by this end, or by the peer with
-    /// code 1000, 1001 or none. Meanwhile pings are answered.
+    /// Returns `None`, now and from every further call, once the connection was closed by this end, or by the peer
+    /// with code 1000, 1001 or none. While it waits, pings are answered.
     ///
     /// # Errors
     ///
-    /// The reason for any other end of the connection, once; then `None`. Messages that arrived before it are returned
-    /// first.
+    /// The reason for any other end of the connection, once; then `None`. Messages that arrived before it are
+    /// returned first.
     ///
     /// # Cancel safety
     ///
@@ -79,7 +79,7 @@ impl<T: Transport> Receiver<T> {
         poll_fn(|cx| self.poll_next_event(cx)).await
     }
 
-    /// Polls for what [`next_event`](Self::next_event) returns, for hand-written streams.
+    /// Polls for the next event as [`next_event`](Self::next_event) does, for hand-written streams.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl<T: Transport> Receiver<T> {
         self.reader().state()
     }
 
-    /// Returns the close frame that the peer sent: `None` if none came, `Some(None)` if it was empty.
+    /// Returns the close frame that the peer sent: `None` if none has arrived, `Some(None)` if it was empty.
     pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
         self.reader().close_received()
     }

@@ -117,9 +117,9 @@ impl<T: Transport> Outlet for Shared<T> {
 
 /// A handle to send on one connection, cheap to clone and usable from any task.
 ///
-/// Messages of several senders are never mixed: each is sent whole, in the order in which the calls queued them. A sender
-/// does not keep the connection open; the [`Receiver`](crate::Receiver) or the socket does. Bytes that a call leaves in the
-/// queue are written by the receiving task while that is polled.
+/// Messages of several senders are never mixed: each is sent whole, in the order in which the calls queued them. A
+/// sender does not keep the connection open; the [`Receiver`](crate::Receiver) or the socket does. The receiving
+/// task, while it is polled, writes the bytes that a call leaves in the queue.
 #[derive(Clone)]
 pub struct Sender {
     outlet: Arc<dyn Outlet>,
@@ -132,10 +132,11 @@ impl Sender {
 
     /// Sends one message.
     ///
-    /// Completes when the message will reach the transport without any further call: it was written, or the task that
-    /// drives the connection is about to write it. Waits while [`Config::send_queue`](crate::Config::send_queue) bytes or
-    /// more are queued, or a message in parts is open. The wait ends when the peer reads, or with the connection, which
-    /// the receiving task ends when the peer closes or the keepalive gives up on it.
+    /// Completes when the message will reach the transport without any further call: it was written, or the task
+    /// that drives the connection is about to write it. Waits while
+    /// [`Config::send_queue`](crate::Config::send_queue) bytes or more are queued, or while a message in parts is
+    /// open. The wait ends when the peer reads or the connection ends. The receiving task ends the connection when
+    /// the peer closes it or does not answer a keepalive ping in time.
     ///
     /// # Errors
     ///
@@ -161,10 +162,10 @@ impl Sender {
         Call::new(self, Sending::new(Item::Message(message.into())).compress(compress), Until::Sent).await
     }
 
-    /// Sends one message and waits until it was written to the transport.
+    /// Sends one message and waits until it is written to the transport.
     ///
-    /// It does not wait for messages that others queue after it. A message that was written need not have reached the
-    /// peer.
+    /// Does not wait for messages that other tasks queue after it. A message that was written has not necessarily
+    /// reached the peer.
     ///
     /// # Errors
     ///
@@ -172,13 +173,13 @@ impl Sender {
     ///
     /// # Cancel safety
     ///
-    /// As for [`send`](Self::send), but it is not known whether the message is sent.
+    /// As for [`send`](Self::send), but the caller does not learn whether the message is sent.
     pub async fn send_flushed(&self, message: impl Into<Message>) -> Result<(), Error> {
         Call::new(self, Sending::new(Item::Message(message.into())), Until::Written).await
     }
 
-    /// Queues one message, to be written by the next [`flush`](Self::flush) or [`send`](Self::send), or when the receiving
-    /// task is polled.
+    /// Queues one message. The next [`flush`](Self::flush) or [`send`](Self::send) writes it, or the receiving task
+    /// when it is polled.
     ///
     /// # Errors
     ///
@@ -191,8 +192,8 @@ impl Sender {
         Call::new(self, Sending::new(Item::Message(message.into())), Until::Queued).await
     }
 
-    /// Waits until everything queued by now has been written to the transport. Messages queued later do not prolong the
-    /// wait; broadcasts that wait for the end of a message in parts are not waited for.
+    /// Waits until everything queued by now is written to the transport. Messages queued later do not prolong the
+    /// wait. Broadcasts held back until the end of a message in parts are not included.
     ///
     /// # Errors
     ///
@@ -209,22 +210,22 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] if [`Config::send_queue`](crate::Config::send_queue) bytes or more are queued, or a message in
-    /// parts is open; otherwise as for [`send`](Self::send).
+    /// [`Error::QueueFull`] if [`Config::send_queue`](crate::Config::send_queue) bytes or more are queued, or a
+    /// message in parts is open; otherwise as for [`send`](Self::send).
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
         self.outlet.try_send(message.into())
     }
 
-    /// Sends a prepared message if it fits into `limit` bytes of queue; an empty queue takes any message.
+    /// Sends a prepared message if it fits into `limit` bytes of queue; an empty queue accepts any message.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] if it does not fit; else as for [`send`](Self::send).
+    /// [`Error::QueueFull`] if it does not fit; otherwise as for [`send`](Self::send).
     pub fn try_send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
         self.outlet.try_send_prepared(prepared, limit, false).map(drop)
     }
 
-    /// Sends a prepared message as soon as it fits into `limit` bytes of queue; an empty queue takes any message.
+    /// Sends a prepared message as soon as it fits into `limit` bytes of queue; an empty queue accepts any message.
     ///
     /// Completes when the message is queued. Until its first byte is written,
     /// [`send_prepared_dropping`](Self::send_prepared_dropping) may drop it.
@@ -241,12 +242,13 @@ impl Sender {
         poll_fn(|cx| self.outlet.poll_send_prepared(prepared, limit, &mut call.sending.ticket, cx)).await
     }
 
-    /// Sends a prepared message. Older prepared messages of which no byte was written are dropped to make room for it.
+    /// Sends a prepared message. To make room for it, drops older prepared messages of which no byte was written.
     /// Returns the number of dropped messages.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`], without dropping any, if other messages leave no room; otherwise as for [`send`](Self::send).
+    /// [`Error::QueueFull`], without dropping any, if other messages leave no room; otherwise as for
+    /// [`send`](Self::send).
     pub fn send_prepared_dropping(&self, prepared: &PreparedMessage, limit: usize) -> Result<usize, Error> {
         self.outlet.try_send_prepared(prepared, limit, true)
     }
@@ -277,8 +279,8 @@ impl Sender {
         self.writer(Opcode::Binary, Compress::Auto).await
     }
 
-    /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used for the
-    /// whole message (RFC 7692 §6.1); [`Compress::Auto`] decides by the length of the first part.
+    /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used
+    /// for the whole message (RFC 7692 §6.1); [`Compress::Auto`] decides by the length of the first part.
     ///
     /// # Errors
     ///
@@ -322,19 +324,20 @@ impl Sender {
         self.outlet.forget(ticket);
     }
 
-    /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong arrives.
+    /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong
+    /// arrives.
     ///
     /// Pings and pongs do not wait for room in the queue.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] if 8 KiB of pings and pongs wait to be written; otherwise as for [`send`](Self::send), and [`Error::Closed`] if the peer's
-    /// sending direction has ended.
+    /// [`Error::QueueFull`] if 8 KiB of pings and pongs wait to be written; otherwise as for [`send`](Self::send),
+    /// and [`Error::Closed`] if the peer's sending direction has ended.
     pub fn ping(&self) -> Result<Pong, Error> {
         self.outlet.ping(Bytes::new())
     }
 
-    /// Sends a ping with this payload of at most 125 bytes; an empty one is replaced by a unique one.
+    /// Sends a ping with this payload of at most 125 bytes. An empty payload is replaced by a unique one.
     ///
     /// # Errors
     ///
@@ -359,14 +362,14 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a code that must not be sent, [`Error::Closed`] if a close frame was sent before. A reason
-    /// of more than 123 bytes is cut at the last character that fits (RFC 6455 §5.5).
+    /// [`Error::Invalid`] for a code that must not be sent, [`Error::Closed`] if a close frame was sent before. A
+    /// reason of more than 123 bytes is cut at the last character that fits (RFC 6455 §5.5).
     pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`close`](Self::close), with a close frame as another connection received it. With `None` the frame is empty, and
-    /// the peer sees code 1005 (RFC 6455 §7.1.5).
+    /// As [`close`](Self::close), with a close frame as another connection received it. With `None`, the frame is
+    /// empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
     ///
     /// # Errors
     ///
@@ -385,14 +388,14 @@ impl Sender {
         self.outlet.queued()
     }
 
-    /// Returns the counters of the connection. Received messages are counted once the receiving task has handled all the
-    /// bytes of a read; the compressed part of them is only known to the receiving half.
+    /// Returns the counters of the connection. Received messages are counted once the receiving task has handled
+    /// all the bytes of a read. Only the receiving half knows how many of them were compressed.
     pub fn stats(&self) -> Stats {
         self.outlet.stats()
     }
 
-    /// Returns the close frame that this end has sent or queued: `Some(None)` if it is empty. If the peer closed first, it
-    /// is the answer, with the peer's code (RFC 6455 §5.5.1).
+    /// Returns the close frame that this end has sent or queued, `Some(None)` if it is empty. If the peer closed
+    /// first, this is the answer, with the peer's code (RFC 6455 §5.5.1).
     #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
     pub fn close_sent(&self) -> Option<Option<CloseFrame>> {
         self.outlet.close_sent()
@@ -403,15 +406,15 @@ impl Sender {
         self.outlet.is_closed()
     }
 
-    /// Returns whether both send on the same connection.
+    /// Returns whether both handles send on the same connection.
     pub fn same_connection(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.outlet, &other.outlet)
     }
 }
 
-/// Returns a close frame with as much of the reason as fits: an error's text must not keep a connection open.
+/// Returns a close frame with as much of the reason as fits, so that the text of an error cannot prevent a close.
 pub(crate) fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
-    // "All control frames MUST have a payload length of 125 bytes or less" (RFC 6455 §5.5), two of which are the code.
+    // "All control frames MUST have a payload length of 125 bytes or less" (RFC 6455 §5.5), two for the code.
     let fits = (0..=reason.len().min(123)).rfind(|&at| reason.is_char_boundary(at)).unwrap_or(0);
     CloseFrame::new(code, &reason[..fits])
 }

@@ -20,9 +20,10 @@ use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sende
 
 /// An open WebSocket connection.
 ///
-/// Receiving and sending take `&mut self`; [`sender`](Self::sender) and [`split`](Self::split) give handles for several
-/// tasks. Dropping the socket closes the connection: a close frame with code 1000 is sent if none was sent before, and
-/// the closing handshake continues in the background, on the tokio runtime, for at most [`Config::close_timeout`].
+/// Receiving and sending take `&mut self`; [`sender`](Self::sender) and [`split`](Self::split) give handles for
+/// several tasks. Dropping the socket closes the connection: a close frame with code 1000 is sent unless one was
+/// sent before, and the closing handshake continues in the background, on the tokio runtime, for at most
+/// [`Config::close_timeout`].
 ///
 /// # Examples
 ///
@@ -45,7 +46,7 @@ use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sende
 /// ```
 pub struct WebSocket<T: Transport> {
     receiver: Receiver<T>,
-    /// The position in the queue that the flush in progress waits for; 0 without one.
+    /// The position in the queue that the flush in progress waits for, or 0 without one.
     pub(super) flushing: u64,
     /// The tasks of the two halves, if the socket was split through its traits.
     pub(super) halves: Option<Box<Halves>>,
@@ -54,20 +55,20 @@ pub struct WebSocket<T: Transport> {
 impl<T: Transport> WebSocket<T> {
     /// Creates a connection on a transport whose opening handshake is complete.
     ///
-    /// Outside a tokio runtime it works until it has to wait for a keepalive or a close.
+    /// Outside a tokio runtime, it works until it needs a timer, for a keepalive or a close.
     pub fn new(io: T, handover: Handover, config: &Config) -> Self {
         Self { receiver: Receiver::new(io, handover, config), flushing: 0, halves: None }
     }
 
     /// Receives the next message.
     ///
-    /// Returns `None`, now and from every further call, once the connection was closed by this end, or by the peer with
-    /// code 1000, 1001 or none. Meanwhile pings are answered and queued bytes are written.
+    /// Returns `None`, now and from every further call, once the connection was closed by this end, or by the peer
+    /// with code 1000, 1001 or none. While it waits, pings are answered and queued bytes are written.
     ///
     /// # Errors
     ///
-    /// The reason for any other end of the connection, once; then `None`. Messages that arrived before it are returned
-    /// first.
+    /// The reason for any other end of the connection, once; then `None`. Messages that arrived before it are
+    /// returned first.
     ///
     /// # Cancel safety
     ///
@@ -90,7 +91,7 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.next_event().await
     }
 
-    /// Polls for what [`next_event`](Self::next_event) returns, for hand-written streams.
+    /// Polls for the next event as [`next_event`](Self::next_event) does, for hand-written streams.
     ///
     /// # Errors
     ///
@@ -119,21 +120,23 @@ impl<T: Transport> WebSocket<T> {
     /// bytes or more are queued.
     ///
     /// While it waits, and between consecutive sends, control frames before the next message are handled: pings are
-    /// answered, and a close frame ends the call. Messages are not received, so if both ends send without receiving,
-    /// both may wait. The wait ends when the peer reads, when it closes, when the keepalive gives up on it, or when the
-    /// transport fails. Without [`Config::keepalive`], bound it with `tokio::time::timeout`, which loses nothing.
+    /// answered, and a close frame ends the call. Messages are not received, so if both ends send without
+    /// receiving, both may wait. The wait ends when the peer reads or closes, when it does not answer a keepalive
+    /// ping in time, or when the transport fails. Without [`Config::keepalive`], limit the wait with
+    /// `tokio::time::timeout`, which loses nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] once a close frame was sent or received: nothing was sent, unless the peer closed while the call
-    /// waited for it to read; then the message may have been sent. [`Error::Io`] if the transport failed.
+    /// [`Error::Closed`] once a close frame was sent or received. Nothing was sent then, unless the peer closed
+    /// while the call waited for it to read; in that case the message may have been sent. [`Error::Io`] if the
+    /// transport failed.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the message is sent whole or not at all, and the connection stays usable.
     #[inline]
     pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> + Send {
-        // Not an async block: what a handler keeps while it waits is as large as its largest future.
+        // Not an async block: a handler that waits takes as much memory as its largest future.
         SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Sent }
     }
 
@@ -155,8 +158,8 @@ impl<T: Transport> WebSocket<T> {
         SendMessage { ws: self, sending, until: Until::Sent }
     }
 
-    /// Queues one message, to be written by the next [`flush`](Self::flush), [`send`](Self::send) or
-    /// [`recv`](Self::recv). Waits while the queue is full.
+    /// Queues one message. The next [`flush`](Self::flush), [`send`](Self::send) or [`recv`](Self::recv) writes it.
+    /// Waits while the queue is full.
     ///
     /// # Errors
     ///
@@ -169,7 +172,7 @@ impl<T: Transport> WebSocket<T> {
         SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Queued }
     }
 
-    /// Waits until everything queued by now has been written to the transport. Control frames are handled meanwhile, and
+    /// Waits until everything queued by now is written to the transport. Meanwhile control frames are handled, and
     /// the wait ends, as for [`send`](Self::send).
     ///
     /// # Errors
@@ -199,7 +202,8 @@ impl<T: Transport> WebSocket<T> {
 
     /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used.
     ///
-    /// The choice applies to the whole message (RFC 7692 §6.1). [`Compress::Auto`] decides by the length of the first part.
+    /// The choice applies to the whole message (RFC 7692 §6.1). [`Compress::Auto`] decides by the length of the
+    /// first part.
     ///
     /// # Errors
     ///
@@ -238,9 +242,10 @@ impl<T: Transport> WebSocket<T> {
         self.writer(Opcode::Binary, compress).await
     }
 
-    /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong arrives.
+    /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong
+    /// arrives.
     ///
-    /// The pong is only seen while some task receives:
+    /// The pong is seen only while a task receives:
     ///
     /// ```
     /// # use longwire_connection::{Config, Error, testing::pair};
@@ -266,7 +271,7 @@ impl<T: Transport> WebSocket<T> {
         self.shared().ping(Bytes::new())
     }
 
-    /// Sends a ping with this payload of at most 125 bytes; an empty one is replaced by a unique one.
+    /// Sends a ping with this payload of at most 125 bytes. An empty payload is replaced by a unique one.
     ///
     /// # Errors
     ///
@@ -275,7 +280,8 @@ impl<T: Transport> WebSocket<T> {
         self.shared().ping(payload.into())
     }
 
-    /// Sends a pong of at most 125 bytes: an unsolicited one, or the answer to a ping if [`Config::auto_pong`] is off.
+    /// Sends a pong of at most 125 bytes: an unsolicited one, or the answer to a ping if [`Config::auto_pong`] is
+    /// off.
     ///
     /// # Errors
     ///
@@ -286,8 +292,9 @@ impl<T: Transport> WebSocket<T> {
 
     /// Closes the connection and waits until the peer has closed it too.
     ///
-    /// Sends a close frame after everything queued, then receives until the peer's close frame; messages that arrive before
-    /// it are dropped. To receive them, call [`start_close`](Self::start_close) and continue receiving.
+    /// Sends a close frame after everything queued, then receives until the peer's close frame. Messages that
+    /// arrive before it are dropped; to receive them, call [`start_close`](Self::start_close) and continue
+    /// receiving.
     ///
     /// # Errors
     ///
@@ -297,10 +304,10 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the close frame stays queued; [`recv`](Self::recv) continues to the end.
+    /// If the future is dropped, the close frame stays queued, and [`recv`](Self::recv) continues to the end.
     pub async fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         match self.start_close(code, reason) {
-            // The peer was first, or the connection is gone: `recv` knows how it ended.
+            // The peer closed first, or the connection is gone: `recv` knows how it ended.
             Ok(()) | Err(Error::Closed) => {}
             Err(error) => return Err(error),
         }
@@ -313,15 +320,15 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a code that must not be sent, [`Error::Closed`] if a close frame was sent before. A reason
-    /// of more than 123 bytes is cut at the last character that fits (RFC 6455 §5.5).
+    /// [`Error::Invalid`] for a code that must not be sent, [`Error::Closed`] if a close frame was sent before. A
+    /// reason of more than 123 bytes is cut at the last character that fits (RFC 6455 §5.5).
     pub fn start_close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`start_close`](Self::start_close), with a close frame in the form of
-    /// [`close_received`](Self::close_received): a proxy passes it on with this. With `None` the frame is empty, and the
-    /// peer sees code 1005 (RFC 6455 §7.1.5).
+    /// As [`start_close`](Self::start_close), with a close frame in the form that
+    /// [`close_received`](Self::close_received) returns, so that a proxy can forward it. With `None`, the frame is
+    /// empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
     ///
     /// # Errors
     ///
@@ -355,12 +362,13 @@ impl<T: Transport> WebSocket<T> {
         Sender::new(Arc::clone(self.shared()))
     }
 
-    /// Splits the socket into a handle to send, which can be cloned, and the receiving half.
+    /// Splits the socket into a sender, which can be cloned, and the receiving half.
     pub fn split(self) -> (Sender, Receiver<T>) {
         (self.sender(), self.receiver)
     }
 
-    /// Turns the connection into a stream of bytes: reads join the payloads of messages, each write is one message.
+    /// Converts the connection into a stream of bytes: reads join the payloads of messages, and each write is one
+    /// message.
     pub fn into_byte_stream(self) -> ByteStream<T> {
         ByteStream::new(self)
     }
@@ -370,7 +378,7 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.state()
     }
 
-    /// Returns the close frame that the peer sent: `None` if none came, `Some(None)` if it was empty.
+    /// Returns the close frame that the peer sent: `None` if none has arrived, `Some(None)` if it was empty.
     pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
         self.receiver.close_received()
     }
@@ -390,9 +398,10 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.stats()
     }
 
-    /// Calls `look` with the transport, for example to read its addresses. Returns `None` once it is gone.
+    /// Calls `look` with the transport, for example to read its addresses. Returns `None` once the transport is
+    /// gone.
     ///
-    /// The connection is locked meanwhile: `look` must not use it.
+    /// The connection is locked during the call, so `look` must not use it.
     pub fn with_transport<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         self.shared().lock().io.as_ref().map(look)
     }
@@ -404,7 +413,7 @@ impl<T: Transport> WebSocket<T> {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut flush = match self.flushing {
             0 => Sending::new(Item::Mark),
-            // What is queued later does not prolong it.
+            // Messages queued later do not prolong it.
             until => Sending { item: None, until, ..Sending::new(Item::Mark) },
         };
         let polled = self.poll_send(&mut flush, Until::Written, cx);
@@ -423,7 +432,7 @@ impl<T: Transport> WebSocket<T> {
         until: Until,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        // The socket waits for one thing at a time, under one name, so that calls which were dropped leave nothing.
+        // The socket waits for one thing at a time and under one ticket, so dropped calls leave nothing registered.
         sending.ticket = Some(Ticket::SOCKET);
         loop {
             let polled = self.shared().poll_send(sending, until, cx);
@@ -431,21 +440,23 @@ impl<T: Transport> WebSocket<T> {
                 return polled;
             }
             if self.close_received().is_some() {
-                // What is queued is still written by the calls that receive, but a peer that has sent its close frame may
-                // discard all of it (RFC 6455 §1.4), so nobody has to wait for that.
+                // Calls that receive still write the queued bytes, but a peer that has sent its close frame may
+                // discard all of them (RFC 6455 §1.4), so there is no reason to wait.
                 return Poll::Ready(Err(Error::Closed));
             }
             ready!(self.poll_blocked(cx))?;
         }
     }
 
-    /// Handles control frames while a call waits for the transport to take bytes. Ready when the call has to look again.
+    /// Handles control frames while a call waits for the transport to accept bytes. Ready when the call must check
+    /// again.
     #[cold]
     pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.receiver.reader_mut().poll_blocked(cx)
     }
 
-    /// Handles control frames between consecutive sends: pings are answered, and a close is noticed, though nobody receives.
+    /// Handles control frames between consecutive sends, so that pings are answered and a close is noticed although
+    /// no call receives.
     #[inline]
     fn look_around(&mut self, cx: &mut Context<'_>) {
         let reader = self.receiver.reader_mut();

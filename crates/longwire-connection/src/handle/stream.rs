@@ -21,7 +21,7 @@ impl<T: Transport> Stream for Receiver<T> {
 
 impl<T: Transport> FusedStream for Receiver<T> {
     fn is_terminated(&self) -> bool {
-        // Not the connection's state: an error may still be to be yielded.
+        // The connection's state would not do: there may still be an error to yield.
         self.reader().ending.is_reported()
     }
 }
@@ -38,8 +38,8 @@ impl<T: Transport> Stream for WebSocket<T> {
     }
 }
 
-/// Sends messages; closing sends a close frame with code 1000 and flushes, without waiting for the peer's. A message fails with
-/// [`Error::QueueFull`] if another task has begun a message in parts since the sink was ready.
+/// Sends messages. Closing sends a close frame with code 1000 and flushes, without waiting for the peer's. A
+/// message fails with [`Error::QueueFull`] if another task has begun a message in parts since the sink was ready.
 impl<T: Transport> Sink<Message> for WebSocket<T> {
     type Error = Error;
 
@@ -51,7 +51,7 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        // The next flush is for this message as well.
+        // The next flush includes this message.
         self.flushing = 0;
         self.shared().lock().queue_message(message, Compress::Auto)
     }

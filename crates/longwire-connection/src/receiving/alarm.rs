@@ -1,6 +1,6 @@
-//! The one timer of a connection: it sleeps until a deadline, and says what is due then.
+//! The one timer of a connection: it sleeps until a deadline and reports what is due.
 //!
-//! When something is due is decided by [`Timers`]; what is done about it, by the reader.
+//! [`Timers`] decides when something is due; the reader acts on it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -31,24 +31,24 @@ impl Alarm {
         }
     }
 
-    /// Takes note of a sign of life.
+    /// Records a sign of life.
     #[inline]
     pub(crate) fn heard(&mut self) {
         self.timers.heard();
     }
 
-    /// Takes note of the answer to a ping of the keepalive, and returns the time that it took.
+    /// Records the answer to a keepalive ping, and returns the time that it took.
     pub(super) fn answered(&mut self) -> Option<Duration> {
         self.timers.answered(now())
     }
 
-    /// Starts the limit of the closing handshake, unless it runs.
+    /// Starts the time limit of the closing handshake, unless it is running.
     pub(crate) fn start_closing(&mut self) {
         self.timers.closing(now(), self.close_timeout);
     }
 
-    /// Starts the limit of the closing handshake, or lets it start over while the peer takes bytes: `written` are those
-    /// that it has taken so far.
+    /// Starts the time limit of the closing handshake, or restarts it if the peer has accepted more bytes.
+    /// `written` is the number of bytes that it has accepted so far.
     pub(crate) fn note_closing(&mut self, written: u64) {
         let now = now();
         self.timers.closing(now, self.close_timeout);
@@ -57,7 +57,7 @@ impl Alarm {
         }
     }
 
-    /// A peer that takes bytes is there, whatever it has to say.
+    /// Records that a peer which accepts bytes is alive, even if it sends nothing.
     pub(super) fn note_written(&mut self, written: u64) {
         if self.has_progressed(written) {
             self.timers.heard();
@@ -68,12 +68,12 @@ impl Alarm {
         std::mem::replace(&mut self.written_before, written) != written
     }
 
-    /// Whether a deadline has passed.
+    /// Returns whether a deadline has passed.
     pub(crate) fn is_due(&self) -> bool {
         self.timers.deadline().is_some_and(|deadline| Instant::from_std(deadline) <= Instant::now())
     }
 
-    /// Whether there is no deadline, or the timer will wake this task by then.
+    /// Returns whether there is no deadline, or the timer will wake this task by then.
     #[inline]
     pub(super) fn is_set(&self, cx: &Context<'_>) -> bool {
         let Some(deadline) = self.timers.deadline() else { return true };
@@ -86,7 +86,7 @@ impl Alarm {
         }
     }
 
-    /// Waits for the next deadline; ready with what is due.
+    /// Waits for the next deadline. Ready with what is due.
     #[cold]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
@@ -108,7 +108,7 @@ impl Alarm {
     }
 }
 
-/// The time of the runtime's clock, which tests can stop.
+/// Returns the time of the runtime's clock, which tests can pause.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }

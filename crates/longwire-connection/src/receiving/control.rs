@@ -1,8 +1,8 @@
-//! Control frames while nobody receives: a call that waits for room, or a send that follows another, handles those in
-//! front of the next message.
+//! Control frames while no call receives: a call that waits for room, or a send that follows another, handles those
+//! before the next message.
 //!
 //! "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response ... as soon as is practical"
-//! (RFC 6455 §5.5.2). Messages stay where they are, so that the peer feels back-pressure.
+//! (RFC 6455 §5.5.2). Messages are not consumed, so the peer feels back-pressure.
 
 use std::task::{Context, Poll, ready};
 
@@ -12,10 +12,11 @@ use crate::receiving::reader::{BUDGET, Reader, Step, poll_read};
 use crate::{Error, Transport};
 
 impl<T: Transport> Reader<T> {
-    /// While a call waits for something other than messages: handles the control frames in front of the next message,
-    /// gives back what is held (many peers that take nothing must not cost a read buffer each), and looks at the clock.
+    /// Does the work due while a call waits for something other than messages: handles the control frames before
+    /// the next message, gives back the read buffer (many peers that accept nothing must not cost one each), and
+    /// checks the deadlines.
     ///
-    /// Ready when the call has to look again, or with the error of a connection that was given up.
+    /// Ready when the call must check again, or with the error of a connection that was given up.
     pub(crate) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let was_open = self.ending.is_open();
         self.poll_control(cx);
@@ -41,14 +42,15 @@ impl<T: Transport> Reader<T> {
         Poll::Ready(Err(self.ending.error().cloned().unwrap_or(Error::Closed)))
     }
 
-    /// Whether this is one of several sends in a row: then nobody receives, and control frames may be waiting.
+    /// Returns whether this is one of several sends in a row: no call receives then, and control frames may be
+    /// waiting.
     #[inline]
     pub(crate) fn is_unheard(&mut self) -> bool {
         self.sends = self.sends.saturating_add(1);
         self.sends > 1
     }
 
-    /// Handles the control frames in front of the next message, without waiting for any. Messages stay where they are: at
+    /// Handles the control frames before the next message, without waiting for any. Messages are not consumed: at
     /// most [`GLANCE`] bytes of them are read.
     #[cold]
     pub(crate) fn poll_control(&mut self, cx: &mut Context<'_>) {
@@ -94,7 +96,8 @@ impl<T: Transport> Reader<T> {
         self.write_pong();
     }
 
-    /// Keeps a control frame for [`Receiver::next_event`](crate::Receiver::next_event); of many, the latest.
+    /// Keeps a control frame for [`Receiver::next_event`](crate::Receiver::next_event). If there are too many, the
+    /// oldest is dropped.
     fn note_handled(&mut self, event: Event) {
         let events = self.handled.get_or_insert_default();
         if events.len() == HANDLED {
@@ -104,8 +107,8 @@ impl<T: Transport> Reader<T> {
     }
 }
 
-/// The number of bytes read at most to look for control frames while messages are not received.
+/// The maximum number of bytes read in search of control frames while messages are not received.
 const GLANCE: usize = 4096;
 
-/// The number of control frames kept that were handled while a call waited.
+/// The maximum number of control frames kept that were handled while a call waited.
 const HANDLED: usize = 16;

@@ -1,6 +1,7 @@
-//! What a peer meets that sends more than its rate limit allows.
+//! Consequences of exceeding the rate limit.
 //!
-//! How much that is, is [`crate::receiving::policy::rate`]'s. Without a limit, nothing here is called for a message.
+//! [`crate::receiving::policy::rate`] decides when the limit is exceeded. Without a limit, messages do not reach
+//! this code.
 
 use longwire_protocol::Event;
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use crate::receiving::reader::Reader;
 use crate::{Error, Transport};
 
 impl<T: Transport> Reader<T> {
-    /// Whether the peer may send this now. If not, what is to come of the same message is skipped.
+    /// Returns whether the peer may send this now. If not, the rest of the same message is skipped.
     pub(crate) fn is_within_rate(&mut self, event: &Event) -> bool {
         let Some(meter) = &mut self.meter else {
             return true;
@@ -29,7 +30,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Drops a message that came above the rate limit, or ends.
+    /// Drops a message above the rate limit, or fails the connection.
     #[cold]
     pub(crate) fn handle_excess(&mut self) {
         let excess = self.meter.as_ref().map_or(Excess::Close, |meter| meter.excess);
@@ -39,7 +40,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Skips what is left of a message that was not received to its end.
+    /// Skips the rest of a message that was not received to its end.
     pub(crate) fn skip_rest(&mut self) {
         self.inbound.skip_rest();
         if let Some(meter) = &mut self.meter {

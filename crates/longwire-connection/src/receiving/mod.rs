@@ -1,4 +1,4 @@
-//! The receiving half: reads, decodes, enforces the policies on what a peer sends, and keeps the deadlines.
+//! The receiving half: reads, decodes, enforces the policies on incoming data, and watches the deadlines.
 
 pub(crate) mod alarm;
 mod control;

@@ -1,7 +1,8 @@
-//! The state of receiving, and the order of work of one poll.
+//! The receiving state, and the order of work of one poll.
 //!
-//! Decode what is here, write what is queued, read more, look at the clock. The rules are the protocol crate's; what is
-//! behind the lock is [`crate::sending::shared`]'s; the end is [`crate::ending::leave`]'s.
+//! A poll decodes the bytes that are here, writes what is queued, reads more, and checks the deadlines. The rules
+//! belong to the protocol crate, the state under the lock to [`crate::sending::shared`], and the end to
+//! [`crate::ending::leave`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,29 +33,29 @@ use crate::{Config, Error, Handover, Stats, Transport};
 pub(crate) struct Reader<T: Transport> {
     pub(crate) shared: Arc<Shared<T>>,
     pub(crate) inbound: Inbound,
-    /// What was read and not decoded.
+    /// Bytes that were read but not decoded.
     pub(crate) read: ReadBuffer,
     pub(crate) ending: Ending,
     pub(crate) alarm: Alarm,
-    /// What may still be done before the task has to yield.
+    /// The work that may still be done before the task must yield.
     pub(crate) budget: usize,
     pub(crate) is_server: bool,
     /// Whether the transport has ended.
     pub(crate) eof: bool,
     pub(crate) messages: u64,
     unanswered: Unanswered,
-    /// What the peer may still send, if that is limited.
+    /// The peer's usage of its rate limit, if it has one.
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) holding: Option<Holding>,
     measure: Measure,
-    /// When a compressor is given back, if messages are compressed.
+    /// The timer for giving a compressor back, if messages are compressed.
     #[cfg(feature = "deflate")]
     pub(crate) parking: Option<Box<Parking>>,
-    /// How many sends in a row have come without a receive.
+    /// The number of sends in a row without a receive.
     pub(super) sends: u8,
-    /// Whether a pong was queued that nobody has begun to write.
+    /// Whether a pong was queued that no task has begun to write.
     pub(super) owes_pong: bool,
-    /// Control frames that were handled while a call waited, for the application to see.
+    /// Control frames that were handled while a call waited, kept for the application.
     #[allow(
         clippy::box_collection,
         reason = "one word instead of four for the many connections that have none"
@@ -63,7 +64,7 @@ pub(crate) struct Reader<T: Transport> {
     names: Option<Box<Names>>,
 }
 
-/// What the handshake agreed on.
+/// The names that the handshake agreed on.
 struct Names {
     subprotocol: Option<String>,
     extensions: Option<String>,
@@ -116,7 +117,8 @@ impl<T: Transport> Reader<T> {
         })
     }
 
-    /// Yields the next event; `None` at the end, whose error, if it had one, comes once before it.
+    /// Yields the next event, `None` at the end. If the connection ended with an error, yields it once before
+    /// `None`.
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         self.sends = 0;
         if let Some(handled) = &mut self.handled
@@ -137,7 +139,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Yields the next message; a control frame is answered on the way.
+    /// Yields the next message. Control frames before it are answered.
     #[inline]
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
         self.inbound.set_parts(false);
@@ -159,7 +161,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Starts to write a pong that is queued: the application may take its time before the next call.
+    /// Starts to write a queued pong, because the application may take its time before the next call.
     #[inline]
     pub(super) fn write_pong(&mut self) {
         if std::mem::take(&mut self.owes_pong) {
@@ -184,11 +186,11 @@ impl<T: Transport> Reader<T> {
         Some(message)
     }
 
-    /// Decodes what is here, or else reads more, or else gets on with ending.
+    /// Decodes the bytes that are here; without any, reads more, or continues the end of the connection.
     #[inline]
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        // Connections that take turns must not all hold a message that is decompressed in part, if its rest is there: it
-        // is paid for afterwards.
+        // A message that is decompressed in part is finished first if its rest is here, so that connections that
+        // take turns do not all hold one. Its cost is paid afterward.
         if self.budget == 0 && !self.has_to_finish() {
             return self.poll_yield(cx);
         }
@@ -206,7 +208,7 @@ impl<T: Transport> Reader<T> {
                 alarm.note_closing(writer.written());
             }
             if !is_corked && writer.has_unwritten() {
-                // Not being able to write is no reason not to read: the peer's last words may be there.
+                // A failure to write is no reason to stop reading: the peer's last messages may be here.
                 let _ = writer.poll_progress(cx);
             }
             writer.messages_received = messages;
@@ -227,8 +229,8 @@ impl<T: Transport> Reader<T> {
                 Poll::Pending => {
                     writer.set_owner(cx.waker());
                     if is_corked && writer.has_unwritten() {
-                        // Most probably this is the end of the handler's turn; if not, who knows when that is. An error is
-                        // kept for the next call.
+                        // This is most likely the end of the handler's turn; if not, its end cannot be predicted.
+                        // An error is kept for the next call.
                         let _ = writer.poll_progress(cx);
                     }
                 }
@@ -241,8 +243,8 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Whether a message was decompressed in part and what comes next belongs to it: control frames do not, of which a peer
-    /// may send any number.
+    /// Returns whether a message is decompressed in part and the next frame belongs to it. Control frames do not,
+    /// and a peer may send any number of them.
     #[cold]
     fn has_to_finish(&self) -> bool {
         self.inbound.is_inflating()
@@ -250,7 +252,7 @@ impl<T: Transport> Reader<T> {
             && self.inbound.is_control_next(self.read.bytes()) != Some(true)
     }
 
-    /// Reads straight into the message that is arriving.
+    /// Reads directly into the message that is arriving.
     #[cold]
     fn poll_direct(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let shared = Arc::clone(&self.shared);
@@ -269,7 +271,7 @@ impl<T: Transport> Reader<T> {
             Poll::Pending => writer.before_waiting(cx),
         }
         drop(writer);
-        // Memory was reserved for what is to come, though nothing may have come yet.
+        // Memory was reserved for the payload, even if none of it has arrived yet.
         self.count_memory(cx);
         if polled.is_pending() && !self.ending.is_open() {
             return Poll::Ready(Step::More);
@@ -280,7 +282,7 @@ impl<T: Transport> Reader<T> {
         })
     }
 
-    /// Takes note of what a read came to.
+    /// Acts on the result of a read.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "as for `poll_read`")]
     fn after_read(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<Step> {
@@ -294,7 +296,7 @@ impl<T: Transport> Reader<T> {
             Poll::Pending => {
                 self.budget = BUDGET;
                 if self.holding.as_ref().is_some_and(Holding::is_listed) {
-                    // The budget may have chosen this connection to be closed.
+                    // The memory budget may have chosen this connection to be closed.
                     self.count_memory(cx);
                     if !self.ending.is_open() {
                         return Poll::Ready(Step::More);
@@ -310,11 +312,11 @@ impl<T: Transport> Reader<T> {
         Poll::Ready(Step::More)
     }
 
-    /// Decodes up to the next event, and counts what that holds.
+    /// Decodes up to the next event, and counts the memory held.
     pub(super) fn decode(&mut self, cx: &Context<'_>) -> Step {
         debug_assert!(!self.shared.is_locked_here(), "messages are decoded without the lock");
         let mut input = self.read.bytes();
-        // One message is decompressed without a pause, so that connections which take turns do not all hold one. What it
+        // One message is decompressed without a pause, so that connections that take turns do not all hold one. Its
         // cost is paid before the next.
         let result = scratch::with_spare(|spare| {
             loop {
@@ -338,7 +340,7 @@ impl<T: Transport> Reader<T> {
         self.budget = self.budget.saturating_sub(turns);
     }
 
-    /// Does what a decoded event or a violation calls for.
+    /// Handles a decoded event or a violation.
     fn handle(&mut self, result: Result<Option<Event>, ProtocolError>) -> Step {
         match result {
             Ok(Some(event)) => self.handle_event(event),
@@ -357,7 +359,7 @@ impl<T: Transport> Reader<T> {
             Event::Message(message) => {
                 self.messages += 1;
                 self.measure.received(message.len());
-                // From here on it is the application's.
+                // From here on the memory belongs to the application.
                 if let Some(holding) = &mut self.holding {
                     holding.release();
                 }
@@ -405,8 +407,8 @@ impl<T: Transport> Reader<T> {
         Step::More
     }
 
-    /// Fails the connection (RFC 6455 §7.1.7): sends the close frame that the error calls for, interprets nothing of what
-    /// follows, and reports the error at the end.
+    /// Fails the connection (RFC 6455 §7.1.7): sends the close frame that the error calls for, ignores everything
+    /// that follows, and reports the error at the end.
     #[cold]
     pub(crate) fn fail(&mut self, error: Error) {
         let code = error.close_code().unwrap_or(CloseCode::INTERNAL_ERROR);
@@ -419,7 +421,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Waits for the next deadline; ready when the connection was given up, and not only a ping sent.
+    /// Waits for the next deadline. Ready if the connection was given up; not if only a ping was sent.
     #[inline]
     pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.alarm.is_set(cx) { Poll::Pending } else { self.poll_due(cx) }
@@ -439,7 +441,7 @@ impl<T: Transport> Reader<T> {
         Poll::Ready(())
     }
 
-    /// Ends without waiting for the peer any more.
+    /// Ends the connection without waiting for the peer any longer.
     #[cold]
     fn give_up(&mut self, error: Error) {
         self.eof = true;
@@ -453,12 +455,12 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Lets others have a turn: a peer that always has more for us must keep neither the thread nor the deadlines.
+    /// Yields to other tasks: a peer that always has more data must not block the thread or delay the deadlines.
     #[cold]
     fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         self.budget = BUDGET;
         if !self.read.is_empty() {
-            // What is here and was not decoded yet is a sign of life, however long the decoding takes.
+            // Bytes that are here and not decoded yet are a sign of life, however long the decoding takes.
             self.alarm.heard();
         }
         if self.alarm.is_due() && self.poll_alarm(cx).is_ready() {
@@ -468,7 +470,7 @@ impl<T: Transport> Reader<T> {
         Poll::Pending
     }
 
-    /// The transport has no more: without a close frame, messages may be missing.
+    /// Handles the end of the transport: without a close frame, messages may be missing.
     #[cold]
     pub(super) fn handle_end(&mut self, error: Option<io::Error>) {
         self.eof = true;
@@ -484,13 +486,13 @@ impl<T: Transport> Reader<T> {
         self.ending.begin(Err(outcome));
     }
 
-    /// Writes what is left to be written, then reports how the connection ended.
+    /// Writes what is still queued, then reports how the connection ended.
     #[cold]
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if self.ending.is_reported() {
             return Poll::Ready(Step::End);
         }
-        // The message that was arriving is gone; the application may keep the socket.
+        // The message that was arriving is discarded, and the application may keep the socket.
         if let Some(holding) = &mut self.holding {
             holding.release();
         }
@@ -499,14 +501,14 @@ impl<T: Transport> Reader<T> {
         writer.messages_received = self.messages;
         writer.set_owner(cx.waker());
         writer.end_pings();
-        // Where a task flushes when the handler yields, it goes on with this after the handler's end as well.
+        // If a driving task flushes when the handler yields, it continues to do so after the handler's end.
         if !shared.is_corked() && writer.poll_flush_all(cx).is_pending() {
             self.alarm.note_closing(writer.written());
             drop(writer);
             if !self.eof && self.poll_alarm(cx).is_pending() {
                 return Poll::Pending;
             }
-            // The peer takes nothing: what it was owed is dropped when the socket is.
+            // The peer accepts nothing: bytes still owed to it are dropped with the socket.
         } else {
             if self.is_server && self.is_closed_by_peer() {
                 writer.shut(cx);
@@ -519,7 +521,8 @@ impl<T: Transport> Reader<T> {
         })
     }
 
-    /// Counts what the message that is arriving takes; fails the connection if there is no room for it.
+    /// Counts the memory of the message that is arriving, and fails the connection if the budget has no room for
+    /// it.
     #[inline]
     pub(crate) fn count_memory(&mut self, cx: &Context<'_>) {
         if let Some(holding) = &mut self.holding
@@ -529,7 +532,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    /// Gives compressor and decompressor back after a time without a message either way.
+    /// Gives the compressor and the decompressor back after a time without a message in either direction.
     #[cfg(feature = "deflate")]
     #[cold]
     pub(super) fn poll_parking(&mut self, cx: &mut Context<'_>) {
@@ -572,17 +575,17 @@ impl<T: Transport> Reader<T> {
     }
 }
 
-/// What one step of receiving came to.
+/// The outcome of one step of receiving.
 pub(crate) enum Step {
     /// There may be more to decode, or another step to take.
     More,
-    /// Something for the application, or the error that ended the connection.
+    /// An event for the application, or the error that ended the connection.
     Event(Result<Event, Error>),
     /// The end was reported before.
     End,
 }
 
-/// What was read since something was sent last: from this follows how much is read at once.
+/// The number of bytes read since the last send, which determines how much is read at once.
 #[derive(Default)]
 struct Unanswered {
     bytes: u64,
@@ -591,11 +594,13 @@ struct Unanswered {
 }
 
 impl Unanswered {
-    /// How much to read at once: what the answers to it have room for in the queue, and a little more. So a handler that
-    /// comes to wait in `send` has taken nearly all of it, and one that keeps up gets much at once.
+    /// Returns the number of bytes to read at once: the room that the queue has for their answers, plus
+    /// [`READ_AHEAD`]. A handler that then waits in `send` has received nearly all of them, and a handler that
+    /// keeps up gets many bytes at once.
     ///
-    /// It is that little at first and after little, where the last read was answered with more than it brought, and where an
-    /// answer waits until it is written, as it does without a cork.
+    /// Returns only [`READ_AHEAD`] as long as fewer than [`LITTLE`] bytes were read. With a cork, it also does so
+    /// if the answer is at least as long as what was read. Without a cork, where an answer waits until it is
+    /// written, it does so unless [`UNANSWERED`] bytes were read without an answer.
     #[inline]
     fn most_to_read<T: Transport>(&self, is_corked: bool, writer: &Writer<T>) -> usize {
         if self.bytes < LITTLE {
@@ -607,7 +612,7 @@ impl Unanswered {
         if is_room_enough { READ_AHEAD.saturating_add(writer.room()) } else { READ_AHEAD }
     }
 
-    /// Takes note of a read, with the position at which the queue ends now.
+    /// Records a read, with the position at which the queue ends now.
     #[inline]
     fn note_read(&mut self, n: usize, end: u64) {
         if self.end != end {
@@ -645,7 +650,7 @@ pub(crate) fn poll_read<T: Transport>(
     }
 }
 
-/// Reads once, straight into the current message.
+/// Reads once, directly into the current message.
 #[cold]
 fn poll_read_payload<T: Transport>(
     inbound: &mut Inbound,
@@ -664,26 +669,27 @@ fn poll_read_payload<T: Transport>(
     }
 }
 
-/// A frame that ends a connection as it should end.
+/// Returns whether this close frame ends a connection without an error.
 fn is_clean(frame: &CloseFrame) -> bool {
     matches!(frame.code, CloseCode::NORMAL | CloseCode::GOING_AWAY)
 }
 
-/// What one poll may do before the task yields: an event, or a read of up to [`BYTES_A_TURN`] bytes, costs one.
+/// The work that one poll may do before the task yields. An event, or a read of up to [`BYTES_A_TURN`] bytes, costs
+/// one.
 pub(crate) const BUDGET: usize = 256;
 
-/// How many bytes of a read cost as much as one event.
+/// The number of bytes of a read that cost as much as one event.
 pub(crate) const BYTES_A_TURN: usize = 4096;
 
-/// How much is read beyond what the answers have room for. With what a queue counts for its pieces, less than 16 KiB are left
-/// undecoded.
+/// The number of bytes read beyond the room for their answers. Together with the overhead that a queue counts for
+/// its pieces, less than 16 KiB are left undecoded.
 const READ_AHEAD: usize = 15 * 1024;
 
-/// Less than this is no sign that more than [`READ_AHEAD`] is about to come at once.
+/// A read of fewer bytes is no sign that more than [`READ_AHEAD`] will arrive at once.
 const LITTLE: u64 = 4096;
 
-/// When this much has come without an answer, none is expected to what comes next.
+/// After this many bytes without an answer, no answer is expected to the next.
 const UNANSWERED: u64 = 64 * 1024;
 
-/// When at least this much of a payload is to come, it is read straight into its message.
+/// A payload is read directly into its message if at least this much of it is still to come.
 const DIRECT_FROM: usize = 32 * 1024;

@@ -1,7 +1,7 @@
-//! The cork: while a thread polls a connection's handler, what it sends there is gathered.
+//! The cork: while a thread polls a connection's handler, the messages that it sends there are gathered.
 //!
-//! Owned by the thread, so that it costs no synchronisation: another thread that sends on the same connection sees no
-//! cork and writes what is queued itself.
+//! The thread owns the cork, so it needs no synchronization. Another thread that sends on the same connection sees
+//! no cork and writes the queue itself.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -21,10 +21,11 @@ const NOBODY: usize = 0;
 
 /// Keeps a connection corked on this thread.
 ///
-/// A handler may poll another connection's handler in its turn: the outer cork is back when the inner one is dropped.
+/// A handler may poll another connection's handler in its turn. The outer cork is restored when the inner one is
+/// dropped.
 pub(crate) struct Cork {
     outer: usize,
-    /// Bound to the thread.
+    /// Keeps the cork on its thread.
     not_send: PhantomData<*const ()>,
 }
 
@@ -34,7 +35,7 @@ impl Cork {
         Self { outer: CORKED.with(|corked| corked.replace(address)), not_send: PhantomData }
     }
 
-    /// Whether the connection at `address` is corked on this thread.
+    /// Returns whether the connection at `address` is corked on this thread.
     #[inline]
     pub(crate) fn is_on(address: usize) -> bool {
         CORKED.with(Cell::get) == address

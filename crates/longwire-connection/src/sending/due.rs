@@ -1,22 +1,22 @@
-//! Work that an operation under the lock leaves until the lock is free: wakers to wake, and values whose drop runs code
-//! that is not ours.
+//! Work that an operation under the lock defers until the lock is free: tasks to wake, and values whose drop runs
+//! foreign code.
 
 use std::task::Waker;
 
 use crate::MemoryBudget;
 use crate::sending::ping::{Answered, PendingPing, Pings};
 
-/// What is due once the lock is free.
+/// The work due once the lock is free.
 pub(crate) struct Due<T> {
     pub(crate) wakers: Vec<Waker>,
     /// The transport of a finished connection.
     pub(crate) io: Option<T>,
-    /// The pings of a finished connection: those who wait for their pongs are woken by the drop.
+    /// The pings of a finished connection. Dropping them wakes the tasks that wait for their pongs.
     pub(crate) pings: Option<Box<Pings>>,
     pub(crate) answered: Vec<Answered>,
     pub(crate) displaced: Option<PendingPing>,
-    /// A budget that a compressor has brought above its limit: other connections, behind locks of their own, have to give
-    /// something back.
+    /// A budget that a compressor has pushed above its limit. Other connections, which have their own locks, must
+    /// give memory back.
     pub(crate) exceeded: Option<MemoryBudget>,
 }
 
@@ -34,10 +34,10 @@ impl<T> Default for Due<T> {
 }
 
 impl<T> Due<T> {
-    /// Does it.
+    /// Does the work.
     pub(crate) fn act(self) {
         let Self { wakers, io, pings, answered, displaced, exceeded } = self;
-        // Before anybody is woken: a task that sees the end may rely on the transport being closed.
+        // Before any task is woken: a task that sees the end may rely on the transport being closed.
         drop(io);
         drop(pings);
         drop(displaced);

@@ -1,4 +1,5 @@
-//! The sending half, shared by all tasks of a connection: the queue, the transport, and the tasks that wait for them.
+//! The sending half, shared by all tasks of a connection: the queue, the transport, and the tasks that wait for
+//! them.
 
 pub(crate) mod cork;
 pub(crate) mod due;

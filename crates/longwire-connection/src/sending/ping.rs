@@ -1,4 +1,4 @@
-//! Pings whose pong somebody waits for (RFC 6455 §5.5.2, §5.5.3).
+//! Pings with a pending pong (RFC 6455 §5.5.2, §5.5.3).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,13 +15,13 @@ use crate::Error;
 /// The pings of one connection.
 #[derive(Default)]
 pub(crate) struct Pings {
-    /// How many got a payload of their own.
+    /// The number of unique payloads created.
     count: u64,
-    /// Those whose pong is awaited, oldest first.
+    /// The pings whose pong is awaited, oldest first.
     awaited: VecDeque<PendingPing>,
 }
 
-/// A ping on its way.
+/// A ping whose pong has not arrived.
 pub(crate) struct PendingPing {
     payload: Bytes,
     sent: Instant,
@@ -30,9 +30,9 @@ pub(crate) struct PendingPing {
 
 /// The pong to a ping, as a future of the round-trip time.
 ///
-/// It resolves when the receiving side processes the pong, so something has to receive meanwhile; dropping it has no
-/// effect on the connection. A pong answers its ping and every one before it, as the peer may answer only the newest
-/// (RFC 6455 §5.5.3).
+/// It resolves when the receiving side processes the pong, so a task must receive meanwhile. Dropping it has no
+/// effect on the connection. A pong answers its ping and every earlier one, because the peer may answer only the
+/// newest (RFC 6455 §5.5.3).
 ///
 /// # Errors
 ///
@@ -43,18 +43,19 @@ pub struct Pong {
 }
 
 impl Pong {
-    /// How many pings of one connection can wait for their pong at a time.
+    /// The maximum number of pings of one connection that can wait for their pong at a time.
     pub const MAX_PENDING: usize = 16;
 }
 
 impl Pings {
-    /// A payload that no ping of this connection had before.
+    /// Returns a payload that no ping of this connection had before.
     pub(crate) fn next_payload(&mut self) -> Bytes {
         self.count += 1;
         Bytes::copy_from_slice(&self.count.to_be_bytes())
     }
 
-    /// Notes that a ping with `payload` is sent now.
+    /// Records that a ping with `payload` is sent now. Returns its pong, and the oldest ping if there were too
+    /// many.
     pub(crate) fn sent(&mut self, payload: Bytes) -> (Pong, Option<PendingPing>) {
         let displaced = if self.awaited.len() == Pong::MAX_PENDING { self.awaited.pop_front() } else { None };
         let (done, receiver) = oneshot::channel();
@@ -62,9 +63,9 @@ impl Pings {
         (Pong { done: receiver }, displaced)
     }
 
-    /// Takes out the ping that `payload` answers, and those before it.
+    /// Removes and returns the ping that `payload` answers and all earlier ones.
     pub(crate) fn resolve(&mut self, payload: &Bytes) -> Vec<Answered> {
-        // The newest of equal payloads: an earlier one would be reported as slower than it was.
+        // The newest of equal payloads, because an earlier one would be reported as slower than it was.
         let Some(at) = self.awaited.iter().rposition(|ping| ping.payload == payload) else {
             return Vec::new();
         };
@@ -83,7 +84,7 @@ impl Answered {
     /// Resolves the [`Pong`].
     pub(crate) fn tell(self) {
         let Self { ping, now } = self;
-        // Whoever asked may have gone.
+        // The future may have been dropped.
         let _ = ping.done.send(now.duration_since(ping.sent));
     }
 }

@@ -1,27 +1,28 @@
-//! One call of a sender on its way: the message, how far it is to be taken, and the name under which it waits.
+//! A sender's call in progress: the message, the point at which the call completes, and the ticket under which it
+//! waits.
 
 use bytes::Bytes;
 use longwire_protocol::{Compress, Message, Opcode};
 
 use crate::sending::wakers::Ticket;
 
-/// One message on its way into the queue, and from there to the transport.
+/// One message on its way to the queue, and from there to the transport.
 pub(crate) struct Sending {
-    /// What is not yet queued.
+    /// The item not yet queued.
     pub(crate) item: Option<Item>,
     pub(crate) compress: Compress,
-    /// The position that has to be flushed.
+    /// The position that must be flushed.
     pub(crate) until: u64,
-    /// The name under which the call waits, once it has waited.
+    /// The ticket under which the call waits, once it has waited.
     pub(crate) ticket: Option<Ticket>,
 }
 
-/// What can be queued.
+/// An item that can be queued.
 pub(crate) enum Item {
     Message(Message),
     Part(Bytes, bool),
     Begin(Opcode),
-    /// Nothing: everything queued before is what has to be flushed.
+    /// Nothing: marks the end of the queue as the position to flush.
     Mark,
 }
 
@@ -35,19 +36,19 @@ impl Sending {
         self
     }
 
-    /// Has the call wait under a ticket of its caller, who forgets it.
+    /// Makes the call wait under a ticket of its caller, which must forget it afterward.
     pub(crate) fn ticket(mut self, ticket: Option<Ticket>) -> Self {
         self.ticket = ticket;
         self
     }
 }
 
-/// How far a sender wants to be taken.
+/// The point at which a call completes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
     /// The message is in the queue.
     Queued,
-    /// The message reaches the transport without any further call.
+    /// The message will reach the transport without any further call.
     Sent,
     /// The transport has taken the message, whoever polls meanwhile.
     Written,

@@ -1,7 +1,8 @@
-//! What the receiving task and all senders of a connection share: the transport and the sending half, behind one lock.
+//! The state that the receiving task and all senders of a connection share: the transport and the sending half,
+//! under one lock.
 //!
-//! The lock is held for one operation, never across an await, and never while a message is decoded. What happens behind
-//! it is [`crate::sending::writer`]'s.
+//! The lock is held for one operation, never across an await, and never while a message is decoded. The operations
+//! under it are in [`crate::sending::writer`].
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub(crate) struct Shared<T: Transport> {
 
 /// The lock on a connection's sending half.
 ///
-/// When it is dropped, the lock is freed first; then the tasks are woken and the values dropped that the operation left
-/// in [`Due`], so that no foreign code runs under the lock.
+/// Dropping it frees the lock first. Then it wakes the tasks and drops the values that the operation left in
+/// [`Due`], so that no foreign code runs under the lock.
 pub(crate) struct Locked<'a, T: Transport> {
     writer: MutexGuard<'a, Writer<T>>,
     address: usize,
@@ -62,7 +63,7 @@ impl<T: Transport> Drop for Locked<'_, T> {
     }
 }
 
-/// Does what is due when it is dropped. In most cases that is nothing.
+/// Does the deferred work, if any, when dropped. In most cases there is none.
 struct Act<T>(Option<Box<Due<T>>>);
 
 impl<T> Drop for Act<T> {
@@ -94,8 +95,8 @@ impl<T: Transport> Shared<T> {
         self.locked(sync::lock(&self.writer))
     }
 
-    /// Runs `work` under the lock. This is [`lock`](Self::lock) for the calls that each message makes: here the compiler
-    /// puts locking and unlocking in line.
+    /// Runs `work` under the lock. Equivalent to [`lock`](Self::lock), for the calls made for each message: here
+    /// the compiler inlines locking and unlocking.
     #[inline(always)]
     #[allow(
         clippy::inline_always,
@@ -119,8 +120,8 @@ impl<T: Transport> Shared<T> {
         drop(due);
     }
 
-    /// Locks if that takes a moment at most, which it does not where this very thread has the lock: a connection can be the
-    /// transport of another.
+    /// Locks if the lock becomes free within [`ATTEMPTS`] attempts. It does not if this thread holds it, which is
+    /// possible because a connection can be the transport of another.
     fn try_lock(&self) -> Option<Locked<'_, T>> {
         for _ in 0..ATTEMPTS {
             if let Some(writer) = sync::try_lock(&self.writer) {
@@ -138,20 +139,20 @@ impl<T: Transport> Shared<T> {
         Locked { writer, address, due: Act(None) }
     }
 
-    /// Whether this thread has the lock. Only known where assertions are checked, and `false` elsewhere.
+    /// Returns whether this thread holds the lock. Known only with debug assertions; `false` without them.
     #[inline]
     pub(crate) fn is_locked_here(&self) -> bool {
         held::has(self.address())
     }
 
-    /// Starts gathering what this thread sends on the connection until the guard is dropped.
+    /// Gathers the messages that this thread sends on the connection until the guard is dropped.
     #[inline]
     pub(crate) fn cork(&self) -> Cork {
         Cork::new(self.address())
     }
 
-    /// Whether this thread is polling the handler of this connection: then what it sends may wait in the queue for the
-    /// end of the handler's turn.
+    /// Returns whether this thread is polling the handler of this connection. If so, what it sends may wait in the
+    /// queue for the end of the handler's turn.
     #[inline]
     pub(crate) fn is_corked(&self) -> bool {
         Cork::is_on(self.address())
@@ -162,13 +163,14 @@ impl<T: Transport> Shared<T> {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Queues a short message if that is all there is to sending it: under a cork, with room, nothing in the way.
+    /// Queues a short message if that is all it takes to send it: the connection is corked, there is room, and
+    /// nothing is in the way.
     #[inline]
     pub(crate) fn try_gather(&self, message: &Message) -> bool {
         self.is_corked() && self.with(|writer| writer.try_gather(message))
     }
 
-    /// Takes a message into the queue as soon as there is room, and from there as far as `until` says.
+    /// Queues a message as soon as there is room, then waits as far as `until` requires.
     #[inline]
     pub(crate) fn poll_send(
         &self,
@@ -186,21 +188,21 @@ impl<T: Transport> Shared<T> {
         writer.poll_written(sending, cx.waker())
     }
 
-    /// A call that has waited under this ticket is over.
+    /// Ends the wait of a call that has waited under this ticket.
     pub(crate) fn forget(&self, ticket: Ticket) {
         self.lock().forget(ticket);
     }
 
-    /// Sends the ping of the keepalive, whatever is queued.
+    /// Sends a keepalive ping, even if the queue is full.
     pub(crate) fn keepalive_ping(&self) {
         let mut writer = self.lock();
-        // It cannot fail unless the connection is closing anyway.
+        // It can fail only if the connection is closing anyway.
         if writer.check().is_ok() && writer.out.ping(&[]).is_ok() {
             self.start_writing(&mut writer);
         }
     }
 
-    /// Queues the close frame and lets the receiving task start the limit of the closing handshake.
+    /// Queues the close frame and wakes the receiving task, which starts the time limit of the closing handshake.
     pub(crate) fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
         let mut writer = self.lock();
         writer.check()?;
@@ -210,7 +212,7 @@ impl<T: Transport> Shared<T> {
         Ok(())
     }
 
-    /// Sends a ping, with a payload of its own in place of an empty one, and notes that its pong is awaited.
+    /// Sends a ping and registers the wait for its pong. An empty payload is replaced by a unique one.
     pub(crate) fn ping(&self, payload: Bytes) -> Result<Pong, Error> {
         let mut writer = self.lock();
         writer.check()?;
@@ -221,14 +223,14 @@ impl<T: Transport> Shared<T> {
         writer.queue_control(payload.len(), |out| out.ping(&payload))?;
         let (pong, displaced) = writer.pings().sent(payload);
         if displaced.is_some() {
-            // Its drop wakes a task.
+            // Dropping it wakes a task.
             writer.due().displaced = displaced;
         }
         self.start_writing(&mut writer);
         Ok(pong)
     }
 
-    /// Sends a pong that the application asked for.
+    /// Sends a pong for the application.
     pub(crate) fn pong(&self, payload: &[u8]) -> Result<(), Error> {
         let mut writer = self.lock();
         writer.check()?;
@@ -242,7 +244,7 @@ impl<T: Transport> Shared<T> {
         self.lock().finish();
     }
 
-    /// Queues a message if there is room for it now, and writes what the transport takes at once.
+    /// Queues a message if there is room for it now, and writes as much as the transport accepts at once.
     pub(crate) fn try_send(&self, message: Message) -> Result<(), Error> {
         let mut writer = self.lock();
         writer.check()?;
@@ -254,8 +256,8 @@ impl<T: Transport> Shared<T> {
         Ok(())
     }
 
-    /// Queues a message that was framed before, within `limit` bytes of queue; older ones make room if `drop_oldest`.
-    /// Returns how many were dropped for it.
+    /// Queues a message that was framed before, if it fits into `limit` bytes of queue. If `drop_oldest`, older
+    /// ones are dropped to make room. Returns the number of dropped messages.
     pub(crate) fn try_send_prepared(
         &self,
         prepared: &PreparedMessage,
@@ -294,7 +296,7 @@ impl<T: Transport> Shared<T> {
         writer.check()?;
         let len = prepared.server_frame().len();
         let mut dropped = 0;
-        // An empty queue takes any message: the limit is on what waits.
+        // An empty queue accepts any message: the limit applies to messages that wait.
         let fits =
             |writer: &Writer<T>| writer.out.pending() == 0 || writer.out.cost().saturating_add(len) <= limit;
         if !(fits(writer) || drop_oldest && writer.out.fits_by_dropping(len, limit)) {
@@ -312,16 +314,16 @@ impl<T: Transport> Shared<T> {
         Ok(dropped)
     }
 
-    /// Writes what the transport takes at once; the receiving task, and whoever waits, does the rest, and all of it where
-    /// the calling task has had its turn by tokio's cooperative budget.
+    /// Writes as much as the transport accepts at once; the receiving task, or any task that waits, writes the
+    /// rest. If the calling task has used up tokio's cooperative budget, they write all of it.
     pub(crate) fn start_writing(&self, writer: &mut Writer<T>) {
         if self.is_corked() {
             return;
         }
         if writer.owner.is_some() && !coop::has_budget_remaining() {
-            // A socket of tokio would refuse, and wake the same task in a dearer way. A broadcast to more clients than one
-            // task may write to in its turn comes here for most of them; what else is queued until they run is written
-            // with it in one call.
+            // A tokio socket would return pending and wake the receiving task, at a higher cost. A broadcast to
+            // more clients than one task may write to in its turn takes this path for most of them. Anything else
+            // queued before they run is written in the same call.
             writer.wake_owner();
             if let Heir::Driver(driver) = &writer.heir {
                 let driver = driver.clone();
@@ -332,7 +334,7 @@ impl<T: Transport> Shared<T> {
         let owner = writer.owner.clone();
         let waiter =
             owner.as_ref().map(|waker| Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker });
-        // An error is kept, and reported where it can be acted on.
+        // An error is kept and reported where it can be handled.
         let _ = writer.poll_flush(waiter);
     }
 }
@@ -351,7 +353,8 @@ impl<T: Transport> Shared<T> {
 
 impl<T: Transport> Member for Shared<T> {
     fn shed(&self) {
-        // Where somebody else has the lock for long, this connection's task does it when it looks.
+        // If another thread holds the lock for long, this connection's task closes the connection at its next
+        // check.
         if let Some(mut writer) = self.try_lock() {
             self.close_shed(&mut writer);
         }
@@ -359,7 +362,7 @@ impl<T: Transport> Member for Shared<T> {
 
     #[cfg(feature = "deflate")]
     fn shed_compressor(&self) {
-        // By now it may be between messages: then nothing has to be closed.
+        // By now it may be between messages. In that case nothing has to be closed.
         if let Some(mut writer) = self.try_lock()
             && !writer.park_compressor()
         {
@@ -373,5 +376,5 @@ impl<T: Transport> Member for Shared<T> {
     }
 }
 
-/// How often a lock is tried.
+/// The number of attempts to lock.
 const ATTEMPTS: usize = 64;

@@ -1,5 +1,5 @@
-//! Waiting on a connection's sending half: every condition that a task can wait for, and the one place that wakes those
-//! whose condition has come true.
+//! Waiting on a connection's sending half: every condition that a task can wait for, and the one place that wakes
+//! the tasks whose condition is met.
 
 use std::task::{Poll, Waker};
 
@@ -14,7 +14,7 @@ impl<T: Transport> Writer<T> {
         self.poll_want(Waiter { ticket: Ticket::SOCKET, want: Want::Room, waker })
     }
 
-    /// Whether what a task waits for has come true. Every condition is decided here.
+    /// Returns whether a condition is met. Every condition is decided here.
     pub(super) fn is_met(&self, want: Want) -> bool {
         if self.finished || self.failed.is_some() {
             return true;
@@ -24,9 +24,9 @@ impl<T: Transport> Writer<T> {
             Want::Flushed(position) => self.flushed >= position,
             Want::Room | Want::PartRoom | Want::Fits(_) if self.out.is_closing() => true,
             Want::Room => self.has_room() && !self.out.is_message_open(),
-            // Broadcasts that wait for the message to end are not in front of its parts.
+            // Broadcasts that wait for the end of the message are not ahead of its parts.
             Want::PartRoom => self.out.queue_cost() < self.send_queue.max(1),
-            // An empty queue takes any message: the limit is on what waits.
+            // An empty queue accepts any message: the limit applies to messages that wait.
             Want::Fits(cost) => self.out.pending() == 0 || self.out.cost() <= cost,
         }
     }
@@ -49,13 +49,13 @@ impl<T: Transport> Writer<T> {
         }
         self.wakers().register(waiter);
         if !matches!(waiter.want, Want::Progress | Want::Flushed(_)) {
-            // The queue is full, and nobody knows for how long.
+            // The queue is full, for an unknown time.
             self.out.queue_mut().shrink();
         }
         Poll::Pending
     }
 
-    /// The task of this ticket waits no longer.
+    /// Ends the wait of the task with this ticket.
     pub(crate) fn forget(&mut self, ticket: Ticket) {
         if let Some(wakers) = &self.wakers
             && wakers.is_waited_for()
@@ -64,7 +64,7 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// A name to wait under.
+    /// Returns the ticket to wait under, and assigns one if the call has none.
     pub(crate) fn ticket(&mut self, ticket: &mut Option<Ticket>) -> Ticket {
         *ticket.get_or_insert_with(|| {
             self.tickets += 1;
@@ -77,10 +77,10 @@ impl<T: Transport> Writer<T> {
         self.wakers.as_ref().is_some_and(|wakers| wakers.is_waited_for())
     }
 
-    /// Wakes, once the lock is free, every task whose condition has come true.
+    /// Wakes every task whose condition is met, once the lock is free.
     ///
-    /// This is called where a condition may have come true: after progress of the transport, the end of a message in
-    /// parts, a drop from the queue, a close frame, a failure, the end.
+    /// Called whenever a condition may have become true: after progress of the transport, the end of a message in
+    /// parts, a drop from the queue, a close frame, a failure, or the end of the connection.
     #[cold]
     pub(crate) fn wake_met(&mut self) {
         let Some(wakers) = self.wakers.clone() else { return };

@@ -1,7 +1,8 @@
-//! The tasks that wait for a connection's sending half, and what each of them waits for.
+//! The tasks that wait for a connection's sending half, and the condition that each of them waits for.
 //!
 //! A transport keeps one waker for writing, the last that it was polled with. Several tasks may wait here, so the
-//! transport is polled with one waker that wakes all of them. The table in ARCHITECTURE.md lists who wakes whom.
+//! transport is polled with one waker that wakes all of them. The table in ARCHITECTURE.md lists which task wakes
+//! which.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::sync::{AtomicUsize, Mutex, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Wakers {
     waiting: Mutex<BTreeMap<Ticket, Task>>,
-    /// The length of `waiting`. Tasks are added under the connection's lock, so whoever holds that misses none.
+    /// The length of `waiting`. Tasks are added under the connection's lock, so the holder of that lock misses
+    /// none.
     count: AtomicUsize,
 }
 
@@ -23,35 +25,35 @@ struct Task {
     waker: Waker,
 }
 
-/// The name of a waiting task: a call has one from its first wait to its end.
+/// The identity of a waiting task. A call keeps one from its first wait to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(pub(crate) u64);
 
 impl Ticket {
-    /// The task that receives, or that drives the handler: it writes what the calls of others have queued.
+    /// The task that receives or drives the handler. It also writes what other tasks have queued.
     pub(crate) const OWNER: Self = Self(0);
-    /// The calls that take the socket itself: one at a time.
+    /// The calls on the socket itself, one at a time.
     pub(crate) const SOCKET: Self = Self(1);
-    /// The task that receives, while it waits for the last bytes to be flushed.
+    /// The task that receives, while it waits until the last bytes are flushed.
     pub(crate) const ENDING: Self = Self(2);
-    /// The task that drives the handler, for what the handler sent.
+    /// The task that drives the handler, for the handler's own sends.
     pub(crate) const DRIVER: Self = Self(3);
-    /// The last of the tickets that are never handed out.
+    /// The last of the reserved tickets.
     pub(crate) const FIRST: u64 = 3;
 }
 
 /// The condition that a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
-    /// The transport takes more. Nobody has to be woken for it when everything is written.
+    /// The transport accepts more. When everything is written, no task needs to be woken for it.
     Progress,
     /// A whole message may be queued.
     Room,
     /// A part of the open message may be queued.
     PartRoom,
-    /// A prepared message may be queued: the queue costs no more than this.
+    /// A prepared message may be queued: the cost of the queue is at most this.
     Fits(usize),
-    /// Everything before this position has left the transport's buffers.
+    /// Everything before this position was flushed by the transport.
     Flushed(u64),
 }
 
@@ -64,7 +66,7 @@ pub(crate) struct Waiter<'a> {
 }
 
 impl Wakers {
-    /// Adds a task, or takes note of its new waker.
+    /// Adds a task, or updates its condition and waker.
     pub(crate) fn register(&self, waiter: Waiter<'_>) {
         let Waiter { ticket, want, waker } = waiter;
         let mut waiting = self.lock();
@@ -77,13 +79,13 @@ impl Wakers {
         }
     }
 
-    /// Whether any task waits.
+    /// Returns whether any task waits.
     #[inline]
     pub(crate) fn is_waited_for(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// Removes a task that waits no longer.
+    /// Removes a task that no longer waits.
     pub(crate) fn forget(&self, ticket: Ticket) {
         let mut waiting = self.lock();
         let task = waiting.remove(&ticket);
@@ -92,8 +94,8 @@ impl Wakers {
         drop(task);
     }
 
-    /// Moves the wakers of the tasks whose condition `is_met` to `woken`. Returns the smallest position that is still
-    /// waited for.
+    /// Moves to `woken` the wakers of the tasks whose condition `is_met`. If `is_written`, also removes the tasks
+    /// that wait for progress. Returns the smallest position whose flush a task still waits for.
     pub(crate) fn take_met(
         &self,
         is_written: bool,
@@ -116,7 +118,7 @@ impl Wakers {
         barrier
     }
 
-    /// Wakes every waiting task; those that still have to wait register again.
+    /// Wakes every waiting task. Those that must continue to wait register again.
     fn wake_all(&self) {
         let mut waiting = self.lock();
         let woken = std::mem::take(&mut *waiting);
@@ -132,7 +134,7 @@ impl Wakers {
     }
 }
 
-/// The transport takes more.
+/// Called by the transport when it accepts more.
 impl Wake for Wakers {
     fn wake(self: Arc<Self>) {
         self.wake_all();

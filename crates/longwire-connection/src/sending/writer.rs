@@ -1,6 +1,7 @@
-//! The transport and the sending half of one connection, as they are behind the lock.
+//! The transport and the sending half of one connection: the state under the lock.
 //!
-//! Owns how queued bytes reach the transport: in order, as many as it takes, and who is woken when it takes more.
+//! Owns the path of queued bytes to the transport: their order, partial writes, and the wake-ups when the transport
+//! accepts more.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -29,18 +30,19 @@ use crate::{CompressionStats, Config, Error, Stats, Transport};
 
 /// The transport and the sending half.
 pub(crate) struct Writer<T: Transport> {
-    /// Gone with the connection, however many senders are left.
+    /// `None` once the connection is gone, even if senders are left.
     pub(crate) io: Option<T>,
     pub(crate) out: Outbound,
-    /// The position in the queue's stream up to which the transport holds nothing back.
+    /// The stream position up to which the transport was flushed.
     pub(super) flushed: u64,
-    /// The smallest position that a task waits to see flushed: once it is written, the transport is flushed before
-    /// more is written, so that a queue which never runs empty delays nobody.
+    /// The smallest position whose flush a task waits for. Once it is written, the transport is flushed before more
+    /// is written, so a queue that never runs empty delays no task.
     pub(super) barrier: u64,
-    /// The bytes that the transport has taken since the connection began.
+    /// The number of bytes that the transport has accepted since the connection began.
     written: u64,
     pub(crate) messages: u64,
-    /// What came in, for those who cannot see the receiving half; of messages, those before the last read.
+    /// Counts of received data, for code without access to the receiving half. The messages are those before the
+    /// last read.
     pub(crate) bytes_received: u64,
     pub(crate) messages_received: u64,
     pub(crate) messages_refused: u64,
@@ -50,25 +52,26 @@ pub(crate) struct Writer<T: Transport> {
     pub(super) failed: Option<Arc<io::Error>>,
     /// Whether the connection is gone for senders.
     pub(super) finished: bool,
-    /// The waiting tasks; made when a task has to wait for the first time.
+    /// The waiting tasks, created when a task first has to wait.
     pub(super) wakers: Option<Arc<Wakers>>,
-    /// How many tickets were handed out.
+    /// The number of the last ticket, including the reserved ones.
     pub(super) tickets: u64,
-    /// The task that receives: it writes what others left in the queue.
+    /// The waker of the receiving task, which also writes what others left in the queue.
     pub(crate) owner: Option<Waker>,
     pub(super) peer: Peer,
-    /// The bytes of the application's control frames that were queued since the one that ends at `control_mark`.
+    /// The bytes of the application's control frames queued since the frame that ends at `control_mark`, including
+    /// it.
     control_bytes: usize,
     control_mark: u64,
-    /// Pings whose pong is awaited; made with the first.
+    /// Pings whose pong is awaited, created with the first.
     pub(crate) pings: Option<Box<Pings>>,
-    /// Who takes over the receiving half of a dropped socket.
+    /// The task that takes over the receiving half of a dropped socket.
     pub(crate) heir: Heir,
-    /// What is left for when the lock is free.
+    /// Work deferred until the lock is free.
     pub(crate) due: Option<Box<Due<T>>>,
     /// Whether the connection was closed to free memory.
     pub(crate) is_shed: bool,
-    /// Who is told of a compressor that is kept, where there is a budget for it.
+    /// The compressor as the budget counts it, if there is a budget.
     #[cfg(feature = "deflate")]
     keeping: Option<Box<Keeping>>,
 }
@@ -86,9 +89,10 @@ struct Keeping {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
     Speaks,
-    /// Nothing more comes.
+    /// Nothing more arrives.
     Ended,
-    /// Nothing more comes, and the peer waits for the end of ours, which is due once everything is written.
+    /// Nothing more arrives, and the peer waits for the end of this direction, which is due once everything is
+    /// written.
     AwaitsEnd,
 }
 
@@ -123,7 +127,7 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Whether anything can still be sent.
+    /// Returns an error if nothing can be sent any more.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.failed {
@@ -133,7 +137,7 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Whether the transport can still be written to, be it only with what is queued.
+    /// Returns an error if the transport can no longer be written to, not even with bytes already queued.
     #[inline]
     pub(super) fn check_transport(&self) -> Result<(), Error> {
         match &self.failed {
@@ -143,7 +147,7 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Ends the wait for pongs: nothing more comes from the peer.
+    /// Ends the wait for pongs, because nothing more arrives from the peer.
     pub(crate) fn end_pings(&mut self) {
         if self.peer == Peer::Speaks {
             self.peer = Peer::Ended;
@@ -153,12 +157,12 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// The error that ended writing, if one did.
+    /// Returns the error that ended writing, if one did.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failed.as_ref().map(|error| Error::Io(Arc::clone(error)))
     }
 
-    /// Makes every sender see a closed connection, and drops the transport and what is queued.
+    /// Closes the connection for every sender, and drops the transport and the queue.
     pub(crate) fn finish(&mut self) {
         self.finished = true;
         if let Some(io) = self.io.take() {
@@ -182,7 +186,7 @@ impl<T: Transport> Writer<T> {
             bytes_sent: self.written,
             messages_sent: self.messages,
             bytes_queued: self.out.pending(),
-            // The receiving half knows.
+            // Known only to the receiving half.
             received_compressed: CompressionStats::default(),
             sent_compressed: self.out.compression_stats(),
         }
@@ -192,13 +196,13 @@ impl<T: Transport> Writer<T> {
         self.written
     }
 
-    /// Whether the transport has something to take yet, or to pass on.
+    /// Returns whether the transport has bytes left to accept or to flush.
     #[inline]
     pub(crate) fn has_unwritten(&self) -> bool {
         self.flushed < self.out.queue().end() && self.failed.is_none() && !self.finished
     }
 
-    /// Remembers the task that receives.
+    /// Remembers the waker of the receiving task.
     #[inline]
     pub(crate) fn set_owner(&mut self, waker: &Waker) {
         if !self.owner.as_ref().is_some_and(|owner| owner.will_wake(waker)) && !self.finished {
@@ -206,13 +210,13 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Queues what an event of the peer obliges to.
+    /// Queues the response that an event of the peer requires.
     pub(crate) fn respond(&mut self, event: &Event) {
         self.lend_buffer();
         self.out.respond(event);
     }
 
-    /// Queues the close frame for a violation of the peer.
+    /// Queues the close frame for a violation by the peer.
     pub(crate) fn fail(&mut self, code: CloseCode) {
         self.lend_buffer();
         self.out.fail_with(code);
@@ -221,18 +225,18 @@ impl<T: Transport> Writer<T> {
         self.wake_met();
     }
 
-    /// Queues a close frame; tasks that wait for room have nothing to wait for.
+    /// Queues a close frame and wakes the tasks that wait for room, because they will never get any.
     pub(crate) fn close(&mut self, frame: Option<longwire_protocol::CloseFrame>) -> Result<(), Error> {
         self.lend_buffer();
         self.out.close(frame)?;
         #[cfg(feature = "deflate")]
-        // It may be in the middle of a message that has no end any more.
+        // It may be in the middle of a message that will not be finished.
         self.abandon_compressor();
         self.wake_met();
         Ok(())
     }
 
-    /// Takes note of a pong.
+    /// Records a pong.
     pub(crate) fn resolve_pings(&mut self, payload: &Bytes) {
         if let Some(pings) = &mut self.pings {
             let answered = pings.resolve(payload);
@@ -242,15 +246,15 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Queues a control frame of the application, with a payload of this length. A full queue is no reason not to, but many
-    /// such frames that wait to be written are.
+    /// Queues a control frame of the application with a payload of `len` bytes. A full queue does not prevent this,
+    /// but too many such frames that wait to be written do.
     pub(super) fn queue_control(
         &mut self,
         len: usize,
         queue: impl FnOnce(&mut Outbound) -> Result<(), SendError>,
     ) -> Result<(), Error> {
         if self.out.queue().position() >= self.control_mark {
-            // The first of those that were counted is written. The others may not be, so that twice the limit may wait.
+            // The first of the counted frames is written. The others may not be, so up to twice the limit may wait.
             self.control_bytes = 0;
         }
         if self.control_bytes + len > CONTROL_ROOM {
@@ -269,7 +273,7 @@ impl<T: Transport> Writer<T> {
         self.out.cost() < self.send_queue.max(1)
     }
 
-    /// How much may be queued before a send waits.
+    /// Returns the number of bytes that may be queued before a send waits.
     #[inline]
     pub(crate) fn room(&self) -> usize {
         self.send_queue.saturating_sub(self.out.cost())
@@ -301,7 +305,7 @@ impl<T: Transport> Writer<T> {
         gathered
     }
 
-    /// Has the task that receives woken, and written what was queued when it could not be left to any task yet.
+    /// Registers the receiving task to be woken, and writes what was queued before that task was known.
     pub(crate) fn before_waiting(&mut self, cx: &mut Context<'_>) {
         self.set_owner(cx.waker());
         if self.has_unwritten() {
@@ -310,7 +314,7 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Writes what is queued, in the task that receives or drives the handler.
+    /// Writes the queue, in the task that receives or drives the handler.
     pub(crate) fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.poll_flush(Some(Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker: cx.waker() }))
     }
@@ -321,14 +325,14 @@ impl<T: Transport> Writer<T> {
         self.poll_want(Waiter { ticket: Ticket::ENDING, want, waker: cx.waker() })
     }
 
-    /// The end of a turn of the handler, in the task that drives it: what was queued meanwhile is written. Returns whether
-    /// the socket was dropped.
+    /// Ends a turn of the handler, in the task that drives it: writes what the turn queued. Returns whether the
+    /// socket was dropped.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "as for `Shared::with`")]
     pub(crate) fn end_turn(&mut self, cx: &mut Context<'_>) -> bool {
         self.heir.set_driver(cx.waker());
         if self.owner.is_none() {
-            // Until somebody receives, this task does the rest of others' writes.
+            // Until a task receives, this task completes the writes of others.
             self.set_owner(cx.waker());
         }
         if self.has_unwritten() {
@@ -340,8 +344,9 @@ impl<T: Transport> Writer<T> {
         matches!(self.heir, Heir::Left(_))
     }
 
-    /// Writes what a turn of the handler has queued. That is bounded, and the handler may have used up the budget that a task
-    /// of tokio has for its turn: then the transport would refuse, now and at the end of each such turn.
+    /// Writes what a turn of the handler has queued. The amount is bounded, and the handler may have used up the
+    /// cooperative budget of its tokio task. Under that budget, the transport would return pending now and at the
+    /// end of every such turn.
     fn write_turn(&mut self, cx: &mut Context<'_>) {
         let flush = coop::unconstrained(poll_fn(|cx| {
             let waiter = Waiter { ticket: Ticket::DRIVER, want: Want::Progress, waker: cx.waker() };
@@ -351,8 +356,9 @@ impl<T: Transport> Writer<T> {
         let _ = pin!(flush).poll(cx);
     }
 
-    /// Ends the sending direction of a server's connection after both close frames: now, or at the end of the handler's turn,
-    /// in which the last of them is written. The application may keep the socket, and the peer is not to wait for that.
+    /// Ends the sending direction of a server's connection after both close frames: now, or at the end of the
+    /// handler's turn, which writes the last of them. The application may keep the socket, but the peer must not
+    /// wait for that.
     ///
     /// "The server MUST close the underlying TCP connection immediately" (RFC 6455 §5.5.1)
     #[cold]
@@ -363,12 +369,12 @@ impl<T: Transport> Writer<T> {
         }
         self.peer = Peer::Ended;
         if let Some(io) = &mut self.io {
-            // What does not succeed at once is done when the socket is dropped.
+            // If this does not succeed at once, it is repeated when the socket is dropped.
             let _ = Pin::new(io).poll_shutdown(cx);
         }
     }
 
-    /// Queues a message, whether there is room or not.
+    /// Queues a message, even if the queue is full.
     #[inline]
     pub(crate) fn queue_message(&mut self, message: Message, compress: Compress) -> Result<(), Error> {
         self.check()?;
@@ -417,7 +423,7 @@ impl<T: Transport> Writer<T> {
                     self.messages += 1;
                     self.wake_met();
                     if self.out.keeps_compressor() {
-                        // Within a message it could not be given back.
+                        // It could not be given back within the message.
                         self.wake_owner();
                     }
                 }
@@ -430,7 +436,7 @@ impl<T: Transport> Writer<T> {
 
     /// Waits until the queue is flushed up to this position.
     pub(crate) fn poll_written(&mut self, sending: &mut Sending, waker: &Waker) -> Poll<Result<(), Error>> {
-        // What was flushed before a failure was flushed.
+        // Bytes flushed before a failure count as flushed.
         if self.flushed >= sending.until {
             return Poll::Ready(Ok(()));
         }
@@ -444,15 +450,15 @@ impl<T: Transport> Writer<T> {
         polled
     }
 
-    /// Writes what the transport takes. Ready when all of it is flushed; else `waiter` is woken, as is the task that
-    /// receives, when the transport takes more.
+    /// Writes as much as the transport accepts. Ready when all of it is flushed; otherwise the transport wakes
+    /// `waiter` and the receiving task when it accepts more.
     pub(crate) fn poll_flush(&mut self, waiter: Option<Waiter<'_>>) -> Poll<Result<(), Error>> {
         self.check_transport()?;
         if self.is_waited_for() {
             return self.poll_flush_waited(waiter, false);
         }
-        // A waker that wakes nobody is cheap, but takes the place of the one that the transport has: only while nobody
-        // waits for that.
+        // A no-op waker is cheap, but it displaces the one that the transport holds, so it is used only while no
+        // task waits.
         match self.poll_write_all(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.break_off(error))),
@@ -464,8 +470,8 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Writes with a waker that wakes `waiter` and whoever waits already. `is_full` says that the transport has just taken
-    /// no more.
+    /// Writes with a waker that wakes `waiter` and all tasks that already wait. If `is_full`, the transport has
+    /// just returned pending.
     #[cold]
     fn poll_flush_waited(&mut self, waiter: Option<Waiter<'_>>, is_full: bool) -> Poll<Result<(), Error>> {
         let wakers = Arc::clone(self.wakers());
@@ -478,10 +484,10 @@ impl<T: Transport> Writer<T> {
             if let Some(Waiter { want: Want::Flushed(position), .. }) = waiter
                 && self.flushed < position
             {
-                // A flush for an earlier position may have met the barrier.
+                // A flush up to an earlier position may have cleared the barrier.
                 self.barrier = self.barrier.min(position);
             }
-            // Registered first, polled again afterwards: the transport may have become ready in between.
+            // Registered before polling again, because the transport may have become ready in between.
             polled = self.poll_write_all(&mut cx);
         }
         if let Poll::Ready(Err(error)) = polled {
@@ -496,7 +502,7 @@ impl<T: Transport> Writer<T> {
         polled.map_err(Error::from)
     }
 
-    /// Has `waiter`, and the task that receives, woken by the transport.
+    /// Registers `waiter` and the receiving task to be woken by the transport.
     fn register(&self, wakers: &Wakers, waiter: Option<Waiter<'_>>) {
         if let Some(waiter) = waiter {
             wakers.register(waiter);
@@ -508,7 +514,7 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// The end of writing, by an error of the transport.
+    /// Ends writing after an error of the transport.
     #[cold]
     fn break_off(&mut self, error: io::Error) -> Error {
         let error = Arc::new(error);
@@ -518,7 +524,7 @@ impl<T: Transport> Writer<T> {
         Error::Io(error)
     }
 
-    /// Gives back a buffer that is much larger than what is left in it.
+    /// Gives back a buffer that is much larger than the bytes left in it.
     #[cold]
     fn settle(&mut self) {
         if let Some(buf) = self.out.queue_mut().settle() {
@@ -526,7 +532,7 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Writes and flushes until nothing is left or the transport takes no more.
+    /// Writes and flushes until nothing is left or the transport accepts no more.
     fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let queue = self.out.queue();
@@ -548,7 +554,7 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Whether what somebody waits to see flushed was written, and not yet flushed.
+    /// Returns whether bytes whose flush a task waits for are written but not flushed.
     #[cold]
     fn is_barrier_written(&self) -> bool {
         let position = self.out.queue().position();
@@ -612,7 +618,7 @@ impl<T: Transport> Writer<T> {
         self.due.get_or_insert_default()
     }
 
-    /// Takes note of a compressor that is kept from now on, or no longer.
+    /// Acts on a compressor that is kept from now on, or no longer.
     #[inline]
     pub(crate) fn watch_compressor(&mut self, kept_before: bool) {
         if kept_before != self.out.keeps_compressor() {
@@ -623,7 +629,7 @@ impl<T: Transport> Writer<T> {
     #[cold]
     fn note_compressor(&mut self, is_kept: bool) {
         if is_kept {
-            // It looks after when that is given back.
+            // The receiving task gives it back when the connection is idle.
             self.wake_owner();
         }
         #[cfg(feature = "deflate")]
@@ -636,13 +642,13 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Has compressors count in a budget. `member` is this connection.
+    /// Counts this connection's compressor in a budget. `member` is this connection.
     #[cfg(feature = "deflate")]
     pub(crate) fn count_compressor(&mut self, budget: MemoryBudget, member: Weak<dyn Member>) {
         self.keeping = Some(Box::new(Keeping { budget, member, kept: None }));
     }
 
-    /// Gives the compressor back unless it is in the middle of a message; whether none is kept now.
+    /// Gives the compressor back unless it is in the middle of a message. Returns whether none is kept now.
     #[cfg(feature = "deflate")]
     pub(crate) fn park_compressor(&mut self) -> bool {
         let kept_before = self.out.keeps_compressor();
@@ -651,7 +657,7 @@ impl<T: Transport> Writer<T> {
         !self.out.keeps_compressor()
     }
 
-    /// Gives the compressor back though a message may be unfinished: nothing follows.
+    /// Gives the compressor back even in the middle of a message, because nothing follows.
     pub(crate) fn abandon_compressor(&mut self) {
         let kept_before = self.out.keeps_compressor();
         self.out.abandon();
@@ -669,11 +675,11 @@ impl<T: Transport> Writer<T> {
     }
 }
 
-/// The number of bytes of the application's control frames that are queued before the first of them is written.
+/// The maximum number of bytes of the application's control frames queued before the first of them is written.
 const CONTROL_ROOM: usize = 8 * 1024;
 
 /// The length of the header of a masked control frame (RFC 6455 §5.2).
 const MAX_CONTROL_HEADER: usize = 6;
 
-/// How many pieces one call writes at most.
+/// The maximum number of slices passed to one vectored write.
 const MAX_SLICES: usize = 32;

@@ -1,6 +1,6 @@
 //! The two ends of an in-memory connection, as tokio sees them.
 //!
-//! Owns the traits and the timer for latency. What an operation does is decided in [`super::link`].
+//! Owns the trait implementations and the timer for latency. [`super::link`] decides what an operation does.
 
 use std::fmt;
 use std::future::Future;
@@ -16,11 +16,11 @@ use super::faults::Faults;
 use super::link::{Link, OnDrop, ReadAttempt, Side, Vectored};
 use super::tap::Tap;
 
-/// Creates two connected ends; what is written to one is read from the other.
+/// Creates two connected ends. Bytes written to one are read from the other.
 ///
-/// `capacity` is the number of bytes that may be under way in each direction: a write waits when so many were not read
-/// yet, and takes a part of its bytes when only a part fits. An end that is shut down or dropped ends the stream its
-/// peer reads (FIN), and after a drop the peer's writes fail with [`io::ErrorKind::BrokenPipe`].
+/// `capacity` is the number of bytes that may be in flight in each direction. A write waits while that many are
+/// unread, and accepts only part of its bytes if only a part fits. An end that is shut down or dropped ends the
+/// stream that its peer reads (FIN). After a drop, the peer's writes fail with [`io::ErrorKind::BrokenPipe`].
 ///
 /// All bytes are kept for [`Tap::written`] until both ends and all handles are dropped.
 ///
@@ -57,23 +57,23 @@ pub fn duplex(capacity: usize) -> (Pipe, Pipe) {
 
 /// One end of a [`duplex`].
 ///
-/// At most one task at a time can wait for reading and one for writing: the last that was pending is woken.
+/// At most one task at a time can wait for reading and one for writing: the last one that was pending is woken.
 pub struct Pipe {
     tap: Tap,
-    /// Set while a read waits for bytes that are on their way. What arrives first stays first until that read has it, so
-    /// the time never changes.
+    /// Set while a read waits for bytes in flight. The bytes that arrive first stay first until that read has them,
+    /// so the time never changes.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pipe {
-    /// Gives this end a plan of faults, in place of any it had.
+    /// Gives this end a plan of faults, replacing any previous one.
     #[must_use]
     pub fn with_faults(self, faults: Faults) -> Self {
         self.tap.set_faults(faults);
         self
     }
 
-    /// Changes how many bytes written by this end may be under way.
+    /// Sets the number of bytes written by this end that may be in flight.
     ///
     /// # Panics
     ///
@@ -84,7 +84,7 @@ impl Pipe {
         self
     }
 
-    /// Makes this end one that takes only the first buffer of a vectored write and says so.
+    /// Makes this end accept only the first buffer of a vectored write, and report that it does.
     ///
     /// By default vectored writes are supported.
     #[must_use]
@@ -93,17 +93,17 @@ impl Pipe {
         self
     }
 
-    /// Lets the drop of this end reset the connection (RST) rather than end it.
+    /// Makes the drop of this end reset the connection (RST) instead of ending it.
     ///
-    /// Every operation of the peer then fails with [`io::ErrorKind::ConnectionReset`], and bytes it has not read are
-    /// lost.
+    /// Every operation of the peer then fails with [`io::ErrorKind::ConnectionReset`], and bytes that it has not
+    /// read are lost.
     #[must_use]
     pub fn resetting_on_drop(self) -> Self {
         self.tap.link.with(|state, _| state.end(self.tap.side).on_drop = OnDrop::Reset);
         self
     }
 
-    /// Returns a handle that watches and steers this end while somebody else owns it.
+    /// Returns a handle that watches and controls this end while a WebSocket or a task owns it.
     pub fn tap(&self) -> Tap {
         self.tap.clone()
     }
@@ -135,7 +135,7 @@ impl AsyncRead for Pipe {
                     return Poll::Ready(result);
                 }
                 ReadAttempt::Wait => return Poll::Pending,
-                // When the time has come meanwhile, nobody would wake the task: look again.
+                // If the time has come meanwhile, nothing would wake the task, so try again.
                 ReadAttempt::WaitUntil(at) => std::task::ready!(this.poll_sleep(at, cx)),
             }
         }

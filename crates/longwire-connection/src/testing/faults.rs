@@ -1,6 +1,7 @@
-//! What shall go wrong at one end, and when: the plan a test writes, and the count of how far it has come.
+//! A test's plan of faults for one end, and the progress through it.
 //!
-//! Owns the numbering of operations and the choice of sizes. What a fault does to the two ends is [`super::link`]'s.
+//! Owns the numbering of operations and the choice of sizes. [`super::link`] owns the effect of a fault on the two
+//! ends.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -8,10 +9,10 @@ use std::time::Duration;
 
 /// A plan of faults for one end of a [`duplex`](super::duplex).
 ///
-/// Without any fault an end takes and gives as many bytes as it can. Operations and offsets are counted from the moment
-/// the plan is given to the end ([`Pipe::with_faults`](super::Pipe::with_faults),
-/// [`Tap::set_faults`](super::Tap::set_faults)), both from zero. Several faults may be combined; where they meet at one
-/// operation, it is first pending, then stalled, then failed.
+/// Without faults, an end accepts and yields as many bytes as it can. Operations and offsets are counted from zero,
+/// starting when the plan is given to the end ([`Pipe::with_faults`](super::Pipe::with_faults),
+/// [`Tap::set_faults`](super::Tap::set_faults)). Several faults may be combined; an operation with several is first
+/// pending, then stalled, then failed.
 ///
 /// # Examples
 ///
@@ -47,12 +48,12 @@ pub struct Faults {
 
 /// One operation of an end, by its number from zero.
 ///
-/// An operation begins with a call of `poll_read`, `poll_write` (vectored or not), `poll_flush` or `poll_shutdown`, and
-/// goes on until such a call is ready: a call that repeats one which was pending is not counted again. Reads into and
+/// An operation begins with a call of `poll_read`, `poll_write` (vectored or not), `poll_flush` or `poll_shutdown`,
+/// and lasts until such a call is ready: a call that repeats a pending one is not counted again. Reads into and
 /// writes from an empty buffer do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// The k-th operation, whatever it is.
+    /// The k-th operation of any kind.
     Any(u64),
     /// The k-th read.
     Read(u64),
@@ -79,28 +80,29 @@ impl Faults {
         Self::default()
     }
 
-    /// Lets every read yield at most `len` bytes.
+    /// Limits every read to at most `len` bytes.
     ///
     /// # Panics
     ///
-    /// If `len` is 0, which a reader would take for the end of the stream.
+    /// If `len` is 0, which a reader would interpret as the end of the stream.
     pub fn read_at_most(mut self, len: usize) -> Self {
         assert!(len > 0, "a read of no bytes means the end of the stream");
         self.read_at_most = Some(len);
         self
     }
 
-    /// Ends reads at these offsets of the stream that this end reads, so that no read contains bytes of both sides.
+    /// Ends reads at these offsets of the stream that this end reads, so that no read contains bytes from both
+    /// sides of one.
     pub fn split_reads_at(mut self, offsets: impl IntoIterator<Item = u64>) -> Self {
         self.read_splits.extend(offsets);
         self
     }
 
-    /// Lets every write take at most `len` bytes.
+    /// Limits every write to at most `len` bytes.
     ///
     /// # Panics
     ///
-    /// If `len` is 0; [`write_zero_at`](Self::write_zero_at) lets one write do that.
+    /// If `len` is 0; [`write_zero_at`](Self::write_zero_at) makes a single write accept nothing.
     pub fn write_at_most(mut self, len: usize) -> Self {
         assert!(len > 0, "a writer may give up after a write of no bytes");
         self.write_at_most = Some(len);
@@ -113,63 +115,65 @@ impl Faults {
         self
     }
 
-    /// Lets every operation be pending once, with the task woken at once, before it goes on.
+    /// Makes every operation pending once before it continues. The task is woken at once.
     pub fn pend_each(mut self) -> Self {
         self.pend_each = true;
         self
     }
 
-    /// Lets this operation be pending once, with the task woken at once, before it goes on.
+    /// Makes this operation pending once before it continues. The task is woken at once.
     pub fn pend_at(self, operation: Operation) -> Self {
         self.schedule(operation, Action::Pend)
     }
 
-    /// Lets this operation be pending until [`Tap::resume`](super::Tap::resume).
+    /// Makes this operation pending until [`Tap::resume`](super::Tap::resume).
     ///
-    /// Where it is a read, all reading of this end stands still, as with a peer that is silent; otherwise all writing,
-    /// flushing and shutting down, as with a peer that does not read.
+    /// If it is a read, all reads of this end are stalled, as with a peer that is silent; otherwise all writes,
+    /// flushes and shutdowns, as with a peer that does not read.
     pub fn stall_at(self, operation: Operation) -> Self {
         self.schedule(operation, Action::Stall)
     }
 
-    /// Ends the stream that this end reads: this read and all after it yield no bytes.
+    /// Ends the stream that this end reads: this read and all later ones yield no bytes.
     ///
-    /// The peer's writes fail with [`ErrorKind::BrokenPipe`] from then on. Where the operation is not a read, the reads
-    /// behind it see the end.
+    /// The peer's writes fail with [`ErrorKind::BrokenPipe`] from then on. If the operation is not a read, later
+    /// reads see the end.
     pub fn eof_at(self, operation: Operation) -> Self {
         self.schedule(operation, Action::Eof)
     }
 
-    /// Lets the k-th write succeed with no bytes taken.
+    /// Makes the k-th write succeed without accepting any bytes.
     pub fn write_zero_at(self, k: u64) -> Self {
         self.schedule(Operation::Write(k), Action::WriteZero)
     }
 
-    /// Lets this operation fail with an error of this kind.
+    /// Makes this operation fail with an error of this kind.
     ///
-    /// What follows depends on the kind, so that the peer of an end that fails always finds out:
-    /// - [`ErrorKind::Interrupted`] and [`ErrorKind::WouldBlock`]: nothing is lost, the next operation works.
-    /// - [`ErrorKind::BrokenPipe`]: later writes of this end fail likewise and the peer reads the end of the stream;
-    ///   the other direction still works.
-    /// - All others: the connection is gone. Each operation of this end fails likewise, those of the peer with
-    ///   [`ErrorKind::ConnectionReset`], and bytes not yet read are lost.
+    /// The consequences depend on the kind, so that the peer of a failing end always finds out:
+    ///
+    /// - [`ErrorKind::Interrupted`] and [`ErrorKind::WouldBlock`]: nothing is lost, and the next operation works.
+    /// - [`ErrorKind::BrokenPipe`]: later writes of this end fail in the same way, and the peer reads the end of
+    ///   the stream; the other direction still works.
+    /// - All others: the connection is gone. Each operation of this end fails in the same way, each one of the
+    ///   peer with [`ErrorKind::ConnectionReset`], and bytes not yet read are lost.
     pub fn fail_at(self, operation: Operation, kind: ErrorKind) -> Self {
         self.schedule(operation, Action::Fail(kind))
     }
 
-    /// Hides what this end writes from the peer until it flushes or shuts down, or the capacity is used up.
+    /// Hides the bytes that this end writes from the peer until it flushes or shuts down, or the capacity is used
+    /// up.
     ///
-    /// This is how TLS streams and buffered writers behave: a forgotten flush becomes a peer that waits for ever, and
-    /// what was not flushed when the end is dropped is lost.
+    /// TLS streams and buffered writers behave like this: after a forgotten flush, the peer waits forever, and
+    /// bytes not flushed when the end is dropped are lost.
     pub fn hold_until_flush(mut self) -> Self {
         self.hold_until_flush = true;
         self
     }
 
-    /// Delays what this end writes, and its FIN, on the way to the peer.
+    /// Delays the bytes that this end writes, and its FIN, on their way to the peer.
     ///
-    /// Time is tokio's, so a test whose clock is paused does not wait. Bytes on their way use up capacity. The order is
-    /// kept when the latency changes.
+    /// The clock is tokio's, so a test with a paused clock does not wait. Bytes in flight use up capacity. The
+    /// order is kept when the latency changes.
     ///
     /// # Panics
     ///
@@ -181,8 +185,8 @@ impl Faults {
 
     /// Adds a mixture of harmless faults drawn from `seed`: operations that are pending once, short reads and writes.
     ///
-    /// About a quarter of the operations is pending once, and about three quarters of the reads and writes are limited,
-    /// to one byte, up to 16 or up to 1024 bytes. The same seed and operations give the same faults.
+    /// About a quarter of the operations are pending once. About three quarters of the reads and writes are
+    /// limited: to one byte, up to 16 bytes or up to 1024 bytes. The same seed and operations give the same faults.
     pub fn random(mut self, seed: u64) -> Self {
         self.random = Some(seed);
         self
@@ -223,18 +227,18 @@ impl Operation {
     }
 }
 
-/// An operation that has begun and is not ready yet. Its fate is drawn once, however often it is polled.
+/// An operation that has begun and is not ready yet. Its faults are drawn once, however often it is polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     pub(super) pend: bool,
     pub(super) stall: bool,
     pub(super) eof: bool,
     pub(super) fail: Option<ErrorKind>,
-    /// The most bytes it may move; 0 only for a write that shall take nothing.
+    /// The maximum number of bytes it may move. 0 only for a write that must accept nothing.
     pub(super) limit: usize,
 }
 
-/// A [`Faults`] at work.
+/// A [`Faults`] plan in progress.
 #[derive(Debug)]
 pub(super) struct Plan {
     faults: Faults,
@@ -308,13 +312,13 @@ impl Plan {
     }
 }
 
-/// Marsaglia's xorshift64 with a multiplication behind it: enough to vary a test, and the same on every machine.
+/// Marsaglia's xorshift64 followed by a multiplication: enough to vary a test, and the same on every machine.
 #[derive(Debug)]
 struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Self {
-        // Spreads small seeds over all bits; the state must not be 0, from where xorshift never leaves.
+        // Spreads small seeds over all bits. The state must not be 0, which xorshift never leaves.
         Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9).max(1))
     }
 
@@ -326,7 +330,7 @@ impl Random {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        // The low bits are the weakest; the bias of the remainder is far below what a test can see.
+        // The low bits are the weakest. The bias of the remainder is far below what a test can detect.
         (self.next() >> 32) % bound
     }
 

@@ -1,7 +1,7 @@
 //! A transport whose writes and flushes are held back until a chosen poll.
 //!
-//! Owns the moment at which a transport becomes ready and the one waker that it keeps for each direction. It is for
-//! tests of wake-ups: [`super::duplex`] is the transport for everything else.
+//! Owns the moment at which a transport becomes ready, and the one waker that it keeps for each direction. It is
+//! for tests of wake-ups; for everything else, use [`super::duplex`].
 
 use std::fmt;
 use std::io;
@@ -11,17 +11,17 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Creates a transport and the handle that feeds, opens and watches it.
+/// Creates a transport, and the handle that feeds, opens and watches it.
 ///
-/// The transport keeps only the last waker for each direction, as [`AsyncRead`] and [`AsyncWrite`] allow: whoever polls
-/// later displaces whoever waits. It never loses a wake-up: when it becomes ready, the waker that it keeps at that
-/// moment is woken.
+/// The transport keeps only the last waker for each direction, as [`AsyncRead`] and [`AsyncWrite`] allow: a task
+/// that polls later displaces the task that waits. It never loses a wake-up: when it becomes ready, it wakes the
+/// waker that it keeps at that moment.
 ///
-/// Both gates are open at first: every write takes all its bytes and every flush succeeds.
+/// Both gates are open at first: every write accepts all its bytes, and every flush succeeds.
 ///
 /// # Examples
 ///
-/// The gate opens right after the second write poll was registered and before that poll returns:
+/// The gate opens right after the second write poll registers its waker and before that poll returns:
 ///
 /// ```
 /// use longwire_connection::testing::gated;
@@ -54,7 +54,7 @@ pub struct Gated {
     gate: Gate,
 }
 
-/// A handle on a [`Gated`] transport that somebody else owns.
+/// A handle to a [`Gated`] transport that other code owns.
 ///
 /// It is cheap to clone, may be used on any thread, and keeps its record after the transport is dropped.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ pub struct Gate {
 
 #[derive(Default)]
 struct State {
-    /// Bytes that were fed and not read.
+    /// Bytes that were fed but not read.
     unread: Vec<u8>,
     read_ended: bool,
     reader: Option<Waker>,
@@ -75,7 +75,7 @@ struct State {
     flushes: Direction,
     shutdown_polls: u64,
     is_shut_down: bool,
-    /// The task of the last write, flush or shutdown poll that was pending.
+    /// The waker of the last write, flush or shutdown poll that was pending.
     writer: Option<Waker>,
     is_dropped: bool,
 }
@@ -84,7 +84,7 @@ struct State {
 #[derive(Default)]
 struct Direction {
     polls: u64,
-    /// The number of bytes that may still pass (for flushes, zero or not zero); `None` if the gate is open.
+    /// The number of bytes that may still pass (for flushes, zero or nonzero); `None` if the gate is open.
     room: Option<usize>,
     opens_at: Option<u64>,
     wakes_at: Option<u64>,
@@ -95,7 +95,7 @@ impl Direction {
         self.room == Some(0)
     }
 
-    /// Acts on a poll that is about to return `Pending`: returns whether the waker has to be woken before it does.
+    /// Acts on a poll that is about to return `Pending`. Returns whether the waker must be woken before it does.
     fn pended(&mut self) -> bool {
         let opens = self.opens_at == Some(self.polls);
         if opens {
@@ -114,7 +114,7 @@ impl Gate {
         });
     }
 
-    /// Ends the stream that the transport reads, after what was fed.
+    /// Ends the stream that the transport reads, after the bytes that were fed.
     pub fn end_reads(&self) {
         self.wake_after(|state| {
             state.read_ended = true;
@@ -143,7 +143,7 @@ impl Gate {
         });
     }
 
-    /// Lets this many bytes pass, after which writes are pending again.
+    /// Lets this many bytes pass. After that, writes are pending again.
     pub fn admit(&self, len: usize) {
         self.wake_after(|state| {
             state.writes.room = Some(state.writes.room.unwrap_or(0) + len);
@@ -153,14 +153,15 @@ impl Gate {
 
     /// Opens the gate for writes during the `n`-th write poll, counted from 1.
     ///
-    /// That poll keeps its waker, the gate opens, the waker is woken, and the poll returns `Pending`: this is what
-    /// happens if a socket becomes writable on another thread at that moment. It has no effect on a poll that is ready.
+    /// The poll registers its waker, the gate opens, the waker is woken, and the poll returns `Pending`. This
+    /// happens when a socket becomes writable on another thread at that moment. It has no effect on a poll that is
+    /// ready.
     pub fn open_at_write_poll(&self, n: u64) {
         self.with(|state| state.writes.opens_at = Some(n));
     }
 
-    /// Opens the gate for flushes during the `n`-th flush poll, as [`open_at_write_poll`](Self::open_at_write_poll) does
-    /// for writes.
+    /// Opens the gate for flushes during the `n`-th flush poll, as [`open_at_write_poll`](Self::open_at_write_poll)
+    /// does for writes.
     pub fn open_at_flush_poll(&self, n: u64) {
         self.with(|state| state.flushes.opens_at = Some(n));
     }
@@ -231,12 +232,13 @@ impl Gate {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Wakes after the lock was released: a waker may poll this transport at once, and dropping one may drop it.
+    /// Runs `act`, then wakes after the lock is released: a waker may poll this transport at once, and dropping one
+    /// may drop it.
     fn wake_after(&self, act: impl FnOnce(&mut State) -> [Option<Waker>; 2]) {
         self.with(act).into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Runs one poll of the writing direction; if it is pending, its waker displaces the one that was kept.
+    /// Runs one poll of the writing direction. If it is pending, its waker displaces the one that was kept.
     fn poll_writing<R>(
         &self,
         cx: &Context<'_>,
@@ -263,7 +265,7 @@ impl Gate {
     }
 }
 
-/// What happens to the waker of a poll that is pending.
+/// The fate of the waker of a pending poll.
 enum Pended {
     Waits,
     Woken,

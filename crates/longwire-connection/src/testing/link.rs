@@ -1,7 +1,7 @@
-//! The state that two connected ends share: two wires, two fault plans, and who waits for what.
+//! The state that two connected ends share: two wires, two fault plans, and the waiting tasks.
 //!
-//! Every rule about what one end's operation does to the other is here, without tokio's traits and without a lock held
-//! while anybody is woken.
+//! Owns every rule about the effect of one end's operation on the other, without tokio's traits, and without a lock
+//! held while a task is woken.
 
 use std::io::{self, ErrorKind};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ pub(super) struct Link {
     state: Mutex<State>,
 }
 
-/// The two ends. Who holds a [`Side`] calls that end `own` and the other `peer`.
+/// The two ends. For the holder of a [`Side`], that end is `own` and the other is `peer`.
 #[derive(Debug)]
 pub(super) struct State {
     ends: [End; 2],
@@ -33,7 +33,7 @@ pub(super) enum Side {
 
 #[derive(Debug)]
 pub(super) struct End {
-    /// What this end writes and the peer reads.
+    /// The bytes that this end writes and the peer reads.
     pub(super) wire: Wire,
     pub(super) counts: Counts,
     pub(super) reading: Stall,
@@ -41,10 +41,10 @@ pub(super) struct End {
     pub(super) on_drop: OnDrop,
     pub(super) vectored: Vectored,
     input: Input,
-    /// Set when the connection is lost; the kind of error that every operation of this end meets.
+    /// The kind of error that every operation of this end returns, once the connection is lost.
     lost: Option<ErrorKind>,
     plan: Plan,
-    /// By [`Kind`]: the operations that have begun and are not ready.
+    /// The operations that have begun and are not ready, by [`Kind`].
     begun: [Option<Begun>; Kind::COUNT],
     read_waker: Option<Waker>,
     write_waker: Option<Waker>,
@@ -68,18 +68,18 @@ pub(super) enum Vectored {
     Unsupported,
 }
 
-/// Whether an end still takes bytes from its peer.
+/// The state of an end's input: whether it still accepts bytes from its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
     Open,
-    /// A fault has ended the stream early.
+    /// A fault ended the stream early.
     Cut,
     /// The end was dropped.
     Gone,
 }
 
-/// Wakers that left the state under the lock and may run, or be dropped, only when it is released: either can run code
-/// of the task behind it, up to dropping a pipe of this very link.
+/// Wakers to wake or drop once the lock is released. Either can run code of the waker's task, which may drop a pipe
+/// of this same link.
 #[derive(Debug, Default)]
 pub(super) struct Wakeups {
     wake: Vec<Waker>,
@@ -91,7 +91,7 @@ pub(super) enum ReadAttempt {
     Done(io::Result<()>),
     /// The task will be woken.
     Wait,
-    /// The task will be woken when something changes, but has to set its own timer for this time.
+    /// The task will be woken when something changes, but must set its own timer for this time.
     WaitUntil(Instant),
 }
 
@@ -100,11 +100,11 @@ impl Link {
         Self { state: Mutex::new(State { ends: [End::new(capacity), End::new(capacity)] }) }
     }
 
-    /// Runs `f` under the lock and wakes whom it names afterwards.
+    /// Runs `f` under the lock, then wakes the tasks that `f` has added to the wake-ups.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut State, &mut Wakeups) -> R) -> R {
         let mut wakeups = Wakeups::default();
         let result = {
-            // No code of a user runs under the lock, so a poisoned state is a consistent one.
+            // No user code runs under the lock, so a poisoned state is consistent.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             f(&mut state, &mut wakeups)
         };
@@ -126,7 +126,7 @@ impl State {
         }
     }
 
-    /// Goes on with a read that [`enter`](Self::enter) has let through.
+    /// Continues a read that [`enter`](Self::enter) has let through.
     pub(super) fn read(
         &mut self,
         side: Side,
@@ -238,7 +238,7 @@ impl State {
         Poll::Ready(Ok(()))
     }
 
-    /// Begins an operation unless it has begun already, and gives what the plan has for it.
+    /// Begins an operation unless it has already begun, and returns the plan's decision for it.
     fn enter(
         &mut self,
         side: Side,
@@ -294,7 +294,7 @@ impl State {
         }
     }
 
-    /// Ends the connection for both ends; `kind` is what the end at `side` is told.
+    /// Breaks the connection for both ends. `kind` is the kind of error that the end at `side` sees.
     pub(super) fn lose(&mut self, side: Side, kind: ErrorKind, wakeups: &mut Wakeups) {
         let (own, peer) = self.pair(side);
         own.lost.get_or_insert(kind);
@@ -379,7 +379,7 @@ impl Wakeups {
         self.wake.extend(slot.take());
     }
 
-    /// Leaves the task of `cx` to be woken, in place of any task that waited before (as `AsyncRead` demands).
+    /// Registers the task of `cx`, replacing any task that waited before (as `AsyncRead` requires).
     fn register(&mut self, slot: &mut Option<Waker>, cx: &Context<'_>) {
         if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.retired.extend(slot.replace(cx.waker().clone()));

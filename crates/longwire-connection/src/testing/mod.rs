@@ -1,17 +1,18 @@
-//! An in-memory transport for tests: deterministic, with faults, and with a record of what went over it.
+//! An in-memory transport for tests: deterministic, with faults, and with a record of its traffic.
 //!
-//! [`duplex`] makes two connected [`Pipe`]s that behave like the two ends of a TCP connection. A [`Faults`] plan makes
-//! one end misbehave at a chosen operation, and a [`Tap`] watches and steers an end that a WebSocket owns. Nothing here
-//! sleeps or draws randomness of its own, so a test that fails once fails every time.
+//! [`duplex`] creates two connected [`Pipe`]s that behave like the two ends of a TCP connection. A [`Faults`] plan
+//! makes one end misbehave at a chosen operation, and a [`Tap`] watches and controls an end that a WebSocket owns.
+//! Nothing here sleeps or generates randomness, so a test that fails once fails every time.
 //!
-//! The pipes know bytes only, neither frames nor messages; [`pair`] puts a WebSocket on each.
+//! The pipes carry bytes and know neither frames nor messages; [`pair`] puts a WebSocket on each.
 //!
-//! For tests of wake-ups, [`gated`] makes a transport that becomes ready during a chosen poll and keeps only the last
-//! waker.
+//! For tests of wake-ups, [`gated`] creates a transport that becomes ready during a chosen poll and keeps only the
+//! last waker.
 //!
 //! # Every operation can fail
 //!
-//! Operations are counted, so a test can learn how many a scenario takes and then break each of them in turn:
+//! Operations are counted, so a test can count the operations of a scenario and then make each of them fail in
+//! turn:
 //!
 //! ```
 //! use std::io::ErrorKind;

@@ -7,10 +7,10 @@ use longwire_protocol::MaskingKey;
 use super::{Pipe, duplex};
 use crate::{Config, Handover, WebSocket};
 
-/// Makes a client and a server that are connected in memory.
+/// Creates a client and a server that are connected in memory.
 ///
-/// Each direction holds 64 KiB. Under `#[tokio::test(start_paused = true)]` keepalives and deadlines pass in virtual
-/// time. For faults, [`pair_over`] takes pipes of any make.
+/// Each direction holds 64 KiB. Under `#[tokio::test(start_paused = true)]`, keepalives and deadlines pass in
+/// virtual time. For faults, [`pair_over`] accepts pipes of any configuration.
 ///
 /// # Examples
 ///
@@ -31,7 +31,7 @@ pub fn pair(config: Config) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
     pair_over(client, server, &config)
 }
 
-/// Makes a client of one pipe and a server of the other.
+/// Creates a client from one pipe and a server from the other.
 pub fn pair_over(client: Pipe, server: Pipe, config: &Config) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
     (
         WebSocket::new(client, Handover::client(repeatable_keys), config),
@@ -39,8 +39,8 @@ pub fn pair_over(client: Pipe, server: Pipe, config: &Config) -> (WebSocket<Pipe
     )
 }
 
-/// Masking keys that differ from frame to frame and are the same in every run of a thread's first test. For tests only:
-/// whoever knows one knows the next.
+/// Returns masking keys that differ from frame to frame and are the same in every run of a thread's first test. For
+/// tests only: anyone who knows one key knows the next.
 pub fn repeatable_keys() -> MaskingKey {
     thread_local! {
         static LAST: Cell<u32> = const { Cell::new(0x9e37_79b9) };

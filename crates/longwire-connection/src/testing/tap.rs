@@ -1,4 +1,4 @@
-//! Watching and steering one end of a link while somebody else owns the [`Pipe`](super::Pipe).
+//! Watching and controlling one end of a link while other code owns the [`Pipe`](super::Pipe).
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::faults::{Faults, Kind};
 use super::link::{Link, Side, Stall};
 
-/// A handle on one end of a [`duplex`](super::duplex) that stays behind when the end is given away.
+/// A handle to one end of a [`duplex`](super::duplex), kept when the end is moved elsewhere.
 ///
-/// It shows what the end has written and how, and can stall, resume or break it. Cloning it is cheap, it may be used on
-/// any thread, and it keeps its record when the end is dropped.
+/// It shows the bytes that the end has written and how it wrote them, and can stall, resume or break the end. It is
+/// cheap to clone, can be used from any thread, and keeps its record after the end is dropped.
 ///
 /// # Examples
 ///
@@ -38,30 +38,30 @@ pub struct Tap {
     pub(super) side: Side,
 }
 
-/// How often an end was used, and for how many bytes, since it was made.
+/// Counts of an end's operations and bytes since it was created.
 ///
-/// An [`Operation`](super::Operation) counts when it begins, however often it is polled until it is ready.
+/// An [`Operation`](super::Operation) counts once, when it begins, however often it is polled until it is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Reads, the one that waits for bytes among them.
+    /// Reads, including one that waits for bytes.
     pub reads: u64,
-    /// Writes, vectored or not. On a socket each would be at least one system call.
+    /// Writes, vectored or not. On a socket, each would be at least one system call.
     pub writes: u64,
     /// Flushes.
     pub flushes: u64,
     /// Shutdowns.
     pub shutdowns: u64,
-    /// Calls of any of the four `poll` methods; more than operations where some were pending.
+    /// Calls of any of the four `poll` methods. More than the operations if some were pending.
     pub polls: u64,
-    /// Bytes this end has read.
+    /// Bytes that this end has read.
     pub bytes_read: u64,
-    /// Bytes this end has written, whether the peer has read them or not.
+    /// Bytes that this end has written, whether the peer has read them or not.
     pub bytes_written: u64,
 }
 
 impl Counts {
-    /// Returns how many operations of any kind have begun: the numbers that
+    /// Returns the number of operations of any kind that have begun. The numbers that
     /// [`Operation::Any`](super::Operation::Any) has reached run from 0 to one less.
     pub fn operations(&self) -> u64 {
         self.reads + self.writes + self.flushes + self.shutdowns
@@ -86,22 +86,22 @@ impl Counts {
 }
 
 impl Tap {
-    /// Returns every byte this end has written so far, read by the peer or not.
+    /// Returns every byte that this end has written so far, read by the peer or not.
     pub fn written(&self) -> Vec<u8> {
         self.link.with(|state, _| state.end(self.side).wire.recorded().to_vec())
     }
 
-    /// Returns how many bytes each write has taken, in order.
+    /// Returns the number of bytes that each write has accepted, in order.
     pub fn write_sizes(&self) -> Vec<usize> {
         self.link.with(|state, _| state.end(self.side).wire.write_sizes().to_vec())
     }
 
-    /// Returns how many bytes this end has written that the peer has not read.
+    /// Returns the number of bytes that this end has written and the peer has not read.
     pub fn unread(&self) -> usize {
         self.link.with(|state, _| state.end(self.side).wire.unread())
     }
 
-    /// Returns what this end has done so far.
+    /// Returns the counts of this end so far.
     pub fn counts(&self) -> Counts {
         self.link.with(|state, _| state.end(self.side).counts)
     }
@@ -116,7 +116,7 @@ impl Tap {
         self.link.with(|state, _| state.end(self.side).is_gone())
     }
 
-    /// Returns whether this end's reading or writing stands still.
+    /// Returns whether this end's reading or writing is stalled.
     pub fn is_stalled(&self) -> bool {
         self.link.with(|state, _| {
             let end = state.end(self.side);
@@ -124,24 +124,24 @@ impl Tap {
         })
     }
 
-    /// Lets everything this end does be pending until [`resume`](Self::resume), as if the cable were pulled.
+    /// Makes all operations of this end pending until [`resume`](Self::resume), as if the cable were pulled.
     pub fn stall(&self) {
         self.stall_reads();
         self.stall_writes();
     }
 
-    /// Lets this end's reads be pending until [`resume`](Self::resume), as with a peer that is silent.
+    /// Makes this end's reads pending until [`resume`](Self::resume), as with a peer that is silent.
     pub fn stall_reads(&self) {
         self.link.with(|state, _| state.end(self.side).reading = Stall::Stalled);
     }
 
-    /// Lets this end's writes, flushes and shutdowns be pending until [`resume`](Self::resume), as with a peer that does
-    /// not read.
+    /// Makes this end's writes, flushes and shutdowns pending until [`resume`](Self::resume), as with a peer that
+    /// does not read.
     pub fn stall_writes(&self) {
         self.link.with(|state, _| state.end(self.side).writing = Stall::Stalled);
     }
 
-    /// Ends a stall, whether this handle or the plan has made it, and wakes whoever waits.
+    /// Ends a stall, whether this handle or the plan caused it, and wakes the waiting tasks.
     pub fn resume(&self) {
         self.link.with(|state, wakeups| {
             let end = state.end(self.side);
@@ -151,23 +151,23 @@ impl Tap {
         });
     }
 
-    /// Gives this end another plan, which counts from its next operation on.
+    /// Gives this end another plan, which counts from the next operation.
     ///
-    /// An operation that is pending keeps what the old plan had for it; a stall remains.
+    /// An operation that is pending keeps the old plan's decision, and a stall remains.
     pub fn set_faults(&self, faults: Faults) {
         self.link.with(|state, _| state.set_faults(self.side, faults));
     }
 
-    /// Breaks the connection: from now on every operation of both ends fails with [`ErrorKind::ConnectionReset`].
+    /// Breaks the connection: from now on, every operation of both ends fails with [`ErrorKind::ConnectionReset`].
     ///
-    /// Bytes not yet read are lost. Stalls of both ends are over.
+    /// Bytes not yet read are lost. Stalls of both ends are ended.
     pub fn reset(&self) {
         self.link.with(|state, wakeups| state.lose(self.side, ErrorKind::ConnectionReset, wakeups));
         self.resume();
         self.peer().resume();
     }
 
-    /// Returns the handle on the other end.
+    /// Returns a handle to the other end.
     #[must_use]
     pub fn peer(&self) -> Self {
         Self { link: Arc::clone(&self.link), side: self.side.other() }

@@ -1,4 +1,4 @@
-//! Tests of the transport: polled by hand where the order matters, and as a property under any harmless faults.
+//! Tests of the transport: polled by hand if the order matters, and as a property under any harmless faults.
 
 use std::future::Future;
 use std::io::{ErrorKind, IoSlice};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// Counts how often its waker was used.
+/// Counts how often its waker is woken.
 #[derive(Default)]
 struct Bell(AtomicUsize);
 
@@ -57,7 +57,7 @@ fn shutdown(pipe: &mut Pipe) -> Poll<Result<(), ErrorKind>> {
     result.map_err(|error| error.kind())
 }
 
-/// Reads until the pipe is pending, the end or an error.
+/// Reads until the pipe is pending, at its end, or fails.
 fn read_all(pipe: &mut Pipe) -> Vec<Vec<u8>> {
     let mut reads = Vec::new();
     while let Poll::Ready(Ok(bytes)) = read(pipe, Waker::noop()) {
@@ -105,7 +105,7 @@ fn capacities_of_the_directions_are_independent() {
     assert_eq!(write(&mut server, b"hello", Waker::noop()), Poll::Ready(Ok(4)));
 }
 
-/// What happens at one end, with what the other end sees then. The end is dropped unless it is given back.
+/// An event at one end, with what the other end then sees. The end is dropped unless it is returned.
 type Event<Seen> = (&'static str, fn(Pipe) -> Option<Pipe>, Poll<Result<Seen, ErrorKind>>);
 
 const RESET: ErrorKind = ErrorKind::ConnectionReset;
@@ -167,7 +167,7 @@ fn only_the_last_task_that_waited_is_woken() {
     assert_eq!((first.rings(), second.rings()), (0, 1));
 }
 
-/// Owns a pipe, as the task behind a waker may.
+/// Owns a pipe, as the task of a waker may.
 struct Owner(Mutex<Option<Pipe>>);
 
 impl Wake for Owner {
@@ -191,7 +191,7 @@ fn a_waker_may_drop_a_pipe_when_it_is_woken() {
 fn a_waker_may_drop_a_pipe_when_it_is_replaced() {
     let (client, mut server) = duplex(4);
     let tap = client.tap();
-    // The reader's slot holds the last reference to the owner of the other end.
+    // The reader's waker holds the last reference to the owner of the other end.
     let owner = Arc::new(Owner(Mutex::new(Some(client))));
     assert_eq!(read(&mut server, &Waker::from(owner)), Poll::Pending);
     assert_eq!(read(&mut server, Waker::noop()), Poll::Pending);
@@ -294,7 +294,7 @@ fn plans_count_from_the_moment_they_are_given() {
     assert_eq!(read_all(&mut server).len(), 1);
     server.tap().set_faults(Faults::new().split_reads_at([1]).eof_at(Operation::Read(1)));
     assert_eq!(write(&mut client, b"ijkl", Waker::noop()), Poll::Ready(Ok(4)));
-    // The read that is pending since before belongs to the old plan.
+    // The read that was already pending belongs to the old plan.
     assert_eq!(read(&mut server, Waker::noop()), bytes("ijkl"));
     assert_eq!(write(&mut client, b"mnop", Waker::noop()), Poll::Ready(Ok(4)));
     assert_eq!(read(&mut server, Waker::noop()), bytes("mnop"));
@@ -563,7 +563,7 @@ async fn a_seed_gives_the_same_faults_again() {
     assert_ne!(sizes(0).await, sizes(1).await);
 }
 
-/// Polls one of the tasks that were woken at a time until all have ended, and fails where none is woken any more.
+/// Polls one of the woken tasks at a time until all have ended. Fails if none is woken any more.
 fn run_in_any_order(mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>>, schedule: &[u8]) {
     let mut bells: Vec<_> = tasks.iter().map(|_| Arc::new(Bell(AtomicUsize::new(1)))).collect();
     let mut schedule = schedule.iter().cycle();
@@ -571,9 +571,9 @@ fn run_in_any_order(mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>>, sche
         let choice = usize::from(*schedule.next().unwrap());
         let woken: Vec<_> = (0..tasks.len()).filter(|&task| bells[task].rings() > 0).collect();
         assert!(!woken.is_empty(), "{} tasks wait for ever", tasks.len());
-        // One poll in eight is one that nobody asked for.
+        // One poll in eight is spurious.
         let task = if choice < 32 { choice % tasks.len() } else { woken[choice % woken.len()] };
-        // A new waker each time: wakers of earlier polls do not count.
+        // A new waker each time, so that wakers of earlier polls do not count.
         let (bell, waker) = Bell::new();
         bells[task] = bell;
         if tasks[task].as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
@@ -647,7 +647,7 @@ proptest! {
         messages in [messages(), messages()],
         schedule in proptest::collection::vec(any::<u8>(), 1..100),
     ) {
-        // A schedule of nothing but unasked polls could starve the task that is woken.
+        // A schedule of only spurious polls could starve the task that is woken.
         let schedule = [&schedule[..], &[32, 129, 227]].concat();
         let (first, second) = duplex(capacity);
         let second = if vectored { second } else { second.without_vectored_writes() };

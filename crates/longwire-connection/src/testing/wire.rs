@@ -1,14 +1,14 @@
-//! One direction of a link: the bytes on their way, and the record of all bytes before them.
+//! One direction of a link: the bytes in flight, and the record of all earlier bytes.
 //!
-//! Owns capacity, visibility, arrival times and the FIN. Who reads or writes, and what goes wrong then, is decided in
-//! [`super::link`].
+//! Owns capacity, visibility, arrival times and the FIN. [`super::link`] owns the reading and writing ends and
+//! their faults.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A bounded queue of bytes that keeps what was taken out of it as the record of the wire.
+/// A bounded queue of bytes that keeps the bytes removed from it as the record of the wire.
 ///
 /// ```text
 /// bytes   0 ............ delivered ............ released ............ bytes.len()
@@ -24,25 +24,25 @@ pub(super) struct Wire {
     released: usize,
     /// At least 1.
     capacity: usize,
-    /// Sorted by `start`, which is at least `delivered`. Only the first is looked at, so that what is sent later never
-    /// overtakes, even where the latency was lowered in between.
+    /// Sorted by `start`, which is at least `delivered`. Only the first is checked, so that bytes sent later never
+    /// overtake, even if the latency was lowered in between.
     arrivals: VecDeque<Arrival>,
     finished: bool,
     write_sizes: Vec<usize>,
 }
 
-/// Bytes from `start` on (or the FIN, when no bytes follow) cannot be read before `at`.
+/// The time `at` before which the bytes from `start` (or the FIN, if no bytes follow) cannot be read.
 #[derive(Debug)]
 struct Arrival {
     start: usize,
     at: Instant,
 }
 
-/// What the reading end finds.
+/// The result of looking for bytes to read.
 pub(super) enum Readable<'a> {
     /// At least one byte.
     Bytes(&'a [u8]),
-    /// Something is on its way and arrives at this time.
+    /// Something is in flight and arrives at this time.
     At(Instant),
     /// The FIN.
     End,
@@ -85,12 +85,12 @@ impl Wire {
         self.finished
     }
 
-    /// The number of bytes that can be written now. A capacity that was lowered may leave less than none.
+    /// Returns the number of bytes that can be written now. A lowered capacity counts as no space.
     pub(super) fn space(&self) -> usize {
         self.capacity.saturating_sub(self.unread())
     }
 
-    /// Takes the first `len` bytes of `parts` as one write; the caller has seen that they fit.
+    /// Accepts the first `len` bytes of `parts` as one write. The caller has checked that they fit.
     pub(super) fn write(&mut self, parts: &[&[u8]], len: usize) {
         let mut left = len;
         for part in parts {
@@ -101,7 +101,7 @@ impl Wire {
         self.write_sizes.push(len - left);
     }
 
-    /// Makes everything written readable, `latency` from now if there is one. Returns whether anything changed.
+    /// Makes everything written readable, after `latency` if there is one. Returns whether anything changed.
     pub(super) fn release(&mut self, latency: Option<Duration>) -> bool {
         if self.released == self.bytes.len() {
             return false;
@@ -111,7 +111,7 @@ impl Wire {
         true
     }
 
-    /// Puts the FIN behind the bytes that were released; those that were not are lost.
+    /// Puts the FIN after the released bytes; unreleased bytes are lost.
     pub(super) fn finish(&mut self, latency: Option<Duration>) {
         if !self.finished {
             self.arrive(self.released, latency);
@@ -126,7 +126,7 @@ impl Wire {
     }
 
     pub(super) fn readable(&mut self) -> Readable<'_> {
-        // The clock is asked only where there is latency, so that all else works without a runtime.
+        // The clock is read only if there is latency, so everything else works without a runtime.
         if !self.arrivals.is_empty() {
             let now = Instant::now();
             while self.arrivals.front().is_some_and(|arrival| arrival.at <= now) {
@@ -145,7 +145,7 @@ impl Wire {
         }
     }
 
-    /// Removes `len` bytes of those that [`readable`](Self::readable) has shown.
+    /// Removes `len` of the bytes that [`readable`](Self::readable) has returned.
     pub(super) fn consume(&mut self, len: usize) {
         self.delivered += len;
         debug_assert!(self.delivered <= self.released, "consumed bytes that were not readable");

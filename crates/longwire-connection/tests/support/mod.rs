@@ -1,4 +1,4 @@
-//! What the suites share: a model of the wire that knows nothing of the library's own codec, and runs in virtual time.
+//! Shared by the suites: a model of the wire, independent of the library's own codec, that runs in virtual time.
 
 #![allow(dead_code, reason = "each suite uses a part of this")]
 
@@ -15,22 +15,22 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xa;
 
-/// The key of every frame that a client of these suites sends: runs can be compared byte by byte.
+/// The key of every frame that a client of these suites sends, so that runs can be compared byte by byte.
 pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A source of that one key.
+/// Returns that one key.
 pub(crate) fn one_key() -> MaskingKey {
     MaskingKey::new(KEY)
 }
 
-/// Which end of a connection.
+/// One of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Client,
     Server,
 }
 
-/// One frame as it is on the wire, unmasked.
+/// One frame on the wire, unmasked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) fin: bool,
@@ -45,7 +45,7 @@ impl Frame {
     }
 }
 
-/// Makes a socket of a pipe.
+/// Creates a socket from a pipe.
 pub(crate) fn socket(end: End, pipe: Pipe, config: &Config) -> WebSocket<Pipe> {
     let handover = match end {
         End::Client => Handover::client(one_key),
@@ -54,12 +54,12 @@ pub(crate) fn socket(end: End, pipe: Pipe, config: &Config) -> WebSocket<Pipe> {
     WebSocket::new(pipe, handover, config)
 }
 
-/// Makes a client of one pipe and a server of the other.
+/// Creates a client from one pipe and a server from the other.
 pub(crate) fn sockets(pipes: (Pipe, Pipe), config: &Config) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
     (socket(End::Client, pipes.0, config), socket(End::Server, pipes.1, config))
 }
 
-/// Encodes a frame as `from` sends it; `first` is its first byte.
+/// Encodes a frame as `from` sends it. `first` is its first byte.
 pub(crate) fn frame(from: End, first: u8, payload: &[u8]) -> Vec<u8> {
     let mask_bit = if from == End::Client { 0x80 } else { 0 };
     let mut bytes = vec![first];
@@ -91,7 +91,7 @@ pub(crate) fn close_frame(from: End, code: u16) -> Vec<u8> {
     frame(from, 0x80 | CLOSE, &code.to_be_bytes())
 }
 
-/// Takes one frame off `bytes`; `None` if it is incomplete.
+/// Takes one frame off `bytes`. Returns `None` if it is incomplete.
 fn take_frame(bytes: &mut &[u8], from: End) -> Option<Frame> {
     let (&[first, second], mut rest) = bytes.split_first_chunk()?;
     assert_eq!(first & 0x70, 0, "no extension was negotiated");
@@ -120,12 +120,13 @@ fn take_frame(bytes: &mut &[u8], from: End) -> Option<Frame> {
     Some(Frame { fin: first & 0x80 != 0, opcode: first & 0x0f, payload })
 }
 
-/// What one end wrote: its frames, and how many bytes of an incomplete one follow them.
+/// Decodes the bytes that one end wrote. Returns its frames, and the number of bytes of an incomplete frame after
+/// them.
 ///
 /// # Panics
 ///
-/// If it breaks a rule of RFC 6455 §5: of masks, of control frames, of fragments, of text; or if anything at all follows
-/// a close frame.
+/// If the bytes break a rule of RFC 6455 §5 on masks, control frames, fragments or text, or if anything follows a
+/// close frame.
 pub(crate) fn check_wire(mut bytes: &[u8], from: End) -> (Vec<Frame>, usize) {
     let mut frames = Vec::new();
     let mut open: Option<(u8, Vec<u8>)> = None;
@@ -155,14 +156,14 @@ pub(crate) fn check_wire(mut bytes: &[u8], from: End) -> (Vec<Frame>, usize) {
     (frames, bytes.len())
 }
 
-/// What one end wrote, all of it whole frames.
+/// Decodes the bytes that one end wrote, all of them whole frames.
 pub(crate) fn whole_frames(bytes: &[u8], from: End) -> Vec<Frame> {
     let (frames, left) = check_wire(bytes, from);
     assert_eq!(left, 0, "a frame is cut short");
     frames
 }
 
-/// The messages in these frames.
+/// Returns the messages in these frames.
 pub(crate) fn messages(frames: &[Frame]) -> Vec<Message> {
     let mut messages = Vec::new();
     let mut open = (0, Vec::new());
@@ -181,13 +182,13 @@ pub(crate) fn messages(frames: &[Frame]) -> Vec<Message> {
     messages
 }
 
-/// The code of the close frame that these end with; `None` if there is none.
+/// Returns the code of the close frame at the end of these frames. `None` if there is none.
 pub(crate) fn close_code(frames: &[Frame]) -> Option<u16> {
     let last = frames.last()?;
     (last.opcode == CLOSE).then(|| last.close_code().unwrap_or(1005))
 }
 
-/// A message as a line of a test's record.
+/// Formats a message as a line of a test's record.
 pub(crate) fn show(message: &Message) -> String {
     match message.as_text() {
         Some(text) => format!("text {text}"),
@@ -195,7 +196,7 @@ pub(crate) fn show(message: &Message) -> String {
     }
 }
 
-/// How a connection ended, as a line of a test's record.
+/// Formats the end of a connection as a line of a test's record.
 pub(crate) fn show_end(end: &Result<Option<Message>, Error>) -> String {
     match end {
         Ok(Some(message)) => show(message),
@@ -216,7 +217,7 @@ pub(crate) async fn recv_all(ws: &mut WebSocket<Pipe>) -> (Vec<Message>, Result<
     }
 }
 
-/// The echo handler that everybody writes.
+/// The most common echo handler.
 pub(crate) async fn echo(mut ws: WebSocket<Pipe>) -> Result<(), Error> {
     while let Some(message) = ws.recv().await? {
         ws.send(message).await?;
@@ -224,7 +225,7 @@ pub(crate) async fn echo(mut ws: WebSocket<Pipe>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the next `n` frames that `from` wrote, as a peer without a library.
+/// Reads the next `n` frames that `from` wrote, as a peer without the library.
 pub(crate) async fn read_frames(pipe: &mut Pipe, from: End, n: usize) -> Vec<Frame> {
     let mut bytes = Vec::new();
     loop {
@@ -258,7 +259,7 @@ pub(crate) async fn settle() {
 ///
 /// # Panics
 ///
-/// If it waits for ever, or leaves a task behind that does.
+/// If the test waits forever, or leaves a task that does.
 pub(crate) fn run<O>(what: &str, test: impl Future<Output = O>) -> O {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

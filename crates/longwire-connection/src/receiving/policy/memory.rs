@@ -1,7 +1,8 @@
-//! A bound on the memory of messages that have begun to arrive, and of compressors, for many connections together.
+//! A limit, shared by many connections, on the memory of incoming incomplete messages and of compressors.
 //!
-//! Owns the sum and the choice of the connection that has to give something back or to go. A single message is bounded by
-//! [`Limits`](crate::Limits); this is for many peers that each stay below that.
+//! Owns the sum, and the choice of the connection that must give memory back or be closed.
+//! [`Limits`](crate::Limits) bound a single message; this budget is for many peers that each stay below those
+//! limits.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
@@ -10,28 +11,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
 
-/// A bound on the memory that all connections which share it may hold for unfinished messages and for compressors; clones
+/// A limit on the memory that the connections sharing it hold for incomplete messages and for compressors. Clones
 /// are the same budget.
 ///
-/// Each connection counts with the memory of the message that is arriving, decompressed, with the decompressor that
-/// an unfinished compressed message keeps, and with the compressor (384 KiB) that it keeps between messages until it was
-/// idle for [`Config::deflate_idle`](crate::Config::deflate_idle). While the sum is above the limit:
+/// For each connection, the budget counts the memory of the message that is arriving (decompressed), the
+/// decompressor that an incomplete compressed message keeps, and the compressor (384 KiB) that the connection keeps
+/// between messages until it has been idle for [`Config::deflate_idle`](crate::Config::deflate_idle). While the sum
+/// is above the limit:
 ///
-/// - compressors are given back, the one that has been kept for the longest first. That closes no connection: its next
-///   message takes some 30 µs more, and compresses as well;
-/// - a connection whose message grows is closed with code 1013 (try again later) if it holds more than its share, which
-///   is the limit divided by the connections that hold any, so small messages do not suffer from large ones;
-/// - otherwise the connection that holds the most is closed with 1013, whether its message grows or not, and the growing
-///   one continues as long as the sum is within an eighth above the limit. Beyond that, it is closed too.
-///
-/// - a compressor in the middle of a message that is sent in parts cannot be given back. Where the sum would exceed the
-///   limit by more than an eighth because of such, connections of this kind are closed with 1013, the latest first.
+/// - Compressors are given back, starting with the one kept longest. This closes no connection: its next message
+///   takes some 30 µs more, and compresses as well.
+/// - A connection whose message grows is closed with code 1013 (try again later) if it holds more than its share.
+///   The share is the limit divided by the number of connections that hold any memory, so small messages do not
+///   suffer from large ones.
+/// - Otherwise, the connection that holds the most is closed with code 1013, whether its message grows or not. The
+///   growing connection continues as long as the sum exceeds the limit by at most an eighth; beyond that, it is
+///   closed too.
+/// - A compressor in the middle of a message that is sent in parts cannot be given back. If such compressors would
+///   push the sum more than an eighth above the limit, their connections are closed with code 1013, the latest
+///   first.
 ///
 /// The close frame is sent at once, whatever the connection's task is doing.
 ///
-/// So the sum never exceeds the limit by more than an eighth, however many connections there are, apart from what the
-/// connections being polled at the moment have read or sent in one call: up to 64 KiB, decompressed up to the longest message,
-/// and one compressor each.
+/// The sum therefore never exceeds the limit by more than an eighth, however many connections there are. The
+/// exception is data that connections being polled at the moment have read or sent in one call: up to 128 KiB,
+/// decompressed up to the longest message, and one compressor each.
 ///
 /// # Examples
 ///
@@ -50,37 +54,38 @@ pub struct MemoryBudget {
 struct Shared {
     limit: usize,
     used: AtomicUsize,
-    /// The part of `used` that connections hold which were chosen to go and have not gone yet.
+    /// The part of `used` held by connections that were chosen to be closed and are not gone yet.
     leaving: AtomicUsize,
-    /// Connections that hold any of it.
+    /// The number of connections that hold memory.
     holders: AtomicUsize,
     names: AtomicU64,
-    /// The connections that hold at least [`LISTED`], by size; those that were chosen to go are not in it.
+    /// The connections that hold at least [`LISTED`], by size, without those that were chosen to be closed.
     large: Mutex<BTreeMap<(usize, u64), Arc<Entry>>>,
-    /// The connections that keep a compressor, the longest first.
+    /// The connections that keep a compressor, the one kept longest first.
     #[cfg(feature = "deflate")]
     compressors: Mutex<BTreeMap<u64, Weak<dyn Member>>>,
 }
 
-/// A connection, as the budget knows it.
+/// A connection, as seen by the budget.
 ///
-/// Neither call waits for a lock that the calling thread may have, and neither has to be made without one of its own.
+/// No method waits for a lock that the calling thread may hold, so a caller may hold its own connection's lock.
 pub(crate) trait Member: Send + Sync {
-    /// Closes it with code 1013, at once.
+    /// Closes the connection with code 1013, at once.
     fn shed(&self);
-    /// Gives its compressor back; closes it with code 1013 if that is in the middle of a message.
+    /// Gives the connection's compressor back; if that is in the middle of a message, closes the connection with
+    /// code 1013.
     #[cfg(feature = "deflate")]
     fn shed_compressor(&self);
-    /// Gives its compressor back; whether it keeps none now.
+    /// Gives the connection's compressor back. Returns whether it keeps none now.
     #[cfg(feature = "deflate")]
     fn park(&self) -> bool;
 }
 
-/// A connection that can be chosen to go.
+/// A connection that can be chosen to be closed.
 #[derive(Debug)]
 struct Entry {
     is_chosen: AtomicBool,
-    /// Its part of [`Shared::leaving`].
+    /// The connection's part of [`Shared::leaving`].
     leaving: AtomicUsize,
     member: Weak<dyn Member>,
     /// The task that receives.
@@ -88,7 +93,7 @@ struct Entry {
 }
 
 impl MemoryBudget {
-    /// Makes a budget of so many bytes.
+    /// Creates a budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let shared = Shared {
             limit,
@@ -103,12 +108,12 @@ impl MemoryBudget {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The limit, in bytes.
+    /// Returns the limit, in bytes.
     pub fn limit(&self) -> usize {
         self.shared.limit
     }
 
-    /// How many bytes are taken now.
+    /// Returns the number of bytes in use.
     pub fn used(&self) -> usize {
         self.shared.used.load(Ordering::Relaxed)
     }
@@ -124,22 +129,22 @@ impl Shared {
         self.limit.saturating_add(self.limit / 8)
     }
 
-    /// Chooses the connection that holds the most, if it holds more than its share: it is closed, and its task gives back
-    /// what it holds.
+    /// Chooses the connection that holds the most, if it holds more than its share. That connection is closed, and
+    /// its task releases its memory.
     #[cold]
     fn choose(&self) {
         let mut listed = lock(&self.large);
         let chosen =
             listed.last_entry().filter(|most| most.key().0 > self.share()).map(OccupiedEntry::remove_entry);
         if let Some(((held, _), entry)) = &chosen {
-            // Until it has gone, nobody else has to go for the same bytes.
+            // Until it is gone, no other connection needs to be closed for the same bytes.
             self.leaving.fetch_add(*held, Ordering::Relaxed);
             entry.leaving.store(*held, Ordering::Relaxed);
             entry.is_chosen.store(true, Ordering::Release);
         }
         drop(listed);
         if let Some((_, entry)) = chosen {
-            // Its task may be waiting for something else, and not look here before that has come.
+            // Its task may be waiting for something else, and would not check here before that arrives.
             if let Some(member) = entry.member.upgrade() {
                 member.shed();
             }
@@ -151,7 +156,7 @@ impl Shared {
     }
 }
 
-/// Whether two are the same budget, not whether they are alike.
+/// Compares identity, not contents.
 impl PartialEq for MemoryBudget {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
@@ -168,7 +173,7 @@ impl fmt::Debug for MemoryBudget {
 
 #[cfg(feature = "deflate")]
 impl MemoryBudget {
-    /// Counts a compressor that this connection keeps from now on.
+    /// Counts a compressor that the connection keeps from now on.
     pub(crate) fn keep(&self, member: Weak<dyn Member>) -> Kept {
         let name = self.shared.names.fetch_add(1, Ordering::Relaxed);
         self.shared.used.fetch_add(COMPRESSOR, Ordering::Relaxed);
@@ -180,12 +185,13 @@ impl MemoryBudget {
         self.used() > self.limit()
     }
 
-    /// Has compressors given back until the sum is within the limit. Returns who could not, as it is in use.
+    /// Makes connections give compressors back until the sum is within the limit. Returns the connections whose
+    /// compressor is in use and cannot be given back.
     fn park(&self) -> Vec<Arc<dyn Member>> {
         let mut busy = Vec::new();
         let mut from = 0;
         while self.is_exceeded() {
-            // No lock is held while another is taken: a compressor that is given back is removed here.
+            // No lock is held while another is acquired: giving a compressor back removes it from this list.
             let next =
                 lock(&self.shared.compressors).range(from..).next().map(|(&name, of)| (name, of.upgrade()));
             let Some((name, member)) = next else { break };
@@ -199,7 +205,7 @@ impl MemoryBudget {
         busy
     }
 
-    /// Brings the sum within its bound after a compressor was added to it.
+    /// Brings the sum back within its bound after a compressor was added.
     #[cold]
     pub(crate) fn relieve(&self) {
         let mut busy = self.park();
@@ -211,7 +217,7 @@ impl MemoryBudget {
     }
 }
 
-/// A compressor that a connection keeps; it counts until this is dropped.
+/// A compressor that a connection keeps. It counts until this is dropped.
 #[cfg(feature = "deflate")]
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -230,13 +236,13 @@ impl Drop for Kept {
 #[cfg(feature = "deflate")]
 const COMPRESSOR: usize = longwire_protocol::Outbound::COMPRESSOR_MEMORY;
 
-/// One connection's part in a budget, given back when it is dropped.
+/// One connection's part of a budget, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Holding {
     budget: MemoryBudget,
     member: Weak<dyn Member>,
     held: usize,
-    /// The name and entry of a connection that holds much.
+    /// The name and entry of a connection that holds at least [`LISTED`] bytes.
     large: Option<Box<(u64, Arc<Entry>)>>,
 }
 
@@ -245,14 +251,14 @@ impl Holding {
         Self { budget, member, held: 0, large: None }
     }
 
-    /// Takes note that so much is held now, by a connection whose receiving task has this waker. Returns whether it may
-    /// be.
+    /// Records that the connection now holds `held` bytes and that `waker` wakes its receiving task. Returns
+    /// whether it may hold that much.
     #[inline]
     pub(crate) fn hold(&mut self, held: usize, waker: &Waker) -> bool {
         (held == self.held && self.large.is_none()) || self.change(held, waker)
     }
 
-    /// Whether this connection holds so much that the budget may choose it to be closed.
+    /// Returns whether this connection holds so much that the budget may choose it to be closed.
     #[inline]
     pub(crate) fn is_listed(&self) -> bool {
         self.large.is_some()
@@ -299,7 +305,7 @@ impl Holding {
         used <= shared.most()
     }
 
-    /// Brings the sum up to date, and returns it.
+    /// Updates the sum and returns it.
     fn settle(&self, before: usize) -> usize {
         let used = &self.budget.shared.used;
         if self.held >= before {
@@ -309,7 +315,7 @@ impl Holding {
         }
     }
 
-    /// Keeps the place among those that hold much.
+    /// Updates the connection's place among those that hold at least [`LISTED`] bytes.
     fn list(&mut self, before: usize, waker: &Waker) {
         let shared = &self.budget.shared;
         if self.held < LISTED {
@@ -353,7 +359,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Connections that hold less than this are never chosen: to list them would cost more than it saves.
+/// Connections that hold less than this are never chosen: listing them would cost more than it saves.
 const LISTED: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -400,7 +406,8 @@ mod tests {
         let holdings: Vec<_> = (1..=10_000)
             .map(|k| {
                 let mut holding = Holding::new(budget.clone(), nobody());
-                // As much as each may have when it comes, and then it stops: without a bound, ten times the limit.
+                // As much as each may hold when it arrives, without growing further: without a bound, ten times the
+                // limit.
                 if !holding.hold((64 << 20) / k, Waker::noop()) {
                     holding.release();
                     refused += 1;

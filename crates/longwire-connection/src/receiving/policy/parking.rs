@@ -1,4 +1,5 @@
-//! When a connection that compresses gives its contexts back: after a time without a message either way.
+//! Parking: a connection that compresses gives its contexts back after a time without a message in either
+//! direction.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -8,9 +9,9 @@ use tokio::time::{Instant, Sleep};
 
 pub(crate) struct Parking {
     idle: Duration,
-    /// While contexts are kept: when to look whether they are used.
+    /// The timer for the next check whether contexts are used; set while contexts are kept.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// How many messages had gone through the connection at the last look.
+    /// The number of messages that the connection had transferred at the last check.
     messages: u64,
 }
 
@@ -19,8 +20,8 @@ impl Parking {
         Self { idle, sleep: None, messages: 0 }
     }
 
-    /// Whether it is time to give contexts back, if any are `kept`; else sees to it that the task is woken then. `messages`
-    /// is how many there were so far.
+    /// Returns whether it is time to give contexts back. If any are `kept` and it is too early, arranges for the
+    /// task to be woken. `messages` is the number of messages so far.
     pub(crate) fn poll(&mut self, kept: bool, messages: u64, cx: &mut Context<'_>) -> bool {
         if !kept {
             self.sleep = None;

@@ -1,14 +1,14 @@
-//! How much a peer may send in the course of time.
+//! Limits on how much a peer may send over time.
 //!
-//! Owns the arithmetic alone: time is passed in, and what a refusal leads to is the reader's. The limits on a single
-//! message are `longwire-protocol`'s.
+//! Owns only the arithmetic: the caller passes the time, and the reader acts on a refusal. The limits on a single
+//! message belong to `longwire-protocol`.
 
 use std::time::{Duration, Instant};
 
-/// A limit on what a peer sends over time.
+/// A limit on the rate at which a peer may send.
 ///
-/// What counts are whole messages and the bytes of their payloads, decompressed, as the application gets them. Control
-/// frames do not: whatever comes, at most one pong is owed.
+/// It counts whole messages and the bytes of their payloads, decompressed, as the application receives them.
+/// Control frames do not count: at most one pong is owed, however many arrive.
 ///
 /// # Examples
 ///
@@ -25,18 +25,18 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimit {
-    /// How many messages may come. Default: any number.
+    /// The number of messages allowed. Default: unlimited.
     pub messages: Option<Rate>,
-    /// How many bytes of payload may come. Default: any number.
+    /// The number of payload bytes allowed. Default: unlimited.
     ///
-    /// A message is let through while there is anything left of the burst, so that one which is longer than that is not
-    /// refused for ever; what it takes too much has to be made up before the next.
+    /// A message passes as long as any of the burst is left, so a message longer than the burst is not refused
+    /// forever. The excess must be made up before the next message passes.
     pub bytes: Option<Rate>,
-    /// What becomes of a message above the limit. Default: the connection is closed.
+    /// The handling of a message above the limit. Default: the connection is closed.
     pub excess: Excess,
 }
 
-/// So many in a second, and so many at once.
+/// A rate per second, with a burst that is allowed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     per_second: u64,
@@ -44,46 +44,48 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Allows `n` in a second, and as many at once after a second without any. 0 is taken for 1: to allow nothing, do not
-    /// receive.
+    /// Allows `n` per second, and `n` at once after a second without any. 0 is treated as 1: to allow nothing, do
+    /// not receive.
     #[must_use]
     pub const fn per_second(n: u64) -> Self {
         let n = if n == 0 { 1 } else { n };
         Self { per_second: n, burst: n }
     }
 
-    /// Sets how many may come at once. Default: those of one second. 0 is taken for 1.
+    /// Sets the number allowed at once. Default: the number per second. 0 is treated as 1.
     #[must_use]
     pub const fn burst(mut self, n: u64) -> Self {
         self.burst = if n == 0 { 1 } else { n };
         self
     }
 
-    /// How long `n` take at this rate.
+    /// Returns the time that `n` take at this rate.
     fn time_of(self, n: u64) -> Duration {
         let nanos = u128::from(n) * 1_000_000_000 / u128::from(self.per_second);
         u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
     }
 }
 
-/// What becomes of a message above a [`RateLimit`].
+/// The handling of a message above a [`RateLimit`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Excess {
-    /// The connection is closed with code 1008 (policy violation), and receiving ends with
-    /// [`Error::RateExceeded`](crate::Error::RateExceeded). The default: a peer that lost something knows it.
+    /// Closes the connection with code 1008 (policy violation); receiving ends with
+    /// [`Error::RateExceeded`](crate::Error::RateExceeded). This is the default, because the peer then knows that a
+    /// message was lost.
     #[default]
     Close,
-    /// The message is dropped, and nobody is told; [`Stats::messages_refused`](crate::Stats::messages_refused) counts.
+    /// Drops the message without notifying the peer. [`Stats::messages_refused`](crate::Stats::messages_refused)
+    /// counts it.
     Drop,
 }
 
-/// Where one peer stands with its limit.
+/// One peer's usage of its limit.
 #[derive(Debug)]
 pub(crate) struct Meter {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
     pub(crate) excess: Excess,
-    /// Whether a message that is received in parts was let through and has not ended.
+    /// Whether a message received in parts was admitted and has not ended.
     inside_message: bool,
 }
 
@@ -97,7 +99,7 @@ impl Meter {
         }
     }
 
-    /// Takes what a message of `len` bytes costs; whether it may pass. One that may not costs nothing.
+    /// Charges a message of `len` bytes, and returns whether it may pass. A refused message costs nothing.
     pub(crate) fn admit_message(&mut self, len: usize, now: Instant) -> bool {
         self.inside_message = false;
         let has_room = |bucket: &Option<Bucket>| bucket.as_ref().is_none_or(|bucket| bucket.has_room(now));
@@ -113,7 +115,7 @@ impl Meter {
         true
     }
 
-    /// Takes what a part of a message costs. Only the first can be refused: those behind it are the same message.
+    /// Charges a part of a message. Only the first part can be refused; later parts belong to the same message.
     pub(crate) fn admit_part(&mut self, len: usize, last: bool, now: Instant) -> bool {
         if self.inside_message {
             self.inside_message = !last;
@@ -127,31 +129,32 @@ impl Meter {
         admitted
     }
 
-    /// The rest of the message in parts, if one is begun, does not come here.
+    /// Ends the metering of the message in parts, if one has begun: its rest does not arrive here.
     pub(crate) fn skip_rest(&mut self) {
         self.inside_message = false;
     }
 }
 
-/// A token bucket that keeps the time at which it will be full, which is all there is to know.
+/// A token bucket that stores only the time at which it will be full; nothing else is needed.
 #[derive(Debug)]
 struct Bucket {
     rate: Rate,
-    /// When everything that was taken is made up.
+    /// The time at which everything that was charged is made up.
     settled: Instant,
 }
 
 impl Bucket {
-    /// Whether there is at least one.
+    /// Returns whether at least one is left.
     fn has_room(&self, now: Instant) -> bool {
         let debt = self.settled.saturating_duration_since(now);
         debt.saturating_add(self.rate.time_of(1)) <= self.rate.time_of(self.rate.burst)
     }
 
-    /// Takes `n`, also those that are not there.
+    /// Charges `n`, even if fewer are left.
     fn take(&mut self, n: u64, now: Instant) {
         let from = self.settled.max(now);
-        // Beyond what the clock can count, it is never made up; nobody will see the end of the longest that it can.
+        // If the clock cannot represent the result, a hundred years are added instead, or nothing if even that fails:
+        // in practice, such a debt is never made up.
         self.settled =
             from.checked_add(self.rate.time_of(n)).or_else(|| from.checked_add(LONG)).unwrap_or(from);
     }
@@ -172,7 +175,7 @@ mod tests {
         RateLimit { bytes: Some(rate), ..RateLimit::default() }
     }
 
-    /// How many of `n` messages of `len` bytes pass at this time.
+    /// Returns how many of `n` messages of `len` bytes pass at this time.
     fn pass(meter: &mut Meter, n: usize, len: usize, now: Instant) -> usize {
         (0..n).filter(|_| meter.admit_message(len, now)).count()
     }
