@@ -1,4 +1,4 @@
-//! The one deadline of a connection attempt.
+//! The deadline of a connection attempt.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Error;
 
-/// When an attempt has to be complete, counted from its start and never prolonged: a server that drips its answer must not be able
-/// to hold a client.
+/// The time by which an attempt must be complete, counted from its start and never extended: a server that sends its
+/// answer byte by byte must not hold a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     limit: Duration,
-    /// `None` if the limit lies beyond what the clock can tell.
+    /// `None` if the limit exceeds the range of the clock.
     at: Option<Instant>,
 }
 

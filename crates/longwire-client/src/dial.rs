@@ -1,4 +1,4 @@
-//! Reaching a host over TCP: resolving its name and racing its addresses (RFC 8305).
+//! Connects to a host over TCP: resolves its name and races its addresses (RFC 8305).
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -14,28 +14,30 @@ use tokio::time::timeout;
 
 use crate::Error;
 
-/// Finds the addresses of a host.
+/// A resolver of host names.
 #[derive(Clone, Default)]
 pub(crate) enum Resolver {
-    /// The system's.
+    /// The system's resolver.
     #[default]
     System,
-    /// The caller's.
+    /// A function of the caller.
     Custom(Arc<dyn Fn(String, u16) -> Resolving + Send + Sync>),
 }
 
-/// An answer of the caller's resolver, to be waited for.
+/// The pending answer of the caller's resolver.
 pub(crate) type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 impl Resolver {
-    /// Dropping the future leaves a query that the system's resolver has begun running in its thread.
+    /// Returns the addresses of a host.
+    ///
+    /// If the future is dropped, a query that the system's resolver has started continues on its thread.
     pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
-        // An address needs no resolver, the caller's least of all.
+        // An IP address needs no resolver, least of all the caller's.
         if let Ok(ip) = host.parse() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
         let found = match self {
-            // Only the system knows the numbers of its interfaces.
+            // Only the system knows the indexes of its interfaces.
             Self::Custom(resolve) if !host.contains(ZONE) => resolve(host.to_owned(), port).await,
             _ => lookup_host((host, port)).await.map(Iterator::collect),
         };
@@ -43,7 +45,7 @@ impl Resolver {
     }
 }
 
-/// Returns a host as the system's resolver takes it: an IPv6 address with its zone.
+/// Returns a host in the form that the system's resolver expects: an IPv6 address includes its zone.
 pub(crate) fn with_zone<'a>(host: &'a str, zone: Option<&str>) -> Cow<'a, str> {
     match zone {
         Some(zone) => Cow::Owned(format!("{host}{ZONE}{zone}")),
@@ -54,14 +56,14 @@ pub(crate) fn with_zone<'a>(host: &'a str, zone: Option<&str>) -> Cow<'a, str> {
 /// The separator between an address and its zone (RFC 4007 §11); no other host contains it.
 const ZONE: char = '%';
 
-/// A host that resolved to nothing.
+/// Returns the error for a host that resolved to no address.
 pub(crate) fn no_address(host: &str) -> Error {
     Error::Resolve { host: host.to_owned(), source: without_address() }
 }
 
 /// Connects to one of a host's addresses over TCP, from a local address if one is given.
 ///
-/// Dropping the future ends every attempt.
+/// If the future is dropped, all attempts end.
 pub(crate) async fn tcp(
     host: &str,
     port: u16,
@@ -78,15 +80,15 @@ pub(crate) async fn tcp(
     race(addresses, attempt)
         .await
         .inspect(|stream| {
-            // A small frame must not wait for the acknowledgement of the one before it. A failure costs time and nothing else; on
-            // macOS a connection that the server has reset already fails here, and says so better when it is used.
+            // A small frame must not wait for the acknowledgment of the previous one. A failure costs only time; on
+            // macOS this call already fails if the server has reset the connection, which a later call reports better.
             let _ = stream.set_nodelay(true);
         })
         .map_err(|source| Error::Connect { host: host.to_owned(), port, source })
 }
 
-/// Starts an attempt at one address after the other, the next when one fails or [`ATTEMPT_DELAY`] has passed, and takes the first
-/// that succeeds.
+/// Tries the addresses in order and returns the first connection that succeeds. The next attempt starts when one
+/// fails or [`ATTEMPT_DELAY`] has passed.
 async fn race<T, F>(addresses: Vec<SocketAddr>, attempt: impl Fn(SocketAddr) -> F) -> io::Result<T>
 where
     T: Send + 'static,
@@ -96,7 +98,7 @@ where
         return attempt(address).await;
     }
     let mut waiting = alternate_families(addresses);
-    // Dropping the set ends the attempts that lost.
+    // Dropping the set ends the remaining attempts.
     let mut attempts = JoinSet::new();
     let mut failure = without_address();
     loop {
@@ -124,7 +126,7 @@ fn without_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the host has no address that can be used")
 }
 
-/// Orders addresses so that the families take turns and the resolver's preference stays first (RFC 8305 §4).
+/// Orders addresses so that the families alternate, starting with the resolver's preferred one (RFC 8305 §4).
 fn alternate_families(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let (mut preferred, mut other): (VecDeque<_>, VecDeque<_>) =
@@ -152,7 +154,7 @@ mod tests {
         list.iter().map(|address| address.parse().unwrap()).collect()
     }
 
-    /// What an attempt does: the last part of the port says how.
+    /// Simulates an attempt whose outcome depends on the port.
     async fn attempt(address: SocketAddr) -> io::Result<u16> {
         match address.port() {
             port @ 1..=9 => Ok(port),

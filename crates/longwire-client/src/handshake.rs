@@ -1,6 +1,6 @@
-//! Driving the opening handshake over a stream.
+//! Drives the opening handshake over a stream.
 //!
-//! Owns the order of writes and reads; what they mean is `longwire-handshake`'s.
+//! This module owns the order of writes and reads; `longwire-handshake` interprets the bytes.
 
 use http::Response;
 use longwire_connection::{Handover, WebSocket};
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::deadline::Deadline;
 use crate::{Config, Error, random};
 
-/// What a handshake needs beside its request.
+/// The settings of a handshake, apart from its request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings<'a> {
     pub(crate) deadline: Deadline,
@@ -32,7 +32,7 @@ pub(crate) async fn ask(
     settings.deadline.run(exchange(io, handshake, settings.head_limits)).await
 }
 
-/// Verifies the answer and makes the connection. The response's extensions tell `uri`.
+/// Verifies the answer and creates the connection. Stores `uri` in the response's extensions.
 pub(crate) async fn conclude<T: longwire_connection::Transport>(
     mut io: T,
     mut head: ResponseHead,
@@ -81,7 +81,7 @@ async fn exchange(
     }
 }
 
-/// Reads the body of an answer that is not a 101, as far as it comes in time: a late body does not hide the status.
+/// Reads the body of an answer other than 101 until the deadline. A late body does not hide the status.
 async fn read_refusal(
     io: &mut (impl AsyncRead + Unpin),
     head: ResponseHead,
@@ -105,5 +105,5 @@ async fn read_refusal(
     Error::UnexpectedResponse { response, body_is_whole }
 }
 
-/// A head is a few hundred bytes; the buffer is given back when the handshake is done.
+/// The size of the read buffer. A head is a few hundred bytes; the buffer is freed when the handshake is done.
 const READ_LEN: usize = 4096;

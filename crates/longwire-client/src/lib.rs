@@ -1,7 +1,8 @@
 //! A WebSocket client for tokio.
 //!
-//! [`connect`] takes a URL and yields an open [`WebSocket`]; a [`Client`] sets headers, origin, subprotocols, deadlines and
-//! limits first. What is sent and verified is `longwire-handshake`'s; this crate dials, keeps the deadline and supplies randomness.
+//! [`connect`] takes a URL and returns an open [`WebSocket`]. A [`Client`] first sets headers, the origin,
+//! subprotocols, deadlines and limits. `longwire-handshake` writes the request and verifies the answer; this crate
+//! dials, enforces the deadline and supplies randomness.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -14,20 +15,21 @@
 //! # }
 //! ```
 //!
-//! [`Client::handshake_over`] runs over any stream that is connected by other means. [`Client::reconnecting`] keeps a connection: it is
-//! made again whenever it is lost.
+//! [`Client::handshake_over`] runs over a stream that the caller has connected by other means.
+//! [`Client::reconnecting`] keeps a connection and re-establishes it whenever it is lost.
 //!
 //! # Features
 //!
-//! None is on by default; the facade `longwire` has TLS and compression on.
+//! No feature is on by default; the facade `longwire` turns on TLS and compression.
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `tls` | `wss` and `https` URLs: rustls with ring, [`TlsConfig`]. Alone it has nobody to trust by default |
-//! | `platform-roots` | `tls`, and trust in what the operating system trusts |
-//! | `webpki-roots` | `tls`, and trust in Mozilla's list where `platform-roots` is off or the system has none |
-//! | `deflate` | compression (RFC 7692), which is then offered |
+//! | `tls` | `wss` and `https` URLs: rustls with ring, [`TlsConfig`]. By itself it trusts no roots by default |
+//! | `platform-roots` | `tls`, and trust in the operating system's roots |
+//! | `webpki-roots` | `tls`, and trust in Mozilla's list if `platform-roots` is off or the system has no roots |
+//! | `deflate` | compression (RFC 7692), which is then offered by default |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod client;
@@ -58,7 +60,7 @@ pub use proxy::ProxyError;
 pub use redirect::RedirectError;
 #[cfg(feature = "tls")]
 pub use tls::{PemError, TlsConfig, TlsError};
-/// The rustls that [`TlsConfig`] takes configurations of.
+/// The version of rustls whose configurations [`TlsConfig`] accepts.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use tokio_rustls::rustls;

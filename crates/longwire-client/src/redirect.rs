@@ -1,40 +1,40 @@
-//! Redirects: which answers are one, where they lead, and what must not go along (RFC 9110 §15.4).
+//! Redirects: their recognition, their target, and options that the new server must not see (RFC 9110 §15.4).
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN};
 use http::{StatusCode, response};
 use longwire_handshake::{ClientOptions, PeerText, UriError, WebSocketUri};
 
-/// Why a redirect was not followed.
+/// The reason why a redirect was not followed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedirectError {
-    /// It leads to something that is no WebSocket.
+    /// The target is not a WebSocket URL.
     #[error("redirect to {location} cannot be followed")]
     Location {
-        /// What the server said.
+        /// The value of `Location`.
         location: PeerText,
-        /// What is wrong with it.
+        /// The error in it.
         source: UriError,
     },
-    /// It leads from TLS to a plain connection, which
+    /// The redirect leads from TLS to a plain connection, which
     /// [`dangerously_follow_to_plain`](crate::Client::dangerously_follow_to_plain) would allow.
     #[error("redirect leads from TLS to the plain connection {location}")]
     Plain {
-        /// Where it leads.
+        /// The target of the redirect.
         location: Box<WebSocketUri>,
     },
     /// `Location` is repeated.
     #[error("redirect has more than one Location")]
     Repeated,
-    /// It would have been one more than is allowed.
+    /// The redirect would exceed the allowed number.
     #[error("more than {limit} redirects")]
     TooMany {
-        /// How many are allowed.
+        /// The allowed number of redirects.
         limit: usize,
     },
 }
 
-/// Returns where an answer leads to; `None` if it is no redirect.
+/// Returns the target of a redirect; `None` if the answer is not a redirect.
 pub(crate) fn target(
     answer: &response::Parts,
     from: &WebSocketUri,
@@ -59,9 +59,9 @@ pub(crate) fn target(
     Some(joined.map_err(|source| RedirectError::Location { location: PeerText::new(location), source }))
 }
 
-/// Removes what was meant for the first origin alone. It stays away, even if a later redirect leads back.
+/// Removes the options that are meant only for the first origin. They stay removed, even if a redirect leads back.
 pub(crate) fn leave_origin(options: &mut ClientOptions) {
-    // Another server would take the page that `Origin` names for the one that chose to connect to it.
+    // Otherwise the new server would assume that the page named in `Origin` chose to connect to it.
     options.origin = None;
     for name in [AUTHORIZATION, COOKIE, HOST, ORIGIN] {
         options.headers.remove(name);

@@ -1,4 +1,4 @@
-//! The way to a server: TCP, a proxy or a Unix socket, then TLS where the URL asks for it.
+//! The route to a server: TCP, a proxy or a Unix socket, then TLS if the URL requires it.
 
 use std::net::{IpAddr, SocketAddr};
 #[cfg(unix)]
@@ -13,10 +13,10 @@ use crate::dial::{self, Resolver};
 use crate::proxy::{self, Proxies};
 use crate::{Error, Transport};
 
-/// How a client reaches servers; nothing of it depends on the URL.
+/// The means by which a client reaches servers. None of them depends on the URL.
 #[derive(Clone, Default)]
 pub(crate) struct Route {
-    /// A socket that stands for every server.
+    /// The Unix socket to use instead of any server's address.
     #[cfg(unix)]
     pub(crate) unix: Option<PathBuf>,
     pub(crate) proxies: Proxies,
@@ -24,16 +24,16 @@ pub(crate) struct Route {
     pub(crate) proxy_headers: HeaderMap,
     pub(crate) resolver: Resolver,
     pub(crate) local_addr: Option<IpAddr>,
-    /// What TLS uses; the default if none.
+    /// The TLS configuration for servers; the default if `None`.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
-    /// The same, with proxies.
+    /// The TLS configuration for proxies; the default if `None`.
     #[cfg(feature = "tls")]
     pub(crate) proxy_tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
 }
 
 impl Route {
-    /// Keeps the client's certificate from servers of another origin than the one it was meant for.
+    /// Removes the client certificate, which must not be shown to another origin.
     #[cfg(feature = "tls")]
     pub(crate) fn leave_origin(&mut self) {
         self.tls = self.tls.take().map(crate::tls::without_certificate);
@@ -43,7 +43,7 @@ impl Route {
     #[allow(clippy::unused_self, reason = "with TLS there may be a certificate")]
     pub(crate) fn leave_origin(&mut self) {}
 
-    /// Connects to the server of a URL, up to where HTTP begins.
+    /// Connects to the server of a URL and stops before the HTTP request.
     pub(crate) async fn open(&self, uri: &WebSocketUri) -> Result<Transport, Error> {
         let io = self.connect(uri).await?;
         if uri.is_secure() { self.secure(io, uri.host()).await } else { Ok(io) }
@@ -66,7 +66,7 @@ impl Route {
         dial::tcp(host, port, addresses, self.local_addr).await.map(Transport::Tcp)
     }
 
-    /// Finds the addresses of a host.
+    /// Resolves the addresses of a host.
     pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
         self.resolver.resolve(host, port).await
     }
@@ -76,7 +76,7 @@ impl Route {
         crate::tls::wrap(io, host, self.tls.as_ref()).await
     }
 
-    /// Speaks TLS with a proxy, which sees neither the trust nor the certificate that are meant for servers.
+    /// Establishes TLS with a proxy. It uses neither the roots nor the certificate that are meant for servers.
     #[cfg(feature = "tls")]
     pub(crate) async fn secure_proxy(&self, io: Transport, host: &str) -> Result<Transport, Error> {
         crate::tls::wrap(io, host, self.proxy_tls.as_ref()).await.map_err(|error| match error {

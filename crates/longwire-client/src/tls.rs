@@ -1,7 +1,7 @@
-//! TLS: whom a client trusts, what it shows of itself, and the TLS handshake.
+//! TLS: the trusted roots, the client certificate, and the TLS handshake.
 //!
-//! Owns the making of rustls configurations. The provider is always ring and always named, so that nothing has to be installed for
-//! the process and another crate's choice cannot break this one's.
+//! This module creates the rustls configurations. It always names ring as the provider, so no process-wide default is
+//! needed and another crate's choice cannot affect this one.
 
 use std::fmt;
 use std::io;
@@ -24,10 +24,11 @@ use tokio_rustls::rustls::{
 
 use crate::Transport;
 
-/// Whom a client trusts, and what it shows of itself, where a URL asks for TLS.
+/// The trusted roots and the client certificate for URLs that require TLS.
 ///
-/// The default shows no certificate and trusts what the operating system trusts (feature `platform-roots`), or else Mozilla's list
-/// (feature `webpki-roots`, also where the system has none). Versions 1.2 and 1.3 are spoken, and ALPN asks for `http/1.1`, without which some servers choose HTTP/2.
+/// The default presents no certificate and trusts the operating system's roots (feature `platform-roots`), or else
+/// Mozilla's list (feature `webpki-roots`, also if the system has no roots). TLS versions 1.2 and 1.3 are supported.
+/// ALPN requests `http/1.1`, because some servers otherwise choose HTTP/2.
 ///
 /// # Examples
 ///
@@ -50,14 +51,14 @@ pub struct TlsConfig {
 
 #[derive(Clone, Default)]
 enum Trust {
-    /// Whom the features say.
+    /// The roots selected by the features.
     #[default]
     Default,
-    /// Whoever one of these vouches for.
+    /// Certificates issued under one of these roots.
     Only(Vec<CertificateDer<'static>>),
-    /// Whoever answers.
+    /// Any certificate.
     Anyone,
-    /// All is as the caller says.
+    /// A complete configuration from the caller.
     Custom(Arc<ClientConfig>),
 }
 
@@ -67,16 +68,16 @@ struct Identity {
 }
 
 impl TlsConfig {
-    /// Makes the default configuration.
+    /// Creates the default configuration.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Trusts the certificates of a PEM text, and no others; those of an earlier call stay.
+    /// Trusts only the root certificates in a PEM text and those of earlier calls.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Pem`] if the text is malformed, [`TlsError::NoCertificate`] if it holds none.
+    /// [`TlsError::Pem`] if the text is malformed, [`TlsError::NoCertificate`] if it contains no certificate.
     pub fn root_certificates_pem(mut self, pem: impl AsRef<[u8]>) -> Result<Self, TlsError> {
         self.check_adjustable()?;
         let mut added = certificates(pem.as_ref())?;
@@ -87,21 +88,24 @@ impl TlsConfig {
         Ok(self)
     }
 
-    /// Trusts the certificates of a PEM file, and no others; those of an earlier call stay. Reads the file now, blocking.
+    /// Trusts only the root certificates in a PEM file and those of earlier calls. Reads the file immediately,
+    /// blocking.
     ///
     /// # Errors
     ///
-    /// [`TlsError::File`] if it cannot be read; else as for [`root_certificates_pem`](Self::root_certificates_pem).
+    /// [`TlsError::File`] if the file cannot be read; otherwise as for
+    /// [`root_certificates_pem`](Self::root_certificates_pem).
     pub fn root_certificates_file(self, path: impl AsRef<Path>) -> Result<Self, TlsError> {
         self.root_certificates_pem(read(path.as_ref())?)
     }
 
-    /// Shows this certificate to a server that asks for one: the chain, the client's own certificate first, and its key, both PEM.
+    /// Presents this certificate to a server that requests one. Both the chain, which starts with the client's own
+    /// certificate, and its key are in PEM.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Pem`] if a text is malformed or has no key, [`TlsError::NoCertificate`] if the chain is empty. Whether the two
-    /// belong together is found out when the configuration is used.
+    /// [`TlsError::Pem`] if a text is malformed or has no key, [`TlsError::NoCertificate`] if the chain is empty.
+    /// Whether the key belongs to the certificate is checked only when the configuration is used.
     pub fn client_certificate_pem(
         mut self,
         chain: impl AsRef<[u8]>,
@@ -114,11 +118,12 @@ impl TlsConfig {
         Ok(self)
     }
 
-    /// As [`client_certificate_pem`](Self::client_certificate_pem), from two files that are read now, blocking.
+    /// As [`client_certificate_pem`](Self::client_certificate_pem), from two files, which are read immediately,
+    /// blocking.
     ///
     /// # Errors
     ///
-    /// [`TlsError::File`] if one cannot be read; else the same.
+    /// [`TlsError::File`] if a file cannot be read; otherwise the same.
     pub fn client_certificate_files(
         self,
         chain: impl AsRef<Path>,
@@ -127,7 +132,7 @@ impl TlsConfig {
         self.client_certificate_pem(read(chain.as_ref())?, read(key.as_ref())?)
     }
 
-    /// A configuration of rustls is complete: what is added to it would be ignored, or replace it.
+    /// Fails for a rustls configuration: it is complete, and additions would be ignored or would replace it.
     fn check_adjustable(&self) -> Result<(), TlsError> {
         match self.trust {
             Trust::Custom(_) => Err(TlsError::RustlsConfig),
@@ -135,16 +140,16 @@ impl TlsConfig {
         }
     }
 
-    /// Accepts whatever certificate a server shows, expired, for another host or made by anyone.
+    /// Accepts any server certificate: expired, for another host, or issued by anyone.
     ///
-    /// Whoever sits between can then read and change everything, credentials included. For tests on one's own machine only. It
-    /// replaces a whole `rustls::ClientConfig` that this was made from.
+    /// An attacker on the path can then read and change everything, credentials included. Use it only for tests on
+    /// your own machine. It replaces a `rustls::ClientConfig` from which this configuration was made.
     pub fn dangerously_accept_any_certificate(mut self) -> Self {
         self.trust = Trust::Anyone;
         self
     }
 
-    /// Makes what rustls works with.
+    /// Builds the rustls configuration.
     pub(crate) fn build(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -176,7 +181,8 @@ impl TlsConfig {
     }
 }
 
-/// Uses a configuration of rustls as it is, with its roots and its client certificate. Its ALPN has to be `http/1.1` or empty.
+/// Uses a rustls configuration unchanged, with its roots and its client certificate. Its ALPN must be `http/1.1` or
+/// empty.
 impl From<Arc<ClientConfig>> for TlsConfig {
     fn from(config: Arc<ClientConfig>) -> Self {
         Self { trust: Trust::Custom(config), identity: None }
@@ -184,7 +190,7 @@ impl From<Arc<ClientConfig>> for TlsConfig {
 }
 
 impl fmt::Debug for TlsConfig {
-    /// Leaves out the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let trust = match &self.trust {
             Trust::Default => "default",
@@ -199,39 +205,39 @@ impl fmt::Debug for TlsConfig {
     }
 }
 
-/// Why TLS could not be set up, or what was wrong with the peer.
+/// The reason why TLS could not be set up, or why its handshake failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file could not be read.
     #[error("cannot read {}", .path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: Arc<io::Error>,
     },
-    /// A text is no PEM, or has no private key.
+    /// A text is not PEM or has no private key.
     #[error("invalid PEM")]
     Pem(#[source] Arc<PemError>),
     /// A PEM text has no certificate.
     #[error("no certificate in the PEM text")]
     NoCertificate,
-    /// The [`TlsConfig`] was made from a whole `rustls::ClientConfig`, to which nothing can be added: it has to have the roots
-    /// and the certificate already.
+    /// The [`TlsConfig`] was made from a complete `rustls::ClientConfig`, which cannot be extended: it must already
+    /// contain the roots and the certificate.
     #[error("TLS configuration made from a rustls::ClientConfig cannot be changed")]
     RustlsConfig,
-    /// The build has no certificates to trust by default: neither `platform-roots` nor `webpki-roots` is on.
+    /// The build has no default roots: neither `platform-roots` nor `webpki-roots` is on.
     #[error("nobody to trust: set root certificates, or turn on platform-roots or webpki-roots")]
     NoRoots,
-    /// The configuration is impossible, or the system's trusted certificates could not be loaded.
+    /// The configuration is invalid, or the system's roots could not be loaded.
     #[error("cannot set up TLS")]
     Config(#[source] rustls::Error),
-    /// The host of the URL can have no certificate.
+    /// No certificate can be issued for the host of the URL.
     #[error("host is no name that a certificate can be for")]
     ServerName,
-    /// The handshake failed: the peer's certificate is not trusted, expired or for another host, the peer refused ours, or
-    /// does not speak TLS.
+    /// The handshake failed: the peer's certificate is untrusted, expired or for another host, the peer refused the
+    /// client's certificate, or the peer does not speak TLS.
     #[error("TLS handshake failed")]
     Handshake(#[source] rustls::Error),
 }
@@ -239,7 +245,7 @@ pub enum TlsError {
 #[doc(no_inline)]
 pub use pem::Error as PemError;
 
-/// Speaks TLS over a stream to `host`.
+/// Establishes TLS with `host` over a stream.
 pub(crate) async fn wrap(
     io: Transport,
     host: &str,
@@ -260,15 +266,15 @@ pub(crate) async fn wrap(
     }
 }
 
-/// The same configuration without the client's certificate.
+/// Returns the same configuration without the client certificate.
 pub(crate) fn without_certificate(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
     let mut config = Arc::unwrap_or_clone(config);
-    // A session that is resumed would bring the identity of the one before, but rustls resumes none of another resolver's.
+    // A resumed session would carry the earlier identity, but rustls resumes no session of another resolver.
     config.client_auth_cert_resolver = Arc::new(NoCertificate);
     Arc::new(config)
 }
 
-/// Shows nothing to whoever asks.
+/// A resolver that presents no certificate.
 #[derive(Debug)]
 struct NoCertificate;
 
@@ -282,25 +288,25 @@ impl ResolvesClientCert for NoCertificate {
     }
 }
 
-/// The default configuration, made once for the process: the system's certificates take tens of milliseconds to load. A failure is
-/// not kept.
+/// Returns the default configuration, built once for the process: loading the system's certificates takes tens of
+/// milliseconds. A failure is not cached.
 async fn default_config() -> Result<Arc<ClientConfig>, TlsError> {
     static DEFAULT: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
     let make = || async {
-        // Reads files.
+        // Building reads files.
         let made = tokio::task::spawn_blocking(|| TlsConfig::default().build()).await;
         made.unwrap_or_else(|error| Err(TlsError::Config(rustls::Error::General(error.to_string()))))
     };
     DEFAULT.get_or_try_init(make).await.cloned()
 }
 
-/// Takes whom the features say; the operating system first.
+/// Adds the roots that the features select, the operating system's first.
 fn default_roots(builder: NeedsRoots) -> Result<NeedsIdentity, TlsError> {
     #[cfg(feature = "platform-roots")]
     let builder = {
         use rustls_platform_verifier::BuilderVerifierExt as _;
         match builder.clone().with_platform_verifier() {
-            // Containers often have none.
+            // Containers often have no roots.
             Err(_) if cfg!(feature = "webpki-roots") => builder,
             outcome => return outcome.map_err(TlsError::Config),
         }
@@ -337,7 +343,8 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source: Arc::new(source) })
 }
 
-/// Believes every certificate, but not every signature: the peer must still have the key of the one it shows.
+/// A verifier that accepts any certificate; signatures are still verified, so the peer must have the certificate's
+/// key.
 #[derive(Debug)]
 struct AnyCertificate(WebPkiSupportedAlgorithms);
 

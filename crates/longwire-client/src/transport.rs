@@ -1,4 +1,4 @@
-//! What a dialled connection runs over.
+//! The stream under a dialed connection.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The stream under a connection that [`Client::connect`](crate::Client::connect) dialled.
+/// The stream under a connection that [`Client::connect`](crate::Client::connect) dialed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Transport {
-    /// Plain TCP, with `TCP_NODELAY` set; to the server or to a proxy.
+    /// Plain TCP to the server or to a proxy, with `TCP_NODELAY` set.
     Tcp(TcpStream),
-    /// A socket of the file system.
+    /// A Unix socket.
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
     /// TLS over one of these.
@@ -22,7 +22,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Returns the TCP connection at the bottom, for its addresses and options; `None` over a Unix socket.
+    /// Returns the underlying TCP connection, for its addresses and options; `None` over a Unix socket.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),
@@ -33,7 +33,7 @@ impl Transport {
         }
     }
 
-    /// Returns the session of TLS, for the peer's certificates and what was negotiated.
+    /// Returns the TLS session, for the peer's certificates and the negotiated parameters.
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<&tokio_rustls::rustls::ClientConnection> {
         match self {
@@ -43,7 +43,7 @@ impl Transport {
     }
 }
 
-/// Does the same with whatever stream it is.
+/// Evaluates the same expression for any variant of the stream.
 macro_rules! delegate {
     ($transport:expr, $stream:ident => $call:expr) => {
         match $transport {

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use crate::InvalidOption;
 
-/// Takes such a URL apart: the socket, and the `ws` URL to ask it for. `None` if it is another kind of URL.
+/// Splits such a URL into the path of the socket and the `ws` URL to request; `None` for any other kind of URL.
 pub(crate) fn parse(url: &str) -> Option<Result<(PathBuf, String), InvalidOption>> {
     let (scheme, rest) = url.split_once(':')?;
     if !scheme.eq_ignore_ascii_case("ws+unix") {
         return None;
     }
-    // An authority that is empty.
+    // Skip an empty authority.
     let rest = if rest.starts_with("///") { &rest[2..] } else { rest };
     let (path, target) = rest.split_once(':').unwrap_or((rest, "/"));
     let is_path = !path.is_empty() && !path.starts_with("//") && !path.contains(['?', '#', '\0']);

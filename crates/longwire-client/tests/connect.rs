@@ -1,4 +1,4 @@
-//! Connecting to a server written by hand.
+//! Connecting to a hand-written server.
 
 mod support;
 
@@ -157,7 +157,7 @@ async fn sets_nodelay_and_a_fresh_nonce() {
 
 #[tokio::test]
 async fn loses_no_byte_behind_the_answer() {
-    // Frames in the segment of the answer, and cut at every place over two writes.
+    // Frames in the same segment as the answer, and split at every position over two writes.
     for cut in 0..=HELLO.len() * 2 {
         let (address, server) = serve(move |request, mut stream| async move {
             let wire = [&fill(SWITCHING, &request)[..], HELLO, HELLO].concat();
@@ -277,7 +277,7 @@ async fn yields_a_refusal_whose_body_never_ends() {
     let (io, mut server) = tokio::io::duplex(1024);
     let server = tokio::spawn(async move {
         read_request(&mut server).await;
-        // The body has what is left of the deadline, not one of its own.
+        // The body gets the rest of the deadline, not a new one.
         tokio::time::sleep(Duration::from_secs(4)).await;
         server.write_all(b"HTTP/1.1 500 x\r\n\r\nsorry").await.unwrap();
         server
@@ -363,7 +363,7 @@ async fn keeps_the_deadline_over_tcp_too() {
 #[tokio::test]
 async fn keeps_the_deadline_while_it_dials() {
     use tokio::net::{TcpSocket, TcpStream};
-    // A listener whose queue is full does not answer at all.
+    // A listener with a full queue does not answer at all.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -547,7 +547,7 @@ async fn never_takes_plain_tcp_for_tls() {
     assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err(), "nothing was dialled");
 }
 
-/// Answers that complete no handshake; `{accept}` stands for the right one.
+/// Answers that complete no handshake; `{accept}` stands for the correct value.
 const NONSENSE: &[(&str, &str)] = &[
     ("nothing", ""),
     ("empty lines", "\r\n\r\n"),
@@ -595,7 +595,8 @@ const NONSENSE: &[(&str, &str)] = &[
     ),
     (
         "two Upgrades",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n",
     ),
     (
         "Upgrade list",
@@ -613,15 +614,18 @@ const NONSENSE: &[(&str, &str)] = &[
     ),
     (
         "the accept of the RFC",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
     ),
     (
         "two accepts",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n",
     ),
     (
         "two accepts in one",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}, {accept}\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}, {accept}\r\n\r\n",
     ),
     (
         "quoted accept",
@@ -629,19 +633,23 @@ const NONSENSE: &[(&str, &str)] = &[
     ),
     (
         "unasked subprotocol",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
     ),
     (
         "empty subprotocol",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol:\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol:\r\n\r\n",
     ),
     (
         "unasked extension",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: x-unasked\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: x-unasked\r\n\r\n",
     ),
     (
         "malformed extension",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: ,\r\n\r\n",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: ,\r\n\r\n",
     ),
     (
         "folded field",
@@ -653,7 +661,8 @@ const NONSENSE: &[(&str, &str)] = &[
     ),
     (
         "NUL in a field",
-        "HTTP/1.1 101 x\r\nX: \0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n",
+        "HTTP/1.1 101 x\r\nX: \0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n",
     ),
     (
         "bare LF",
@@ -678,7 +687,7 @@ async fn refuses_every_nonsense_answer_and_sends_no_frame_to_it() {
     answers.push(("20 000 fields", format!("{switching}\r\n{}\r\n", "X: a\r\n".repeat(20_000)).into()));
     answers.push(("endless interim answers", b"HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000)));
     for (case, answer) in answers {
-        // Frames behind a whole head must not be taken for messages.
+        // Frames after a complete head must not be taken for messages.
         let frames = if answer.ends_with(b"\r\n\r\n") { HELLO } else { b"" };
         let (address, server) = answer_with([&answer[..], frames].concat()).await;
         let refused = connect(format!("ws://{address}")).await;

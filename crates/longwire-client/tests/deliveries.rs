@@ -1,4 +1,4 @@
-//! What happens to messages while connections come and go: order, bounds, deliveries, withdrawals. In memory and in virtual time.
+//! Messages while connections come and go: order, limits, deliveries and withdrawals. In memory and in virtual time.
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::attempts::{SECOND, TICK, client, steady, text, texts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Receives for as long as the test lasts: pongs are seen only by who receives.
+/// Receives as long as the test runs: pongs are noticed only while a task receives.
 fn receive(mut ws: Reconnecting) {
     tokio::spawn(async move { while let Ok(Some(_)) = ws.recv().await {} });
 }
@@ -64,7 +64,8 @@ async fn takes_a_message_above_the_bound_when_nothing_else_waits() {
     assert_eq!(peer.recv().await.unwrap(), Some(Message::text("y")));
 }
 
-/// Whatever operation of the transport fails: what was said to be delivered has reached the server, and nothing is missing between.
+/// Whichever operation of the transport fails, every message reported as delivered has reached the server, and none
+/// is missing in between.
 #[tokio::test(start_paused = true)]
 async fn delivers_every_message_that_it_says_it_did() {
     for confirm in [Confirm::Written, Confirm::Pong] {
@@ -78,7 +79,7 @@ async fn delivers_every_message_that_it_says_it_did() {
             let serving = tokio::spawn(async move {
                 let mut faults = Faults::new().fail_at(Operation::Any(operation), ErrorKind::ConnectionReset);
                 loop {
-                    // Each message goes in parts.
+                    // The pipe is smaller than a message, so each is sent in parts.
                     let mut peer = server.accept_over(64, faults).await;
                     while let Ok(Some(message)) = peer.recv().await {
                         logged.lock().unwrap().push(text(&message)[..1].to_owned());
@@ -96,7 +97,7 @@ async fn delivers_every_message_that_it_says_it_did() {
                 }
             };
             timeout(600 * SECOND, sending).await.expect("all are sent in time");
-            // What was written is on its way.
+            // Written data is still in transit.
             sleep(SECOND).await;
             let seen = seen.lock().unwrap().clone();
             let mut once = seen.clone();
@@ -114,7 +115,8 @@ async fn does_not_say_delivered_before_it_is() {
         let ws = builder.confirm(confirm).start();
         let sender = ws.sender();
         receive(ws);
-        // There is no connection; then one that takes a part; then one that takes it all, and whose peer does not read.
+        // First there is no connection, then one that accepts part of the message, then one that accepts all of it
+        // but whose peer does not read.
         let mut sending = tokio::spawn(async move { sender.send("x".repeat(1000)).await });
         assert!(timeout(60 * SECOND, &mut sending).await.is_err(), "{confirm:?}");
         let peer = server.accept_over(100, Faults::new()).await;
@@ -124,7 +126,7 @@ async fn does_not_say_delivered_before_it_is() {
         let said = timeout(60 * SECOND, &mut sending).await.is_ok();
         assert_eq!(said, confirm == Confirm::Written, "{confirm:?}");
         if !said {
-            // It is confirmed when the peer goes on reading behind it, and not before.
+            // The message is confirmed only when the peer continues to read after it.
             assert_eq!(peer.recv().await.unwrap(), Some(Message::text("x".repeat(1000))));
             assert!(timeout(60 * SECOND, &mut sending).await.is_err(), "{confirm:?}");
             assert!(timeout(SECOND, peer.recv()).await.is_err());
@@ -133,7 +135,7 @@ async fn does_not_say_delivered_before_it_is() {
     }
 }
 
-/// With pongs it would wait for one that is behind more messages than it keeps.
+/// With [`Confirm::Pong`], the task would wait for a pong that arrives after more messages than are buffered.
 #[tokio::test(start_paused = true)]
 async fn one_task_may_receive_and_send_in_turn_unless_told_otherwise() {
     const MESSAGES: usize = 600;
@@ -157,7 +159,7 @@ async fn one_task_may_receive_and_send_in_turn_unless_told_otherwise() {
     replying.await.unwrap();
 }
 
-/// What the two kinds of confirmation promise differs where a peer dies that has not read what was written.
+/// The two kinds of confirmation differ if the peer dies before it has read a message that was written.
 #[tokio::test(start_paused = true)]
 async fn sends_again_what_was_written_and_not_confirmed() {
     for (confirm, again) in [(Confirm::Written, false), (Confirm::Pong, true)] {
@@ -191,7 +193,7 @@ async fn gives_up_a_connection_that_does_not_deliver_in_time() {
             .start();
         let sender = ws.sender();
         receive(ws);
-        // An idle connection is none of its concern.
+        // The limit does not apply to an idle connection.
         let idle = server.accept_over(capacity, Faults::new()).await;
         sleep(60 * SECOND).await;
         let start = Instant::now();
@@ -220,7 +222,7 @@ async fn withdraws_a_message_that_nobody_waits_for() {
         let sender = sender.clone();
         async move { sender.send("withdrawn when it was under way").await }
     });
-    // Both are taken and not confirmed.
+    // Both messages are handed over, but not confirmed.
     let peer = server.accept().await;
     sleep(SECOND).await;
     late.abort();
@@ -231,7 +233,7 @@ async fn withdraws_a_message_that_nobody_waits_for() {
     sender.flush().await.unwrap();
 }
 
-/// Gives `send` up after each number of polls: the message is sent once or not at all, and those around it are not touched.
+/// Drops `send` after each number of polls: the message is sent once or not at all, and its neighbors are unaffected.
 #[tokio::test(start_paused = true)]
 async fn sending_can_be_given_up_at_any_time() {
     for confirm in [Confirm::Written, Confirm::Pong] {
@@ -243,7 +245,7 @@ async fn sending_can_be_given_up_at_any_time() {
             sender.feed("before").await.unwrap();
             let serving = tokio::spawn(async move {
                 sleep(5 * TICK).await;
-                // In small parts.
+                // The small pipe splits every message.
                 texts(&mut server.accept_over(5, Faults::new()).await).await
             });
             {
@@ -270,7 +272,7 @@ async fn sending_can_be_given_up_at_any_time() {
     }
 }
 
-/// Pings overlap: a message does not wait for the pong of the one before it.
+/// Pings overlap: a message does not wait for the pong of the previous one.
 #[tokio::test(start_paused = true)]
 async fn confirms_many_messages_with_few_pings() {
     const LATENCY: Duration = Duration::from_millis(100);
@@ -298,13 +300,13 @@ async fn confirms_many_messages_with_few_pings() {
     for sending in sending {
         sending.await.unwrap().unwrap();
     }
-    // The last is sent after 50 ms; at worst it waits for a ping to be free and for its own pong.
+    // The last message is sent after 50 ms. At worst, it waits for a free ping and then for its own pong.
     let pings = pings.load(Ordering::Relaxed);
     assert!(start.elapsed() <= 5 * LATENCY, "{:?}, {pings} pings", start.elapsed());
     assert!((2..=20).contains(&pings), "{pings}");
 }
 
-/// The pings of others can make a connection forget one: it is sent again.
+/// Other pings on the connection can displace a ping: it is then sent again.
 #[tokio::test(start_paused = true)]
 async fn asks_again_where_a_ping_was_forgotten() {
     let (builder, mut server) = client();
@@ -332,7 +334,7 @@ async fn asks_again_where_a_ping_was_forgotten() {
     sending.await.unwrap().unwrap();
 }
 
-/// A peer that sends pongs nobody asked for confirms nothing with them.
+/// Unsolicited pongs confirm nothing.
 #[tokio::test(start_paused = true)]
 async fn is_not_confirmed_by_any_pong() {
     let (builder, mut server) = client();

@@ -1,4 +1,4 @@
-//! Attempts that their caller gives up, and streams that were connected by other means.
+//! Abandoned connection attempts, and streams that were connected by other means.
 
 mod support;
 
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 /// A server's text frame with `hello`.
 const HELLO: &[u8] = b"\x81\x05hello";
 
-/// How far an attempt has come when it is given up.
+/// The progress of an attempt when it is abandoned.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stage {
     Asked,
@@ -28,17 +28,17 @@ async fn next(listener: &TcpListener) -> TcpStream {
     listener.accept().await.expect("a client connects").0
 }
 
-/// Everything a client still sends, to its end.
+/// Returns everything that the client still sends until the connection ends.
 async fn end(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     let read =
         timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.expect("the connection ends");
-    // What the server had sent and nobody read makes a reset of it.
+    // If the client has not read everything that the server sent, the connection ends with a reset.
     assert!(read.is_ok() || read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
     rest
 }
 
-/// Dropped, an attempt leaves nothing behind: its connection ends at once, and no frame was sent on it.
+/// A dropped attempt leaves nothing open: its connection ends at once, and no frame is sent on it.
 #[tokio::test]
 async fn an_attempt_that_is_dropped_ends_its_connection() {
     for stage in [Stage::Asked, Stage::HalfAnswered, Stage::Redirected, Stage::Refused] {
@@ -68,7 +68,7 @@ async fn an_attempt_that_is_dropped_ends_its_connection() {
     }
 }
 
-/// The URL says what to ask for, whatever the stream leads to.
+/// The URL determines the request, whatever the stream is connected to.
 #[tokio::test]
 async fn a_stream_of_ones_own_changes_nothing_of_what_is_asked() {
     for (url, host, shown) in [

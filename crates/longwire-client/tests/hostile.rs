@@ -1,4 +1,4 @@
-//! Servers that complete the handshake and then break every rule, under a client's default settings.
+//! Servers that complete the handshake and then violate every rule, against a client with default settings.
 
 mod support;
 
@@ -10,7 +10,7 @@ use support::{SWITCHING, answer_with, fill, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// The code of the close frame that a client sent, if it is all that it sent.
+/// Returns the code of the client's close frame if the client sent nothing else.
 fn close_code(sent: &[u8]) -> Option<u16> {
     let [0x88, len, key @ ..] = sent else { return None };
     let (key, payload) = key.split_at_checked(4)?;
@@ -19,7 +19,7 @@ fn close_code(sent: &[u8]) -> Option<u16> {
     is_one_frame.then(|| u16::from_be_bytes([high, low]))
 }
 
-/// The client names the rule to its user and to the server, sends no more than that, and takes nothing that comes behind.
+/// The client reports the violation to its user and to the server, sends nothing else, and ignores the rest.
 #[tokio::test]
 async fn every_breach_of_a_server_ends_the_connection_with_its_code() {
     for (case, frame, code) in [
@@ -41,7 +41,7 @@ async fn every_breach_of_a_server_ends_the_connection_with_its_code() {
         ("a frame of 4 GiB", b"\x82\x7f\0\0\0\x01\0\0\0\0", 1009),
         ("a frame of 2^62 bytes", b"\x82\x7f\x40\0\0\0\0\0\0\0", 1009),
     ] {
-        // A message behind it, which is none.
+        // The message after the violation must be ignored.
         let (address, server) = answer_with([SWITCHING.as_bytes(), frame, b"\x81\x04late"].concat()).await;
         let client = Client::new(format!("ws://{address}"));
         #[cfg(feature = "deflate")]
@@ -57,7 +57,7 @@ async fn every_breach_of_a_server_ends_the_connection_with_its_code() {
     }
 }
 
-/// A message in parts that has no end: the default limit is 16 MiB.
+/// A fragmented message that never ends; the default limit is 16 MiB.
 #[tokio::test]
 async fn a_message_without_end_is_cut_off() {
     let (address, server) = serve(|request, mut stream| async move {
@@ -79,10 +79,10 @@ async fn a_message_without_end_is_cut_off() {
     assert!((256..4096).contains(&parts), "{parts}");
 }
 
-/// Nothing of a URL, a location or a socket's path can begin a line of its own.
+/// No part of a URL, a location or a socket path can start a new line in the request.
 #[tokio::test]
 async fn line_breaks_stay_within_what_they_are_part_of() {
-    // Percent-encoded they are of the path.
+    // Percent-encoded line breaks are part of the path and query.
     let (address, server) = answer_with(SWITCHING).await;
     connect(format!("ws://{address}/a%0d%0aX-Evil:%20b?c%0d%0a")).await.unwrap().abort();
     let (request, _) = server.await.unwrap();
@@ -111,7 +111,7 @@ async fn line_breaks_stay_within_what_they_are_part_of() {
         ("Proxy-Authorization", Client::new("ws://127.0.0.1:1/").header("proxy-authorization", "Basic dTpw")),
     ] {
         let refused = client.connect().await;
-        // Nobody listens there: it would be another error.
+        // No server listens there, so a connection attempt would fail with another error.
         assert!(
             matches!(refused, Err(Refused::Option(_) | Refused::Options(_) | Refused::Uri(_))),
             "{case}: {refused:?}"
@@ -119,7 +119,7 @@ async fn line_breaks_stay_within_what_they_are_part_of() {
     }
 }
 
-/// A peer that reads and answers nothing more does not hold up who wants to leave.
+/// A peer that reads but no longer answers cannot delay closing beyond the timeout.
 #[tokio::test]
 async fn a_server_that_never_closes_is_left_in_time() {
     let (address, server) = serve(|request, mut stream| async move {

@@ -1,5 +1,5 @@
-//! A connection that is made again, where something goes wrong that is nobody's everyday: hooks that panic, a runtime that ends, a
-//! direction that fails alone, limits of nothing and of everything. In memory and in virtual time.
+//! Unusual failures of a reconnecting connection: hooks that panic, a runtime that shuts down, a transport that fails
+//! in one direction, and limits of zero and of the maximum. In memory and in virtual time.
 
 mod support;
 
@@ -38,7 +38,7 @@ fn is_closed<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Closed))
 }
 
-/// Whether the runtime goes away before the task was run at all, or later: nobody waits for ever.
+/// No call waits forever, whether the runtime shuts down before the task first runs or later.
 #[test]
 fn tells_everybody_when_its_runtime_ends() {
     for started in [false, true] {
@@ -83,7 +83,7 @@ fn tells_everybody_when_its_runtime_ends() {
     }
 }
 
-/// A transport that takes nothing more and still gives, as a QUIC stream can: the connection is of no use.
+/// A connection is useless if its transport can receive but no longer send, as may happen to a QUIC stream.
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_connection_on_which_only_sending_fails() {
     for confirm in [Confirm::Written, Confirm::Pong] {
@@ -93,7 +93,7 @@ async fn gives_up_a_connection_on_which_only_sending_fails() {
         let sending = tokio::spawn(async move { sender.send("at last").await });
         let broken = Faults::new().fail_at(Operation::Write(0), ErrorKind::BrokenPipe);
         let mut raw = server.accept_raw_over(broken).await;
-        // It goes on and on.
+        // The server keeps sending.
         let feeding = tokio::spawn(async move {
             for n in 0_u32.. {
                 sleep(SECOND).await;
@@ -112,7 +112,7 @@ async fn gives_up_a_connection_on_which_only_sending_fails() {
     }
 }
 
-/// The same, but what the peer has sent before is here, and it is the application that takes its time.
+/// The same, but the peer's earlier messages have already arrived, and the application receives them slowly.
 #[tokio::test(start_paused = true)]
 async fn hears_the_last_words_of_a_peer_that_takes_nothing_more() {
     let (builder, mut server) = client();
@@ -136,7 +136,7 @@ async fn hears_the_last_words_of_a_peer_that_takes_nothing_more() {
     assert_eq!(ws.gaps(), 0);
 }
 
-/// What is accepted is sent before the close frame, and what comes too late for that is refused.
+/// Accepted messages are sent before the close frame; a message that comes too late for that is refused.
 #[tokio::test(start_paused = true)]
 async fn takes_nothing_that_it_will_not_send() {
     let (builder, mut server) = client();
@@ -147,7 +147,7 @@ async fn takes_nothing_that_it_will_not_send() {
     assert!(poll(late.as_mut()).await.is_none(), "there is no room");
     let mut peer = server.accept().await;
     assert_eq!(peer.recv().await.unwrap(), Some(Message::text("first")));
-    // There is room now, but the other has not taken it when this end closes.
+    // There is space now, but the other message has not taken it when this end closes.
     let closed = {
         let mut closing = pin!(ws.close(1000, ""));
         assert!(poll(closing.as_mut()).await.is_none());
@@ -160,7 +160,7 @@ async fn takes_nothing_that_it_will_not_send() {
     closed.unwrap();
 }
 
-/// The peer may close, or this end give up, before what was queued could be sent: closing says so.
+/// The peer may close, or this end may give up, before queued messages are sent: closing then reports it.
 #[tokio::test(start_paused = true)]
 async fn says_when_it_closes_that_messages_were_dropped() {
     for (case, code, queued) in [
@@ -177,7 +177,7 @@ async fn says_when_it_closes_that_messages_were_dropped() {
             sleep(SECOND).await;
         }
         peer.start_close(code, "").unwrap();
-        // It leaves without reading.
+        // The peer leaves without reading.
         peer.flush().await.unwrap();
         sleep(SECOND).await;
         assert_eq!(ws.recv().await.is_ok(), code == 1000, "{case}");
@@ -218,7 +218,7 @@ async fn hooks_that_panic_are_told_of() {
     }
 }
 
-/// The hook may give back a socket that is closed, or that it closes later: that is how the connection ends.
+/// The hook may return a socket that is closed, or that it closes later: the connection then ends with that close.
 #[tokio::test(start_paused = true)]
 async fn a_hook_may_give_back_a_socket_that_is_closed() {
     for (code, again) in [(1000, false), (4000, true)] {
@@ -235,7 +235,7 @@ async fn a_hook_may_give_back_a_socket_that_is_closed() {
         assert_eq!(texts(&mut peer).await, [""; 0]);
         drop(peer);
         if again {
-            // It goes on trying.
+            // The client continues to retry.
             assert!(texts(&mut server.accept().await).await.is_empty());
             assert!(is_closed(&ws.close(1000, "").await));
         } else {
@@ -245,7 +245,7 @@ async fn a_hook_may_give_back_a_socket_that_is_closed() {
     }
 }
 
-/// Every duration may be nothing, or all there is.
+/// Every duration may be zero or the maximum.
 #[tokio::test(start_paused = true)]
 async fn keeps_limits_of_nothing_and_of_everything() {
     let jitters = [Jitter::None, Jitter::Equal, Jitter::Full];
@@ -260,7 +260,7 @@ async fn keeps_limits_of_nothing_and_of_everything() {
             drop(server.accept().await);
         }
         assert!(start.elapsed() <= 2 * SECOND, "{:?}", start.elapsed());
-        // It goes round and round, and closes all the same.
+        // The client retries without a pause, and can still be closed.
         drop(server);
         assert!(timeout(SECOND, ws.close(1000, "")).await.is_ok(), "{jitter:?}");
 
@@ -302,7 +302,7 @@ async fn keeps_limits_of_nothing_and_of_everything() {
         assert_eq!(closed.expect("it ends").is_ok(), works, "{case}");
     }
 
-    // No room at all is room for one.
+    // A limit of zero still allows one message.
     let (builder, mut server) = client();
     let ws = builder.max_queued(0).max_queued_bytes(0).start();
     ws.try_send("one").unwrap();
@@ -316,7 +316,7 @@ async fn keeps_limits_of_nothing_and_of_everything() {
     sent.unwrap();
 }
 
-/// A message that needs all the room there is gets its turn, however many small ones come and go.
+/// A message that needs all the space gets its turn, however many small messages come and go.
 #[tokio::test(start_paused = true)]
 async fn a_large_message_is_not_starved_by_small_ones() {
     let (builder, mut server) = client();
@@ -345,7 +345,7 @@ async fn a_large_message_is_not_starved_by_small_ones() {
     }
 }
 
-/// Everybody who waits is told: for room, for a delivery, for all deliveries.
+/// All waiting calls are notified, whether they wait for space, for one delivery or for all deliveries.
 #[tokio::test(start_paused = true)]
 async fn tells_all_who_wait() {
     for end in ["delivered", "withdrawn", "dropped"] {
@@ -392,8 +392,8 @@ async fn tells_all_who_wait() {
     }
 }
 
-/// However connections are cut and senders give up: each connection sees the messages in order, none is missing that was not
-/// given up, and none is seen again that was said to be delivered.
+/// However connections are cut and senders give up, each connection sees the messages in order, no message is missing
+/// unless it was given up, and no message reported as delivered is seen again.
 #[tokio::test(start_paused = true)]
 async fn sends_in_order_whatever_is_cut_and_given_up() {
     for seed in 0..150_u64 {
@@ -459,7 +459,7 @@ async fn sends_in_order_whatever_is_cut_and_given_up() {
             }
         }
         timeout(600 * SECOND, sender.flush()).await.expect("all is sent in time").unwrap();
-        // What was written is on its way.
+        // Written data is still in transit.
         sleep(SECOND).await;
         serving.abort();
         let seen = seen.lock().unwrap().clone();
@@ -481,7 +481,7 @@ async fn sends_in_order_whatever_is_cut_and_given_up() {
     }
 }
 
-/// Numbers that are the same each time (xorshift).
+/// Reproducible random numbers: a linear congruential generator with an xorshift step.
 struct Random(u64);
 
 impl Random {
@@ -492,7 +492,7 @@ impl Random {
     }
 }
 
-/// Nothing else would tell that a server is gone that says nothing.
+/// Without the default keepalive, the client would never detect that a silent server has vanished.
 #[tokio::test]
 async fn notices_a_server_that_has_vanished_though_no_keepalive_was_set() {
     let (address, server) = serve(|request, mut stream| async move {

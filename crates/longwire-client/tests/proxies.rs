@@ -1,4 +1,4 @@
-//! Proxies written by hand, in front of servers written by hand.
+//! Hand-written proxies in front of hand-written servers.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn greeting() -> Vec<u8> {
     [SWITCHING.as_bytes(), HELLO].concat()
 }
 
-/// Runs one connection of a proxy; yields its port and what `handle` returned.
+/// Serves one connection as a proxy. Returns its port, and a task that yields the result of `handle`.
 async fn proxy<F, T>(handle: impl FnOnce(TcpStream) -> F + Send + 'static) -> (u16, JoinHandle<T>)
 where
     F: Future<Output = T> + Send,
@@ -31,7 +31,7 @@ where
     (port, tokio::spawn(async move { handle(listener.accept().await.unwrap().0).await }))
 }
 
-/// Does what an HTTP proxy does; yields the request.
+/// Acts as an HTTP proxy and returns the request.
 async fn tunnel(mut client: impl AsyncRead + AsyncWrite + Unpin) -> String {
     let request = read_request(&mut client).await;
     let target = request.split(' ').nth(1).unwrap();
@@ -42,7 +42,7 @@ async fn tunnel(mut client: impl AsyncRead + AsyncWrite + Unpin) -> String {
     request
 }
 
-/// Answers a connection that an HTTP proxy should open; yields what else the client sent.
+/// Answers a CONNECT request with `answer`. The task yields everything that the client sends afterwards.
 async fn answer_to_connect(answer: &'static [u8]) -> (u16, JoinHandle<Vec<u8>>) {
     proxy(move |mut client| async move {
         read_request(&mut client).await;
@@ -96,7 +96,7 @@ async fn headers_for_the_proxy_are_for_the_proxy_alone() {
     assert!(matches!(error, Error::Options(_)), "{error:?}");
 }
 
-/// A proxy that refuses will refuse again; one that fails may not.
+/// A proxy that refuses will refuse again; a failure may be temporary.
 #[tokio::test]
 async fn a_proxys_refusal_is_final() {
     for (answer, temporary) in [
@@ -130,7 +130,6 @@ async fn a_proxys_refusal_is_final() {
     }
 }
 
-/// The reconnecting client stops at it.
 #[tokio::test]
 async fn a_reconnecting_client_does_not_repeat_a_login_that_was_refused() {
     let (port, _proxy) = answer_to_connect(b"HTTP/1.1 407 x\r\n\r\n").await;
@@ -192,7 +191,7 @@ async fn speaks_tls_with_the_server_and_with_the_proxy() {
         ws.abort();
     }
 
-    // Whom a client trusts with a server it need not trust with a proxy.
+    // Roots that are trusted for servers are not trusted for proxies.
     let acceptor = acceptor(&servers.leaf("localhost"));
     let (port, _proxy) = proxy(move |stream| async move { acceptor.accept(stream).await.is_err() }).await;
     let client = Client::new("ws://localhost:1/").proxy(format!("https://localhost:{port}"));
@@ -278,7 +277,8 @@ async fn keeps_its_deadline_while_the_proxy_drips() {
     }
 }
 
-/// Does what a SOCKS proxy does for the address in `reach`; yields the login and the target, as bytes.
+/// Acts as a SOCKS proxy that refuses 127.0.0.9 and connects any other target to `reach`. Returns the bytes of the
+/// login and of the request.
 async fn socks(mut client: TcpStream, reach: String) -> (Vec<u8>, Vec<u8>) {
     let mut exact = async |len: usize| {
         let mut bytes = vec![0; len];
@@ -358,7 +358,7 @@ async fn tries_the_next_address_where_a_socks_proxy_cannot_reach_one() {
     ws.abort();
     assert_eq!(proxy.await.unwrap(), [9, 1]);
 
-    // All of them, and none.
+    // Every address is refused; then there is no address.
     let (port, _proxy) = self::proxy(|client| socks(client, String::new())).await;
     let client = Client::new("ws://h/").proxy(format!("socks5://127.0.0.1:{port}"));
     let error = client.clone().resolver(|_, port| async move { Ok(vec![([127, 0, 0, 9], port).into()]) });

@@ -1,4 +1,4 @@
-//! A connection that is made again: attempts, gaps, hooks, states, the end. In memory and in virtual time.
+//! A reconnecting connection: attempts, gaps, hooks, states and its end. In memory and in virtual time.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::attempts::{SECOND, TICK, client, steady};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Receives what has to be a gap.
+/// Receives an event, which must be a gap.
 async fn gap(ws: &mut Reconnecting) -> Gap {
     match ws.next_event().await {
         Ok(Some(Event::Reconnected(gap))) => gap,
@@ -74,7 +74,7 @@ async fn tells_of_one_gap_for_all_attempts_that_it_took() {
     assert!(timeout(SECOND, ws.next_event()).await.is_err(), "one");
 }
 
-/// Nobody takes what the first connection brought, so what is behind it waits, while further connections come and go.
+/// The application leaves the inbox full, so the gap must wait while further connections come and go.
 #[tokio::test(start_paused = true)]
 async fn tells_of_a_gap_for_which_there_was_no_room_at_first() {
     let (builder, mut server) = client();
@@ -84,7 +84,7 @@ async fn tells_of_a_gap_for_which_there_was_no_room_at_first() {
         peer.send(format!("{n}")).await.unwrap();
     }
     sleep(SECOND).await;
-    // Nothing is received, so that the connection is lost is seen by a message that does not go.
+    // The client does not receive, so only an undelivered message reveals that the connection is lost.
     ws.feed("x".repeat(128 * 1024)).await.unwrap();
     let _second = server.accept().await;
     let _third = server.accept().await;
@@ -148,7 +148,7 @@ async fn can_be_watched() {
         seen.push(*state.borrow_and_update());
     };
     let start = Instant::now();
-    // The first is set again when the task begins.
+    // The task sets the first state again when it starts.
     next(&mut state).await;
     server.refuse().await;
     next(&mut state).await;
@@ -463,7 +463,7 @@ async fn closes_when_it_is_dropped_however_many_senders_there_are() {
     assert!(server.is_left_alone().await);
 }
 
-/// Stops to poll `recv` after each number of polls, over two connections: nothing is lost, nothing comes twice.
+/// Drops `recv` after various times, over two connections: no message is lost or received twice.
 #[tokio::test(start_paused = true)]
 async fn receiving_can_be_given_up_at_any_time() {
     for patience in 0..5 {
@@ -500,7 +500,7 @@ async fn connects_again_over_tcp() {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         for _ in 0..3 {
-            // Not a word.
+            // Close without sending anything.
             drop(listener.accept().await.unwrap());
         }
     });

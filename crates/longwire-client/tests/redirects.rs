@@ -1,4 +1,4 @@
-//! Redirects, over servers written by hand.
+//! Redirects, with hand-written servers.
 
 mod support;
 
@@ -10,7 +10,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Gives each connection the next answer, in which `{port}` is the server's own; yields the requests.
+/// Serves each connection with the next answer, in which `{port}` is the server's own port. The task yields the
+/// requests.
 async fn serve(answers: Vec<String>) -> (u16, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -22,7 +23,7 @@ async fn serve(answers: Vec<String>) -> (u16, JoinHandle<Vec<String>>) {
             let answer = answer.replace("{port}", &port.to_string());
             stream.write_all(&fill(answer, &request)).await.unwrap();
             requests.push(request);
-            // The body of a redirect is promised and never comes.
+            // A redirect announces a body that is never sent.
             open.push(stream);
         }
         requests
@@ -38,7 +39,7 @@ fn switching() -> String {
     SWITCHING.to_owned()
 }
 
-/// A client with everything that is meant for its first origin alone.
+/// Returns a client with every option that is meant only for its first origin.
 fn with_secrets(url: String) -> Client {
     Client::new(url)
         .header("authorization", "Bearer secret")
@@ -90,7 +91,7 @@ async fn follows_where_the_location_leads() {
         assert_eq!(answered.to_string(), format!("ws://localhost:{port}{path}"), "{location}");
         let request = &server.await.unwrap()[1];
         assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{location}: {request}");
-        // The same origin.
+        // The origin is the same.
         assert_eq!(field(request, "Authorization"), "Basic dTpw", "{location}");
         assert_eq!(field(request, "Cookie"), "a=b", "{location}");
     }
@@ -122,7 +123,7 @@ async fn leaves_credentials_behind_for_good_where_the_origin_changes() {
     assert!(has_secrets(&server.await.unwrap()[0]));
     assert!(!has_secrets(&elsewhere.await.unwrap()[0]));
 
-    // The credentials of the URL.
+    // The URL's credentials.
     let (other, elsewhere) = serve(vec![switching()]).await;
     let (port, _server) = serve(vec![redirect(307, &format!("http://m:own@127.0.0.1:{other}/"))]).await;
     let client = Client::new(format!("ws://u:p@127.0.0.1:{port}/")).redirects(1);
@@ -138,7 +139,8 @@ mod tls {
 
     use super::*;
 
-    /// As [`super::serve`], over TLS; yields with each request how many certificates the client showed.
+    /// As [`super::serve`], over TLS. With each request, the task yields the number of certificates that the client
+    /// presented.
     async fn serve_secure(
         acceptor: TlsAcceptor,
         answers: Vec<String>,
@@ -185,7 +187,7 @@ mod tls {
     async fn leaves_the_certificate_behind_where_the_origin_changes() {
         let authority = Authority::new();
         let identity = authority.leaf("client");
-        // One set of sessions for both, so that a session that is resumed would bring the certificate along.
+        // Both servers share one session cache, so a resumed session would carry the certificate over.
         let acceptor = asking(&authority.leaf("localhost"), &authority);
         let (other, elsewhere) = serve_secure(acceptor.clone(), vec![switching()]).await;
         let answers = vec![redirect(302, "/x"), redirect(302, &format!("wss://localhost:{other}/"))];
@@ -203,7 +205,7 @@ mod tls {
 #[tokio::test]
 async fn follows_no_more_than_it_is_told_to() {
     for limit in [1, 2, 10] {
-        // A loop ends by the limit.
+        // A redirect loop ends at the limit.
         let (port, server) = serve(vec![redirect(302, "/x"); limit + 1]).await;
         let error =
             Client::new(format!("ws://127.0.0.1:{port}/x")).redirects(limit).connect().await.unwrap_err();
@@ -231,7 +233,7 @@ async fn goes_to_no_other_scheme() {
         "/caf\u{e9}",
         "\x1b[2J:",
     ] {
-        // A terminal sequence cannot stand in a field: the head is refused already.
+        // A field cannot contain a terminal escape sequence: the head itself is refused.
         let (port, _server) = serve(vec![redirect(302, location)]).await;
         let error = Client::new(format!("ws://127.0.0.1:{port}/")).redirects(9).connect().await.unwrap_err();
         let expected = matches!(error, Error::Redirect(RedirectError::Location { .. }) | Error::Response(_));
@@ -279,7 +281,7 @@ async fn keeps_one_deadline_over_all_of_them() {
     assert!(matches!(client.connect().await, Err(Error::Timeout { .. })));
 }
 
-/// A hook is told where the request goes, and keeps no credentials that are not meant for there.
+/// A hook receives the URL of each request, and no credentials that are not meant for that server.
 #[tokio::test]
 async fn a_hook_keeps_no_credentials() {
     let (other, elsewhere) = serve(vec![switching()]).await;

@@ -1,7 +1,8 @@
-//! A server that is killed and started again while clients send to it: a process of its own, killed as `kill -9` does, over TCP.
+//! A server that is killed and restarted while clients send to it over TCP. It is a separate process, killed as by
+//! `kill -9`.
 //!
-//! The server writes each message to a file before it reads on, and that file outlives it. So a message of which
-//! [`Confirm::Pong`] said that it was delivered has to be there, whenever the server was killed.
+//! The server writes each message to a file before it reads the next, and the file outlives it. A message that
+//! [`Confirm::Pong`] reported as delivered must therefore be in the file, whenever the server was killed.
 
 mod support;
 
@@ -29,12 +30,13 @@ async fn loses_nothing_that_it_said_was_delivered_to_a_server_that_is_killed() {
     run(Confirm::Pong, 5, Duration::from_millis(100)).await;
 }
 
-/// The same for a minute: `cargo test -p longwire-client --test restarts -- --ignored --nocapture`.
+/// Runs for a minute with each confirmation:
+/// `cargo test -p longwire-client --test restarts -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "takes two minutes"]
 async fn loses_nothing_within_a_minute_of_twenty_kills() {
     run(Confirm::Pong, 20, Duration::from_millis(2900)).await;
-    // For comparison: what was written and not read is lost, and how much that is depends.
+    // For comparison: messages that were written but not read are lost. Their number varies.
     run(Confirm::Written, 20, Duration::from_millis(2900)).await;
 }
 
@@ -56,7 +58,7 @@ async fn run(confirm: Confirm, kills: usize, life: Duration) {
         server.start();
         let connected = state.wait_for(|state| *state == State::Connected);
         timeout(PATIENCE, connected).await.expect("it connects").unwrap();
-        // Not always at the same point of what happens.
+        // Vary the point at which the server is killed.
         sleep(life + Duration::from_millis(kill as u64 * 7 % 31)).await;
         server.kill();
         sleep(Duration::from_millis(kill as u64 * 13 % 50)).await;
@@ -106,7 +108,7 @@ async fn run(confirm: Confirm, kills: usize, life: Duration) {
     }
 }
 
-/// Sends numbers one after the other, short messages and long ones; yields how many were delivered.
+/// Sends consecutive numbers in short and long messages, and returns how many were delivered.
 async fn send(sender: Sender, number: usize, stop: Arc<AtomicBool>) -> usize {
     for n in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -118,7 +120,7 @@ async fn send(sender: Sender, number: usize, stop: Arc<AtomicBool>) -> usize {
     unreachable!("the numbers do not end")
 }
 
-/// Receives until nothing is sent any more and it is quiet; yields how many echoes came.
+/// Receives until sending has ended and no echo arrives anymore, and returns the number of echoes.
 async fn receive(mut ws: Reconnecting, sent: Arc<AtomicBool>) -> (Reconnecting, usize) {
     let mut echoes = 0;
     loop {
@@ -133,7 +135,7 @@ async fn receive(mut ws: Reconnecting, sent: Arc<AtomicBool>) -> (Reconnecting, 
     }
 }
 
-/// The server, which is running or not.
+/// The server, running or not.
 struct Server {
     address: String,
     log: PathBuf,
@@ -175,7 +177,7 @@ impl Drop for Server {
     }
 }
 
-/// Not a test: the server's process.
+/// Not a test, but the server's process.
 #[tokio::test]
 #[ignore = "is run by the others"]
 async fn server_process() {
@@ -183,7 +185,7 @@ async fn server_process() {
     let listener = loop {
         match TcpListener::bind(&address).await {
             Ok(listener) => break listener,
-            // Another program may have the port for a moment.
+            // Another program may hold the port for a moment.
             Err(_) => sleep(Duration::from_millis(10)).await,
         }
     };
@@ -204,7 +206,7 @@ async fn serve(mut stream: TcpStream, log: &Path) {
     while let Ok(Some(message)) = ws.recv().await {
         let text = message.as_text().unwrap();
         let (what, _) = text.rsplit_once(' ').unwrap();
-        // What the system was given stays when the process is killed. In one piece: `writeln` would give it two.
+        // Data passed to the system survives the kill. This must be a single write: `writeln` would make two.
         log.write_all(format!("{what}\n").as_bytes()).unwrap();
         if ws.send(what).await.is_err() {
             return;

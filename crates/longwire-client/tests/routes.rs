@@ -1,4 +1,4 @@
-//! Ways to a server other than its name and a free local address.
+//! Routes to a server: Unix sockets, custom resolvers, local addresses and zones.
 
 mod support;
 
@@ -22,7 +22,7 @@ mod unix {
 
     use super::*;
 
-    /// A path that no other test has, removed at the end.
+    /// A socket path that no other test uses, removed at the end.
     struct Socket(PathBuf);
 
     impl Socket {
@@ -113,7 +113,7 @@ async fn asks_the_callers_resolver_for_names_alone() {
         let port: u16 = address.rsplit_once(':').unwrap().1.parse().unwrap();
         let client = Client::new(format!("ws://{host}:{port}/")).resolver(move |host, told| async move {
             assert!(asked && host == "some.invalid" && told == port, "{host}");
-            // The first refuses.
+            // The first address refuses.
             Ok(vec![([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], told).into()])
         });
         client.connect().await.expect(host).0.abort();
@@ -128,7 +128,7 @@ async fn asks_the_callers_resolver_for_names_alone() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn connects_from_the_local_address_that_it_is_given() {
-    // All of 127.0.0.0/8 is this machine's on Linux.
+    // On Linux, all of 127.0.0.0/8 belongs to this machine.
     let local: IpAddr = [127, 0, 0, 7].into();
     let (address, server) = serve(|request, mut stream| async move {
         stream.write_all(&fill(SWITCHING, &request)).await.unwrap();
@@ -147,7 +147,7 @@ async fn connects_from_the_local_address_that_it_is_given() {
     assert!(matches!(error, Error::Connect { .. }), "no address of that family: {error:?}");
 }
 
-/// A zone chooses the interface; the server never sees it (RFC 6874 §4).
+/// A zone selects the interface; the server never sees it (RFC 6874 §4).
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn dials_an_address_in_a_zone() {

@@ -1,4 +1,4 @@
-//! TLS: who is trusted and who is not, and what a cut means.
+//! TLS: trusted and untrusted certificates, and the meaning of a truncated stream.
 
 #![cfg(feature = "tls")]
 
@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-/// Serves one connection over TLS: the 101, then `frames`; yields the request and what the session says of the client.
+/// Serves one connection over TLS: the 101, then `frames`. The task yields the request and the client's part of the
+/// TLS session.
 async fn serve(acceptor: TlsAcceptor, frames: Vec<u8>, end: End) -> (u16, JoinHandle<Option<Seen>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -47,11 +48,11 @@ async fn serve(acceptor: TlsAcceptor, frames: Vec<u8>, end: End) -> (u16, JoinHa
 }
 
 enum End {
-    /// TCP's end without TLS's.
+    /// Closes TCP without closing TLS.
     Cut,
-    /// TLS's end.
+    /// Closes TLS.
     Notify,
-    /// The client's turn.
+    /// Waits for the client to close.
     Never,
 }
 
@@ -148,7 +149,7 @@ async fn shows_its_certificate_where_one_is_asked_for() {
     ws.abort();
     assert_eq!(server.await.unwrap().unwrap().certificates, 1);
 
-    // In TLS 1.3 the server's refusal comes behind the handshake.
+    // In TLS 1.3, the server's refusal arrives after the client has completed the handshake.
     let (port, server) = serve(requiring(), Vec::new(), End::Never).await;
     let error = Client::new(format!("wss://localhost:{port}/")).tls(trusting(&authority)).connect().await;
     assert!(matches!(error, Err(Error::Tls(_) | Error::Io(_))), "{error:?}");

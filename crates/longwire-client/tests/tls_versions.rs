@@ -1,4 +1,4 @@
-//! TLS with a configuration of rustls of one's own: no name of the server, and versions that do not meet.
+//! TLS with the caller's own rustls configuration: no server name, and protocol versions that do not overlap.
 
 #![cfg(feature = "tls")]
 
@@ -26,7 +26,7 @@ fn client_config(
         .with_no_client_auth()
 }
 
-/// Serves one connection; yields the name that the client asked for, unless TLS failed.
+/// Serves one connection. The task yields the server name that the client requested, unless TLS failed.
 async fn serve(acceptor: TlsAcceptor) -> (u16, tokio::task::JoinHandle<Option<Option<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! The builder's options about who asks: user and password, tokens, cookies, and headers made for each request.
+//! The builder's options for credentials: user and password, tokens, cookies, and headers computed for each request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use longwire_handshake::{ClientOptions, Login, WebSocketUri};
 use crate::{Client, InvalidOption};
 
 impl Client {
-    /// Sends user and password as `Basic` (RFC 7617), in place of the URL's and of any `Authorization` set before.
+    /// Sends user and password as `Basic` (RFC 7617), instead of the URL's login and any `Authorization` set before.
     pub fn basic_auth(mut self, user: impl AsRef<str>, password: impl AsRef<str>) -> Self {
         let value = Login::new(user.as_ref(), password.as_ref()).and_then(|login| login.basic());
         let set = value.map(|value| self.insert(AUTHORIZATION, value));
@@ -18,7 +18,7 @@ impl Client {
         self
     }
 
-    /// Sends a token as `Bearer` (RFC 6750), in place of the URL's credentials and of any `Authorization` set before.
+    /// Sends a token as `Bearer` (RFC 6750), instead of the URL's credentials and any `Authorization` set before.
     pub fn bearer(mut self, token: impl AsRef<str>) -> Self {
         let token = token.as_ref();
         let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_token68(token));
@@ -27,9 +27,10 @@ impl Client {
         self
     }
 
-    /// Sends a cookie, behind those set before, all in one header (RFC 6265 §5.4).
+    /// Sends a cookie, after those set before, all in one header (RFC 6265 §5.4).
     ///
-    /// The name is a token; the value has visible ASCII without `"`, `,`, `;` and `\`, but may stand in quotes as a whole.
+    /// The name must be a token. The value may contain visible ASCII except `"`, `,`, `;` and `\`, and may be enclosed
+    /// in quotes as a whole.
     pub fn cookie(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref(), value.as_ref());
         let is_valid = HeaderName::try_from(name).is_ok() && is_cookie_value(value);
@@ -38,7 +39,7 @@ impl Client {
             None => format!("{name}={value}").into_bytes(),
         };
         let set = HeaderValue::try_from(pair).ok().filter(|_| is_valid).map(|pair| {
-            // Cookies that were set as headers of their own stay so.
+            // Further `Cookie` headers that the caller set stay separate.
             if let Some(first) = self.options.headers.get_mut(COOKIE) {
                 *first = sensitive(pair);
             } else {
@@ -49,10 +50,12 @@ impl Client {
         self
     }
 
-    /// Calls a function before each request, which may change the caller's headers: to sign it, or to fetch a token that is renewed.
+    /// Sets a function that is called before each request and may change the caller's headers, for example to sign the
+    /// request or to insert a token that is renewed.
     ///
-    /// It is told where the request goes, which after a redirect may be another server, and gets the headers that go there: not those of
-    /// the handshake, nor the URL's credentials. What it sets is checked like [`header`](Self::header), and is not kept for the next request.
+    /// The function gets the URL of the request, which after a redirect may belong to another server, and the headers
+    /// that go there, without those of the handshake and the URL's credentials. Its changes are checked like
+    /// [`header`](Self::header) and are not kept for the next request.
     ///
     /// ```no_run
     /// # use longwire_client::Client;
@@ -76,14 +79,14 @@ impl Client {
     }
 }
 
-/// What is called before each request.
+/// The function to call before each request.
 #[derive(Clone, Default)]
 pub(super) struct Hook(Option<Arc<OnRequest>>);
 
 type OnRequest = dyn Fn(&WebSocketUri, &mut HeaderMap) + Send + Sync;
 
 impl Hook {
-    /// Returns the options for one request; `None` if they stay as they are.
+    /// Returns the options for one request; `None` if there is no function to change them.
     pub(super) fn options(&self, uri: &WebSocketUri, options: &ClientOptions) -> Option<ClientOptions> {
         let hook = self.0.as_ref()?;
         let mut options = options.clone();

@@ -1,4 +1,4 @@
-//! The builder of a connection: what to ask for, and how long and how much to allow.
+//! The builder of a connection: the request, its deadline and its limits.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,9 +17,9 @@ use crate::{Config, Error, InvalidOption, RedirectError, Transport, handshake, r
 mod identity;
 mod route;
 
-/// A client: a URL and what to ask for there. It can connect any number of times.
+/// A client: a URL and the options of its request. It can connect any number of times.
 ///
-/// Every option is checked before anything is sent: the first that is wrong is the error of [`connect`](Self::connect).
+/// Every option is checked before anything is sent: [`connect`](Self::connect) fails with the first that is invalid.
 ///
 /// # Examples
 ///
@@ -54,7 +54,7 @@ pub struct Client {
     url: String,
     options: ClientOptions,
     hook: Hook,
-    /// The first option that cannot be sent.
+    /// The first invalid option.
     fault: Option<InvalidOption>,
     handshake_timeout: Duration,
     head_limits: HeadLimits,
@@ -67,11 +67,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client for a `ws`, `wss`, `http` or `https` URL, or, on Unix, one such as `ws+unix:/run/socket:/chat`: a path to a socket, up to the
-    /// next colon, and what to ask for there.
+    /// Creates a client for a `ws`, `wss`, `http` or `https` URL or, on Unix, for a URL such as
+    /// `ws+unix:/run/socket:/chat`: the path of a socket, up to the next colon, then the path and
+    /// query to request.
     ///
-    /// User and password of the URL are sent as `Basic`, percent-decoded, unless an `Authorization` header is set. An IPv6 address may
-    /// have a zone, as in `ws://[fe80::1%25eth0]/`.
+    /// The URL's user and password are percent-decoded and sent as `Basic`, unless an `Authorization` header is set.
+    /// An IPv6 address may have a zone, as in `ws://[fe80::1%25eth0]/`.
     pub fn new(url: impl Into<String>) -> Self {
         #[cfg_attr(not(unix), allow(unused_mut))]
         let mut client = Self {
@@ -105,8 +106,8 @@ impl Client {
 
     /// Adds a header to the request.
     ///
-    /// `Host` and `Authorization` replace what the URL says. Headers that the handshake writes itself, such as `Connection` and
-    /// `Sec-WebSocket-Key`, are refused, and so is a second `Host`, `Authorization` or `Origin`.
+    /// `Host` and `Authorization` replace the values from the URL. Headers that the handshake itself writes, such as
+    /// `Connection` and `Sec-WebSocket-Key`, are refused, and so is a second `Host`, `Authorization` or `Origin`.
     pub fn header<N, V>(mut self, name: N, value: V) -> Self
     where
         N: TryInto<HeaderName>,
@@ -114,7 +115,7 @@ impl Client {
     {
         let added = name.try_into().map_err(|_| InvalidOption::HeaderName).and_then(|name| {
             let mut value = header_value(&name, value)?;
-            // Keeps them out of the `Debug` form of a request.
+            // Keeps the value out of a request's `Debug` output.
             value.set_sensitive(name == AUTHORIZATION || name == COOKIE);
             let appended = self.options.headers.try_append(name, value);
             appended.map(drop).map_err(|_| InvalidOption::TooManyHeaders)
@@ -130,9 +131,9 @@ impl Client {
         self
     }
 
-    /// Offers a subprotocol, behind those offered before. Default: none.
+    /// Offers a subprotocol, after those offered before. Default: none.
     ///
-    /// The server selects one of them, or none: see [`WebSocket::subprotocol`].
+    /// The server selects one of them or none: see [`WebSocket::subprotocol`].
     pub fn subprotocol<P>(mut self, name: P) -> Self
     where
         P: TryInto<Subprotocol>,
@@ -144,10 +145,10 @@ impl Client {
         self
     }
 
-    /// Offers compression with these options (RFC 7692), or with `None` does not offer it. Default: offered, with
+    /// Offers compression with these options (RFC 7692), or, with `None`, does not offer it. Default: offered with
     /// [`DeflateOptions::default`](longwire_handshake::deflate::DeflateOptions).
     ///
-    /// A server is free to decline; then nothing is compressed.
+    /// If the server declines, nothing is compressed.
     #[cfg(feature = "deflate")]
     pub fn deflate(
         mut self,
@@ -157,65 +158,70 @@ impl Client {
         self
     }
 
-    /// Sets how long [`connect`](Self::connect) may take in all, from resolving the name to the last byte of the answer. Default: 10 s.
+    /// Sets the time limit of [`connect`](Self::connect), from resolving the name to the last byte of the answer.
+    /// Default: 10 s.
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.handshake_timeout = limit;
         self
     }
 
-    /// Sets how big the head of the answer may be. Default: 16 KiB and 100 fields.
+    /// Sets the limits on the head of the answer. Default: 16 KiB and 100 fields.
     pub fn head_limits(mut self, limits: HeadLimits) -> Self {
         self.head_limits = limits;
         self
     }
 
-    /// Sets how many bytes of the body are kept when the server refuses. Default: 64 KiB.
+    /// Sets the maximum number of bytes of the body to keep if the server refuses. Default: 64 KiB.
     pub fn max_refusal_body(mut self, limit: usize) -> Self {
         self.max_refusal_body = limit;
         self
     }
 
-    /// Follows up to `max` redirects: 301, 302, 303, 307 and 308 with a `Location`. Default: 0, and a redirect is a refusal.
+    /// Follows up to `max` redirects: 301, 302, 303, 307 and 308 with a `Location`. Default: 0; a redirect is then a
+    /// refusal.
     ///
-    /// If one leads to another scheme, host or port, these are not sent there, nor to any server after it:
+    /// If a redirect leads to another scheme, host or port, the following are not sent there, nor to any later
+    /// server:
     ///
     /// - `Authorization`, `Cookie`, and the URL's user and password;
     /// - the client certificate;
-    /// - `Origin`, and a `Host` set by hand.
+    /// - `Origin`, and a `Host` that the caller set.
     ///
-    /// Other headers are sent, and so are the offered subprotocols, without which the connection would not be the one that was asked
-    /// for: neither should hold a secret. A location's own credentials are never sent. A redirect from TLS to a plain connection
-    /// is an error, [`RedirectError::Plain`], unless [allowed](Self::dangerously_follow_to_plain). The same deadline covers all
-    /// requests.
+    /// Other headers are sent, and so are the offered subprotocols, without which the connection would not be the
+    /// requested one: neither should contain a secret. Credentials in a `Location` are never sent. A redirect from
+    /// TLS to a plain connection is an error, [`RedirectError::Plain`], unless
+    /// [allowed](Self::dangerously_follow_to_plain). One deadline covers all requests.
     pub fn redirects(mut self, max: usize) -> Self {
         self.redirects = max;
         self
     }
 
-    /// Follows [redirects](Self::redirects) from `wss` to `ws` too. Default: they are an error.
+    /// Also follows [redirects](Self::redirects) from `wss` to `ws`. Default: they are an error.
     ///
-    /// Anyone on the path can then read and change the connection, although the URL asks for TLS.
+    /// Anyone on the path can then read and change the connection, although the URL requires TLS.
     pub fn dangerously_follow_to_plain(mut self) -> Self {
         self.follows_to_plain = true;
         self
     }
 
-    /// Sets how the open connection behaves: message limits, keepalive and more. Default: [`Config::default`].
+    /// Sets the configuration of the open connection: message limits, keepalive and more. Default:
+    /// [`Config::default`].
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Dials the URL's host and completes the handshake; yields the connection and the server's answer.
+    /// Dials the URL's host and completes the handshake. Returns the connection and the server's answer.
     ///
-    /// The answer's [`extensions`](Response::extensions) have the [`WebSocketUri`] that it came from, which redirects may have changed.
-    /// The host's addresses are raced (RFC 8305); a `wss` or `https` URL is reached over TLS. One deadline covers it all.
+    /// The answer's [`extensions`](Response::extensions) contain the [`WebSocketUri`] of the server that sent it,
+    /// which redirects may have changed. The host's addresses are raced (RFC 8305); a `wss` or `https` URL is reached
+    /// over TLS. One deadline covers the whole attempt.
     ///
     /// # Errors
     ///
     /// [`Error::Uri`], [`Error::Option`], [`Error::Options`] or [`Error::TlsUnsupported`] before anything is sent;
-    /// [`Error::UnexpectedResponse`] with the whole answer if the server refuses; [`Error::Redirect`] if it leads to nowhere; else how the
-    /// attempt failed.
+    /// [`Error::UnexpectedResponse`] with the answer if the server refuses; [`Error::Redirect`] if a redirect cannot be
+    /// followed; otherwise the error that ended the attempt.
     ///
     /// # Cancel safety
     ///
@@ -251,13 +257,13 @@ impl Client {
         Err(RedirectError::TooMany { limit: self.redirects }.into())
     }
 
-    /// Completes the handshake over a stream that is connected to the URL's host already, by whatever means.
+    /// Completes the handshake over a stream that the caller has connected to the URL's host by other means.
     ///
-    /// The URL says what to ask for; its scheme may be any of the four.
+    /// The URL determines the request; its scheme may be any of the four.
     ///
     /// # Errors
     ///
-    /// As for [`connect`](Self::connect), but for the errors of dialling.
+    /// As for [`connect`](Self::connect), except for the errors of dialing.
     ///
     /// # Cancel safety
     ///
@@ -273,7 +279,7 @@ impl Client {
         handshake::conclude(io, head, uri, &handshake, settings).await
     }
 
-    /// Reads the URL, unless an option was wrong.
+    /// Parses the URL, unless an option is invalid.
     fn uri(&self) -> Result<WebSocketUri, Error> {
         match &self.fault {
             Some(fault) => Err(fault.clone().into()),
@@ -306,7 +312,7 @@ impl Client {
         &mut self.route
     }
 
-    /// Keeps the first fault.
+    /// Keeps the first error.
     fn note(&mut self, set: Result<(), InvalidOption>) {
         if let Err(fault) = set {
             self.fault.get_or_insert(fault);
@@ -315,7 +321,7 @@ impl Client {
 }
 
 impl fmt::Debug for Client {
-    /// Leaves out the URL's user and password.
+    /// Omits the URL's user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("uri", &WebSocketUri::parse(&self.url))

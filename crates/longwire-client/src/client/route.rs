@@ -1,4 +1,4 @@
-//! The builder's options about the way to the server: addresses, proxies, sockets and TLS.
+//! The builder's options for the route to the server: addresses, proxies, sockets and TLS.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,17 +14,19 @@ use crate::proxy::{Environment, Proxies};
 use crate::{Client, InvalidOption};
 
 impl Client {
-    /// Goes through a proxy, whatever the server. Default: none.
+    /// Connects through a proxy to every server. Default: none.
     ///
-    /// | URL | the proxy is spoken to by |
+    /// | URL | protocol to the proxy |
     /// |---|---|
     /// | `http://proxy:3128`, or `proxy:3128` | HTTP's CONNECT; port 80 unless given |
     /// | `https://proxy` | the same over TLS, see [`proxy_tls`](Self::proxy_tls); port 443 |
     /// | `socks5h://proxy` | SOCKS 5 with the server's name, which the proxy resolves; port 1080 |
     /// | `socks5://proxy`, or `socks://proxy` | SOCKS 5 with the server's addresses, up to four in turn; port 1080 |
     ///
-    /// User and password before the `@`, percent-decoded, are for the proxy alone, as `Basic` or by RFC 1929. The proxy sees nothing of
-    /// the request for the server, if that goes over TLS; see [`proxy_header`](Self::proxy_header) for headers of its own. An answer of it may be as big as a default head of a response.
+    /// A user and password before the `@` are percent-decoded and sent only to the proxy, as `Basic` or by RFC 1929.
+    /// If the request to the server goes over TLS, the proxy sees nothing of it. [`proxy_header`](Self::proxy_header)
+    /// adds headers for the proxy. The head of the proxy's answer is subject to the default
+    /// [`HeadLimits`](crate::HeadLimits).
     pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
         let proxy = ProxyUri::parse(url.as_ref()).map(|proxy| Proxies::One(Arc::new(proxy)));
         let set = proxy.map(|proxies| self.route_mut().proxies = proxies);
@@ -32,11 +34,12 @@ impl Client {
         self
     }
 
-    /// Adds a header to the CONNECT request for an HTTP proxy, such as `User-Agent`, without which some proxies refuse. Default:
-    /// none but `Host`, and the `Proxy-Authorization` of the proxy's URL, which one set here replaces.
+    /// Adds a header to the CONNECT request for an HTTP proxy, such as `User-Agent`, without which some proxies
+    /// refuse. Default: only `Host`, and the `Proxy-Authorization` of the proxy's URL, which one set here replaces.
     ///
-    /// Headers for the server are never sent to a proxy, nor these to a server. `Host`, `Connection` and those that frame a message
-    /// are refused: [`Error::Options`](crate::Error::Options) when connecting through an HTTP proxy.
+    /// Headers for the server are never sent to a proxy, nor these to a server. `Host`, `Connection` and headers that
+    /// frame a message are refused: a connection through an HTTP proxy fails with
+    /// [`Error::Options`](crate::Error::Options).
     pub fn proxy_header<N, V>(mut self, name: N, value: V) -> Self
     where
         N: TryInto<HeaderName>,
@@ -52,23 +55,24 @@ impl Client {
         self
     }
 
-    /// Goes through the proxy that the environment names, as it is now.
+    /// Connects through the proxy that the environment names. The environment is read now.
     ///
-    /// `http_proxy` is for `ws` URLs, `https_proxy` for `wss`, `all_proxy` for both where the other is unset; small letters before capitals,
-    /// and `HTTP_PROXY` is ignored where `REQUEST_METHOD` is set, since there a request's header can set it. `no_proxy` lists exceptions:
-    /// names with all below them, addresses, networks such as `10.0.0.0/8`, each with a port if need be, or `*`.
+    /// `http_proxy` is for `ws` URLs, `https_proxy` for `wss`, and `all_proxy` for both if the other is unset.
+    /// Lowercase names take precedence over uppercase ones, and `HTTP_PROXY` is ignored if `REQUEST_METHOD` is set,
+    /// because a request header can then set it. `no_proxy` lists exceptions: names, which include all their
+    /// subdomains, addresses, networks such as `10.0.0.0/8`, each with an optional port, or `*`.
     ///
-    /// A variable with an invalid URL is an error of a connection that needs it: [`InvalidOption::ProxyVariable`].
+    /// An invalid URL in a variable is an error only for connections that need it: [`InvalidOption::ProxyVariable`].
     pub fn proxy_from_env(mut self) -> Self {
         let environment = Environment::read(|name| std::env::var(name).ok());
         self.route_mut().proxies = Proxies::Environment(Arc::new(environment));
         self
     }
 
-    /// Resolves names by a function of the caller, of host and port, instead of the system's resolver.
+    /// Resolves names with a function of host and port instead of the system's resolver.
     ///
-    /// Addresses are raced in its order, families taking turns. It is asked for the name of a proxy as well, but for no address;
-    /// the zone of an IPv6 address is looked up by the system.
+    /// Addresses are raced in the order returned, alternating between the families. The function also resolves the
+    /// name of a proxy, but is never called with an IP address; the system looks up the zone of an IPv6 address.
     ///
     /// ```no_run
     /// # use longwire_client::Client;
@@ -87,15 +91,15 @@ impl Client {
         self
     }
 
-    /// Sets the local address to connect from, which has to be one of this machine's; only addresses of its family are dialled.
-    /// Default: the system's choice.
+    /// Sets the local address to connect from, which must be one of this machine's. Only addresses of its family are
+    /// dialed. Default: the system's choice.
     pub fn local_addr(mut self, address: impl Into<IpAddr>) -> Self {
         self.route_mut().local_addr = Some(address.into());
         self
     }
 
-    /// Connects to a Unix socket in place of the URL's host and of any proxy, also after redirects. The URL still says what to ask for, and whether
-    /// with TLS.
+    /// Connects to a Unix socket instead of the URL's host and of any proxy, also after redirects. The URL still
+    /// determines the request, and whether TLS is used.
     ///
     /// The URL `ws+unix:/path/to/socket:/request?path` does the same, with `localhost` for its host.
     #[cfg(unix)]
@@ -104,8 +108,8 @@ impl Client {
         self
     }
 
-    /// Sets whom to trust and what to show where a URL asks for TLS. Default: [`TlsConfig::default`](crate::TlsConfig), of which one is made
-    /// for the whole process.
+    /// Sets the trusted roots and the client certificate for URLs that require TLS. Default:
+    /// [`TlsConfig::default`](crate::TlsConfig), built once for the whole process.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: impl Into<crate::TlsConfig>) -> Self {
         let set = config.into().build().map(|tls| self.route_mut().tls = Some(tls));
@@ -113,7 +117,8 @@ impl Client {
         self
     }
 
-    /// As [`tls`](Self::tls), for the connection to an `https` proxy. Default: the default, whatever is set for servers.
+    /// As [`tls`](Self::tls), for the connection to an `https` proxy. Default:
+    /// [`TlsConfig::default`](crate::TlsConfig), whatever is set for servers.
     #[cfg(feature = "tls")]
     pub fn proxy_tls(mut self, config: impl Into<crate::TlsConfig>) -> Self {
         let set = config.into().build().map(|tls| self.route_mut().proxy_tls = Some(tls));

@@ -1,6 +1,6 @@
 //! The proxies that the environment names: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
 //!
-//! There is no standard; what is read is what curl and most others agree on.
+//! No standard exists; this follows the rules that curl and most other programs agree on.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use longwire_handshake::{ProxyUri, WebSocketUri};
 
 use crate::InvalidOption;
 
-/// What the environment said about proxies.
+/// The proxy settings read from the environment.
 #[derive(Debug)]
 pub(crate) struct Environment {
     plain: Option<Named>,
@@ -17,29 +17,29 @@ pub(crate) struct Environment {
     exceptions: Vec<Exception>,
 }
 
-/// A proxy, or why its URL is invalid: no error unless a connection needs it.
+/// A proxy, or the error in its URL, which matters only if a connection needs it.
 type Named = Result<ProxyUri, InvalidOption>;
 
 /// An entry of `no_proxy`.
 #[derive(Debug)]
 struct Exception {
     hosts: Hosts,
-    /// All, if none.
+    /// All ports if `None`.
     port: Option<u16>,
 }
 
 #[derive(Debug)]
 enum Hosts {
     All,
-    /// A name, and all names that end in a dot and it.
+    /// A name and all its subdomains.
     Domain(String),
-    /// The addresses that share the first bits of one.
+    /// All addresses that share this many leading bits with this one.
     Network(IpAddr, u32),
 }
 
 impl Environment {
-    /// Reads the variables that `lookup` knows: in small letters first, then in capitals; an empty one is none. What in
-    /// `no_proxy` is no name and no address excepts nothing.
+    /// Reads the variables through `lookup`, lowercase names first, then uppercase. An empty variable counts as
+    /// unset. An entry of `no_proxy` that is neither a name nor an address is ignored.
     pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| {
             let found = |name: &str| {
@@ -47,7 +47,7 @@ impl Environment {
                 (!text.is_empty()).then(|| (name.to_owned(), text))
             };
             found(name).or_else(|| {
-                // In a CGI program HTTP_PROXY is the header "Proxy" of whoever sent the request.
+                // In a CGI program, HTTP_PROXY is the "Proxy" header of the request, chosen by its sender.
                 let by_request = name == "http_proxy" && lookup("REQUEST_METHOD").is_some();
                 if by_request { None } else { found(&name.to_ascii_uppercase()) }
             })
@@ -115,7 +115,7 @@ impl Hosts {
         is_name.then(|| Self::Domain(domain.to_owned()))
     }
 
-    /// `host` is in small letters.
+    /// Returns whether `host`, which must be in lowercase, is one of these.
     fn cover(&self, host: &str) -> bool {
         match self {
             Self::All => true,
@@ -136,7 +136,7 @@ fn first_bits(ip: IpAddr, bits: u32) -> u128 {
         IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
         IpAddr::V6(ip) => (Ipv6Addr::to_bits(ip), 128),
     };
-    // All bits are away where none counts.
+    // With 0 bits, the shift is by the full width, which `checked_shr` refuses for IPv6.
     value.checked_shr(len - bits).unwrap_or(0)
 }
 

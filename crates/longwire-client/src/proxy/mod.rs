@@ -1,7 +1,7 @@
-//! Proxies: which one a connection goes through, and getting through it.
+//! Proxies: choosing one for a connection, and connecting through it.
 //!
-//! A proxy's answer is bounded in size, and the attempt's deadline covers it. What is read ends with the answer, so not a byte of
-//! what comes behind it is lost.
+//! A proxy's answer is bounded in size, and the attempt's deadline covers it. Nothing after the answer is read, so no
+//! byte from the server is lost.
 
 mod environment;
 mod socks;
@@ -18,15 +18,15 @@ use crate::dial;
 use crate::route::Route;
 use crate::{Error, InvalidOption, Transport};
 
-/// Where a client looks for its proxy.
+/// The source of a client's proxy.
 #[derive(Clone, Default)]
 pub(crate) enum Proxies {
-    /// It has none.
+    /// No proxy.
     #[default]
     None,
-    /// One for all servers.
+    /// One proxy for all servers.
     One(Arc<ProxyUri>),
-    /// What the environment said.
+    /// The proxies that the environment names.
     Environment(Arc<Environment>),
 }
 
@@ -41,7 +41,7 @@ impl Proxies {
     }
 }
 
-/// Why a proxy did not connect to the server.
+/// The reason why a proxy did not connect to the server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
@@ -54,22 +54,22 @@ pub enum ProxyError {
     /// An HTTP proxy's answer is not HTTP/1.1, or its head exceeds 16 KiB or 100 fields.
     #[error("malformed answer of the proxy: {0}")]
     Head(#[from] HeadError),
-    /// A SOCKS proxy's answer is none of version 5.
+    /// A SOCKS proxy's answer is not SOCKS version 5.
     #[error("proxy does not speak SOCKS version 5")]
     NotSocks,
-    /// A SOCKS proxy takes no connection without a login, or none of the kinds of login that were offered.
+    /// A SOCKS proxy requires a login and none is set, or it accepts no kind of login that was offered.
     #[error("proxy requires another kind of login")]
     LoginRequired,
-    /// A SOCKS proxy refused user and password.
+    /// A SOCKS proxy refused the user and password.
     #[error("proxy refused user and password")]
     LoginRefused,
     /// A SOCKS proxy could not or would not connect (RFC 1928 §6).
     #[error("proxy did not connect: {}", socks::meaning(*.code))]
     Socks {
-        /// The proxy's reply, from 1 on.
+        /// The proxy's reply code, at least 1.
         code: u8,
     },
-    /// The name of the server is longer than the 255 bytes that SOCKS can carry.
+    /// The server's name is longer than the 255 bytes that SOCKS can carry.
     #[error("host is too long for a SOCKS proxy")]
     HostTooLong,
     /// The proxy closed the connection before its answer was complete.
@@ -82,7 +82,7 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
-    /// Whether another attempt can succeed: not if the proxy refused what it would be asked again.
+    /// Returns whether another attempt can succeed: not if the proxy would refuse the same request again.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Refused { response } => !is_final(response.status()),
@@ -94,12 +94,12 @@ impl ProxyError {
     }
 }
 
-/// Whether a request that was answered with this status would get the same answer again.
+/// Returns whether a request answered with this status would get the same answer again.
 pub(crate) fn is_final(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
 }
 
-/// Connects to the server of `uri` by way of a proxy.
+/// Connects to the server of `uri` through a proxy.
 pub(crate) async fn connect(route: &Route, proxy: &ProxyUri, uri: &WebSocketUri) -> Result<Transport, Error> {
     match proxy.scheme() {
         ProxyScheme::Https => {
@@ -115,21 +115,21 @@ pub(crate) async fn connect(route: &Route, proxy: &ProxyUri, uri: &WebSocketUri)
             Ok(io)
         }
         ProxyScheme::Socks5 => {
-            // The zone says nothing to the proxy, and is not sent.
+            // A zone is meaningless to the proxy and is not sent.
             let addresses = route.resolve(uri.host(), uri.port()).await?;
             let mut failure = None;
             for address in addresses.into_iter().take(MOST_ADDRESSES) {
                 let mut io = reach(route, proxy).await?;
                 match socks::connect(&mut io, proxy.login(), &address.into()).await {
                     Ok(()) => return Ok(io),
-                    // Another address may do better.
+                    // The proxy may reach another address.
                     Err(Error::Proxy(error @ ProxyError::Socks { .. })) => failure = Some(error),
                     Err(error) => return Err(error),
                 }
             }
             Err(failure.map_or_else(|| dial::no_address(uri.host()), Error::Proxy))
         }
-        // Plain HTTP, and what a later version may add is refused when it is parsed.
+        // Plain HTTP. `ProxyUri` rejects every scheme that it does not know.
         _ => {
             let mut io = reach(route, proxy).await?;
             tunnel(&mut io, route, proxy, uri).await?;
@@ -154,7 +154,7 @@ async fn tunnel(
     io.flush().await?;
     let mut parser = ResponseParser::new(HeadLimits::default());
     loop {
-        // One byte at a time: what is behind the head is the server's, and has to stay where TLS or the handshake will look for it.
+        // Read one byte at a time: the bytes after the head are the server's and must stay for TLS or the handshake.
         let mut byte = [0];
         if io.read(&mut byte).await? == 0 {
             return Err(ProxyError::ClosedEarly.into());
@@ -169,5 +169,5 @@ async fn tunnel(
     }
 }
 
-/// How many of a server's addresses a SOCKS proxy is asked for, one after the other.
+/// The maximum number of a server's addresses to request from a SOCKS proxy, one after the other.
 const MOST_ADDRESSES: usize = 4;

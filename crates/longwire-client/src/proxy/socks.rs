@@ -1,6 +1,6 @@
 //! SOCKS version 5: the exchange with a proxy (RFC 1928, RFC 1929).
 //!
-//! Every answer says how long it is, in at most 262 bytes, so exactly its bytes are read.
+//! Every answer states its length, at most 262 bytes, so exactly its bytes are read.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,11 +11,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::ProxyError;
 use crate::Error;
 
-/// What the proxy is to connect to, as the bytes of a request: the type of the address, the address, the port.
+/// The destination, as the bytes of a request: the address type, the address and the port.
 pub(super) struct Target(Vec<u8>);
 
 impl Target {
-    /// Names a host; an address is sent as one.
+    /// Encodes a host name; an IP address is encoded as an address.
     pub(super) fn of(host: &str, port: u16) -> Result<Self, ProxyError> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(SocketAddr::new(ip, port).into());
@@ -35,7 +35,7 @@ impl From<SocketAddr> for Target {
     }
 }
 
-/// Logs in where the proxy wants it, and asks for a connection.
+/// Logs in if the proxy requires it, and requests a connection.
 pub(super) async fn connect(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     login: Option<&Login>,
@@ -63,17 +63,17 @@ async fn exchange(
         (BY_PASSWORD, Some(login)) => log_in(io, login).await?,
         _ => return Err(ProxyError::LoginRequired.into()),
     }
-    // CONNECT, and a byte that is reserved.
+    // CONNECT, then a reserved byte.
     send(io, &[&[VERSION, 1, 0], &target.0[..]].concat()).await?;
     let [version, code] = receive(io).await?;
     if version != VERSION {
         return Err(ProxyError::NotSocks.into());
     }
-    // A proxy that refuses may close right after the code, without the rest of its reply.
+    // A proxy that refuses may close right after the code, without sending the rest of its reply.
     if code != 0 {
         return Err(ProxyError::Socks { code }.into());
     }
-    // The address that the proxy connects from is of no use.
+    // The address from which the proxy connects is not needed.
     let [_, kind] = receive(io).await?;
     match kind {
         IPV4 => receive::<{ 4 + 2 }>(io).await.map(drop)?,
@@ -88,7 +88,7 @@ async fn exchange(
     Ok(())
 }
 
-/// Sends user and password (RFC 1929); a [`ProxyUri`](longwire_handshake::ProxyUri) has none that are too long.
+/// Sends user and password (RFC 1929). In a [`ProxyUri`](longwire_handshake::ProxyUri), neither is too long.
 async fn log_in(io: &mut (impl AsyncRead + AsyncWrite + Unpin), login: &Login) -> Result<(), Error> {
     let mut request = vec![LOGIN_VERSION];
     for text in [login.user(), login.password()] {
@@ -114,7 +114,7 @@ async fn receive<const N: usize>(io: &mut (impl AsyncRead + Unpin)) -> Result<[u
     Ok(bytes)
 }
 
-/// What a reply other than 0 means (RFC 1928 §6).
+/// Returns the meaning of a reply other than 0 (RFC 1928 §6).
 pub(super) fn meaning(code: u8) -> &'static str {
     match code {
         1 => "general failure",
@@ -143,7 +143,8 @@ mod tests {
 
     use super::*;
 
-    /// Plays a proxy that answers each request in turn; yields the outcome, the requests, and what is left of the answers.
+    /// Simulates a proxy with the given answers. Returns the outcome, the requests, and the unread rest of the
+    /// answers.
     async fn play(
         login: Option<(&str, &str)>,
         host: &str,

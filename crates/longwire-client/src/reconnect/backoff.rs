@@ -1,15 +1,16 @@
-//! How long to wait before the next attempt.
+//! The wait before the next attempt.
 //!
-//! Owns the steps and their jitter. When an attempt fails and whether there is another is [`super::task`]'s.
+//! This module owns the steps and their jitter. [`super::task`] decides when an attempt fails and whether another
+//! follows.
 
 use std::time::Duration;
 
 use crate::random;
 
-/// How long to wait before attempts to connect.
+/// The waits between connection attempts.
 ///
-/// Behind the `n`-th failure in a row the step is [`first`](Self::first) doubled `n - 1` times, at most
-/// [`max`](Self::max); [`jitter`](Self::jitter) says how the wait is drawn from it.
+/// After the `n`-th failure in a row, the step is [`first`](Self::first) doubled `n - 1` times, at most
+/// [`max`](Self::max). [`jitter`](Self::jitter) determines how the wait is drawn from it.
 ///
 /// # Examples
 ///
@@ -24,27 +25,29 @@ use crate::random;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The first step. Default 500 ms: long enough for a server to be restarted, short enough not to be noticed.
+    /// The first step. Default 500 ms: long enough for a server to restart, short enough to go unnoticed.
     pub first: Duration,
     /// The longest step. Default 30 s.
     pub max: Duration,
-    /// How a wait is drawn from its step. Default [`Jitter::Equal`].
+    /// The rule for drawing a wait from its step. Default [`Jitter::Equal`].
     pub jitter: Jitter,
-    /// How long a connection has to last for the failures before it to be forgotten. Default 10 s.
+    /// The time that a connection must last for earlier failures to be forgotten. Default 10 s.
     ///
-    /// One that is lost sooner counts as a failure: a server that accepts and hangs up is not asked ever faster.
+    /// A connection that is lost sooner adds to the failures, so a server that accepts and hangs up is not retried at
+    /// an ever faster rate.
     pub reset_after: Duration,
 }
 
-/// How a wait is drawn from a step of a [`Backoff`]. Clients that lost the same server must not come back all at once.
+/// The rule for drawing a wait from a step of a [`Backoff`]. Clients that lost the same server must not all return at
+/// once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// The whole step. For tests, and where there is one client.
+    /// The whole step. For tests, and if there is only one client.
     None,
-    /// Between half the step and all of it: no attempt comes at once.
+    /// Between half the step and the whole step: no attempt follows immediately.
     Equal,
-    /// Between nothing and the whole step: spreads best.
+    /// Between zero and the whole step, which spreads clients best.
     Full,
 }
 
@@ -60,7 +63,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Draws the wait behind the `failures`-th failure in a row, counted from 1.
+    /// Draws the wait after the `failures`-th failure in a row, counted from 1.
     #[must_use]
     pub fn wait(&self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -89,7 +92,7 @@ mod tests {
             for failures in [3, 4, 32, 33, 34, u32::MAX] {
                 let waits: Vec<_> = (0..200).map(|_| backoff.wait(failures)).collect();
                 assert!(waits.iter().all(|wait| (from..=4 * SECOND).contains(wait)), "{case}: {waits:?}");
-                // One of 200 draws misses a given tenth of the range once in 10⁹ times.
+                // 200 draws all miss a given tenth of the range once in 10⁹ times.
                 assert!(waits.iter().any(|wait| *wait <= from + range / 10), "{case}, low: {waits:?}");
                 assert!(waits.iter().any(|wait| *wait >= from + range / 10 * 9), "{case}, high: {waits:?}");
             }

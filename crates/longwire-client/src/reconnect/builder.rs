@@ -1,4 +1,4 @@
-//! What a connection that is kept needs to be told.
+//! The settings of a reconnecting connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,21 +13,23 @@ use super::task::Task;
 use super::{Backoff, BoxError, Failure, Reconnecting, Sender};
 use crate::{Client, Error, Transport};
 
-/// What is reported as delivered: until then `send` waits, and the message is kept to be sent again on the next connection.
+/// The point at which a message counts as delivered. Until then, `send` waits, and the message is kept to be sent
+/// again on the next connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Confirm {
-    /// What was written whole to the transport. What the system has taken and not yet sent when the connection fails is lost: no
-    /// more can be known without an answer of the peer.
+    /// Once the whole message is written to the transport. Bytes that the system has accepted but not sent when the
+    /// connection fails are lost: without an answer from the peer, no more can be known.
     Written,
-    /// What a ping was sent behind that the peer answered (RFC 6455 §5.5.2, §5.5.3): the peer has read the message, so none is
-    /// lost that was reported as delivered. A peer that reads on only when the application took what came before, as longwire
-    /// does, has handed it to its application; what that did with it, an answer of the application alone can say.
+    /// Once the peer has answered a ping that was sent after the message (RFC 6455 §5.5.2, §5.5.3). The peer has then
+    /// read the message, so no message reported as delivered is lost. A peer that continues to read only after its
+    /// application has taken the earlier messages, as longwire does, has passed it to its application. Only an answer
+    /// from the application can show what it did with the message.
     ///
-    /// **Something has to receive all the time**, in another task than the one that sends: a pong is behind the messages that
-    /// came before it, of which 256, or 1 MiB, are kept. A loop that receives and sends in turn would wait for itself for ever
-    /// once the peer is so far ahead. A peer that answers no pings is told from one that does by
-    /// [`Builder::delivery_timeout`].
+    /// **Another task must receive all the time** while one sends: a pong arrives after the messages that the peer
+    /// sent before it, and at most 256 messages or 1 MiB of them are buffered. A loop that sends and receives in turn
+    /// would wait for itself forever once the peer is that far ahead. [`Builder::delivery_timeout`] detects a peer
+    /// that does not answer pings.
     Pong,
 }
 
@@ -36,7 +38,7 @@ type Connect<T> = Box<dyn FnMut() -> Future<Result<WebSocket<T>, Error>> + Send>
 type OnConnect<T> = Box<dyn FnMut(WebSocket<T>) -> Future<Result<WebSocket<T>, BoxError>> + Send>;
 type RetryIf = Box<dyn FnMut(&Failure<'_>) -> bool + Send>;
 
-/// What the task needs.
+/// The settings of the task.
 pub(super) struct Settings<T: Stream> {
     pub(super) connect: Connect<T>,
     pub(super) on_connect: Option<OnConnect<T>>,
@@ -48,11 +50,11 @@ pub(super) struct Settings<T: Stream> {
     pub(super) close_timeout: Duration,
 }
 
-/// Sets up a connection that is made again whenever it is lost: see [`Reconnecting`].
+/// A builder of a connection that is re-established whenever it is lost: see [`Reconnecting`].
 ///
 /// # Examples
 ///
-/// Subscribes anew on each connection, and gives up after an hour:
+/// Subscribes again on each connection, and gives up after an hour:
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -84,10 +86,11 @@ pub struct Builder<T: Stream = Transport> {
 }
 
 impl Client {
-    /// Begins to set up a connection that is made again whenever it is lost.
+    /// Returns a builder of a connection that is re-established whenever it is lost.
     ///
-    /// [`Config::keepalive`](crate::Config::keepalive) is set to its default if it is off: without it, nothing would ever tell
-    /// that a peer has vanished without a word. Each attempt may take [`handshake_timeout`](Self::handshake_timeout).
+    /// If [`Config::keepalive`](crate::Config::keepalive) is off, it is set to its default: without keepalive, a peer
+    /// that vanishes silently would never be detected. Each attempt may take
+    /// [`handshake_timeout`](Self::handshake_timeout).
     pub fn reconnecting(&self) -> Builder {
         let mut client = self.clone();
         client.config_mut().keepalive.get_or_insert(Keepalive::default());
@@ -100,7 +103,8 @@ impl Client {
 }
 
 impl<T: Stream> Builder<T> {
-    /// Keeps a connection that `connect` makes, by whatever means; it is called for each attempt, and bounds its own time.
+    /// Keeps a connection that `connect` makes, by any means. `connect` is called for each attempt and must limit its
+    /// own time.
     pub fn new<F>(mut connect: impl FnMut() -> F + Send + 'static) -> Self
     where
         F: std::future::Future<Output = Result<WebSocket<T>, Error>> + Send + 'static,
@@ -121,24 +125,27 @@ impl<T: Stream> Builder<T> {
         }
     }
 
-    /// Sets how long to wait between attempts. Default: half a second, doubled up to 30 s, half of it at random.
+    /// Sets how long to wait between attempts. Default: half a second, doubled up to 30 s; half of each step
+    /// is random.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self
     }
 
-    /// Decides after each failure whether there is another attempt. Default: if [`Outage::is_temporary`](super::Outage::is_temporary) says so, for ever.
+    /// Decides after each failure whether to make another attempt. Default: as long as
+    /// [`Outage::is_temporary`](super::Outage::is_temporary) returns `true`, without limit.
     ///
-    /// If it says no, [`Reconnecting::recv`] fails with the outage, or ends with `None` if the peer closed with 1000.
+    /// If it returns `false`, [`Reconnecting::recv`] fails with the outage, or returns `None` if the peer closed with
+    /// 1000.
     pub fn retry_if(mut self, decide: impl FnMut(&Failure<'_>) -> bool + Send + 'static) -> Self {
         self.settings.retry_if = Box::new(decide);
         self
     }
 
-    /// Runs on each connection that is made, before anything else is sent or received: the place to log in and to subscribe.
+    /// Runs on each new connection before anything else is sent or received, for example to log in and to subscribe.
     ///
-    /// It is given the connection and gives it back. What it receives nobody else does. If it fails, the connection is
-    /// closed, and that counts as a failure, [`Outage::Setup`](super::Outage::Setup).
+    /// It takes the connection and returns it. Messages that it receives are not received again. If it fails, the
+    /// connection is closed, which counts as a failure, [`Outage::Setup`](super::Outage::Setup).
     pub fn on_connect<F>(mut self, mut set_up: impl FnMut(WebSocket<T>) -> F + Send + 'static) -> Self
     where
         F: std::future::Future<Output = Result<WebSocket<T>, BoxError>> + Send + 'static,
@@ -147,59 +154,63 @@ impl<T: Stream> Builder<T> {
         self
     }
 
-    /// Sets how long [`on_connect`](Self::on_connect) may take in all. Default: 10 s.
+    /// Sets the time limit of [`on_connect`](Self::on_connect). Default: 10 s.
     pub fn setup_timeout(mut self, limit: Duration) -> Self {
         self.settings.setup_timeout = limit;
         self
     }
 
-    /// Sets what is reported as delivered. Default: [`Confirm::Written`], as with it one task may receive and send in turn.
+    /// Sets when a message counts as delivered. Default: [`Confirm::Written`], with which one task may receive and
+    /// send in turn.
     ///
-    /// [`Confirm::Pong`] is for messages that must not be lost when the peer is killed.
+    /// [`Confirm::Pong`] is for messages that must not be lost if the peer is killed.
     pub fn confirm(mut self, confirm: Confirm) -> Self {
         self.settings.confirm = confirm;
         self
     }
 
-    /// Gives a connection up on which a message was not delivered this long after it was begun to be sent. Default: none, since a
-    /// long message on a slow line would never arrive; a peer that has vanished is noticed by its silence.
+    /// Drops a connection if a message is not delivered within this time after the connection began to send it.
+    /// Default: none, because a long message on a slow line would never arrive; a peer that has vanished is detected
+    /// by its silence.
     ///
-    /// With [`Confirm::Pong`] the time in which the application receives nothing counts too.
+    /// With [`Confirm::Pong`], time in which the application does not receive counts too.
     pub fn delivery_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.settings.delivery_timeout = limit.into();
         self
     }
 
-    /// Sets how many messages may wait to be delivered before `send` waits and `try_send` refuses; at least 1. Default: 1024.
+    /// Sets how many undelivered messages may be queued before `send` waits and `try_send` fails; at least 1.
+    /// Default: 1024.
     pub fn max_queued(mut self, messages: usize) -> Self {
         self.max_queued = messages;
         self
     }
 
-    /// Sets how many bytes of messages may wait to be delivered, from 1 to 4 GiB. Default: 1 MiB.
+    /// Sets how many bytes of undelivered messages may be queued, from 1 byte to 4 GiB. Default: 1 MiB.
     ///
-    /// A message above that is taken when nothing else waits.
+    /// A larger message is accepted when no other is queued.
     pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.max_queued_bytes = bytes;
         self
     }
 
-    /// Sets how long [`Reconnecting::close`] may take in all, deliveries and closing handshake. Default: 5 s.
+    /// Sets the time limit of [`Reconnecting::close`], for deliveries and the closing handshake together.
+    /// Default: 5 s.
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.settings.close_timeout = limit;
         self
     }
 
-    /// Starts to connect, in a task of its own.
+    /// Starts to connect, in a separate task.
     ///
     /// # Panics
     ///
-    /// If it is called outside of a tokio runtime with time enabled.
+    /// If called outside of a tokio runtime with time enabled.
     pub fn start(self) -> Reconnecting {
         let (filling, taking) = inbox();
         let shared = Arc::new(Shared::new(Outbox::new(self.max_queued, self.max_queued_bytes)));
         let task = Task { settings: self.settings, shared: Arc::clone(&shared), incoming: filling };
-        // It is made here: a runtime that ends may never run the task.
+        // `Finish` is created here, not in the task: a runtime that shuts down may never run the task.
         tokio::spawn(task.run(Finish::new(Arc::clone(&shared))));
         Reconnecting::new(Sender::new(shared), taking)
     }

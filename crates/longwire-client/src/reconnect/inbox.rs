@@ -1,4 +1,4 @@
-//! What has been received and was not taken yet: one bounded queue, which outlives connections.
+//! The received messages that the application has not taken yet: one bounded queue, which outlives connections.
 
 use std::sync::Arc;
 
@@ -7,41 +7,41 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Gap;
 
-/// What [`Reconnecting::next_event`](super::Reconnecting::next_event) yields.
+/// An item yielded by [`Reconnecting::next_event`](super::Reconnecting::next_event).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// The peer sent a message.
     Message(Message),
-    /// The connection was lost and made again: messages may have been missed. All messages before it came over earlier
-    /// connections, all behind it over this one or later ones.
+    /// The connection was lost and re-established: messages may have been missed. All messages before this event came
+    /// over earlier connections, all messages after it over this one or later ones.
     Reconnected(Gap),
 }
 
-/// An event and the room that it takes.
+/// An event and the space that it occupies.
 struct Item {
     event: Event,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// The end that the connections fill.
+/// The end of the inbox that connections fill.
 pub(super) struct Filling {
     items: mpsc::Sender<Item>,
     bytes: Arc<Semaphore>,
 }
 
-/// The end that the application takes from.
+/// The end of the inbox from which the application receives.
 pub(super) struct Taking {
     items: mpsc::Receiver<Item>,
 }
 
-/// A place for one event.
+/// A reserved place for one event.
 pub(super) struct Slot<'a> {
     place: mpsc::Permit<'a, Item>,
     bytes: &'a Arc<Semaphore>,
 }
 
-/// Makes an empty inbox.
+/// Creates an empty inbox.
 pub(super) fn inbox() -> (Filling, Taking) {
     let (filling, taking) = mpsc::channel(MAX_EVENTS);
     let bytes = Arc::new(Semaphore::new(MAX_BYTES));
@@ -49,41 +49,41 @@ pub(super) fn inbox() -> (Filling, Taking) {
 }
 
 impl Filling {
-    /// Waits for a place; `None` if nobody will take anything any more.
+    /// Waits for a free place; returns `None` if the application will not receive anymore.
     pub(super) async fn slot(&self) -> Option<Slot<'_>> {
         let place = self.items.reserve().await.ok()?;
         Some(Slot { place, bytes: &self.bytes })
     }
 
-    /// Whether it is the application that is waited for.
+    /// Returns whether the inbox waits for the application.
     pub(super) fn is_full(&self) -> bool {
         !self.items.is_closed() && (self.items.capacity() == 0 || self.bytes.available_permits() == 0)
     }
 }
 
 impl Slot<'_> {
-    /// Puts a message in as soon as its bytes have room; an empty inbox takes any.
+    /// Adds a message as soon as there is space for its bytes; an empty inbox accepts a message of any size.
     pub(super) async fn message(self, message: Message) {
         let cost = u32::try_from(message.len().min(MAX_BYTES)).expect("the limit fits");
-        // It is never closed.
+        // The semaphore is never closed.
         let room = Arc::clone(self.bytes).acquire_many_owned(cost).await.ok();
         self.place.send(Item { event: Event::Message(message), _room: room });
     }
 
-    /// Puts in that something may be missing.
+    /// Adds a notice that messages may be missing.
     pub(super) fn gap(self, gap: Gap) {
         self.place.send(Item { event: Event::Reconnected(gap), _room: None });
     }
 }
 
 impl Taking {
-    /// Waits for the next event; `None` behind the last.
+    /// Waits for the next event; returns `None` after the last.
     pub(super) async fn next(&mut self) -> Option<Event> {
         self.items.recv().await.map(|item| item.event)
     }
 }
 
-/// How much waits for the application before the peer has to wait: enough for the time between two looks, and no more than a
-/// socket's own buffer comes to.
+/// The amount that may wait for the application before the peer must wait: enough for the time between two calls, and
+/// no more than a socket's own buffer holds.
 const MAX_EVENTS: usize = 256;
 const MAX_BYTES: usize = 1024 * 1024;

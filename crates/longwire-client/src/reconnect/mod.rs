@@ -1,7 +1,7 @@
-//! A connection that is made again whenever it is lost.
+//! A connection that is re-established whenever it is lost.
 //!
-//! [`Client::reconnecting`](crate::Client::reconnecting) sets one up, [`Builder::start`] starts it, and the [`Reconnecting`] is
-//! used like a [`WebSocket`](crate::WebSocket) that does not end:
+//! [`Client::reconnecting`](crate::Client::reconnecting) configures one and [`Builder::start`] starts it. The
+//! resulting [`Reconnecting`] is used like a [`WebSocket`](crate::WebSocket) that does not end:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,15 +21,16 @@
 //! # }
 //! ```
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - A message is sent until it is delivered: **at least once**. One whose connection fails before that is sent again on the
-//!   next, in order, so the peer may get it twice: give messages a number if that matters. [`Confirm`] says what
-//!   delivered means: written, or, where that is asked for, read by the peer.
-//! - What the peer sends while there is no connection is missed. [`Event::Reconnected`] comes exactly where something may be
-//!   missing, and [`Reconnecting::gaps`] counts them.
-//! - Attempts follow a [`Backoff`] until [`Builder::retry_if`] says no.
-//! - What waits is bounded, in messages and bytes, in both directions.
+//! - A message is sent until it is delivered: **at least once**. If its connection fails first, the message is sent
+//!   again on the next one, in order, so the peer may receive it twice. Number the messages if that matters.
+//!   [`Confirm`] defines when a message counts as delivered: once it is written or, on request, once the peer has
+//!   read it.
+//! - Messages that the peer sends while there is no connection are missed. [`Event::Reconnected`] arrives exactly
+//!   where messages may be missing, and [`Reconnecting::gaps`] counts these gaps.
+//! - Attempts follow a [`Backoff`] until [`Builder::retry_if`] returns `false`.
+//! - Both queues are bounded, in messages and in bytes.
 
 use std::fmt;
 
@@ -53,34 +54,36 @@ pub use inbox::Event;
 pub use outage::{BoxError, Failure, Gap, Outage};
 pub use sender::Sender;
 
-/// What a connection that is made again is doing.
+/// The state of a reconnecting connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// It is being made, and [`Builder::on_connect`] runs.
+    /// The connection is being established, and [`Builder::on_connect`] runs.
     Connecting {
-        /// Which attempt this is, from 1 on. A connection that lasts [`Backoff::reset_after`] begins a new count.
+        /// The number of this attempt, counted from 1. A connection that lasts [`Backoff::reset_after`] restarts the
+        /// count.
         attempt: u32,
     },
-    /// It is there.
+    /// The connection is open.
     Connected,
-    /// The next attempt is waited for.
+    /// The next attempt is scheduled.
     Waiting {
-        /// How many failures there were in a row.
+        /// The number of failures in a row.
         failures: u32,
-        /// When it is made.
+        /// The time of the next attempt.
         until: Instant,
     },
-    /// This end has closed or given up; it stays so.
+    /// This end has closed or given up. This state is final.
     Stopped,
 }
 
-/// A connection that is made again whenever it is lost.
+/// A connection that is re-established whenever it is lost.
 ///
-/// A task of its own keeps it, sends what is queued, and receives up to 256 messages or 1 MiB ahead: then it waits
-/// for the application to take them, and the peer waits too. An application that only sends has to receive all the same.
+/// A separate task keeps the connection, sends queued messages, and receives up to 256 messages or 1 MiB ahead of the
+/// application. Then it waits for the application to receive them, and the peer waits too. Even an application that
+/// only sends must receive.
 ///
-/// Dropped, it closes in the background, as [`close`](Self::close) does with code 1000.
+/// When dropped, it closes in the background, as [`close`](Self::close) does with code 1000.
 pub struct Reconnecting {
     sender: Sender,
     incoming: inbox::Taking,
@@ -94,17 +97,18 @@ impl Reconnecting {
 
     /// Receives the next message, over this connection or a later one.
     ///
-    /// `None` is the end: this end has closed, or the peer has with code 1000 and [`Builder::retry_if`] let it be; it is
-    /// returned again by every further call. To know where messages may be missing, use [`next_event`](Self::next_event) or look at
-    /// [`gaps`](Self::gaps).
+    /// `None` is the end: this end has closed, or the peer has closed with code 1000 and [`Builder::retry_if`] did
+    /// not retry. Every further call returns it again. To learn where messages may be missing, use
+    /// [`next_event`](Self::next_event) or check [`gaps`](Self::gaps).
     ///
     /// # Errors
     ///
-    /// Why no more attempts are made, once; then `None`. Messages that came before are returned first.
+    /// The outage after which no more attempts are made, once; then `None`. Messages received before are returned
+    /// first.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no message is lost: the next call goes on where this one was.
+    /// If the future is dropped, no message is lost: the next call continues where this one stopped.
     pub async fn recv(&mut self) -> Result<Option<Message>, Outage> {
         loop {
             match self.next_event().await? {
@@ -115,7 +119,7 @@ impl Reconnecting {
         }
     }
 
-    /// Receives the next message, or that messages may be missing here.
+    /// Receives the next message, or the notice that messages may be missing here.
     ///
     /// # Errors
     ///
@@ -138,8 +142,8 @@ impl Reconnecting {
         Ok(event)
     }
 
-    /// How many gaps there were before what was received last: how often the connection was lost and made again. Where it has
-    /// grown between two messages, others may be missing between them.
+    /// Returns the number of gaps so far: how often the connection was lost and re-established before the last
+    /// received message. If the number grows between two messages, others may be missing between them.
     pub fn gaps(&self) -> u64 {
         self.gaps
     }
@@ -154,42 +158,43 @@ impl Reconnecting {
         self.sender.feed(message).await
     }
 
-    /// Queues one message if there is room now: as [`Sender::try_send`], with its errors.
+    /// Queues one message if there is space now: as [`Sender::try_send`], with its errors.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
         self.sender.try_send(message)
     }
 
-    /// Waits until all that is queued is delivered: as [`Sender::flush`], with its errors and its cancel safety.
+    /// Waits until every queued message is delivered: as [`Sender::flush`], with its errors and its cancel safety.
     pub async fn flush(&self) -> Result<(), Error> {
         self.sender.flush().await
     }
 
-    /// A handle to send from any task.
+    /// Returns a handle with which any task can send.
     pub fn sender(&self) -> Sender {
         self.sender.clone()
     }
 
-    /// What the connection is doing: see [`Sender::state`].
+    /// Returns the state of the connection: see [`Sender::state`].
     pub fn state(&self) -> watch::Receiver<State> {
         self.sender.state()
     }
 
     /// Closes for good, and waits until that is done, for at most [`Builder::close_timeout`].
     ///
-    /// Nothing more is taken from then on. If there is a connection, what is queued is delivered first, then the closing handshake
-    /// is done; messages that come meanwhile are dropped. If there is none, what is queued is dropped: [`flush`](Self::flush) first
-    /// to have it delivered however long that takes. What was received before can still be taken.
+    /// No further message is accepted. If there is a connection, queued messages are delivered first, then the
+    /// closing handshake follows; messages that arrive meanwhile are dropped. If there is no connection, queued
+    /// messages are dropped: call [`flush`](Self::flush) first to wait for their delivery, however long that takes.
+    /// Messages received before can still be read.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for a code that must not be sent or a reason above 123 bytes: nothing has changed.
-    /// [`Error::CloseTimeout`] if it took too long, [`Error::Closed`] if messages were dropped because there was no connection,
-    /// because the peer closed it, or because it was given up before, else how the connection ended before the peer's close
-    /// frame. A second call tells the same.
+    /// [`Error::CloseTimeout`] if it took too long. [`Error::Closed`] if messages were dropped because there was no
+    /// connection, because the peer closed it, or because this end had given up before. Otherwise the error that
+    /// ended the connection before the peer's close frame. A second call returns the same.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, closing goes on by itself; another call waits for it.
+    /// If the future is dropped, closing continues in the background; another call waits for it.
     pub async fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         let frame = CloseFrame::new(code.into(), reason);
         frame.check().map_err(Error::Invalid)?;

@@ -1,4 +1,4 @@
-//! Why there is no connection, and what that means for another attempt.
+//! The reasons why there is no connection, and whether another attempt can succeed.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use longwire_connection::{CloseCode, CloseFrame};
 use crate::proxy::is_final;
 use crate::{Error, RedirectError};
 
-/// What a hook fails with.
+/// The error type of hooks.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Outage {
-    /// It could not be made.
+    /// The connection could not be established.
     #[error(transparent)]
     Connect(#[from] Error),
-    /// It was made, and [`on_connect`](super::Builder::on_connect) failed.
+    /// The connection was established, and [`on_connect`](super::Builder::on_connect) failed.
     #[error("setting up the connection failed: {0}")]
     Setup(#[source] BoxError),
-    /// It was made, and [`on_connect`](super::Builder::on_connect) took too long.
+    /// The connection was established, and [`on_connect`](super::Builder::on_connect) took too long.
     #[error("setting up the connection was not complete within {limit:?}")]
     SetupTimeout {
         /// The time allowed.
         limit: Duration,
     },
-    /// It ended other than well.
+    /// The connection ended with an error.
     #[error(transparent)]
     Lost(#[from] longwire_connection::Error),
-    /// The peer closed it with code 1000, 1001 or none.
+    /// The peer closed the connection with code 1000, 1001 or none.
     #[error("the peer closed the connection{}", Described(.0.as_ref()))]
     Closed(Option<CloseFrame>),
     /// A message was not delivered within [`delivery_timeout`](super::Builder::delivery_timeout).
@@ -45,13 +45,19 @@ pub enum Outage {
 }
 
 impl Outage {
-    /// Whether another attempt can do better, which is what decides unless [`retry_if`](super::Builder::retry_if) does.
+    /// Returns whether another attempt can succeed. It decides unless [`retry_if`](super::Builder::retry_if) does.
     ///
-    /// Not where nothing was sent because of what was asked for, such as an invalid URL; not where the server, or an HTTP proxy,
-    /// answered with a status of 400 to 499 other than 408, 425 and 429; not where a SOCKS proxy refused the login or, by its
-    /// rules, the connection; not where the peer broke the protocol or crossed a limit; and not where it
-    /// closed with 1000, the end, or 1002, 1003, 1007, 1008, 1009 or 1010, which say that what it was sent will not do: a
-    /// message that is refused every time would come again every time.
+    /// It returns `false` if
+    ///
+    /// - the options prevent a request, for example an invalid URL;
+    /// - a redirect led from TLS to a plain connection;
+    /// - the server, or an HTTP proxy, answered with a status of 400 to 499 other than 408, 425 and 429;
+    /// - a SOCKS proxy refused the login, refused the connection by its rules, or cannot handle such a request;
+    /// - the peer violated the protocol or exceeded a limit on messages
+    ///   ([`Protocol`](longwire_connection::Error::Protocol));
+    /// - the peer closed with 1000, the normal end, or with 1002, 1003, 1007, 1008, 1009 or 1010, which reject a
+    ///   message that would be sent again on every connection;
+    /// - the task that keeps the connection is gone.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Connect(error) => is_temporary(error),
@@ -67,7 +73,7 @@ impl Outage {
         }
     }
 
-    /// Whether it is how a connection ends that has done its work: closed with 1000.
+    /// Returns whether the connection ended because its work is done: closed with 1000.
     pub(super) fn is_clean(&self) -> bool {
         matches!(self, Self::Closed(Some(frame)) if frame.code == CloseCode::NORMAL)
     }
@@ -86,7 +92,7 @@ fn is_temporary(error: &Error) -> bool {
     }
 }
 
-/// The close codes that end it for good.
+/// The close codes after which no further attempt is made.
 const FINAL: [CloseCode; 7] = [
     CloseCode::NORMAL,
     CloseCode::PROTOCOL_ERROR,
@@ -97,7 +103,7 @@ const FINAL: [CloseCode; 7] = [
     CloseCode::MANDATORY_EXTENSION,
 ];
 
-/// A close frame as the end of a sentence.
+/// A close frame, formatted as the end of a sentence.
 struct Described<'a>(Option<&'a CloseFrame>);
 
 impl fmt::Display for Described<'_> {
@@ -106,28 +112,29 @@ impl fmt::Display for Described<'_> {
     }
 }
 
-/// What [`retry_if`](super::Builder::retry_if) decides about.
+/// The input of [`retry_if`](super::Builder::retry_if).
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Failure<'a> {
-    /// What happened.
+    /// The reason for the failure.
     pub outage: &'a Outage,
-    /// How many failures in a row this makes, from 1 on. A connection that lasted for
-    /// [`Backoff::reset_after`](super::Backoff::reset_after) begins a new row.
+    /// The number of failures in a row, including this one. A connection that lasted for
+    /// [`Backoff::reset_after`](super::Backoff::reset_after) starts a new row.
     pub attempt: u32,
-    /// How long ago the row began: since [`start`](super::Builder::start), or since the loss of the connection that had lasted.
+    /// The time since the row began: since [`start`](super::Builder::start), or since the loss of the connection that
+    /// lasted.
     pub elapsed: Duration,
 }
 
-/// A time without a connection, between two. Messages that the peer sent meanwhile were missed, and also those that it sent
-/// before the outage and that had not arrived.
+/// A period without a connection, between two connections. Messages that the peer sent during it were missed, and so
+/// were those that it sent before the outage and that had not arrived.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Gap {
-    /// How the connection before it ended.
+    /// The end of the connection before the gap.
     pub outage: Outage,
-    /// How many attempts it took to connect again, at least 1.
+    /// The number of attempts until the connection was re-established, at least 1.
     pub attempts: u32,
-    /// How long it lasted, with the time that [`on_connect`](super::Builder::on_connect) took.
+    /// The duration of the gap, including the time that [`on_connect`](super::Builder::on_connect) took.
     pub duration: Duration,
 }

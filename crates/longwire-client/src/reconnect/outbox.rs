@@ -1,6 +1,7 @@
 //! The messages that were not delivered yet: one bounded queue, which outlives connections.
 //!
-//! Owns their order, the room there is, and who waits for what. Sending them over a connection is [`super::serve`]'s.
+//! This module owns their order, the free space, and the waiting tasks. [`super::serve`] sends them over a
+//! connection.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,15 +11,15 @@ use longwire_connection::{Error, Message};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// The queue. Entries leave it at the front, in order, or anywhere when they are withdrawn.
+/// The queue. Entries leave it in order at the front, or anywhere when they are withdrawn.
 pub(super) struct Outbox {
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     max_bytes: u32,
     queue: Mutex<Queue>,
-    /// Something was queued.
+    /// Notified when a message is queued.
     queued: Notify,
-    /// Something was handed over.
+    /// Notified when a message is handed over.
     handed: Notify,
     settled: watch::Sender<Settled>,
 }
@@ -26,13 +27,13 @@ pub(super) struct Outbox {
 #[derive(Default)]
 struct Queue {
     entries: VecDeque<Entry>,
-    /// How many of them, from the front, the present connection was given.
+    /// The number of entries, from the front, that were handed over to the current connection.
     handed: usize,
-    /// The number that the next entry gets. They rise along the queue.
+    /// The number of the next entry. Numbers increase along the queue.
     next: u64,
-    /// Nothing is taken any more.
+    /// Whether messages are no longer accepted.
     closed: bool,
-    /// And nothing is there.
+    /// Whether the queue was also emptied for good.
     stopped: bool,
 }
 
@@ -40,21 +41,21 @@ struct Queue {
 struct Entry {
     number: u64,
     message: Message,
-    /// When the present connection was given it.
+    /// The time at which the message was handed over to the current connection.
     handed: Option<Instant>,
-    /// Who waits for its delivery. `None` if nobody ever did.
+    /// Signals the delivery to a waiting call. `None` if no call ever waited for it.
     delivered: Option<oneshot::Sender<()>>,
-    /// What it takes, given back when the entry is dropped.
+    /// The space that the message occupies, freed when the entry is dropped.
     _room: Room,
 }
 
-/// Room for one message.
+/// The space for one message.
 pub(super) struct Room {
     _message: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
 }
 
-/// How far deliveries have come.
+/// The progress of deliveries.
 #[derive(Clone, Copy, Default)]
 struct Settled {
     /// Every message with a smaller number was delivered or withdrawn.
@@ -65,7 +66,8 @@ struct Settled {
 impl Outbox {
     pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
         let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX).max(1);
-        // A semaphore's own limit is beyond what can be held on 64 bits; on 32 bits it is not beyond `max_bytes`.
+        // A semaphore's own limit exceeds any possible memory on 64 bits; on 32 bits, `max_bytes` can exceed the
+        // limit.
         let permits = |wanted: usize| Arc::new(Semaphore::new(wanted.clamp(1, Semaphore::MAX_PERMITS)));
         let bytes = permits(usize::try_from(max_bytes).unwrap_or(usize::MAX));
         let max_bytes = u32::try_from(bytes.available_permits()).unwrap_or(u32::MAX);
@@ -80,14 +82,14 @@ impl Outbox {
         }
     }
 
-    /// Waits for room for a message of this many bytes, in turn. A message above the limit waits for all there is.
+    /// Waits, in turn, for space for a message of this many bytes. A message above the limit waits for all the space.
     pub(super) async fn room(&self, len: usize) -> Result<Room, Error> {
         let message = Arc::clone(&self.messages).acquire_owned().await.map_err(|_| Error::Closed)?;
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(self.cost(len)).await;
         Ok(Room { _message: message, _bytes: bytes.map_err(|_| Error::Closed)? })
     }
 
-    /// Takes room if there is some now.
+    /// Reserves space if there is enough now.
     pub(super) fn try_room(&self, len: usize) -> Result<Room, Error> {
         let refused = || if self.messages.is_closed() { Error::Closed } else { Error::QueueFull };
         let message = Arc::clone(&self.messages).try_acquire_owned().map_err(|_| refused())?;
@@ -99,7 +101,7 @@ impl Outbox {
         u32::try_from(len).unwrap_or(u32::MAX).min(self.max_bytes)
     }
 
-    /// Queues a message; yields its number.
+    /// Queues a message and returns its number.
     pub(super) fn push(
         &self,
         message: Message,
@@ -108,7 +110,7 @@ impl Outbox {
     ) -> Result<u64, Error> {
         let mut queue = self.lock();
         if queue.closed {
-            // The room was there before, but what is taken now might not be sent any more.
+            // The space was reserved before the close, but a message queued now might never be sent.
             return Err(Error::Closed);
         }
         let number = queue.next;
@@ -119,7 +121,7 @@ impl Outbox {
         Ok(number)
     }
 
-    /// Takes a message back for which nobody waits any more. One that was handed over stays, but is not sent again.
+    /// Withdraws a message for which no call waits anymore. If it was handed over, it stays but is not sent again.
     pub(super) fn withdraw(&self, number: u64) {
         let mut queue = self.lock();
         if let Ok(at) = queue.entries.binary_search_by_key(&number, |entry| entry.number)
@@ -130,7 +132,7 @@ impl Outbox {
         }
     }
 
-    /// Gives the present connection the next message, with its number. It stays here until it is delivered.
+    /// Hands the next message over to the current connection, with its number. It stays queued until it is delivered.
     pub(super) fn hand_over(&self) -> Option<(u64, Message)> {
         let mut queue = self.lock();
         let at = queue.handed;
@@ -143,20 +145,21 @@ impl Outbox {
         Some(handed)
     }
 
-    /// Notes that what was handed over is delivered, up to this number.
+    /// Records that the messages handed over are delivered, up to this number.
     pub(super) fn delivered(&self, number: u64) {
         let mut queue = self.lock();
         while queue.handed > 0 && queue.entries.front().is_some_and(|entry| entry.number <= number) {
             queue.handed -= 1;
             if let Some(waiting) = queue.entries.pop_front().and_then(|entry| entry.delivered) {
-                // Whoever waited may have gone.
+                // The waiting call may have been dropped.
                 let _ = waiting.send(());
             }
         }
         self.settle(&queue);
     }
 
-    /// Notes that the connection is gone: what it was given and nobody gave up is sent again, in the same order.
+    /// Records that the connection is gone: messages handed over to it are sent again in the same order, unless
+    /// withdrawn.
     pub(super) fn lose(&self) {
         let mut queue = self.lock();
         queue.handed = 0;
@@ -179,12 +182,12 @@ impl Outbox {
         queue.entries.len() > queue.handed
     }
 
-    /// The oldest message that the present connection was given, and when.
+    /// Returns the oldest message handed over to the current connection, and the time at which that was.
     fn oldest_handed(&self) -> Option<(u64, Instant)> {
         self.lock().entries.front().and_then(|entry| Some((entry.number, entry.handed?)))
     }
 
-    /// Waits until a message has been handed over for this long.
+    /// Waits until a message is still undelivered this long after it was handed over.
     pub(super) async fn wait_overdue(&self, limit: Duration) {
         loop {
             let Some((number, handed)) = self.oldest_handed() else {
@@ -201,7 +204,7 @@ impl Outbox {
         }
     }
 
-    /// Waits until all that is queued now is delivered or withdrawn; fails if it stops first.
+    /// Waits until all messages queued so far are delivered or withdrawn. Fails if the queue is stopped first.
     pub(super) async fn wait_settled(&self) -> Result<(), Error> {
         let next = self.lock().next;
         let mut settled = self.settled.subscribe();
@@ -212,7 +215,7 @@ impl Outbox {
         }
     }
 
-    /// How many messages wait, and how many bytes they have.
+    /// Returns the number of queued messages and their total size in bytes.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let queue = self.lock();
         (queue.entries.len(), queue.entries.iter().map(|entry| entry.message.len()).sum())
@@ -222,14 +225,14 @@ impl Outbox {
         self.messages.is_closed()
     }
 
-    /// Takes nothing more.
+    /// Stops accepting messages.
     pub(super) fn close(&self) {
         self.messages.close();
         self.bytes.close();
         self.lock().closed = true;
     }
 
-    /// Drops all that is there: who waits is told that it was not delivered.
+    /// Drops all queued messages. Calls that wait for one learn that it was not delivered.
     pub(super) fn stop(&self) {
         self.close();
         let mut queue = self.lock();
@@ -254,7 +257,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -263,7 +266,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    /// Another thread may close between the two steps of queueing.
+    /// Another thread may close the queue between the two steps of queueing.
     #[tokio::test]
     async fn nothing_is_taken_behind_the_close() {
         let outbox = Outbox::new(10, 10);

@@ -1,4 +1,4 @@
-//! The handle to send that any number of tasks can hold.
+//! The sending handle, which any number of tasks can hold.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use super::State;
 use super::outbox::Outbox;
 use super::shared::Shared;
 
-/// A handle to send on a connection that is made again whenever it is lost; cheap to clone and usable from any task.
+/// A sending handle to a connection that is re-established whenever it is lost. It is cheap to clone and usable from
+/// any task.
 ///
-/// Messages go out in the order in which they were queued, and are sent again in that order. It does not keep the connection: that
-/// is [`Reconnecting`](super::Reconnecting)'s life.
+/// Messages are sent in the order in which they were queued, and are sent again in that order. The handle does not
+/// keep the connection open: [`Reconnecting`](super::Reconnecting) does.
 #[derive(Clone)]
 pub struct Sender {
     shared: Arc<Shared>,
@@ -26,18 +27,19 @@ impl Sender {
 
     /// Sends one message and waits until it is delivered, over this connection or a later one.
     ///
-    /// What delivered means, [`Confirm`](super::Confirm) says, and who has to receive meanwhile. A message whose connection fails before that is sent again on
-    /// the next: it arrives at least once, and can arrive twice. First it waits for room in the queue, in turn.
+    /// [`Confirm`](super::Confirm) defines when a message counts as delivered, and when another task must receive
+    /// meanwhile. If the connection fails before that, the message is sent again on the next: it arrives at least
+    /// once, and may arrive twice. This first waits for space in the queue, in turn.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] if this end has closed or given up, before or meanwhile: the message was not delivered, as far as is
-    /// known.
+    /// [`Error::Closed`] if this end has closed or given up, before the call or during it: as far as is known, the
+    /// message was not delivered.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the message is withdrawn: it is not sent from then on. If a connection was given it
-    /// already, it may still arrive, and is not sent again on the next.
+    /// If the future is dropped, the message is withdrawn: it is no longer sent. If it was already passed to a
+    /// connection, it may still arrive, but is not sent again on the next.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
         let message = message.into();
         let outbox = &self.shared.outbox;
@@ -48,7 +50,7 @@ impl Sender {
         delivered.await.map_err(|_| Error::Closed)
     }
 
-    /// Queues one message as soon as there is room, and does not wait until it is delivered: [`flush`](Self::flush) does.
+    /// Queues one message as soon as there is space. It does not wait for delivery: [`flush`](Self::flush) does.
     ///
     /// # Errors
     ///
@@ -56,30 +58,31 @@ impl Sender {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is ready, nothing was queued.
+    /// If the future is dropped before it is ready, nothing is queued.
     pub async fn feed(&self, message: impl Into<Message>) -> Result<(), Error> {
         let message = message.into();
         let room = self.shared.outbox.room(message.len()).await?;
         self.shared.outbox.push(message, room, None).map(drop)
     }
 
-    /// Queues one message if there is room now, and does not wait until it is delivered.
+    /// Queues one message if there is space now, and does not wait until it is delivered.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] if [`max_queued`](super::Builder::max_queued) messages wait, or
-    /// [`max_queued_bytes`](super::Builder::max_queued_bytes) would be exceeded; [`Error::Closed`] as for [`feed`](Self::feed).
+    /// [`Error::QueueFull`] if [`max_queued`](super::Builder::max_queued) messages are queued, or if the message
+    /// would exceed [`max_queued_bytes`](super::Builder::max_queued_bytes); [`Error::Closed`] as for
+    /// [`feed`](Self::feed).
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
         let message = message.into();
         let room = self.shared.outbox.try_room(message.len())?;
         self.shared.outbox.push(message, room, None).map(drop)
     }
 
-    /// Waits until all that is queued now, by whomever, is delivered.
+    /// Waits until all messages queued so far, by any handle, are delivered.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] if this end closed or gave up before that.
+    /// [`Error::Closed`] if this end closes or gives up first.
     ///
     /// # Cancel safety
     ///
@@ -88,19 +91,19 @@ impl Sender {
         self.shared.outbox.wait_settled().await
     }
 
-    /// How many messages wait to be delivered, and how many bytes they have. It looks at each of them.
+    /// Returns the number of undelivered messages and their total size in bytes. It visits each of them.
     pub fn queued(&self) -> (usize, usize) {
         self.shared.outbox.waiting()
     }
 
-    /// What the connection is doing, now and whenever that changes.
+    /// Returns a watcher of the connection's state.
     ///
-    /// A watcher that looks rarely sees the newest state and not those between.
+    /// A watcher that is read rarely sees the newest state and none of those before it.
     pub fn state(&self) -> watch::Receiver<State> {
         self.shared.state.subscribe()
     }
 
-    /// Whether nothing more is taken.
+    /// Returns whether messages are no longer accepted.
     pub fn is_closed(&self) -> bool {
         self.shared.outbox.is_closed()
     }
@@ -110,7 +113,7 @@ impl Sender {
     }
 }
 
-/// Takes a message back when it is dropped, unless it was delivered.
+/// Withdraws a message when dropped, unless it was delivered.
 struct Withdraw<'a> {
     outbox: &'a Outbox,
     number: u64,

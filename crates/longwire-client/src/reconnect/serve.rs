@@ -1,4 +1,4 @@
-//! One connection, from its beginning to its end: messages out, messages in, deliveries, the closing.
+//! One connection, from beginning to end: messages out, messages in, deliveries and closing.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -15,18 +15,18 @@ use super::inbox::Filling;
 use super::outbox::Outbox;
 use super::{Confirm, Gap, Outage};
 
-/// How a connection ended.
+/// The end of a connection.
 pub(super) enum End {
     Outage(Outage),
-    /// This end closed it, and that went so.
+    /// This end closed the connection, with this result.
     Closed(Result<(), Error>),
 }
 
-/// What a connection is served with.
+/// The context in which a connection is served.
 pub(super) struct Serving<'a> {
     pub(super) outbox: &'a Outbox,
     pub(super) incoming: &'a Filling,
-    /// What the application was not told yet.
+    /// The outage that was not yet reported to the application.
     pub(super) missed: &'a mut Option<Missed>,
     pub(super) closing: &'a mut watch::Receiver<Option<CloseFrame>>,
     pub(super) confirm: Confirm,
@@ -34,12 +34,12 @@ pub(super) struct Serving<'a> {
     pub(super) close_timeout: Duration,
 }
 
-/// An outage that the application has to be told of as soon as it is over.
+/// An outage to report to the application as soon as it is over.
 pub(super) struct Missed {
     pub(super) outage: Outage,
     pub(super) since: Instant,
     pub(super) attempts: u32,
-    /// When there was a connection again.
+    /// The time at which there was a connection again.
     pub(super) until: Instant,
 }
 
@@ -50,7 +50,7 @@ impl Serving<'_> {
         let mut sending = pin!(send(self.outbox, &sender, self.confirm, self.incoming));
         tokio::select! {
             biased;
-            // It fails only if nobody is left to close, and then it is closed already.
+            // This fails only if no handle is left, and then closing has already started.
             _ = self.closing.wait_for(Option::is_some) => {}
             outage = receive(&mut receiver, self.incoming, self.missed) => return End::Outage(outage),
             limit = overdue(self.outbox, self.delivery_timeout) => {
@@ -68,12 +68,12 @@ impl Serving<'_> {
             tokio::select! {
                 biased;
                 _ = self.outbox.wait_settled() => {}
-                // It ended, and not all was delivered.
+                // The connection ended before everything was delivered.
                 ended = discard(&mut receiver) => return ended.and(Err(Error::Closed)),
                 error = &mut sending => return Err(error),
             }
             if let Some(CloseFrame { code, reason }) = frame {
-                // The peer may have been first: how it ended is for the receiving side to say.
+                // The peer may have closed first; the receiving side reports how the connection ended.
                 let _ = sender.close(code, &reason);
             }
             discard(&mut receiver).await
@@ -86,7 +86,7 @@ impl Serving<'_> {
     }
 }
 
-/// Receives to the end of the connection.
+/// Receives messages until the connection ends.
 async fn receive<T: Transport>(
     receiver: &mut Receiver<T>,
     incoming: &Filling,
@@ -112,30 +112,31 @@ async fn receive<T: Transport>(
     }
 }
 
-/// Receives to the end of the connection, for nobody.
+/// Receives and drops messages until the connection ends.
 async fn discard<T: Transport>(receiver: &mut Receiver<T>) -> Result<(), Error> {
     while receiver.recv().await?.is_some() {}
     Ok(())
 }
 
-/// Waits until a message is not delivered in time.
+/// Waits until a message exceeds its time limit, and returns the limit.
 async fn overdue(outbox: &Outbox, limit: Option<Duration>) -> Duration {
     let Some(limit) = limit else { return pending().await };
     outbox.wait_overdue(limit).await;
     limit
 }
 
-/// Sends what is queued, as long as the connection takes it.
+/// Sends queued messages as long as the connection accepts them.
 ///
-/// How it ended is for the receiving side to say, which may have the peer's last words to read. Only where it goes on
-/// although the transport takes nothing more, and not because the application has to catch up, the error ends it.
+/// The receiving side normally reports how the connection ended, because it may still have the peer's last messages
+/// to read. This returns the error only if receiving continues for [`LAST_WORDS`] seconds after the transport failed
+/// to send. Time in which the inbox is full restarts the count.
 async fn send(outbox: &Outbox, sender: &Sender, confirm: Confirm, incoming: &Filling) -> Error {
     let error = match try_send(outbox, sender, confirm).await {
         Ok(never) => match never {},
         Err(error) => error,
     };
     if !matches!(error, Error::Io(_)) {
-        // There is a close frame, and the connection keeps its own deadline for what is left.
+        // A close frame was sent or received; the connection has its own deadline for the rest.
         return pending().await;
     }
     let mut seconds = 0;
@@ -147,7 +148,8 @@ async fn send(outbox: &Outbox, sender: &Sender, confirm: Confirm, incoming: &Fil
 }
 
 async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<Infallible, Error> {
-    // Numbers of messages: the last that was handed over, and the last that a ping was sent behind.
+    // Message numbers: the last handed over, and the last that was flushed (`Written`) or followed by a ping
+    // (`Pong`).
     let (mut handed, mut asked) = (None, None);
     let mut pongs: VecDeque<(u64, Pong)> = VecDeque::new();
     loop {
@@ -180,7 +182,7 @@ async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<
             biased;
             (number, pong) = oldest(&mut pongs) => match pong {
                 Ok(_) => outbox.delivered(number),
-                // Somebody else sent so many pings that this one was forgotten. If the connection ended, the next fails.
+                // Other pings displaced this one. If the connection has ended instead, the next ping fails.
                 Err(_) => asked = None,
             },
             () = outbox.wait_queued() => {}
@@ -199,12 +201,12 @@ async fn oldest(pongs: &mut VecDeque<(u64, Pong)>) -> (u64, Result<Duration, Err
     (number, pong)
 }
 
-/// How many bytes are handed over before it is waited until they are written: as many as a connection queues by default. All of
-/// them are reported as delivered at once.
+/// The number of bytes to hand over before waiting until they are written: the default size of a connection's send
+/// queue. All of them are reported as delivered together.
 const BATCH: usize = 64 * 1024;
-/// What a message counts for beyond its payload: the longest header.
+/// The cost of a message beyond its payload: the longest header.
 const FRAME: usize = 14;
-/// For how many seconds a peer may go on that can be heard and not answered.
+/// The number of seconds that a peer may continue to send after sending to it has failed.
 const LAST_WORDS: u32 = 5;
-/// How many pings are on their way at most: half of what a connection remembers.
+/// The maximum number of unanswered pings: half of the number that a connection remembers.
 const MAX_PINGS: usize = Pong::MAX_PENDING / 2;

@@ -1,4 +1,4 @@
-//! What the handles and the task that keeps the connection share.
+//! The state shared by the handles and the task that keeps the connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,11 +11,11 @@ use super::{Outage, State};
 pub(super) struct Shared {
     pub(super) outbox: Outbox,
     pub(super) state: watch::Sender<State>,
-    /// Set once, when this end wants to close.
+    /// Set once, when this end starts to close.
     pub(super) closing: watch::Sender<Option<CloseFrame>>,
-    /// How the closing went, once nothing is left to be done.
+    /// The result of closing, set when nothing is left to do.
     ended: watch::Sender<Option<Result<(), Error>>>,
-    /// Why it stopped, until the application was told.
+    /// The outage that stopped the task, until it is reported to the application.
     last: Mutex<Option<Outage>>,
 }
 
@@ -26,12 +26,12 @@ impl Shared {
             state: watch::Sender::new(State::Connecting { attempt: 1 }),
             closing: watch::Sender::default(),
             ended: watch::Sender::default(),
-            // Unless the task comes to say something else.
+            // The value that remains if the task never reports another.
             last: Mutex::new(Some(Outage::TaskGone)),
         }
     }
 
-    /// Starts to close, unless something else has.
+    /// Starts to close, unless closing has already started.
     pub(super) fn start_close(&self, frame: CloseFrame) {
         self.outbox.close();
         self.closing.send_if_modified(|closing| {
@@ -41,17 +41,17 @@ impl Shared {
         });
     }
 
-    /// Waits until nothing is left to be done; yields how the closing went.
+    /// Waits until nothing is left to do, and returns the result of closing.
     pub(super) async fn ended(&self) -> Result<(), Error> {
         let mut ended = self.ended.subscribe();
         match ended.wait_for(Option::is_some).await {
             Ok(ended) => ended.clone().unwrap_or(Ok(())),
-            // The sender is in this very struct.
+            // `self` holds the sender, so it is never gone.
             Err(_) => Err(Error::Closed),
         }
     }
 
-    /// Takes why it stopped, unless that was taken or it was clean.
+    /// Takes the outage that stopped the task; `None` if it was taken before or the end was clean.
     pub(super) fn take_last(&self) -> Option<Outage> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -61,7 +61,7 @@ impl Shared {
     }
 }
 
-/// Tells everybody that it is over when it is dropped, by whatever way.
+/// A guard that announces the end to every waiting task when it is dropped, for whatever reason.
 pub(super) struct Finish {
     shared: Arc<Shared>,
     closed: Result<(), Error>,
@@ -72,7 +72,7 @@ impl Finish {
         Self { shared, closed: Err(Error::Closed) }
     }
 
-    /// Notes how it went.
+    /// Records the outcome of an orderly end.
     pub(super) fn orderly(&mut self, last: Option<Outage>, closed: Result<(), Error>) {
         self.shared.set_last(last);
         self.closed = closed;

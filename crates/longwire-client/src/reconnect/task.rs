@@ -1,6 +1,6 @@
-//! The task that keeps the connection: when to connect, when to wait, when to stop.
+//! The task that keeps the connection: it decides when to connect, when to wait and when to stop.
 //!
-//! What happens on a connection is [`super::serve`]'s.
+//! [`super::serve`] handles each connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) struct Task<T: Transport> {
     pub(super) incoming: Filling,
 }
 
-/// Failures in a row.
+/// Consecutive failures.
 struct Row {
     failures: u32,
     since: Instant,
@@ -33,13 +33,13 @@ impl Row {
     }
 }
 
-/// Why it stops: what the application is told by receiving, and by closing.
+/// The end of the task: the outage that receiving reports, and the result that closing reports.
 type Stop = (Option<Outage>, Result<(), Error>);
 
 impl<T: Transport> Task<T> {
     /// Keeps the connection until it is closed or given up.
     pub(super) async fn run(self, mut finish: Finish) {
-        // It is declared behind `finish`, so it is dropped first: whoever is told finds everything else gone.
+        // `task` is declared after `finish` and so dropped first: once the end is announced, everything else is gone.
         let mut task = self;
         let (last, closed) = task.keep().await;
         finish.orderly(last, closed);
@@ -74,7 +74,7 @@ impl<T: Transport> Task<T> {
                 return (Some(outage).filter(|outage| !outage.is_clean()), closed);
             }
             if was_connected && missed.is_none() {
-                // What the application was not told yet goes on being the older outage.
+                // An older outage that was not yet reported to the application takes precedence.
                 let now = Instant::now();
                 missed = Some(Missed { outage, since: now, attempts: 0, until: now });
             }
@@ -119,7 +119,7 @@ impl<T: Transport> Task<T> {
         end
     }
 
-    /// There is nobody to send a close frame to, and nothing left to wait for.
+    /// Returns the end without a connection: no peer can receive a close frame, and nothing is left to wait for.
     fn closed_without_connection(&self) -> Stop {
         let (waiting, _) = self.shared.outbox.waiting();
         (None, if waiting == 0 { Ok(()) } else { Err(Error::Closed) })
@@ -127,7 +127,7 @@ impl<T: Transport> Task<T> {
 }
 
 impl<T: Transport> Settings<T> {
-    /// Makes a connection and sets it up.
+    /// Opens a connection and sets it up.
     async fn open(&mut self) -> Result<WebSocket<T>, Outage> {
         let ws = (self.connect)().await?;
         let limit = self.setup_timeout;
@@ -141,7 +141,7 @@ impl<T: Transport> Settings<T> {
     }
 }
 
-/// Now and this much later, or as late as makes no difference.
+/// Returns the time after this wait, or a year from now if the clock cannot represent it.
 fn later(wait: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(wait).unwrap_or_else(|| now + Duration::from_secs(60 * 60 * 24 * 365))

@@ -1,4 +1,4 @@
-//! The server's side of a connection that is made again: each attempt is answered by hand, in memory and in virtual time.
+//! The server's end of a reconnecting connection: the test answers each attempt, in memory and in virtual time.
 
 use std::io;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-/// What the clock of the tests can be wrong by: it counts in milliseconds.
+/// The tolerance for times on the tests' clock, which counts in milliseconds.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
 
 type Answer = oneshot::Sender<Result<WebSocket<Pipe>, Error>>;
 
-/// Where attempts to connect arrive.
+/// A server at which connection attempts arrive.
 pub(crate) struct Server {
     attempts: mpsc::UnboundedReceiver<(Instant, Answer)>,
 }
 
-/// A client, and the server that its attempts go to.
+/// Returns a client and the server to which its attempts go.
 pub(crate) fn client() -> (Builder<Pipe>, Server) {
     let (asking, attempts) = mpsc::unbounded_channel();
     let builder = Builder::new(move || {
@@ -39,23 +39,23 @@ fn refused() -> Error {
     io::Error::from(io::ErrorKind::ConnectionRefused).into()
 }
 
-/// Waits as long each time, whatever happens.
+/// Returns a backoff that always waits for the same time.
 pub(crate) fn steady() -> Backoff {
     Backoff { first: SECOND, max: SECOND, jitter: Jitter::None, reset_after: 30 * SECOND }
 }
 
 impl Server {
-    /// Waits for the next attempt and lets it wait.
+    /// Waits for the next attempt without answering it.
     pub(crate) async fn attempt(&mut self) -> (Instant, Answer) {
         self.attempts.recv().await.expect("it connects")
     }
 
-    /// Takes the next attempt; yields this end.
+    /// Accepts the next attempt and returns the server's end.
     pub(crate) async fn accept(&mut self) -> WebSocket<Pipe> {
         self.accept_over(64 * 1024, Faults::new()).await
     }
 
-    /// Takes the next attempt, over a pipe that holds so much and with these faults at the client's end.
+    /// Accepts the next attempt over a pipe of this capacity, with these faults at the client's end.
     pub(crate) async fn accept_over(&mut self, capacity: usize, faults: Faults) -> WebSocket<Pipe> {
         let (client, server) = duplex(capacity);
         let (client, server) = pair_over(client.with_faults(faults), server, &Config::default());
@@ -64,12 +64,12 @@ impl Server {
         server
     }
 
-    /// Takes the next attempt; yields this end's pipe, for bytes written by hand.
+    /// Accepts the next attempt and returns the server's end of the pipe, for hand-written bytes.
     pub(crate) async fn accept_raw(&mut self) -> Pipe {
         self.accept_raw_over(Faults::new()).await
     }
 
-    /// The same, with these faults at the client's end.
+    /// Does the same, with these faults at the client's end.
     pub(crate) async fn accept_raw_over(&mut self, faults: Faults) -> Pipe {
         let (client, server) = duplex(64 * 1024);
         let client = client.with_faults(faults);
@@ -79,7 +79,7 @@ impl Server {
         server
     }
 
-    /// Refuses the next attempt; yields when it came.
+    /// Refuses the next attempt and returns the time at which it arrived.
     pub(crate) async fn refuse(&mut self) -> Instant {
         self.attempt().await.0
     }
@@ -90,13 +90,13 @@ impl Server {
         assert!(answer.send(Err(error)).is_ok(), "it waits for the answer");
     }
 
-    /// Whether nobody comes any more.
+    /// Returns whether no further attempt arrives within an hour.
     pub(crate) async fn is_left_alone(&mut self) -> bool {
         timeout(3600 * SECOND, self.attempts.recv()).await.map_or(true, |attempt| attempt.is_none())
     }
 }
 
-/// Receives text messages to the end of a connection.
+/// Receives text messages until the connection ends.
 pub(crate) async fn texts(peer: &mut WebSocket<Pipe>) -> Vec<String> {
     let mut texts = Vec::new();
     while let Ok(Some(message)) = peer.recv().await {

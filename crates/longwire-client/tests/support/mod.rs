@@ -1,4 +1,4 @@
-//! A server written by hand, that says whatever a test wants.
+//! A hand-written server that sends whatever a test needs.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
@@ -28,7 +28,7 @@ pub(crate) fn field<'a>(request: &'a str, name: &str) -> &'a str {
     value
 }
 
-/// Puts the right answer to the request's key in every place of `{accept}`.
+/// Replaces every `{accept}` with the correct answer to the request's key.
 pub(crate) fn fill(template: impl AsRef<[u8]>, request: &str) -> Vec<u8> {
     const MARK: &[u8] = b"{accept}";
     let key = Key::parse(field(request, "Sec-WebSocket-Key").as_bytes()).expect("the client sends a key");
@@ -42,7 +42,8 @@ pub(crate) fn fill(template: impl AsRef<[u8]>, request: &str) -> Vec<u8> {
     filled
 }
 
-/// Answers one connection with `template`, closes the sending side, and yields the request and what came behind it.
+/// Answers one connection with `template` and closes the sending side. Returns the server's `host:port`, and a task
+/// that yields the request and the bytes after it.
 pub(crate) async fn answer_with(template: impl Into<Vec<u8>>) -> (String, JoinHandle<(String, Vec<u8>)>) {
     let template = template.into();
     serve(move |request, mut stream| async move {
@@ -56,7 +57,8 @@ pub(crate) async fn answer_with(template: impl Into<Vec<u8>>) -> (String, JoinHa
     .await
 }
 
-/// Serves one connection on a free port of the loopback; yields its `host:port` and what `handle` returned.
+/// Serves one connection on a free loopback port. Returns its `host:port`, and a task that yields the result of
+/// `handle`.
 pub(crate) async fn serve<F, T>(
     handle: impl FnOnce(String, TcpStream) -> F + Send + 'static,
 ) -> (String, JoinHandle<T>)

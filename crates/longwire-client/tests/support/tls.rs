@@ -1,4 +1,4 @@
-//! Certificates made for a test, and servers that show them.
+//! Certificates generated for a test, and servers that present them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// Someone who vouches for others.
+/// A certificate authority.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     pub(crate) pem: String,
@@ -61,17 +61,18 @@ impl Leaf {
     }
 }
 
-/// Accepts TLS with a certificate, from anyone.
+/// Returns an acceptor that presents this certificate to any client.
 pub(crate) fn acceptor(leaf: &Leaf) -> TlsAcceptor {
     accepting(leaf, None)
 }
 
-/// Accepts TLS with a certificate; `clients` says who has to vouch for the client.
+/// Returns an acceptor that presents this certificate. If `clients` is set, it must have issued the client's
+/// certificate.
 pub(crate) fn accepting(leaf: &Leaf, clients: Option<&Authority>) -> TlsAcceptor {
     verifying(leaf, clients.map(|authority| vouched_for_by(authority).build().unwrap()))
 }
 
-/// Accepts TLS with a certificate, from clients with one of this authority and from those without any.
+/// Returns an acceptor for clients with a certificate of this authority, and for clients without any.
 pub(crate) fn asking(leaf: &Leaf, clients: &Authority) -> TlsAcceptor {
     verifying(leaf, Some(vouched_for_by(clients).allow_unauthenticated().build().unwrap()))
 }
@@ -95,7 +96,7 @@ fn verifying(leaf: &Leaf, verifier: Option<Arc<dyn ClientCertVerifier>>) -> TlsA
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// A certificate and its key, as rustls takes them.
+/// Returns a certificate and its key in the types of rustls.
 pub(crate) fn chain(leaf: &Leaf) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let chain = vec![CertificateDer::from_pem_slice(leaf.chain.as_bytes()).unwrap()];
     (chain, PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap())
