@@ -1,8 +1,9 @@
-//! Fan-out: one frame for many clients, and what happens where one does not keep up.
+//! Fan-out: one frame for many clients, and the handling of clients that do not keep up.
 //!
-//! Nothing here waits; who may wait is [`crate::waiting`]'s. A frame is written from the caller's task where the client's
-//! transport takes it, and queued where it does not; the client's own task writes the queue. The caller's task writes to as
-//! many as tokio's cooperative budget lets it, which is some hundred: the rest are queued too, and others run in between.
+//! Nothing here waits; the waiting variants are in [`crate::waiting`]. The caller's task writes a frame if the
+//! client's transport takes it, and queues it otherwise; the client's own task writes the queue. The caller's
+//! task writes to as many clients as tokio's cooperative budget lets it, about a hundred. For the rest the frame
+//! is queued too, so other tasks run in between.
 
 use std::sync::atomic::Ordering;
 
@@ -11,33 +12,34 @@ use longwire_connection::{CloseCode, Error, Message, PreparedMessage};
 use crate::leaving::drop_after;
 use crate::{Client, ClientId, Hub, HubConfig, SlowPolicy, metrics};
 
-/// What became of a broadcast.
+/// The outcome of a broadcast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// Clients to which the message was written or for which it is queued.
+    /// The number of clients to which the message was written or for which it was queued.
     pub accepted: usize,
-    /// Messages that slow clients lost by this one: this one or, with [`SlowPolicy::DropOldest`], older ones.
+    /// The number of messages that slow clients lost because of this one: itself or, with
+    /// [`SlowPolicy::DropOldest`], older ones.
     pub dropped: usize,
 }
 
 impl Hub {
     /// Sends a message to every client.
     ///
-    /// It is framed once, and shared by all. Clients whose connection is closing do not get it.
+    /// The message is framed once and shared by all clients. Clients whose connection is closing do not get it.
     ///
-    /// The call holds its thread until it has gone over all clients: see "Many clients" in the crate's documentation, and
-    /// [`broadcast_waiting`](Self::broadcast_waiting) for one that yields.
+    /// The call holds its thread until it has gone over all clients: see "Many clients" in the crate's
+    /// documentation. [`broadcast_waiting`](Self::broadcast_waiting) yields instead.
     pub fn broadcast(&self, message: impl Into<Message>) -> Delivery {
         self.broadcast_prepared(&PreparedMessage::new(message), |_| true)
     }
 
-    /// Sends a message to every client but one: usually the one that it came from.
+    /// Sends a message to every client but one, usually the one that it came from.
     pub fn broadcast_except(&self, id: ClientId, message: impl Into<Message>) -> Delivery {
         self.broadcast_prepared(&PreparedMessage::new(message), |client| client.id() != id)
     }
 
-    /// Sends a message that was framed before to those clients that `to` picks.
+    /// Sends an already framed message to the clients that `to` selects.
     pub fn broadcast_prepared(
         &self,
         prepared: &PreparedMessage,
@@ -46,7 +48,7 @@ impl Hub {
         self.deliver_to(&self.clients(), prepared, to)
     }
 
-    /// Sends a framed message to those of `clients` that `to` picks.
+    /// Sends a framed message to the clients among `clients` that `to` selects.
     pub(crate) fn deliver_to(
         &self,
         clients: &[Client],
@@ -62,7 +64,7 @@ impl Hub {
         delivery
     }
 
-    /// Sends a framed message to one client, or does what its policy says.
+    /// Sends a framed message to one client, or applies the client's policy.
     pub(crate) fn deliver(
         &self,
         client: &Client,
@@ -90,7 +92,7 @@ impl Hub {
                 }
                 1
             }
-            // It is leaving, and its handler will be told how.
+            // The client is leaving, and its handler will learn how.
             Err(_) => 0,
         };
         if dropped > 0 {
@@ -99,7 +101,7 @@ impl Hub {
         }
     }
 
-    /// Adds one message to the hub's counts.
+    /// Adds one message to the hub's counters.
     pub(crate) fn count(&self, prepared: &PreparedMessage, delivery: Delivery) {
         let counters = &self.inner.counters;
         counters.broadcasts.add(1);
@@ -109,16 +111,16 @@ impl Hub {
         metrics::dropped(delivery.dropped as u64);
     }
 
-    /// Closes a client that does not keep up, and drops it if it does not take even that.
+    /// Closes a client that does not keep up, and drops it if it does not leave in time.
     fn close_slow(&self, client: &Client, config: &HubConfig) {
         if client.entry.too_slow.swap(true, Ordering::Relaxed) {
             return;
         }
         self.inner.counters.closed_slow.add(1);
         metrics::closed_slow();
-        // Behind what is queued, so that what the client does get has no gap.
+        // The close frame follows the queued messages, so the messages that the client does get have no gap.
         let _ = client.sender().close(CloseCode::TRY_AGAIN_LATER, "too slow");
-        // A handler that receives notices the close by itself; this is for one that waits for something else.
+        // A handler that is receiving notices the close; this is for a handler that waits for something else.
         drop_after(client, config.leave_timeout);
     }
 }

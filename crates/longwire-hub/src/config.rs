@@ -1,28 +1,31 @@
-//! How a hub treats its clients: how many there may be of what, and what becomes of those that do not keep up.
+//! Configuration of a hub: limits on its clients, and the policy for clients that do not keep up.
 
 use std::time::Duration;
 
-/// How a [`Hub`](crate::Hub) treats its clients.
+/// The configuration of a [`Hub`](crate::Hub).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HubConfig {
-    /// What happens to a client whose queue is full. Default [`SlowPolicy::Close`].
+    /// The policy for a client whose queue is full. Default [`SlowPolicy::Close`].
     pub slow: SlowPolicy,
-    /// How many bytes may wait for one client before a broadcast counts it as slow. Default 256 KiB. Each waiting
-    /// message counts for some tens of bytes more than it has, as it takes them in memory.
+    /// The number of bytes that may wait for one client before a broadcast counts it as slow. Default 256 KiB.
+    /// Each waiting message counts as some tens of bytes more than its length, because it takes that much memory.
     ///
-    /// A client for which nothing waits takes a broadcast of any size. The bytes of one broadcast are shared by all the
-    /// clients that it waits for.
+    /// A client with an empty queue accepts a broadcast of any size. Clients that have the same broadcast in
+    /// their queues share its bytes.
     pub queue: usize,
-    /// How long a client that was closed for being slow has to leave before its connection is dropped. Default 5 s.
+    /// The time that a client closed for being slow has to leave before its connection is dropped. Default 5 s.
     pub leave_timeout: Duration,
-    /// How many clients there may be, with those whose handshake is being answered. Default: any number. A change holds for
-    /// those who come after it.
+    /// The maximum number of clients, including those whose handshake is being answered. Default: no limit. A
+    /// change applies to clients that come after it.
     pub max_clients: Option<usize>,
-    /// How many of them may come from one address, where an IPv6 network of 64 bits counts as one. Default: any number.
+    /// The maximum number of clients from one address; an IPv6 network of 64 bits counts as one
+    /// address. Default: no limit.
     ///
-    /// Clients without an address are not counted. Behind a proxy that is not transparent all have the proxy's.
+    /// Clients without an address are not counted. Behind a proxy that is not transparent, all clients have the
+    /// proxy's address.
     pub max_clients_per_address: Option<usize>,
-    /// How many rooms one client may be in. Default 1024: where peers choose the rooms, one must not fill the memory.
+    /// The maximum number of rooms that one client may be in. Default 1024: if peers choose the rooms, a single
+    /// peer must not be able to fill the memory.
     pub max_rooms_per_client: Option<usize>,
 }
 
@@ -39,20 +42,21 @@ impl Default for HubConfig {
     }
 }
 
-/// What a broadcast does where a client's queue has no room.
+/// The policy of a broadcast for a client whose queue has no space.
 ///
-/// Whatever it is, the broadcast does not wait and the other clients get the message.
+/// With any policy, the broadcast does not wait, and the other clients get the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SlowPolicy {
-    /// The client does not get this message. Fits where messages are independent and the first ones matter.
+    /// The client does not get this message. Suits messages that are independent and of which the first ones matter.
     DropNewest,
-    /// The oldest broadcasts that still wait for the client make room. Fits where the newest state matters.
+    /// The oldest broadcasts that wait for the client are dropped to make space. Suits applications where the
+    /// newest state matters.
     ///
-    /// Messages that were sent to this client alone are not dropped; where nothing but those waits, the new one is.
+    /// Messages sent to this client only are not dropped; if no other messages are waiting, the new one is dropped.
     DropOldest,
-    /// The client is closed with code 1013 (try again later), and dropped if it does not leave. The default: a client
-    /// that missed something knows it. Where neither the hub nor the caller has a tokio runtime, it is dropped at once, as
-    /// nothing keeps the time.
+    /// The client is closed with code 1013 (try again later), and dropped if it does not leave. This is the
+    /// default because a client that missed something then knows it. If neither the hub nor the caller has a
+    /// tokio runtime, the client is dropped at once, because nothing keeps the time.
     Close,
 }

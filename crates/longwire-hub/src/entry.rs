@@ -1,4 +1,4 @@
-//! What a hub keeps for one client, in one allocation; what few clients need is in a second one.
+//! The state that a hub keeps for one client, in one allocation; state that few clients need is in a second one.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::limits::Source;
 use crate::rooms::Joined;
 use crate::{ClientId, ClientInfo, Hub, SlowPolicy};
 
-/// What an application keeps for a client.
+/// An application's data for a client.
 pub(crate) type Data = Box<dyn Any + Send + Sync>;
 
 /// One client.
@@ -21,36 +21,37 @@ pub(crate) struct Entry {
     pub(crate) id: ClientId,
     pub(crate) sender: Sender,
     pub(crate) peer_addr: Option<SocketAddr>,
-    /// The registry holds this entry and this entry the registry, until the client leaves.
+    /// Through `home`, the entry holds the registry, which holds the entry until the client leaves.
     pub(crate) home: Arc<Home>,
-    /// When it was admitted, in nanoseconds of the hub's age: an `Instant` is twice as long.
+    /// The time of admission, in nanoseconds of the hub's age: an `Instant` is twice as long.
     pub(crate) since: u64,
     pub(crate) dropped: AtomicU64,
-    /// Which departure of the hub's was this client's; 0 while it is registered. Changed under the lock of `task`.
+    /// The number of this client's departure, counted within the hub; 0 while it is registered. Changed under the
+    /// lock of `task`.
     departure: AtomicU64,
-    /// How many [`Member`](crate::socket::Member)s there are; the last one takes the client out of the registry.
+    /// The number of [`Member`](crate::socket::Member)s; the last one removes the client from the registry.
     pub(crate) holders: AtomicU32,
     /// Whether the client was closed for being slow.
     pub(crate) too_slow: AtomicBool,
-    /// A policy for this client alone: its place in [`POLICIES`], from 1; 0 for none.
+    /// This client's own policy, as its index in [`POLICIES`] plus 1; 0 for none.
     slow_policy: AtomicU8,
-    /// Whether the handler has to be dropped. Set before `task` is woken.
+    /// Whether the handler must be dropped. Set before `task` is woken.
     killed: AtomicBool,
-    /// The task that runs the handler: it may wait for anything, so the connection alone could not wake it.
+    /// The task that runs the handler. The handler may wait for anything, so the connection alone could not wake it.
     task: Mutex<Option<Waker>>,
     rare: OnceLock<Box<Rare>>,
 }
 
-/// What few clients need.
+/// State that few clients need.
 #[derive(Default)]
 pub(crate) struct Rare {
     data: OnceLock<Data>,
-    /// Limits for this client alone.
+    /// This client's own limits.
     own: OwnLimits,
     pub(crate) rooms: Mutex<Joined>,
 }
 
-/// Limits for one client, where they are not those of all.
+/// Limits of one client that override the hub's.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct OwnLimits {
     queue: Option<usize>,
@@ -89,7 +90,7 @@ impl Entry {
         &self.home.hub
     }
 
-    /// Drops the connection, and the handler that is run on it.
+    /// Drops the connection and the handler that runs on it.
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         self.sender.abort();
@@ -99,7 +100,7 @@ impl Entry {
         }
     }
 
-    /// Notes which task a kill has to wake; ask [`is_killed`](Self::is_killed) after that.
+    /// Stores the task that a kill must wake; check [`is_killed`](Self::is_killed) after that.
     pub(crate) fn set_task(&self, task: Option<Waker>) {
         let before = std::mem::replace(&mut *self.task(), task);
         drop(before);
@@ -110,18 +111,18 @@ impl Entry {
         self.killed.load(Ordering::Acquire)
     }
 
-    /// What the client keeps while it is connected; `None` once it is not.
+    /// Returns the client's rare state, which is created if necessary; `None` once the client has left.
     pub(crate) fn rare_if_connected(&self) -> Option<&Rare> {
         let _unchanged = self.task();
         (self.departure() == 0).then(|| &**self.rare.get_or_init(Box::default))
     }
 
-    /// What the client keeps, if it ever kept anything.
+    /// Returns the client's rare state, if it was ever created.
     pub(crate) fn rare(&self) -> Option<&Rare> {
         self.rare.get().map(|rare| &**rare)
     }
 
-    /// Ends what lasts as long as the connection.
+    /// Records the departure, and releases everything that lasts as long as the connection.
     pub(crate) fn leave_hub(&self) {
         let hub = self.hub();
         let mut departed = hub.departed();
@@ -129,17 +130,18 @@ impl Entry {
         let mut task = self.task();
         self.departure.store(departed.count(), Ordering::Relaxed);
         drop(departed);
-        // A handle that somebody keeps must not keep the task's memory.
+        // A `Client` that is kept longer must not keep the task's memory.
         let task_before = task.take();
         drop(task);
         drop(task_before);
         crate::metrics::closed(code);
-        // Who found the client connected has made what there is to find here, before that lock was taken.
+        // A call that found the client connected created `rare` before the lock of `task` was acquired here, so
+        // its rooms are seen.
         self.leave_all_rooms();
         hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
     }
 
-    /// Which departure of the hub's was this client's; 0 while it is registered.
+    /// Returns the number of this client's departure, counted within the hub; 0 while it is registered.
     pub(crate) fn departure(&self) -> u64 {
         self.departure.load(Ordering::Relaxed)
     }
@@ -159,13 +161,13 @@ impl Entry {
         given.map_or(Ok(()), Err)
     }
 
-    /// How many bytes may wait for this client, where that of all is `of_all`.
+    /// Returns the number of bytes that may wait for this client, where `of_all` is the hub's limit.
     #[inline]
     pub(crate) fn queue(&self, of_all: usize) -> usize {
         self.rare().and_then(|rare| rare.own.queue).unwrap_or(of_all)
     }
 
-    /// How many rooms this client may be in, where all may be in `of_all`.
+    /// Returns the maximum number of rooms for this client, where `of_all` is the hub's limit.
     pub(crate) fn max_rooms(&self, of_all: Option<usize>) -> Option<usize> {
         self.rare().and_then(|rare| rare.own.max_rooms).or(of_all)
     }
@@ -177,13 +179,13 @@ impl Entry {
 
     pub(crate) fn set_slow_policy(&self, policy: Option<SlowPolicy>) {
         let index = policy.and_then(|policy| POLICIES.iter().position(|&known| known == policy));
-        // There are few.
+        // There are only a few policies.
         #[allow(clippy::cast_possible_truncation)]
         self.slow_policy.store(index.map_or(0, |index| index as u8 + 1), Ordering::Relaxed);
     }
 
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
-        // Nothing that can panic leaves it half changed.
+        // No panic can leave it half changed.
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

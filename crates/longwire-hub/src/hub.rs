@@ -1,7 +1,7 @@
-//! The registry: who is connected, and who may join.
+//! The registry of connected clients, and their admission.
 //!
-//! Its lock is held for a look or a change, never while anything is sent. Who sends to many works on a snapshot of
-//! [`crate::members`], so that a broadcast allocates nothing but its frame.
+//! The registry's lock is held for a lookup or a change, never while anything is sent. A call that sends to many
+//! clients works on a snapshot of [`crate::members`], so a broadcast allocates only its frame.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use crate::stats::Counters;
 use crate::traffic::Departed;
 use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, Place, RunError, Socket, metrics};
 
-/// The registry of connected clients; clones are handles to the same one.
+/// The registry of connected clients. Clones are handles to the same registry.
 #[derive(Clone, Default)]
 pub struct Hub {
     pub(crate) inner: Arc<Inner>,
@@ -37,13 +37,13 @@ pub(crate) struct Inner {
     pub(crate) emptied: Notify,
     pub(crate) counters: Counters,
     pub(crate) departed: Mutex<Departed>,
-    /// What of the traffic was passed on.
+    /// The traffic that was already reported.
     #[cfg(feature = "metrics")]
     pub(crate) reported: Mutex<longwire_connection::Stats>,
 }
 
 impl Inner {
-    /// How long the hub has been there.
+    /// Returns the time since the hub was made.
     pub(crate) fn age(&self) -> Duration {
         self.made.elapsed()
     }
@@ -71,9 +71,9 @@ struct Registry {
     census: Census,
     homes: Homes,
     admitted: u64,
-    /// The most clients that were here at once.
+    /// The largest number of clients that were connected at once.
     peak: usize,
-    /// What clients are told from the shutdown's beginning on.
+    /// The close frame for clients, from the beginning of a shutdown on.
     closing: Option<CloseFrame>,
 }
 
@@ -91,26 +91,26 @@ impl Hub {
         hub
     }
 
-    /// Changes how clients are treated, from the next broadcast and the next admission on.
+    /// Changes the configuration, from the next broadcast and the next admission on.
     pub fn set_config(&self, config: HubConfig) {
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// How clients are treated.
+    /// Returns the configuration.
     pub fn config(&self) -> HubConfig {
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Admits a client and runs `handler` on its connection until both are done.
     ///
-    /// The handler runs as under [`longwire_connection::drive`]: what it sends between two yields leaves in one write, and
-    /// when it returns, the connection is closed with 1000, or 1011 for an error. The client is registered from this call
-    /// on until the future has ended or is dropped.
+    /// The handler runs as under [`longwire_connection::drive`]: everything it sends between two yields leaves in
+    /// one write, and when it returns, the connection is closed with 1000, or with 1011 for an error. The client
+    /// is registered from this call until the future has ended or is dropped.
     ///
     /// # Errors
     ///
-    /// [`RunError::Handler`] with the handler's error, [`RunError::Refused`] if the hub does not [admit](Self::admit) the
-    /// client, [`RunError::Aborted`] if its shutdown passed the deadline.
+    /// [`RunError::Handler`] with the handler's error; [`RunError::Refused`] if the hub does not
+    /// [admit](Self::admit) the client; [`RunError::Aborted`] if the client had not left by the deadline of a shutdown.
     ///
     /// # Cancel safety
     ///
@@ -135,12 +135,12 @@ impl Hub {
         }
     }
 
-    /// Admits a client whose socket the caller drives; it is registered until the socket is dropped.
+    /// Admits a client whose socket the caller drives. It is registered until the socket is dropped.
     ///
     /// # Errors
     ///
     /// [`HubError::ShuttingDown`]: the connection was closed with the shutdown's code. [`HubError::Full`] and
-    /// [`HubError::FullForAddress`]: there are as many clients as there may be, and the connection was closed with 1013
+    /// [`HubError::FullForAddress`]: the limit on clients is reached, and the connection was closed with 1013
     /// (try again later).
     pub fn admit<T: Transport>(
         &self,
@@ -157,7 +157,7 @@ impl Hub {
         match admitted {
             Ok(entry) => Ok(Socket::new(ws, Member::new(entry))),
             Err((error, frame)) => {
-                // A connection that is closing already needs no second close frame.
+                // A connection that is already closing needs no second close frame.
                 let _ = ws.start_close(frame.code, &frame.reason);
                 Err(error)
             }
@@ -176,7 +176,7 @@ impl Hub {
         };
         let mut registry = self.registry();
         if let Some(frame) = registry.closing.clone() {
-            // The place is given back behind the lock.
+            // The place is given back after the lock is released.
             drop(registry);
             return Err((HubError::ShuttingDown, frame));
         }
@@ -193,7 +193,7 @@ impl Hub {
         Ok(entry)
     }
 
-    /// Keeps a place for a client from there, if there is one.
+    /// Reserves a place for a client from this source, if one is free.
     pub(crate) fn reserve_for(&self, source: Option<Source>) -> Result<Place, HubError> {
         let config = self.config();
         let mut registry = self.registry();
@@ -214,7 +214,7 @@ impl Hub {
         }
     }
 
-    /// Counts a reserved place for an address, if there is room for one more from there.
+    /// Counts a reserved place for this source, if one more client from it is allowed.
     pub(crate) fn assign(&self, source: Source) -> Result<(), HubError> {
         let config = self.config();
         let assigned = self.registry().census.assign(source, &config);
@@ -224,13 +224,13 @@ impl Hub {
         })
     }
 
-    /// The close frame for a client that is not admitted.
+    /// Returns the close frame for a client that is not admitted.
     fn refusal(&self) -> CloseFrame {
         let closing = self.registry().closing.clone();
         closing.unwrap_or_else(|| CloseFrame::new(CloseCode::TRY_AGAIN_LATER, ""))
     }
 
-    /// A runtime that clients were admitted in, if there is one.
+    /// Returns a runtime in which clients were admitted, if there is one.
     pub(crate) fn any_runtime(&self) -> Option<Handle> {
         self.registry().homes.runtime()
     }
@@ -239,39 +239,40 @@ impl Hub {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Gives a place back that no client came to.
+    /// Gives back a place that no client used.
     pub(crate) fn give_back(&self, source: Option<Source>) {
         self.registry().census.release(source);
     }
 
-    /// All clients that are connected now, in the order in which they came.
+    /// Returns all clients that are connected now, in the order in which they connected.
     ///
-    /// One that comes or leaves during the call may be among them or not. Others can come and leave meanwhile.
+    /// A client that comes or leaves during the call may or may not be included. The call does not keep clients
+    /// from doing so.
     pub fn clients(&self) -> Arc<[Client]> {
         Members::snapshot(|| self.registry())
     }
 
-    /// The client of this name, if it is connected.
+    /// Returns the client with this ID, if it is connected.
     pub fn get(&self, id: ClientId) -> Option<Client> {
         self.registry().clients.get(id)
     }
 
-    /// How many clients are connected.
+    /// Returns the number of connected clients.
     pub fn len(&self) -> usize {
         self.registry().clients.len()
     }
 
-    /// Whether no client is connected.
+    /// Returns whether no client is connected.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the hub takes no more clients.
+    /// Returns whether the hub is shutting down and admits no more clients.
     pub fn is_shutting_down(&self) -> bool {
         self.registry().closing.is_some()
     }
 
-    /// Counts since the hub was made.
+    /// Returns the counts since the hub was made.
     pub fn stats(&self) -> HubStats {
         let rooms = self.inner.rooms.len();
         let registry = self.registry();
@@ -291,13 +292,13 @@ impl Hub {
         }
     }
 
-    /// Admits nobody from here on; says who is to be told. The first close frame counts.
+    /// Stops admitting clients, and returns those to close. The frame of the first call counts.
     pub(crate) fn stop_admitting(&self, frame: CloseFrame) -> Arc<[Client]> {
         self.registry().closing.get_or_insert(frame);
         self.clients()
     }
 
-    /// Takes a client out of the registry.
+    /// Removes a client from the registry.
     pub(crate) fn remove(&self, entry: &Entry) {
         let mut registry = self.registry();
         let stale = registry.clients.remove(entry.id);
@@ -311,7 +312,7 @@ impl Hub {
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
-        // Nothing that can panic leaves the registry half changed.
+        // No panic can leave the registry half changed.
         self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

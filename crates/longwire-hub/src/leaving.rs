@@ -1,7 +1,7 @@
-//! The time that a client has to leave, once it was closed for being slow.
+//! The time that a client has to leave after it was closed for being slow.
 //!
-//! The clients of a hub may be on several runtimes, and a broadcast may come from any of them, or from none. Each may be
-//! busy, and may end while the hub goes on.
+//! The clients of a hub may be on several runtimes, and a broadcast may come from any of these runtimes, or from
+//! none. Each runtime may be busy, and may end before the hub does.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,21 +11,21 @@ use tokio::runtime::Handle;
 use crate::entry::Entry;
 use crate::{Client, Hub};
 
-/// What the clients of one hub that were admitted in one runtime share.
+/// State shared by the clients of one hub that were admitted in the same runtime.
 pub(crate) struct Home {
     pub(crate) hub: Hub,
-    /// `None` outside of any.
+    /// `None` for clients that were admitted outside of any runtime.
     runtime: Option<Handle>,
 }
 
-/// The homes of a hub's clients.
+/// The [`Home`]s of a hub's clients.
 #[derive(Default)]
 pub(crate) struct Homes {
     known: Vec<Weak<Home>>,
 }
 
 impl Homes {
-    /// The home of clients that are admitted here.
+    /// Returns the home of clients that are admitted in the current runtime.
     pub(crate) fn here(&mut self, hub: &Hub) -> Arc<Home> {
         let runtime = Handle::try_current().ok();
         let mut found = None;
@@ -45,7 +45,7 @@ impl Homes {
         })
     }
 
-    /// The runtime of some client.
+    /// Returns the runtime of some client, if any has one.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.known.iter().find_map(|home| home.upgrade()?.runtime.clone())
     }
@@ -55,10 +55,10 @@ fn is_same(one: Option<&Handle>, other: Option<&Handle>) -> bool {
     one.map(Handle::id) == other.map(Handle::id)
 }
 
-/// Drops a client's connection after this time.
+/// Drops a client's connection after `limit`.
 ///
-/// The time is kept by the client's runtime and by the caller's, as either may be busy. If all that keep it end before, the
-/// connection is dropped then.
+/// Both the client's runtime and the caller's keep the time, because either may be busy. If all runtimes that
+/// keep it end earlier, the connection is dropped at that point.
 pub(crate) fn drop_after(client: &Client, limit: Duration) {
     let own = client.entry.home.runtime.clone();
     let here = Handle::try_current().ok().filter(|here| !is_same(Some(here), own.as_ref()));
@@ -76,7 +76,7 @@ pub(crate) fn drop_after(client: &Client, limit: Duration) {
     }
 }
 
-/// A client that has to leave.
+/// A client that must leave. Its connection is dropped with this value.
 struct Leaving(Weak<Entry>);
 
 impl Leaving {

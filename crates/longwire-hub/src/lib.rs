@@ -1,9 +1,9 @@
-//! Connected WebSocket clients as a whole: registry, rooms, fan-out, policies, limits and shutdown.
+//! A hub of connected WebSocket clients: registry, rooms, fan-out, policies, limits and shutdown.
 //!
-//! A [`Hub`] knows every client that was admitted to it, wherever the connection came from: longwire's own server, hyper
-//! or a stream of yours. [`Hub::run`] runs a handler on a connection for as long as it lasts; [`Hub::admit`] registers a
-//! socket that you drive yourself. Broadcasts frame a message once and never wait: a client that does not take its
-//! messages meets the [`SlowPolicy`], and nobody else notices.
+//! A [`Hub`] knows every client that was admitted to it, wherever the connection came from: longwire's own
+//! server, hyper, or a stream of yours. [`Hub::run`] runs a handler on a connection until it ends; [`Hub::admit`]
+//! registers a socket that you drive yourself. A broadcast frames its message once and never waits: the
+//! [`SlowPolicy`] decides what happens to a client that does not keep up, and no other client is affected.
 //!
 //! ```
 //! use longwire_connection::{Config, Error, testing::pair};
@@ -15,7 +15,7 @@
 //! let (mut client, server) = pair(Config::default());
 //! tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
 //!     while let Some(message) = ws.recv().await? {
-//!         ws.hub().broadcast(message); // to everybody, the client itself included
+//!         ws.hub().broadcast(message); // to every client, including the sender
 //!     }
 //!     Ok::<_, Error>(())
 //! }));
@@ -29,7 +29,7 @@
 //!
 //! # Rooms
 //!
-//! A [`Room`] is there while somebody is in it. What it costs to send to depends on how many are.
+//! A [`Room`] exists while a client is in it. The cost of sending to it depends on the number of clients in it.
 //!
 //! ```
 //! use longwire_connection::{Config, Error, testing::pair};
@@ -56,49 +56,51 @@
 //! # }
 //! ```
 //!
-//! # Who may be slow
+//! # Slow clients
 //!
 //! | to | use |
 //! |---|---|
-//! | send to all, and let nobody wait | [`Hub::broadcast`], [`Hub::publish`], and a [`SlowPolicy`] for all or for one |
-//! | send to all, and wait for each by itself | [`Hub::broadcast_waiting`], [`Hub::publish_waiting`] |
-//! | send to one, and know whether it got there | [`Client::send`] |
+//! | send to all without waiting | [`Hub::broadcast`], [`Hub::publish`], and a [`SlowPolicy`] for all or for one |
+//! | send to all, waiting for each independently | [`Hub::broadcast_waiting`], [`Hub::publish_waiting`] |
+//! | send to one, and learn whether the message was written | [`Client::send`] |
 //!
 //! # Many clients
 //!
-//! No lock of the hub is held while it goes over all clients: others join, leave and send meanwhile. With 100 000 of them
+//! The hub holds no lock while it goes over all clients: others join, leave and send meanwhile. With 100 000 clients:
 //!
 //! | call | takes | holds its thread |
 //! |---|---|---|
-//! | [`Hub::broadcast`] | 41 ms | all the time |
+//! | [`Hub::broadcast`] | 41 ms | throughout |
 //! | [`Hub::broadcast_waiting`] | 44 ms | 60 µs for 256 clients at a time, then it yields |
 //! | [`Hub::shutdown`] | | for 256 clients at a time |
-//! | [`Hub::traffic`] | 19 ms | all the time |
-//! | [`Hub::clients`] after somebody has joined or left | 8 ms | all the time, the registry's lock for 256 clients at a time |
+//! | [`Hub::traffic`] | 19 ms | throughout |
+//! | [`Hub::clients`] after a client has joined or left | 8 ms | throughout; the registry's lock for 256 at a time |
 //! | [`Hub::stats`], [`Hub::len`] | less than 1 µs | |
 //!
-//! and beside any of these it takes a client 1 to 2 µs to join and leave (the median; 16 µs for 99 of 100). Measured with
-//! `cargo test --release -p longwire-hub --test many -- --ignored --nocapture` on two cores that others used too, with connections
-//! that take everything at once: a system call for each is added to a broadcast, for as many as tokio lets a task write to in its
-//! turn. A task that has other things to do, or shares its thread with tasks that have, sends to this many with
-//! `broadcast_waiting` and a wait of zero.
+//! While any of these calls runs, a client joins and leaves in 1 to 2 µs (the median; 16 µs for 99 of 100). This
+//! was measured with `cargo test --release -p longwire-hub --test many -- --ignored --nocapture` on two cores
+//! shared with other programs, and with connections that accept everything at once. On a real connection, a
+//! broadcast also makes a system call for each client, for as many clients as tokio lets a task write to in its
+//! turn. A task that has other work, or shares its thread with tasks that do, should send to this many clients
+//! with `broadcast_waiting` and a wait of zero.
 //!
 //! # Metrics
 //!
-//! With the feature `metrics` a hub passes what it counts on to the recorder of the crate of that name:
+//! With the feature `metrics`, a hub reports its counts to the recorder of the `metrics` crate:
 //!
 //! | counter | labels | counts |
 //! |---|---|---|
 //! | `longwire_connections_opened_total` | | clients that were admitted |
-//! | `longwire_connections_closed_total` | `code` | clients that have left; 3000 to 3999 are `3xxx`, 4000 to 4999 `4xxx` |
-//! | `longwire_connections_refused_total` | | clients that were not admitted because of a limit on how many there may be |
+//! | `longwire_connections_closed_total` | `code` | clients that left; 3000 to 3999 as `3xxx`, 4000 to 4999 as `4xxx` |
+//! | `longwire_connections_refused_total` | | clients that were not admitted because of a limit on their number |
 //! | `longwire_slow_clients_closed_total` | | clients that were closed for being slow |
-//! | `longwire_broadcasts_dropped_total` | | copies of broadcast messages that a slow client did not get |
+//! | `longwire_broadcasts_dropped_total` | | copies of broadcast messages that slow clients did not get |
 //! | `longwire_messages_received_total`, `longwire_messages_sent_total` | | messages |
 //! | `longwire_bytes_received_total`, `longwire_bytes_sent_total` | | bytes on the wire |
 //!
-//! The last four grow whenever `Hub::report_traffic` is called; longwire's own server does that every 10 s.
+//! The last four counters grow whenever `Hub::report_traffic` is called; longwire's own server calls it every 10 s.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod broadcast;

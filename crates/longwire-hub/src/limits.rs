@@ -1,7 +1,7 @@
-//! How many clients there may be, in all and from one address.
+//! Limits on the number of clients, in all and from one address.
 //!
-//! Owns the counts, which live behind the registry's lock, and the [`Place`] that an edge takes before it answers a
-//! handshake. What clients cost once they are connected is limited elsewhere.
+//! Owns the counts, which are protected by the registry's lock, and the [`Place`] that an edge reserves before it
+//! answers a handshake. The cost of connected clients is limited elsewhere.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{Hub, HubConfig, HubError};
 
-/// Whom an address stands for: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer has at least.
+/// The origin of a client for limits per address: an IPv4 address, or an IPv6 network of 64 bits, which is the
+/// least that one customer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     V4(Ipv4Addr),
@@ -18,7 +19,7 @@ pub(crate) enum Source {
 
 impl From<SocketAddr> for Source {
     fn from(addr: SocketAddr) -> Self {
-        // A socket for both families shows IPv4 peers as IPv6 addresses, all of them in one network.
+        // A socket for both families reports IPv4 peers as IPv6 addresses, all of them in one network.
         match addr.ip().to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip),
             IpAddr::V6(ip) => {
@@ -29,17 +30,17 @@ impl From<SocketAddr> for Source {
     }
 }
 
-/// How many clients there are, and places kept for those who come.
+/// The number of connected clients, and of places reserved for clients to come.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     reserved: usize,
     connected: usize,
-    /// Clients and places by where they come from, as far as that is known.
+    /// Clients and places by source, if the source is known.
     by_source: HashMap<Source, usize>,
 }
 
 impl Census {
-    /// Counts a place, if there is room for one more.
+    /// Counts a reserved place, if one is free.
     pub(crate) fn reserve(&mut self, source: Option<Source>, config: &HubConfig) -> Result<(), HubError> {
         if let Some(limit) = config.max_clients
             && self.connected + self.reserved >= limit
@@ -58,7 +59,7 @@ impl Census {
         Ok(())
     }
 
-    /// Counts a place that was for no address for this one, if there is room for one more from there.
+    /// Counts a place that was reserved without a source for this one, if one more client from it is allowed.
     pub(crate) fn assign(&mut self, source: Source, config: &HubConfig) -> Result<(), HubError> {
         if let Some(limit) = config.max_clients_per_address
             && self.by_source.get(&source).copied().unwrap_or(0) >= limit
@@ -69,19 +70,19 @@ impl Census {
         Ok(())
     }
 
-    /// Makes a place that was counted a client's.
+    /// Turns a reserved place into a client's.
     pub(crate) fn occupy(&mut self) {
         self.reserved -= 1;
         self.connected += 1;
     }
 
-    /// Gives a place back that no client came to.
+    /// Gives back a reserved place that no client used.
     pub(crate) fn release(&mut self, source: Option<Source>) {
         self.reserved -= 1;
         self.forget(source);
     }
 
-    /// Gives a client's place back.
+    /// Gives back a client's place.
     pub(crate) fn vacate(&mut self, source: Option<Source>) {
         self.connected -= 1;
         self.forget(source);
@@ -93,7 +94,7 @@ impl Census {
             *count -= 1;
             if *count == 0 {
                 self.by_source.remove(&source);
-                // A burst of addresses must not be paid for ever after.
+                // A burst of addresses must not cost memory forever after.
                 if self.by_source.capacity() > SPARE && self.by_source.len() < self.by_source.capacity() / 8 {
                     self.by_source.shrink_to(SPARE);
                 }
@@ -102,25 +103,26 @@ impl Census {
     }
 }
 
-/// A place for a client that is still on its way; dropped, it is free again.
+/// A place reserved for a client that is not connected yet. It is free again when it is dropped.
 ///
-/// An edge [reserves](Hub::reserve) one before it answers the opening handshake, when it can still say 503, and hands it
-/// over with [`ClientInfo::place`](crate::ClientInfo::place).
+/// An edge [reserves](Hub::reserve) a place before it answers the opening handshake, while it can still answer
+/// with 503, and passes it on with [`ClientInfo::place`](crate::ClientInfo::place).
 #[must_use = "dropped, the place is free again"]
 pub struct Place {
     pub(crate) hub: Hub,
     pub(crate) source: Option<Source>,
-    /// Whether a client has it: then that gives it back.
+    /// Whether a client has the place, which then gives it back when it leaves.
     pub(crate) occupied: bool,
 }
 
 impl Place {
-    /// Sets the address that the place is for, if it was reserved without one: an edge may learn it after it has reserved the
-    /// place. It changes nothing if the place has an address.
+    /// Sets the address that the place is for, if it was reserved without one: an edge may learn the address only
+    /// after it has reserved the place. Has no effect if the place already has an address.
     ///
     /// # Errors
     ///
-    /// [`HubError::FullForAddress`] by [`HubConfig::max_clients_per_address`]: the place is still for no address.
+    /// [`HubError::FullForAddress`] if [`HubConfig::max_clients_per_address`] is reached; the place still
+    /// has no address.
     pub fn set_peer_addr(&mut self, peer_addr: SocketAddr) -> Result<(), HubError> {
         match self.source {
             Some(_) => Ok(()),
@@ -134,7 +136,7 @@ impl Place {
         Ok(())
     }
 
-    /// Whether a client from there can have the place. One for no address becomes a place for its address.
+    /// Returns whether a client from this source can have the place. A place without a source is assigned to this one.
     pub(crate) fn fits(&mut self, hub: &Hub, source: Option<Source>) -> Result<bool, HubError> {
         if !self.hub.is_same(hub) {
             return Ok(false);
@@ -147,12 +149,12 @@ impl Place {
 }
 
 impl Hub {
-    /// Keeps a place for a client from this address, if there is one.
+    /// Reserves a place for a client at this address, if one is free.
     ///
     /// # Errors
     ///
-    /// [`HubError::Full`] and [`HubError::FullForAddress`] by the limits in [`HubConfig`];
-    /// [`HubError::ShuttingDown`]. The client should be answered with status 503.
+    /// [`HubError::Full`] and [`HubError::FullForAddress`] if a limit in [`HubConfig`] is reached;
+    /// [`HubError::ShuttingDown`] during a shutdown. Answer the client with status 503.
     pub fn reserve(&self, peer_addr: impl Into<Option<SocketAddr>>) -> Result<Place, HubError> {
         self.reserve_for(peer_addr.into().map(Source::from))
     }
@@ -172,7 +174,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// For how many addresses the table keeps its memory.
+/// The number of addresses for which the table keeps its memory.
 const SPARE: usize = 64;
 
 #[cfg(test)]

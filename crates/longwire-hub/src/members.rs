@@ -1,8 +1,9 @@
-//! A set of clients that is read as a whole far more often than it changes: the registry's, and each room's.
+//! A set of clients that is read as a whole far more often than it changes: that of the registry, and
+//! that of each room.
 //!
-//! Whoever sends to all of them works on a snapshot, which is kept until somebody joins or leaves. It is made in steps, so
-//! that others can join and leave meanwhile. What a change makes stale is handed out, because the last handle of a
-//! connection may go with it: drop it where no lock is held.
+//! A call that sends to all of them works on a snapshot, which is kept until a client joins or leaves. The
+//! snapshot is made in steps, so that others can join and leave meanwhile. A change returns the values that it
+//! makes stale, because the last handle of a connection may be among them: drop them where no lock is held.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -14,13 +15,13 @@ use crate::{Client, ClientId};
 #[derive(Default)]
 pub(crate) struct Members {
     clients: BTreeMap<ClientId, Client>,
-    /// All of `clients`, unless one has joined or left since it was made.
+    /// A snapshot of `clients`, unless one has joined or left since it was made.
     snapshot: Option<Arc<[Client]>>,
-    /// How often a client has joined or left.
+    /// The number of times that a client has joined or left.
     changes: u64,
 }
 
-/// What a change to [`Members`] has made of no use.
+/// Values that a change to [`Members`] has made stale.
 #[must_use = "drop it where no lock is held"]
 #[derive(Default)]
 pub(crate) struct Stale {
@@ -37,15 +38,15 @@ impl Members {
 
     pub(crate) fn remove(&mut self, id: ClientId) -> Stale {
         let client = self.clients.remove(&id);
-        // Who was not here was in no snapshot.
+        // A client that was not in the set is in no snapshot.
         let snapshot = if client.is_some() { self.snapshot.take() } else { None };
         self.changes += u64::from(client.is_some());
         Stale { _client: client, _snapshot: snapshot }
     }
 
-    /// All clients in the order of their names, which is the one in which they came.
+    /// Returns all clients in the order of their IDs, which is the order in which they connected.
     ///
-    /// `lock` is called for each [`CHUNK`] of them. A client that joins or leaves meanwhile may be among them or not.
+    /// `lock` is called for each [`CHUNK`] of them. A client that joins or leaves meanwhile may or may not be included.
     pub(crate) fn snapshot<G, M>(lock: impl Fn() -> G) -> Arc<[Client]>
     where
         G: DerefMut<Target = M>,
@@ -69,7 +70,7 @@ impl Members {
             let from = copied.last().map(Client::id);
             copied.extend(guard.as_mut().between(from, last).take(CHUNK).cloned());
             drop(guard);
-            // Those who have come since are behind `last`, so there is an end.
+            // Clients that have joined since come after `last`, so the loop ends.
             if copied.len() - before < CHUNK {
                 break;
             }
@@ -79,7 +80,7 @@ impl Members {
         let mut guard = lock();
         let members = guard.as_mut();
         if members.changes == changes {
-            // Another thread may have been faster: one is as good as the other.
+            // Another thread may have been faster; either snapshot will do.
             let other = members.snapshot.replace(Arc::clone(&snapshot));
             drop(guard);
             drop(other);
@@ -87,7 +88,7 @@ impl Members {
         snapshot
     }
 
-    /// The clients behind `from`, up to `last`.
+    /// Returns the clients after `from`, up to and including `last`.
     fn between(&self, from: Option<ClientId>, last: Option<ClientId>) -> impl Iterator<Item = &Client> {
         let from = from.map_or(Unbounded, Excluded);
         let clients = self.clients.range((from, Unbounded));
@@ -111,8 +112,8 @@ impl Members {
     }
 }
 
-/// How many clients are gone over without letting others have their turn: under a lock, or in a task that can yield. It is some
-/// tens of microseconds of work.
+/// The number of clients that a loop visits, in some tens of microseconds, before it lets others have a turn: by
+/// releasing a lock, or by yielding from its task.
 pub(crate) const CHUNK: usize = 256;
 
 #[cfg(test)]
@@ -136,7 +137,7 @@ mod tests {
         clients.iter().map(|client| client.id().value()).collect()
     }
 
-    /// So many clients of a hub of their own.
+    /// Admits `count` clients to a new hub.
     fn clients(count: usize) -> Vec<Socket<longwire_connection::testing::Pipe>> {
         let hub = Hub::default();
         let admit = |_| hub.admit(pair(longwire_connection::Config::default()).1, ClientInfo::default());
@@ -153,7 +154,7 @@ mod tests {
         let locked = Cell::new(0);
         let snapshot = Members::snapshot(|| {
             locked.set(locked.get() + 1);
-            // Between two steps one joins, and the last of all leaves.
+            // Between two steps, one client joins, and the last of all leaves.
             if locked.get() == 3 {
                 insert(COUNT);
                 drop(crowd.borrow_mut().0.remove(sockets[COUNT - 1].id()));
@@ -163,7 +164,7 @@ mod tests {
         assert!(locked.get() >= 5, "a step copies {CHUNK} at most, in {} steps", locked.get());
         assert_eq!(ids(&snapshot), (1..COUNT as u64).collect::<Vec<_>>(), "those who stayed, in order");
 
-        // It was made of no use by the change, and is not kept.
+        // The change made this snapshot stale, and it is not kept.
         let next = Members::snapshot(|| crowd.borrow_mut());
         assert_eq!(next.len(), COUNT);
         assert_eq!(next.last().map(Client::id), Some(sockets[COUNT].id()));

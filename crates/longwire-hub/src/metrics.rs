@@ -1,6 +1,6 @@
-//! Counts passed on to the recorder of the `metrics` crate.
+//! Counters reported to the recorder of the `metrics` crate.
 //!
-//! Owns the names; when something is counted is for others to say.
+//! Owns the names; other modules decide when something is counted.
 
 use std::sync::PoisonError;
 
@@ -14,7 +14,7 @@ pub(crate) fn opened() {
 }
 
 pub(crate) fn closed(code: CloseCode) {
-    // Applications and peers choose from 2000 codes: as many series would be a burden on whoever stores them.
+    // Applications and peers can choose from 2000 codes; a series for each would burden the system that stores them.
     let code = match u16::from(code) {
         3000..4000 => "3xxx".to_owned(),
         4000..5000 => "4xxx".to_owned(),
@@ -38,10 +38,10 @@ pub(crate) fn dropped(count: u64) {
 }
 
 impl Hub {
-    /// Passes on to the recorder of the `metrics` crate what messages and bytes have come and gone since the last call.
+    /// Reports the messages and bytes received and sent since the last call to the recorder of the `metrics` crate.
     ///
-    /// It looks at every client, as [`traffic`](Self::traffic) does. Longwire's own server calls it every 10 s and at its end; with a
-    /// hub of your own, do so before the recorder is asked.
+    /// It visits every client, as [`traffic`](Self::traffic) does. Longwire's own server calls it every 10 s and
+    /// when the server ends; with a hub of your own, call it before the recorder is read.
     pub fn report_traffic(&self) {
         let mut reported = self.inner.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.traffic();

@@ -1,4 +1,4 @@
-//! What stands in for `metrics.rs` without the feature: nothing is passed on.
+//! The replacement for `metrics.rs` without the feature: nothing is reported.
 
 use longwire_connection::CloseCode;
 

@@ -1,4 +1,4 @@
-//! Rooms as applications see them: a name, and sending to those who are there.
+//! Rooms as applications see them: a name, and sending to the clients in the room.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use longwire_connection::{Message, PreparedMessage};
 
 use crate::{Client, ClientId, Delivery, Hub};
 
-/// A handle to the room of one name, cheap to clone.
+/// A handle to the room with a given name; cheap to clone.
 ///
-/// It is the name that it keeps, not the room: that is there while somebody is in it, and costs nothing otherwise. What
-/// a room costs to send to depends on how many are in it, not on how many are connected.
+/// It holds the name and not the room, which exists while a client is in it and otherwise costs nothing. The cost
+/// of sending to a room depends on the number of clients in it, not on the number of connected clients.
 #[derive(Clone)]
 pub struct Room {
     hub: Hub,
@@ -18,28 +18,31 @@ pub struct Room {
 }
 
 impl Hub {
-    /// The room of this name, whether somebody is in it or not.
+    /// Returns a handle to the room with this name, whether or not a client is in it.
     pub fn room(&self, name: impl AsRef<str>) -> Room {
         Room { hub: self.clone(), name: name.as_ref().into() }
     }
 
-    /// The names of the rooms that somebody is in, in no order.
+    /// Returns the names of the rooms that have members, in no particular order.
     ///
-    /// Nobody joins or leaves a room while they are copied. With very many rooms, do not call it for each message.
+    /// No client can join or leave a room while the names are copied. With very many rooms, do not call this for
+    /// each message.
     pub fn rooms(&self) -> Vec<Arc<str>> {
         self.inner.rooms.names()
     }
 
-    /// Sends a message to everybody in a room.
+    /// Sends a message to every client in a room.
     ///
-    /// As [`broadcast`](Self::broadcast): it is framed once, compressed once for each window size that somebody needs, and
-    /// nothing waits. Where nobody is in the room, it is not even framed. A client that leaves meanwhile may still get
-    /// the message; one whose [`leave`](Client::leave) has returned before gets none.
+    /// As with [`broadcast`](Self::broadcast), the message is framed once and compressed once for each window
+    /// size that a client needs, and nothing waits. If the room is empty, the message is not even framed. A
+    /// client that leaves meanwhile may still get the message; a client whose [`leave`](Client::leave) has
+    /// already returned does not.
     pub fn publish(&self, room: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
         self.publish_to(room.as_ref(), message.into(), |_| true)
     }
 
-    /// Sends a message to everybody in a room but one: usually the one that it came from, who may be there or not.
+    /// Sends a message to every client in a room but one, usually the one that it came from. That client need not
+    /// be in the room.
     pub fn publish_except(
         &self,
         room: impl AsRef<str>,
@@ -56,52 +59,52 @@ impl Hub {
         }
     }
 
-    /// Who is in a room; `None` if there is no such room.
+    /// Returns the clients in a room; `None` if there is no such room.
     pub(crate) fn members_of(&self, room: &str) -> Option<Arc<[Client]>> {
         self.inner.rooms.find(room).map(|room| room.members())
     }
 }
 
 impl Room {
-    /// How many bytes the name of a room has at most: 1024. Names may come from peers, and each room keeps its own.
+    /// The maximum length of a room's name, in bytes: 1024. Names may come from peers, and each room keeps its own.
     pub const MAX_NAME: usize = 1024;
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Who is in the room now, in the order in which they connected.
+    /// Returns the clients that are in the room now, in the order in which they connected.
     pub fn members(&self) -> Arc<[Client]> {
         self.hub.members_of(&self.name).unwrap_or_default()
     }
 
-    /// How many are in the room.
+    /// Returns the number of clients in the room.
     pub fn len(&self) -> usize {
         self.hub.inner.rooms.find(&self.name).map_or(0, |room| room.len())
     }
 
-    /// Whether nobody is in the room.
+    /// Returns whether the room is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether this client is in the room.
+    /// Returns whether this client is in the room.
     pub fn contains(&self, id: ClientId) -> bool {
         self.hub.inner.rooms.find(&self.name).is_some_and(|room| room.contains(id))
     }
 
-    /// Sends a message to everybody in the room, as [`Hub::publish`] does.
+    /// Sends a message to every client in the room, as [`Hub::publish`] does.
     pub fn publish(&self, message: impl Into<Message>) -> Delivery {
         self.hub.publish(&self.name, message)
     }
 
-    /// Sends a message to everybody in the room but one, as [`Hub::publish_except`] does.
+    /// Sends a message to every client in the room but one, as [`Hub::publish_except`] does.
     pub fn publish_except(&self, id: ClientId, message: impl Into<Message>) -> Delivery {
         self.hub.publish_except(&self.name, id, message)
     }
 
-    /// Sends a message that was framed before to those in the room that `to` picks.
+    /// Sends an already framed message to the clients in the room that `to` selects.
     pub fn publish_prepared(&self, prepared: &PreparedMessage, to: impl FnMut(&Client) -> bool) -> Delivery {
         self.hub.deliver_to(&self.members(), prepared, to)
     }

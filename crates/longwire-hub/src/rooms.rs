@@ -1,7 +1,8 @@
-//! Who is in which room: the table of rooms, and each client's list of those it is in.
+//! Membership of rooms: the table of rooms, and each client's list of its rooms.
 //!
-//! A room is there while somebody is in it: the first member makes it, the last one takes it away. Locks are taken in one
-//! order (a client's list, then the table or a room, never both) and none is held while anything is sent.
+//! A room exists while a client is in it: the first member creates it, the last one removes it. Locks are
+//! acquired in one order (a client's list, then the table or a room, never both), and no lock is held while
+//! anything is sent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,15 +11,15 @@ use crate::entry::Entry;
 use crate::members::{Members, Stale};
 use crate::{Client, ClientId, HubError, Room};
 
-/// The rooms of a hub that somebody is in.
+/// The rooms of a hub that have members.
 ///
-/// Names may come from peers: the table's hashes are keyed at random, so that nobody can make them collide.
+/// Names may come from peers: the table's hashes are keyed at random, so that no peer can make them collide.
 #[derive(Default)]
 pub(crate) struct Rooms {
     by_name: Mutex<HashMap<Arc<str>, Arc<RoomState>>>,
 }
 
-/// One room that somebody is in, or was: the table may know the name already for a later one.
+/// A room that has members, or had them: the table may already have a later room of the same name.
 pub(crate) struct RoomState {
     name: Arc<str>,
     members: Mutex<Occupants>,
@@ -27,7 +28,7 @@ pub(crate) struct RoomState {
 #[derive(Default)]
 struct Occupants {
     members: Members,
-    /// Whether the last one has left: nobody comes in any more, a new room takes the name.
+    /// Whether the last member has left. Then no client can enter any more, and a new room takes the name.
     is_closed: bool,
 }
 
@@ -41,7 +42,7 @@ impl AsMut<Members> for Occupants {
 #[derive(Default)]
 pub(crate) struct Joined {
     rooms: Vec<Arc<RoomState>>,
-    /// Whether the client is connected no more: nothing is added to the list.
+    /// Whether the client is no longer connected. Then nothing is added to the list.
     is_closed: bool,
 }
 
@@ -61,12 +62,12 @@ impl Rooms {
         room
     }
 
-    /// Takes a closed room out of the table, unless a new one has its name.
+    /// Removes a closed room from the table, unless a new one has its name.
     fn forget(&self, room: &Arc<RoomState>) {
         let mut rooms = self.lock();
         if rooms.get(&*room.name).is_some_and(|known| Arc::ptr_eq(known, room)) {
             rooms.remove(&*room.name);
-            // A burst of rooms must not be paid for ever after.
+            // A burst of rooms must not cost memory forever after.
             if rooms.capacity() > SPARE && rooms.len() < rooms.capacity() / 8 {
                 rooms.shrink_to(SPARE);
             }
@@ -99,13 +100,13 @@ impl RoomState {
         self.lock().members.contains(id)
     }
 
-    /// Lets a client in; `None` if the room is closed.
+    /// Adds a client; returns `None` if the room is closed.
     fn admit(&self, client: Client) -> Option<Stale> {
         let mut occupants = self.lock();
         (!occupants.is_closed).then(|| occupants.members.insert(client))
     }
 
-    /// Lets a client out. The last one closes the room.
+    /// Removes a client. Removing the last one closes the room.
     fn release(self: &Arc<Self>, id: ClientId, rooms: &Rooms) -> Stale {
         let mut occupants = self.lock();
         let stale = occupants.members.remove(id);
@@ -124,14 +125,14 @@ impl RoomState {
 }
 
 impl Joined {
-    /// Where a room is in the list, or would be.
+    /// Returns the index of a room in the list, or as an error the index at which to insert it.
     fn position(&self, room: &Arc<RoomState>) -> Result<usize, usize> {
         self.rooms.binary_search_by_key(&Arc::as_ptr(room), Arc::as_ptr)
     }
 }
 
 impl Entry {
-    /// Lets this client into a room; whether it was not there before.
+    /// Adds this client to a room; returns whether it was not in the room before.
     pub(crate) fn join(self: &Arc<Self>, name: &str) -> Result<bool, HubError> {
         if name.len() > Room::MAX_NAME {
             return Err(HubError::RoomName { len: name.len() });
@@ -158,7 +159,7 @@ impl Entry {
                 joined.rooms.insert(at, room);
                 break stale;
             }
-            // Its last member is just leaving: whoever is first takes it out of the table.
+            // The room's last member is just leaving: either task may remove the room from the table.
             rooms.forget(&room);
         };
         drop(joined);
@@ -166,7 +167,7 @@ impl Entry {
         Ok(true)
     }
 
-    /// Lets this client out of a room; whether it was there.
+    /// Removes this client from a room; returns whether it was in the room.
     pub(crate) fn leave(&self, name: &str) -> bool {
         let rooms = &self.hub().inner.rooms;
         let Some(mut joined) = self.joined() else {
@@ -182,7 +183,7 @@ impl Entry {
         true
     }
 
-    /// Lets this client out of every room, for good.
+    /// Removes this client from every room, for good.
     pub(crate) fn leave_all_rooms(&self) {
         let Some(mut joined) = self.joined() else {
             return;
@@ -206,5 +207,5 @@ impl Entry {
     }
 }
 
-/// For how many rooms the table keeps its memory.
+/// The number of rooms for which the table keeps its memory.
 const SPARE: usize = 64;

@@ -1,4 +1,4 @@
-//! Leaving together: every client is told, given time, and dropped if it takes longer.
+//! Shutdown: every client is sent a close frame, given time to leave, and dropped if it takes longer.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use tokio::time::{Instant, timeout};
 use crate::waiting::give_way;
 use crate::{Client, Hub, HubError};
 
-/// How a hub takes its leave.
+/// The parameters of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farewell {
     /// The close code. Default 1001, going away.
     pub code: CloseCode,
     /// The close reason, of at most 123 bytes. Default: none.
     pub reason: String,
-    /// After how long connections are dropped whose closing handshake or handler has not ended, from the call on and
-    /// whenever they were told. Default 10 s.
+    /// The time limit for closing handshakes and handlers, after which their connections are dropped. It counts
+    /// from the call, whenever a client was sent its close frame. Default 10 s.
     pub deadline: Duration,
-    /// Over how long the close frames are spread, evenly and in the order in which the clients came, so that they do not
-    /// all come back at once. Default: they are sent at once. What is longer than the deadline is cut to it.
+    /// The period over which the close frames are spread, evenly and in the order in which the clients connected,
+    /// so that the clients do not all reconnect at once. Default: all are sent at once. At most the deadline is used.
     pub spread: Duration,
 }
 
@@ -34,29 +34,30 @@ impl Default for Farewell {
     }
 }
 
-/// How a shutdown ended.
+/// The outcome of a shutdown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Clients whose connection was dropped because they had not left by the deadline.
+    /// The number of clients whose connection was dropped because they had not left by the deadline.
     pub aborted: usize,
 }
 
 impl Hub {
     /// Closes every client and waits until all have left.
     ///
-    /// From this call on nobody is admitted. Each client gets a close frame with this code (1001, going away, says it
-    /// best) behind what is queued for it; its handler receives what the peer still sends and then `None`. Handlers that
-    /// have not ended by the deadline are dropped with their connections. A second shutdown waits for the same end,
-    /// with a deadline of its own.
+    /// From this call on, the hub admits no clients. Each client gets a close frame with this code (1001, going
+    /// away, fits best) after its queued messages; its handler receives what the peer still sends, then `None`.
+    /// Handlers that have not ended by the deadline are dropped with their connections. A second shutdown waits
+    /// for the same end, with its own deadline.
     ///
     /// # Errors
     ///
-    /// [`HubError::InvalidClose`] for a code that must not be sent or a reason above 123 bytes: nothing was begun.
+    /// [`HubError::InvalidClose`] for a code that must not be sent or a reason above 123 bytes; nothing was started.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the clients stay closed to newcomers and told, but nobody is dropped at the deadline.
+    /// If the future is dropped, the hub still admits no clients and close frames that were sent stand, but no
+    /// client is dropped at the deadline.
     pub async fn shutdown(
         &self,
         code: impl Into<CloseCode>,
@@ -68,10 +69,11 @@ impl Hub {
         self.shutdown_with(&farewell, |_| None).await
     }
 
-    /// Closes every client as [`shutdown`](Self::shutdown) does, spread over time, and some with a close frame of their
-    /// own: where `frame_for` gives one that can be sent, the client is told that, such as where to reconnect to.
+    /// Closes every client as [`shutdown`](Self::shutdown) does, but spread over time, and some with their own
+    /// close frame: if `frame_for` returns a frame that can be sent, the client gets that one. It can say where
+    /// to reconnect, for example.
     ///
-    /// `frame_for` is asked when the client is about to be told.
+    /// `frame_for` is called for a client just before its close frame is sent.
     ///
     /// # Errors
     ///
@@ -79,7 +81,7 @@ impl Hub {
     ///
     /// # Cancel safety
     ///
-    /// As for [`shutdown`](Self::shutdown); those that were not told are not told any more.
+    /// As for [`shutdown`](Self::shutdown); clients not yet notified will not be notified.
     pub async fn shutdown_with(
         &self,
         farewell: &Farewell,
@@ -98,7 +100,7 @@ impl Hub {
             }
             let frame = frame_for(client).filter(|frame| frame.check().is_ok());
             let frame = frame.as_ref().unwrap_or(&general);
-            // Those that are closing already need no second frame.
+            // Clients that are already closing need no second frame.
             let _ = client.sender().close(frame.code, &frame.reason);
         }
         drop(clients);
@@ -109,12 +111,12 @@ impl Hub {
         let mut aborted = 0;
         for (index, client) in late.iter().enumerate() {
             give_way(index).await;
-            // Some leave by themselves meanwhile.
+            // Some clients have left in the meantime.
             aborted += usize::from(client.entry.departure() == 0);
             client.entry.kill();
         }
         drop(late);
-        // Each handler's task has to run once more to see it; one that blocks its thread never does.
+        // Each handler's task must run once more to notice; a handler that blocks its thread never does.
         let _ = timeout(GRACE, self.emptied()).await;
         Ok(Drained { aborted })
     }
@@ -135,11 +137,11 @@ impl Hub {
     }
 }
 
-/// The part of `whole` that `index` of `count` have.
+/// Returns the part of `whole` that precedes item `index` of `count`.
 fn share(whole: Duration, index: usize, count: usize) -> Duration {
     let nanos = whole.as_nanos().saturating_mul(index as u128) / (count.max(1) as u128);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// How long handlers that are dropped at the deadline have to be gone.
+/// The time allowed for handlers to go away after they are dropped at the deadline.
 const GRACE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! A connection that its hub knows: the socket that handlers get, and the membership that it carries.
+//! A registered connection: the socket that handlers get, and its membership in the hub.
 
 use std::any::Any;
 use std::fmt;
@@ -16,8 +16,8 @@ use crate::{Client, ClientId, Hub, HubError, RunError};
 
 /// A [`WebSocket`] that is registered with a [`Hub`].
 ///
-/// Everything that a `WebSocket` can do by reference works here as well. The client stays registered until the socket is
-/// dropped and, where a handler is run on it, the connection is closed.
+/// All methods of `WebSocket` that take a reference work here as well. The client stays registered until the
+/// socket is dropped and, if a handler runs on it, the connection is closed.
 pub struct Socket<T: Transport> {
     ws: WebSocket<T>,
     member: Member,
@@ -28,41 +28,41 @@ impl<T: Transport> Socket<T> {
         Self { ws, member }
     }
 
-    /// The client's name within its hub.
+    /// Returns the client's ID.
     pub fn id(&self) -> ClientId {
         self.member.entry.id
     }
 
-    /// The hub that the client is registered with.
+    /// Returns the hub with which the client is registered.
     pub fn hub(&self) -> &Hub {
         self.member.entry.hub()
     }
 
-    /// The hub of the server that this socket came from: the same as [`hub`](Self::hub).
+    /// Returns the hub of the server that accepted this socket: the same as [`hub`](Self::hub).
     pub fn server(&self) -> &Hub {
         self.hub()
     }
 
-    /// The handle that others have of this client.
+    /// Returns a handle to this client, for other tasks.
     pub fn client(&self) -> Client {
         Client { entry: Arc::clone(&self.member.entry) }
     }
 
-    /// What the application keeps for this client, as [`Client::data`] gives it.
+    /// Returns the application's data for this client, as [`Client::data`] does.
     pub fn data<D: Any + Send + Sync>(&self) -> Option<&D> {
         self.member.entry.data()
     }
 
-    /// Sets what the application keeps for this client, once, as [`Client::set_data`] does.
+    /// Sets the application's data for this client, once, as [`Client::set_data`] does.
     ///
     /// # Errors
     ///
-    /// What was given, if there is something already.
+    /// As for [`Client::set_data`].
     pub fn set_data<D: Any + Send + Sync>(&self, data: D) -> Result<(), D> {
         self.member.entry.set_data(data)
     }
 
-    /// Lets this client into a room, as [`Client::join`] does.
+    /// Adds this client to a room, as [`Client::join`] does.
     ///
     /// # Errors
     ///
@@ -71,14 +71,14 @@ impl<T: Transport> Socket<T> {
         self.member.entry.join(room.as_ref())
     }
 
-    /// Lets this client out of a room, as [`Client::leave`] does.
+    /// Removes this client from a room, as [`Client::leave`] does.
     pub fn leave(&self, room: impl AsRef<str>) -> bool {
         self.member.entry.leave(room.as_ref())
     }
 
-    // The methods of `WebSocket` that take arguments by `&mut self`. An argument may borrow the socket, as in
-    // `ws.send(format!("{}", ws.id()))`, only if the method is the socket's own: through `DerefMut` it is borrowed before the
-    // arguments are evaluated.
+    // The methods of `WebSocket` that take `&mut self` and further arguments. An argument may borrow the socket,
+    // as in `ws.send(format!("{}", ws.id()))`, only if the method is defined on `Socket` itself: a call through
+    // `DerefMut` borrows the socket before the arguments are evaluated.
 
     /// Sends one message, as [`WebSocket::send`] does.
     ///
@@ -163,8 +163,8 @@ impl<T: Transport> Socket<T> {
         self.ws.start_close(code, reason)
     }
 
-    /// Parts the socket into a handle to send, which can be cloned, and the side that receives. The client stays
-    /// registered until the latter is dropped.
+    /// Splits the socket into a sending handle, which can be cloned, and the receiving side. The client stays
+    /// registered until the receiving side is dropped.
     pub fn split(self) -> (Sender, Receiver<T>) {
         let (sender, receiver) = self.ws.split();
         (sender, Receiver { receiver, _member: self.member })
@@ -175,8 +175,8 @@ impl<T: Transport> Socket<T> {
         self.ws.abort();
     }
 
-    /// Gives up the registration for the bare connection. Where a handler is run on it, the client stays registered
-    /// until the handler has ended.
+    /// Gives up the registration and returns the bare connection. If a handler runs on the socket, the client
+    /// stays registered until the handler has ended.
     pub fn into_inner(self) -> WebSocket<T> {
         self.ws
     }
@@ -185,7 +185,8 @@ impl<T: Transport> Socket<T> {
     ///
     /// # Errors
     ///
-    /// [`RunError::Handler`] with the handler's error, [`RunError::Aborted`] if the hub's shutdown passed its deadline.
+    /// [`RunError::Handler`] with the handler's error; [`RunError::Aborted`] if the client had not left by the
+    /// deadline of a shutdown.
     ///
     /// # Cancel safety
     ///
@@ -204,12 +205,13 @@ impl<T: Transport> Socket<T> {
 }
 
 pin_project! {
-    /// A handler's run; by hand, as every connection holds one and an `async fn` would keep its arguments twice.
+    /// The future of a handler's run. Written by hand because every connection holds one, and an `async fn` would
+    /// store its arguments twice.
     struct Run<D> {
         #[pin]
         driven: D,
         member: Member,
-        // The task that the member's entry knows, to look without its lock.
+        // A copy of the waker that the member's entry holds, to compare without the entry's lock.
         task: Option<Waker>,
     }
 }
@@ -225,7 +227,7 @@ impl<D: Future<Output = Result<(), E>>, E> Future for Run<D> {
             *run.task = Some(cx.waker().clone());
             entry.set_task(Some(cx.waker().clone()));
         }
-        // A kill before this look is seen here; one after it wakes the task, which was left before it.
+        // A kill before this check is seen here; a later kill wakes the task, whose waker was stored before the check.
         if entry.is_killed() {
             return Poll::Ready(Err(RunError::Aborted));
         }
@@ -255,7 +257,7 @@ impl<T: Transport> fmt::Debug for Socket<T> {
     }
 }
 
-/// The receiving side of a [`Socket`] that was split: a [`longwire_connection::Receiver`] that is registered.
+/// The receiving side of a [`Socket`] that was split: a registered [`longwire_connection::Receiver`].
 pub struct Receiver<T: Transport> {
     receiver: longwire_connection::Receiver<T>,
     _member: Member,
@@ -283,13 +285,13 @@ impl<T: Transport> fmt::Debug for Receiver<T> {
     }
 }
 
-/// What keeps a client in the registry: dropped with the task, whether it returns, panics or is cancelled.
+/// Keeps a client in the registry. It is dropped with the task, whether that returns, panics or is canceled.
 pub(crate) struct Member {
     entry: Arc<Entry>,
 }
 
 impl Member {
-    /// Makes the first one of an entry, which counts it already.
+    /// Makes the first `Member` of an entry, which is already counted in `holders`.
     pub(crate) fn new(entry: Arc<Entry>) -> Self {
         Self { entry }
     }

@@ -1,6 +1,6 @@
-//! What a hub counts, since it was made.
+//! The counters of a hub.
 //!
-//! Counters are added to once for each call that sends, not once for each client.
+//! Each call that sends adds to the counters once, not once for each client.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,20 +13,21 @@ use longwire_connection::Stats;
 pub struct HubStats {
     /// Clients that are connected now.
     pub clients: usize,
-    /// The most clients that were connected at once.
+    /// The largest number of clients that were connected at once.
     pub peak: usize,
-    /// Rooms that somebody is in now.
+    /// Rooms that have members now.
     pub rooms: usize,
-    /// Clients that were ever admitted.
+    /// Clients admitted since the hub was made.
     pub admitted: u64,
-    /// Clients that were not admitted, and places that were not given, because of a limit on how many there may be.
+    /// Clients that were not admitted, and places that were not given, because a limit on the number
+    /// of clients was reached.
     pub refused: u64,
-    /// Messages that clients sent above [`Config::rate_limit`](longwire_connection::Config::rate_limit). Those of clients
-    /// that are still connected are in [`Client::stats`](crate::Client::stats).
+    /// Messages above [`Config::rate_limit`](longwire_connection::Config::rate_limit) from clients that have
+    /// left. For a client that is still connected, see [`Client::stats`](crate::Client::stats).
     pub rate_limited: u64,
-    /// Messages that were broadcast or published, however many they were for.
+    /// Messages that were broadcast or published, each counted once however many clients it was for.
     pub broadcasts: u64,
-    /// Bytes of these messages, before compression and without headers, however many they were for.
+    /// Bytes of these messages, before compression and without headers, each message counted once.
     pub broadcast_bytes: u64,
     /// Copies of these messages that were written or queued for a client.
     pub delivered: u64,
@@ -40,15 +41,15 @@ pub struct HubStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientStats {
-    /// How long ago it was admitted.
+    /// The time since the client was admitted.
     pub connected_for: Duration,
-    /// Broadcast messages that it did not get because it was slow.
+    /// Broadcast messages that the client did not get because it was slow.
     pub dropped: u64,
-    /// What has gone through its connection.
+    /// Traffic of its connection.
     pub connection: Stats,
 }
 
-/// The counts that many tasks add to.
+/// The counters that many tasks add to.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) refused: Counter,
@@ -67,7 +68,7 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self, n: u64) {
         if n > 0 {
-            // It orders nothing: each number is looked at by itself.
+            // Relaxed, because each counter is read by itself and orders nothing.
             self.0.fetch_add(n, Ordering::Relaxed);
         }
     }

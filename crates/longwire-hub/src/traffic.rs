@@ -1,4 +1,4 @@
-//! What has gone through all clients of a hub, those who have left included, and how they left.
+//! The traffic of all clients of a hub, including those that have left, and the close codes with which they left.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
@@ -8,35 +8,36 @@ use longwire_connection::{CloseCode, Stats};
 use crate::Hub;
 use crate::entry::Entry;
 
-/// Of the clients that have left.
+/// Totals of the clients that have left.
 #[derive(Default)]
 pub(crate) struct Departed {
     traffic: Stats,
     count: u64,
-    // Of 5000 codes at most.
+    // At most 5000 codes.
     codes: BTreeMap<u16, u64>,
 }
 
 impl Departed {
-    /// How many have left, the last of whom this is.
+    /// Returns the number of clients that have left, which numbers the latest departure.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 }
 
 impl Hub {
-    /// What has gone through all clients since the hub was made: those who have left, and those who are here. It looks at
-    /// each of these, which takes some 20 ms for 100 000; meanwhile others can come, leave and send.
+    /// Returns the traffic of all clients since the hub was made, those that have left and those that are
+    /// connected. It visits each connected client, which takes some 20 ms for 100 000; others can come, leave and
+    /// send meanwhile.
     ///
-    /// What of the messages received came compressed is not told.
+    /// The compressed part of the messages received is not included: only the receiving half of a connection knows it.
     pub fn traffic(&self) -> Stats {
-        // First, so that nobody leaves between the two unseen.
+        // Taken first, so that no client that leaves in between is missed.
         let clients = self.clients();
         let departed = self.departed();
         let (mut sum, left) = (departed.traffic, departed.count);
         drop(departed);
         for client in clients.iter() {
-            // Those who leave from here on are not in the sum of the departed yet.
+            // Clients that leave from here on are not yet in the sum of the departed.
             match client.entry.departure() {
                 0 => sum += client.sender().stats(),
                 departure if departure > left => sum += without_queue(client.sender().stats()),
@@ -46,22 +47,23 @@ impl Hub {
         sum
     }
 
-    /// With which close codes how many clients have left, since the hub was made.
+    /// Returns the number of clients that have left, by close code, since the hub was made.
     ///
-    /// It is the code that was sent to the client, which repeats the client's own if that closed first: 1005 for a close
-    /// without one, and 1006 for a connection that ended without (RFC 6455 §7.4.1).
+    /// The code is the one sent to the client, which repeats the client's own code if the client closed first:
+    /// 1005 for a close frame without a code, and 1006 for a connection that ended without a close frame (RFC
+    /// 6455 §7.4.1).
     pub fn close_codes(&self) -> BTreeMap<u16, u64> {
         self.departed().codes.clone()
     }
 
     pub(crate) fn departed(&self) -> MutexGuard<'_, Departed> {
-        // Nothing that can panic leaves it half changed.
+        // No panic can leave it half changed.
         self.inner.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entry {
-    /// Counts this client among those who have left; returns the code with which it has.
+    /// Adds this client to the totals of those that have left; returns the code with which it left.
     pub(crate) fn depart(&self, departed: &mut Departed) -> CloseCode {
         departed.traffic += without_queue(self.sender.stats());
         departed.count += 1;
@@ -75,7 +77,7 @@ impl Entry {
     }
 }
 
-/// What is left of a client's counts when it has left: nothing waits any more.
+/// Returns the counts of a client that has left: nothing is queued for it any more.
 fn without_queue(stats: Stats) -> Stats {
     let mut stats = stats;
     stats.bytes_queued = 0;

@@ -1,7 +1,8 @@
-//! Fan-out that waits: for those who do not keep up, and for each of them by itself.
+//! Fan-out that waits for clients that do not keep up, for each of them independently.
 //!
-//! Who has room gets the message at once. The others are waited for by the calling task, each by itself, so that none delays
-//! another; one timer ends it for all. No other task takes part, as its runtime could be busy, or gone.
+//! A client with space in its queue gets the message at once. The calling task waits for the others, for each by
+//! itself, so that none delays another; one timer ends the wait for all. No other task takes part, because its
+//! runtime could be busy or gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,25 +20,27 @@ use crate::{Client, Delivery, Hub, HubConfig};
 impl Hub {
     /// Sends a message to every client, and waits up to `wait` for those whose queue is full.
     ///
-    /// Clients that have room get it at once, the others as soon as they have: no client delays another. One that has no
-    /// room when `wait` is over meets its [`SlowPolicy`](crate::SlowPolicy). Two calls at the same time may reach a client that
-    /// was waited for in either order.
+    /// Clients with space in their queue get it at once, the others as soon as they have space: no client delays
+    /// another. A client that has no space when `wait` is over is handled by its
+    /// [`SlowPolicy`](crate::SlowPolicy). If two calls run at the same time, a client that was waited for may get
+    /// their messages in either order.
     ///
-    /// It ends in time whatever other runtimes do. Called outside of a tokio runtime it does not wait.
+    /// The call ends in time whatever other runtimes do. If it is made outside of a tokio runtime, it does not wait.
     ///
-    /// After each 256 clients it lets other tasks of its thread have a turn. So it is also for those who send to very many from a
-    /// thread that has other things to do, with a `wait` of zero: [`broadcast`](Self::broadcast) goes over all at once.
+    /// After each 256 clients, the call yields to other tasks of its thread. With a `wait` of zero, it therefore
+    /// suits callers that send to very many clients from a thread with other work: [`broadcast`](Self::broadcast)
+    /// goes over all clients at once.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, clients that were not reached, or still waited for, do not get the message. Nothing is counted
-    /// then.
+    /// If the future is dropped, clients that were not yet reached, or were still waited for, do not get the
+    /// message. Nothing is counted then.
     pub async fn broadcast_waiting(&self, message: impl Into<Message>, wait: Duration) -> Delivery {
         let prepared = PreparedMessage::new(message);
         self.deliver_waiting(&self.clients(), &prepared, wait).await
     }
 
-    /// Sends a message to everybody in a room, and waits up to `wait` for those whose queue is full, as
+    /// Sends a message to every client in a room, and waits up to `wait` for those whose queue is full, as
     /// [`broadcast_waiting`](Self::broadcast_waiting) does.
     ///
     /// # Cancel safety
@@ -61,7 +64,7 @@ impl Hub {
         prepared: &PreparedMessage,
         wait: Duration,
     ) -> Delivery {
-        // Beyond what the clock can count, nobody waits for the end.
+        // `None` if it is beyond the range of the clock: then the wait has no limit.
         let deadline = Instant::now().checked_add(wait);
         let config = self.config();
         let mut delivery = Delivery::default();
@@ -71,7 +74,7 @@ impl Hub {
             match client.sender().try_send_prepared(prepared, client.entry.queue(config.queue)) {
                 Ok(()) => delivery.accepted += 1,
                 Err(Error::QueueFull) => blocked.push(Some(client)),
-                // It is leaving, and its handler will be told how.
+                // The client is leaving, and its handler will learn how.
                 Err(_) => {}
             }
         }
@@ -86,8 +89,8 @@ impl Hub {
         delivery
     }
 
-    /// Sends to each of `blocked` when it has room. Leaves those there that have none at the deadline, and returns how many
-    /// of the others got the message.
+    /// Sends to each of `blocked` as soon as it has space. Clients that have none at the deadline stay in
+    /// `blocked`. Returns the number of the others that got the message.
     async fn wait_for(
         &self,
         blocked: &mut [Option<&Client>],
@@ -107,7 +110,7 @@ impl Hub {
             for (index, slot) in blocked.iter_mut().enumerate() {
                 give_way(index).await;
                 waiting.push(begin(slot));
-                // Each begins to wait in its turn, not all of them in one poll.
+                // Each client is polled once when it is added, instead of all of them in one poll.
                 while let Some(Some(sent)) = waiting.next().now_or_never() {
                     accepted += sent;
                 }
@@ -118,14 +121,14 @@ impl Hub {
         };
         match deadline {
             None => all.await,
-            // What was sent has been counted: nothing is sent while this is not polled.
+            // All messages that were sent have been counted: nothing is sent while this is not polled.
             Some(deadline) => drop(timeout_at(deadline, all).await),
         }
         accepted
     }
 }
 
-/// Lets other tasks have a turn before each [`CHUNK`] of clients but the first.
+/// Yields to other tasks before each [`CHUNK`] of clients except the first.
 pub(crate) async fn give_way(index: usize) {
     if index > 0 && index.is_multiple_of(CHUNK) {
         yield_now().await;

@@ -1,4 +1,4 @@
-//! Fan-out: who gets what, and what a client costs that does not read.
+//! Fan-out: delivery of broadcasts, and the cost of a client that does not read.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use longwire_connection::{Config, Error, Message, WebSocket};
 use longwire_hub::{ClientId, ClientInfo, Hub, HubConfig, SlowPolicy, Socket};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Receives until the end.
+/// Receives until the connection ends.
 async fn listen(mut ws: Socket<Pipe>) -> Result<(), Error> {
     while ws.recv().await?.is_some() {}
     Ok(())
 }
 
-/// A client that receives, over a connection that holds `capacity` bytes each way.
+/// Adds a client that receives, over a connection that holds `capacity` bytes each way.
 fn join(hub: &Hub, capacity: usize) -> (ClientId, WebSocket<Pipe>) {
     let (client, server) = duplex(capacity);
     let (client, server) = pair_over(client, server, &Config::default());
@@ -27,7 +27,7 @@ async fn next(client: &mut WebSocket<Pipe>) -> Message {
     received.expect("the connection is well").expect("the connection is open")
 }
 
-/// The numbers at the start of the messages that are there, without waiting for more.
+/// Returns the numbers at the start of the messages that have arrived, without waiting for more.
 async fn numbers(client: &mut WebSocket<Pipe>) -> (Vec<u32>, Option<Error>) {
     let mut numbers = Vec::new();
     loop {
@@ -44,7 +44,7 @@ fn number(message: &Message) -> u32 {
     u32::from_be_bytes(*first)
 }
 
-/// A message of 1 KiB.
+/// Returns a message of 1 KiB that starts with `number`.
 fn numbered(number: u32) -> Vec<u8> {
     let mut payload = vec![0; 1024];
     payload[..4].copy_from_slice(&number.to_be_bytes());
@@ -125,7 +125,7 @@ async fn a_client_that_never_reads_delays_nobody_and_costs_a_bounded_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn each_policy_loses_what_it_says() {
-    // Two messages fit into the connection, and eight into the queue with what it takes to hold them.
+    // Two messages fit into the connection, and eight into the queue, including their overhead.
     let config = |slow| HubConfig { slow, queue: 8 * (1030 + 40), ..HubConfig::default() };
     let sent = 100;
     for slow in [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close] {
@@ -145,7 +145,7 @@ async fn each_policy_loses_what_it_says() {
                 assert_eq!((end.is_none(), u64::from(kept) + lost), (true, 100));
             }
             SlowPolicy::DropOldest => {
-                // The first two were written at once, and what has begun to be written stays.
+                // The first two were written at once, and a message that is partly written stays.
                 let newest: Vec<_> = (93..100).collect();
                 assert_eq!(got, [&[0, 1, 2], &newest[..]].concat(), "the last ones");
                 assert_eq!((end.is_none(), u64::from(kept) + lost), (true, 100));

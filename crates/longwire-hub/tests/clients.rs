@@ -1,4 +1,4 @@
-//! Single clients: what an application keeps for them, and sending to one with a result.
+//! Single clients: application data, and sending to one client with a result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use longwire_connection::{Compress, Config, Error, Excess, Rate, RateLimit, WebS
 use longwire_hub::{ClientInfo, Hub, Socket};
 use tokio::time::{Instant, sleep, timeout};
 
-/// A client whose connection holds 100 bytes.
+/// Admits a client whose connection holds 100 bytes.
 fn admit(hub: &Hub) -> (WebSocket<Pipe>, Socket<Pipe>) {
     let (client, server) = duplex(100);
     let (client, server) = pair_over(client, server, &Config::default());

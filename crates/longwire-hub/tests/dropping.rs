@@ -1,4 +1,4 @@
-//! `SlowPolicy::DropOldest`: older broadcasts are dropped only if the new one fits then, and each of them is counted.
+//! `SlowPolicy::DropOldest`: older broadcasts are dropped only if the new one then fits, and each of them is counted.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 const QUEUE: usize = 256 * 1024;
 
-/// A client over a connection that holds 1 KiB until somebody reads.
+/// Adds a client over a connection that holds 1 KiB until its peer reads.
 fn join(hub: &Hub) -> (Client, Socket<Pipe>, WebSocket<Pipe>) {
     let (client, server) = duplex(1024);
     let config = Config { send_queue: 1 << 20, ..Config::default() };
@@ -22,12 +22,12 @@ fn hub() -> Hub {
     Hub::new(HubConfig { slow: SlowPolicy::DropOldest, queue: QUEUE, ..HubConfig::default() })
 }
 
-/// What was dropped, by each of the three counts.
+/// Returns the number of dropped messages, by each of the three counts.
 fn counts(hub: &Hub, client: &Client, delivery: Delivery) -> [u64; 3] {
     [delivery.dropped as u64, client.dropped(), hub.stats().dropped]
 }
 
-/// The first byte and the length of each message that arrives while the socket's end is driven.
+/// Returns the first byte and the length of each message that arrives while the socket's end is driven.
 async fn arriving(socket: &mut Socket<Pipe>, peer: &mut WebSocket<Pipe>) -> Vec<(u8, usize)> {
     let mut messages = Vec::new();
     let receiving = async {
@@ -44,7 +44,7 @@ async fn arriving(socket: &mut Socket<Pipe>, peer: &mut WebSocket<Pipe>) -> Vec<
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_dropped_for_a_broadcast_that_does_not_fit_all_the_same() {
-    // A message of the client's own is not dropped; nor is a broadcast that has begun to be written.
+    // A message sent only to this client is not dropped, and neither is a broadcast that is partly written.
     for (case, own) in [("an own message", true), ("a broadcast begun", false)] {
         let hub = hub();
         let (client, mut socket, mut peer) = join(&hub);
@@ -74,7 +74,7 @@ async fn as_many_are_dropped_as_the_new_one_needs_and_all_are_counted() {
     for n in 0..10 {
         assert_eq!(hub.broadcast(vec![10 + n; 10 * 1024]).accepted, 1);
     }
-    // 57 KiB are left, less what holding the others takes: five of 10 KiB have to go.
+    // 57 KiB are free, less the overhead of the queued messages: five messages of 10 KiB must be dropped.
     let delivery = hub.broadcast(vec![9; 100 * 1024]);
     assert_eq!((delivery.accepted, counts(&hub, &client, delivery)), (1, [5; 3]));
     let kept = (15..20).map(|n| (n, 10 * 1024));
@@ -91,7 +91,7 @@ async fn broadcasts_that_wait_for_a_message_in_parts_are_dropped_as_well() {
     for n in 0..10 {
         assert_eq!(hub.broadcast(vec![10 + n; 20 * 1024]).accepted, 1);
     }
-    // Of 256 KiB 200 are taken.
+    // 200 of 256 KiB are in use.
     let delivery = hub.broadcast(vec![9; 100 * 1024]);
     assert_eq!((delivery.accepted, counts(&hub, &client, delivery)), (1, [3; 3]));
     let writing = tokio::spawn(async move {
@@ -99,7 +99,7 @@ async fn broadcasts_that_wait_for_a_message_in_parts_are_dropped_as_well() {
         writer.finish().await.unwrap();
     });
     tokio::task::yield_now().await;
-    // 256 KiB fit into an empty queue, and never beside half of a part.
+    // 256 KiB fit into an empty queue, but never alongside half of a part.
     let delivery = hub.broadcast(vec![8; 256 * 1024]);
     assert_eq!((delivery.accepted, counts(&hub, &client, delivery)), (0, [1, 4, 4]), "nothing else is lost");
     let kept = (13..20).map(|n| (n, 20 * 1024));

@@ -1,4 +1,4 @@
-//! Shutdowns that are spread over time, or say something else to each.
+//! Shutdowns that are spread over time, or that send a different close frame to each client.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn join(hub: &Hub) -> WebSocket<Pipe> {
     client
 }
 
-/// What a peer is told, and when.
+/// Returns the close frame that a peer gets, and the time when it arrives.
 async fn told(mut peer: WebSocket<Pipe>) -> (CloseFrame, Instant) {
     let _ = peer.recv().await;
     let frame = peer.close_received().expect("a close frame came").expect("it has a code").clone();
@@ -74,7 +74,7 @@ async fn the_deadline_is_one_for_the_whole() {
     let start = Instant::now();
     let deadline = Duration::from_secs(4);
     let farewell = Farewell { spread: Duration::from_secs(3600), deadline, ..Farewell::default() };
-    // Peers that do not answer.
+    // These peers do not answer.
     let drained = hub.shutdown_with(&farewell, |_| None).await.unwrap();
     assert_eq!(drained.aborted, 4);
     assert!(start.elapsed() < deadline + Duration::from_secs(1), "{:?}", start.elapsed());

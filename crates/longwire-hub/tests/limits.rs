@@ -1,4 +1,4 @@
-//! Limits on how many clients there may be, and the places that are kept for those who come.
+//! Limits on the number of clients, and places reserved for clients to come.
 
 use std::net::SocketAddr;
 
@@ -91,7 +91,7 @@ async fn a_place_is_kept_until_it_is_dropped_or_used() {
     let (_peer, refused) = admit(&hub, from("192.0.2.3:1"));
     assert!(matches!(refused, Err(HubError::Full { .. })), "{refused:?}");
 
-    // Whatever was changed in the meantime.
+    // A reserved place remains valid whatever limits are set in the meantime.
     hub.set_config(HubConfig { max_clients: Some(0), max_clients_per_address: Some(0), ..config });
     let (_peer, socket) = admit(&hub, from("192.0.2.1:1").place(place));
     let socket = socket.unwrap();
@@ -101,7 +101,7 @@ async fn a_place_is_kept_until_it_is_dropped_or_used() {
     let back = hub.reserve(addr("192.0.2.1:1")).expect("the client's place is free");
     drop((back, other_place));
 
-    // Every place is free again, and not more than once.
+    // Every place is free again, and none is freed twice.
     let one = hub.reserve(None).unwrap();
     let other = hub.reserve(None).unwrap();
     assert!(hub.reserve(None).is_err());

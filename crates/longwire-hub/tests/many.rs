@@ -1,5 +1,5 @@
-//! How long what concerns all clients takes, and how long it holds others up, with 100 000 of them. It prints, and checks
-//! nothing:
+//! Measures operations that concern all clients, and how long they hold up others, with 100 000 clients. It
+//! prints results and checks nothing:
 //!
 //! ```text
 //! cargo test --release -p longwire-hub --test many -- --ignored --nocapture
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const CLIENTS: usize = 100_000;
 const ROUNDS: usize = 5;
 
-/// Takes everything and yields nothing.
+/// A transport that accepts everything and yields nothing.
 struct Sink;
 
 impl AsyncRead for Sink {
@@ -49,7 +49,7 @@ fn join(hub: &Hub) -> Socket<Sink> {
     hub.admit(ws, ClientInfo::default()).expect("there is a place")
 }
 
-/// The least of several rounds: whatever else the machine does only adds.
+/// Returns the least of several rounds: other work on the machine can only add time.
 fn least(mut round: impl FnMut() -> Duration) -> Duration {
     (0..ROUNDS).map(|_| round()).min().unwrap_or_default()
 }
@@ -60,7 +60,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> Duration {
     begun.elapsed()
 }
 
-/// The median, the 99th percentile and the greatest of some times, and their sum.
+/// Formats the median, the 99th percentile and the maximum of some times, and their sum.
 fn spread(mut times: Vec<Duration>) -> String {
     times.sort();
     let at = |share: usize| times[(times.len() - 1) * share / 100];
@@ -74,7 +74,7 @@ fn spread(mut times: Vec<Duration>) -> String {
     )
 }
 
-/// For how long a future is polled each time.
+/// Returns the duration of each poll of a future.
 async fn polls(future: impl Future) -> Vec<Duration> {
     let mut future = pin!(future);
     let mut times = Vec::new();
@@ -88,7 +88,7 @@ async fn polls(future: impl Future) -> Vec<Duration> {
     times
 }
 
-/// How long clients take to join and to leave while `busy` is done again and again elsewhere.
+/// Measures how long clients take to join and leave while another thread repeats `busy`.
 fn join_meanwhile(hub: &Hub, busy: impl Fn(&Hub) + Send + 'static) -> String {
     let stop = Arc::new(AtomicBool::new(false));
     let working = thread::spawn({

@@ -1,4 +1,4 @@
-//! Who is registered, and until when.
+//! Registration of clients, and its end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -151,7 +151,7 @@ async fn shutdown_tells_everybody_and_loses_nothing_that_was_sent_before() {
         handlers.push(tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
             let mut count = 0;
             while let Some(message) = ws.recv().await? {
-                // After the close frame nothing can be echoed, but everything is received.
+                // After the close frame nothing can be echoed, but all messages are still received.
                 let _ = ws.send(message).await;
                 count += 1;
             }
@@ -176,7 +176,7 @@ async fn shutdown_tells_everybody_and_loses_nothing_that_was_sent_before() {
         }
         clients.clear();
     };
-    // The clients' last messages are on their way before the close frames are seen.
+    // The clients' last messages are in transit before the clients see the close frames.
     let ((), drained) = tokio::join!(peers, shutdown);
     assert_eq!(drained.unwrap().aborted, 0);
     assert!(hub.is_empty());
@@ -208,7 +208,7 @@ async fn shutdown_drops_at_its_deadline_who_has_not_left() {
     let alive = Arc::new(());
     let hub = Hub::default();
 
-    // One peer does not answer the close frame, one handler does not look, one socket is nobody's.
+    // One peer does not answer the close frame, one handler ignores it, and no task drives the third socket.
     let (silent_client, server) =
         pair(Config { close_timeout: Duration::from_secs(600), ..Config::default() });
     let witness = Witness(Arc::clone(&alive));
@@ -243,7 +243,7 @@ async fn a_handler_is_dropped_that_the_deadline_meets_in_its_first_poll() {
     let hub = Hub::default();
     let (_client, server) = pair(Config::default());
     let run = tokio::spawn(hub.run(server, ClientInfo::default(), |ws| async move {
-        // Until the connection was dropped under it; the task could not yet be woken for that.
+        // Spin until the connection is dropped. The task is still in its first poll then.
         while ws.with_transport(|_| ()).is_some() {
             std::thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! Rooms: who is in them, who gets what is sent to them, and what is left of them.
+//! Rooms: their members, delivery to them, and their removal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ fn admit(hub: &Hub) -> (WebSocket<Pipe>, Socket<Pipe>) {
     (client, socket)
 }
 
-/// All messages that are there.
+/// Returns all messages that have arrived.
 async fn received(client: &mut WebSocket<Pipe>) -> Vec<Message> {
     let mut messages = Vec::new();
     while let Ok(Ok(Some(message))) = timeout(Duration::from_millis(10), client.recv()).await {
@@ -200,7 +200,7 @@ async fn publishing_looks_at_members_only_and_holds_no_lock() {
     let newcomer = all[2].1.client();
     let delivery = hub.room("small").publish_prepared(&PreparedMessage::new("x"), |client| {
         asked.fetch_add(1, Ordering::Relaxed);
-        // All that takes a lock: any that is held here would never be given up.
+        // All of these acquire a lock, so they would deadlock if the hub held one here.
         newcomer.join("small").unwrap();
         client.leave("small");
         client.join("other").unwrap();

@@ -1,4 +1,4 @@
-//! Clients of one hub on several runtimes: none of them is needed by what concerns the others.
+//! Clients of one hub on several runtimes: no runtime is needed for the clients of another.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const QUEUE: usize = 1000;
 const WAIT: Duration = Duration::from_millis(100);
 const LEAVE: Duration = Duration::from_secs(7);
 
-/// A client that nobody drives, and whose peer does not read.
+/// A client that no task drives and whose peer does not read.
 struct Slow {
     socket: Socket<Pipe>,
     client: Client,
@@ -41,15 +41,15 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
 }
 
-/// What a client's first runtime may have come to.
+/// The state of a client's first runtime.
 #[derive(Clone, Copy, Debug)]
 enum First {
-    /// It is there, and never gets to anything.
+    /// The runtime exists, but never runs anything.
     Busy,
     Gone,
 }
 
-/// A runtime that is not driven. It may be dropped anywhere.
+/// A runtime that is not driven. It can be dropped in any context.
 struct Idle(Option<Runtime>);
 
 impl Drop for Idle {
@@ -60,7 +60,7 @@ impl Drop for Idle {
     }
 }
 
-/// A hub whose first client came in a runtime that is of no use any more.
+/// Makes a hub whose first client came from a runtime that is no longer of use.
 fn hub_after(first: First, slow: SlowPolicy) -> (Hub, Slow, Option<Idle>) {
     let hub = hub(slow);
     let runtime = runtime();
@@ -117,7 +117,7 @@ async fn slow_clients_are_dropped_whatever_other_runtimes_do() {
         let slow = join(&hub);
         let outside = hub.clone();
         fill(&slow.client);
-        // From a thread without a runtime, as it may come from anywhere.
+        // The thread has no runtime: a broadcast may come from anywhere.
         std::thread::spawn(move || outside.broadcast(vec![0; 90])).join().unwrap();
         assert!(slow.client.sender().is_closed() && !slow.tap.peer().is_dropped(), "{first:?}");
         sleep(LEAVE + Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! What goes over all clients holds nobody up: others join, leave and are sent to meanwhile.
+//! Operations on all clients do not hold up others: clients join, leave and get messages meanwhile.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -12,7 +12,7 @@ use longwire_connection::{Config, Handover, WebSocket};
 use longwire_hub::{ClientInfo, Hub, HubConfig, SlowPolicy, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How many clients are reached in one turn at most.
+/// The maximum number of clients that are reached in one turn.
 const TURN: usize = 256;
 
 fn crowd(hub: &Hub, count: usize) -> Vec<(Socket<Pipe>, WebSocket<Pipe>)> {
@@ -23,7 +23,7 @@ fn crowd(hub: &Hub, count: usize) -> Vec<(Socket<Pipe>, WebSocket<Pipe>)> {
     (0..count).map(admit).collect()
 }
 
-/// How many more clients than before each poll were sent something by it, until the future is ready.
+/// Polls the future to completion; returns the number of additional clients that each poll reached.
 async fn turns<T>(hub: &Hub, future: impl Future<Output = T>) -> (Vec<usize>, T) {
     let clients = hub.clients();
     let reached = || {
@@ -97,7 +97,7 @@ async fn clients_that_leave_by_themselves_are_not_counted_as_aborted() {
     let mut sockets = crowd(&hub, TURN + 10);
     let mut shutdown = pin!(hub.shutdown(1001, "", Duration::ZERO));
     let mut cx = Context::from_waker(Waker::noop());
-    // Until the first turn of those that are aborted is over.
+    // Poll until the first turn of aborts is over.
     while sockets[0].0.with_transport(|_| ()).is_some() {
         assert!(shutdown.as_mut().poll(&mut cx).is_pending());
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -111,7 +111,7 @@ async fn clients_that_leave_by_themselves_are_not_counted_as_aborted() {
     assert_eq!(drained.aborted, TURN + 4);
 }
 
-/// A transport that is in the middle of a write for as long as it is told to.
+/// A transport that stays in the middle of a write until it is released.
 struct Stuck {
     begun: mpsc::Sender<()>,
     go_on: mpsc::Receiver<()>,
@@ -139,7 +139,7 @@ impl AsyncWrite for Stuck {
     }
 }
 
-/// However long a look at one connection takes, others are not held up.
+/// Others are not held up, however long it takes to read the counters of one connection.
 #[test]
 fn clients_come_and_leave_while_the_traffic_is_summed_up() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -159,7 +159,7 @@ fn clients_come_and_leave_while_the_traffic_is_summed_up() {
         let hub = hub.clone();
         move || hub.traffic()
     });
-    // Until it is at the connection that is being written to.
+    // Wait until it has reached the connection that is being written to.
     thread::sleep(Duration::from_millis(100));
     let (done, is_done) = mpsc::channel();
     let others = thread::spawn({

@@ -1,4 +1,4 @@
-//! Broadcasts that wait for room, and policies of single clients.
+//! Broadcasts that wait for space, and policies of single clients.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 const QUEUE: usize = 1000;
 const WAIT: Duration = Duration::from_secs(30);
 
-/// A client that receives over a connection that holds 100 bytes, and where the hub's end is run.
+/// Adds a client that receives over a connection that holds 100 bytes, and runs the hub's end of it.
 fn join(hub: &Hub, info: ClientInfo) -> (Client, WebSocket<Pipe>) {
     let (client, server) = duplex(100);
     let (client, server) = pair_over(client, server, &Config::default());
@@ -21,7 +21,7 @@ fn join(hub: &Hub, info: ClientInfo) -> (Client, WebSocket<Pipe>) {
     (hub.clients().last().expect("it was registered by the call").clone(), client)
 }
 
-/// Broadcasts until this client has no room for 90 bytes more.
+/// Broadcasts until this client has no space for another 90 bytes.
 fn fill(client: &Client) -> usize {
     let mut count = 0;
     while client.sender().try_send_prepared(&Message::from(vec![0; 90]).into(), QUEUE).is_ok() {
