@@ -1,11 +1,11 @@
 //! The extractor for axum's handlers.
 //!
-//! **At a shutdown**, axum neither closes sockets nor waits for them: `axum::serve(..).with_graceful_shutdown(signal)` returns at once,
-//! and the end of the process cuts them without a close frame. [`Mount::shutdown_after`] around the signal closes them with code 1001
-//! first.
+//! **At a shutdown**, axum neither closes sockets nor waits for them:
+//! `axum::serve(..).with_graceful_shutdown(signal)` returns at once, and the end of the process cuts them without
+//! a close frame. Wrap the signal in [`Mount::shutdown_after`] to close them with code 1001 first.
 //!
-//! It works with every extractor beside it, and over both versions of HTTP; the route is `any(handler)`, as a WebSocket over HTTP/2
-//! is asked for with CONNECT.
+//! The extractor works with every other extractor, and over both versions of HTTP. The route is `any(handler)`,
+//! because a WebSocket over HTTP/2 is requested with CONNECT.
 //!
 //! ```
 //! use axum::extract::{FromRef, State};
@@ -51,16 +51,17 @@ pub mod ws;
 use crate::upgrade::upgrade_parts;
 use crate::{HandlerResult, Mount, Socket, Upgrade, UpgradeError};
 
-/// Extracts a WebSocket from its request; the connection is had with [`on_upgrade`](Self::on_upgrade).
+/// An extractor for WebSocket requests; [`on_upgrade`](Self::on_upgrade) takes over the connection.
 ///
-/// Sockets outlive axum's graceful shutdown, and the end of the process cuts them without a word: wrap its signal in
-/// [`Mount::shutdown_after`].
+/// Sockets outlive axum's graceful shutdown, and the end of the process cuts them without a close frame: wrap its
+/// signal in [`Mount::shutdown_after`].
 ///
-/// The configuration and the hub are those of the [`Mount`] that the router has as an `axum::Extension`. Without one they are the
-/// defaults, with a hub for each client alone: enough for sockets that know nothing of each other, but nobody can close
-/// them all. [`FromState`] takes the mount from the router's state.
+/// The configuration and the hub are those of the [`Mount`] that the router has as an `axum::Extension`. Without
+/// one, the defaults apply, with a separate hub for each client. This is enough for sockets that know nothing of
+/// each other, but then no call can close them all. [`FromState`] takes the mount from the router's state.
 ///
-/// An `Option<WebSocketUpgrade>` is `None` for a request that asks for no WebSocket, so that one path can serve both.
+/// An `Option<WebSocketUpgrade>` is `None` for a request that does not ask for a WebSocket, so that one
+/// path can serve both.
 ///
 /// # Examples
 ///
@@ -96,8 +97,8 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// Selects the first of these subprotocols that the client offers, or none. Default: as
-    /// [`ServerOptions::subprotocols`](crate::ServerOptions::subprotocols) of the mount.
+    /// Selects the first of these subprotocols that the client offers, or none. Default: the mount's
+    /// [`ServerOptions::subprotocols`](crate::ServerOptions::subprotocols).
     pub fn protocols<I>(mut self, protocols: I) -> Self
     where
         I: IntoIterator,
@@ -108,43 +109,45 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// The subprotocol that was selected.
+    /// Returns the selected subprotocol.
     pub fn selected_protocol(&self) -> Option<&str> {
         self.upgrade.subprotocol()
     }
 
-    /// The subprotocols that the client offers, in its order of preference.
+    /// Returns the subprotocols that the client offers, in its order of preference.
     pub fn requested_protocols(&self) -> impl Iterator<Item = &str> {
         self.upgrade.accepted.offered_subprotocols().iter().map(crate::Subprotocol::as_str)
     }
 
-    /// Sets how long a received message may be, in bytes. Default: 16 MiB, unless the mount says otherwise.
+    /// Sets the maximum length of a received message, in bytes. Default: 16 MiB, unless the mount sets it.
     pub fn max_message_size(self, max: usize) -> Self {
         self.config(|config| config.limits.max_message = Some(max))
     }
 
-    /// Sets how long a received frame may be, in bytes. Default: 16 MiB, unless the mount says otherwise.
+    /// Sets the maximum length of a received frame, in bytes. Default: 16 MiB, unless the mount sets it.
     pub fn max_frame_size(self, max: usize) -> Self {
         self.config(|config| config.limits.max_frame = Some(max))
     }
 
-    /// Sets the client's address, for the hub: that of `axum::extract::ConnectInfo`. Default: that of the connection, where it
-    /// is TCP.
+    /// Sets the client's address for the hub, such as that of `axum::extract::ConnectInfo`. Default: the address
+    /// of the connection, if it is TCP.
     pub fn peer_addr(mut self, peer_addr: impl Into<Option<SocketAddr>>) -> Self {
         self.upgrade = self.upgrade.peer_addr(peer_addr);
         self
     }
 
-    /// Sets what is done if the connection cannot be had. Default: it is logged with `tracing`, at level debug.
+    /// Sets the function that is called if the upgrade fails. Default: the error is logged with `tracing`, at
+    /// level debug.
     pub fn on_failed_upgrade(mut self, failed: impl FnOnce(UpgradeError) + Send + 'static) -> Self {
         self.failed = Box::new(failed);
         self
     }
 
-    /// Runs `handler` on the socket, in a task of its own, and makes the response, which has to be returned.
+    /// Runs `handler` on the socket, in a separate task, and returns the response, which must be returned to axum.
     ///
-    /// What the handler sends between two yields leaves in one write. When it returns, the connection is closed: see
-    /// [`HandlerResult`]. If there are as many clients from [`peer_addr`](Self::peer_addr) as there may be, the response is a 503.
+    /// Everything that the handler sends between two yields leaves in one write. When it returns, the connection
+    /// is closed; see [`HandlerResult`]. If the limit on clients from [`peer_addr`](Self::peer_addr) is reached,
+    /// the response is a 503.
     pub fn on_upgrade<H, Fut>(mut self, handler: H) -> Response
     where
         H: FnOnce(Socket) -> Fut + Send + 'static,
@@ -183,7 +186,7 @@ impl fmt::Debug for WebSocketUpgrade {
     }
 }
 
-/// Extracts a [`WebSocketUpgrade`] with the [`Mount`] of the router's state.
+/// An extractor for a [`WebSocketUpgrade`] with the [`Mount`] of the router's state.
 #[derive(Debug)]
 pub struct FromState(pub WebSocketUpgrade);
 
@@ -211,7 +214,7 @@ where
     }
 }
 
-/// Why a request is no WebSocket's; as a response it has the status that the standalone server would answer with.
+/// The reason why a request is not upgraded. As a response, it has the same status as the standalone server's.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct WebSocketUpgradeRejection(pub Rejection);

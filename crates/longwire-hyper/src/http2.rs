@@ -1,6 +1,6 @@
 //! The client over HTTP/2: many sockets on one connection, each opened by an extended CONNECT (RFC 8441).
 //!
-//! Owns deadlines and the order of things. What request and answer look like is `longwire-handshake`'s.
+//! Owns deadlines and the order of steps. The format of requests and responses is in `longwire-handshake`.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -27,16 +27,16 @@ use crate::{BoxError, CONNECTION_WINDOW, Http2Stream, STREAM_WINDOW};
 
 mod watch;
 
-/// What a client asks for, and how long and how much it allows.
+/// Options to open a WebSocket.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     /// Headers, origin, subprotocols. Default: none. Compression is offered by default, with the feature `deflate`.
     pub handshake: ClientOptions,
-    /// How the open connection behaves.
+    /// The configuration of the open connection.
     pub connection: Config,
-    /// How long a handshake may take in all. Default 10 s.
+    /// The time limit for the whole handshake. Default 10 s.
     pub handshake_timeout: Duration,
-    /// How many bytes of the body are kept when the server refuses. Default 64 KiB.
+    /// The maximum number of bytes of the body to keep if the server refuses. Default 64 KiB.
     pub max_refusal_body: usize,
 }
 
@@ -55,10 +55,10 @@ impl Default for ConnectOptions {
     }
 }
 
-/// An HTTP/2 connection to a server that speaks WebSocket over it. Clones share the connection, which ends with the last of
-/// them and of its sockets.
+/// An HTTP/2 connection to a server that supports WebSocket over it. Clones share the connection, which ends when
+/// the last clone and the last of its sockets are gone.
 ///
-/// `B` is the type of bodies of the connection's other requests.
+/// `B` is the body type of the connection's other requests.
 ///
 /// # Examples
 ///
@@ -80,7 +80,7 @@ impl Default for ConnectOptions {
 /// ```
 pub struct Http2<B = String> {
     requests: SendRequest<B>,
-    /// `None` if another has begun the connection.
+    /// `None` if the connection was set up elsewhere.
     seen: Option<Arc<Seen>>,
 }
 
@@ -90,16 +90,17 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// Begins HTTP/2 on a stream, with prior knowledge or after ALPN chose `h2`, and waits for the server's settings.
+    /// Starts HTTP/2 on a stream, with prior knowledge or after ALPN has selected `h2`, and waits for the
+    /// server's settings.
     ///
-    /// The connection is driven by a task of its own. A socket that its application does not read holds up no other: up to
-    /// [`STREAM_WINDOW`] bytes wait for it, and [`CONNECTION_WINDOW`] is enough for 256 such sockets.
+    /// A separate task drives the connection. A socket that its application does not read does not hold up others:
+    /// up to [`STREAM_WINDOW`] bytes wait for it, and [`CONNECTION_WINDOW`] is enough for 256 such sockets.
     ///
     /// # Errors
     ///
-    /// [`Error::NotSupported`] as soon as the server's settings have come and do not allow extended CONNECT: dial it over HTTP/1.1
-    /// then. [`Error::Timeout`] if they have not come within `limit`; [`Error::Http`] or [`Error::ClosedEarly`] if the connection
-    /// ended before.
+    /// [`Error::NotSupported`] as soon as the server's settings have arrived and do not allow extended CONNECT:
+    /// use HTTP/1.1 instead. [`Error::Timeout`] if they have not arrived within `limit`; [`Error::Http`] or
+    /// [`Error::ClosedEarly`] if the connection ended before.
     ///
     /// # Cancel safety
     ///
@@ -114,8 +115,9 @@ where
                 .handshake::<_, B>(TokioIo::new(io))
                 .await?;
             let mut connection = Box::pin(connection);
-            // hyper reads in a task of its own and wakes nobody for the settings, and once the connection is spawned nothing can be
-            // asked of it: so it is asked again when they have come, until it has taken them in.
+            // hyper reads in its own task, which wakes no other task for the settings, and a spawned connection
+            // cannot be queried. So the connection is queried again after the settings have arrived, until hyper has
+            // processed them.
             let mut pause = FIRST_LOOK;
             while !connection.is_extended_connect_protocol_enabled() {
                 let wait = pause;
@@ -148,25 +150,27 @@ where
 
     /// Takes over a connection that is driven elsewhere.
     ///
-    /// The server has to allow extended CONNECT, which `Connection::is_extended_connect_protocol_enabled` of hyper's tells:
-    /// asked without, it ends the stream with `PROTOCOL_ERROR`. The windows are those of its builder, for which [`STREAM_WINDOW`] says
-    /// what to choose. That the server has announced the connection's end is reported as [`Error::Http`].
+    /// The server must allow extended CONNECT: see hyper's `Connection::is_extended_connect_protocol_enabled`. A
+    /// server that does not allow it ends the stream with `PROTOCOL_ERROR`. The windows are those of the
+    /// connection's builder; see [`STREAM_WINDOW`] for the values to choose. If the server has announced the end
+    /// of the connection, the error is [`Error::Http`].
     pub fn from_requests(requests: SendRequest<B>) -> Self {
         Self { requests, seen: None }
     }
 
-    /// Opens one WebSocket; yields it and the server's answer.
+    /// Opens one WebSocket; returns it and the server's response.
     ///
-    /// The URL says what to ask for; its scheme may be any of the four.
+    /// The URL selects the resource; its scheme may be `ws`, `wss`, `http` or `https`.
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`] or [`Error::Options`] before anything is sent; [`Error::GoAway`] if the server takes no more requests on this
-    /// connection, on which open sockets may go on; [`Error::UnexpectedResponse`] if the server refuses; else how the attempt failed.
+    /// [`Error::Uri`] or [`Error::Options`] before anything is sent; [`Error::GoAway`] if the server takes no
+    /// more requests on this connection, on which open sockets may continue; [`Error::UnexpectedResponse`] if the
+    /// server refuses; otherwise the error with which the attempt failed.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the stream is reset. The connection stays usable.
+    /// If the future is dropped, the stream is reset. The connection remains usable.
     pub async fn connect(
         &self,
         url: &str,
@@ -210,7 +214,7 @@ where
         Ok(requests.send_request(request).await?)
     }
 
-    /// hyper reports a request that came too late as canceled.
+    /// Adds the server's GOAWAY to an error of hyper's, which reports a request that came too late as canceled.
     fn explain(&self, error: Error) -> Error {
         match (error, self.seen.as_ref().and_then(|seen| seen.goaway())) {
             (Error::Http(source), Some(code)) => Error::GoAway { code, source },
@@ -231,43 +235,43 @@ impl<B> fmt::Debug for Http2<B> {
     }
 }
 
-/// Why no connection was made.
+/// The reason why a WebSocket or its connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server refused, redirected or asked for credentials: its status is not a 2xx.
     #[error("server answered with status {} instead of one of success", .response.status())]
     UnexpectedResponse {
-        /// The answer, with its body as far as it was read.
+        /// The response, with the part of its body that was read.
         response: Box<Response<Bytes>>,
-        /// Whether the body is whole: neither cut off by the server, by the deadline, nor by the bound on its size.
+        /// Whether the body is complete: not cut off by the server, the deadline, or the limit on its size.
         body_is_whole: bool,
     },
-    /// The server's answer selects what was not offered (RFC 6455 §4.1).
+    /// The server's response selects something that was not offered (RFC 6455 §4.1).
     #[error(transparent)]
     Response(#[from] ResponseError),
     /// The server's settings do not allow extended CONNECT (RFC 8441 §3).
     #[error("server does not allow WebSocket over HTTP/2")]
     NotSupported,
-    /// The server takes no more requests on the connection (RFC 9113 §6.8), and did not answer this one. Another connection has to
-    /// be used; whether the server had begun with this request is not known.
+    /// The server takes no more requests on the connection (RFC 9113 §6.8), and did not answer this one. Use
+    /// another connection. It is not known whether the server had begun to process this request.
     #[error("server takes no more requests on this connection (GOAWAY, error code {code})")]
     GoAway {
-        /// Why: 0 if there is no error, as when the server is about to stop (RFC 9113 §7).
+        /// The error code: 0 if there is no error, as when the server is about to stop (RFC 9113 §7).
         code: u32,
-        /// What hyper made of it.
+        /// The error that hyper reported.
         source: hyper::Error,
     },
-    /// The attempt was not complete by its deadline.
+    /// The attempt did not complete by its deadline.
     #[error("handshake was not complete within {limit:?}")]
     Timeout {
-        /// The whole time allowed.
+        /// The total time allowed.
         limit: Duration,
     },
-    /// The server ended the connection before its settings came.
+    /// The server ended the connection before its settings arrived.
     #[error("connection closed before the handshake was complete")]
     ClosedEarly,
-    /// The URL names no WebSocket; nothing was sent.
+    /// The URL is not that of a WebSocket; nothing was sent.
     #[error("invalid URL: {0}")]
     Uri(#[from] UriError),
     /// The headers or subprotocols cannot be sent; nothing was sent.
@@ -289,7 +293,7 @@ async fn within<T>(
     }
 }
 
-/// Reads the body of a refusal, as far as it comes in time; says whether that is all of it.
+/// Reads the body of a refusal until the deadline; returns it, and whether it is complete.
 async fn read_body(body: Incoming, deadline: Option<Instant>, limit: usize) -> (Bytes, bool) {
     let mut kept = BytesMut::new();
     let mut body = pin!(body);
@@ -317,13 +321,13 @@ async fn read_body(body: Incoming, deadline: Option<Instant>, limit: usize) -> (
     (kept.freeze(), is_whole)
 }
 
-/// Makes the masking key of one frame, from a generator that the operating system seeds and reseeds (RFC 6455 §10.3).
+/// Makes the masking key of one frame with a generator that the operating system seeds and reseeds (RFC 6455 §10.3).
 fn masking_key() -> MaskingKey {
     MaskingKey::new(rand::random())
 }
 
-/// How long to wait until hyper has taken in the settings that it has read: a moment on an idle machine.
+/// The first wait for hyper to process the settings that it has read: enough on an idle machine.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 
-/// How long a look waits at most.
+/// The longest such wait.
 const LAST_LOOK: Duration = Duration::from_millis(32);

@@ -1,9 +1,9 @@
 //! WebSocket mounted on hyper, axum and tower, over HTTP/1.1 and HTTP/2.
 //!
-//! An application that serves HTTP already answers a WebSocket request with [`upgrade`]: it checks the request and
-//! yields the response to return and an [`Upgrade`], the connection to come. Both forms of the handshake are taken, the
-//! upgrade of HTTP/1.1 (RFC 6455) and the extended CONNECT of HTTP/2 (RFC 8441). A [`Mount`] has the configuration
-//! and the [`Hub`] of all clients, which broadcasts and shuts down.
+//! An application that already serves HTTP answers a WebSocket request with [`upgrade`](fn@upgrade), which checks the request
+//! and returns the response and an [`Upgrade`], the pending connection. Both forms of the handshake are accepted:
+//! the upgrade of HTTP/1.1 (RFC 6455) and the extended CONNECT of HTTP/2 (RFC 8441). A [`Mount`] holds the
+//! configuration and the [`Hub`] of all clients, which broadcasts and shuts down.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -28,40 +28,44 @@
 //! }
 //! ```
 //!
-//! # What the HTTP server has to do
+//! # Setup of the HTTP server
 //!
-//! | | |
-//! |---|---|
-//! | hyper over HTTP/1.1 | `serve_connection(..).with_upgrades()`; under hyper-util's `auto::Builder`, `serve_connection_with_upgrades` |
-//! | hyper over HTTP/2 | `http2::Builder::enable_connect_protocol()`, and the windows [`STREAM_WINDOW`] and [`CONNECTION_WINDOW`]: with hyper's own, one socket whose handler does not receive stops all streams of its connection |
-//! | axum | `axum::serve` does both, with hyper's own windows; a route is `any(handler)`, as HTTP/2 asks with CONNECT |
-//! | TLS | offer `h2` and `http/1.1` by ALPN: browsers dial HTTP/1.1 where they do not know the server's settings |
+//! - hyper over HTTP/1.1: `serve_connection(..).with_upgrades()`; with hyper-util's `auto::Builder`,
+//!   `serve_connection_with_upgrades`.
+//! - hyper over HTTP/2: `http2::Builder::enable_connect_protocol()`, and the windows [`STREAM_WINDOW`] and
+//!   [`CONNECTION_WINDOW`]. With hyper's default windows, a single socket whose handler does not receive stops
+//!   all streams of its connection.
+//! - axum: `axum::serve` does both, with hyper's default windows. A route is `any(handler)`, because
+//!   HTTP/2 uses CONNECT.
+//! - TLS: offer `h2` and `http/1.1` by ALPN. Browsers use HTTP/1.1 if they do not know the server's settings.
 //!
-//! A server that does neither is answered for with [`Rejection::NoUpgrade`], status 500.
+//! If the server hands over no connections, requests are rejected with [`Rejection::NoUpgrade`], status 500.
 //!
 //! # The transport
 //!
-//! Where hyper runs over tokio's `TcpStream` or `UnixStream`, or over the `TlsStream` of `tokio-rustls` with the feature `tls`, the
-//! socket gets it back ([`Transport::Tcp`]) and is as fast as under longwire's own server; what came behind the request is
-//! not lost. Other streams are used through hyper ([`Transport::Upgraded`]), and streams of HTTP/2 gather what is
-//! written ([`Transport::Http2`]).
+//! If hyper runs over tokio's `TcpStream` or `UnixStream`, or over the `TlsStream` of `tokio-rustls` with the
+//! feature `tls`, the socket gets that stream back ([`Transport::Tcp`]) and is as fast as with longwire's own
+//! server. Bytes that arrived after the request are not lost. Other streams are used through hyper
+//! ([`Transport::Upgraded`]), and HTTP/2 streams gather writes ([`Transport::Http2`]).
 //!
 //! # Shutdown
 //!
-//! HTTP servers neither close connections that were handed over nor wait for them: without [`Mount::shutdown_after`], or
-//! [`Hub::shutdown`] beside their own shutdown, the end of the process cuts every socket without a close frame.
+//! HTTP servers neither close connections that they have handed over nor wait for them. Without
+//! [`Mount::shutdown_after`], or [`Hub::shutdown`] alongside the server's own shutdown, the end of the process
+//! cuts every socket without a close frame.
 //!
 //! # Features
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `axum` | `axum::WebSocketUpgrade`, an extractor |
-//! | `deflate` | compression (RFC 7692), where `ServerOptions::deflate` allows it |
+//! | `deflate` | compression (RFC 7692), if `ServerOptions::deflate` allows it |
 //! | `http2` | `http2::Http2`, the client over HTTP/2 |
-//! | `testing` | `testing::serve`, a connection in memory to a tower service |
-//! | `tls` | streams of `tokio-rustls` had back as they were, and addresses of theirs |
+//! | `testing` | `testing::serve`, an in-memory connection to a tower service |
+//! | `tls` | streams of `tokio-rustls` recovered from hyper, and their addresses |
 //! | `tower` | `tower::WebSocketLayer`, a handler mounted in front of any service |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "axum")]
@@ -85,17 +89,17 @@ pub use stream::{CONNECTION_WINDOW, Http2Stream, STREAM_WINDOW};
 pub use transport::Transport;
 pub use upgrade::{Upgrade, UpgradeError, upgrade, upgrade_parts};
 
-/// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) that the mount's [`Hub`] knows.
+/// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) registered with the mount's [`Hub`].
 pub type Socket = longwire_hub::Socket<Transport>;
 
 /// The receiving side of a [`Socket`] that was split.
 pub type Receiver = longwire_hub::Receiver<Transport>;
 
-/// Any error.
+/// A boxed error of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a handler returns: `?` turns every error into this one.
+/// The result of a handler: `?` converts any error to [`BoxError`].
 ///
-/// The connection is closed with 1000 after `Ok` and with 1011 after `Err`, unless it was closed before. Errors are logged
-/// with `tracing`: those by which a connection ends at level debug, others as warnings.
+/// The connection is closed with 1000 after `Ok` and with 1011 after `Err`, unless it was closed before. Errors
+/// are logged with `tracing`: errors that end a connection at level debug, others as warnings.
 pub type HandlerResult = Result<(), BoxError>;

@@ -1,4 +1,4 @@
-//! What all sockets of an application have in common.
+//! State shared by all sockets of an application.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +7,20 @@ use longwire_connection::{CloseCode, Config, Keepalive, MemoryBudget};
 use longwire_handshake::ServerOptions;
 use longwire_hub::{Hub, HubConfig};
 
-/// How sockets are accepted and behave; the defaults are meant for the open internet.
+/// The configuration of sockets. The defaults are meant for the open internet.
 #[derive(Clone, Debug)]
 pub struct MountConfig {
-    /// How connections behave. Default: that of [`Config`], with [`Keepalive::default`] and a
-    /// [`MemoryBudget`] of 1 GiB for the messages that are arriving, as the standalone server has
-    /// it. The budget is shared by all sockets of the mount, and by mounts whose configuration is a clone of this one.
+    /// The configuration of connections. Default: that of [`Config`], with [`Keepalive::default`] and a
+    /// [`MemoryBudget`] of 1 GiB for messages that are arriving, as in the standalone server. All sockets of the
+    /// mount share the budget, as do mounts whose configuration is a clone of this one.
     pub connection: Config,
-    /// Subprotocols, allowed origins, the path and compression. Default: none, any, any, off.
+    /// Subprotocols, allowed origins, the path and compression. Default: no subprotocols, any origin, any path,
+    /// no compression.
     pub handshake: ServerOptions,
-    /// What happens to clients that do not keep up with broadcasts.
+    /// The configuration of the hub, such as the policy for clients that do not keep up with broadcasts.
     pub hub: HubConfig,
-    /// How long it may take from the request's acceptance until the HTTP server has sent the response and handed over the
-    /// connection, in all. Default 10 s.
+    /// The time limit from the acceptance of a request until the HTTP server has sent the response and handed
+    /// over the connection. Default 10 s.
     pub upgrade_timeout: Duration,
 }
 
@@ -38,7 +39,7 @@ impl Default for MountConfig {
     }
 }
 
-/// Where sockets are mounted: their configuration, and the [`Hub`] of all clients. Clones are handles to the same one.
+/// The configuration of sockets, and the [`Hub`] of all clients. Clones are handles to the same mount.
 ///
 /// # Examples
 ///
@@ -66,33 +67,35 @@ struct Inner {
 }
 
 impl Mount {
-    /// Makes a mount with a hub of its own.
+    /// Makes a mount with its own hub.
     pub fn new(config: MountConfig) -> Self {
         let hub = Hub::new(config.hub);
         Self { inner: Arc::new(Inner { config, hub }) }
     }
 
-    /// Makes a mount whose clients join a hub that there is already, such as that of a longwire server.
+    /// Makes a mount whose clients join an existing hub, such as that of a longwire server.
     ///
-    /// [`MountConfig::hub`] does not count: the hub has its own.
+    /// [`MountConfig::hub`] is ignored: the hub has its own configuration.
     pub fn with_hub(config: MountConfig, hub: Hub) -> Self {
         Self { inner: Arc::new(Inner { config, hub }) }
     }
 
-    /// How sockets are accepted and behave.
+    /// Returns the configuration of sockets.
     pub fn config(&self) -> &MountConfig {
         &self.inner.config
     }
 
-    /// All clients, to broadcast to and to shut down.
+    /// Returns the hub of all clients, to broadcast to them and to shut them down.
     pub fn hub(&self) -> &Hub {
         &self.inner.hub
     }
 
-    /// Waits for a signal, then closes every client with code 1001 (going away) and waits for the handlers, for at most `limit`:
-    /// what a graceful shutdown of the HTTP server should wait for, as that leaves out the connections that it has handed over.
+    /// Waits for a signal, then closes every client with code 1001 (going away) and waits for the handlers, for
+    /// at most `limit`. The graceful shutdown of an HTTP server should wait for this, because the server does not
+    /// wait for connections that it has handed over.
     ///
-    /// From the signal on, requests for a WebSocket get 503. It is [`Hub::shutdown`], which has more to choose from.
+    /// From the signal on, WebSocket requests are answered with 503. This calls [`Hub::shutdown`], which
+    /// has more options.
     ///
     /// # Cancel safety
     ///
@@ -112,7 +115,7 @@ impl Mount {
     ///     .route("/", any(|ws: WebSocketUpgrade| async move { ws.on_upgrade(|_ws| async { Ok(()) }) }))
     ///     .layer(Extension(mount.clone()));
     /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-    /// let signal = std::future::pending::<()>(); // such as that of SIGTERM
+    /// let signal = std::future::pending::<()>(); // for example, SIGTERM
     /// axum::serve(listener, app)
     ///     .with_graceful_shutdown(mount.shutdown_after(signal, Duration::from_secs(10)))
     ///     .await
@@ -122,7 +125,7 @@ impl Mount {
         let hub = self.hub().clone();
         async move {
             signal.await;
-            // It fails for codes and reasons that must not be sent, which these are not.
+            // Fails only for codes and reasons that must not be sent, unlike these.
             drop(hub.shutdown(CloseCode::GOING_AWAY, "", limit).await);
         }
     }
@@ -135,5 +138,5 @@ impl Default for Inner {
     }
 }
 
-/// Enough for 64 clients at once with messages of the greatest length, or for 16 000 with 64 KiB.
+/// Enough for 64 clients that send messages of the maximum length at once, or for 16 000 that send 64 KiB.
 const MEMORY: usize = 1 << 30;

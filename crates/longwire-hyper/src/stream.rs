@@ -1,7 +1,8 @@
-//! A stream of HTTP/2 as bytes.
+//! An HTTP/2 stream as bytes.
 //!
-//! hyper copies what one write gives it into a box of its own and takes any length at once: each write would be a frame of
-//! HTTP/2, however short, and a long one memory without bound. So several pieces are gathered into one write, of a bounded size.
+//! hyper copies the bytes of each write into its own buffer and accepts any length at once: each write would
+//! become a frame of HTTP/2, however short, and a long one would take unbounded memory. Therefore several pieces
+//! are gathered into one write of bounded size.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,14 +17,15 @@ use tokio::time::timeout;
 
 /// One stream of an HTTP/2 connection, opened by an extended CONNECT (RFC 8441).
 ///
-/// Dropped after its own end and before the peer's, it waits for that in a task of its own, for at most the connection's
-/// [`close_timeout`](longwire_connection::Config::close_timeout): hyper would reset the stream at once, and a reset is to a browser what
-/// one of TCP is (RFC 8441 §5). Dropped without an end of its own, it is reset.
+/// If it is dropped after it has ended its own direction and before the peer has, a separate task waits for the
+/// peer's end, for at most the connection's [`close_timeout`](longwire_connection::Config::close_timeout): hyper
+/// would reset the stream at once, which means to a browser what a reset of TCP does (RFC 8441 §5). If it is
+/// dropped before it has ended its own direction, the stream is reset.
 #[derive(Debug)]
 pub struct Http2Stream {
-    /// `None` when it was dropped.
+    /// `None` once the stream is dropped.
     io: Option<TokioIo<Upgraded>>,
-    /// How long to wait for the peer's end.
+    /// The time to wait for the peer's end.
     linger: Duration,
     is_shut: bool,
     is_read_out: bool,
@@ -45,7 +47,7 @@ impl Drop for Http2Stream {
         if self.is_shut && !self.is_read_out {
             let linger = self.linger;
             drop(runtime.spawn(async move {
-                // In pieces that are dropped as they come.
+                // Read in pieces, which are dropped as they arrive.
                 let mut dropped = vec![0; 4096];
                 let reading = async {
                     let mut left = MAX_DRAINED;
@@ -56,7 +58,7 @@ impl Drop for Http2Stream {
                         tokio::task::consume_budget().await;
                     }
                 };
-                // Late or not: then it is dropped.
+                // The stream is dropped after this, whether or not the peer has ended it.
                 let _ = timeout(linger, reading).await;
             }));
         }
@@ -124,12 +126,12 @@ fn poll_write_gathered(
     if second.is_none() || first.len() >= MAX_WRITE {
         return poll_write_bounded(io, cx, first);
     }
-    // Ready as soon as there is room for a write: nothing is gathered in vain.
+    // Ready as soon as hyper accepts a write, so that nothing is gathered in vain.
     ready!(io.as_mut().poll_flush(cx))?;
     poll_write_bounded(io, cx, &gather(bufs))
 }
 
-/// The first [`MAX_WRITE`] bytes of all pieces.
+/// Returns the first [`MAX_WRITE`] bytes of all pieces.
 fn gather(pieces: &[IoSlice<'_>]) -> Vec<u8> {
     let len: usize = pieces.iter().map(|piece| piece.len()).fold(0, usize::saturating_add);
     let mut gathered = Vec::with_capacity(len.min(MAX_WRITE));
@@ -140,18 +142,19 @@ fn gather(pieces: &[IoSlice<'_>]) -> Vec<u8> {
     gathered
 }
 
-/// The most bytes of one write: two frames of the size that HTTP/2 allows from the start (RFC 9113 §6.5.2). Up to three writes
-/// can wait within hyper.
+/// The maximum number of bytes in one write: two frames of the size that HTTP/2 allows from the start (RFC 9113
+/// §6.5.2). Up to three writes can wait within hyper.
 const MAX_WRITE: usize = 32 * 1024;
 
-/// The window of a stream to choose for connections of HTTP/2 that carry sockets: 256 KiB, which is what a socket can have under
-/// way, and how much waits for an application that does not read.
+/// The stream window for HTTP/2 connections that carry sockets: 256 KiB. A socket can have that much in transit,
+/// and that much waits for an application that does not read.
 ///
-/// A builder of hyper's takes it as `initial_stream_window_size`. Its own windows let one or two sockets that nobody reads use up the
-/// [window of the connection](CONNECTION_WINDOW), and all other streams stand still until somebody does.
+/// Pass it to hyper's builder as `initial_stream_window_size`. With hyper's default windows, one or two sockets that
+/// are not read use up the [window of the connection](CONNECTION_WINDOW), and all other streams stall until they are.
 ///
-/// A peer can make this end keep that much for each stream: 50 MiB for a connection with the 200 streams that hyper allows by default. A smaller
-/// window or `max_concurrent_streams` makes it less; a larger window makes a single socket faster on a long way.
+/// A peer can make this end keep that much for each stream: 50 MiB for a connection with 200 streams, which hyper
+/// allows by default. A smaller window or `max_concurrent_streams` reduces the total; a larger window makes a
+/// single socket faster over a long distance.
 ///
 /// ```
 /// use hyper_util::rt::TokioExecutor;
@@ -166,14 +169,15 @@ const MAX_WRITE: usize = 32 * 1024;
 /// ```
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// The window of the whole connection to go with [`STREAM_WINDOW`], as `initial_connection_window_size`: 64 MiB, enough for 256
-/// streams that nobody reads, which is more than the 200 that hyper allows by default. It reserves nothing.
+/// The window of the whole connection to use with [`STREAM_WINDOW`], as `initial_connection_window_size`: 64 MiB.
+/// This is enough for 256 streams that are not read, more than the 200 that hyper allows by default.
+/// It reserves no memory.
 ///
-/// It is no larger because `h2` lets small frames that wait to be read cost half of it in memory besides the bytes in them. A
-/// peer that exceeds that loses the whole connection (`ENHANCE_YOUR_CALM`).
+/// It is no larger because `h2` allows small frames that wait to be read to take half of it in memory, in
+/// addition to the bytes in them. A peer that exceeds that loses the whole connection (`ENHANCE_YOUR_CALM`).
 pub const CONNECTION_WINDOW: u32 = 64 << 20;
 
-/// The number of bytes that are read and dropped after the end of a stream, as the server does over TCP.
+/// The number of bytes to read and drop after the end of a stream, as the server does over TCP.
 const MAX_DRAINED: usize = 1 << 20;
 
 #[cfg(test)]
@@ -198,7 +202,7 @@ mod tests {
             ("the bound met exactly", &[&long[2..], b"ab", b"c"], MAX_WRITE),
         ] {
             let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            // A `Vec` takes any length at once, as hyper does.
+            // A `Vec` accepts any length at once, as hyper does.
             let mut written = Vec::new();
             let mut cx = Context::from_waker(Waker::noop());
             let polled = poll_write_gathered(Pin::new(&mut written), &mut cx, &slices);

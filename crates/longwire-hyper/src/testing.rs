@@ -1,4 +1,4 @@
-//! A tower service served in memory, to test its sockets without a network.
+//! An in-memory server for a tower service, to test its sockets without a network.
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
@@ -11,13 +11,15 @@ use tracing::debug;
 
 use crate::BoxError;
 
-/// Serves one connection in memory and returns the client's end of it: for HTTP/1.1 as for HTTP/2 with prior knowledge.
+/// Serves one in-memory connection and returns the client's end of it, for HTTP/1.1 and for HTTP/2
+/// with prior knowledge.
 ///
-/// The whole way of a request is gone, from its bytes to the handler. The connection ends when the returned stream is dropped.
+/// A request takes the whole path, from its bytes to the handler. The connection ends when the returned
+/// stream is dropped.
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime.
+/// If called outside of a tokio runtime.
 ///
 /// # Examples
 ///
@@ -72,5 +74,5 @@ where
     client
 }
 
-/// What is on its way in each direction: as much as a socket might hold.
+/// The number of bytes in transit in each direction: about as much as a socket holds.
 const CAPACITY: usize = 64 * 1024;

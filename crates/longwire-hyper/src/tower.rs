@@ -1,7 +1,7 @@
 //! A handler mounted at a path, in front of any HTTP service.
 //!
-//! For services that are no axum router, or that must not know: the layer answers what asks for a WebSocket at one path and passes on
-//! everything else, plain requests for the same path included.
+//! This is for services that are not axum routers, or that must not know of WebSocket. The layer answers
+//! WebSocket requests for one path and passes on everything else, including plain requests for the same path.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,10 +17,10 @@ use tracing::debug;
 
 use crate::{HandlerResult, Mount, Socket, upgrade_parts};
 
-/// Mounts a handler at a path.
+/// A layer that mounts a handler at a path.
 ///
-/// The handler gets the socket and the head of its request. A request for the path that asks for a WebSocket in a way that
-/// is refused is answered by the layer; one that asks for none goes to the service.
+/// The handler gets the socket and the head of its request. If a WebSocket request for the path is invalid, the
+/// layer answers with the refusal; a request that does not ask for a WebSocket goes to the service.
 ///
 /// # Examples
 ///
@@ -36,7 +36,7 @@ use crate::{HandlerResult, Mount, Socket, upgrade_parts};
 ///     }
 ///     Ok(())
 /// });
-/// // A GET without an upgrade still meets the page.
+/// A GET without an upgrade still gets the page.
 /// let app: Router = Router::new().route("/", get(|| async { "a page" })).layer(chat);
 /// ```
 pub struct WebSocketLayer<H> {
@@ -54,7 +54,7 @@ where
     H: Fn(Socket, Request<()>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = HandlerResult> + Send + 'static,
 {
-    /// Makes a layer for one path, compared as it is and without the query.
+    /// Makes a layer for one path, which is compared exactly and without the query.
     pub fn new(path: impl Into<String>, mount: Mount, handler: H) -> Self {
         Self { mounted: Arc::new(Mounted { path: path.into(), mount, handler }) }
     }
@@ -80,7 +80,7 @@ impl<H> fmt::Debug for WebSocketLayer<H> {
     }
 }
 
-/// A service with a handler in front of it: see [`WebSocketLayer`].
+/// A service with a handler in front of it; see [`WebSocketLayer`].
 pub struct WebSocketService<S, H> {
     inner: S,
     mounted: Arc<Mounted<H>>,
@@ -142,7 +142,7 @@ impl<S: fmt::Debug, H> fmt::Debug for WebSocketService<S, H> {
 }
 
 pin_project! {
-    /// The response of a [`WebSocketService`]: its own, or that of the service behind it.
+    /// The response of a [`WebSocketService`]: its own, or that of the inner service.
     #[derive(Debug)]
     #[project = ResponseProjection]
     #[must_use = "futures do nothing unless polled"]

@@ -1,4 +1,4 @@
-//! What a mounted socket runs over, and how it is had from hyper.
+//! The transport of a mounted socket, and its recovery from hyper.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -16,27 +16,27 @@ use tokio::net::TcpStream;
 
 use crate::Http2Stream;
 
-/// The stream under a client's connection.
+/// The stream that carries a client's connection.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Transport {
-    /// Plain TCP, with `TCP_NODELAY` set: hyper gave the connection back as it was.
+    /// Plain TCP, recovered from hyper, with `TCP_NODELAY` set.
     Tcp(TcpStream),
-    /// A Unix socket, as it was.
+    /// A Unix socket, recovered from hyper.
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
-    /// TLS of `tokio-rustls` over TCP, as it was, with `TCP_NODELAY` set.
+    /// TLS of `tokio-rustls` over TCP, recovered from hyper, with `TCP_NODELAY` set.
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-    /// Any other stream of HTTP/1.1, such as TLS of another library, used through hyper.
+    /// Any other HTTP/1.1 stream, such as TLS of another library, used through hyper.
     Upgraded(TokioIo<Upgraded>),
     /// One stream of an HTTP/2 connection.
     Http2(Http2Stream),
 }
 
 impl Transport {
-    /// Takes over what hyper hands over: the transport, and what was read from it already. A stream of HTTP/2 may take `linger`
-    /// to end.
+    /// Takes over a connection from hyper: returns the transport, and the bytes already read from it. An HTTP/2
+    /// stream may take `linger` to end.
     pub(crate) fn recover(upgraded: Upgraded, version: Version, linger: Duration) -> (Self, Bytes) {
         if version >= Version::HTTP_2 {
             return (Self::Http2(Http2Stream::new(upgraded, linger)), Bytes::new());
@@ -61,7 +61,7 @@ impl Transport {
             }
             Err(upgraded) => upgraded,
         };
-        // It yields what was read ahead by itself.
+        // This stream yields the bytes read ahead by itself.
         (Self::Upgraded(TokioIo::new(upgraded)), Bytes::new())
     }
 
@@ -76,32 +76,32 @@ impl Transport {
         }
     }
 
-    /// The address at the other end, where it is known.
+    /// Returns the peer's address, if known.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.tcp()?.peer_addr().ok()
     }
 
-    /// The address at this end, where it is known.
+    /// Returns the local address, if known.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.tcp()?.local_addr().ok()
     }
 }
 
-/// The stream and what was read from it already, if it is of this type.
+/// Returns the stream and the bytes already read from it, if it is of this type.
 fn downcast<T>(upgraded: Upgraded) -> Result<(T, Bytes), Upgraded>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     match upgraded.downcast::<TokioIo<T>>() {
         Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
-        // hyper-util's builder for both versions, which axum uses too, wraps the stream in a type of its own.
+        // hyper-util's builder for both versions, which axum also uses, wraps the stream in its own type.
         Err(upgraded) => auto::upgrade::downcast::<TokioIo<T>>(upgraded)
             .map(|parts| (parts.io.into_inner(), parts.read_buf)),
     }
 }
 
 fn set_no_delay(stream: &TcpStream) {
-    // Fails on a connection that is gone, which the first read tells as well.
+    // Fails if the connection is gone, which the first read reports as well.
     let _ = stream.set_nodelay(true);
 }
 

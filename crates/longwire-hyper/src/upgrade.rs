@@ -1,6 +1,6 @@
-//! From a request of hyper's to a socket.
+//! From a hyper request to a socket.
 //!
-//! Owns taking the connection over. What a request must look like is `longwire-handshake`'s.
+//! Owns the takeover of the connection. The rules for requests are in `longwire-handshake`.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,16 +19,17 @@ use tracing::{debug, warn};
 
 use crate::{BoxError, HandlerResult, Mount, Socket, Transport};
 
-/// Checks a request for a WebSocket, over HTTP/1.1 or HTTP/2, and takes its connection over.
+/// Checks a WebSocket request, over HTTP/1.1 or HTTP/2, and takes over its connection.
 ///
-/// The response has to be returned to hyper as it is, but for fields that the application adds: the connection is handed
-/// over once it was sent. With the [`Upgrade`] goes the connection: dropped, it closes it.
+/// Return the response to hyper unchanged, except for header fields that the application adds: hyper hands over the
+/// connection after the response is sent. The [`Upgrade`] owns the connection: dropping it closes the connection.
 ///
 /// # Errors
 ///
-/// Why the request is refused, with the answer to return: [`Rejection::to_response`]. The request is as it was then, so
-/// that one for a plain page ([`Rejection::is_plain_request`]) can be served. [`Rejection::Unavailable`] if the hub is shutting
-/// down or has as many clients as it may have, [`Rejection::NoUpgrade`] if hyper was not set up to hand over connections.
+/// The reason for the refusal, with the response to return: [`Rejection::to_response`]. The request is then
+/// unchanged, so a request for a plain page ([`Rejection::is_plain_request`]) can be served.
+/// [`Rejection::Unavailable`] if the hub is shutting down or full, [`Rejection::NoUpgrade`] if hyper was not set
+/// up to hand over connections.
 pub fn upgrade<B, R: Default>(
     request: &mut Request<B>,
     mount: &Mount,
@@ -39,7 +40,7 @@ pub fn upgrade<B, R: Default>(
     Ok((upgrade.response(), upgrade))
 }
 
-/// As [`upgrade`], for the head of a request that was taken apart.
+/// Does the same as [`upgrade`] for the head of a request that was taken apart.
 ///
 /// # Errors
 ///
@@ -61,7 +62,7 @@ fn judge(
 ) -> Result<(Accepted, Place), Rejection> {
     let protocol = extensions.get::<Protocol>().map(Protocol::as_str);
     let accepted = accept(request.protocol(protocol), &mount.config().handshake)?;
-    // The address is known once the connection is handed over.
+    // The address is not known until the connection is handed over.
     let place = mount.hub().reserve(None).map_err(|error| {
         debug!(%error, "there is no place for a client");
         Rejection::Unavailable
@@ -69,7 +70,7 @@ fn judge(
     Ok((accepted, place))
 }
 
-/// A connection that will be a WebSocket once the response was sent.
+/// A connection that becomes a WebSocket once the response is sent.
 #[must_use = "dropped, it closes the connection: spawn a handler with `on_upgrade`, or await its `socket`"]
 pub struct Upgrade {
     pending: OnUpgrade,
@@ -79,7 +80,7 @@ pub struct Upgrade {
     pub(crate) config: Config,
     info: ClientInfo,
     place: Place,
-    /// `None` if it lies beyond what the clock can tell.
+    /// `None` if it is beyond the range of the clock.
     deadline: Option<Instant>,
 }
 
@@ -107,36 +108,38 @@ impl Upgrade {
         self.accepted.response().map(|()| R::default())
     }
 
-    /// The subprotocol that both sides will speak.
+    /// Returns the subprotocol that both sides will use.
     pub fn subprotocol(&self) -> Option<&str> {
         self.accepted.subprotocol().map(Subprotocol::as_str)
     }
 
-    /// The HTTP version of the request.
+    /// Returns the HTTP version of the request.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Sets how this one connection behaves. Default: [`MountConfig::connection`](crate::MountConfig::connection).
+    /// Sets the configuration of this connection. Default:
+    /// [`MountConfig::connection`](crate::MountConfig::connection).
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Sets the address at the other end, for the hub. Default: that of the connection, where it is TCP.
+    /// Sets the peer's address, for the hub. Default: the address of the connection, if it is TCP.
     pub fn peer_addr(mut self, peer_addr: impl Into<Option<SocketAddr>>) -> Self {
         self.info = self.info.peer_addr(peer_addr);
         self
     }
 
-    /// Waits until the response was sent and yields the socket, registered with the mount's hub.
+    /// Waits until the response is sent and returns the socket, registered with the mount's hub.
     ///
-    /// Await it in a task of its own: hyper sends the response after the service has returned it. To have what a handler
-    /// sends between two yields gathered in one write, run it with [`Socket::run`](longwire_hub::Socket::run).
+    /// Await it in a separate task: hyper sends the response after the service has returned it. To gather
+    /// everything that a handler sends between two yields in one write, run it with
+    /// [`Socket::run`](longwire_hub::Socket::run).
     ///
     /// # Errors
     ///
-    /// [`UpgradeError`].
+    /// An [`UpgradeError`] if the connection is not handed over or the hub does not admit the client.
     ///
     /// # Cancel safety
     ///
@@ -165,21 +168,21 @@ impl Upgrade {
         self.mount.hub().admit(ws, info.place(self.place)).map_err(UpgradeError::from)
     }
 
-    /// Checks the limit on clients from one address, if the address is known already.
+    /// Checks the limit on clients from one address, if the address is already known.
     #[cfg(feature = "axum")]
     pub(crate) fn check_address(&mut self) -> Result<(), UpgradeError> {
         self.info.peer_addr.map_or(Ok(()), |addr| self.place.set_peer_addr(addr)).map_err(UpgradeError::from)
     }
 
-    /// Runs `handler` on the socket, in a task of its own, once the response was sent.
+    /// Runs `handler` on the socket, in a separate task, once the response is sent.
     ///
-    /// What the handler sends between two yields leaves in one write. When it returns, the connection is closed: see
-    /// [`HandlerResult`]. [`Hub::shutdown`](longwire_hub::Hub::shutdown) closes it and waits for the handler. Aborting the task
-    /// drops the handler and closes the connection.
+    /// Everything that the handler sends between two yields leaves in one write. When it returns, the connection
+    /// is closed; see [`HandlerResult`]. [`Hub::shutdown`](longwire_hub::Hub::shutdown) closes it and waits for
+    /// the handler. Aborting the task drops the handler and closes the connection.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// If called outside of a tokio runtime.
     pub fn on_upgrade<H, Fut>(self, handler: H) -> JoinHandle<()>
     where
         H: FnOnce(Socket) -> Fut + Send + 'static,
@@ -197,7 +200,7 @@ impl Upgrade {
         H: FnOnce(Socket) -> Fut + Send + 'static,
         Fut: Future<Output = HandlerResult> + Send + 'static,
     {
-        // In a box that goes with the handshake: what it needs must not be part of the connection's task.
+        // Boxed, and dropped with the handshake, so that its state is not part of the connection's task.
         let opening: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(self.socket());
         tokio::spawn(async move {
             match opening.await {
@@ -220,11 +223,11 @@ impl fmt::Debug for Upgrade {
     }
 }
 
-/// Why a request that was accepted became no socket.
+/// The reason why an accepted request did not become a socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpgradeError {
-    /// The connection ended before the response was sent, or another response was.
+    /// The connection ended before the response was sent, or a different response was sent.
     #[error("connection was not handed over: {0}")]
     NotHandedOver(#[source] hyper::Error),
     /// The response was not sent by the deadline.
@@ -233,11 +236,11 @@ pub enum UpgradeError {
         /// [`MountConfig::upgrade_timeout`](crate::MountConfig::upgrade_timeout).
         limit: Duration,
     },
-    /// The hub began to shut down meanwhile: the client was told with the shutdown's close code.
+    /// The hub began to shut down meanwhile. The connection was closed with the shutdown's code.
     #[error("the hub is shutting down")]
     ShuttingDown,
-    /// The hub does not admit the client, as there are as many from its address as there may be: the client was told with close
-    /// code 1013, or with status 503 if the address was known before the response was sent.
+    /// The hub has as many clients from this address as it allows. The connection was closed with code 1013, or
+    /// the request was answered with status 503 if the address was known before the response was sent.
     #[error("the client was not admitted: {0}")]
     Refused(#[source] HubError),
 }

@@ -1,4 +1,4 @@
-//! The extractor under axum: beside others, with its options, over both versions of HTTP, and refused.
+//! The extractor in axum: with other extractors, with its options, over both versions of HTTP, and refusals.
 
 mod common;
 
@@ -86,7 +86,7 @@ async fn axum_serve_takes_both_versions_of_http() {
     assert_eq!(soon(shutdown).await.unwrap().unwrap().aborted, 0);
 }
 
-/// Serves one handler at every path.
+/// Returns a router with one handler at every path.
 fn router<H, T>(handler: H, mount: &Mount) -> Router
 where
     H: axum::handler::Handler<T, ()>,
@@ -161,7 +161,7 @@ async fn a_failed_upgrade_is_reported() {
         let response = ws.on_failed_upgrade(failed).on_upgrade(|_| async {
             panic!("the handler does not run");
         });
-        // The client is gone before the response.
+        // The client is gone before the response is sent.
         tokio::time::sleep(Duration::from_millis(50)).await;
         response
     };
@@ -279,7 +279,8 @@ async fn a_full_hub_is_told_before_the_upgrade() {
     }
 }
 
-/// A graceful shutdown by itself leaves out what was handed over; around its signal, the mount closes it first.
+/// A graceful shutdown by itself leaves out connections that were handed over; around its signal, the mount
+/// closes them first.
 #[tokio::test]
 async fn a_graceful_shutdown_of_axum_closes_the_sockets_of_the_mount() {
     let mount = Mount::default();

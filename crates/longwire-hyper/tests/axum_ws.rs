@@ -1,5 +1,5 @@
-//! One application, written for axum's own WebSocket, over that and over longwire by another import: a client cannot tell
-//! which it is, unless something is better.
+//! One application, written for axum's own WebSocket, that runs on it and on longwire with a different import. A
+//! client cannot tell them apart, except where longwire does better.
 
 mod common;
 
@@ -49,7 +49,7 @@ macro_rules! application {
                 tokio::join!(write(sender, passed), read(receiver, pass));
             }
 
-            /// The callback returns before the conversation has begun.
+            /// Returns from the callback before the conversation has begun.
             async fn spawn(socket: WebSocket) {
                 let (sender, receiver) = socket.split();
                 let (pass, passed) = mpsc::channel(8);
@@ -75,7 +75,7 @@ macro_rules! application {
                 }
             }
 
-            /// Tells what it receives, as text, and asks for a pong at the start.
+            /// Echoes a description of each message, and asks for a pong at the start.
             async fn tell(mut socket: WebSocket) {
                 socket.send(Message::Ping("are you there?".into())).await.unwrap();
                 while let Some(Ok(message)) = socket.recv().await {
@@ -96,7 +96,7 @@ macro_rules! application {
                     assert!(!is_close);
                     let _ = socket.send(told.into()).await;
                 }
-                // The close frame was the last.
+                // The close frame was the last item.
                 assert!(socket.recv().await.is_none());
             }
 
@@ -105,7 +105,7 @@ macro_rules! application {
                 socket.send(Message::binary(vec![1, 2, 3])).await.unwrap();
                 let frame = CloseFrame { code: 4000, reason: Utf8Bytes::from_static("enough") };
                 socket.send(Message::Close(Some(frame))).await.unwrap();
-                // Whoever closes first receives to the end.
+                // The side that closes first receives until the end.
                 while let Some(Ok(_)) = socket.recv().await {}
             }
 
@@ -136,17 +136,17 @@ async fn start(app: Router) -> String {
     format!("ws://{addr}")
 }
 
-/// What a client does at a path.
+/// The actions of a client at a path.
 struct Row {
     path: &'static str,
     sends: Vec<Message>,
     pings: bool,
     subprotocol: Option<&'static str>,
-    /// It waits for so many messages before it closes.
+    /// The number of messages to wait for before closing.
     expects: usize,
 }
 
-/// Everything that the client sees, in order, and the code that the connection ends with, if it is not cut.
+/// Returns everything that the client sees, in order, and the close code, if the connection is not cut.
 async fn visit(url: &str, row: &Row) -> (Vec<String>, Option<u16>) {
     let mut client = Client::new(format!("{url}{}", row.path)).deflate(None).config(Config::default());
     if let Some(subprotocol) = row.subprotocol {
@@ -160,12 +160,12 @@ async fn visit(url: &str, row: &Row) -> (Vec<String>, Option<u16>) {
     for message in &row.sends {
         ws.send(message.clone()).await.unwrap();
     }
-    // Between which messages they come is nobody's promise.
+    // Pongs are kept apart, because their place among the messages is not defined.
     let mut pongs = Vec::new();
     let mut messages = 0;
     loop {
         if messages == row.expects {
-            // The server may have been first.
+            // The server may have closed first.
             let _ = ws.start_close(1001, "bye");
         }
         match soon(ws.next_event()).await {
@@ -175,7 +175,7 @@ async fn visit(url: &str, row: &Row) -> (Vec<String>, Option<u16>) {
             }
             Ok(Some(Incoming::Ping(payload))) => seen.push(format!("ping {payload:?}")),
             Ok(Some(Incoming::Pong(payload))) => pongs.push(format!("pong {payload:?}")),
-            // How it ended, the close frame tells.
+            // The close frame shows how it ended.
             Ok(None) | Err(_) => break,
         }
     }
@@ -202,7 +202,7 @@ async fn an_application_for_axums_own_needs_another_import_alone() {
         let (expected, expected_code) = visit(&theirs, &row).await;
         let (seen, code) = visit(&ours, &row).await;
         assert_eq!(seen, expected, "{}", row.path);
-        // Theirs is cut where the callback returns at once when it sees the close frame.
+        // axum's connection is cut if the callback returns as soon as it sees the close frame.
         assert_eq!(code, Some(expected_code.unwrap_or(1001)), "{}", row.path);
     }
 }

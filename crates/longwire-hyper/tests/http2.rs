@@ -1,4 +1,4 @@
-//! Sockets over HTTP/2: our own client and a hyper server, many streams on one connection.
+//! Sockets over HTTP/2: longwire's client and a hyper server, with many streams on one connection.
 
 mod common;
 
@@ -52,7 +52,7 @@ async fn many_sockets_share_a_connection() {
         ws.send(format!("from {i}")).await.unwrap();
         sockets.push(ws);
     }
-    // The connection lives for as long as one of its streams.
+    // The connection lives as long as any of its streams.
     drop(http);
     for (i, ws) in sockets.iter_mut().enumerate() {
         assert_eq!(soon(ws.recv()).await.unwrap(), Some(format!("from {i}").into()));
@@ -110,7 +110,7 @@ async fn a_refusal_comes_with_its_status_and_body() {
             other => panic!("{other:?}"),
         }
     }
-    // The connection is as good as before.
+    // The connection remains usable.
     let mut options = ConnectOptions::default();
     options.handshake.origin = Some(HeaderValue::from_static("https://example.com"));
     check_echo("after a refusal", &mut open(&http, &server, &options).await).await;
@@ -128,7 +128,7 @@ async fn nothing_is_sent_of_a_request_that_cannot_be() {
     assert!(matches!(refused, Error::Uri(_)), "{refused}");
 }
 
-/// Serves HTTP/2 in memory, every request with this response.
+/// Serves HTTP/2 in memory and answers every request with this response.
 fn respond(
     enable: bool,
     respond: impl Fn() -> http::Response<String> + Clone + Send + 'static,
@@ -154,7 +154,7 @@ async fn a_server_without_extended_connect_is_found_out_when_its_settings_come()
     let refused = Http2::<String>::handshake(io, limit).await.unwrap_err();
     assert!(matches!(refused, Error::NotSupported), "{refused}");
     assert_eq!(begun.elapsed(), Duration::ZERO);
-    // One that says nothing at all, and one that is gone.
+    // A server that sends nothing at all, and one that is gone.
     let (io, silent) = tokio::io::duplex(1024);
     let refused = Http2::<String>::handshake(io, limit).await.unwrap_err();
     assert!(matches!(refused, Error::Timeout { limit: seen } if seen == limit), "{refused}");
@@ -165,7 +165,7 @@ async fn a_server_without_extended_connect_is_found_out_when_its_settings_come()
     assert!(matches!(refused, Error::Http(_) | Error::ClosedEarly), "{refused}");
 }
 
-/// A server that stops says so; what is open goes on.
+/// A server that stops announces it, and open sockets continue.
 #[tokio::test]
 async fn a_connection_that_takes_no_more_requests_is_named() {
     let (client, server) = tokio::io::duplex(64 * 1024);
@@ -193,7 +193,7 @@ async fn a_connection_that_takes_no_more_requests_is_named() {
     let (mut open, _) = soon(http.connect("ws://localhost", &options)).await.unwrap();
     stop.send(()).unwrap();
     let refused = loop {
-        // The server takes what was under way, so the first may still get in.
+        // The server accepts requests that were in transit, so the first may still succeed.
         match soon(http.connect("ws://localhost", &options)).await {
             Ok(_) => tokio::task::yield_now().await,
             Err(refused) => break refused,
@@ -207,7 +207,7 @@ async fn a_connection_that_takes_no_more_requests_is_named() {
     check_echo("what is open goes on", &mut open).await;
 }
 
-/// Nearly as many sockets that nobody reads as a server of hyper allows on one connection.
+/// Nearly as many unread sockets as hyper's server allows on one connection.
 #[tokio::test]
 async fn sockets_that_nobody_reads_do_not_stop_others() {
     let flood = |mut ws: Socket| async move {
@@ -224,7 +224,7 @@ async fn sockets_that_nobody_reads_do_not_stop_others() {
         soon(ws.send("flood")).await.unwrap();
         unread.push(ws);
     }
-    // So that each of them has got its share.
+    // Give each of them time to get its share.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut ws = open(&http, &server, &ConnectOptions::default()).await;
     soon(ws.send("hello")).await.unwrap();
@@ -232,7 +232,7 @@ async fn sockets_that_nobody_reads_do_not_stop_others() {
     assert_eq!(soon(ws.recv()).await.unwrap(), Some("hello".into()));
 }
 
-/// The same the other way, with the windows that the documentation has for a server's builder.
+/// The same in the other direction, with the windows documented for a server's builder.
 #[tokio::test]
 async fn handlers_that_do_not_receive_do_not_stop_others() {
     let (release, waiting) = tokio::sync::watch::channel(());
@@ -309,7 +309,7 @@ async fn a_client_that_does_not_read_holds_its_own_stream_alone() {
         async move {
             let (sender, mut receiver) = ws.split();
             let mut sent = 0;
-            // What HTTP/2's window, hyper and the queue take is bounded.
+            // HTTP/2's window, hyper and the queue accept a bounded number of bytes.
             while sent < 1000 && sender.try_send(vec![0; 4096]).is_ok() {
                 sent += 1;
                 tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Frames over HTTP/2 mean what they mean everywhere: the same bytes in give the same bytes out as over any other stream
+//! Frames mean the same over HTTP/2 as over any other stream: the same input bytes give the same output bytes
 //! (RFC 8441 §5).
 
 mod common;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use common::{Running, Setup, soon, start_echo, tcp};
 
-/// A frame with a mask that leaves the payload as it is.
+/// Returns a frame with a mask that leaves the payload unchanged.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let len = match payload.len() {
         len @ 0..126 => vec![0x80 + u8::try_from(len).unwrap()],
@@ -31,7 +31,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first], &len[..], &[0; 4], payload].concat()
 }
 
-/// What a client says behind `hi`, and the code of the close frame that it gets, if it gets one.
+/// The name of a case, the bytes that the client sends after `hi`, and the code of the close frame in answer, if any.
 type Row = (&'static str, Vec<u8>, Option<u16>);
 
 fn table() -> Vec<Row> {
@@ -94,11 +94,11 @@ fn config() -> Config {
     Config { limits, close_timeout: Duration::from_secs(5), ..Config::default() }
 }
 
-/// Says `hi` and the rest in pieces of `step` bytes, ends, and returns all that is answered.
+/// Sends `hi` and the rest in pieces of `step` bytes, ends the stream, and returns all bytes of the answer.
 async fn converse(mut io: impl AsyncRead + AsyncWrite + Unpin, said: &[u8], step: usize) -> Vec<u8> {
     let said = [frame(0x81, b"hi"), said.to_vec()].concat();
     for piece in said.chunks(step) {
-        // A server that has had enough may be gone.
+        // The server may already have closed the connection.
         if io.write_all(piece).await.is_err() || io.flush().await.is_err() {
             break;
         }
@@ -110,7 +110,7 @@ async fn converse(mut io: impl AsyncRead + AsyncWrite + Unpin, said: &[u8], step
     answer
 }
 
-/// What an echo answers in memory.
+/// Returns the answer of an in-memory echo.
 async fn in_memory(said: &[u8]) -> Vec<u8> {
     let (client, server) = duplex(64 * 1024);
     let mut ws = WebSocket::new(server, Handover::server(), &config());
@@ -135,7 +135,7 @@ async fn over_http2(server: &Running, said: &[u8], step: usize) -> Vec<u8> {
     answer
 }
 
-/// Opens one stream of a new connection; yields the task that drives the connection, and the stream.
+/// Opens one stream on a new connection; returns the task that drives the connection, and the stream.
 async fn extended_connect<T>(io: TokioIo<T>, server: &Running) -> (JoinHandle<()>, TokioIo<Upgraded>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -178,7 +178,7 @@ async fn the_same_bytes_get_the_same_answers_as_over_any_other_stream() {
     }
 }
 
-/// A stream whose incoming bytes are kept.
+/// A stream that records the bytes it receives.
 struct Tap<T>(T, Arc<Mutex<Vec<u8>>>);
 
 impl<T: AsyncRead + Unpin> AsyncRead for Tap<T> {
@@ -208,7 +208,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Tap<T> {
     }
 }
 
-/// The types and flags of the frames that came for streams.
+/// Returns the types and flags of the frames that arrived on streams.
 fn frames_of_streams(mut bytes: &[u8]) -> Vec<(u8, u8)> {
     let mut frames = Vec::new();
     while let [a, b, c, kind, flags, stream @ ..] = bytes {
@@ -226,8 +226,8 @@ fn frames_of_streams(mut bytes: &[u8]) -> Vec<(u8, u8)> {
 
 const RST_STREAM: u8 = 3;
 
-/// TCP's orderly end is `END_STREAM`, and its reset `RST_STREAM` (RFC 8441 §5): a stream that was closed in
-/// order is not reset while the client has not ended it as well, for as long as the close timeout.
+/// TCP's orderly end corresponds to `END_STREAM`, and its reset to `RST_STREAM` (RFC 8441 §5). After an orderly
+/// close, the stream is not reset for as long as the close timeout, even if the client has not ended it.
 #[tokio::test]
 async fn a_stream_that_is_closed_in_order_is_not_reset() {
     let limit = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! Sockets of a hyper server over HTTP/1.1: what is accepted, what it runs over, and how it ends.
+//! Sockets of a hyper server over HTTP/1.1: which requests are accepted, the transports, and the ends of connections.
 
 mod common;
 
@@ -69,7 +69,7 @@ async fn refusals_are_those_of_the_standalone_server() {
     let replaced = |from: &str, to: &str| REQUEST.replace(from, to);
     let origin = "Origin: https://example.com";
     let plain = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // Where hyper itself refuses, the status is all that there is to compare.
+    // If hyper itself refuses, only the status can be compared.
     let (ours, hypers) = (true, false);
     let table = [
         ("plain GET", plain.to_owned(), 426, ours),
@@ -128,7 +128,7 @@ async fn refusals_are_those_of_the_standalone_server() {
     assert_eq!(mount.hub().stats().admitted, 0);
 }
 
-/// The fields that say something about the handshake, in order of their names.
+/// Returns the header fields about the handshake, sorted by name.
 fn own_fields(head: &str) -> Vec<&str> {
     let names = ["allow", "content-type", "upgrade", "sec-websocket-version"];
     let is_own = |line: &&str| line.split_once(':').is_some_and(|(name, _)| names.contains(&name));
@@ -198,7 +198,7 @@ async fn a_full_hub_is_told_before_the_upgrade() {
     }
 }
 
-/// The address is known only once the connection is handed over.
+/// The address is not known until the connection is handed over.
 #[tokio::test]
 async fn an_address_with_too_many_clients_is_told_after_the_upgrade() {
     let mut config = MountConfig::default();
@@ -250,7 +250,7 @@ fn a_request_that_hyper_does_not_hand_over_is_an_error_of_the_server() {
     assert!(refused.is_plain_request(), "{refused}");
 }
 
-/// Accepts one request, whose response then never comes, or not at all.
+/// Accepts one request whose response is never sent, because the service either stalls or fails.
 async fn without_response(config: MountConfig, fails: bool) -> Result<Socket, UpgradeError> {
     let (report, mut reported) = mpsc::unbounded_channel();
     let service = hyper::service::service_fn(move |mut request| {

@@ -1,4 +1,4 @@
-//! Streams that are had back from hyper as they were, and the bytes that hyper had read ahead.
+//! Streams recovered from hyper, and the bytes that hyper had read ahead.
 
 #![cfg(any(unix, feature = "tls"))]
 
@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 
 use common::{REQUEST, Setup, expect, head, serve, soon, text};
 
-/// What a socket ran over, and whom it said it talks to.
+/// The name of a socket's transport, and its peer's address.
 type Report = (&'static str, Option<SocketAddr>);
 
-/// Sends messages right behind the request, takes their echoes, and yields what the server's socket ran over.
+/// Sends messages right after the request, receives their echoes, and reports the transport of the server's socket.
 async fn converse(
     setup: Setup,
     server: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,

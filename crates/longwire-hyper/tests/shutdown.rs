@@ -1,5 +1,5 @@
-//! An axum server that stops in mid-conversation with a thousand clients: all are told in time, and nothing that was
-//! accepted is lost.
+//! An axum server that stops in mid-conversation with a thousand clients: all are notified in time, and no
+//! accepted message is lost.
 
 #![cfg(unix)]
 
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use common::soon;
 
-/// Says to this very test that it may open enough descriptors.
+/// Tells the child process of this test that it may open enough descriptors.
 const ROLE: &str = "LONGWIRE_TEST_MANY_DESCRIPTORS";
 
 const CLIENTS: usize = 1000;
@@ -41,12 +41,12 @@ fn a_thousand_clients_of_axum_see_1001_in_time() {
     assert!(status.unwrap().success());
 }
 
-/// What the handlers have done, and how many of them run.
+/// The progress of the handlers, and the number of running ones.
 #[derive(Default)]
 struct Handlers {
     running: AtomicUsize,
     received: AtomicUsize,
-    /// Messages of which `send` said that they will reach the transport.
+    /// Messages for which `send` reported that they will reach the transport.
     accepted: AtomicUsize,
 }
 
@@ -64,13 +64,13 @@ impl Handlers {
     }
 }
 
-/// Sends one message after the other and waits for each echo; yields how many came, and the close code.
+/// Sends one message after the other and waits for each echo; returns the number of echoes, and the close code.
 async fn talk(url: String) -> (usize, Option<u16>) {
     let (mut ws, _) = soon(Client::new(url).connect()).await.unwrap();
     let mut echoes = 0;
     loop {
         let message = format!("message {echoes}");
-        // Whether it is closed is for receiving to say.
+        // If the connection is closed, receiving reports it.
         let _ = ws.send(message.as_str()).await;
         match soon(ws.recv()).await {
             Ok(Some(echo)) => assert_eq!(echo.as_text(), Some(message.as_str())),

@@ -1,4 +1,4 @@
-//! A handler in front of a service: what it takes, what it refuses, and what goes through to the service.
+//! A handler in front of a service: accepted requests, refused requests, and requests passed on to the service.
 
 mod common;
 
@@ -21,7 +21,7 @@ async fn greet(mut ws: Socket, request: Request<()>) -> longwire_hyper::HandlerR
     echo(ws).await
 }
 
-/// A service that says which request it got, behind a layer at `/chat`.
+/// Returns a service that names the request it got, with a layer at `/chat` in front.
 fn app(mount: &Mount) -> Router {
     let page = |request: axum::extract::Request| async move {
         format!("{} {}", request.method(), request.uri().path()).into_response()

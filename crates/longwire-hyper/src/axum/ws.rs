@@ -1,4 +1,4 @@
-//! The names and the shapes of `axum::extract::ws`: code that was written for it needs another import, and little else.
+//! The API of `axum::extract::ws`: code written for that module needs a different import, and little else.
 //!
 //! ```
 //! use axum::{Extension, Router, response::Response, routing::any};
@@ -20,16 +20,18 @@
 //! let app: Router = Router::new().route("/ws", any(upgrade)).layer(Extension(Mount::default()));
 //! ```
 //!
-//! What differs:
+//! Differences:
 //!
-//! - the limits are those of the [`Mount`](crate::Mount), 16 MiB for messages and frames unless it says otherwise, and clients that are silent are
-//!   pinged and given up;
-//! - when the callback returns, the connection is closed with 1000, and not cut;
-//! - the peer's close frame is answered, and yielded as [`Message::Close`], as axum does; it is the last item whatever its code is;
-//! - subprotocols are `&str`, errors [`Error`];
-//! - there are no sizes of buffers to choose, and frames without a mask are not accepted.
+//! - The limits are those of the [`Mount`](crate::Mount), by default 16 MiB for messages and frames. Clients that
+//!   are silent are pinged, and dropped if they do not answer.
+//! - When the callback returns, the connection is closed with 1000 instead of being cut.
+//! - The peer's close frame is answered and yielded as [`Message::Close`], as in axum; it is the last item,
+//!   whatever its code.
+//! - Subprotocols are `&str`, and errors are [`Error`].
+//! - Buffer sizes cannot be chosen, and frames without a mask are not accepted.
 //!
-//! New code is shorter with [`super::WebSocketUpgrade`]: it has no control frames in its messages, and `?` in its handlers.
+//! New code is shorter with [`super::WebSocketUpgrade`]: it has no control frames among its messages, and its
+//! handlers can use `?`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -56,17 +58,17 @@ pub mod close_code {
 
     /// The purpose of the connection is fulfilled.
     pub const NORMAL: u16 = Code::NORMAL.value();
-    /// An endpoint goes away.
+    /// An endpoint is going away.
     pub const AWAY: u16 = Code::GOING_AWAY.value();
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     pub const PROTOCOL: u16 = Code::PROTOCOL_ERROR.value();
     /// The peer sent a kind of data that is not accepted.
     pub const UNSUPPORTED: u16 = Code::UNSUPPORTED_DATA.value();
-    /// There was no code. Never sent.
+    /// No code was received. Never sent.
     pub const STATUS: u16 = Code::NO_STATUS_RECEIVED.value();
-    /// There was no close frame. Never sent.
+    /// No close frame was received. Never sent.
     pub const ABNORMAL: u16 = Code::ABNORMAL_CLOSURE.value();
-    /// The data was not of the type of its message, such as text that is not UTF-8.
+    /// The data did not match the type of its message, such as text that is not UTF-8.
     pub const INVALID: u16 = Code::INVALID_PAYLOAD.value();
     /// A policy was violated.
     pub const POLICY: u16 = Code::POLICY_VIOLATION.value();
@@ -74,9 +76,9 @@ pub mod close_code {
     pub const SIZE: u16 = Code::MESSAGE_TOO_BIG.value();
     /// The server did not agree to an extension that the client needs.
     pub const EXTENSION: u16 = Code::MANDATORY_EXTENSION.value();
-    /// The server cannot fulfil the request.
+    /// The server cannot fulfill the request.
     pub const ERROR: u16 = Code::INTERNAL_ERROR.value();
-    /// The service restarts.
+    /// The service is restarting.
     pub const RESTART: u16 = Code::SERVICE_RESTART.value();
     /// The server is overloaded.
     pub const AGAIN: u16 = Code::TRY_AGAIN_LATER.value();
@@ -88,9 +90,9 @@ pub type CloseCode = u16;
 /// The content of a close frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseFrame {
-    /// Why the connection ends.
+    /// The close code.
     pub code: CloseCode,
-    /// A reason for people, at most 123 bytes.
+    /// A human-readable reason, of at most 123 bytes.
     pub reason: Utf8Bytes,
 }
 
@@ -113,11 +115,11 @@ pub enum Message {
     Text(Utf8Bytes),
     /// Bytes.
     Binary(Bytes),
-    /// A ping, of at most 125 bytes. One that is received is answered already.
+    /// A ping, of at most 125 bytes. A ping that is received has already been answered.
     Ping(Bytes),
     /// A pong, of at most 125 bytes.
     Pong(Bytes),
-    /// The close frame. One that is received is answered already, and is the last item.
+    /// The close frame. A close frame that is received has already been answered, and is the last item.
     Close(Option<CloseFrame>),
 }
 
@@ -132,7 +134,7 @@ impl Message {
         Self::Binary(bytes.into())
     }
 
-    /// Returns the payload; of a close frame, the reason.
+    /// Returns the payload; for a close frame, the reason.
     pub fn into_data(self) -> Bytes {
         match self {
             Self::Text(text) => text.into_bytes(),
@@ -141,11 +143,11 @@ impl Message {
         }
     }
 
-    /// Returns the payload as text; of a close frame, the reason.
+    /// Returns the payload as text; for a close frame, the reason.
     ///
     /// # Errors
     ///
-    /// [`Utf8Error`] if it is none.
+    /// [`Utf8Error`] if the payload is not UTF-8.
     pub fn into_text(self) -> Result<Utf8Bytes, Utf8Error> {
         match self {
             Self::Text(text) => Ok(text),
@@ -153,11 +155,11 @@ impl Message {
         }
     }
 
-    /// Returns the payload as text; of a close frame, the reason.
+    /// Returns the payload as text; for a close frame, the reason.
     ///
     /// # Errors
     ///
-    /// [`Utf8Error`] if it is none.
+    /// [`Utf8Error`] if the payload is not UTF-8.
     pub fn to_text(&self) -> Result<&str, Utf8Error> {
         match self {
             Self::Text(text) => Ok(text),
@@ -212,20 +214,20 @@ impl From<Message> for Vec<u8> {
     }
 }
 
-/// The extractor: [`super::WebSocketUpgrade`], for callbacks that get a [`WebSocket`] and return nothing.
+/// The extractor: a [`super::WebSocketUpgrade`] for callbacks that get a [`WebSocket`] and return nothing.
 ///
-/// The [`Mount`](crate::Mount) is that of an `axum::Extension`, as there.
+/// The [`Mount`](crate::Mount) comes from an `axum::Extension`, as it does there.
 #[derive(Debug)]
 #[must_use = "the connection is had with `on_upgrade`"]
 pub struct WebSocketUpgrade(super::WebSocketUpgrade);
 
 impl WebSocketUpgrade {
-    /// As [`max_message_size`](super::WebSocketUpgrade::max_message_size) there.
+    /// Sets the maximum length of a message, as [`max_message_size`](super::WebSocketUpgrade::max_message_size) does.
     pub fn max_message_size(self, max: usize) -> Self {
         Self(self.0.max_message_size(max))
     }
 
-    /// As [`max_frame_size`](super::WebSocketUpgrade::max_frame_size) there.
+    /// Sets the maximum length of a frame, as [`max_frame_size`](super::WebSocketUpgrade::max_frame_size) does.
     pub fn max_frame_size(self, max: usize) -> Self {
         Self(self.0.max_frame_size(max))
     }
@@ -239,22 +241,23 @@ impl WebSocketUpgrade {
         Self(self.0.protocols(protocols.into_iter().map(Into::into)))
     }
 
-    /// The subprotocols that the client offers, in its order of preference.
+    /// Returns the subprotocols that the client offers, in its order of preference.
     pub fn requested_protocols(&self) -> impl Iterator<Item = &str> {
         self.0.requested_protocols()
     }
 
-    /// The subprotocol that was selected.
+    /// Returns the selected subprotocol.
     pub fn selected_protocol(&self) -> Option<&str> {
         self.0.selected_protocol()
     }
 
-    /// Sets what is done if the connection cannot be had. Default: it is logged with `tracing`, at level debug.
+    /// Sets the function that is called if the upgrade fails. Default: the error is logged with `tracing`, at
+    /// level debug.
     pub fn on_failed_upgrade(self, failed: impl FnOnce(UpgradeError) + Send + 'static) -> Self {
         Self(self.0.on_failed_upgrade(failed))
     }
 
-    /// Runs the callback on the socket, in a task of its own, and makes the response, which has to be returned.
+    /// Runs the callback on the socket, in a separate task, and returns the response, which must be returned to axum.
     pub fn on_upgrade<C, Fut>(self, callback: C) -> Response
     where
         C: FnOnce(WebSocket) -> Fut + Send + 'static,
@@ -286,7 +289,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for WebSocketUpgrade {
     }
 }
 
-/// A connection that yields messages and control frames, the peer's close frame as the last.
+/// A connection that yields messages and control frames; the peer's close frame is the last item.
 ///
 /// It is a `Stream` and a `Sink`, so `split` of `futures_util::StreamExt` works on it.
 pub struct WebSocket {
@@ -295,7 +298,7 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// Receives the next message or control frame; `None` behind the last.
+    /// Receives the next message or control frame; returns `None` after the last one.
     ///
     /// # Cancel safety
     ///
@@ -308,12 +311,13 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a control frame that must not be sent, [`Error::Closed`] once a close frame was sent or received,
-    /// [`Error::Io`] if the transport failed.
+    /// [`Error::Invalid`] for a control frame that must not be sent, [`Error::Closed`] once a close frame was
+    /// sent or received, [`Error::Io`] if the transport failed.
     ///
     /// # Cancel safety
     ///
-    /// As for `send` of longwire's own `WebSocket`: if the future is dropped, the message was queued whole or not at all.
+    /// As for `send` of longwire's own `WebSocket`: if the future is dropped, the message is queued whole
+    /// or not at all.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
         match self.queue_control(message)? {
             Some(message) => self.socket.send(message).await,
@@ -321,17 +325,17 @@ impl WebSocket {
         }
     }
 
-    /// The subprotocol that was selected.
+    /// Returns the selected subprotocol.
     pub fn protocol(&self) -> Option<&str> {
         self.socket.subprotocol()
     }
 
-    /// The socket below, which the hub knows.
+    /// Returns the underlying socket, which is registered with the hub.
     pub fn get_ref(&self) -> &Socket {
         &self.socket
     }
 
-    /// The socket below, to go on with that.
+    /// Returns the underlying socket.
     pub fn into_inner(self) -> Socket {
         self.socket
     }
@@ -354,12 +358,12 @@ impl WebSocket {
         Poll::Ready(item)
     }
 
-    /// Queues a control frame; gives a message back, which may have to wait.
+    /// Queues a control frame. Returns any other message, which may need to wait.
     fn queue_control(&mut self, message: Message) -> Result<Option<longwire_connection::Message>, Error> {
         match message {
             Message::Text(text) => return Ok(Some(text.into())),
             Message::Binary(bytes) => return Ok(Some(bytes.into())),
-            // The pong comes as an item.
+            // The pong arrives as an item.
             Message::Ping(payload) => drop(self.socket.ping_with(payload)?),
             Message::Pong(payload) => self.socket.pong(payload)?,
             Message::Close(frame) => self.socket.start_close_with(frame.map(Into::into))?,

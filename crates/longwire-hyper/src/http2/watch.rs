@@ -1,7 +1,8 @@
-//! What a server says of the whole connection, seen on its way to hyper (RFC 9113 §6.5, §6.8).
+//! Frames about the whole connection, observed on their way to hyper (RFC 9113 §6.5, §6.8).
 //!
-//! hyper tells its users neither that the settings have come nor why a connection takes no more requests. Owns the headers of
-//! frames, and nothing else of HTTP/2: hyper gets every byte as it came, and judges it.
+//! hyper does not report when the settings arrive, or why a connection takes no more requests. This module reads
+//! the headers of frames, and SETTINGS and GOAWAY; it knows nothing else of HTTP/2. hyper gets every byte
+//! unchanged, and validates it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-/// What the server has said so far.
+/// The server's frames so far.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     said: Mutex<Said>,
@@ -27,17 +28,17 @@ struct Said {
 }
 
 impl Seen {
-    /// Whether the server allows extended CONNECT; `None` until its settings have come.
+    /// Returns whether the server allows extended CONNECT; `None` until its settings have arrived.
     pub(super) fn allows_connect(&self) -> Option<bool> {
         self.said().allows_connect
     }
 
-    /// Waits until the settings come, or have come since the last call.
+    /// Waits until the settings arrive. Returns at once if they have arrived since the last call.
     pub(super) async fn settings_came(&self) {
         self.settings_came.notified().await;
     }
 
-    /// The error code of a GOAWAY, once there was one.
+    /// Returns the error code of the last GOAWAY, if there was one.
     pub(super) fn goaway(&self) -> Option<u32> {
         self.said().goaway
     }
@@ -49,9 +50,9 @@ impl Seen {
     fn note(&self, frame: &Frame) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         match frame.kind {
-            // Without the extension at first, it is as good as not there: nobody would wait for more.
+            // Only the first settings count: no caller waits for later ones that might allow the extension.
             SETTINGS if frame.flags & ACK == 0 && said.allows_connect.is_none() => {
-                // Of several, the last counts (RFC 9113 §6.5.3).
+                // If the setting is repeated, the last value counts (RFC 9113 §6.5.3).
                 let setting =
                     frame.payload.chunks_exact(6).rfind(|setting| setting[..2] == ENABLE_CONNECT[..2]);
                 said.allows_connect = Some(setting.is_some_and(|setting| setting == ENABLE_CONNECT));
@@ -68,7 +69,7 @@ impl Seen {
     }
 }
 
-/// A stream whose incoming bytes are looked at.
+/// A stream whose incoming bytes are observed.
 pub(super) struct Watched<T> {
     io: T,
     frames: Frames,
@@ -82,22 +83,22 @@ impl<T> Watched<T> {
     }
 }
 
-/// A frame, as far as it is of interest.
+/// The observed part of a frame.
 #[derive(Debug, Default)]
 struct Frame {
     kind: u8,
     flags: u8,
-    /// The start of the payload: [`KEPT`] bytes at most, and none of frames that belong to a stream.
+    /// The start of the payload of SETTINGS and GOAWAY, of at most [`KEPT`] bytes; empty for other frames.
     payload: Vec<u8>,
 }
 
 /// Finds frames in bytes.
 #[derive(Debug, Default)]
 struct Frames {
-    /// The header of the frame that is under way, as far as it has come.
+    /// The part of the current frame's header that has arrived.
     header: Vec<u8>,
     frame: Frame,
-    /// How much of the payload is still to come.
+    /// The number of bytes of the payload still to come.
     left: usize,
 }
 
@@ -169,7 +170,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 /// The length of a frame's header (RFC 9113 §4.1).
 const HEADER: usize = 9;
 
-/// How much of a payload is kept: more settings than there are names for.
+/// The number of bytes of a payload that are kept: enough for more settings than are defined.
 const KEPT: usize = 1024;
 
 const SETTINGS: u8 = 4;
@@ -192,7 +193,7 @@ mod tests {
     fn finds_settings_and_goaway_in_any_split() {
         let allows = frame(SETTINGS, 0, &[&[0, 4, 0, 0, 255, 255][..], &ENABLE_CONNECT].concat());
         let goaway = |code: u8| frame(GOAWAY, 0, &[&[0, 0, 0, 1, 0, 0, 0, code][..], b"debug data"].concat());
-        // A payload that looks like frames.
+        // A payload that looks like frames itself.
         let data = frame(0, 0, &[allows.clone(), goaway(9)].concat());
         for (case, said, allowed, code) in [
             ("nothing", vec![], None, None),

@@ -21,22 +21,23 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// A handshake that every server takes.
-pub(crate) const REQUEST: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+/// A handshake that every server accepts.
+pub(crate) const REQUEST: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: localhost\r\n\
+    Connection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// The handshake with one more field.
+/// Returns the handshake with one more header field.
 pub(crate) fn request_with(field: &str) -> String {
     REQUEST.replace("Host: localhost\r\n", &format!("Host: localhost\r\n{field}\r\n"))
 }
 
-/// A masked text frame; the key of zeros leaves the payload as it is.
+/// Returns a masked text frame. The key is zero, so the payload is unchanged.
 pub(crate) fn text(payload: &str) -> Vec<u8> {
     let len = u8::try_from(payload.len()).ok().filter(|len| *len < 126).expect("a short payload");
     [&[0x81, 0x80 | len, 0, 0, 0, 0], payload.as_bytes()].concat()
 }
 
-/// How hyper is set up.
+/// The setup of hyper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setup {
     /// hyper's own builder for HTTP/1.1.
@@ -49,7 +50,7 @@ pub(crate) enum Setup {
 
 pub(crate) const SETUPS: [Setup; 3] = [Setup::Plain, Setup::Auto, Setup::Foreign];
 
-/// A server that runs.
+/// A running server.
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) mount: Mount,
@@ -72,7 +73,7 @@ pub(crate) async fn start_echo(setup: Setup, mount: &Mount) -> Running {
     start(setup, mount, echo).await
 }
 
-/// Serves `handler` at every path.
+/// Starts a server with `handler` at every path.
 pub(crate) async fn start<H, Fut>(setup: Setup, mount: &Mount, handler: H) -> Running
 where
     H: Fn(Socket) -> Fut + Clone + Send + Sync + 'static,
@@ -96,7 +97,7 @@ where
     running
 }
 
-/// Serves `handler` on one connection, to its end.
+/// Serves `handler` on one connection until it ends.
 pub(crate) async fn serve<H, Fut>(
     setup: Setup,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -111,7 +112,7 @@ pub(crate) async fn serve<H, Fut>(
         let answer = answer(request, &mount, handler.clone());
         async move { Ok::<_, Infallible>(answer) }
     });
-    // How connections end is the tests' business.
+    // The tests check how connections end.
     if setup == Setup::Plain {
         drop(http1::Builder::new().serve_connection(stream, service).with_upgrades().await);
     } else {
@@ -140,7 +141,7 @@ where
     }
 }
 
-/// A stream that nobody knows.
+/// A stream of a type that longwire does not know.
 struct Foreign(TcpStream);
 
 impl AsyncRead for Foreign {
@@ -171,17 +172,17 @@ impl AsyncWrite for Foreign {
     }
 }
 
-/// What should be a matter of milliseconds; a machine that is busy gets more.
+/// Waits for a future that should take milliseconds; allows more on a busy machine.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.expect("in time")
 }
 
-/// A client over HTTP/1.1.
+/// Connects a client over HTTP/1.1.
 pub(crate) async fn connect(server: &Running) -> WebSocket<longwire_client::Transport> {
     soon(Client::new(server.url()).deflate(None).connect()).await.expect("the server takes it").0
 }
 
-/// Sends messages of every length that has a form of its own, one by one, and waits for each echo.
+/// Sends messages of every length that has its own encoding, one by one, and waits for each echo.
 pub(crate) async fn check_echo<T: Transport>(case: &str, ws: &mut WebSocket<T>) {
     for len in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
         let bytes: Vec<u8> = (0..len).map(|i| b'a' + u8::try_from(i % 26).expect("a letter")).collect();
@@ -198,7 +199,7 @@ pub(crate) async fn tcp(addr: SocketAddr) -> TcpStream {
     soon(TcpStream::connect(addr)).await.expect("the server listens")
 }
 
-/// Sends bytes and returns the head and body of the answer, without waiting for the end of the connection.
+/// Sends bytes and returns the head and body of the response, without waiting for the end of the connection.
 pub(crate) async fn exchange(addr: SocketAddr, bytes: &[u8]) -> (String, String) {
     let mut stream = tcp(addr).await;
     stream.write_all(bytes).await.expect("the server is there");
