@@ -1,4 +1,4 @@
-//! Deciding on a client before its handshake is completed.
+//! The decision on a client before its handshake completes.
 
 use std::any::Any;
 use std::fmt;
@@ -14,9 +14,10 @@ use longwire_hub::ClientInfo;
 use crate::Request;
 use crate::gate::Gate;
 
-/// A client whose request has passed every check of the handshake, and that waits for the answer.
+/// A client whose request has passed every check of the handshake and that waits for the answer.
 ///
-/// What the hook of [`Server::authorize`](crate::Server::authorize) gets, changes and returns. It derefs to the [`Request`].
+/// The hook of [`Server::authorize`](crate::Server::authorize) receives it, may change it, and returns it. It
+/// derefs to the [`Request`].
 pub struct Admission {
     pub(crate) request: Request,
     pub(crate) accepted: Accepted,
@@ -26,30 +27,30 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Hands a value to the handler, which finds it with [`Request::data`]: who the client is, what it may do. A second one
-    /// replaces the first.
+    /// Passes a value to the handler, such as the client's identity or permissions. The handler gets it from
+    /// [`Request::data`]. A second value replaces the first.
     #[must_use]
     pub fn with_data<D: Any + Send + Sync>(mut self, data: D) -> Self {
         self.request.set_data(Box::new(data));
         self
     }
 
-    /// The subprotocols that the client offers, in its order of preference.
+    /// Returns the subprotocols that the client offers, in its order of preference.
     pub fn offered_subprotocols(&self) -> &[Subprotocol] {
         self.accepted.offered_subprotocols()
     }
 
-    /// The subprotocol that is going to be spoken.
+    /// Returns the subprotocol of the connection, if any.
     pub fn subprotocol(&self) -> Option<&str> {
         self.accepted.subprotocol().map(Subprotocol::as_str)
     }
 
-    /// Selects a subprotocol in place of the one that was negotiated, or none.
+    /// Replaces the negotiated subprotocol; `None` selects none.
     ///
     /// # Errors
     ///
-    /// [`AcceptedError::NotOffered`] if the client does not offer it (RFC 6455 §4.2.2): nothing is changed. `?` makes a 500
-    /// of it.
+    /// [`AcceptedError::NotOffered`] if the client does not offer it (RFC 6455 §4.2.2); nothing is changed. `?`
+    /// turns it into a 500.
     pub fn select_subprotocol(&mut self, subprotocol: Option<&Subprotocol>) -> Result<(), AcceptedError> {
         self.accepted.select_subprotocol(subprotocol.cloned())
     }
@@ -58,15 +59,15 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// [`AcceptedError::Reserved`] for those that the handshake writes itself. `?` makes a 500 of it.
+    /// [`AcceptedError::Reserved`] for headers that the handshake writes itself. `?` turns it into a 500.
     pub fn response_header(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), AcceptedError> {
         self.accepted.append_header(name, value)
     }
 
-    /// How this connection will behave: the server's settings, to be changed for this client alone.
+    /// Returns the settings of this connection: a copy of the server's, which can be changed for this client only.
     ///
-    /// What comes after the handshake can be changed here: limits on messages, the rate limit, the budget of memory,
-    /// keepalive, pongs, the deadline of the closing handshake and the send queue.
+    /// Settings that apply after the handshake can be changed here: limits on messages, the rate limit, the memory
+    /// budget, keepalive, pongs, the deadline of the closing handshake and the send queue.
     ///
     /// # Examples
     ///
@@ -87,15 +88,15 @@ impl Admission {
         self.connection.get_or_insert_with(|| Box::new(self.gate.config.connection.clone()))
     }
 
-    /// What the hub will know of this client, and where it treats it otherwise than all: what happens if it does not keep
-    /// up, how much may wait for it, how many rooms it may be in, and what the application keeps for it.
+    /// Returns the hub's settings for this client, which can differ from those for all: its slow-client policy, its
+    /// maximum queue, its maximum number of rooms, and the application's data for it.
     ///
-    /// Its address and its place are set by the server, whatever is set here.
+    /// The server sets the client's address and place, and overrides any set here.
     pub fn client_info(&mut self) -> &mut ClientInfo {
         &mut self.client
     }
 
-    /// Has this connection do without compression, whatever the client offers and the server accepts.
+    /// Declines compression for this connection, regardless of the client's offer and the server's options.
     #[cfg(feature = "deflate")]
     pub fn decline_deflate(&mut self) {
         self.accepted.decline_deflate();
@@ -116,7 +117,7 @@ impl fmt::Debug for Admission {
     }
 }
 
-/// Decides on clients.
+/// A hook that decides on clients.
 pub(crate) type Authorize = Arc<
     dyn Fn(Admission) -> Pin<Box<dyn Future<Output = Result<Admission, Rejection>> + Send>> + Send + Sync,
 >;

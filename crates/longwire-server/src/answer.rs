@@ -1,7 +1,8 @@
-//! Ending a connection with an HTTP answer that arrives.
+//! Ends a connection with an HTTP answer, and makes sure that the answer arrives.
 //!
-//! A socket that is closed with unread bytes in it is reset, and the reset can overtake the answer. So the sending
-//! direction is shut down first, and what the peer still sends is read and dropped until its end, within bounds.
+//! If a socket is closed with unread bytes in it, TCP resets the connection, and the reset can overtake the answer.
+//! So the sending direction is shut down first; then the peer's bytes are read and dropped until its end of stream,
+//! within bounds.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -16,10 +17,10 @@ use tracing::trace;
 
 use crate::Transport;
 
-/// Writes the last bytes of a connection and sees to it that the peer can read them.
+/// Writes the last bytes of a connection and makes sure that the peer can read them.
 ///
-/// `limit` is how long the peer may take none of the bytes, and then how long it may take to end the connection: one that reads
-/// slowly gets a long answer whole.
+/// `limit` is the maximum time without progress while writing, and then the maximum time for the peer to end the
+/// connection. So a slow reader still gets a long answer whole.
 pub(crate) async fn finish(io: &mut Transport, answer: &[u8], limit: Duration) {
     let result = async {
         let mut left = answer;
@@ -46,19 +47,19 @@ async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -
     timeout(limit, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Writes the last bytes of a connection as far as they go at once, and leaves the rest to luck.
+/// Writes as much of the last bytes of a connection as possible without waiting. The rest may be lost.
 pub(crate) async fn finish_at_once(io: &mut Transport, answer: &[u8]) {
     let ending = async {
         write_whole(io, answer).await?;
         io.shutdown().await?;
-        // Bytes that came and were not read would reset the connection.
+        // Unread bytes would reset the connection.
         drain(io).await
     };
-    // A limit of nothing still polls once.
+    // A timeout of zero still polls once.
     let _ = timeout(Duration::ZERO, ending).await;
 }
 
-/// Writes an answer and flushes it: a buffered stream sends nothing before that.
+/// Writes an answer and flushes it, because a buffered stream sends nothing before the flush.
 pub(crate) async fn write_whole(io: &mut Transport, answer: &[u8]) -> io::Result<()> {
     io.write_all(answer).await?;
     io.flush().await
@@ -75,14 +76,14 @@ async fn drain(io: &mut Transport) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the connection has failed, and keeps in `early` what the client sends meanwhile.
+/// Waits until the connection has failed. Meanwhile, appends the client's bytes to `early`.
 ///
-/// The end of the client's side alone is not a failure: it can still be sent to. With 16 KiB in `early` nothing more is read,
-/// and a failure goes unnoticed until the answer is written.
+/// The end of the client's sending side is not a failure: the client can still receive. Once `early` holds 16 KiB,
+/// nothing more is read, and a failure goes unnoticed until the answer is written.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, what was read is in `early`.
+/// If the future is dropped, all bytes read so far are in `early`.
 pub(crate) async fn lost(io: &mut Transport, early: &mut Vec<u8>) {
     while early.len() < MAX_EARLY {
         let read = read_some(io, |bytes| {
@@ -92,7 +93,7 @@ pub(crate) async fn lost(io: &mut Transport, early: &mut Vec<u8>) {
         match read.await {
             Ok(0) => break,
             Ok(_) => {}
-            // TLS that ends without a word is an end as well.
+            // TLS that ends without `close_notify` is an end as well.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
             Err(_) => return,
         }
@@ -100,7 +101,7 @@ pub(crate) async fn lost(io: &mut Transport, early: &mut Vec<u8>) {
     pending::<()>().await;
 }
 
-/// Reads once and shows what came to `take`; nothing is nothing to come. No buffer is held while it waits.
+/// Reads once and passes the bytes to `take`; an empty slice means end of stream. Holds no buffer while it waits.
 ///
 /// # Cancel safety
 ///
@@ -123,11 +124,11 @@ pub(crate) async fn read_some<R>(io: &mut Transport, take: impl FnOnce(&[u8]) ->
     .await
 }
 
-/// How much of a refused client's bytes is read before it is dropped.
+/// The maximum number of bytes read from a refused client before the connection is dropped.
 const MAX_DRAINED: usize = 1 << 20;
 
-/// How much of what a client sends before it is answered is read.
+/// The maximum number of bytes read from a client before it is answered.
 const MAX_EARLY: usize = 16 << 10;
 
-/// How much is read at once. What the first frames fill of it is copied for the connection.
+/// The number of bytes per read. The part that holds the first frames is copied for the connection.
 const READ_SIZE: usize = 4096;

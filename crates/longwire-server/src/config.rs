@@ -1,4 +1,4 @@
-//! How a server behaves.
+//! The configuration of a server.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use longwire_connection::{CloseCode, Config, Keepalive, MemoryBudget};
 use longwire_handshake::{HeadLimits, ServerOptions, TrustedProxies};
 use longwire_hub::HubConfig;
 
-/// How a server behaves; the defaults are meant for the open internet.
+/// The configuration of a server. The defaults are meant for the open internet.
 ///
 /// # Examples
 ///
@@ -19,36 +19,40 @@ use longwire_hub::HubConfig;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// How connections behave. Default: that of [`Config`], with [`Keepalive::default`] and a
-    /// [`MemoryBudget`] of 1 GiB for the messages that are arriving.
+    /// The settings of connections. Default: those of [`Config`], with [`Keepalive::default`] and a
+    /// [`MemoryBudget`] of 1 GiB for incoming messages.
     pub connection: Config,
     /// Subprotocols, allowed origins and the path. Default: none, any, any.
     pub handshake: ServerOptions,
-    /// Which proxies are believed where they name the client's address; see [`Request::client_ip`](crate::Request::client_ip).
-    /// Default: none.
+    /// The proxies that are trusted to name the client's address; see
+    /// [`Request::client_ip`](crate::Request::client_ip). Default: none.
     pub trusted_proxies: TrustedProxies,
-    /// Which peers are proxies that begin each connection with a header of the PROXY protocol, version 1 or 2: TLS, if any,
-    /// comes behind it. The addresses that it tells are then those of the peer, for all purposes.
+    /// The peers that are proxies which begin each connection with a header of the PROXY protocol, version 1 or 2.
+    /// TLS, if any, comes after the header. For all purposes, the addresses in the header then replace those of the
+    /// peer.
     ///
-    /// Of these it is demanded: without a well-formed header, of at most 4096 bytes and within the handshake's time, the
-    /// connection is closed without a word. Of others it is not understood. Default: none.
+    /// The header is required from these peers: if it is not well formed, exceeds 4096 bytes or does not arrive
+    /// within the handshake's time, the connection is closed without an answer. It is not recognized from other
+    /// peers. Default: none.
     pub proxy_protocol: TrustedProxies,
-    /// How big a request head may be. Default: 16 KiB, 100 header fields.
+    /// The size limits of a request head. Default: 16 KiB, 100 header fields.
     pub head: HeadLimits,
-    /// How long a handshake may take in all, from the connection to the 101: the request, `authorize` or the fallback, and writing
-    /// the 101. Any other answer is cut off only if the client takes none of it for
-    /// [`close_timeout`](Config::close_timeout). Default 10 s.
+    /// The maximum duration of a handshake, from the connection to the 101: the request, `authorize` or the
+    /// fallback, and writing the 101. Any other answer is cut off only if the client takes none of it for
+    /// [`close_timeout`](Config::close_timeout). Default: 10 s.
     pub handshake_timeout: Duration,
-    /// How many handshakes may be going on at once, and how many of them may wait for `authorize` or the fallback.
+    /// The maximum number of concurrent handshakes, and also of those that wait for `authorize` or the fallback.
+    /// The two are counted separately.
     ///
-    /// One more ends the oldest that does not wait for the application with 503: an honest client needs its place for a moment,
-    /// one that drips its request for as long as it gets. A client that waits for the application keeps its place; if as many
-    /// wait as may, the next whole request is answered with 503. One whose TLS or proxy's header is not complete is closed without
-    /// an answer instead. Default 1024.
+    /// One more handshake ends the oldest that does not wait for the application with 503, or without an answer if
+    /// its TLS or proxy's header is not complete. An honest client needs its slot only for a moment; one that sends
+    /// its request slowly on purpose keeps it as long as it can. A client that waits for the application keeps its
+    /// slot. If the maximum number of clients is already waiting, the next complete request is answered with 503.
+    /// Default: 1024.
     pub max_handshakes: usize,
-    /// What happens to clients that do not keep up with broadcasts.
+    /// The settings of the hub, such as the policy for clients that do not keep up with broadcasts.
     pub hub: HubConfig,
-    /// How the server takes its leave.
+    /// The shutdown of the server.
     pub shutdown: Shutdown,
 }
 
@@ -72,17 +76,19 @@ impl Default for ServerConfig {
     }
 }
 
-/// How a server takes its leave: what clients are told, and how long they have.
+/// The shutdown of a server: the close frame for clients, and their deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    /// The close code. Default 1001, going away. One that must not be sent is replaced by 1001.
+    /// The close code. Default: 1001, going away. If it must not be sent, clients get 1001 without a reason
+    /// instead.
     pub code: CloseCode,
-    /// The close reason. Default: none. One above 123 bytes is left out.
+    /// The close reason. Default: none. If it exceeds 123 bytes, clients get 1001 without a reason instead.
     pub reason: String,
-    /// After how long connections are dropped whose closing handshake or handler has not ended. Default 10 s.
+    /// The deadline after which connections are dropped if their closing handshake or handler has not ended.
+    /// Default: 10 s.
     pub deadline: Duration,
-    /// Over how long the close frames are spread, so that clients do not all come back at once; see
-    /// [`Farewell::spread`](longwire_hub::Farewell::spread). Default: they are sent at once.
+    /// The period over which the close frames are spread, so that clients do not all reconnect at once; see
+    /// [`Farewell::spread`](longwire_hub::Farewell::spread). Default: zero, so all are sent at once.
     pub spread: Duration,
 }
 
@@ -93,5 +99,5 @@ impl Default for Shutdown {
     }
 }
 
-/// Enough for 64 clients at once with messages of the greatest length, or for 16 000 with 64 KiB.
+/// Enough for 64 concurrent clients with messages of the maximum length, or for 16 000 with 64 KiB.
 const MEMORY: usize = 1 << 30;

@@ -1,4 +1,4 @@
-//! The one deadline of a handshake.
+//! The deadline of a handshake.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Deadline {
 pub(crate) struct Late;
 
 impl Deadline {
-    /// Returns the deadline of what begins at `begun` and may take `limit`.
+    /// Returns the deadline of a task that starts at `begun` and may take `limit`.
     pub(crate) fn after(begun: Instant, limit: Duration) -> Self {
         Self { at: begun.checked_add(limit) }
     }

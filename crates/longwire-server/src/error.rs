@@ -1,15 +1,15 @@
-//! What a server cannot do.
+//! The errors of a server.
 
 use std::io;
 
 use longwire_handshake::origin::InvalidOrigin;
 use longwire_handshake::subprotocol::InvalidSubprotocol;
 
-/// Why a server could not be set up, or goes on no longer.
+/// An error that prevents a server from starting or continuing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen: {0}")]
     Bind(#[source] io::Error),
     /// The certificates or the key cannot be used.
@@ -19,18 +19,18 @@ pub enum Error {
     /// The server was shut down, or its listener handed over: no more clients will be accepted.
     #[error("the server was shut down")]
     ShutDown,
-    /// What the server listens on cannot be given away.
+    /// A listener cannot be handed over.
     #[error("the listener cannot be handed over: {0}")]
     HandOver(#[source] io::Error),
-    /// A worker's thread or its runtime cannot be made.
+    /// A worker's thread or its runtime cannot be created.
     #[error("a worker cannot be started: {0}")]
     Worker(#[source] io::Error),
-    /// A path for [`Server::route`](crate::Server::route) is malformed, or leads where another one does.
+    /// A path for [`Server::route`](crate::Server::route) is malformed or conflicts with an existing route.
     #[error("invalid route {path}: {reason}")]
     Route {
         /// The path.
         path: String,
-        /// What is wrong with it.
+        /// The reason it is invalid.
         reason: String,
     },
     /// A subprotocol's name is not a token (RFC 6455 §4.1).

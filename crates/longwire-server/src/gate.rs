@@ -1,6 +1,6 @@
-//! One connection's way in: its request is read, judged and answered (RFC 6455 §4.2).
+//! The opening handshake of one connection: the request is read, checked and answered (RFC 6455 §4.2).
 //!
-//! Owns deadlines and the order of things. What a request must look like is `longwire-handshake`'s.
+//! Owns deadlines and the order of steps. The checks of the request itself are in `longwire-handshake`.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,14 +27,14 @@ use crate::routes::Routes;
 use crate::stats::Counters;
 use crate::{Request, ServerConfig, Socket, Transport};
 
-/// Answers plain HTTP requests.
+/// A function that answers plain HTTP requests.
 pub(crate) type Fallback =
     Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send>> + Send + Sync>;
 
-/// Sees every refusal, and may answer in its own words.
+/// A function that sees every refusal and may replace the answer.
 pub(crate) type OnReject = Arc<dyn Fn(&Rejection, Option<&Request>) -> Option<Response<Bytes>> + Send + Sync>;
 
-/// What every connection of a server has to pass.
+/// The settings and shared state that admit the connections of a server.
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) config: ServerConfig,
@@ -49,19 +49,19 @@ pub(crate) struct Gate {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// A request that passed.
+/// A request that passed all checks.
 struct Passed {
     accepted: Accepted,
     place: Place,
     request: Request,
-    /// Where this connection is to behave otherwise than the server's.
+    /// Settings for this connection, if they differ from the server's.
     connection: Option<Box<Config>>,
     client: ClientInfo,
     read_ahead: Bytes,
 }
 
 impl Passed {
-    /// Adds what came after what was read with the head.
+    /// Appends the bytes that arrived after those read with the head.
     fn followed_by(mut self, early: &[u8]) -> Self {
         if !early.is_empty() {
             self.read_ahead = [&self.read_ahead, early].concat().into();
@@ -70,17 +70,17 @@ impl Passed {
     }
 }
 
-/// What an answer has to consider.
+/// The state of a handshake that affects its answer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// Whether the answer has begun: two answers in one connection would be none.
+    /// Whether the answer was started. A connection must not get two answers.
     is_answered: bool,
     /// Whether the request is a HEAD, whose answer has no body (RFC 9110 §9.3.2).
     is_head: bool,
 }
 
 impl Gate {
-    /// Takes a connection through its handshake; `None` if it ends there.
+    /// Takes a connection through its handshake. Returns `None` if it ends there.
     pub(crate) async fn open(
         self: Arc<Self>,
         io: Transport,
@@ -96,7 +96,7 @@ impl Gate {
             begun = &mut beginning => begun?,
             revoked = ticket.revoked() => {
                 debug!(?peer_addr, ?revoked, "a handshake was cut off before its request");
-                // Before that nothing can be said that would be understood.
+                // Before the proxy's header and TLS are complete, the client would not understand an answer.
                 if revoked == Revoked::ShutDown
                     && let Ok(Some((mut io, ends))) = timeout(FAREWELL, beginning).await
                 {
@@ -108,7 +108,8 @@ impl Gate {
         let peer_addr = ends.peer;
         let passed = tokio::select! {
             biased;
-            // First, as a place that was lost in a crowd is had back by a request that has come meanwhile.
+            // Polled first: a request that has arrived meanwhile can regain a slot that was revoked because of
+            // crowding.
             passed = self.shake_hands(&mut io, ends, deadline, &ticket, &mut progress) => passed?,
             revoked = ticket.revoked() => {
                 debug!(?peer_addr, ?revoked, "a handshake was cut off");
@@ -128,14 +129,14 @@ impl Gate {
         };
         let ws = WebSocket::new(io, handover, connection.as_deref().unwrap_or(&self.config.connection));
         let info = client.peer_addr(client_addr(&request)).place(place);
-        // From here on the hub counts the connection; the ticket goes after that.
+        // From here on the hub counts the connection. The ticket is dropped only after that.
         let socket = self.hub.admit(ws, info).ok()?;
         self.counters.opened(begun.elapsed());
         drop(ticket);
         Some((socket, request))
     }
 
-    /// What comes before the request: a proxy's word, and TLS.
+    /// Completes the steps before the request: the proxy's header, and TLS.
     async fn begin(
         &self,
         mut io: Transport,
@@ -159,7 +160,7 @@ impl Gate {
         Some((io, ends))
     }
 
-    /// Speaks TLS on TCP connections, if the server does.
+    /// Performs the TLS handshake on TCP connections, if the server uses TLS.
     #[cfg(feature = "tls")]
     async fn secure(
         &self,
@@ -215,7 +216,8 @@ impl Gate {
                 }
             }
             Err(response) => {
-                // The application is done with it, and the client may take its time.
+                // The application has decided, and the client may be slow to take the answer: newer handshakes may
+                // have the slot.
                 ticket.release();
                 finish(io, progress.cut(&response), self.config.connection.close_timeout).await;
             }
@@ -223,7 +225,7 @@ impl Gate {
         None
     }
 
-    /// Reads up to the end of the request's head; `None` if the client left before.
+    /// Reads up to the end of the request's head. Returns `None` if the client left before that.
     async fn read_head(
         &self,
         io: &mut Transport,
@@ -255,7 +257,7 @@ impl Gate {
         }
     }
 
-    /// Decides on a request; an answer other than 101 comes as the bytes to send.
+    /// Decides on a request. Returns any answer other than 101 as the bytes to send.
     async fn judge(
         self: &Arc<Self>,
         head: RequestHead,
@@ -304,7 +306,7 @@ impl Gate {
         }
     }
 
-    /// Asks the application, if it wants to be.
+    /// Asks the application's hook, if there is one.
     async fn ask(
         &self,
         admission: Admission,
@@ -316,7 +318,7 @@ impl Gate {
         if !ticket.hold() {
             return Err(self.refuse(&Rejection::Unavailable, Some(&admission.request), peer_addr));
         }
-        // The hook keeps the request; whoever sees its refusal gets what it says.
+        // The hook owns the request, so `on_reject` gets only the rejection.
         let rejection = match deadline.run(hook::run("authorize", || authorize(admission))).await {
             Ok(Ok(Ok(admission))) => return Ok(admission),
             Ok(Ok(Err(rejection))) => rejection,
@@ -326,7 +328,7 @@ impl Gate {
         Err(self.refuse(&rejection, None, peer_addr))
     }
 
-    /// The bytes of a refusal.
+    /// Returns a refusal as the bytes to send.
     fn refuse(
         &self,
         rejection: &Rejection,
@@ -355,7 +357,7 @@ impl Gate {
         let answer = self.refuse(&Rejection::Unavailable, None, peer_addr);
         let answer = progress.cut(&answer);
         match revoked {
-            // The place is needed now: an answer that does not go out at once does not go out.
+            // The slot is needed now, so the answer gets only one attempt.
             Revoked::Crowded => finish_at_once(io, answer).await,
             Revoked::ShutDown => {
                 finish(io, answer, FAREWELL.min(self.config.connection.close_timeout)).await;
@@ -370,15 +372,15 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// The address by which the hub knows a client, and counts it where clients of one address are counted. Behind trusted
-/// proxies that is not the peer's, and its port is not known.
+/// Returns the address by which the hub identifies a client and counts clients per address. Behind trusted proxies
+/// it is not the peer's address, and its port is unknown.
 fn client_addr(request: &Request) -> Option<SocketAddr> {
     let ip = request.client_ip()?;
     let is_peer = |peer: &SocketAddr| ip == peer.ip().to_canonical();
     Some(request.peer_addr().filter(is_peer).unwrap_or_else(|| SocketAddr::new(ip, 0)))
 }
 
-/// Whether a request is one that any web server would get: GET, HEAD or OPTIONS, and no WebSocket is asked for.
+/// Returns whether any web server could get this request: a GET, HEAD or OPTIONS that does not ask for a WebSocket.
 fn is_plain(rejection: &Rejection, request: &Request) -> bool {
     match rejection {
         Rejection::UpgradeRequired | Rejection::Method { is_head: true, .. } => true,
@@ -390,13 +392,13 @@ fn is_plain(rejection: &Rejection, request: &Request) -> bool {
     }
 }
 
-/// The answer in place of one that the application owes.
+/// Returns the answer for a failure of the application.
 fn fault() -> Rejection {
     Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The server is at fault\n")
 }
 
 impl Progress {
-    /// The part of an answer that is to be sent.
+    /// Returns the part of an answer that is to be sent.
     fn cut(self, answer: &[u8]) -> &[u8] {
         let head = || answer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
         let end = if self.is_head { head() } else { None };
@@ -404,6 +406,6 @@ impl Progress {
     }
 }
 
-/// How long a client that is turned away at shutdown has to begin, where a proxy's header or TLS comes first, and then to take
-/// its answer.
+/// The limit at shutdown for a client to complete the proxy's header and TLS, if any, and then again to take its
+/// answer.
 const FAREWELL: Duration = Duration::from_secs(1);

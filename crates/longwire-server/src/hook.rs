@@ -1,4 +1,4 @@
-//! Calls of the application's hooks: a panic in one ends neither the connection nor the task without an answer.
+//! Calls the application's hooks. If a hook panics, the client still gets an answer and the task continues.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -8,17 +8,18 @@ use std::task::Poll;
 
 use tracing::error;
 
-/// A hook has panicked, which was logged.
+/// The error for a hook that panicked. The panic is already logged.
 #[derive(Debug)]
 pub(crate) struct Panicked;
 
-/// Calls a hook; `name` is what the log calls it.
+/// Calls a hook; `name` identifies it in the log.
 ///
 /// # Errors
 ///
-/// [`Panicked`] if it does.
+/// [`Panicked`] if the hook panics.
 pub(crate) fn call<T>(name: &'static str, hook: impl FnOnce() -> T) -> Result<T, Panicked> {
-    // Nothing of ours is changed by a hook. What it leaves half changed of its own is its own, as in any task.
+    // A hook changes none of this crate's state. If it leaves its own state inconsistent, that is the application's
+    // concern, as in any task.
     catch_unwind(AssertUnwindSafe(hook)).map_err(|panic| {
         error!(hook = name, panic = message(&*panic), "a hook panicked");
         Panicked
@@ -29,7 +30,7 @@ pub(crate) fn call<T>(name: &'static str, hook: impl FnOnce() -> T) -> Result<T,
 ///
 /// # Errors
 ///
-/// [`Panicked`] if one of the two does.
+/// [`Panicked`] if the hook or its future panics.
 pub(crate) async fn run<T>(
     name: &'static str,
     hook: impl FnOnce() -> Pin<Box<dyn Future<Output = T> + Send>>,

@@ -1,7 +1,7 @@
 //! A WebSocket server for tokio.
 //!
-//! [`Server`] listens, reads request heads with a parser of its own, and hands each client to a handler together with its
-//! [`Request`]. The clients of one server form a [`Hub`]: broadcast and shutdown are the hub's.
+//! [`Server`] listens, reads request heads with its own parser, and passes each client to a handler together with
+//! its [`Request`]. The clients of one server form a [`Hub`], which handles broadcasts and shutdown.
 //!
 //! ```no_run
 //! use longwire_server::Server;
@@ -22,34 +22,36 @@
 //! # }
 //! ```
 //!
-//! # What a stranger can cost
+//! # Limits before the handshake completes
 //!
 //! | | |
 //! |---|---|
-//! | a request that is not complete within [`ServerConfig::handshake_timeout`] | 408, or a plain close if nothing came |
-//! | a request head above [`ServerConfig::head`] | 431, or 414 for its target |
+//! | a request not complete within [`ServerConfig::handshake_timeout`] | 408, or a plain close if nothing arrived |
+//! | a request head above the limits in [`ServerConfig::head`] | 431, or 414 for its target |
 //! | a request that is malformed, or asks for something else | 400, 403, 404, 405, 426; see [`Rejection`] |
-//! | more handshakes at once than [`ServerConfig::max_handshakes`] | the oldest meets 503 |
+//! | more concurrent handshakes than [`ServerConfig::max_handshakes`] | the oldest is answered with 503 |
 //! | no descriptors left | accepting pauses, for at most 1 s at a time |
 //!
-//! Every answer is followed by the end of the connection: the sending direction is shut down and what the peer still
-//! sends is read and dropped for a bounded time, so that the answer is not lost to a TCP reset.
+//! Every answer ends the connection: the server shuts down the sending direction, then reads and drops the peer's
+//! bytes for a bounded time, so that a TCP reset does not destroy the answer.
 //!
 //! # HTTP
 //!
-//! This is no HTTP server: one request a connection, no bodies, no keep-alive. [`Server::fallback`] can answer plain GET
-//! and HEAD requests, which is enough for a page that opens a WebSocket; everything else belongs in front of it.
-
+//! This is not an HTTP server: there is one request per connection, no body and no keep-alive. [`Server::fallback`]
+//! can answer plain GET and HEAD requests, which is enough for a page that opens a WebSocket. For anything more,
+//! put an HTTP server in front.
+//!
 //! # Metrics
 //!
-//! [`ServerHandle::stats`] has all counts in one value. With the feature `metrics` they go to the recorder of the crate of
-//! that name as well: what [`longwire_hub`] names of clients, and of handshakes
+//! [`ServerHandle::stats`] returns all counts in one value. With the feature `metrics`, the counts also go to the
+//! recorder of the `metrics` crate: the metrics of clients that [`longwire_hub`] lists, and those of handshakes:
 //!
 //! | metric | kind | labels | counts |
 //! |---|---|---|---|
-//! | `longwire_handshakes_rejected_total` | counter | `status` | requests that were refused |
-//! | `longwire_handshake_duration_seconds` | histogram | | how long those took that were completed |
+//! | `longwire_handshakes_rejected_total` | counter | `status` | refused requests |
+//! | `longwire_handshake_duration_seconds` | histogram | | durations of completed handshakes |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod admission;
@@ -99,15 +101,17 @@ pub use server::Server;
 pub use stats::ServerStats;
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsError};
-/// The rustls that [`TlsConfig`] takes configurations of, and whose types [`Transport::tls`] and [`Request::peer_certificates`] have.
+/// The version of rustls whose configurations [`TlsConfig`] accepts and whose types [`Transport::tls`] and
+/// [`Request::peer_certificates`] return.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use tokio_rustls::rustls;
 pub use transport::{OtherStream, Transport};
 pub use workers::Workers;
 
-/// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) that the server's [`Hub`] knows.
+/// The socket passed to a handler: a [`WebSocket`](longwire_connection::WebSocket) registered in the server's
+/// [`Hub`].
 pub type Socket = longwire_hub::Socket<Transport>;
 
-/// The receiving side of a [`Socket`] that was split.
+/// The receiving half of a split [`Socket`].
 pub type Receiver = longwire_hub::Receiver<Transport>;

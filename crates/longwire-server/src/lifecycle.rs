@@ -1,4 +1,4 @@
-//! From listening to gone: the server's one-way switch, and the handle that turns it.
+//! The server's one-way path from listening to stopped, and the handle that controls it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,10 +13,11 @@ use crate::pending::Pending;
 use crate::stats::Counters;
 use crate::{Error, Listeners, ServerConfig, ServerStats, Shutdown};
 
-/// What a server and its handles share, and the workers that make up one server.
+/// The state shared by a server and its handles, or by the workers that make up one server.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
-    /// One for each [`Server`](crate::Server) of the group. Gone when it stops: dropping a listener closes its port.
+    /// One for each [`Server`](crate::Server) of the group. `None` once it stops: dropping a listener closes its
+    /// port.
     listeners: Mutex<Vec<Option<Arc<dyn Listen>>>>,
     phase: watch::Sender<Phase>,
     shutdown: Mutex<Shutdown>,
@@ -26,14 +27,14 @@ pub(crate) struct Lifecycle {
     pub(crate) pending: Arc<Pending>,
 }
 
-/// How far a server has come; it never goes back.
+/// The stages of a server's life, in order. A server never returns to an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// It takes clients in.
+    /// The server accepts clients.
     Listening,
-    /// Somebody else takes clients in; those who are here stay.
+    /// Another server accepts clients; connected clients stay.
     HandedOver,
-    /// Nobody stays.
+    /// All clients must leave.
     Stopped,
 }
 
@@ -50,7 +51,8 @@ impl Lifecycle {
         }
     }
 
-    /// Takes in one more server of the group; returns its number. One that comes too late has no listener.
+    /// Adds a server to the group and returns its number. If the group no longer listens, the server gets no
+    /// listener.
     pub(crate) fn join(&self, listener: Arc<dyn Listen>) -> usize {
         let mut listeners = self.listeners();
         if *self.phase.borrow() != Phase::Listening {
@@ -64,7 +66,7 @@ impl Lifecycle {
         self.listeners().get(number)?.clone()
     }
 
-    /// Has a server of the group listen on one more.
+    /// Adds another listener to a server of the group.
     pub(crate) fn add_listener(&self, number: usize, more: Arc<dyn Listen>) {
         if let Some(listener) = self.listeners().get_mut(number) {
             let listeners = listener.take().into_iter().chain([more]).collect();
@@ -72,13 +74,13 @@ impl Lifecycle {
         }
     }
 
-    /// Closes a listener, as far as nobody is accepting.
+    /// Drops a listener. It closes once no task is accepting from it.
     pub(crate) fn stop_listening(&self, number: usize) {
         let listener = self.listeners().get_mut(number).and_then(Option::take);
         drop(listener);
     }
 
-    /// Takes over what concerns all servers of the group.
+    /// Applies the settings that concern all servers of the group.
     pub(crate) fn configure(&self, config: &ServerConfig) {
         self.hub.set_config(config.hub);
         self.set_shutdown(config.shutdown.clone());
@@ -102,7 +104,7 @@ impl Lifecycle {
         *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = shutdown;
     }
 
-    /// Stops accepting; handshakes that are going on are answered with 503.
+    /// Stops accepting. Handshakes in progress are answered with 503.
     pub(crate) fn stop(&self) {
         let mut listeners = self.listeners();
         let gone = std::mem::take(&mut *listeners);
@@ -112,14 +114,14 @@ impl Lifecycle {
         self.pending.close();
     }
 
-    /// Stops accepting, and gives the listeners away.
+    /// Stops accepting and returns the listeners.
     fn hand_over(&self) -> Result<Listeners, Error> {
         let mut listeners = self.listeners();
         let mut all = Listeners::default();
         for listener in listeners.iter().flatten() {
             listener.hand_over(&mut all).map_err(Error::HandOver)?;
         }
-        // Nobody listened any more.
+        // The server no longer listened.
         if all.is_empty() {
             return Err(Error::ShutDown);
         }
@@ -142,20 +144,20 @@ impl Lifecycle {
         *self.phase.borrow() == Phase::Stopped
     }
 
-    /// Waits until the server has come so far.
+    /// Waits until the server has reached this phase.
     pub(crate) async fn reached(&self, awaited: Phase) {
-        // The sender is in `self`: it outlives the wait.
+        // `self` holds the sender, which outlives the wait.
         let _ = self.phase.subscribe().wait_for(|phase| *phase >= awaited).await;
     }
 
-    /// Waits until nobody is here or on the way in.
+    /// Waits until no client is connected and no handshake is in progress.
     pub(crate) async fn deserted(&self) {
-        // A client is in the hub before its handshake's ticket goes.
+        // A client enters the hub before its handshake's ticket is dropped.
         self.pending.emptied().await;
         self.hub.emptied().await;
     }
 
-    /// Tells every client, and waits until all have left or were dropped.
+    /// Closes every client, and waits until all have left or were dropped.
     pub(crate) async fn drain(&self) {
         let shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Shutdown { code, reason, deadline, spread } = shutdown;
@@ -182,30 +184,30 @@ impl Lifecycle {
     }
 }
 
-/// A handle to a server that runs, or will: cheap to clone, and does not keep it running.
+/// A handle to a server, whether it already runs or not. It is cheap to clone and does not keep the server running.
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     pub(crate) lifecycle: Arc<Lifecycle>,
 }
 
 impl ServerHandle {
-    /// The server's clients.
+    /// Returns the hub of the server's clients.
     pub fn hub(&self) -> &Hub {
         &self.lifecycle.hub
     }
 
-    /// What the server has counted so far. It looks at each client.
+    /// Returns everything the server has counted so far. It visits every client.
     pub fn stats(&self) -> ServerStats {
         self.lifecycle.stats()
     }
 
-    /// Shuts the server down as [`ServerConfig::shutdown`](crate::ServerConfig::shutdown) says.
+    /// Shuts the server down as configured in [`ServerConfig::shutdown`](crate::ServerConfig::shutdown).
     ///
-    /// This call stops the listening and ends the handshakes that are going on with 503. Where TLS or the header of a proxy
-    /// ([`ServerConfig::proxy_protocol`](crate::ServerConfig::proxy_protocol)) is not complete, it has one more second, and
-    /// the connection is closed without an answer if that is not enough. The returned future closes all
-    /// clients and completes when they have left, or were dropped at the deadline. Where [`Server::serve`] runs it does
-    /// the same and returns then, so the future may be dropped.
+    /// The call itself stops listening and answers handshakes in progress with 503. If TLS or a proxy's header
+    /// ([`ServerConfig::proxy_protocol`](crate::ServerConfig::proxy_protocol)) is not complete yet, the client has
+    /// one more second for it; after that the connection is closed without an answer. The returned future closes
+    /// all clients and completes when they have left or were dropped at the deadline. If [`Server::serve`] is
+    /// running, it does the same and then returns, so the future may be dropped.
     ///
     /// [`Server::serve`]: crate::Server::serve
     ///
@@ -218,7 +220,7 @@ impl ServerHandle {
         async move { lifecycle.drain().await }
     }
 
-    /// Shuts the server down with this code, reason and deadline.
+    /// Shuts the server down with the given code, reason and deadline.
     ///
     /// # Cancel safety
     ///
@@ -228,17 +230,17 @@ impl ServerHandle {
         self.shutdown()
     }
 
-    /// Stops accepting and gives away what the server listens on, so that another server, or another process, goes on with
-    /// it: no connection is refused meanwhile, as those that nobody has accepted yet wait where they are.
+    /// Stops accepting and returns the server's listeners, so that another server or another process can continue
+    /// with them. No connection is refused in between: connections not yet accepted stay in the listeners' queues.
     ///
-    /// Clients who are here stay until they leave, handshakes that are going on go on. Where [`Server::serve`] runs it
-    /// returns when the last client has left; a [`shutdown`](Self::shutdown) before that closes them.
+    /// Connected clients stay until they leave, and handshakes in progress continue. If [`Server::serve`] is
+    /// running, it returns when the last client has left; a [`shutdown`](Self::shutdown) before that closes them.
     ///
     /// # Errors
     ///
-    /// [`Error::ShutDown`] if the server listens no more, [`Error::HandOver`] if a listener cannot be given away:
-    /// a [`Listen`](crate::Listen) of your own that does not say how, or the process is out of descriptors. The server
-    /// goes on as it was then.
+    /// [`Error::ShutDown`] if the server no longer listens. [`Error::HandOver`] if a listener cannot be handed
+    /// over, because a custom [`Listen`] does not support it or the process is out of descriptors;
+    /// the server then continues as before.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! Taking in connections, whatever the system says about it.
+//! Accepts connections and survives the errors of the operating system.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,26 +15,27 @@ use tracing::{debug, warn};
 
 use crate::Transport;
 
-/// Where connections come from: a listener of tokio's, or one of your own.
+/// A source of connections: one of tokio's listeners, or your own.
 pub trait Listen: fmt::Debug + Send + Sync + 'static {
-    /// Takes in the next connection, with the address at its other end where there is one. One task at a time waits.
+    /// Accepts the next connection and returns it with the peer's address, if it has one. Only one task at a time
+    /// waits.
     ///
     /// # Errors
     ///
-    /// Errors are survived: the server asks again, after a pause if the error is not about one connection alone.
+    /// Errors do not end the server: it tries again, after a pause unless the error concerns only one connection.
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>>;
 
-    /// The address that clients connect to, if it is one of TCP.
+    /// Returns the address that clients connect to, if it is a TCP address.
     fn local_addr(&self) -> Option<SocketAddr> {
         None
     }
 
-    /// Adds to `listeners` a second descriptor of what this listens on, such that what waits to be accepted stays there when
-    /// this is dropped.
+    /// Adds a second descriptor of this listener to `listeners`, so that connections waiting to be accepted stay
+    /// queued when this listener is dropped.
     ///
     /// # Errors
     ///
-    /// What the system says; [`Unsupported`](io::ErrorKind::Unsupported) by default.
+    /// The error of the operating system; [`Unsupported`](io::ErrorKind::Unsupported) by default.
     fn hand_over(&self, listeners: &mut Listeners) -> io::Result<()> {
         let _ = listeners;
         Err(io::ErrorKind::Unsupported.into())
@@ -44,8 +45,8 @@ pub trait Listen: fmt::Debug + Send + Sync + 'static {
 impl Listen for TcpListener {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
         self.poll_accept(cx).map_ok(|(stream, peer_addr)| {
-            // What is worth a write is worth sending: replies must not wait for acknowledgements. A socket that has gone
-            // already cannot be told, and is found out by reading.
+            // Replies must not wait for acknowledgments. If the socket is already closed, this fails, and reading
+            // reports it.
             let _ = stream.set_nodelay(true);
             (Transport::Tcp(stream), Some(peer_addr))
         })
@@ -73,16 +74,18 @@ impl Listen for tokio::net::UnixListener {
     }
 }
 
-/// What a server listened on; see [`ServerHandle::hand_over`](crate::ServerHandle::hand_over). The sockets do not block.
+/// The listeners of a server; see [`ServerHandle::hand_over`](crate::ServerHandle::hand_over). The sockets are
+/// non-blocking.
 ///
-/// To get one to another process is the application's matter: a child inherits a descriptor, and a Unix socket carries it
-/// to any process. There it becomes a listener of tokio's, and [`Server::from_listener`](crate::Server::from_listener) takes that.
+/// Passing one to another process is up to the application: a child process inherits a descriptor, and a Unix
+/// socket carries one to any process. There it becomes one of tokio's listeners, which
+/// [`Server::from_listener`](crate::Server::from_listener) takes.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Listeners {
-    /// Those of TCP.
+    /// The TCP listeners.
     pub tcp: Vec<std::net::TcpListener>,
-    /// Those of Unix sockets, whose files stay.
+    /// The listeners on Unix sockets. Their files remain.
     #[cfg(unix)]
     pub unix: Vec<std::os::unix::net::UnixListener>,
 }
@@ -115,7 +118,7 @@ impl Listeners {
 #[derive(Debug)]
 pub(crate) struct Several {
     listeners: Vec<Arc<dyn Listen>>,
-    /// Who is asked first: each in turn, so that a busy one does not hide the others.
+    /// The listener to poll first. It rotates, so that a busy listener does not hide the others.
     first: AtomicUsize,
 }
 
@@ -146,15 +149,16 @@ impl Listen for Several {
     }
 }
 
-/// How a TCP listener is made.
+/// The options of a TCP listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenOptions {
-    /// How many connections may wait to be accepted; the system may allow fewer. Default: 1024.
+    /// The maximum number of connections that may wait to be accepted. The system may allow fewer. Default: 1024.
     pub backlog: u32,
-    /// Whether other sockets may listen on the same address, among which the system shares out connections
-    /// (`SO_REUSEPORT`): one for each worker. Default: no.
+    /// Whether other sockets may listen on the same address (`SO_REUSEPORT`), such as one for each worker. The
+    /// system distributes connections among them. Default: `false`.
     pub reuse_port: bool,
-    /// Whether a listener on an IPv6 address takes no IPv4 clients. Default: no, `[::]:8080` takes both.
+    /// Whether a listener on an IPv6 address accepts no IPv4 clients. Default: `false`, so `[::]:8080` accepts
+    /// both.
     pub only_v6: bool,
 }
 
@@ -169,7 +173,7 @@ impl ListenOptions {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the operating system.
     pub fn listen(self, addr: SocketAddr) -> io::Result<TcpListener> {
         TcpListener::from_std(self.listen_std(addr)?)
     }
@@ -180,7 +184,7 @@ impl ListenOptions {
         if addr.is_ipv6() {
             socket.set_only_v6(self.only_v6)?;
         }
-        // Connections of a server that was there before must not keep the port.
+        // Connections of a previous server must not keep the port in use.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
@@ -192,7 +196,7 @@ impl ListenOptions {
     }
 }
 
-/// Waits for the next connection; an error is noted and survived.
+/// Waits for the next connection. Errors are logged and do not end the wait.
 ///
 /// # Cancel safety
 ///
@@ -212,7 +216,8 @@ pub(crate) async fn next_connection(
             }
             Err(error) => {
                 // Usually the process or the system is out of descriptors or memory. The connection stays in the
-                // listener's queue, so asking again at once would only burn the time that others need to leave.
+                // listener's queue, so retrying at once would only take CPU time that other connections need to
+                // end.
                 let pause = pause.next();
                 warn!(%error, ?pause, "no connections can be accepted for now");
                 tokio::time::sleep(pause).await;
@@ -221,7 +226,8 @@ pub(crate) async fn next_connection(
     }
 }
 
-/// Whether an error of `accept` is one of the connection that it would have been: Linux passes those on (accept(2)).
+/// Returns whether an error of `accept` belongs to the connection being accepted: Linux passes those on
+/// (accept(2)).
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
@@ -239,7 +245,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// How long to pause after the next error: doubled with each in a row, from 10 ms to 1 s.
+/// The pause after the next error: 10 ms at first, doubled for each consecutive error, at most 1 s.
 #[derive(Debug)]
 pub(crate) struct Pause(Duration);
 

@@ -1,4 +1,5 @@
-//! Counts passed on to the recorder of the `metrics` crate. Owns the names; those of clients are the hub's.
+//! Passes counts to the recorder of the `metrics` crate. Owns the names of metrics, except those of clients, which
+//! the hub owns.
 
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ pub(crate) fn opened(took: Duration) {
 }
 
 pub(crate) fn rejected(status: StatusCode) {
-    // A status has three digits: there are few.
+    // A status has three digits, so there are few label values.
     counter!("longwire_handshakes_rejected_total", "status" => status.as_str().to_owned()).increment(1);
 }
 
-/// Passes on what has gone through connections, from time to time and at last when the future is dropped.
+/// Reports the traffic of connections at intervals, and once more when the future is dropped.
 pub(crate) async fn report(hub: Hub) {
     let report = Report(hub);
     loop {
@@ -32,5 +33,5 @@ impl Drop for Report {
     }
 }
 
-/// Recorders are usually asked every 15 s or less often.
+/// Recorders are usually queried every 15 s or less often.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -1,9 +1,10 @@
-//! The handshakes that are going on: how many there may be, and who has to go first.
+//! The handshakes in progress: their maximum number, and which one must go first.
 //!
-//! When a new one finds no place, the oldest loses its own. An honest client is through in a moment, so the oldest is the
-//! one that drips; refusing the newest instead would let a thousand idle strangers lock everybody out. A handshake that
-//! waits for the application is another matter: the client has sent its whole request, and how long it waits is not its
-//! doing. It keeps its place, and those who find too many of these are refused.
+//! When a new handshake finds no free slot, the oldest loses its own. An honest client needs only a moment, so the
+//! oldest is likely to be one that sends its request slowly on purpose; if the newest were refused instead, a
+//! thousand idle clients could lock out everyone else. A handshake that waits for the application is different: the
+//! client has sent its whole request, and the wait is not its fault. It keeps its slot. If too many handshakes hold
+//! theirs, the next one that needs to wait for the application is refused.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,40 +20,40 @@ pub(crate) struct Pending {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By age: those that have a place and give way to newer ones.
+    /// The handshakes whose slots yield to newer ones, ordered by age.
     yielding: BTreeMap<u64, Arc<Revocation>>,
-    /// Those that wait for the application.
+    /// The handshakes that wait for the application and keep their slots.
     held: BTreeMap<u64, Arc<Revocation>>,
     issued: u64,
-    /// Tickets that exist, with those that were revoked and are about to go.
+    /// The number of existing tickets, including revoked ones that are not dropped yet.
     tickets: usize,
     closed: bool,
 }
 
-/// Whether a handshake has lost its place, and why.
+/// The reason a handshake lost its slot, or `None` while it has one.
 type Revocation = watch::Sender<Option<Revoked>>;
 
-/// Why a handshake lost its place.
+/// The reason a handshake lost its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Revoked {
-    /// A newer one needs it.
+    /// A newer handshake needs the slot.
     Crowded,
-    /// The server shuts down.
+    /// The server is shutting down.
     ShutDown,
 }
 
-/// One handshake's place; given back when it is dropped.
+/// The slot of one handshake. Dropping the ticket frees the slot.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     number: u64,
-    /// How many handshakes may have a place, and how many may hold one.
+    /// The maximum number of slots that yield, and also of those that are held.
     most: usize,
     revocation: Arc<Revocation>,
     pending: Arc<Pending>,
 }
 
 impl Pending {
-    /// Gives a place to one more handshake; at the cost of the oldest if there are `most` already.
+    /// Gives a slot to one more handshake. If `most` slots already yield, the oldest loses its own.
     pub(crate) fn enter(self: &Arc<Self>, most: usize) -> Ticket {
         let most = most.max(1);
         let revocation = Arc::new(Revocation::new(None));
@@ -65,7 +66,7 @@ impl Pending {
         Ticket { number, most, revocation, pending: Arc::clone(self) }
     }
 
-    /// Revokes every place, and every one to come.
+    /// Revokes every slot, including all future ones.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -88,13 +89,13 @@ impl Pending {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that can panic leaves it half changed.
+        // Nothing that can panic leaves the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Adds a handshake to those that give way, the oldest of which do.
+    /// Adds a handshake to those that yield. If there are too many, the oldest lose their slots.
     fn admit(&mut self, number: u64, revocation: &Arc<Revocation>, most: usize) {
         if self.closed {
             revocation.send_replace(Some(Revoked::ShutDown));
@@ -110,20 +111,20 @@ impl State {
 }
 
 impl Ticket {
-    /// Waits until the place is lost.
+    /// Waits until the slot is revoked.
     pub(crate) fn revoked(&self) -> impl Future<Output = Revoked> + Send + use<> {
         let mut revocation = self.revocation.subscribe();
         async move {
             let revoked = revocation.wait_for(Option::is_some).await;
-            // The other end goes with this ticket, and then nobody waits.
+            // The sender lives as long as this ticket, and no task waits after that.
             revoked.ok().and_then(|revoked| *revoked).unwrap_or(Revoked::ShutDown)
         }
     }
 
-    /// Keeps the place against newer handshakes, until [`release`](Self::release). One that was lost to a newer one is had
-    /// back.
+    /// Keeps the slot even if newer handshakes need one, until [`release`](Self::release). A slot that was lost to
+    /// a newer handshake is regained.
     ///
-    /// Returns `false` if as many hold theirs as may, or the server shuts down.
+    /// Returns `false` if the maximum number of slots is held, or if the server is shutting down.
     pub(crate) fn hold(&self) -> bool {
         let mut state = self.pending.state();
         if state.closed || state.held.len() >= self.most {
@@ -135,7 +136,7 @@ impl Ticket {
         true
     }
 
-    /// Gives way to newer handshakes again.
+    /// Lets the slot yield to newer handshakes again.
     pub(crate) fn release(&self) {
         let mut state = self.pending.state();
         if state.held.remove(&self.number).is_some() {

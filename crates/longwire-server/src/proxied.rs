@@ -1,6 +1,6 @@
-//! Whom a connection is from: the peer, or whom a trusted proxy speaks for.
+//! The addresses of a connection, which a trusted proxy may supply.
 //!
-//! What the proxy's header looks like is `longwire-handshake`'s.
+//! The format of the proxy's header is in `longwire-handshake`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,18 +10,19 @@ use tokio::io::AsyncReadExt;
 
 use crate::Transport;
 
-/// The addresses at both ends of a connection, where there are any.
+/// The addresses at both ends of a connection, if there are any.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) local: Option<SocketAddr>,
 }
 
-/// Finds out whose connection it is. Nothing that is meant for anybody else is read.
+/// Determines the addresses of a connection. Reads no byte after the proxy's header.
 ///
 /// # Errors
 ///
-/// Those of the transport, and [`InvalidData`](io::ErrorKind::InvalidData) if the header is malformed or missing.
+/// The errors of the transport, and [`InvalidData`](io::ErrorKind::InvalidData) if the header is malformed or
+/// missing.
 pub(crate) async fn find_ends(
     io: &mut Transport,
     peer: Option<SocketAddr>,
@@ -32,7 +33,7 @@ pub(crate) async fn find_ends(
         return Ok(known);
     }
     let ProxyHeader { source, destination } = read_header(io).await?;
-    // A proxy that says nothing speaks for itself.
+    // A proxy that names no addresses speaks for itself.
     Ok(Ends { peer: source.or(known.peer), local: destination.or(known.local) })
 }
 

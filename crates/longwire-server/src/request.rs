@@ -1,4 +1,4 @@
-//! What a client asked for, and where it is.
+//! The request of a client, with the client's address.
 
 use std::any::Any;
 use std::fmt;
@@ -12,9 +12,9 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use crate::Transport;
 use crate::routes::Route;
 
-/// The head of a client's request: an [`http::Request`], with the addresses of the connection.
+/// The head of a client's request: an [`http::Request`] with the addresses of the connection.
 ///
-/// Dropped before the handler waits, it costs an idle connection nothing.
+/// If it is dropped before the handler waits, it costs an idle connection nothing.
 ///
 /// # Examples
 ///
@@ -24,11 +24,11 @@ use crate::routes::Route;
 /// }
 /// ```
 pub struct Request {
-    /// One pointer wide, as it lies in the handler's future.
+    /// Boxed, so that it takes only one pointer in the handler's future.
     inner: Box<Inner>,
 }
 
-/// What TLS has found out about a client.
+/// The facts that TLS established about a client.
 #[derive(Default)]
 pub(crate) struct Security {
     is_secure: bool,
@@ -86,45 +86,50 @@ impl Request {
         self.inner.route.as_ref()
     }
 
-    /// The client's address; `None` where there is none, such as on a Unix socket. Behind a proxy it is the proxy's.
+    /// Returns the client's address, or `None` if it has none, such as on a Unix socket. Behind a proxy, it is the
+    /// proxy's, unless [`ServerConfig::proxy_protocol`](crate::ServerConfig::proxy_protocol) applies to it.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.inner.peer_addr
     }
 
-    /// The client's address as the proxies before the server tell it, as far as they are trusted
-    /// ([`ServerConfig::trusted_proxies`](crate::ServerConfig::trusted_proxies)); that of the peer by default. `None` if the peer
-    /// has none, such as on a Unix socket, and no trusted proxy names one.
+    /// Returns the client's address as reported by the proxies in front of the server, as far as they are trusted
+    /// ([`ServerConfig::trusted_proxies`](crate::ServerConfig::trusted_proxies)); by default the peer's address.
+    /// `None` if the peer has no address, such as on a Unix socket, and no trusted proxy names one.
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.inner.client_ip
     }
 
-    /// Whether the client came over TLS that this server speaks.
+    /// Returns whether the client connected over TLS that this server terminates.
     pub fn is_secure(&self) -> bool {
         self.inner.security.is_secure
     }
 
-    /// The certificates that the client has shown, its own first; empty if it has shown none or came without TLS.
+    /// Returns the certificates that the client presented, its own first; empty if it presented none or connected
+    /// without TLS.
     ///
-    /// They are checked: see [`TlsConfig::from_pem_with_clients`](crate::TlsConfig::from_pem_with_clients). Who they stand for is in
-    /// them, for a parser of X.509 to find out. A socket has them as well, in [`Transport::tls`](crate::Transport::tls).
+    /// They are verified: see [`TlsConfig::from_pem_with_clients`](crate::TlsConfig::from_pem_with_clients). Use an
+    /// X.509 parser to extract the identity. They are also available from a socket, in
+    /// [`Transport::tls`](crate::Transport::tls).
     #[cfg(feature = "tls")]
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         &self.inner.security.certificates
     }
 
-    /// The name of the server that the client has asked for in its TLS handshake (SNI, RFC 6066 §3), in lower case. `None`
-    /// without TLS, and if it gave an address or nothing. The `Host` of the request is another statement, which may differ.
+    /// Returns the server name that the client requested in its TLS handshake (SNI, RFC 6066 §3), in lower case.
+    /// `None` without TLS, and if the client sent an address or nothing. The request's `Host` is independent of it
+    /// and may differ.
     #[cfg(feature = "tls")]
     pub fn server_name(&self) -> Option<&str> {
         self.inner.security.server_name.as_deref()
     }
 
-    /// What [`Server::authorize`](crate::Server::authorize) has found out, if it is of this type.
+    /// Returns the value attached by [`Server::authorize`](crate::Server::authorize), if it is of this type.
     pub fn data<D: Any + Send + Sync>(&self) -> Option<&D> {
         self.inner.data.as_deref()?.downcast_ref()
     }
 
-    /// Takes out what [`Server::authorize`](crate::Server::authorize) has found out, if it is of this type.
+    /// Removes and returns the value attached by [`Server::authorize`](crate::Server::authorize), if it is of this
+    /// type.
     pub fn take_data<D: Any + Send + Sync>(&mut self) -> Option<D> {
         match self.inner.data.take()?.downcast() {
             Ok(data) => Some(*data),
@@ -135,18 +140,18 @@ impl Request {
         }
     }
 
-    /// What stands in the path where its route has `{name}`; see [`Server::route`](crate::Server::route). It is as it was
-    /// sent, percent-encoded where the client encoded it.
+    /// Returns the text in the path that matched `{name}` in its route; see
+    /// [`Server::route`](crate::Server::route). The text is as the client sent it, without percent-decoding.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.inner.route.as_ref()?.param(name)
     }
 
-    /// The address that the client connected to, where there is one.
+    /// Returns the address that the client connected to, if there is one.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.inner.local_addr
     }
 
-    /// Gives up the addresses for the head alone.
+    /// Discards the addresses and returns only the head.
     pub fn into_http(self) -> http::Request<()> {
         self.inner.head
     }

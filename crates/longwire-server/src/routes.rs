@@ -1,4 +1,4 @@
-//! Paths and who serves them.
+//! Paths and their handlers.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use longwire_handshake::{PeerText, Rejection};
 
 use crate::{Error, HandlerResult, Request, Socket};
 
-/// A handler behind a pointer, as those of several paths are of different types.
+/// A boxed handler, because the handlers of different paths have different types.
 pub(crate) type BoxHandler =
     Arc<dyn Fn(Socket, Request) -> Pin<Box<dyn Future<Output = HandlerResult> + Send>> + Send + Sync>;
 
@@ -17,11 +17,11 @@ pub(crate) type BoxHandler =
 pub(crate) struct Routes {
     table: matchit::Router<usize>,
     handlers: Vec<BoxHandler>,
-    /// Whether paths that are not listed are somebody else's.
+    /// Whether another handler serves the paths that are not listed.
     pub(crate) others: bool,
 }
 
-/// Where a request goes, and what its path says.
+/// The handler of a request, and the parameters in its path.
 #[derive(Debug)]
 pub(crate) struct Route {
     index: usize,
@@ -55,7 +55,7 @@ impl Routes {
         }
     }
 
-    /// The handler that was found for a request.
+    /// Returns the handler that was found for a request.
     pub(crate) fn handler(&self, request: &Request) -> Option<&BoxHandler> {
         self.handlers.get(request.route()?.index)
     }
@@ -66,7 +66,7 @@ impl Routes {
 }
 
 impl Route {
-    /// What stands in the path where the route has `{name}`.
+    /// Returns the text in the path that matched `{name}` in the route.
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.params.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }

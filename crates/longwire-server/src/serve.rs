@@ -1,4 +1,4 @@
-//! Running a handler for every client, until the server is told to stop.
+//! Runs a handler for every client until the server shuts down.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,13 +17,13 @@ use crate::{Error, Request, Server, Socket};
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a handler returns: `?` turns every error into this one.
+/// The return type of a handler: `?` converts every error into [`BoxError`].
 ///
-/// The connection is closed with 1000 after `Ok` and with 1011 after `Err`, unless it was closed before. Errors are logged
-/// with `tracing`: those by which a connection ends at level debug, others as warnings.
+/// The connection is closed with 1000 after `Ok` and with 1011 after `Err`, unless it was closed before. Errors are
+/// logged with `tracing`: disconnects at level debug, all others as warnings.
 pub type HandlerResult = Result<(), BoxError>;
 
-/// A server that is ready to run: await it.
+/// A server that is ready to run. It runs while it is awaited.
 #[must_use = "a server runs while it is awaited"]
 pub struct Serve<H> {
     server: Server,
@@ -36,7 +36,8 @@ impl<H> Serve<H> {
         Self { server, handler, signal: None }
     }
 
-    /// Shuts the server down when `signal` completes, as [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) does.
+    /// Shuts the server down when `signal` completes, as [`ServerHandle::shutdown`](crate::ServerHandle::shutdown)
+    /// does.
     ///
     /// # Examples
     ///
@@ -62,9 +63,9 @@ impl<H> Serve<H> {
     }
 }
 
-/// Runs the server. It ends when it is shut down, or its listener was handed over, and its clients have left.
+/// Runs the server until it is shut down, or its listener is handed over, and all clients have left.
 ///
-/// If the future is dropped, the server stops listening; handlers that run go on, and
+/// If the future is dropped, the server stops listening. Running handlers continue, and
 /// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) still ends them.
 impl<H, Fut> IntoFuture for Serve<H>
 where
@@ -87,7 +88,7 @@ where
                 () = serve_all(&server, handler) => {}
             }
             if !lifecycle.is_stopped() {
-                // Others listen now; the clients who are here may stay.
+                // Another server listens now; connected clients may stay.
                 tokio::select! {
                     biased;
                     () = lifecycle.reached(Phase::Stopped) => {}
@@ -114,7 +115,7 @@ impl<H> fmt::Debug for Serve<H> {
     }
 }
 
-/// Serves with the handlers of routes, if there are any: a server without them pays nothing for those.
+/// Serves clients with the handlers of the routes, if there are any. A server without routes does not pay for them.
 async fn serve_all<H, Fut>(server: &Server, handler: H)
 where
     H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
@@ -132,7 +133,7 @@ where
     accept_all(server, by_path).await;
 }
 
-/// Takes in connections for as long as there is a listener; each has a task of its own from its first byte on.
+/// Accepts connections while there is a listener. Each connection runs in its own task from its first byte.
 async fn accept_all<H, Fut>(server: &Server, handler: H)
 where
     H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
@@ -145,7 +146,8 @@ where
     let mut pause = Pause::default();
     loop {
         let (io, peer_addr) = next_connection(&*listener, &mut pause).await;
-        // In a box that goes with the handshake: what it needs must not be part of the connection's task.
+        // Boxed, so that the handshake's memory is freed when the handshake ends and is not part of the
+        // connection's task.
         let opening = Box::pin(server.open(io, peer_addr));
         let handler = Arc::clone(&handler);
         tokio::spawn(connection(opening, |socket, request| {
@@ -154,7 +156,7 @@ where
     }
 }
 
-/// One client, from its handshake to its end.
+/// Runs one client from its handshake to its end.
 pub(crate) fn connection<O, S, R>(opening: Pin<Box<O>>, start: S) -> impl Future<Output = ()> + use<O, S, R>
 where
     O: Future<Output = Option<(Socket, Request)>>,
@@ -165,11 +167,12 @@ where
 }
 
 pin_project! {
-    /// By hand, as every connection holds one and an `async fn` would keep what is over.
+    /// A hand-written future: every connection holds one, and an `async fn` would keep the memory of finished
+    /// steps.
     #[project = ConnectionProjection]
     enum Connection<O, S, R> {
         Opening { opening: Pin<Box<O>>, start: Option<S> },
-        // A span only where somebody looks at it.
+        // The span is `None` unless a subscriber is interested in it.
         Running { #[pin] run: R, client: Client, span: Option<Box<Span>> },
     }
 }
@@ -208,13 +211,14 @@ where
     }
 }
 
-/// What a handler and its connection say is said of this client; `None` if nobody listens.
+/// Returns the span that labels the events of a handler and its connection with the client, or `None` if the span
+/// is disabled.
 fn client_span(socket: &Socket, request: &Request) -> Option<Box<Span>> {
     let span = info_span!(
         "client",
         id = socket.id().value(),
         peer = request.client_ip().map(tracing::field::display),
-        // Neither has anything that could break a line: the request's head was parsed.
+        // Neither the path nor the subprotocol can contain a line break: the request's head was parsed.
         path = request.uri().path(),
         subprotocol = socket.subprotocol(),
         close_code = tracing::field::Empty,
@@ -252,7 +256,7 @@ fn note_end(client: &Client, span: Option<&Span>, ended: Result<(), RunError<Box
     }
 }
 
-/// Whether an error is one by which connections end, rather than one of the handler's making.
+/// Returns whether an error is a disconnect rather than a failure of the handler itself.
 fn is_disconnect(error: &BoxError) -> bool {
     error.downcast_ref::<longwire_connection::Error>().is_some_and(longwire_connection::Error::is_disconnect)
 }

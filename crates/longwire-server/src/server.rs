@@ -1,4 +1,4 @@
-//! The server: where it listens, how it behaves, and the two ways to get at its clients.
+//! The server: its listener, its configuration, and the two ways to serve its clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::{
 
 /// A WebSocket server.
 ///
-/// Dropped, it stops listening; connections that are open go on.
+/// When dropped, it stops listening; open connections continue.
 ///
 /// # Examples
 ///
@@ -44,7 +44,7 @@ use crate::{
 /// # }
 /// ```
 ///
-/// Or one client after the other, in tasks of your own:
+/// Or one client at a time, in your own tasks:
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")]
@@ -65,27 +65,27 @@ use crate::{
 pub struct Server {
     gate: Arc<Gate>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    /// Which of the lifecycle's listeners is this one's.
+    /// The index of this server's listener in the lifecycle.
     number: usize,
     local_addr: Option<SocketAddr>,
     pull: Mutex<Pull>,
 }
 
-/// The handshakes that were begun for [`Server::accept`], and their outcome.
+/// The handshakes started for [`Server::accept`], and their results.
 #[derive(Debug)]
 struct Pull {
     pause: Pause,
-    // Bounded by `max_handshakes`, as nothing is accepted while an outcome waits.
+    // Bounded by the number of handshakes in progress, because nothing is accepted while a result waits.
     done: mpsc::UnboundedReceiver<(Socket, Request)>,
-    // Gone once nobody is accepted any more, so that `done` ends with the last handshake.
+    // `None` once no more clients are accepted, so that `done` ends after the last handshake.
     report: Option<mpsc::UnboundedSender<(Socket, Request)>>,
 }
 
 impl Server {
     /// Listens on an address such as `127.0.0.1:8080`; port 0 picks a free one.
     ///
-    /// The options are those of [`ListenOptions::default`]. Of several addresses that a name has, it is the first that can
-    /// be listened on.
+    /// The options are those of [`ListenOptions::default`]. If a name resolves to several addresses, the server
+    /// listens on the first one that works.
     ///
     /// # Errors
     ///
@@ -95,7 +95,8 @@ impl Server {
     ///
     /// If the future is dropped, nothing listens.
     pub async fn bind(addr: impl ToSocketAddrs) -> Result<Self, Error> {
-        // Not `TcpListener::bind`: its queue of 128 overflows in a burst, and who is dropped asks again after a second.
+        // Not `TcpListener::bind`: its backlog of 128 overflows in a burst, and a dropped client retries only after
+        // a second.
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for addr in lookup_host(addr).await.map_err(Error::Bind)? {
             match ListenOptions::default().listen(addr) {
@@ -106,7 +107,7 @@ impl Server {
         Err(Error::Bind(failure))
     }
 
-    /// Listens on an address with options: the length of the queue, several listeners on one port, IPv6 alone.
+    /// Listens on an address with options: the length of the backlog, several listeners on one port, IPv6 only.
     ///
     /// # Errors
     ///
@@ -115,32 +116,32 @@ impl Server {
         Self::from_listener(options.listen(addr).map_err(Error::Bind)?)
     }
 
-    /// Listens on a Unix socket, which is a file that must not be there yet.
+    /// Listens on a Unix socket. The file must not exist yet.
     ///
     /// # Errors
     ///
-    /// [`Error::Bind`] if the file is there or cannot be made.
+    /// [`Error::Bind`] if the file exists or cannot be created.
     #[cfg(unix)]
     pub fn bind_unix(path: impl AsRef<std::path::Path>) -> Result<Self, Error> {
         Ok(Self::from_listen(Arc::new(tokio::net::UnixListener::bind(path).map_err(Error::Bind)?)))
     }
 
-    /// Takes over a listener that was made elsewhere, or handed over by another process.
+    /// Uses a listener that was created elsewhere, or handed over by another process.
     ///
     /// # Errors
     ///
-    /// [`Error::Bind`] if its address cannot be told.
+    /// [`Error::Bind`] if its address cannot be determined.
     pub fn from_listener(listener: TcpListener) -> Result<Self, Error> {
         listener.local_addr().map_err(Error::Bind)?;
         Ok(Self::from_listen(Arc::new(listener)))
     }
 
-    /// Takes connections from anything that accepts some.
+    /// Accepts connections from any [`Listen`].
     pub fn from_acceptor(listener: impl Listen) -> Self {
         Self::from_listen(Arc::new(listener))
     }
 
-    /// Listens on one more listener, of whatever kind.
+    /// Adds another listener, of any kind.
     #[must_use]
     pub fn listen_too(mut self, listener: impl Listen) -> Self {
         self.local_addr = self.local_addr.or_else(|| listener.local_addr());
@@ -148,11 +149,11 @@ impl Server {
         self
     }
 
-    /// Goes on where another server has [handed over](ServerHandle::hand_over).
+    /// Continues where another server has [handed over](ServerHandle::hand_over) its listeners.
     ///
     /// # Errors
     ///
-    /// [`Error::Bind`] if there is no listener among them, or one cannot be used.
+    /// [`Error::Bind`] if there is no listener, or if one cannot be used.
     pub fn from_listeners(listeners: Listeners) -> Result<Self, Error> {
         let mut listeners = listeners.listen().map_err(Error::Bind)?;
         let listener: Arc<dyn Listen> = match listeners.len() {
@@ -168,7 +169,7 @@ impl Server {
         Self::join(Arc::new(Lifecycle::new(Hub::new(config.hub))), listener, config)
     }
 
-    /// Makes a server that shares its clients, and its end, with others.
+    /// Creates a server that shares its clients and its shutdown with others.
     pub(crate) fn join(lifecycle: Arc<Lifecycle>, listener: Arc<dyn Listen>, config: ServerConfig) -> Self {
         let local_addr = listener.local_addr();
         let number = lifecycle.join(listener);
@@ -193,13 +194,13 @@ impl Server {
         }
     }
 
-    /// Sets everything that can be set.
+    /// Replaces the whole configuration.
     #[must_use]
     pub fn config(self, config: ServerConfig) -> Self {
         self.configure(|current| *current = config)
     }
 
-    /// Changes some of what can be set.
+    /// Changes parts of the configuration.
     ///
     /// # Examples
     ///
@@ -231,18 +232,18 @@ impl Server {
         Ok(self.configure(|config| config.handshake.subprotocols = names))
     }
 
-    /// Allows pages of these origins only, such as `https://example.com`; others meet 403, and so do clients without an
-    /// `Origin`. Default: any.
+    /// Allows only pages from these origins, such as `https://example.com`. All others are refused with 403, and so
+    /// are clients without an `Origin`. Default: any origin.
     ///
     /// # Errors
     ///
-    /// [`Error::Origin`] for what is not a scheme, a host and an optional port.
+    /// [`Error::Origin`] for a value that is not a scheme, a host and an optional port.
     pub fn allowed_origins<'a>(self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         let policy = OriginPolicy::only(origins)?;
         Ok(self.configure(|config| config.handshake.origins = policy))
     }
 
-    /// Speaks TLS on TCP listeners. Its handshake counts into [`ServerConfig::handshake_timeout`].
+    /// Speaks TLS on TCP listeners. The TLS handshake counts toward [`ServerConfig::handshake_timeout`].
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: crate::TlsConfig) -> Self {
@@ -250,11 +251,11 @@ impl Server {
         self
     }
 
-    /// Asks `authorize` about each client whose request has passed all checks, before the handshake is completed.
+    /// Calls `authorize` for each client whose request has passed all checks, before the handshake completes.
     ///
-    /// The hook sees the request, may hand a value to the handler, change what is answered and how the connection behaves,
-    /// or refuse with any status, headers and body. It has to decide within [`ServerConfig::handshake_timeout`], or the
-    /// client is answered with 503. Default: everybody is welcome.
+    /// The hook sees the request. It can pass a value to the handler, change the answer and the connection's
+    /// settings, or refuse with any status, headers and body. If it does not decide within
+    /// [`ServerConfig::handshake_timeout`], the client is answered with 503. Default: every client is accepted.
     ///
     /// # Examples
     ///
@@ -292,11 +293,12 @@ impl Server {
         self
     }
 
-    /// Has `hook` see every request that is refused, whatever the reason, and answer it in its own words if it likes.
+    /// Calls `hook` for every refused request, whatever the reason. The hook can replace the answer; `None` leaves
+    /// it unchanged.
     ///
-    /// The request is there if its head could be read, unless it was [`authorize`](Self::authorize) that refused, or the
-    /// client was turned away with 503 because of [`ServerConfig::max_handshakes`] or a shutdown. `None` leaves the answer as
-    /// it is. Of an answer to a HEAD the body is not sent (RFC 9110 §9.3.2), only its length.
+    /// The request is present if its head could be read, unless [`authorize`](Self::authorize) refused it, or the
+    /// client was turned away with 503 because of [`ServerConfig::max_handshakes`] or a shutdown. The body of an
+    /// answer to a HEAD request is not sent (RFC 9110 §9.3.2), only its length.
     #[must_use]
     pub fn on_reject<F>(mut self, hook: F) -> Self
     where
@@ -306,14 +308,16 @@ impl Server {
         self
     }
 
-    /// Has `handler` serve the clients of one path: `/echo`, `/rooms/{room}`, or `/files/{*path}` for all below it.
+    /// Serves the clients of one path with `handler`: `/echo`, `/rooms/{room}`, or `/files/{*path}` for everything
+    /// below it.
     ///
-    /// What stands in the braces' place is told by [`Request::param`]. Run it with [`serve_routes`](Self::serve_routes), or
-    /// with [`serve`](Self::serve), whose handler then serves all other paths.
+    /// [`Request::param`] returns the text that matched a name in braces. Run the server with
+    /// [`serve_routes`](Self::serve_routes), or with [`serve`](Self::serve), whose handler then serves all other
+    /// paths.
     ///
     /// # Errors
     ///
-    /// [`Error::Route`] if the path is malformed or leads where another one does.
+    /// [`Error::Route`] if the path is malformed or conflicts with an existing route.
     ///
     /// # Examples
     ///
@@ -339,13 +343,14 @@ impl Server {
         Ok(self)
     }
 
-    /// Sets how plain GET, HEAD and OPTIONS requests are answered, in place of 426 and 405.
+    /// Answers plain GET, HEAD and OPTIONS requests with `answer` instead of 426 and 405.
     ///
-    /// A request is plain if it does not ask for a WebSocket: it has no `Upgrade`, or one for another protocol such as `h2c` and no
-    /// `Sec-WebSocket-Key`.
+    /// A request is plain if it does not ask for a WebSocket: it has no `Upgrade`, or one for another protocol such
+    /// as `h2c` and no `Sec-WebSocket-Key`.
     ///
-    /// The response's body is sent whole, and the connection ends after it. The request's own body, if it has one, is not
-    /// read. The answer has to be there within [`ServerConfig::handshake_timeout`], or it is a 503.
+    /// The response's body is sent whole, and the connection ends after it. The request's own body, if any, is not
+    /// read. If the answer is not ready within [`ServerConfig::handshake_timeout`], the client is answered with
+    /// 503.
     ///
     /// # Examples
     ///
@@ -376,27 +381,28 @@ impl Server {
         self
     }
 
-    /// The address that the server listens on; of several, the first. Without TCP it is `0.0.0.0:0`.
+    /// Returns the address that the server listens on; the first one if there are several. Without TCP it is
+    /// `0.0.0.0:0`.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
-    /// The server's clients.
+    /// Returns the hub of the server's clients.
     pub fn hub(&self) -> &Hub {
         &self.lifecycle.hub
     }
 
-    /// A handle with which to shut the server down.
+    /// Returns a handle that can shut the server down.
     pub fn handle(&self) -> ServerHandle {
         ServerHandle { lifecycle: Arc::clone(&self.lifecycle) }
     }
 
-    /// Runs `handler` for every client, each in a task of its own, once the returned value is awaited.
+    /// Runs `handler` for every client, each in its own task, once the returned value is awaited.
     ///
-    /// What a handler sends between two yields leaves in one write. When it returns, the connection is closed:
-    /// see [`HandlerResult`].
+    /// Everything that a handler sends between two yields leaves in one write. When the handler returns, the
+    /// connection is closed: see [`HandlerResult`].
     ///
-    /// Clients of a path that has a [`route`](Self::route) are served by that one's handler.
+    /// Clients of a path that has a [`route`](Self::route) are served by the route's handler.
     pub fn serve<H, Fut>(mut self, handler: H) -> Serve<H>
     where
         H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
@@ -406,20 +412,21 @@ impl Server {
         Serve::new(self, handler)
     }
 
-    /// Runs the handlers of the routes; requests for other paths are refused with 404.
+    /// Runs the handlers of the routes. Requests for other paths are refused with 404.
     pub fn serve_routes(self) -> Serve<impl Fn(Socket, Request) -> Nobody + Send + Sync + 'static> {
         Serve::new(self, |_, _| std::future::ready(Ok(())))
     }
 
     /// Accepts the next client.
     ///
-    /// Handshakes go on at the same time, in tasks of their own: one that is slow does not hold up others. New connections
-    /// are taken in while this is awaited. To have what the socket sends between two yields gathered in one write, run a
-    /// handler on it with [`Socket::run`](longwire_hub::Socket::run).
+    /// Handshakes run concurrently in their own tasks, so a slow one does not delay others. New connections are
+    /// accepted only while this method is awaited. To gather everything that the socket sends between two yields
+    /// into one write, run a handler on it with [`Socket::run`](longwire_hub::Socket::run).
     ///
     /// # Errors
     ///
-    /// [`Error::ShutDown`] once the server was shut down, or its listener handed over and the last handshake is over.
+    /// [`Error::ShutDown`] once the server was shut down, or once its listener was handed over and the last
+    /// handshake has ended.
     ///
     /// # Cancel safety
     ///
@@ -442,7 +449,7 @@ impl Server {
             let report = report.clone();
             tokio::spawn(async move {
                 if let Some(client) = opening.await {
-                    // Where the server is gone, the client goes with it.
+                    // If the server is gone, the client is dropped.
                     let _ = report.send(client);
                 }
             });
@@ -454,7 +461,7 @@ impl Server {
         }
     }
 
-    /// Where connections come from, as long as they do.
+    /// Returns the listener, until the server stops listening.
     pub(crate) fn listener(&self) -> Option<Arc<dyn Listen>> {
         self.lifecycle.listener(self.number)
     }
@@ -474,10 +481,10 @@ impl Server {
     }
 }
 
-/// What a handler comes to, behind a pointer.
+/// The boxed future of a handler.
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
 
-/// The handler of those whom no route leads anywhere, who never get this far.
+/// The handler's future for clients without a route. They are refused before it could run.
 type Nobody = std::future::Ready<HandlerResult>;
 
 impl Drop for Server {

@@ -1,4 +1,4 @@
-//! What a server counts: of handshakes itself, of clients what its hub does.
+//! The counts of a server. It counts handshakes itself; its hub counts clients.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,31 +10,33 @@ use longwire_hub::HubStats;
 
 use crate::metrics;
 
-/// What a server has counted since it was made; see [`ServerHandle::stats`](crate::ServerHandle::stats).
+/// Everything a server has counted since it was created; see [`ServerHandle::stats`](crate::ServerHandle::stats).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
     /// Clients, rooms and broadcasts.
     pub hub: HubStats,
-    /// What has gone through the connections of all clients, those who have left included.
+    /// The traffic of all connections, including those of clients that have left.
     pub traffic: Stats,
-    /// With which close codes how many clients have left; see [`Hub::close_codes`](longwire_hub::Hub::close_codes).
+    /// The number of clients that have left, by close code; see
+    /// [`Hub::close_codes`](longwire_hub::Hub::close_codes).
     pub close_codes: BTreeMap<u16, u64>,
-    /// How many requests were refused with which status. Those of a server too busy for more handshakes are among the 503.
+    /// The number of refused requests, by status. 503 includes clients turned away because there were too many
+    /// handshakes.
     pub rejections: BTreeMap<u16, u64>,
-    /// How long handshakes took that were completed, from the connection to the answer, in microseconds.
+    /// The durations of completed handshakes, from the connection to the answer, in microseconds.
     pub handshakes: HistogramCounts,
-    /// The lengths of messages and the time that answers to keepalive pings took, if
+    /// The lengths of messages and the round-trip times of keepalive pings, if
     /// [`Config::measurements`](longwire_connection::Config::measurements) of
-    /// [`ServerConfig::connection`](crate::ServerConfig::connection) is set; else nothing.
+    /// [`ServerConfig::connection`](crate::ServerConfig::connection) is set; otherwise empty.
     pub measurements: MeasurementCounts,
 }
 
-/// What handshakes add to.
+/// The counters that handshakes update.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) handshakes: Histogram,
-    // Of a thousand statuses at most.
+    // By status, so at most a thousand entries.
     rejections: Mutex<BTreeMap<u16, u64>>,
 }
 

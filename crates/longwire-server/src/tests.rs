@@ -1,4 +1,4 @@
-//! Tests that need to look inside: listeners that fail, and what a task holds.
+//! Tests that need access to internals: failing listeners, and the size of a task.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +16,7 @@ use crate::listen::Listen;
 use crate::pending::{Pending, Revoked};
 use crate::{Server, Transport};
 
-/// A listener whose first answers are these errors.
+/// A listener that returns these errors first.
 #[derive(Debug)]
 struct Failing {
     errors: Mutex<VecDeque<io::Error>>,
@@ -105,7 +105,7 @@ async fn a_place_that_is_held_is_not_lost() {
     drop(second);
     assert!(third.hold());
 
-    // Who gives way again is one of two, and the oldest.
+    // After its release, the first handshake yields again: it is one of two, and the oldest.
     let fifth = pending.enter(2);
     first.release();
     assert_eq!(soon(fourth.revoked()).await, Revoked::Crowded);
@@ -121,7 +121,7 @@ async fn a_place_that_is_held_is_not_lost() {
     soon(pending.emptied()).await;
 }
 
-/// 10 000 idle connections are 10 000 of these.
+/// 10 000 idle connections have 10 000 of these tasks.
 #[tokio::test]
 async fn a_task_holds_little_beside_its_handler() {
     let server = Server::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! TLS: the server's certificate, and what it asks of clients.
+//! TLS: the server's certificate, and its requirements for clients' certificates.
 
 use std::fmt;
 use std::path::Path;
@@ -11,9 +11,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore};
 
-/// How a server speaks TLS: 1.2 and 1.3, with `http/1.1` as the protocol that it negotiates.
+/// The TLS configuration of a server: versions 1.2 and 1.3, with `http/1.1` as the negotiated protocol.
 ///
-/// The cryptography is that of *ring*; a process-wide default is neither needed nor changed.
+/// The cryptography is from *ring*; a process-wide default is neither needed nor changed.
 ///
 /// # Examples
 ///
@@ -32,45 +32,47 @@ pub struct TlsConfig {
 }
 
 impl TlsConfig {
-    /// Reads the chain of certificates, the server's own first, and its private key from files in PEM.
+    /// Reads the certificate chain, the server's own certificate first, and its private key from PEM files.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if a file cannot be read or does not hold what it should.
+    /// [`TlsError`] if a file cannot be read or has the wrong content.
     pub fn from_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<Vec<_>, _>>()?;
         Self::build(chain, PrivateKeyDer::from_pem_file(key)?, None)
     }
 
-    /// Takes the chain of certificates, the server's own first, and its private key as PEM.
+    /// Takes the certificate chain, the server's own certificate first, and its private key as PEM.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if they are not what they should be.
+    /// [`TlsError`] if they have the wrong content.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = certificates(chain)?;
         Self::build(chain, PrivateKeyDer::from_pem_slice(key)?, None)
     }
 
-    /// As [`from_pem`](Self::from_pem), and demands of each client a certificate that one of these authorities (PEM) has
-    /// signed.
+    /// Does the same as [`from_pem`](Self::from_pem), and requires from each client a certificate signed by one of
+    /// these authorities (PEM).
     ///
-    /// [`Request::peer_certificates`](crate::Request::peer_certificates) has it where the client is decided about.
+    /// [`Request::peer_certificates`](crate::Request::peer_certificates) returns the certificate, for instance in a
+    /// hook that decides on the client.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if they are not what they should be.
+    /// [`TlsError`] if they have the wrong content.
     pub fn from_pem_with_clients(chain: &[u8], key: &[u8], authorities: &[u8]) -> Result<Self, TlsError> {
         Self::with_clients(chain, key, authorities, |verifier| verifier)
     }
 
-    /// As [`from_pem_with_clients`](Self::from_pem_with_clients), but a client without a certificate is let in as well: the
-    /// application decides about it, such as in [`Server::authorize`](crate::Server::authorize). A certificate that is shown and is not signed by one
-    /// of the authorities, or has expired, still ends the TLS handshake.
+    /// Does the same as [`from_pem_with_clients`](Self::from_pem_with_clients), but also accepts clients without a
+    /// certificate: the application decides on them, for instance in
+    /// [`Server::authorize`](crate::Server::authorize). A certificate that has expired or is not signed by one of
+    /// the authorities still ends the TLS handshake.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if they are not what they should be.
+    /// [`TlsError`] if they have the wrong content.
     pub fn from_pem_with_optional_clients(
         chain: &[u8],
         key: &[u8],
@@ -103,7 +105,7 @@ impl TlsConfig {
         if chain.is_empty() {
             return Err(TlsError::NoCertificate);
         }
-        // Named, as `builder()` panics where two providers are compiled in and none was chosen for the process.
+        // Named, because `builder()` panics if two providers are compiled in and none was chosen for the process.
         let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
         let builder =
             rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
@@ -115,7 +117,7 @@ impl TlsConfig {
         let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         if has_clients {
-            // A session that is resumed would bring a certificate that was checked once and may have expired since.
+            // A resumed session would bring back a certificate that was checked once and may have expired since.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
@@ -128,14 +130,14 @@ impl TlsConfig {
 }
 
 impl From<Arc<rustls::ServerConfig>> for TlsConfig {
-    /// Takes a configuration of your own. It should negotiate `http/1.1` or nothing.
+    /// Takes your own configuration. It should negotiate `http/1.1` or nothing.
     fn from(config: Arc<rustls::ServerConfig>) -> Self {
         Self { config }
     }
 }
 
 impl fmt::Debug for TlsConfig {
-    /// Leaves out the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsConfig").finish_non_exhaustive()
     }
@@ -145,20 +147,20 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?)
 }
 
-/// Why a server cannot speak TLS with what it was given.
+/// An error in the certificates or the key given to a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read, or is no PEM, or has no key.
+    /// A file cannot be read, is not PEM, or has no key.
     #[error("cannot read certificates or key: {0}")]
     Pem(#[from] pem::Error),
-    /// There is no certificate in it.
+    /// The PEM has no certificate.
     #[error("no certificate was given")]
     NoCertificate,
     /// The key does not fit the certificate, or is of a kind that is not supported.
     #[error("certificates or key cannot be used: {0}")]
     Rustls(#[from] rustls::Error),
-    /// Certificates of clients cannot be checked with these authorities.
+    /// Clients' certificates cannot be verified with these authorities.
     #[error("clients cannot be checked: {0}")]
     Clients(#[from] rustls::server::VerifierBuilderError),
 }

@@ -1,4 +1,4 @@
-//! What connections run over.
+//! The streams under connections.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -21,7 +21,7 @@ pub enum Transport {
     /// TLS over TCP.
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-    /// Whatever else a [`Listen`](crate::Listen) of one's own accepts: see [`Transport::other`].
+    /// Any other stream that a custom [`Listen`](crate::Listen) accepts; see [`Transport::other`].
     Other(OtherStream),
 }
 
@@ -33,14 +33,14 @@ trait AnyStream: longwire_connection::Transport + Sync {}
 impl<T: longwire_connection::Transport + Sync> AnyStream for T {}
 
 impl Transport {
-    /// Takes any stream for a transport: one in memory, a virtual socket, a stream of another protocol.
+    /// Wraps any stream as a transport: one in memory, a virtual socket, a stream of another protocol.
     ///
-    /// TLS is not put on it, addresses are not known of it, and it does not count as encrypted.
+    /// It gets no TLS, has no known addresses, and does not count as encrypted.
     pub fn other(io: impl longwire_connection::Transport + Sync) -> Self {
         Self::Other(OtherStream(Box::new(io)))
     }
 
-    /// The address at the other end, where there is one.
+    /// Returns the peer's address, if there is one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
@@ -52,7 +52,7 @@ impl Transport {
         }
     }
 
-    /// The address at this end, where there is one.
+    /// Returns the local address, if there is one.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
@@ -64,7 +64,7 @@ impl Transport {
         }
     }
 
-    /// The session of TLS, for the client's certificates and what was negotiated.
+    /// Returns the TLS session, which has the client's certificates and the negotiated parameters.
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<&tokio_rustls::rustls::ServerConnection> {
         match self {
@@ -73,7 +73,7 @@ impl Transport {
         }
     }
 
-    /// Whether what goes through it is encrypted.
+    /// Returns whether the transport is encrypted.
     pub fn is_secure(&self) -> bool {
         match self {
             #[cfg(feature = "tls")]

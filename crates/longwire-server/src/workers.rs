@@ -1,6 +1,6 @@
-//! One server on several threads, each with a runtime and a listener of its own.
+//! One server on several threads, each with its own runtime and listener.
 //!
-//! Owns the threads and how they start and end together. What a worker does is [`Server`]'s.
+//! Owns the threads, and how they start and end together. The work of each is in [`Server`].
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
@@ -14,16 +14,16 @@ use tokio::runtime::Builder;
 use crate::lifecycle::Lifecycle;
 use crate::{Error, ListenOptions, Server, ServerConfig, ServerHandle};
 
-/// A server that runs on several threads which share nothing but its clients: each has a runtime of its own, of the current
-/// thread alone, and a listener of its own on the same address.
+/// A server that runs on several threads which share nothing but its clients. Each thread has its own
+/// current-thread runtime and its own listener on the same address.
 ///
-/// Beside the runtime of several threads, which `#[tokio::main]` makes, this saves what it costs to pass work between
-/// them; but a client stays with the thread that took it in, whatever the others have to do. It fits many
-/// clients with alike, short work.
+/// Compared with the multi-threaded runtime of `#[tokio::main]`, this saves the cost of passing work between
+/// threads, but a client stays on the thread that accepted it, however busy the threads are. It suits many clients
+/// with short work of similar size.
 ///
-/// On Linux and Android the system shares out connections among the listeners (`SO_REUSEPORT`); elsewhere the workers
-/// accept from one listener in turn. All clients are in one [`Hub`], so a broadcast reaches those of every worker; limits, the
-/// memory budget and the shutdown are common, too.
+/// On Linux and Android the system distributes connections among the listeners (`SO_REUSEPORT`); elsewhere the
+/// workers accept from one shared listener. All clients are in one [`Hub`], so a broadcast reaches the clients of
+/// every worker. Limits, the memory budget and the shutdown are shared, too.
 ///
 /// # Examples
 ///
@@ -54,8 +54,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Listens on an address such as `127.0.0.1:8080`, for so many workers; port 0 picks a free one. No worker is taken for
-    /// one.
+    /// Listens on an address such as `127.0.0.1:8080` for `count` workers; port 0 picks a free one. A count of 0
+    /// means 1.
     ///
     /// # Errors
     ///
@@ -64,8 +64,8 @@ impl Workers {
         Self::bind_with(addr, count, ListenOptions::default())
     }
 
-    /// Listens on an address with options, for so many workers. The queue is that of each, and
-    /// [`ListenOptions::reuse_port`] goes without saying.
+    /// Listens on an address with options, for `count` workers. The backlog applies to each worker, and
+    /// [`ListenOptions::reuse_port`] is set automatically.
     ///
     /// # Errors
     ///
@@ -84,41 +84,41 @@ impl Workers {
         Ok(Self { addr, listeners, lifecycle, config })
     }
 
-    /// Changes some of what can be set, for all workers.
+    /// Changes parts of the configuration, for all workers.
     pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
         change(&mut self.config);
         self.lifecycle.configure(&self.config);
         self
     }
 
-    /// The address that the workers listen on.
+    /// Returns the address that the workers listen on.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The clients of all workers.
+    /// Returns the hub of all workers' clients.
     pub fn hub(&self) -> &Hub {
         &self.lifecycle.hub
     }
 
-    /// A handle with which to shut all workers down, or to hand their listeners over, from any thread.
+    /// Returns a handle that can shut down all workers or hand over their listeners, from any thread.
     pub fn handle(&self) -> ServerHandle {
         ServerHandle { lifecycle: Arc::clone(&self.lifecycle) }
     }
 
-    /// Runs `worker` once on each thread, with the server that is this thread's, and blocks until all have ended.
+    /// Runs `worker` once on each thread, with that thread's server, and blocks until all have ended.
     ///
-    /// What it awaits, usually [`Server::serve`], need not be [`Send`]. When one worker ends, however it does, the others are
-    /// shut down as by [`ServerHandle::shutdown`]. A worker's tasks end with it. Call it outside of any runtime, or in
-    /// tokio's `spawn_blocking`.
+    /// The future it returns, which usually awaits [`Server::serve`], need not be [`Send`]. When one worker ends
+    /// for any reason, the others are shut down as by [`ServerHandle::shutdown`]. A worker's tasks end with it.
+    /// Call this method outside of any runtime, or in tokio's `spawn_blocking`.
     ///
     /// # Errors
     ///
-    /// The error of the first worker that has one, [`Error::Worker`] if one cannot be started.
+    /// The error of the first worker that returns one, or [`Error::Worker`] if one cannot be started.
     ///
     /// # Panics
     ///
-    /// As a worker does, when the others have ended.
+    /// If a worker panics, once the others have ended.
     pub fn run<F, Fut, E>(self, worker: F) -> Result<(), E>
     where
         F: Fn(Server) -> Fut + Sync,
@@ -142,7 +142,7 @@ impl Workers {
                 }
             }
             for thread in threads {
-                // The scope waits for the others before a panic gets out of it.
+                // If a panic leaves the scope, the scope waits for the other threads first.
                 let ended = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
                 outcome = outcome.and(ended);
             }
@@ -170,7 +170,7 @@ where
     })
 }
 
-/// Ends all workers when one ends, be it by a panic.
+/// Ends all workers when one ends, even by a panic.
 struct StopAll<'a>(&'a Lifecycle);
 
 impl Drop for StopAll<'_> {
@@ -188,6 +188,6 @@ impl fmt::Debug for Workers {
     }
 }
 
-/// Whether several listeners on one address get equal shares of the connections. Other systems of the BSD family give
-/// all to one of them.
+/// Whether the system distributes connections evenly among several listeners on one address. Systems of the BSD
+/// family give all of them to one listener.
 const SHARES_PORT: bool = cfg!(any(target_os = "linux", target_os = "android"));

@@ -1,4 +1,4 @@
-//! Who is let in: the application's own decision, routes, refusals in its own words, and addresses behind proxies.
+//! Admission: the application's decision, routes, custom refusals, and addresses behind proxies.
 
 mod common;
 
@@ -20,7 +20,7 @@ use common::{
 #[derive(Debug, PartialEq)]
 struct User(String);
 
-/// Sends a request and then a message; returns the head of the answer, and how the message was answered.
+/// Sends a request and then a message. Returns the head of the answer, and the reply to the message.
 async fn ask(server: &common::Running, request: &str) -> (String, Option<String>) {
     let mut stream = tcp(server.addr).await;
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -282,12 +282,12 @@ async fn a_hook_that_panics_is_answered_with_500() {
         assert!(!answer.contains("panic"), "the cause is not told: {answer}");
         assert_eq!(server.handle.stats().rejections.get(&500), Some(&count), "{request}");
     }
-    // The place was given back.
+    // The slot was freed.
     check_echo(&mut open(server.addr).await, "hello").await;
     assert!(exchange(server.addr, plain("GET", "/").as_bytes()).await.ends_with("a page"));
 }
 
-/// Asks for a WebSocket; returns the status, or how the connection ended instead.
+/// Asks for a WebSocket. Returns the status, or the error that ended the connection.
 async fn status(addr: std::net::SocketAddr) -> Result<String, std::io::ErrorKind> {
     let mut stream = tcp(addr).await;
     let mut line = [0; 12];
@@ -318,7 +318,7 @@ async fn who_waits_for_the_application_keeps_the_place() {
     let count = |status: &str| outcomes.iter().filter(|one| one.as_deref() == Ok(status)).count();
     assert_eq!((count("101"), count("503")), (8, 12), "all at once: {outcomes:?}");
 
-    // Eight every 300 ms are some 27 a second.
+    // Eight every 300 ms are about 27 per second.
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..75 {
         clients.spawn(status(server.addr));
@@ -361,7 +361,7 @@ async fn a_client_that_is_lost_while_it_waits_gives_its_place_back() {
     for lost in 0..10 {
         let mut stream = tcp(server.addr).await;
         stream.write_all(REQUEST.as_bytes()).await.unwrap();
-        // Some have sent a message already.
+        // Some have already sent a message.
         if lost % 2 == 0 {
             stream.write_all(&text("early")).await.unwrap();
         }

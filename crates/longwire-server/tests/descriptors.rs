@@ -1,4 +1,4 @@
-//! A server that runs out of descriptors goes on when there are some again.
+//! A server that runs out of descriptors continues when some are free again.
 
 #![cfg(unix)]
 
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use common::{REQUEST, bind, check_echo, head, open, start, tcp};
 
-/// Says to this very test that it is the server, with few descriptors.
+/// The variable that makes this test run as the server, with few descriptors.
 const ROLE: &str = "LONGWIRE_TEST_FEW_DESCRIPTORS";
 
 const DESCRIPTORS: usize = 32;
@@ -39,7 +39,7 @@ async fn a_server_without_descriptors_recovers() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let addr = lines.find_map(|line| line.unwrap().split("listening on ").nth(1)?.parse().ok()).unwrap();
 
-    // More than it has descriptors for: the last ones connect to its backlog and hear nothing.
+    // More clients than the server has descriptors for: the last ones stay in its backlog and get no answer.
     let mut clients = Vec::new();
     let mut unanswered = 0;
     for _ in 0..DESCRIPTORS + 5 {

@@ -1,4 +1,4 @@
-//! The figures that are documented.
+//! The documented numbers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A listener goes from one server to the next: nobody is refused, and who is here may stay.
+//! A listener moves from one server to the next: no client is refused, and connected clients may stay.
 
 mod common;
 
@@ -25,7 +25,7 @@ async fn nobody_is_refused_and_those_who_are_here_stay() {
 
     let listeners = old.handle.hand_over().unwrap();
     assert!(matches!(old.handle.hand_over(), Err(Error::ShutDown)), "it is given away once");
-    // These wait in the queue, as nobody accepts now.
+    // From now on connections wait in the queue, because no server accepts them.
     sleep(Duration::from_millis(50)).await;
     let mut waits = soon(TcpStream::connect(old.addr)).await.expect("no connection is refused meanwhile");
     waits.write_all(REQUEST.as_bytes()).await.unwrap();
@@ -86,7 +86,7 @@ async fn handshakes_that_were_begun_are_accepted_before_the_end() {
     let handle = server.handle();
     let mut half = tcp(server.local_addr()).await;
     half.write_all(&REQUEST.as_bytes()[..40]).await.unwrap();
-    // The handshake is begun while a client is waited for.
+    // The handshake starts while `accept` waits for a client.
     assert!(timeout(Duration::from_millis(100), server.accept()).await.is_err());
     let _listeners = handle.hand_over().unwrap();
     let accepting = tokio::spawn(async move {

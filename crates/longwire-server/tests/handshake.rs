@@ -1,4 +1,4 @@
-//! What a server answers to what comes in, on the wire.
+//! The server's answers on the wire.
 
 mod common;
 
@@ -16,7 +16,7 @@ use common::{
     start_with, tcp, text,
 };
 
-/// Checks that an answer is one whole HTTP response and nothing else, and returns its body.
+/// Checks that an answer is one complete HTTP response and nothing else, and returns its body.
 fn check_refusal<'a>(case: &str, answer: &'a str, status: u16) -> &'a str {
     let (head, body) =
         answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{case}: no answer: {answer:?}"));
@@ -152,7 +152,8 @@ async fn a_refused_client_that_does_not_leave_is_dropped() {
     stream.write_all(b"NO HEAD AT ALL\r\n\r\n").await.unwrap();
     check_refusal("it is answered", &rest(&mut stream).await, 400);
     let gone = async {
-        // The end came, but this side goes on; a reset says that the other has left.
+        // The server has ended its direction, but this side continues; a reset shows that the server has closed the
+        // socket.
         while stream.write_all(b"x").await.is_ok() {
             sleep(Duration::from_millis(10)).await;
         }
@@ -224,13 +225,13 @@ async fn the_oldest_handshake_makes_room_for_a_new_one() {
         let mut stream = tcp(server.addr).await;
         stream.write_all(b"GET / HT").await.unwrap();
         idle.push(stream);
-        // Accepted in this order.
+        // The server accepts them in this order.
         sleep(Duration::from_millis(30)).await;
     }
     let mut ws = open(server.addr).await;
     check_echo(&mut ws, "in spite of three that occupy every place").await;
     check_refusal("the oldest", &rest(&mut idle[0]).await, 503);
-    // The handshake that succeeded has given its place back.
+    // The completed handshake has freed its slot.
     idle[1].write_all(&REQUEST.as_bytes()[8..]).await.unwrap_or_default();
     idle[2].write_all(b"TP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     check_refusal("the youngest is still heard", &rest(&mut idle[2]).await, 426);
@@ -257,7 +258,7 @@ async fn frames_behind_the_request_are_not_lost_however_they_are_cut() {
 
 #[tokio::test]
 async fn many_frames_behind_the_request_arrive_in_order() {
-    // More than one read of the head takes.
+    // More than one read of the head can hold.
     let server = start(bind().await);
     let mut sent = REQUEST.as_bytes().to_vec();
     let mut expected = Vec::new();

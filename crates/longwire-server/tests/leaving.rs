@@ -1,4 +1,4 @@
-//! A server that leaves in mid-conversation: nothing that it accepted is lost, and everybody is told.
+//! A server that shuts down in mid-conversation: nothing that it accepted is lost, and every client is notified.
 
 mod common;
 
@@ -16,11 +16,11 @@ use common::{bind, open_raw, start_with};
 
 const CLIENTS: usize = 100;
 
-/// What the handlers have taken and given, and how many of them run.
+/// The numbers of messages that the handlers received and sent, and of running handlers.
 #[derive(Default)]
 struct Counts {
     received: AtomicUsize,
-    /// Messages of which `send` said that they will reach the transport.
+    /// Messages for which `send` promised that they reach the transport.
     accepted: AtomicUsize,
     running: AtomicUsize,
 }
@@ -31,7 +31,8 @@ impl Counts {
         let ended = async {
             while let Some(message) = ws.recv().await? {
                 self.received.fetch_add(1, Ordering::Relaxed);
-                // Behind the shutdown's close frame nothing can be sent, but what the client sends is still received.
+                // After the shutdown's close frame nothing can be sent, but the client's messages are still
+                // received.
                 if ws.send(message).await.is_ok() {
                     self.accepted.fetch_add(1, Ordering::Relaxed);
                 }
@@ -44,7 +45,7 @@ impl Counts {
     }
 }
 
-/// Sends until it cannot any more; returns how many messages went out, how many came back, and the close code.
+/// Sends until sending fails. Returns the number of messages sent, the number received, and the close code.
 async fn talk(stream: TcpStream) -> (usize, usize, Option<u16>) {
     let ws = WebSocket::new(stream, Handover::client(repeatable_keys), &Config::default());
     let (sender, mut receiver) = ws.split();
@@ -98,7 +99,7 @@ async fn a_shutdown_under_load_loses_nothing_that_was_accepted() {
     assert!(before > CLIENTS, "{before}: it was under load");
     assert_eq!(answered, accepted, "what was accepted has arrived");
     assert!(accepted <= received && received <= sent, "{accepted} {received} {sent}");
-    // Those of the clients that see their connections out included.
+    // Includes the clients' tasks that wait for their connections to end.
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let deadline = Instant::now() + Duration::from_secs(10);
     while alive() > 0 && Instant::now() < deadline {

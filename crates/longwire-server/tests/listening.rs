@@ -1,4 +1,4 @@
-//! Where clients come from: Unix sockets, several listeners, shared ports, TLS.
+//! Sources of clients: Unix sockets, several listeners, shared ports, TLS.
 
 mod common;
 
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use common::{REQUEST, check_echo, open, request_with, soon, start, start_with};
 
-/// The handshake and one echo over any stream.
+/// Performs the handshake and one echo over any stream.
 async fn echo_over<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut io: T) {
     io.write_all(REQUEST.as_bytes()).await.unwrap();
     let mut head = Vec::new();
@@ -66,7 +66,7 @@ async fn proxies_are_trusted_on_unix_sockets() {
         ("one hop", TrustedProxies::hops(1), Some("203.0.113.9")),
         ("one hop, Forwarded", TrustedProxies::hops(1).forwarded(), Some("203.0.113.10")),
         ("two hops", TrustedProxies::hops(2), Some("203.0.113.8")),
-        // A Unix socket has no address that could be in a network.
+        // A Unix socket has no address, so it is in no network.
         ("networks", TrustedProxies::networks(["0.0.0.0/0", "::/0"]).unwrap(), None),
     ] {
         let directory = Directory::new("proxied");
@@ -134,13 +134,13 @@ async fn an_ipv6_listener_takes_ipv4_unless_told_otherwise() {
     }
 }
 
-/// With a queue that is full the system drops the request to connect, and the client asks again after a second.
+/// If the queue is full, the system drops the connection request, and the client retries after a second.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_burst_of_clients_waits_to_be_accepted() {
     let longest = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
     let clients = longest.trim().parse::<usize>().unwrap().min(500);
-    // Nobody accepts yet.
+    // The server does not accept yet.
     let server = Server::bind("127.0.0.1:0").await.unwrap();
     let mut waiting = Vec::new();
     for _ in 0..clients {
@@ -167,7 +167,7 @@ async fn several_servers_share_a_port() {
     assert!(hubs.iter().all(|hub| !hub.is_empty()), "64 connections, and none went to one of two");
 }
 
-/// Streams of one's own: what it accepts came over a Unix socket, and it counts.
+/// A custom listener: it accepts from a Unix socket, and counts.
 #[derive(Debug)]
 struct Own {
     listener: UnixListener,
@@ -212,7 +212,7 @@ async fn a_listener_is_handed_over_with_its_queue() {
         start(Server::from_listener(TcpListener::from_std(listener.try_clone().unwrap()).unwrap()).unwrap());
     let mut old = open(addr).await;
     check_echo(&mut old, "old").await;
-    // The successor takes over before the predecessor leaves: no client is refused in between.
+    // The successor starts before the predecessor stops: no client is refused in between.
     let second = start(Server::from_listener(TcpListener::from_std(listener).unwrap()).unwrap());
     let shutdown = tokio::spawn(first.handle.shutdown());
     for _ in 0..20 {
@@ -239,7 +239,7 @@ mod tls {
 
     use super::*;
 
-    /// An authority, and a certificate and key for `localhost` that it has signed.
+    /// An authority, and a certificate for `localhost` signed by it, with its key.
     struct Certified {
         authority: String,
         chain: String,
@@ -299,7 +299,7 @@ mod tls {
             let mut stream = TcpStream::connect(server.addr).await.unwrap();
             stream.write_all(first).await.unwrap();
             let mut answer = Vec::new();
-            // An alert at most, and then the end; or a reset, as the request was not read.
+            // At most an alert and then the end; or a reset, because the request was not read.
             let _ = soon(stream.read_to_end(&mut answer)).await;
             assert!(!answer.starts_with(b"HTTP"), "{answer:x?}");
         }
@@ -318,15 +318,15 @@ mod tls {
             connector(&certified, with_certificate).connect("localhost".try_into().unwrap(), stream).await
         };
         echo_over(connect(true).await.unwrap()).await;
-        // With TLS 1.3 the refusal comes behind the handshake.
+        // With TLS 1.3 the refusal arrives after the handshake.
         if let Ok(mut stream) = connect(false).await {
             let _ = stream.write_all(REQUEST.as_bytes()).await;
             assert!(soon(stream.read_u8()).await.is_err());
         }
     }
 
-    /// A certificate is checked at each connection: it may have expired since the last. Without certificates of clients,
-    /// sessions are resumed.
+    /// A certificate is checked for each connection, because it may have expired since the last one. Without client
+    /// certificates, sessions are resumed.
     #[tokio::test]
     async fn sessions_of_clients_with_certificates_are_not_resumed() {
         let certified = certified();
@@ -346,14 +346,14 @@ mod tls {
                 let stream = TcpStream::connect(server.addr).await.unwrap();
                 let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
                 assert_eq!(stream.get_ref().1.handshake_kind(), Some(expected));
-                // The tickets of TLS 1.3 come with what is read first.
+                // The tickets of TLS 1.3 arrive with the first bytes read.
                 stream.write_all(REQUEST.as_bytes()).await.unwrap();
                 soon(stream.read_u8()).await.unwrap();
             }
         }
     }
 
-    /// `authorize` and the handler know whom the client is by TLS, and which server it asked for.
+    /// `authorize` and the handler know the client's TLS identity, and the server name it requested.
     #[tokio::test]
     async fn certificates_and_the_name_are_there_when_a_client_is_let_in() {
         let (certified, other) = (certified(), certified());
@@ -368,7 +368,7 @@ mod tls {
                 if known { Ok(admission.with_data(name)) } else { Err(Rejection::unauthorized("Basic")) }
             }
         });
-        // The clients here answer no close frame.
+        // The clients here do not answer close frames.
         let server = server.configure(|config| config.connection.close_timeout = Duration::from_millis(100));
         let server = start_with(server, |mut ws, request| async move {
             let seen =
@@ -389,7 +389,7 @@ mod tls {
             let told = answer.contains(r#"Some(Some(1)) Some(Some("localhost"))"#);
             assert_eq!(told, with_certificate, "{answer}");
         }
-        // Optional does not mean any.
+        // A certificate is optional, but not any certificate is accepted.
         let stream = TcpStream::connect(server.addr).await.unwrap();
         let stranger = Certified { authority: certified.authority.clone(), ..other };
         if let Ok(mut stream) =

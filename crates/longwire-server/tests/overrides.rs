@@ -1,4 +1,4 @@
-//! What `authorize` can change for one client: each setting acts on that one, and on nobody else.
+//! The settings that `authorize` can change for one client: each affects only that client.
 
 mod common;
 
@@ -13,14 +13,14 @@ use common::{
     REQUEST, Running, bind, exchange, expect, frame, head, request_with, soon, start_with, tcp, text,
 };
 
-/// A change of one setting, and a conversation that shows it.
+/// A change of one setting, and a conversation that shows its effect.
 struct Row {
     setting: &'static str,
     change: fn(&mut Admission),
-    /// What the client says, after a while of silence where that matters.
+    /// The client's message, sent after some silence if the setting needs it.
     says: Vec<u8>,
     silent_for: Duration,
-    /// How the answer begins for this client, and for all others.
+    /// The beginning of the answer for this client, and for all others.
     changed: &'static [u8],
     unchanged: &'static [u8],
 }
@@ -92,7 +92,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Does what it is told; anything else comes back.
+/// Obeys the commands it receives, and echoes anything else.
 async fn obey(mut ws: Socket, _: Request) -> HandlerResult {
     while let Some(message) = ws.recv().await? {
         match message.as_text() {
@@ -149,7 +149,7 @@ async fn each_setting_of_a_connection_can_be_changed_for_one_client() {
             stream.write_all(request_with(&format!("X-Setting: {setting}")).as_bytes()).await.unwrap();
             assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
             sleep(row.silent_for).await;
-            // In two pieces: memory is counted between reads.
+            // In two pieces, because memory is counted between reads.
             let (first, second) = row.says.split_at(row.says.len() / 2);
             stream.write_all(first).await.unwrap();
             sleep(Duration::from_millis(20)).await;
@@ -171,7 +171,7 @@ async fn the_time_for_the_closing_handshake_can_be_changed_for_one_client() {
         head(&mut stream).await;
         stream.write_all(&text("leave")).await.unwrap();
         expect(&mut stream, b"\x88\x02\x03\xe8").await;
-        // The close frame is never answered.
+        // The client never answers the close frame.
         let limit = if leaves { Duration::from_secs(10) } else { Duration::from_secs(1) };
         assert_eq!(timeout(limit, hub.emptied()).await.is_ok(), leaves, "{setting}");
     }
@@ -189,7 +189,7 @@ async fn compression_can_be_declined_for_one_client() {
         stream.write_all(request_with(&fields).as_bytes()).await.unwrap();
         let head = head(&mut stream).await;
         assert_eq!(head.contains("permessage-deflate"), agreed, "{setting}: {head}");
-        // Without the extension the bit that marks compression is an error.
+        // Without the extension, the bit that marks compression is an error.
         stream.write_all(&frame(0xc1, b"\x00")).await.unwrap();
         expect(&mut stream, if agreed { b"\x81\x00" } else { b"\x88\x02" }).await;
     }

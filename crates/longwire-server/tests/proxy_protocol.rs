@@ -1,4 +1,4 @@
-//! Behind a proxy that speaks the PROXY protocol: whom the server takes for the client, and whom it sends away.
+//! The PROXY protocol: the client addresses that the server derives, and the connections that it closes.
 
 mod common;
 
@@ -53,7 +53,7 @@ async fn the_client_is_whom_the_proxy_names() {
         ("the proxy for itself", local, "127.0.0.1"),
         ("nobody known", b"PROXY UNKNOWN\r\n", "127.0.0.1"),
     ] {
-        // Header, request and first frame in one segment, and byte by byte.
+        // Header, request and first frame in one segment, and then byte by byte.
         let wire = [header, REQUEST.as_bytes(), &text("?")].concat();
         for most in [wire.len(), 1] {
             let mut stream = tcp(server.addr).await;
@@ -100,7 +100,7 @@ async fn a_proxy_that_does_not_say_is_sent_away_without_a_word() {
         let mut stream = tcp(server.addr).await;
         stream.write_all(&wire).await.unwrap();
         let mut answer = Vec::new();
-        // The end, or a reset where not all was read.
+        // The end, or a reset if some bytes were not read.
         let _ = soon(stream.read_to_end(&mut answer)).await;
         assert_eq!(answer, b"", "{case}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{case}: {:?}", begun.elapsed());

@@ -1,4 +1,5 @@
-//! Whatever clients do, their descriptors come back. One test, as the process has one table of them.
+//! Whatever clients do, the server frees their descriptors. This is a single test, because descriptors are per
+//! process.
 
 #![cfg(target_os = "linux")]
 
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use common::{REQUEST, bind, check_echo, frame, open, open_raw, start_with, tcp, text};
 
-/// How a client misbehaves.
+/// The ways in which a client misbehaves.
 #[derive(Clone, Copy, Debug)]
 enum Client {
     ConnectsAndLeaves,
@@ -27,7 +28,7 @@ enum Client {
 }
 
 impl Client {
-    /// Does it, and returns what is left of the connection.
+    /// Misbehaves, and returns the open connection, if any.
     async fn misbehave(self, addr: std::net::SocketAddr) -> Option<TcpStream> {
         let mut stream = match self {
             Self::ConnectsAndLeaves | Self::IsResetInItsRequest => tcp(addr).await,
@@ -95,7 +96,7 @@ async fn descriptors_come_back_whatever_clients_do() {
         Client::DoesNotFinishClosing,
         Client::BreaksTheProtocol,
     ];
-    // The first one's end may be on its way.
+    // The end of the first one may still be in progress.
     sleep(Duration::from_millis(500)).await;
     for client in clients {
         let before = descriptors();
@@ -103,7 +104,7 @@ async fn descriptors_come_back_whatever_clients_do() {
         for _ in 0..20 {
             left.extend(client.misbehave(server.addr).await);
         }
-        // The ends that the test itself holds are not the server's.
+        // The ends that the test itself holds do not count.
         let begun = Instant::now();
         while descriptors() > before + left.len() {
             assert!(begun.elapsed() < Duration::from_secs(15), "{client:?}: {} of {before}", descriptors());

@@ -1,4 +1,4 @@
-//! Clients that are connected, and the server's leaving.
+//! Connected clients, and the server's shutdown.
 
 mod common;
 
@@ -67,7 +67,7 @@ async fn clients_can_be_accepted_one_by_one() {
     let server = bind().await;
     let (addr, handle) = (server.local_addr(), server.handle());
     let clients = tokio::spawn(async move {
-        // A handshake that goes on for ever holds up nobody.
+        // A handshake that never ends delays no other client.
         let mut slow = tcp(addr).await;
         slow.write_all(&REQUEST.as_bytes()[..30]).await.unwrap();
         for i in 0..10 {
@@ -78,7 +78,7 @@ async fn clients_can_be_accepted_one_by_one() {
         slow
     });
     for _ in 0..11 {
-        // Dropped again and again while it waits, `accept` loses nobody.
+        // `accept` loses no client when it is repeatedly dropped while it waits.
         let (ws, request) = loop {
             if let Ok(accepted) = timeout(Duration::from_millis(1), server.accept()).await {
                 break accepted.unwrap();
@@ -129,7 +129,7 @@ async fn a_handler_that_ends_closes_with_the_code_that_fits() {
 async fn a_client_that_never_reads_holds_up_only_itself() {
     let server = start(bind().await);
     let mut greedy = open_raw(server.addr).await;
-    // Its echoes fill the buffers between, then the server stops reading from it.
+    // Its echoes fill the buffers in between, then the server stops reading from it.
     let frames = text(&"x".repeat(100)).repeat(1000);
     let flood = async {
         let mut sent = 0;
@@ -205,7 +205,7 @@ async fn a_client_that_vanishes_is_found_out_by_pings() {
         expect(&mut alive, &[0x89, 0]).await;
         alive.write_all(&frame(0x8a, b"")).await.unwrap();
     }
-    // It answers nothing, so that is the end of it.
+    // The client does not answer, so the server drops it.
     let mut more = Vec::new();
     let _ = soon(vanished.read_to_end(&mut more)).await;
     while server.handle.hub().len() > 1 {
@@ -265,7 +265,7 @@ async fn shutdown_under_load_loses_nothing_that_was_accepted() {
         clients.push(tokio::spawn(async move {
             let (mut sent, mut echoed) = (0u32, 0u32);
             loop {
-                // Ten in flight, until the server says goodbye.
+                // Ten are in flight until the server closes.
                 while sent < echoed + 10 && ws.send(sent.to_string()).await.is_ok() {
                     sent += 1;
                 }
@@ -300,7 +300,7 @@ async fn shutdown_answers_handshakes_that_are_going_on() {
     let mut half = tcp(server.addr).await;
     half.write_all(&REQUEST.as_bytes()[..50]).await.unwrap();
     let mut nothing = tcp(server.addr).await;
-    // Until both are accepted.
+    // Waits until both are accepted.
     check_echo(&mut open(server.addr).await, "hello").await;
     let shutdown = tokio::spawn(server.handle.shutdown());
     for stream in [&mut half, &mut nothing] {
@@ -368,7 +368,7 @@ async fn shutdown_says_what_it_is_told_to_say() {
         let mut ws = open(addr).await;
         check_echo(&mut ws, "hello").await;
         let shutdown = Shutdown { code: code.into(), reason: reason.to_owned(), ..Shutdown::default() };
-        // Dropped at once: the server that runs does the rest.
+        // Dropped at once: the running server does the rest.
         drop(handle.shutdown_with(shutdown));
         match soon(ws.recv()).await {
             Ok(None) | Err(Error::ClosedByPeer(_)) => {}

@@ -1,4 +1,4 @@
-//! What a server tells of each client through `tracing`.
+//! The `tracing` spans and events of each client.
 
 mod common;
 
@@ -16,7 +16,7 @@ use common::{REQUEST, bind, expect, frame, head, open_raw, rest, start_with, tcp
 
 type Fields = HashMap<&'static str, String>;
 
-/// Keeps the spans of clients, and which events happened in which.
+/// Records the spans of clients, and the events in each.
 #[derive(Clone, Default)]
 struct Recorder {
     state: Arc<Mutex<State>>,

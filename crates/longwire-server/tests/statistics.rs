@@ -1,4 +1,4 @@
-//! What a server counts, and, with the feature `metrics`, what it passes on.
+//! The server's counts and, with the feature `metrics`, those passed to the recorder.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::{
     REQUEST, Running, bind, check_echo, exchange, expect, frame, open, open_raw, soon, start_with, text,
 };
 
-/// Sends back what comes, or sends too much.
+/// Echoes messages, or sends too much.
 async fn serve(mut ws: Socket, _: Request) -> HandlerResult {
     while let Some(message) = ws.recv().await? {
         if message.as_text() == Some("leave") {
@@ -41,7 +41,7 @@ async fn start(measurements: Option<Measurements>) -> Running {
     start_with(server, serve)
 }
 
-/// Six clients, each of whom leaves in a way of its own, and three requests that are refused.
+/// Connects six clients that leave in different ways, and sends three requests that are refused.
 async fn visit(server: &Running) {
     let hub = server.handle.hub();
     let mut client = open(server.addr).await;
@@ -68,7 +68,7 @@ async fn visit(server: &Running) {
         soon(hub.emptied()).await;
     }
 
-    // This one answers a ping, and is gone then.
+    // This client answers a ping and then disappears.
     let mut client = open_raw(server.addr).await;
     expect(&mut client, b"\x89\x00").await;
     client.write_all(&frame(0x8a, b"")).await.unwrap();
@@ -83,7 +83,7 @@ fn check(stats: &ServerStats) {
     assert_eq!(stats.traffic.messages_received, 4);
     assert_eq!(stats.traffic.messages_sent, 3);
     assert_eq!(stats.traffic.bytes_queued, 0);
-    // Of the messages alone; what pings there are is the machine's business.
+    // Lower bounds for the messages only: the number of pings depends on the machine.
     assert!(stats.traffic.bytes_received >= 11 + 9 + 11, "{stats:?}");
     assert!(stats.traffic.bytes_sent >= 7 + 5 + 3, "{stats:?}");
     let codes: Vec<_> = stats.close_codes.clone().into_iter().collect();
@@ -117,7 +117,7 @@ async fn everything_that_happens_is_counted_once() {
     soon(unmeasured.task).await.unwrap().unwrap();
     #[cfg(feature = "metrics")]
     {
-        // What was passed on already is not passed on again.
+        // Traffic that was already reported is not reported again.
         server.handle.hub().report_traffic();
         soon(server.handle.shutdown()).await;
         soon(server.task).await.unwrap().unwrap();
@@ -135,7 +135,7 @@ mod recorder {
         Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     };
 
-    /// Keeps counters by their names with labels, and of histograms how many values they got.
+    /// Records counters by name and labels, and the number of values in each histogram.
     #[derive(Default)]
     pub(super) struct Recorded(Mutex<BTreeMap<String, Arc<Count>>>);
 
@@ -197,7 +197,7 @@ mod recorder {
         recorded
     }
 
-    /// The visit, and one client that was told that the server leaves or left before.
+    /// Checks the counts of the visit, and of one client that was notified of the shutdown or left before.
     #[allow(clippy::needless_pass_by_value, reason = "nobody looks at it again")]
     pub(super) fn check(recorded: Arc<Recorded>) {
         let counts = recorded.0.lock().unwrap();

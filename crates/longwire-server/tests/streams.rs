@@ -1,4 +1,5 @@
-//! Clients over streams that are neither TCP nor a Unix socket, and clients that are half gone before they are answered.
+//! Clients over streams that are neither TCP nor Unix sockets, and clients whose connection is half closed before
+//! the answer.
 
 mod common;
 
@@ -47,7 +48,7 @@ async fn clients_come_over_streams_of_any_kind() {
     for capacity in [1, 100, 1 << 20] {
         let (mut client, stream) = duplex(capacity);
         accepting.send(Transport::other(stream)).unwrap();
-        // The first frame comes with the request.
+        // The first frame arrives with the request.
         let (mut read, mut write) = tokio::io::split(&mut client);
         let asked = [REQUEST.as_bytes(), &text("early")].concat();
         let (written, head) = tokio::join!(write.write_all(&asked), async {
@@ -61,7 +62,7 @@ async fn clients_come_over_streams_of_any_kind() {
         assert!(head.starts_with(b"HTTP/1.1 101 "));
         let mut ws = WebSocket::new(client, Handover::client(repeatable_keys), &Config::default());
         assert_eq!(soon(ws.recv()).await.unwrap(), Some("early".into()));
-        // Byte by byte it takes long.
+        // Shorter if each byte is transferred separately, which is slow.
         let long = Message::binary(vec![7; if capacity == 1 { 5_000 } else { 100_000 }]);
         let sender = ws.sender();
         let (sent, received) = tokio::join!(sender.send(long.clone()), soon(ws.recv()));
@@ -73,7 +74,7 @@ async fn clients_come_over_streams_of_any_kind() {
     soon(serving).await.unwrap().unwrap();
 }
 
-/// Writes of a buffered stream arrive once it is flushed.
+/// Bytes written to a buffered stream arrive once it is flushed.
 #[tokio::test]
 async fn answers_are_flushed() {
     fn plain(stream: DuplexStream) -> Transport {
@@ -117,14 +118,14 @@ async fn answers_are_flushed() {
     drop(server);
 }
 
-/// A transport that never flushes does not keep its place beyond the handshake's deadline.
+/// A transport that never flushes does not keep its slot beyond the handshake's deadline.
 #[tokio::test]
 async fn an_answer_that_is_never_flushed_is_given_up() {
     let (accepting, streams) = mpsc::unbounded_channel();
     let server = Server::from_acceptor(InMemory(Mutex::new(streams)))
         .configure(|config| config.handshake_timeout = Duration::from_millis(100));
     let server = start(server);
-    // The response does not fit: a flush waits for the client to read.
+    // The response does not fit, so a flush waits for the client to read.
     let (mut client, stream) = duplex(1);
     accepting.send(Transport::other(BufWriter::new(stream))).unwrap();
     let asked = REQUEST.as_bytes();
@@ -136,7 +137,7 @@ async fn an_answer_that_is_never_flushed_is_given_up() {
     assert_eq!(server.handle.hub().stats().admitted, 0);
 }
 
-/// A page goes on as long as its reader does, however slow.
+/// The server sends a page for as long as its reader continues, however slowly.
 #[tokio::test(start_paused = true)]
 async fn a_page_is_not_cut_off_while_it_is_read() {
     const PAGE: usize = 1 << 20;
@@ -161,13 +162,13 @@ async fn a_page_is_not_cut_off_while_it_is_read() {
     drop(server);
 }
 
-/// A client whose sending side has ended can still be sent to: it gets its answer and what the handler says, and the
-/// handler is told that nothing more will come.
+/// A client that has ended its sending side can still receive: it gets its answer and the handler's messages, and
+/// the handler learns that nothing more will arrive.
 #[tokio::test]
 async fn a_client_that_sends_nothing_more_is_answered_all_the_same() {
     let ended = Arc::new(AtomicUsize::new(0));
     let server = bind().await.authorize(|admission| async move {
-        // Long enough for the end of the client's side to be there first.
+        // Long enough for the end of the client's side to arrive first.
         sleep(Duration::from_millis(50)).await;
         Ok(admission)
     });

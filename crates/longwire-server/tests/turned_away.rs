@@ -1,4 +1,4 @@
-//! Clients that are turned away in a crowd or at shutdown: what they are told, and that the application sees it.
+//! Clients turned away because of too many handshakes or a shutdown: their answers, and the application's hook.
 
 mod common;
 
@@ -36,7 +36,7 @@ fn check_reworded(case: &str, answer: &str) {
     assert!(answer.ends_with("\r\n\r\nshort and stout\n"), "{case}: {answer:?}");
 }
 
-/// Waits until the server has taken in all who have come so far.
+/// Waits until the server has accepted all connections so far.
 async fn taken_in() {
     sleep(Duration::from_millis(100)).await;
 }
@@ -84,7 +84,7 @@ async fn the_answer_to_a_head_has_no_body_whoever_words_it() {
     let server = start(server);
     head(&exchange(server.addr, request.as_bytes()).await, 418, 16);
 
-    // While the page is awaited the server stops.
+    // The server stops while the page is pending.
     for (server, status, length) in
         [(reworded().await.0, 418, 16), (bind().await, 503, "No more connections are taken\n".len())]
     {
@@ -106,7 +106,7 @@ async fn behind_proxy() -> Server {
     })
 }
 
-/// Everything until the end, or until a reset.
+/// Reads everything until the end, or until a reset.
 async fn everything(stream: &mut TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = soon(stream.read_to_end(&mut answer)).await;
@@ -131,7 +131,7 @@ async fn a_shutdown_waits_a_moment_for_the_header_of_a_proxy() {
     soon(server.task).await.unwrap().unwrap();
 }
 
-/// One client is a crowd, and no deadline is what ends it.
+/// Allows only one handshake, with a deadline that no test reaches.
 fn crowded(config: &mut ServerConfig) {
     config.max_handshakes = 1;
     config.handshake_timeout = Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! One server on several threads: its clients are one crowd, and it starts and ends as one.
+//! One server on several threads: its clients are in one hub, and it starts and ends as a unit.
 
 mod common;
 
@@ -16,7 +16,7 @@ use common::{REQUEST, check_echo, exchange, open, soon};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Says which thread it runs on; what it is told then goes to everybody.
+/// Sends the name of its thread, then broadcasts every message it receives.
 async fn announce(mut ws: Socket, _: Request) -> HandlerResult {
     let thread = format!("{:?}", std::thread::current().name());
     ws.send(thread).await?;
@@ -30,7 +30,7 @@ fn run(workers: Workers) -> JoinHandle<Result<(), BoxError>> {
     spawn_blocking(|| workers.run(|server| async { Ok(server.serve(announce).await?) }))
 }
 
-/// Connects until clients are with so many different threads.
+/// Connects until the clients are spread over this many threads.
 async fn spread(addr: SocketAddr, threads: usize) -> Vec<WebSocket<TcpStream>> {
     let (mut clients, mut seen) = (Vec::new(), HashSet::new());
     while seen.len() < threads {
@@ -57,7 +57,7 @@ async fn a_broadcast_reaches_the_clients_of_every_worker() {
             assert_eq!(soon(client.recv()).await.unwrap(), Some(message.as_str().into()));
         }
     }
-    // From a thread that is no worker's.
+    // From a thread that is not a worker's.
     assert_eq!(handle.hub().broadcast("to all").accepted, clients.len());
     for client in &mut clients {
         assert_eq!(soon(client.recv()).await.unwrap(), Some("to all".into()));
@@ -112,7 +112,7 @@ async fn when_one_worker_ends_all_do() {
         if std::thread::current().name() != Some("worker 1") {
             return Ok(server.serve(announce).await?);
         }
-        // The others are at work by now.
+        // By now the other workers are running.
         sleep(Duration::from_millis(100)).await;
         match how {
             "an error" => Err("out of luck".into()),

@@ -1,4 +1,4 @@
-//! A server to talk to, and clients that speak bytes.
+//! A server for the tests, and clients that exchange raw bytes.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -13,16 +13,17 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// A handshake that every server takes.
-pub(crate) const REQUEST: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+/// A handshake that every server accepts.
+pub(crate) const REQUEST: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: localhost\r\n\
+    Connection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// The handshake with one more field.
+/// Returns the handshake with one more field.
 pub(crate) fn request_with(field: &str) -> String {
     REQUEST.replace("Host: localhost\r\n", &format!("Host: localhost\r\n{field}\r\n"))
 }
 
-/// A masked frame; the key of zeros leaves the payload as it is.
+/// Returns a masked frame. The zero key leaves the payload unchanged.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let len = u8::try_from(payload.len()).ok().filter(|len| *len < 126).expect("a short payload");
     [&[first, 0x80 | len, 0, 0, 0, 0], payload].concat()
@@ -39,7 +40,7 @@ pub(crate) async fn echo(mut ws: Socket, _: Request) -> HandlerResult {
     Ok(())
 }
 
-/// A server that runs.
+/// A running server.
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) handle: ServerHandle,
@@ -64,7 +65,7 @@ where
     Running { addr, handle, task }
 }
 
-/// What should be a matter of milliseconds; a machine that is busy gets more.
+/// Waits for something that should take milliseconds, with more time for a busy machine.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(10), future).await.expect("in time")
 }
@@ -75,14 +76,14 @@ pub(crate) async fn tcp(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends bytes and returns everything that comes until the end, which must not be a reset.
+/// Sends bytes and returns everything that arrives until the end, which must not be a reset.
 pub(crate) async fn exchange(addr: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = tcp(addr).await;
     stream.write_all(bytes).await.expect("the server is there");
     rest(&mut stream).await
 }
 
-/// Everything that comes until the end.
+/// Reads everything until the end.
 pub(crate) async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     soon(stream.read_to_end(&mut answer)).await.expect("a proper end");
@@ -98,7 +99,7 @@ pub(crate) async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("heads are ASCII")
 }
 
-/// A connection after its handshake, as bytes.
+/// Opens a connection and completes its handshake. Returns it as bytes.
 pub(crate) async fn open_raw(addr: SocketAddr) -> TcpStream {
     let mut stream = tcp(addr).await;
     stream.write_all(REQUEST.as_bytes()).await.expect("the server is there");
@@ -107,7 +108,7 @@ pub(crate) async fn open_raw(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A connection after its handshake, as a WebSocket.
+/// Opens a connection and completes its handshake. Returns it as a WebSocket.
 pub(crate) async fn open(addr: SocketAddr) -> WebSocket<TcpStream> {
     WebSocket::new(open_raw(addr).await, Handover::client(repeatable_keys), &Config::default())
 }
