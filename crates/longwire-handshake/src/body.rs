@@ -1,7 +1,7 @@
-//! The body of an answer that refuses: where it ends, and reading it within a bound (RFC 9112 §6, §7.1).
+//! The body of a refusal: finding its end, and reading it within a limit (RFC 9112 §6, §7.1).
 //!
-//! The body is there to be shown to a person, and the connection is closed after it. So what is malformed or too long ends the body early
-//! instead of hiding what came before, and nothing behind it is interpreted.
+//! The body is meant for a person, and the connection is closed after it. So malformed or excessive data ends the
+//! body early instead of discarding what was already read, and nothing after that point is interpreted.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -9,7 +9,7 @@ use http::{StatusCode, response};
 
 use crate::field::Field;
 
-/// How the end of a response's body is found.
+/// The framing of a response's body, which determines where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyFraming {
@@ -17,7 +17,7 @@ pub enum BodyFraming {
     Empty,
     /// The body has this many bytes.
     Length(u64),
-    /// The body comes in chunks.
+    /// The body is sent in chunks.
     Chunked,
     /// The body ends with the connection.
     UntilClose,
@@ -26,7 +26,8 @@ pub enum BodyFraming {
 impl BodyFraming {
     /// Determines the framing of a response to a GET.
     ///
-    /// Where the head contradicts itself the body is taken to end with the connection.
+    /// If the length or the transfer coding is repeated, malformed or unsupported, the body is assumed to end with
+    /// the connection. `Transfer-Encoding` overrides `Content-Length`.
     pub fn of(head: &response::Parts) -> Self {
         let status = head.status;
         if status.is_informational() || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status) {
@@ -47,37 +48,37 @@ impl BodyFraming {
     }
 }
 
-/// Collects a body up to a bound.
+/// Collects a body up to a limit.
 #[derive(Debug)]
 pub struct BodyReader {
     state: State,
     body: Vec<u8>,
     limit: usize,
-    /// Bytes of chunk extensions and trailers, which carry nothing.
+    /// Bytes of chunk extensions, line ends and trailers, which are not part of the body.
     overhead: usize,
     truncated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// This many bytes of the body, then the end.
+    /// This many more bytes of the body follow.
     Length(u64),
     UntilClose,
-    /// In the number before a chunk; `digits` of it were read.
+    /// In the size of a chunk, after `digits` digits.
     ChunkSize {
         size: u64,
         digits: u32,
     },
-    /// Behind that number.
+    /// After the size of a chunk.
     ChunkExtension {
         size: u64,
     },
     ChunkData {
         left: u64,
     },
-    /// In the line end behind a chunk's data.
+    /// In the line end after a chunk's data.
     ChunkEnd,
-    /// Behind the last chunk; `empty` while nothing but CR was seen in the line.
+    /// After the last chunk; `empty` while the current line contains nothing but CR.
     Trailer {
         empty: bool,
     },
@@ -85,7 +86,7 @@ enum State {
 }
 
 impl BodyReader {
-    /// Makes a reader that keeps at most `limit` bytes.
+    /// Creates a reader that keeps at most `limit` bytes.
     pub fn new(framing: BodyFraming, limit: usize) -> Self {
         let state = match framing {
             BodyFraming::Empty | BodyFraming::Length(0) => State::Done,
@@ -96,7 +97,7 @@ impl BodyReader {
         Self { state, body: Vec::new(), limit, overhead: 0, truncated: false }
     }
 
-    /// Takes the next bytes of the connection, the read-ahead of the head first.
+    /// Takes the next bytes of the connection, beginning with those read ahead with the head.
     pub fn handle_bytes(&mut self, mut bytes: &[u8]) {
         while let (false, Some(&byte)) = (self.is_complete(), bytes.first()) {
             let taken = match self.state {
@@ -121,7 +122,7 @@ impl BodyReader {
         }
     }
 
-    /// Takes the end of the connection.
+    /// Handles the end of the connection.
     pub fn handle_eof(&mut self) {
         if !matches!(self.state, State::UntilClose | State::Done) {
             self.truncated = true;
@@ -134,17 +135,17 @@ impl BodyReader {
         self.state == State::Done
     }
 
-    /// Returns whether the body was longer than the bound, malformed, or cut off.
+    /// Returns whether the body exceeded the limit, was malformed, or was cut off.
     pub fn is_truncated(&self) -> bool {
         self.truncated
     }
 
-    /// Returns what was collected.
+    /// Returns the bytes collected.
     pub fn into_body(self) -> Bytes {
         self.body.into()
     }
 
-    /// Keeps the start of `bytes`, at most `left` of them, and ends the body where it crosses the bound.
+    /// Keeps the start of `bytes`, at most `left` of them, and ends the body if it exceeds the limit.
     fn take(&mut self, bytes: &[u8], left: u64) -> usize {
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let room = self.limit - self.body.len();
@@ -191,7 +192,7 @@ impl BodyReader {
         };
     }
 
-    /// Counts a byte that carries nothing; false once there were too many.
+    /// Counts a byte that is not part of the body. Returns `false` once there are too many.
     fn spend(&mut self) -> bool {
         self.overhead += 1;
         self.overhead <= MAX_OVERHEAD
@@ -200,7 +201,8 @@ impl BodyReader {
 
 /// Enough for any `u64`.
 const MAX_SIZE_DIGITS: u32 = 16;
-/// Room for a trailer as big as a head. Line ends behind chunks count too, so that it also bounds the number of tiny chunks.
+/// Enough for a trailer as large as a head. Line ends after chunks count too, so this also limits the number of
+/// tiny chunks.
 const MAX_OVERHEAD: usize = 64 * 1024;
 
 #[cfg(test)]

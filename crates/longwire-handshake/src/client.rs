@@ -24,22 +24,22 @@ use crate::subprotocol::{Subprotocol, first_duplicate};
 use crate::text::PeerText;
 use crate::uri::WebSocketUri;
 
-/// What a client asks for beside the URI.
+/// The options of a client's handshake, beyond the URI.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// Fields to add to the request, none of which the handshake writes itself. `Host` replaces the URI's, and `Authorization` its
-    /// credentials.
+    /// Fields to add to the request, none of which the handshake writes itself. `Host` replaces the URI's, and
+    /// `Authorization` replaces its credentials.
     pub headers: HeaderMap,
-    /// The value of `Origin`, which programs other than browsers need not send; none by default.
+    /// The value of `Origin`, which only browsers must send. None by default.
     pub origin: Option<HeaderValue>,
-    /// Subprotocols to offer, in order of preference; none by default.
+    /// Subprotocols to offer, in order of preference. None by default.
     pub subprotocols: Vec<Subprotocol>,
-    /// Whether permessage-deflate is offered (RFC 7692), and with which parameters. Default: `None`, it is not.
+    /// The parameters with which permessage-deflate is offered (RFC 7692). Default: `None`, so it is not offered.
     #[cfg(feature = "deflate")]
     pub deflate: Option<DeflateOptions>,
 }
 
-/// One opening handshake of a client: the request, and what the answer has to be.
+/// One opening handshake of a client: the request, and the expected answer.
 #[derive(Debug, Clone)]
 pub struct ClientHandshake {
     request: Request<()>,
@@ -50,12 +50,12 @@ pub struct ClientHandshake {
 impl ClientHandshake {
     /// Builds the request.
     ///
-    /// The bytes of `key` have to be random and fresh. The request's fields are those of the handshake, then the caller's.
+    /// The bytes of `key` must be random and fresh. The handshake's fields come first, then the caller's.
     ///
     /// # Errors
     ///
-    /// [`OptionsError`] if `options` would make two of a field that is sent once, or take a field that the handshake or HTTP's
-    /// framing owns.
+    /// [`OptionsError`] if `options` repeats a field that is sent only once, or sets a field that belongs to the
+    /// handshake or to HTTP's framing.
     pub fn new(uri: &WebSocketUri, key: Key, options: &ClientOptions) -> Result<Self, OptionsError> {
         let offered = Offered::new(options)?;
         let mut request = Request::new(());
@@ -84,8 +84,9 @@ impl ClientHandshake {
     ///
     /// # Errors
     ///
-    /// [`ResponseError::Status`] if the server did not switch protocols, which may be a redirect or ask for credentials; any other if it
-    /// did in a way that the client has to refuse. Not a byte behind the head may be taken for a frame then.
+    /// [`ResponseError::Status`] if the server did not switch protocols: the answer may be a redirect or a request
+    /// for credentials. Any other error if it switched in a way that the client must refuse; in that case no byte
+    /// after the head may be interpreted as a frame.
     pub fn verify(&self, answer: &response::Parts) -> Result<Agreement, ResponseError> {
         let headers = &answer.headers;
         if answer.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -109,7 +110,7 @@ impl ClientHandshake {
     }
 }
 
-/// What a client offers, in whichever form of the handshake, and what the answer has to make of it.
+/// A client's offers, in either form of the handshake, and the checks of the answer to them.
 #[derive(Debug, Clone)]
 pub(crate) struct Offered {
     subprotocols: Vec<Subprotocol>,
@@ -131,7 +132,7 @@ impl Offered {
         })
     }
 
-    /// Writes what is offered and asked for, then the caller's.
+    /// Writes the offers and the other optional fields, then the caller's fields, which replace them.
     pub(crate) fn write(&self, uri: &WebSocketUri, options: &ClientOptions, headers: &mut HeaderMap) {
         if let Some(list) = Subprotocol::list_to_header_value(&self.subprotocols) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, list);
@@ -154,12 +155,13 @@ impl Offered {
         }
     }
 
-    /// Checks what the server selected.
+    /// Checks the server's selection.
     pub(crate) fn verify(&self, headers: &HeaderMap) -> Result<Agreement, ResponseError> {
         let extensions = ExtensionOffer::parse_list(headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
         #[cfg(feature = "deflate")]
         let (deflate, extensions) = crate::deflate::verify(&extensions, &self.deflate)?;
-        // What was not offered cannot be agreed on, and what was only once.
+        // An extension that was not offered cannot be agreed on, and one that was offered can be agreed on only
+        // once.
         if let Some(extension) = extensions.first() {
             return Err(ResponseError::Extension { name: PeerText::new(extension.name()) });
         }
@@ -170,7 +172,8 @@ impl Offered {
         })
     }
 
-    /// A server may speak none of those offered and say so by silence (RFC 6455 §4.2.2 item 5).
+    /// Checks the selected subprotocol. A server that speaks none of those offered omits the field (RFC 6455 §4.2.2
+    /// item 5).
     fn verify_subprotocol(&self, headers: &HeaderMap) -> Result<Option<Subprotocol>, ResponseError> {
         match Field::of(headers, &SEC_WEBSOCKET_PROTOCOL) {
             Field::Missing => Ok(None),
@@ -184,18 +187,18 @@ impl Offered {
     }
 }
 
-/// What client and server agreed on.
+/// The result of the negotiation between client and server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Agreement {
-    /// What was agreed on for compression.
+    /// The agreement on compression.
     #[cfg(feature = "deflate")]
     pub deflate: Option<longwire_deflate::Agreement>,
     /// The subprotocol that both sides will speak: one of those offered, or none.
     pub subprotocol: Option<Subprotocol>,
 }
 
-/// Options from which no handshake can be made; nothing was sent.
+/// An error in the options of a handshake. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
@@ -211,7 +214,7 @@ pub enum OptionsError {
         /// The field.
         name: HeaderName,
     },
-    /// `Host` is no host with an optional port.
+    /// `Host` is not a host with an optional port.
     #[error("Host header is not a host with an optional port")]
     Host,
     /// A subprotocol is offered twice (RFC 6455 §4.1 item 10).
@@ -241,16 +244,16 @@ pub enum ResponseError {
         /// The status.
         status: StatusCode,
     },
-    /// The server switched protocols in HTTP/1.0, which cannot.
+    /// The server switched protocols in HTTP/1.0, which does not support it.
     #[error("server switched protocols in a version other than HTTP/1.1")]
     Version,
-    /// `Upgrade` is absent, repeated or something else than `websocket`.
+    /// `Upgrade` is absent, repeated or something other than `websocket`.
     #[error("Upgrade header of the response is not exactly websocket")]
     Upgrade,
     /// `Connection` does not list `upgrade`.
     #[error("Connection header of the response does not list upgrade")]
     Connection,
-    /// `Sec-WebSocket-Accept` is absent, repeated or not the answer to the key.
+    /// `Sec-WebSocket-Accept` is absent, repeated or does not match the key.
     #[error("Sec-WebSocket-Accept header of the response does not match the key")]
     Accept,
     /// `Sec-WebSocket-Extensions` breaks its grammar.
@@ -260,7 +263,7 @@ pub enum ResponseError {
     #[cfg(feature = "deflate")]
     #[error("invalid answer to the offer of permessage-deflate: {0}")]
     Deflate(#[from] longwire_deflate::AnswerError),
-    /// The server uses an extension that was not offered, or one twice.
+    /// The server selected an extension that was not offered, or selected one twice.
     #[error("server uses extension {name}, which was not offered")]
     Extension {
         /// The extension.
@@ -279,15 +282,15 @@ pub enum ResponseError {
 
 /// Reads the head of the answer from the bytes of a connection.
 ///
-/// Takes bytes as they arrive, in pieces of any size, in time linear in their number. Interim responses (1xx but 101) are skipped;
-/// all of them and the answer share the limit in bytes, and at most 8 are allowed.
+/// It takes bytes as they arrive, in pieces of any size, in time linear in their number. Interim responses (1xx
+/// except 101) are skipped. They share the limit in bytes with the answer, and at most 8 are allowed.
 #[derive(Debug)]
 pub struct ResponseParser {
     reader: HeadReader,
     interim: usize,
 }
 
-/// The head of an answer, and what the peer sent behind it.
+/// The head of an answer, and the bytes read after it.
 #[derive(Debug)]
 pub struct ResponseHead {
     /// The head. Its strings share one buffer of the head's size.
@@ -297,23 +300,24 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Returns how the end of the answer's body is found, if the answer is not a 101.
+    /// Returns the framing of the answer's body, if the answer is not a 101.
     pub fn body_framing(&self) -> BodyFraming {
         BodyFraming::of(&self.parts)
     }
 }
 
 impl ResponseParser {
-    /// Makes a parser with the given limits.
+    /// Creates a parser with the given limits.
     pub fn new(limits: HeadLimits) -> Self {
         Self { reader: HeadReader::new(Kind::Response, limits), interim: 0 }
     }
 
-    /// Takes the next bytes of the connection; yields the head of the final answer once it is complete.
+    /// Takes the next bytes of the connection. Returns the head of the final answer once it is complete.
     ///
     /// # Errors
     ///
-    /// [`HeadError`] at the first byte that no head allows, or that crosses a limit. From then on every call returns it.
+    /// [`HeadError`] at the first byte that is invalid in a head or exceeds a limit. From then on every call
+    /// returns it.
     pub fn handle_bytes(&mut self, mut bytes: &[u8]) -> Result<Option<ResponseHead>, HeadError> {
         while let Some(head) = self.reader.handle_bytes(bytes)? {
             bytes = &bytes[head.taken..];
@@ -331,7 +335,7 @@ impl ResponseParser {
         Ok(None)
     }
 
-    /// Returns whether a part of a head has arrived, so that an end of the stream cuts an answer off.
+    /// Returns whether part of a head has arrived. If the stream ends now, the answer is incomplete.
     pub fn is_partial(&self) -> bool {
         self.reader.is_partial()
     }
@@ -379,5 +383,5 @@ fn parse_response(head: &CompleteHead) -> Result<response::Parts, HeadError> {
     Ok(parts)
 }
 
-/// Servers send one `100 Continue` or `103 Early Hints`; more than a few are an attack on the client's patience.
+/// Servers send one `100 Continue` or `103 Early Hints`. More than a few serve only to keep the client waiting.
 const MAX_INTERIM: usize = 8;

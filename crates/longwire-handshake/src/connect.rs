@@ -1,8 +1,9 @@
 //! The opening handshake over HTTP/2 and 3: an extended CONNECT (RFC 8441 §4 and §5, RFC 9220 §3).
 //!
-//! A stream is opened in place of a connection taken over, so there is no `Upgrade`, no `Connection` and no key: "no steps
-//! are taken to prove" what HTTP/2 proves. Owns what is this form's own; what both forms share is in [`server`](crate::server)
-//! and [`client`](crate::client). The pseudo-header `:protocol` is the HTTP library's to send and to read.
+//! The client opens a stream instead of taking over a connection, so there is no `Upgrade`, no `Connection` and no
+//! key: that functionality "has been superseded by the :protocol pseudo-header field" (RFC 8441 §5). Owns the parts
+//! specific to this form; the parts common to both forms are in [`server`](crate::server) and
+//! [`client`](crate::client). The HTTP library sends and reads the pseudo-header `:protocol`.
 
 use http::header::{HOST, SEC_WEBSOCKET_VERSION};
 use http::uri::{Parts, Scheme};
@@ -19,7 +20,7 @@ use crate::uri::WebSocketUri;
 /// The value of `:protocol` (RFC 8441 §5).
 pub const WEBSOCKET: &str = "websocket";
 
-/// The checks of this form, in the order of the other one's.
+/// Runs the checks of this form, in the same order as those of the HTTP/1.1 form.
 pub(crate) fn check_extended_connect(request: RequestView<'_>) -> Result<(), Rejection> {
     if request.method != Method::CONNECT {
         return Err(Rejection::ConnectRequired { method: PeerText::new(request.method.as_str()) });
@@ -29,8 +30,8 @@ pub(crate) fn check_extended_connect(request: RequestView<'_>) -> Result<(), Rej
         Some(other) => return Err(Rejection::Protocol { protocol: PeerText::new(other) }),
         None => return Err(Rejection::MissingProtocol),
     }
-    // "On requests that contain the :protocol pseudo-header field, the :scheme and :path pseudo-header fields of the target URI
-    // MUST also be included" (RFC 8441 §4)
+    // "On requests that contain the :protocol pseudo-header field, the :scheme and :path pseudo-header fields of the
+    // target URI MUST also be included" (RFC 8441 §4)
     if request.uri.scheme().is_none() {
         return Err(Rejection::Target);
     }
@@ -38,13 +39,13 @@ pub(crate) fn check_extended_connect(request: RequestView<'_>) -> Result<(), Rej
     check_authority(request)?;
     check_no_body(request.headers)?;
     check_protocol_version(request.headers).map_err(|rejection| match rejection {
-        // A 426 has to name what to upgrade to (RFC 9110 §15.5.22), and there is no upgrade in HTTP/2.
+        // A 426 must name the protocol to upgrade to (RFC 9110 §15.5.22), and HTTP/2 has no upgrade.
         Rejection::ProtocolVersion { version } => Rejection::ConnectProtocolVersion { version },
         other => other,
     })
 }
 
-/// A request for a host says so in `:authority`; a `Host` beside it "that identifies an entity that differs" makes the request
+/// `:authority` names the host; a `Host` field beside it "that identifies an entity that differs" makes the request
 /// malformed (RFC 9113 §8.3.1).
 fn check_authority(request: RequestView<'_>) -> Result<(), Rejection> {
     let host = request.host().and_then(split_authority).ok_or(Rejection::Host)?;
@@ -55,7 +56,7 @@ fn check_authority(request: RequestView<'_>) -> Result<(), Rejection> {
     }
 }
 
-/// One opening handshake of a client over HTTP/2 or 3: the request, and what the answer has to be.
+/// One opening handshake of a client over HTTP/2 or 3: the request, and the expected answer.
 ///
 /// # Examples
 ///
@@ -66,7 +67,7 @@ fn check_authority(request: RequestView<'_>) -> Result<(), Rejection> {
 /// let handshake = ConnectHandshake::new(&uri, &ClientOptions::default())?;
 /// assert_eq!(handshake.request().method(), "CONNECT");
 /// assert_eq!(handshake.request().uri(), "https://example.com/chat");
-/// // To be sent with `:protocol`, where the HTTP library takes it, set to `longwire_handshake::WEBSOCKET`.
+/// // Send it with `:protocol`, as the HTTP library provides, set to `longwire_handshake::WEBSOCKET`.
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -76,8 +77,8 @@ pub struct ConnectHandshake {
 }
 
 impl ConnectHandshake {
-    /// Builds the request: with the scheme `http` or `https`, as RFC 8441 §5 maps `ws` and `wss`. A `Host` among the caller's
-    /// fields becomes its authority.
+    /// Builds the request with the scheme `http` or `https`, as RFC 8441 §5 maps `ws` and `wss`. A `Host` among the
+    /// caller's fields becomes its authority.
     ///
     /// # Errors
     ///
@@ -103,7 +104,8 @@ impl ConnectHandshake {
     ///
     /// # Errors
     ///
-    /// [`ResponseError::ConnectStatus`] unless the status is a 2xx; any other if the server selected what was not offered.
+    /// [`ResponseError::ConnectStatus`] unless the status is a 2xx; any other error if the server selected
+    /// something that was not offered.
     pub fn verify(&self, answer: &response::Parts) -> Result<Agreement, ResponseError> {
         if !answer.status.is_success() {
             return Err(ResponseError::ConnectStatus { status: answer.status });

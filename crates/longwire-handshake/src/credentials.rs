@@ -1,4 +1,4 @@
-//! User and password: from a URI, and as a value of `Authorization` (RFC 7617).
+//! User and password, from a URI and as a value of `Authorization` (RFC 7617).
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use http::HeaderValue;
 
 use crate::field::ascii_value;
 
-/// A user and a password, neither with control characters. `Debug` hides both.
+/// A user and a password without control characters. `Debug` hides both.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     user: Vec<u8>,
@@ -25,7 +25,7 @@ impl Login {
     ///
     /// # Errors
     ///
-    /// [`InvalidLogin`] if one has a control character, such as a line break.
+    /// [`InvalidLogin`] if either contains a control character, such as a line break.
     pub fn new(user: impl Into<Vec<u8>>, password: impl Into<Vec<u8>>) -> Result<Self, InvalidLogin> {
         let (user, password) = (user.into(), password.into());
         // "The user-id and password MUST NOT contain any control characters" (RFC 7617 §2)
@@ -35,7 +35,7 @@ impl Login {
         Ok(Self { user, password })
     }
 
-    /// Reads the part of a URI before the `@`, percent-decoded; `None` if it is empty.
+    /// Reads the part of a URI before the `@` and percent-decodes it. Returns `None` if it is empty.
     pub(crate) fn from_userinfo(userinfo: &str) -> Result<Option<Self>, InvalidLogin> {
         if userinfo.is_empty() {
             return Ok(None);
@@ -54,11 +54,12 @@ impl Login {
         &self.password
     }
 
-    /// Returns the value of an `Authorization` or `Proxy-Authorization` field: `Basic` and both in base64, marked sensitive.
+    /// Returns the value of an `Authorization` or `Proxy-Authorization` field: `Basic` and both in base64, marked
+    /// sensitive.
     ///
     /// # Errors
     ///
-    /// [`InvalidLogin`] if the user has a colon.
+    /// [`InvalidLogin`] if the user contains a colon.
     pub fn basic(&self) -> Result<HeaderValue, InvalidLogin> {
         // "a user-id containing a colon character is invalid" (RFC 7617 §2)
         if self.user.contains(&b':') {
@@ -77,7 +78,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Decodes percent escapes (RFC 3986 §2.1); what is none stays as it is.
+/// Decodes percent escapes (RFC 3986 §2.1). Everything else, including an invalid escape, is left unchanged.
 fn percent_decoded(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

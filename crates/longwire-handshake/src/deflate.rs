@@ -1,6 +1,7 @@
 //! permessage-deflate in `Sec-WebSocket-Extensions` (RFC 7692 §5, §7.1).
 //!
-//! Owns the way from header fields to parameters and back. Which parameters are acceptable belongs to `longwire-deflate`.
+//! Owns the conversion from header fields to parameters and back. `longwire-deflate` decides which parameters are
+//! acceptable.
 
 use http::HeaderValue;
 pub use longwire_deflate::{Agreement, AnswerError, DeflateOptions, Level, WindowBits};
@@ -8,12 +9,12 @@ use longwire_deflate::{EXTENSION_NAME, Offer};
 
 use crate::extension::ExtensionOffer;
 
-/// The server's choice among all that was offered.
+/// Selects one of the client's offers, as the server.
 pub(crate) fn accept(offers: &[ExtensionOffer], options: &DeflateOptions) -> Option<Agreement> {
     longwire_deflate::accept(offers.iter().filter(|offer| is_deflate(offer)).map(params), options)
 }
 
-/// The client's check of the answer; gives what is left of it for others.
+/// Checks the server's answer, as the client. Also returns the rest of the answer.
 pub(crate) fn verify<'a>(
     answer: &'a [ExtensionOffer],
     offers: &[Offer],
@@ -26,7 +27,7 @@ pub(crate) fn verify<'a>(
     }
 }
 
-/// The offers as one field.
+/// Returns the offers as one field.
 pub(crate) fn list_value(offers: &[Offer]) -> HeaderValue {
     header_value(&offers.iter().map(Offer::to_string).collect::<Vec<_>>().join(", "))
 }

@@ -1,6 +1,6 @@
-//! HTTP/1.1 heads as bytes (RFC 9112).
+//! Encodes HTTP/1.1 heads as bytes (RFC 9112).
 //!
-//! Owns how a head is written. That no name or value holds a line break is `http`'s guarantee: its types cannot.
+//! The types of `http` guarantee that no name or value contains a line break.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
@@ -25,7 +25,7 @@ pub fn encode_request<B>(request: &Request<B>) -> Bytes {
     out.freeze()
 }
 
-/// Encodes the head of a response as it is, such as the 101 that ends a handshake.
+/// Encodes the head of a response unchanged, such as the 101 that completes a handshake.
 pub fn encode_response<B>(response: &Response<B>) -> Bytes {
     let mut out = status_line(response.status());
     put_fields(&mut out, response.headers(), |_| true);
@@ -35,7 +35,7 @@ pub fn encode_response<B>(response: &Response<B>) -> Bytes {
 
 /// Encodes the last response of a connection: with `Connection: close`, an exact `Content-Length`, and its body.
 ///
-/// Fields of the response that would frame it otherwise are left out. A 204 or 304 has no body.
+/// Fields of the response that would change its framing are omitted. A 204 or 304 has no body.
 pub fn encode_refusal<B: AsRef<[u8]>>(response: &Response<B>) -> Bytes {
     let mut out = refusal_head(response);
     if !forbids_body(response.status()) {
@@ -44,7 +44,7 @@ pub fn encode_refusal<B: AsRef<[u8]>>(response: &Response<B>) -> Bytes {
     out.freeze()
 }
 
-/// As [`encode_refusal`], for a HEAD request: the length is that of the body, which is not sent.
+/// Does the same as [`encode_refusal`], for a HEAD request: the length is that of the body, which is not sent.
 pub(crate) fn encode_refusal_without_body<B: AsRef<[u8]>>(response: &Response<B>) -> Bytes {
     refusal_head(response).freeze()
 }
@@ -82,7 +82,8 @@ pub(crate) fn put_fields(out: &mut BytesMut, headers: &HeaderMap, wanted: impl F
     }
 }
 
-/// Writes one field, its name in the customary capitals: small devices compare names by case, though none may.
+/// Writes one field with its name in the customary capitalization: some small devices compare names
+/// case-sensitively, although they must not.
 pub(crate) fn put_field(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
     let (start, rest) = match name.as_str().strip_prefix("sec-websocket-") {
         Some(rest) => ("Sec-WebSocket-", rest),

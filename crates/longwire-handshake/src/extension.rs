@@ -1,7 +1,7 @@
 //! The grammar of `Sec-WebSocket-Extensions` (RFC 6455 §9.1).
 //!
-//! Owns the syntax only: what an extension's parameters mean, which combinations it allows and whether one may be repeated
-//! belongs to the extension's negotiation.
+//! Owns only the syntax. The extension's negotiation decides what its parameters mean, which combinations are
+//! allowed and whether one may be repeated.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ pub struct ExtensionOffer {
 impl ExtensionOffer {
     /// Reads the list in all `Sec-WebSocket-Extensions` fields of a message, in order of preference.
     ///
-    /// Takes time linear in the length of the fields. Parameters are kept as they came, unknown and repeated ones too.
-    /// Whitespace may stand around `,`, `;` and `=`; an empty element is an error.
+    /// Takes time linear in the length of the fields. Parameters are kept unchanged, including unknown and repeated
+    /// ones. Whitespace is allowed around `,`, `;` and `=`; an empty element is an error.
     pub fn parse_list<'a>(
         values: impl IntoIterator<Item = &'a HeaderValue>,
     ) -> Result<Vec<Self>, ExtensionError> {
@@ -86,22 +86,23 @@ impl ExtensionParam {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtensionError {
-    /// A byte stands where the grammar has no place for it.
+    /// A byte that the grammar does not allow here.
     #[error("unexpected byte {byte:#04x} at position {at} of the list of extensions")]
     Unexpected {
         /// The byte.
         byte: u8,
-        /// Where it stands in its field.
+        /// The position of the byte in its field.
         at: usize,
     },
-    /// The field ends where a name, a value or a closing quote has to follow.
+    /// The field ends before a name, a value or a closing quote that must follow.
     #[error("the list of extensions ends too early")]
     UnexpectedEnd,
-    /// A quoted value is empty or holds what is not a token.
-    // "When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the 'token' ABNF" (RFC 6455 §9.1)
+    /// A quoted value is empty or contains a character that is not allowed in a token.
+    // "When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the
+    // 'token' ABNF" (RFC 6455 §9.1)
     #[error("the quoted value before position {at} of the list of extensions is not a token")]
     QuotedNotAToken {
-        /// Where the closing quote or the offending byte stands in its field.
+        /// The position of the closing quote or the invalid byte in its field.
         at: usize,
     },
 }
@@ -187,7 +188,7 @@ impl Cursor<'_> {
         Some(byte)
     }
 
-    /// Names the byte that [`next`](Self::next) has just taken.
+    /// Returns the error for the byte that [`next`](Self::next) has just returned.
     fn unexpected_before(&self) -> ExtensionError {
         let at = self.at - 1;
         ExtensionError::Unexpected { byte: self.bytes[at], at }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// How often a field occurs that has to be unique.
+/// The occurrences of a field that must be unique.
 pub(crate) enum Field<'a> {
     Missing,
     One(&'a HeaderValue),
@@ -20,9 +20,9 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Returns whether the list of tokens in all fields `name` has `token`, in any case.
+/// Returns whether the list of tokens in all `name` fields contains `token`, ignoring case.
 ///
-/// Browsers and proxies send `Connection: keep-alive, Upgrade` and may spread the list over several fields.
+/// Browsers and proxies send `Connection: keep-alive, Upgrade` and may split the list over several fields.
 pub(crate) fn list_has(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
@@ -42,7 +42,7 @@ pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Returns whether `bytes` is a token: one `tchar` or more (RFC 9110 §5.6.2).
+/// Returns whether `bytes` is a token: one or more `tchar` (RFC 9110 §5.6.2).
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
 }
@@ -53,7 +53,7 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
         | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
 }
 
-/// Makes a value of text that this crate has checked or composed.
+/// Creates a value from text that this crate has checked or composed.
 pub(crate) fn ascii_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("tokens, base64 and checked hosts are visible ASCII")
 }

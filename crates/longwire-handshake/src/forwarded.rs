@@ -1,7 +1,7 @@
 //! The client's address behind proxies: `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
-//! Owns the grammar of both headers and which of their entries can be believed. Anybody can send them: without a
-//! configured proxy they say nothing.
+//! Owns the grammar of both headers, and decides which of their entries to trust. Any client can send these
+//! headers, so they are ignored unless proxies are configured.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,10 +11,10 @@ use http::header::{FORWARDED, HeaderMap};
 
 use crate::field::trim;
 
-/// Which proxies stand before a server, and where they say whom they speak for.
+/// The proxies in front of a server, and the header in which they name the client.
 ///
-/// Each proxy appends the address that it was connected from. So the chain is read from its end, as long as the one who
-/// wrote an entry is trusted; what stands before that can be made up.
+/// Each proxy appends the address that connected to it. So the chain is read from its end, for as long as the
+/// writer of an entry is trusted; all entries before that can be forged.
 ///
 /// # Examples
 ///
@@ -60,7 +60,7 @@ struct Network {
 }
 
 impl TrustedProxies {
-    /// Trusts so many proxies in a row, whatever their addresses: the peer is the first of them.
+    /// Trusts this many proxies in a row, whatever their addresses. The peer is the first of them.
     pub fn hops(hops: usize) -> Self {
         Self { trust: Trust::Hops(hops), header: Header::default() }
     }
@@ -69,22 +69,22 @@ impl TrustedProxies {
     ///
     /// # Errors
     ///
-    /// [`InvalidNetwork`] for what is neither an address nor an address with a prefix length.
+    /// [`InvalidNetwork`] for text that is neither an address nor an address with a prefix length.
     pub fn networks<'a>(networks: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidNetwork> {
         let networks = networks.into_iter().map(str::parse).collect::<Result<_, _>>()?;
         Ok(Self { trust: Trust::Networks(networks), header: Header::default() })
     }
 
-    /// Reads `Forwarded` (RFC 7239) in place of `X-Forwarded-For`: the one of the two that the proxies write. They may pass
-    /// on the other as the client made it up.
+    /// Reads `Forwarded` (RFC 7239) instead of `X-Forwarded-For`. Choose the one that the proxies write: they may
+    /// pass on the other unchanged, as the client forged it.
     #[must_use]
     pub fn forwarded(mut self) -> Self {
         self.header = Header::Forwarded;
         self
     }
 
-    /// Whether a peer with this address is one of the proxies; `None` where it has none, such as on a Unix socket: there
-    /// it is one if proxies are [counted](Self::hops).
+    /// Returns whether a peer with this address is one of the proxies. A peer without an address, such as one on a
+    /// Unix socket, is `None`; it is one of the proxies if these are [counted](Self::hops).
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         match &self.trust {
             Trust::Nobody => false,
@@ -95,17 +95,18 @@ impl TrustedProxies {
         }
     }
 
-    /// Returns the address of the client: the last in the chain that no trusted proxy speaks for.
+    /// Returns the client's address: the last one in the chain that is not a trusted proxy's, or the first one if
+    /// all are.
     ///
-    /// An entry that is no address ends the chain: whoever wrote it counts as the client.
+    /// An entry that is not an address ends the chain: its writer counts as the client.
     pub fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         self.find_client(headers, Some(peer)).unwrap_or(peer)
     }
 
-    /// Returns the address of the client, as [`client`](Self::client) does, for a peer that may have no address.
+    /// Returns the client's address, as [`client`](Self::client) does, for a peer that may have no address.
     ///
-    /// A peer without an address, such as one on a Unix socket, is a trusted proxy if proxies are [counted](Self::hops). `None` if
-    /// it is not, or if the header names no address.
+    /// A peer without an address, such as one on a Unix socket, is a trusted proxy if proxies are
+    /// [counted](Self::hops). Returns `None` if it is not trusted, or if the header names no address.
     pub fn find_client(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
         let mut client = peer.map(|peer| peer.to_canonical());
         let mut entries = self.entries(headers).into_iter().rev();
@@ -122,7 +123,7 @@ impl TrustedProxies {
         client
     }
 
-    /// The entries, the client's own first; `None` for one that is not an address.
+    /// Returns the entries, the client's own first; `None` for one that is not an address.
     fn entries(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         match (&self.trust, self.header) {
             (Trust::Nobody, _) => Vec::new(),
@@ -137,22 +138,22 @@ impl TrustedProxies {
     }
 }
 
-/// The values of all fields of this name, in their order.
+/// Returns the values of all fields with this name, in order.
 fn fields<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).into_iter().map(http::HeaderValue::as_bytes)
 }
 
-/// The entries of one `Forwarded` field: `for="[2001:db8::1]:4711";proto=https, for=192.0.2.43`.
+/// Returns the entries of one `Forwarded` field: `for="[2001:db8::1]:4711";proto=https, for=192.0.2.43`.
 ///
-/// A field whose quoting is malformed has a single entry, which is not an address: where its elements end is unknown, and
-/// whoever wrote the unbalanced quote may have wanted another's text to be taken for an element.
+/// A field with malformed quoting has a single entry, which is not an address: the ends of its elements are
+/// unknown, and the writer of the unbalanced quote may have intended another's text to be parsed as an element.
 fn forwarded_entries(field: &[u8]) -> Vec<Option<IpAddr>> {
     let Some(elements) = split_unquoted(field, b',') else { return vec![None] };
     elements.into_iter().map(forwarded_for).collect()
 }
 
-/// The address in one element's `for`; `None` if it has more than one: "Each parameter MUST NOT occur more than once per
-/// field-value" (RFC 7239 §4).
+/// Returns the address in one element's `for`, or `None` if there are several: "Each parameter MUST NOT occur more
+/// than once per field-value" (RFC 7239 §4).
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let pairs = split_unquoted(element, b';')?;
     let mut nodes = pairs.into_iter().filter_map(|pair| {
@@ -167,8 +168,8 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
 
 /// Splits at each `separator` outside of quoted strings (RFC 9110 §5.6.4).
 ///
-/// Returns `None` if a quoted string does not end, or is not the whole value of a parameter: it follows `=`, and a comma, a
-/// semicolon or the end of the field follows it.
+/// Returns `None` if a quoted string does not end, or is not the whole value of a parameter: it must follow `=` and
+/// precede a comma, a semicolon or the end of the field.
 fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     #[derive(PartialEq)]
     enum State {
@@ -209,7 +210,7 @@ fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     (state == State::Unquoted || state == State::AfterQuote).then_some(parts)
 }
 
-/// The text of a value, without the quotes and escapes of a quoted string (RFC 9110 §5.6.4).
+/// Returns the text of a value, without the quotes and escapes of a quoted string (RFC 9110 §5.6.4).
 fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
     let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
     let Some(quoted) = quoted else { return Cow::Borrowed(value) };
@@ -221,7 +222,7 @@ fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text)
 }
 
-/// An address, bare or in brackets, with or without a port.
+/// Parses an address, bare or in brackets, with or without a port.
 fn node(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(trim(text)).ok()?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -237,7 +238,7 @@ impl Network {
     }
 }
 
-/// IPv4 as the IPv6 addresses that stand for it.
+/// Returns the bits of an address; IPv4 as the IPv4-mapped IPv6 address.
 fn bits(addr: IpAddr) -> u128 {
     match addr {
         IpAddr::V4(addr) => addr.to_ipv6_mapped().to_bits(),
@@ -261,7 +262,7 @@ impl FromStr for Network {
     }
 }
 
-/// What is not a network.
+/// Text that is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{network:?} is neither an address nor an address with a prefix length")]
 pub struct InvalidNetwork {

@@ -1,16 +1,17 @@
-//! Finding the head of an HTTP/1.1 message in a stream of bytes, within limits (RFC 9112 §2).
+//! Finds the head of an HTTP/1.1 message in a stream of bytes, within limits (RFC 9112 §2).
 //!
-//! Owns where a head ends, what it may be made of and how big it may be. Each byte is looked at once when it arrives, however the
-//! stream is cut into reads, and the whole head once more when it is complete; `httparse` reads its grammar then. What the
-//! fields mean belongs to [`server`](crate::server) and [`client`](crate::client).
+//! Owns where a head ends, which bytes it may contain and how large it may be. Each byte is examined once when it
+//! arrives, however the stream is split into reads, and the whole head once more when it is complete: `httparse`
+//! then parses its grammar. The meaning of the fields belongs to [`server`](crate::server) and
+//! [`client`](crate::client).
 //!
-//! Stricter than HTTP asks, because every leniency here is one that two parties can disagree about: lines end with
-//! CR LF only, no field is folded over several lines, no control byte occurs.
+//! The rules are stricter than HTTP requires, because two parties can disagree on every leniency here: lines end
+//! only with CR LF, no field is folded over several lines, and no control byte occurs.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// How big the head of a request or response may be.
+/// The size limits for the head of a request or response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Bytes of the whole head with its line ends, 16 KiB by default. A client counts interim responses too.
@@ -33,7 +34,7 @@ impl Default for HeadLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadError {
-    /// A byte that no head contains: a control byte, NUL among them, or DEL.
+    /// A byte that is not allowed in a head: a control byte (including NUL) or DEL.
     #[error("control byte {byte:#04x} in the head")]
     ControlByte {
         /// The byte.
@@ -42,13 +43,14 @@ pub enum HeadError {
     /// A carriage return without a line feed (RFC 9112 §2.2).
     #[error("carriage return without line feed in the head")]
     BareCarriageReturn,
-    /// A line feed without a carriage return. HTTP lets a recipient take it for a line end; we do not.
+    /// A line feed without a carriage return. HTTP allows a recipient to accept it as a line end; this crate does
+    /// not.
     #[error("line feed without carriage return in the head")]
     BareLineFeed,
-    /// A line that starts with a space or tab, which once continued the field before it (RFC 9112 §5.2).
+    /// A line that starts with a space or tab, which once continued the previous field (RFC 9112 §5.2).
     #[error("header field is folded over several lines")]
     Folded,
-    /// The first line is no request line or status line of HTTP/1 (RFC 9112 §3, §4).
+    /// The first line is not a request line or status line of HTTP/1 (RFC 9112 §3, §4).
     #[error("malformed start line")]
     StartLine,
     /// The protocol's version is not HTTP/1.0 or HTTP/1.1.
@@ -57,10 +59,10 @@ pub enum HeadError {
     /// The request target is neither a path nor an absolute `http` or `ws` URI (RFC 9112 §3.2).
     #[error("malformed request target")]
     Target,
-    /// A line is no header field, such as one with a space before its colon (RFC 9112 §5.1).
+    /// A line is not a header field, such as one with a space before its colon (RFC 9112 §5.1).
     #[error("malformed header field")]
     Field,
-    /// `Content-Length` is repeated, no number, or stands beside `Transfer-Encoding` (RFC 9112 §6.1, §6.3).
+    /// `Content-Length` is repeated, not a number, or combined with `Transfer-Encoding` (RFC 9112 §6.1, §6.3).
     #[error("conflicting or malformed length of the body")]
     BodyLength,
     /// The head is longer than [`HeadLimits::max_bytes`].
@@ -87,7 +89,7 @@ pub enum HeadError {
         /// The limit.
         limit: usize,
     },
-    /// A server sent more interim responses (1xx) than a client has patience for.
+    /// A server sent more interim responses (1xx) than a client accepts.
     #[error("more than {limit} interim responses")]
     TooManyInterim {
         /// The limit.
@@ -96,7 +98,7 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// Returns the status that a server answers with: 414, 431 or 400.
+    /// Returns the status of a server's answer: 414, 431 or 400.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
@@ -108,7 +110,7 @@ impl HeadError {
     }
 }
 
-/// Which kind of start line a head has.
+/// The kind of start line in a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
@@ -120,40 +122,41 @@ pub(crate) enum Kind {
 pub(crate) struct HeadReader {
     kind: Kind,
     limits: HeadLimits,
-    /// The bytes of the head so far, none that follow it.
+    /// The bytes of the head so far, and none after it.
     buf: BytesMut,
-    /// Bytes that count towards `max_bytes`; more than `buf` holds once an empty line or an interim response was skipped.
+    /// The number of bytes that count toward `max_bytes`: more than `buf` holds after an empty line or interim
+    /// response was skipped.
     counted: usize,
-    /// Lines that are complete, the start line among them.
+    /// The number of complete lines, including the start line.
     lines: usize,
-    /// Bytes of the line that is not complete.
+    /// The number of bytes in the incomplete line.
     line_len: usize,
-    /// Spaces seen in the start line: 0 in the method, 1 in the target, 2 in the version.
+    /// The number of spaces in the start line so far: 0 in the method, 1 in the target, 2 in the version.
     spaces: usize,
-    /// Bytes of the request target so far.
+    /// The number of bytes of the request target so far.
     target_len: usize,
     after_cr: bool,
     skipped_empty_line: bool,
     failed: Option<HeadError>,
 }
 
-/// A head that is complete.
+/// A complete head.
 #[derive(Debug)]
 pub(crate) struct CompleteHead {
     pub(crate) bytes: Bytes,
-    /// How many of the bytes that came last belong to the head.
+    /// The number of bytes of the last input that belong to the head.
     pub(crate) taken: usize,
-    /// Number of lines between the first and the empty one.
+    /// The number of lines between the first and the empty one.
     fields: usize,
 }
 
 impl CompleteHead {
-    /// Returns room for the fields that `httparse` finds.
+    /// Returns space for the fields that `httparse` finds.
     pub(crate) fn slots(&self) -> Vec<httparse::Header<'_>> {
         vec![httparse::EMPTY_HEADER; self.fields]
     }
 
-    /// Turns `httparse`'s fields into a map whose values share the memory of the head.
+    /// Converts `httparse`'s fields into a map whose values share the memory of the head.
     pub(crate) fn header_map(&self, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
         let mut headers = HeaderMap::with_capacity(fields.len());
         for field in fields {
@@ -167,7 +170,7 @@ impl CompleteHead {
     }
 }
 
-/// What one byte did to the head.
+/// The effect of one byte on the head.
 enum Step {
     Continue,
     SkippedEmptyLine,
@@ -191,14 +194,14 @@ impl HeadReader {
         }
     }
 
-    /// Takes bytes of the stream; yields a complete head.
+    /// Takes the next bytes of the stream. Returns a head once it is complete.
     ///
-    /// After an error no further byte is interpreted: the same error is returned again.
+    /// After an error no further byte is interpreted, and the same error is returned again.
     pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<CompleteHead>, HeadError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        // Where the bytes start that are not in `buf` yet.
+        // The start of the bytes that are not in `buf` yet.
         let mut start = 0;
         for (index, &byte) in bytes.iter().enumerate() {
             match self.step(byte) {
@@ -209,7 +212,8 @@ impl HeadReader {
                 }
                 Ok(Step::Complete) => {
                     self.buf.extend_from_slice(&bytes[start..=index]);
-                    // A copy of exact size: a handler may keep the request for as long as the connection lives.
+                    // The copy has the exact size, because a handler may keep the request for as long as the
+                    // connection lives.
                     let head = Bytes::copy_from_slice(&self.buf);
                     let fields = self.lines - 1;
                     self.restart();
@@ -222,23 +226,23 @@ impl HeadReader {
         Ok(None)
     }
 
-    /// Ends the reading with `error`.
+    /// Stops reading with `error`.
     pub(crate) fn fail(&mut self, error: HeadError) -> HeadError {
         self.buf = BytesMut::new();
         *self.failed.insert(error)
     }
 
-    /// Allows as many bytes for the next head as for the first.
+    /// Resets the count, so that the next head may have as many bytes as the first.
     pub(crate) fn forget_counted(&mut self) {
         self.counted = 0;
     }
 
-    /// Returns whether a byte of a head was seen that is not complete.
+    /// Returns whether part of an incomplete head has arrived.
     pub(crate) fn is_partial(&self) -> bool {
         !self.buf.is_empty()
     }
 
-    /// Returns how many bytes were looked at since the count was last forgotten.
+    /// Returns the number of bytes examined since the count was last reset.
     #[cfg(test)]
     pub(crate) fn counted(&self) -> usize {
         self.counted
@@ -285,7 +289,7 @@ impl HeadReader {
         if self.kind == Kind::Response {
             return self.lengthen_line();
         }
-        // The three parts are limited one by one, so that a long target is told apart from nonsense.
+        // The three parts have separate limits, so that a long target is distinguished from a malformed line.
         self.line_len += 1;
         match (self.spaces, byte) {
             (_, b' ') => {
@@ -328,8 +332,9 @@ impl HeadReader {
         if self.lines > 0 {
             return Ok(Step::Complete);
         }
-        // "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line (CRLF) received prior to
-        // the request-line" (RFC 9112 §2.2). Exactly one is ignored, and none before a response.
+        // "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line
+        // (CRLF) received prior to the request-line" (RFC 9112 §2.2). Exactly one is ignored, and none before a
+        // response.
         if self.kind == Kind::Request && !self.skipped_empty_line {
             self.skipped_empty_line = true;
             return Ok(Step::SkippedEmptyLine);
@@ -338,7 +343,7 @@ impl HeadReader {
     }
 }
 
-/// Names the fault that `httparse` found.
+/// Returns the error for a fault found by `httparse`.
 pub(crate) fn parse_fault(error: httparse::Error) -> HeadError {
     match error {
         httparse::Error::Version => HeadError::Version,
@@ -351,14 +356,14 @@ pub(crate) fn parse_fault(error: httparse::Error) -> HeadError {
 
 /// The longest registered method has 17 letters.
 const MAX_METHOD: usize = 32;
-/// `HTTP/1.1` and two spaces, with room for nonsense that the parser is to name.
+/// `HTTP/1.1` and two spaces, with some space for malformed versions, so that the parser reports them.
 const MAX_VERSION: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Feeds `wire` in pieces of `step` bytes until it is all taken or the head fails.
+    /// Feeds `wire` in pieces of `step` bytes until all of it is consumed or the head fails.
     fn feed(reader: &mut HeadReader, wire: &[u8], step: usize) -> Result<Option<CompleteHead>, HeadError> {
         for piece in wire.chunks(step) {
             if let Some(head) = reader.handle_bytes(piece)? {

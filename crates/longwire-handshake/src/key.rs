@@ -1,4 +1,4 @@
-//! The handshake's key and the server's answer to it (RFC 6455 §4.1 step 7, §4.2.2 step 5.4).
+//! The handshake's key and the server's response to it (RFC 6455 §4.1 step 7, §4.2.2 step 5.4).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,22 +9,22 @@ use crate::field::ascii_value;
 
 /// The nonce of one opening handshake: 16 bytes chosen at random by the client.
 ///
-/// It proves that the server speaks WebSocket and is no secret. The bytes are the caller's: "The nonce MUST be selected randomly for
-/// each connection" (RFC 6455 §4.1).
+/// It proves that the server speaks WebSocket; it is not a secret. The caller supplies the bytes: "The nonce MUST
+/// be selected randomly for each connection" (RFC 6455 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key([u8; 16]);
 
 impl Key {
-    /// Makes a key of 16 fresh random bytes.
+    /// Creates a key from 16 fresh random bytes.
     pub const fn new(nonce: [u8; 16]) -> Self {
         Self(nonce)
     }
 
     /// Reads the value of a `Sec-WebSocket-Key` field.
     ///
-    /// Only the canonical base64 form of exactly 16 bytes is a key: padded, and with the unused bits zero.
+    /// Only the canonical base64 form of exactly 16 bytes is valid: padded, and with the unused bits zero.
     pub fn parse(value: &[u8]) -> Result<Self, InvalidKey> {
-        // Room for whatever 24 characters can hold; a longer value is an error of the decoder.
+        // 24 characters decode to at most 18 bytes; the decoder rejects a longer value.
         let mut decoded = [0; 18];
         let len = BASE64.decode_slice(value, &mut decoded).map_err(|_| InvalidKey(()))?;
         <[u8; 16]>::try_from(&decoded[..len]).map(Self).map_err(|_| InvalidKey(()))
@@ -35,14 +35,14 @@ impl Key {
         ascii_value(&BASE64.encode(self.0))
     }
 
-    /// Returns what the server has to answer to this key.
+    /// Returns the value that the server must send in response to this key.
     pub fn accept(self) -> AcceptKey {
         let digest = Sha1::new().chain_update(BASE64.encode(self.0)).chain_update(ACCEPT_GUID).finalize();
         AcceptKey(BASE64.encode(digest))
     }
 }
 
-/// The server's answer to a [`Key`]: the value of `Sec-WebSocket-Accept`.
+/// The server's response to a [`Key`]: the value of `Sec-WebSocket-Accept`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptKey(String);
 
@@ -63,7 +63,7 @@ impl AcceptKey {
 #[error("a key is the canonical base64 form of exactly 16 bytes")]
 pub struct InvalidKey(());
 
-/// The constant that RFC 6455 §1.3 appends to the key before it is hashed.
+/// The constant that is appended to the key before hashing (RFC 6455 §1.3).
 const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
 //! The WebSocket opening handshake, sans-IO: requests, responses and header grammars (RFC 6455 §4).
 //!
-//! Bytes go in, `http` types come out, and the other way round. The crate has no sockets, no clock and no
-//! source of randomness: deadlines are the caller's, and so are the 16 random bytes of a [`Key`].
+//! Bytes go in and `http` types come out, and vice versa. The crate has no sockets, no clock and no source of
+//! randomness: the caller provides deadlines and the 16 random bytes of a [`Key`].
 //!
-//! - [`server`]: [`RequestParser`] finds the request head in what the peer sends, [`accept`] checks it and yields
-//!   an [`Accepted`] with the 101 to send, or a [`Rejection`] with its status, headers and body.
+//! - [`server`]: [`RequestParser`] finds the request head in the peer's bytes, [`accept`] checks it and returns an
+//!   [`Accepted`] with the 101 to send, or a [`Rejection`] with its status, headers and body.
 //! - [`client`]: [`ClientHandshake`] builds the request, [`ResponseParser`] reads the answer's head, and
-//!   [`ClientHandshake::verify`] checks it. [`BodyReader`] reads the body of an answer that refuses.
-//! - [`connect`]: the form of HTTP/2 and 3 (RFC 8441). [`accept`] takes both forms, [`ConnectHandshake`] is the client's side.
-//! - [`ProxyUri`]: where a proxy is, and what it is asked for.
-//! - [`WebSocketUri`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types that
-//!   cannot hold an invalid value.
+//!   [`ClientHandshake::verify`] checks it. [`BodyReader`] reads the body of a refusal.
+//! - [`connect`]: the handshake over HTTP/2 and 3 (RFC 8441). [`accept`] takes both forms; [`ConnectHandshake`] is
+//!   the client's side.
+//! - [`ProxyUri`]: the address of a proxy, and the request to send to it.
+//! - [`WebSocketUri`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types
+//!   that cannot hold an invalid value.
 //!
-//! With the feature `deflate`, [`ServerOptions::deflate`] and [`ClientOptions::deflate`] negotiate permessage-deflate
-//! (RFC 7692); both are off by default. No other extension is known: the server declines it by silence, and a server that
-//! answers with one is refused.
+//! With the feature `deflate`, [`ServerOptions::deflate`] and [`ClientOptions::deflate`] negotiate
+//! permessage-deflate (RFC 7692); both are off by default. No other extension is supported: a server declines
+//! others by not naming them in its answer, and a client refuses an answer that selects one.
 //!
 //! ```
 //! use longwire_handshake::{accept, encode_response, RequestParser, ServerOptions};
@@ -32,6 +33,7 @@
 //! # Ok::<_, longwire_handshake::Rejection>(())
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 pub mod body;

@@ -1,45 +1,49 @@
-//! Which web pages may connect (RFC 6455 §10.2).
+//! The web pages that may connect (RFC 6455 §10.2).
 //!
-//! A browser lets any page open a WebSocket to any server and sends the user's cookies along; only the `Origin` field tells the server
-//! whose page it is. A server that trusts cookies has to check it, or another site acts in its users' name.
+//! A browser lets any page open a WebSocket to any server and sends the user's cookies along. Only the `Origin`
+//! field tells the server which site the page belongs to. A server that trusts cookies must check it; otherwise
+//! another site can act in its users' name.
 
 use http::HeaderValue;
 use http::uri::Authority;
 
 use crate::text::PeerText;
 
-/// Which values of `Origin` a server accepts; others are refused with 403 before the handshake completes.
+/// The values of `Origin` that a server accepts. Others are refused with 403 before the handshake completes.
 ///
-/// The default is [`Any`](Self::Any), as a server without cookies has nothing to protect and cannot guess the names of its pages.
+/// The default is [`Any`](Self::Any), because a server without cookies has nothing to protect, and the origins of
+/// its pages cannot be guessed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OriginPolicy {
-    /// Every origin, and requests without one. Fit for servers that do not rely on cookies or on being unreachable.
+    /// Every origin, and requests without one. Suitable for servers that rely neither on cookies nor on being
+    /// unreachable.
     #[default]
     Any,
-    /// Pages whose host and port are those of the request's own `Host` (`:authority` in HTTP/2), and requests without an origin, which no browser sends.
+    /// Pages whose host and port equal those of the request's own `Host` (`:authority` in HTTP/2), and requests
+    /// without an origin, which no browser sends.
     SameHost,
     /// The origins in a list.
     Only(AllowedOrigins),
 }
 
 impl OriginPolicy {
-    /// Allows the named origins only, such as `https://example.com`.
+    /// Allows only the named origins, such as `https://example.com`.
     ///
-    /// `null` and `file://` can be listed too: what browsers send for pages from files, some of them for those of packaged
-    /// applications. Neither says who the page belongs to, and any site can make a page that sends `null` (a sandboxed frame), so
-    /// a server that trusts cookies should list neither.
+    /// `null` and `file://` can be listed too: browsers send them for pages from files, and some browsers for pages
+    /// of packaged applications. Neither identifies the owner of the page, and any site can make a page that sends
+    /// `null` (a sandboxed frame), so a server that trusts cookies should list neither.
     ///
     /// Requests without `Origin` are refused; [`AllowedOrigins::or_missing`] admits them.
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] if one of them is neither of these nor a scheme, a host and an optional port.
+    /// [`InvalidOrigin`] if one is neither of these two nor a scheme, a host and an optional port.
     pub fn only<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
         AllowedOrigins::new(origins).map(Self::Only)
     }
 
-    /// Returns whether a request for this host may connect.
+    /// Returns whether a request to this host may connect.
     pub(crate) fn allows(&self, origin: Option<&HeaderValue>, host: Option<&str>) -> bool {
         let parsed = origin.map(|value| value.to_str().ok().and_then(|text| Listed::parse(text).ok()));
         match (self, parsed) {
@@ -47,7 +51,7 @@ impl OriginPolicy {
             (Self::SameHost, Some(Some(Listed::At(origin)))) => origin.is_at(host),
             (Self::Only(allowed), None) => allowed.missing,
             (Self::Only(allowed), Some(Some(origin))) => allowed.origins.contains(&origin),
-            // No origin at all, or one that names no host.
+            // The value is not an origin, or is one that names no host.
             (Self::SameHost | Self::Only(_), Some(_)) => false,
         }
     }
@@ -66,7 +70,7 @@ enum Listed {
     At(Origin),
     /// An opaque origin (RFC 6454 §6.1).
     Null,
-    /// What Chromium and Android's `WebView` send for pages from files.
+    /// The value that Chromium and Android's `WebView` send for pages from files.
     File,
 }
 
@@ -81,13 +85,13 @@ impl Listed {
 }
 
 impl AllowedOrigins {
-    /// Makes a list of origins such as `https://example.com`; see [`OriginPolicy::only`].
+    /// Creates a list of origins such as `https://example.com`; see [`OriginPolicy::only`].
     pub fn new<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
         let origins = origins.into_iter().map(Listed::parse).collect::<Result<_, _>>()?;
         Ok(Self { origins, missing: false })
     }
 
-    /// Admits requests without `Origin` too: programs that are not browsers.
+    /// Also admits requests without `Origin`, which come from programs other than browsers.
     #[must_use]
     pub fn or_missing(mut self) -> Self {
         self.missing = true;
@@ -95,9 +99,9 @@ impl AllowedOrigins {
     }
 }
 
-/// Where a page comes from: a scheme, a host and a port (RFC 6454).
+/// The origin of a page: a scheme, a host and a port (RFC 6454).
 ///
-/// Scheme and host compare without case, and a scheme's default port equals its absence.
+/// Scheme and host are compared case-insensitively, and a scheme's default port equals an absent port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -110,8 +114,8 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] for anything else, `null`, a path, a trailing slash and a pattern such as `https://*.example.com`
-    /// included.
+    /// [`InvalidOrigin`] for anything else, including `null`, a path, a trailing slash and a pattern such as
+    /// `https://*.example.com`.
     pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
         let invalid = || InvalidOrigin { origin: PeerText::new(text) };
         let (scheme, authority) = text.split_once("://").ok_or_else(invalid)?;
@@ -122,7 +126,7 @@ impl Origin {
         }
         let scheme = scheme.to_ascii_lowercase();
         let (host, port) = split_authority(authority).ok_or_else(invalid)?;
-        // Origins are compared whole: a pattern would silently match no page.
+        // Origins are compared as a whole, so a pattern would silently match no page.
         if host.contains('*') {
             return Err(invalid());
         }
@@ -134,7 +138,8 @@ impl Origin {
         let Some((host, port)) = host.and_then(split_authority) else {
             return false;
         };
-        // Behind a proxy that ends TLS the server's own scheme is unknown: the page's scheme tells what no port means.
+        // Behind a proxy that terminates TLS, the server's own scheme is unknown: the page's scheme determines the
+        // default port.
         host == self.host && port.or_else(|| default_port(&self.scheme)) == self.port
     }
 }
@@ -146,7 +151,7 @@ pub struct InvalidOrigin {
     origin: PeerText,
 }
 
-/// Splits `host` or `host:port`, the host in lower case.
+/// Splits `host` or `host:port`. The host is returned in lower case.
 pub(crate) fn split_authority(text: &str) -> Option<(String, Option<u16>)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
@@ -158,7 +163,7 @@ pub(crate) fn split_authority(text: &str) -> Option<(String, Option<u16>)> {
     (!host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
 }
 
-/// Reads a port from 1 to 65535, in digits alone.
+/// Reads a port from 1 to 65535 that consists only of digits.
 pub(crate) fn parse_port(text: &str) -> Option<u16> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

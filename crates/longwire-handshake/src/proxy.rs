@@ -1,4 +1,4 @@
-//! Proxies: their URLs, and what an HTTP proxy is asked for (RFC 9110 §9.3.6).
+//! Proxies: their URLs, and the request to an HTTP proxy (RFC 9110 §9.3.6).
 //!
 //! Owns the grammar. Sockets, and the exchange with a SOCKS proxy, belong to the client.
 
@@ -16,7 +16,7 @@ use crate::origin::parse_port;
 use crate::server::is_reserved;
 use crate::uri::{Host, UriError, WebSocketUri, bracketed, split_host};
 
-/// How a proxy is spoken to.
+/// The protocol of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyScheme {
@@ -30,9 +30,9 @@ pub enum ProxyScheme {
     Socks5h,
 }
 
-/// The URL of a proxy, taken apart and checked.
+/// The URL of a proxy, parsed and checked.
 ///
-/// `Display` and `Debug` leave user and password out.
+/// `Display` and `Debug` omit user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUri {
     scheme: ProxyScheme,
@@ -45,14 +45,15 @@ pub struct ProxyUri {
 }
 
 impl ProxyUri {
-    /// Reads a URL such as `http://user:secret@proxy.example:3128`; without a scheme it is `http`.
+    /// Reads a URL such as `http://user:secret@proxy.example:3128`. Without a scheme, it is `http`.
     ///
-    /// Schemes are `http`, `https`, `socks5` (or `socks`) and `socks5h`; their ports 80, 443, 1080 and 1080. User and password are percent-decoded.
+    /// The schemes are `http`, `https`, `socks5` (or `socks`) and `socks5h`; their default ports are 80, 443, 1080
+    /// and 1080. User and password are percent-decoded.
     ///
     /// # Errors
     ///
-    /// [`UriError`] names the part that is wrong. There is nothing to ask of a proxy, so a path but `/` is an error. A SOCKS proxy takes
-    /// users of 1 to 255 bytes and passwords of up to 255 (RFC 1929).
+    /// [`UriError`] names the invalid part. Any path other than `/` is an error, because a proxy serves no
+    /// resource. A SOCKS proxy takes users of 1 to 255 bytes and passwords of up to 255 (RFC 1929).
     pub fn parse(text: &str) -> Result<Self, UriError> {
         if text.contains('#') {
             return Err(UriError::Fragment);
@@ -63,7 +64,7 @@ impl ProxyUri {
         {
             "http" => (ProxyScheme::Http, 80),
             "https" => (ProxyScheme::Https, 443),
-            // What desktops write that name no version.
+            // Desktop settings write `socks`, without a version.
             "socks" | "socks5" => (ProxyScheme::Socks5, 1080),
             "socks5h" => (ProxyScheme::Socks5h, 1080),
             _ => return Err(UriError::ProxyScheme),
@@ -90,7 +91,7 @@ impl ProxyUri {
         Ok(Self { scheme, host, zone, port, login, basic })
     }
 
-    /// Returns how the proxy is spoken to.
+    /// Returns the protocol of the proxy.
     pub fn scheme(&self) -> ProxyScheme {
         self.scheme
     }
@@ -110,24 +111,25 @@ impl ProxyUri {
         self.port
     }
 
-    /// Returns user and password.
+    /// Returns the user and password.
     pub fn login(&self) -> Option<&Login> {
         self.login.as_ref()
     }
 
     /// Returns the request that asks an HTTP proxy for a connection to the server of `uri`, as the bytes to send.
     ///
-    /// It has the credentials for the proxy and `headers`, such as `User-Agent`, and none of the headers for the server. A
-    /// `Proxy-Authorization` in `headers` replaces the URL's user and password.
+    /// It contains the credentials for the proxy and `headers`, such as `User-Agent`, but none of the headers for
+    /// the server. A `Proxy-Authorization` in `headers` replaces the URL's user and password.
     ///
     /// # Errors
     ///
-    /// [`OptionsError::ReservedHeader`] for `Host`, and for what frames a message or concerns one connection only.
+    /// [`OptionsError::ReservedHeader`] for `Host`, for headers of the handshake, and for headers that frame a
+    /// message or apply to one connection only.
     pub fn connect_request(&self, uri: &WebSocketUri, headers: &HeaderMap) -> Result<Bytes, OptionsError> {
         if let Some(name) = headers.keys().find(|name| **name == HOST || is_reserved(name)) {
             return Err(OptionsError::ReservedHeader { name: name.clone() });
         }
-        // "host:port", and the port is always there (RFC 9112 §3.2.3).
+        // "host:port", and the port is always present (RFC 9112 §3.2.3).
         let target = format!("{}:{}", bracketed(uri.host()), uri.port());
         let mut out = BytesMut::with_capacity(128);
         out.put_slice(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").as_bytes());

@@ -1,23 +1,23 @@
-//! The PROXY protocol, versions 1 and 2: the header in which a proxy says whom it speaks for.
+//! The PROXY protocol, versions 1 and 2: a header in which a proxy names the client it connects for.
 //!
-//! Owns the header's grammar and its bounds (`proxy-protocol.txt` of `HAProxy`, 2020). It stands before everything else, TLS
-//! included, so the parser says how many bytes it wants and never needs one from behind the header. Whom to believe is
-//! [`TrustedProxies`](crate::TrustedProxies)' to say.
+//! Owns the header's grammar and its limits (`proxy-protocol.txt` of `HAProxy`, 2020). The header precedes
+//! everything else, including TLS, so the parser states how many bytes it wants and never needs one from after the
+//! header. [`TrustedProxies`](crate::TrustedProxies) decides which peers to trust.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Whom a connection is from, and whom it was to, as a proxy tells it.
+/// The source and destination of a connection, as reported by a proxy.
 ///
-/// Without addresses, the proxy speaks for itself, such as to see whether the server is there, or does not say for whom.
+/// Without addresses, the proxy connects for itself, such as for a health check, or does not name the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// Where the client is.
+    /// The address of the client.
     pub source: Option<SocketAddr>,
-    /// What the client connected to.
+    /// The address that the client connected to.
     pub destination: Option<SocketAddr>,
 }
 
-/// Reads a [`ProxyHeader`] from bytes as they come.
+/// Reads a [`ProxyHeader`] from bytes as they arrive.
 ///
 /// # Examples
 ///
@@ -44,11 +44,13 @@ pub struct ProxyHeaderParser {
 }
 
 impl ProxyHeaderParser {
-    /// The longest header that is accepted, in bytes. One of version 1 has 107 at most; one of version 2 could have
-    /// 65 551, of which addresses take 52 and the rest is what nobody here asks for.
+    /// The length of the longest header that is accepted, in bytes. A header of version 1 has at most 107. One of
+    /// version 2 could have 65 551, of which the fixed part and the addresses take at most 52; the rest is ignored
+    /// here.
     pub const MAX_LEN: usize = 4096;
 
-    /// How many bytes the header has at least beyond those that came: no more than these may be read. 0 after its end.
+    /// Returns the minimum number of bytes that are still missing. The caller may read at most this many. 0 after
+    /// the header.
     pub fn wanted(&self) -> usize {
         let len = self.bytes.len();
         if self.is_over {
@@ -64,12 +66,11 @@ impl ProxyHeaderParser {
         if self.bytes.ends_with(b"\r") { 1 } else { 2 }
     }
 
-    /// Takes the next bytes, of which there are at most as many as are [`wanted`](Self::wanted). Returns the header when it
-    /// is there whole.
+    /// Takes the next bytes, at most as many as [`wanted`](Self::wanted). Returns the header once it is complete.
     ///
     /// # Errors
     ///
-    /// [`ProxyHeaderError`] as soon as it cannot become a header. What follows is refused as well.
+    /// [`ProxyHeaderError`] as soon as the bytes cannot become a header. All further bytes are refused as well.
     pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         if bytes.len() > self.wanted() {
             self.is_over = true;
@@ -89,7 +90,8 @@ impl ProxyHeaderParser {
             if FIXED + declared > Self::MAX_LEN {
                 return Err(ProxyHeaderError::TooLong { len: FIXED + declared });
             }
-            // Judged by its first bytes already: nobody has to wait for what is refused.
+            // Checked as soon as the fixed part is complete, so an invalid header is refused without waiting for
+            // the rest.
             let kind = Kind::parse(bytes[12], bytes[13])?;
             return if self.wanted() == 0 { kind.addresses(&bytes[FIXED..]).map(Some) } else { Ok(None) };
         }
@@ -106,7 +108,7 @@ impl ProxyHeaderParser {
     }
 }
 
-/// A line of version 1 without its end.
+/// Parses a line of version 1 without its line end.
 fn parse_line(line: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
     let malformed = |part| ProxyHeaderError::Malformed { part };
     let line = std::str::from_utf8(line).ok().filter(|line| !line.contains(['\r', '\n']));
@@ -144,10 +146,10 @@ fn parse_port(word: &str) -> Option<u16> {
     word.parse().ok().filter(|_| is_canonical)
 }
 
-/// What a header of version 2 has behind its fixed part.
+/// The content of a header of version 2 after its fixed part.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// Nothing that is looked at.
+    /// Content that is ignored.
     Unaddressed,
     Ipv4,
     Ipv6,
@@ -158,15 +160,15 @@ impl Kind {
         match (command, family) {
             (0x21, 0x11) => Ok(Self::Ipv4),
             (0x21, 0x21) => Ok(Self::Ipv6),
-            // Of a proxy for itself, "the receiver must accept this connection as valid and must use the real connection
-            // endpoints" (§2.2). Of others, unspecified ones and Unix sockets.
+            // If the proxy connects for itself, "the receiver must accept this connection as valid and must use the
+            // real connection endpoints" (§2.2). The others are unspecified addresses and Unix sockets.
             (0x20, _) | (0x21, 0x00 | 0x31) => Ok(Self::Unaddressed),
             (0x20..=0x2f, _) => Err(ProxyHeaderError::Malformed { part: "command or family" }),
             _ => Err(ProxyHeaderError::Malformed { part: "version" }),
         }
     }
 
-    /// The addresses, which come first; extensions (TLV) behind them are skipped.
+    /// Parses the addresses, which come first. Extensions (TLV) after them are skipped.
     fn addresses(self, bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
         let both = match self {
             Self::Unaddressed => return Ok(ProxyHeader::default()),
@@ -195,29 +197,29 @@ fn take<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
     bytes.split_first_chunk().map(|(first, rest)| (*first, rest))
 }
 
-/// How many bytes follow the fixed part of version 2, once it is there.
+/// Returns the number of bytes after the fixed part of version 2, once that part is complete.
 fn declared(bytes: &[u8]) -> Option<usize> {
     let fixed: &[u8; FIXED] = bytes.first_chunk()?;
     Some(usize::from(u16::from_be_bytes([fixed[14], fixed[15]])))
 }
 
-/// Why bytes are no header of the PROXY protocol. The connection should be closed without a word.
+/// An error in a header of the PROXY protocol. The connection should be closed without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyHeaderError {
-    /// They begin like none.
+    /// The bytes do not begin like a header.
     #[error("there is no header of the PROXY protocol")]
     Missing,
-    /// A part of it is not as it should be.
+    /// A part of the header is malformed.
     #[error("the header of the PROXY protocol has a malformed {part}")]
     Malformed {
-        /// Which one.
+        /// The name of the part.
         part: &'static str,
     },
-    /// It is longer than [`ProxyHeaderParser::MAX_LEN`], or than a line may be.
+    /// The header is longer than [`ProxyHeaderParser::MAX_LEN`], or than a line may be.
     #[error("the header of the PROXY protocol has {len} bytes or more, which is too long")]
     TooLong {
-        /// How long it is at least.
+        /// The minimum length of the header.
         len: usize,
     },
 }
@@ -227,7 +229,7 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The length of version 2's fixed part.
 const FIXED: usize = 16;
 
-/// The length of the shortest header there is: `PROXY UNKNOWN` and the end of a line.
+/// The length of the shortest header: `PROXY UNKNOWN` and a line end.
 const SHORTEST: usize = 15;
 
 const LONGEST_LINE: usize = 107;

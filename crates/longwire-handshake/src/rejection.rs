@@ -1,4 +1,4 @@
-//! Why a server refuses a handshake, and the HTTP answer that says so (RFC 6455 §4.2.2).
+//! The reasons to refuse a handshake, and the corresponding HTTP answers (RFC 6455 §4.2.2).
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
@@ -12,14 +12,14 @@ use crate::server::AcceptedError;
 use crate::subprotocol::SubprotocolError;
 use crate::text::PeerText;
 
-/// A handshake that is refused, with the status, headers and body of the answer.
+/// A refused handshake, with the status, headers and body of the answer.
 ///
-/// `Display` is for the server's log and may quote the peer (escaped). The body of the answer never does, so that it cannot carry
-/// a script back into a page.
+/// `Display` is meant for the server's log and may quote the peer (escaped). The body of the answer never does, so
+/// it cannot carry a script back into a page.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// The request head is malformed (400), or too big (431, or 414 for its target).
+    /// The request head is malformed (400), or too large (431, or 414 for its target).
     #[error("malformed request: {0}")]
     Head(#[from] HeadError),
     /// The method is not GET (RFC 6455 §4.2.1 item 1). Status 405 with `Allow`.
@@ -30,8 +30,8 @@ pub enum Rejection {
         /// Whether it is HEAD, whose answer has no body.
         is_head: bool,
     },
-    /// The request does not ask for a WebSocket: `Upgrade` is absent, or `Connection` does not list it, or another protocol is
-    /// offered and there is no `Sec-WebSocket-Key`. Status 426.
+    /// The request does not ask for a WebSocket: `Upgrade` is absent, or `Connection` does not list it, or another
+    /// protocol is offered and there is no `Sec-WebSocket-Key`. Status 426.
     #[error("plain request without a WebSocket upgrade")]
     UpgradeRequired,
     /// `Upgrade` is repeated or does not list `websocket` (RFC 6455 §4.2.1 item 3). Status 400.
@@ -40,28 +40,30 @@ pub enum Rejection {
     /// The request is not HTTP/1.1 (RFC 6455 §4.2.1 item 1). Status 400.
     #[error("upgrade asked for in a version other than HTTP/1.1")]
     Version,
-    /// A request over HTTP/2 or 3 whose method is not CONNECT: no WebSocket is asked for (RFC 8441 §5). Status 405 with `Allow`.
+    /// The method of a request over HTTP/2 or 3 is not CONNECT, so it does not ask for a WebSocket (RFC 8441 §5).
+    /// Status 405 with `Allow`.
     #[error("method {method} instead of CONNECT")]
     ConnectRequired {
         /// The request's method.
         method: PeerText,
     },
-    /// A plain CONNECT, without `:protocol`: it asks for a tunnel to another host (RFC 8441 §4). Status 400.
+    /// The request is a plain CONNECT, without `:protocol`, which asks for a tunnel to another host (RFC 8441 §4).
+    /// Status 400.
     #[error("CONNECT without :protocol")]
     MissingProtocol,
-    /// An extended CONNECT for something else than `websocket`. Status 501 (RFC 9220 §3).
+    /// The request is an extended CONNECT for something other than `websocket`. Status 501 (RFC 9220 §3).
     #[error("CONNECT for the protocol {protocol} instead of websocket")]
     Protocol {
         /// The pseudo-header `:protocol`.
         protocol: PeerText,
     },
-    /// `Host` is absent, repeated or no host (RFC 6455 §4.2.1 item 2), or differs from `:authority`. Status 400.
+    /// `Host` is absent, repeated or not a host (RFC 6455 §4.2.1 item 2), or differs from `:authority`. Status 400.
     #[error("missing, repeated or malformed Host header")]
     Host,
     /// The target is not a path or an absolute URI with one (RFC 6455 §4.2.1 item 1). Status 400.
     #[error("request target has no path")]
     Target,
-    /// The request announces a body, which would be taken for frames. Status 400.
+    /// The request announces a body, which would be interpreted as frames. Status 400.
     #[error("upgrade request with a body")]
     Body,
     /// `Sec-WebSocket-Key` is absent or repeated (RFC 6455 §4.2.1 item 5). Status 400.
@@ -70,19 +72,21 @@ pub enum Rejection {
     /// `Sec-WebSocket-Key` is not 16 bytes in base64 (RFC 6455 §4.2.1 item 5). Status 400.
     #[error("invalid Sec-WebSocket-Key header: {0}")]
     Key(#[from] InvalidKey),
-    /// `Sec-WebSocket-Version` is absent, repeated or no number (RFC 6455 §4.2.1 item 6). Status 400, naming version 13.
+    /// `Sec-WebSocket-Version` is absent, repeated or not a number (RFC 6455 §4.2.1 item 6). Status 400, naming
+    /// version 13.
     #[error("missing or malformed Sec-WebSocket-Version header")]
     MissingProtocolVersion,
     /// `Sec-WebSocket-Version` is a number other than 13 (RFC 6455 §4.4). Status 426, naming version 13.
     #[error("WebSocket version {version} instead of 13")]
     ProtocolVersion {
-        /// The version asked for.
+        /// The requested version.
         version: u8,
     },
-    /// As [`ProtocolVersion`](Self::ProtocolVersion), over HTTP/2 or 3, which has no upgrade to ask for. Status 400, naming version 13.
+    /// The same as [`ProtocolVersion`](Self::ProtocolVersion), but over HTTP/2 or 3, which have no upgrade. Status
+    /// 400, naming version 13.
     #[error("WebSocket version {version} instead of 13")]
     ConnectProtocolVersion {
-        /// The version asked for.
+        /// The requested version.
         version: u8,
     },
     /// `Sec-WebSocket-Protocol` breaks its grammar (RFC 6455 §4.2.1 item 8). Status 400.
@@ -109,10 +113,11 @@ pub enum Rejection {
     /// The handshake was not complete by its deadline. Status 408.
     #[error("request was not complete in time")]
     Timeout,
-    /// The server takes no more connections, as it is full or shutting down. Status 503.
+    /// The server accepts no more connections, because it is full or shutting down. Status 503.
     #[error("server takes no more connections")]
     Unavailable,
-    /// The HTTP server that read the request cannot hand over its connection: it was not set up for upgrades. Status 500.
+    /// The HTTP server that read the request cannot hand over its connection, because it was not set up for
+    /// upgrades. Status 500.
     #[error("HTTP server does not hand over connections")]
     NoUpgrade,
     /// The application's own answer, such as a 401 that asks for credentials.
@@ -121,9 +126,9 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Makes a rejection of an answer of the application's own.
+    /// Creates a rejection from the application's own response.
     ///
-    /// A status below 200 cannot end a handshake and is sent as 500.
+    /// A status below 200 cannot end a handshake and is replaced by 500.
     pub fn from_response(mut response: Response<impl Into<Bytes>>) -> Self {
         if response.status().is_informational() {
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -131,7 +136,7 @@ impl Rejection {
         Self::Response(Box::new(response.map(Into::into)))
     }
 
-    /// Makes a rejection of a status and a text for people.
+    /// Creates a rejection from a status and a text for humans.
     ///
     /// # Examples
     ///
@@ -149,11 +154,12 @@ impl Rejection {
         Self::from_response(response)
     }
 
-    /// Makes a rejection that asks for credentials: 401 with this challenge, such as `Basic realm="chat"` (RFC 9110 §11.6.1).
+    /// Creates a rejection that asks for credentials: 401 with this challenge, such as `Basic realm="chat"` (RFC
+    /// 9110 §11.6.1).
     ///
     /// # Panics
     ///
-    /// If the challenge cannot be the value of a header.
+    /// If the challenge is not a valid header value.
     pub fn unauthorized(challenge: &'static str) -> Self {
         let mut response = Response::new(Bytes::from_static(b"Credentials are required\n"));
         *response.status_mut() = StatusCode::UNAUTHORIZED;
@@ -191,7 +197,8 @@ impl Rejection {
         }
     }
 
-    /// Returns whether the request asks for no WebSocket at all: another server, or a page, can answer it instead.
+    /// Returns whether the request does not ask for a WebSocket at all, so another server or a page can answer it
+    /// instead.
     pub fn is_plain_request(&self) -> bool {
         matches!(self, Self::UpgradeRequired | Self::Method { .. } | Self::ConnectRequired { .. })
     }
@@ -210,8 +217,8 @@ impl Rejection {
             Self::ConnectRequired { .. } => {
                 headers.insert(ALLOW, HeaderValue::from_static("CONNECT"));
             }
-            // "A server that sends a 426 response MUST send an Upgrade header field" (RFC 9110 §15.5.22), "A sender of Upgrade MUST also
-            // send an "Upgrade" connection option in the Connection header field" (§7.8).
+            // "A server that sends a 426 response MUST send an Upgrade header field" (RFC 9110 §15.5.22), "A sender
+            // of Upgrade MUST also send an "Upgrade" connection option in the Connection header field" (§7.8).
             Self::UpgradeRequired | Self::ProtocolVersion { .. } => {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -225,7 +232,7 @@ impl Rejection {
         headers
     }
 
-    /// Returns the body of the answer: one line of text that quotes nothing of the request.
+    /// Returns the body of the answer: one line of text that quotes nothing from the request.
     pub fn body(&self) -> Bytes {
         let text = match self {
             Self::Response(response) => return response.body().clone(),
@@ -262,7 +269,7 @@ impl Rejection {
         Bytes::from_static(text.as_bytes())
     }
 
-    /// Returns the answer for an HTTP server that frames it itself, such as hyper.
+    /// Returns the answer for an HTTP server that adds the framing itself, such as hyper.
     pub fn to_response(&self) -> Response<Bytes> {
         let mut response = Response::new(self.body());
         *response.status_mut() = self.status();
@@ -290,7 +297,7 @@ impl Rejection {
 }
 
 impl From<AcceptedError> for Rejection {
-    /// The application's mistake, which the client is told as a 500 without a word of it.
+    /// Converts a mistake of the application. The client gets a 500 that does not describe it.
     fn from(_: AcceptedError) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The server is at fault\n")
     }

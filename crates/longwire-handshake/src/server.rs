@@ -1,7 +1,7 @@
 //! The server's side: reading a request and deciding on it (RFC 6455 §4.2).
 //!
-//! [`accept`] is the one place where a request is checked, whoever read it: [`RequestParser`] here, or an HTTP server that has an
-//! `http::Request`. Sockets, deadlines and the 408 belong to the caller.
+//! [`accept`] is the only place where a request is checked, whether [`RequestParser`] read it or an HTTP server
+//! that has an `http::Request`. Sockets, deadlines and the 408 belong to the caller.
 
 use bytes::Bytes;
 use http::header::{
@@ -23,14 +23,14 @@ use crate::text::PeerText;
 
 /// Reads request heads from the bytes of a connection.
 ///
-/// Takes bytes as they arrive, in pieces of any size, in time linear in their number. One empty line before the request is
-/// skipped (RFC 9112 §2.2).
+/// It takes bytes as they arrive, in pieces of any size, in time linear in their number. One empty line before the
+/// request is skipped (RFC 9112 §2.2).
 #[derive(Debug)]
 pub struct RequestParser {
     reader: HeadReader,
 }
 
-/// A request head, and what the peer sent behind it.
+/// A request head, and the bytes read after it.
 #[derive(Debug)]
 pub struct RequestHead {
     /// The head. Its strings share one buffer of the head's size.
@@ -40,18 +40,19 @@ pub struct RequestHead {
 }
 
 impl RequestParser {
-    /// Makes a parser with the given limits.
+    /// Creates a parser with the given limits.
     pub fn new(limits: HeadLimits) -> Self {
         Self { reader: HeadReader::new(Kind::Request, limits) }
     }
 
-    /// Takes the next bytes of the connection; yields the head once it is complete.
+    /// Takes the next bytes of the connection. Returns the head once it is complete.
     ///
-    /// Another head may follow: the parser is then ready for it.
+    /// After that, the parser is ready for another head.
     ///
     /// # Errors
     ///
-    /// [`Rejection::Head`] at the first byte that no head allows, or that crosses a limit. From then on every call returns it.
+    /// [`Rejection::Head`] at the first byte that is invalid in a head or exceeds a limit. From then on every call
+    /// returns it.
     pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<RequestHead>, Rejection> {
         let Some(head) = self.reader.handle_bytes(bytes)? else {
             return Ok(None);
@@ -61,7 +62,7 @@ impl RequestParser {
         Ok(Some(RequestHead { parts, read_ahead: Bytes::copy_from_slice(&bytes[head.taken..]) }))
     }
 
-    /// Returns whether a part of a head has arrived, so that an end of the stream cuts a request off.
+    /// Returns whether part of a head has arrived. If the stream ends now, the request is incomplete.
     pub fn is_partial(&self) -> bool {
         self.reader.is_partial()
     }
@@ -73,49 +74,49 @@ impl Default for RequestParser {
     }
 }
 
-/// What a server supports and allows.
+/// The features that a server supports and the requests that it allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerOptions {
-    /// Subprotocols in the server's order of preference: the first that the client offers is selected. Empty by default, and a
-    /// client that offers others connects without one.
+    /// Subprotocols in the server's order of preference. The first one that the client offers is selected. Empty by
+    /// default. A client that offers only others connects without one.
     pub subprotocols: Vec<Subprotocol>,
-    /// Which pages may connect; any by default.
+    /// The pages that may connect. Any by default.
     pub origins: OriginPolicy,
-    /// The only path served, compared without the query; others are refused with 404. Any path by default.
+    /// The only path served, compared without the query. Others are refused with 404. Any path by default.
     pub path: Option<String>,
-    /// Whether permessage-deflate is accepted (RFC 7692), and with which parameters. Default: `None`, it is not.
+    /// The parameters with which permessage-deflate is accepted (RFC 7692). Default: `None`, so it is declined.
     ///
-    /// An offer that is malformed or asks for what these options exclude is declined and the next one considered; where
-    /// none is left the connection is not compressed.
+    /// An offer that is malformed or asks for something that these options exclude is declined, and the next one is
+    /// considered. If no offer is acceptable, the connection is not compressed.
     #[cfg(feature = "deflate")]
     pub deflate: Option<crate::deflate::DeflateOptions>,
 }
 
-/// The head of a request, borrowed from whatever holds it.
+/// The head of a request, borrowed from its owner.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestView<'a> {
     /// The method.
     pub method: &'a Method,
     /// The target.
     pub uri: &'a Uri,
-    /// The protocol's version.
+    /// The version of HTTP.
     pub version: Version,
     /// The header fields.
     pub headers: &'a HeaderMap,
-    /// The pseudo-header `:protocol` of an extended CONNECT over HTTP/2 or 3 (RFC 8441 §4). `http` has no place for it, so that
-    /// it is `None` in what is made of `http`'s types: see [`protocol`](Self::protocol).
+    /// The pseudo-header `:protocol` of an extended CONNECT over HTTP/2 or 3 (RFC 8441 §4). The types of `http`
+    /// have no place for it, so it is `None` in a view of them: see [`protocol`](Self::protocol).
     pub protocol: Option<&'a str>,
 }
 
 impl<'a> RequestView<'a> {
-    /// Sets the pseudo-header `:protocol`, from where the HTTP server keeps it.
+    /// Sets the pseudo-header `:protocol`, which each HTTP server stores in its own way.
     #[must_use]
     pub fn protocol(mut self, protocol: Option<&'a str>) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// The host that the request is for, with its port: `:authority` of HTTP/2 and 3, `Host` otherwise.
+    /// Returns the host that the request is for, with its port: `:authority` in HTTP/2 and 3, otherwise `Host`.
     pub(crate) fn host(&self) -> Option<&'a str> {
         match self.uri.authority() {
             Some(authority) if self.is_multiplexed() => Some(authority.as_str()),
@@ -123,7 +124,7 @@ impl<'a> RequestView<'a> {
         }
     }
 
-    /// Whether the request is one of many streams of a connection, so that the connection cannot be taken over.
+    /// Returns whether the request is one of many streams of a connection. Such a connection cannot be taken over.
     fn is_multiplexed(&self) -> bool {
         self.version >= Version::HTTP_2
     }
@@ -153,11 +154,12 @@ impl<'a, B> From<&'a Request<B>> for RequestView<'a> {
     }
 }
 
-/// Checks a request and negotiates what it offers.
+/// Checks a request and negotiates its offers.
 ///
-/// Takes `&http::request::Parts` or `&http::Request<B>`. The checks come in this order: method, target, `Host`, whether an upgrade is
-/// asked for at all, `Upgrade`, version of HTTP, body, key, WebSocket version, path, origin, subprotocols, extensions. Over
-/// HTTP/2 and 3, where the request is an extended CONNECT (RFC 8441 §5), neither `Upgrade`, `Connection` nor the key count.
+/// Takes `&http::request::Parts` or `&http::Request<B>`. The checks are made in this order: method, target, `Host`,
+/// whether an upgrade is requested at all, `Upgrade`, version of HTTP, body, key, WebSocket version, path, origin,
+/// subprotocols, extensions. Over HTTP/2 and 3, where the request is an extended CONNECT (RFC 8441 §5), `Upgrade`,
+/// `Connection` and the key are ignored.
 ///
 /// # Errors
 ///
@@ -178,8 +180,8 @@ pub fn accept<'a>(
     }
     check_origin(request, &options.origins)?;
     let offered = Subprotocol::parse_list(request.headers.get_all(SEC_WEBSOCKET_PROTOCOL))?;
-    // What is not known is declined by silence; nonsense is still nonsense:
-    // "the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_" (RFC 6455 §9.1)
+    // Unknown extensions are declined by not naming them, but a malformed list is an error: "the recipient of such
+    // malformed data MUST immediately _Fail the WebSocket Connection_" (RFC 6455 §9.1).
     #[cfg_attr(not(feature = "deflate"), allow(unused_variables))]
     let offers = ExtensionOffer::parse_list(request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
     let mut accepted = Accepted {
@@ -201,14 +203,14 @@ pub struct Accepted {
     offered: Vec<Subprotocol>,
     /// One of `offered`, or none.
     selected: Option<Subprotocol>,
-    /// Fields of the application, none of which the handshake itself writes.
+    /// The application's fields, none of which the handshake itself writes.
     headers: HeaderMap,
     #[cfg(feature = "deflate")]
     deflate: Option<longwire_deflate::Agreement>,
 }
 
 impl Accepted {
-    /// Returns the subprotocol that both sides will speak.
+    /// Returns the subprotocol of the connection, if any.
     pub fn subprotocol(&self) -> Option<&Subprotocol> {
         self.selected.as_ref()
     }
@@ -218,13 +220,13 @@ impl Accepted {
         &self.offered
     }
 
-    /// Selects the first of `supported` that the client offers, or none, in place of the one that was negotiated.
+    /// Selects the first of `supported` that the client offers, or none. Replaces the negotiated subprotocol.
     pub fn negotiate_subprotocol<'a>(&mut self, supported: impl IntoIterator<Item = &'a str>) {
         let offered = |name: &str| self.offered.iter().find(|offered| offered.as_str() == name).cloned();
         self.selected = supported.into_iter().find_map(offered);
     }
 
-    /// Selects a subprotocol in place of the one that was negotiated; `None` selects none.
+    /// Replaces the negotiated subprotocol; `None` selects none.
     ///
     /// # Errors
     ///
@@ -239,13 +241,13 @@ impl Accepted {
         }
     }
 
-    /// What was agreed on for compression, which the answer says.
+    /// Returns the agreement on compression, which the answer states.
     #[cfg(feature = "deflate")]
     pub fn deflate(&self) -> Option<&longwire_deflate::Agreement> {
         self.deflate.as_ref()
     }
 
-    /// Accepts no compression after all: the answer does not name it.
+    /// Declines compression: the answer does not name it.
     #[cfg(feature = "deflate")]
     pub fn decline_deflate(&mut self) {
         self.deflate = None;
@@ -255,7 +257,7 @@ impl Accepted {
     ///
     /// # Errors
     ///
-    /// [`AcceptedError::Reserved`] if the handshake or HTTP's framing owns the field.
+    /// [`AcceptedError::Reserved`] if the field belongs to the handshake or to HTTP's framing.
     pub fn append_header(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), AcceptedError> {
         if is_reserved(&name) {
             return Err(AcceptedError::Reserved { name });
@@ -263,7 +265,7 @@ impl Accepted {
         self.headers.try_append(name, value).map(drop).map_err(|_| AcceptedError::TooManyHeaders)
     }
 
-    /// Returns the response that completes the handshake: a 101, or over HTTP/2 and 3 a 200.
+    /// Returns the response that completes the handshake: a 101, or a 200 over HTTP/2 and 3.
     pub fn response(&self) -> Response<()> {
         let mut response = Response::new(());
         *response.headers_mut() = self.headers.clone();
@@ -285,7 +287,7 @@ impl Accepted {
         }
         *response.status_mut() = match self.form {
             Form::Http1 { .. } => StatusCode::SWITCHING_PROTOCOLS,
-            // A 101 does not exist in HTTP/2 (RFC 9113 §8.6), and the stream is not the connection.
+            // HTTP/2 has no 101 (RFC 9113 §8.6), and the stream is not the connection.
             Form::ExtendedConnect => StatusCode::OK,
         };
         response
@@ -308,19 +310,19 @@ pub enum AcceptedError {
         /// The field.
         name: HeaderName,
     },
-    /// More fields than a map of headers can hold.
+    /// There are more fields than a map of headers can hold.
     #[error("too many headers")]
     TooManyHeaders,
 }
 
-/// Over which version of HTTP the handshake goes, with what only that form has.
+/// The form of the handshake, which depends on the version of HTTP, and the data specific to it.
 #[derive(Debug, Clone)]
 enum Form {
     Http1 { accept: AcceptKey },
     ExtendedConnect,
 }
 
-/// The checks of the HTTP/1.1 form (RFC 6455 §4.2.1).
+/// Runs the checks of the HTTP/1.1 form (RFC 6455 §4.2.1).
 fn check_http1_upgrade(request: RequestView<'_>) -> Result<Form, Rejection> {
     let headers = request.headers;
     if request.method != Method::GET {
@@ -332,12 +334,12 @@ fn check_http1_upgrade(request: RequestView<'_>) -> Result<Form, Rejection> {
         return Err(Rejection::UpgradeRequired);
     }
     if !list_has(headers, &UPGRADE, "websocket") && !headers.contains_key(SEC_WEBSOCKET_KEY) {
-        // "A server MAY ignore a received Upgrade header field" (RFC 9110 §7.8). HTTP clients that offer h2c with each
-        // request want a page.
+        // "A server MAY ignore a received Upgrade header field" (RFC 9110 §7.8). HTTP clients that offer h2c with
+        // each request want a page.
         return Err(Rejection::UpgradeRequired);
     }
-    // "An |Upgrade| header field containing the value "websocket"" (RFC 6455 §4.2.1 item 3): one of a list. Stricter than
-    // HTTP, the field must not be repeated.
+    // "An |Upgrade| header field containing the value "websocket"" (RFC 6455 §4.2.1 item 3): one element of a list.
+    // Unlike in HTTP, the field must not be repeated.
     if !matches!(Field::of(headers, &UPGRADE), Field::One(_)) || !list_has(headers, &UPGRADE, "websocket") {
         return Err(Rejection::Upgrade);
     }
@@ -360,8 +362,8 @@ pub(crate) fn check_target(uri: &Uri) -> Result<(), Rejection> {
     if scheme_is_known && uri.path().starts_with('/') { Ok(()) } else { Err(Rejection::Target) }
 }
 
-/// "A client MUST send a Host header field in all HTTP/1.1 request messages", and a server answers 400 where it is absent, repeated or
-/// invalid (RFC 9112 §3.2). HTTP/1.0 knew requests without it.
+/// "A client MUST send a Host header field in all HTTP/1.1 request messages", and a server answers 400 if it is
+/// absent, repeated or invalid (RFC 9112 §3.2). HTTP/1.0 allowed requests without it.
 fn check_host(request: RequestView<'_>) -> Result<(), Rejection> {
     match Field::of(request.headers, &HOST) {
         Field::One(value) if value.to_str().ok().and_then(split_authority).is_some() => Ok(()),
@@ -370,7 +372,7 @@ fn check_host(request: RequestView<'_>) -> Result<(), Rejection> {
     }
 }
 
-/// A body would lie where the frames begin, and two parties could disagree about which is which.
+/// A body would be in the place of the first frames, and two parties could disagree on where it ends.
 pub(crate) fn check_no_body(headers: &HeaderMap) -> Result<(), Rejection> {
     let is_empty = headers.get_all(CONTENT_LENGTH).iter().all(|value| value == "0");
     if is_empty && !headers.contains_key(TRANSFER_ENCODING) { Ok(()) } else { Err(Rejection::Body) }
@@ -407,7 +409,7 @@ fn check_origin(request: RequestView<'_>, policy: &OriginPolicy) -> Result<(), R
     Err(Rejection::Origin { origin: PeerText::new(origin.map_or(&[][..], HeaderValue::as_bytes)) })
 }
 
-/// Returns whether the handshake or HTTP's framing owns the field.
+/// Returns whether the field belongs to the handshake or to HTTP's framing.
 pub(crate) fn is_reserved(name: &HeaderName) -> bool {
     name.as_str().starts_with("sec-websocket-")
         || [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
@@ -433,7 +435,7 @@ fn parse_request(head: &CompleteHead) -> Result<request::Parts, HeadError> {
     Ok(parts)
 }
 
-/// Refuses what lets two parties see different ends of the message (RFC 9112 §6.3).
+/// Refuses heads for which two parties could see different ends of the message (RFC 9112 §6.3).
 fn check_body_length(headers: &HeaderMap) -> Result<(), HeadError> {
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     match Field::of(headers, &CONTENT_LENGTH) {

@@ -10,14 +10,14 @@ use http::HeaderValue;
 use crate::field::{ascii_value, is_token, trim};
 use crate::text::PeerText;
 
-/// The name of a subprotocol: a token, compared by case.
+/// The name of a subprotocol: a token, compared case-sensitively.
 ///
-/// It cannot hold a comma, a space or a line break, so that it can never become two names or two header fields.
+/// It cannot contain a comma, a space or a line break, so it can never turn into two names or two header fields.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subprotocol(Arc<str>);
 
 impl Subprotocol {
-    /// Checks a name.
+    /// Creates a subprotocol after checking its name.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Subprotocol {
         &self.0
     }
 
-    /// Returns the value of a `Sec-WebSocket-Protocol` field with this name alone.
+    /// Returns the value of a `Sec-WebSocket-Protocol` field with only this name.
     pub fn to_header_value(&self) -> HeaderValue {
         ascii_value(&self.0)
     }
@@ -48,8 +48,8 @@ impl Subprotocol {
 
     /// Reads the list in all `Sec-WebSocket-Protocol` fields of a request, in the client's order of preference.
     ///
-    /// Stricter than the general list syntax of HTTP, as the field is written by WebSocket clients only: an empty element
-    /// is an error.
+    /// This is stricter than the general list syntax of HTTP, because only WebSocket clients write the field: an
+    /// empty element is an error.
     pub fn parse_list<'a>(
         values: impl IntoIterator<Item = &'a HeaderValue>,
     ) -> Result<Vec<Self>, SubprotocolError> {
@@ -64,7 +64,8 @@ impl Subprotocol {
             names.push(name);
         }
         match first_duplicate(&names) {
-            // "The elements that comprise this value MUST be non-empty strings ... and MUST all be unique strings" (RFC 6455 §4.1)
+            // "The elements that comprise this value MUST be non-empty strings ... and MUST all be unique strings"
+            // (RFC 6455 §4.1)
             Some(name) => Err(SubprotocolError::Repeated { name: PeerText::new(name.as_str()) }),
             None => Ok(names),
         }
@@ -119,7 +120,7 @@ impl PartialEq<&str> for Subprotocol {
     }
 }
 
-/// A name that no subprotocol can have.
+/// A name that is not valid for a subprotocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is not a token and cannot name a subprotocol")]
 pub struct InvalidSubprotocol {
@@ -130,7 +131,7 @@ pub struct InvalidSubprotocol {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubprotocolError {
-    /// An element is empty or has a character that no token has.
+    /// An element is empty or contains a character that is not allowed in a token.
     #[error("{name} in the list of subprotocols is not a token")]
     NotAToken {
         /// The element.
@@ -144,7 +145,7 @@ pub enum SubprotocolError {
     },
 }
 
-/// Finds a name that occurs twice, in n log n steps: a request head has room for thousands of names.
+/// Finds a name that occurs twice, in O(n log n) steps: a request head can hold thousands of names.
 pub(crate) fn first_duplicate(names: &[Subprotocol]) -> Option<&Subprotocol> {
     let mut seen = BTreeSet::new();
     names.iter().find(|name| !seen.insert(*name))

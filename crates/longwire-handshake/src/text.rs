@@ -1,11 +1,11 @@
-//! Text of the peer inside our errors, made harmless for logs and terminals.
+//! The peer's text in our error messages, escaped for logs and terminals.
 
 use std::fmt;
 
-/// A short excerpt of what the peer sent, for an error message.
+/// A short excerpt of the peer's input, for an error message.
 ///
-/// `Display` and `Debug` escape every byte outside printable ASCII, so that a peer cannot put line breaks or
-/// terminal sequences into a log. At most 64 bytes are kept.
+/// `Display` and `Debug` escape every byte outside printable ASCII, so a peer cannot put line breaks or terminal
+/// sequences into a log. At most 64 bytes are kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerText {
     bytes: Box<[u8]>,

@@ -1,4 +1,4 @@
-//! WebSocket URIs: what a client dials and asks for (RFC 6455 §3).
+//! WebSocket URIs: the address and resource that a client connects to (RFC 6455 §3).
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -13,13 +13,13 @@ use crate::origin::parse_port;
 
 mod reference;
 
-/// A `ws`, `wss`, `http` or `https` URI, taken apart and checked.
+/// A `ws`, `wss`, `http` or `https` URI, parsed and checked.
 ///
-/// `http` means `ws` and `https` means `wss`. `Display` leaves the credentials out, and so does `Debug`.
+/// `http` means `ws` and `https` means `wss`. `Display` and `Debug` omit the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebSocketUri {
     secure: bool,
-    /// A name, an IPv4 address, or an IPv6 address without brackets and zone; lower case.
+    /// A name, an IPv4 address, or an IPv6 address without brackets and zone, in lower case.
     host: String,
     /// The zone of an IPv6 address, not empty.
     zone: Option<String>,
@@ -31,22 +31,22 @@ pub struct WebSocketUri {
 impl WebSocketUri {
     /// Reads a URI such as `ws://user:secret@example.com:8080/chat?room=1`.
     ///
-    /// An IPv6 address may have a zone, as in `ws://[fe80::1%25eth0]/` (RFC 6874); `%eth0` means the same. Its characters are
-    /// letters, digits and `-._~`.
+    /// An IPv6 address may have a zone, as in `ws://[fe80::1%25eth0]/` (RFC 6874); `%eth0` means the same. Zones
+    /// consist of letters, digits and `-._~`.
     ///
     /// # Errors
     ///
-    /// [`UriError`] names the part that is wrong. A fragment is an error: "Fragment identifiers are meaningless in the context of
-    /// WebSocket URIs and MUST NOT be used" (RFC 6455 §3).
+    /// [`UriError`] names the invalid part. A fragment is an error: "Fragment identifiers are meaningless in the
+    /// context of WebSocket URIs and MUST NOT be used" (RFC 6455 §3).
     pub fn parse(text: &str) -> Result<Self, UriError> {
-        // `http::Uri` would drop it in silence.
+        // `http::Uri` would silently drop it.
         if text.contains('#') {
             return Err(UriError::Fragment);
         }
         Self::from_uri(&text.parse().map_err(UriError::Syntax)?)
     }
 
-    /// Takes a parsed URI; a fragment was dropped when it was parsed.
+    /// Takes a parsed URI. A fragment was already dropped when it was parsed.
     pub fn from_uri(uri: &Uri) -> Result<Self, UriError> {
         let secure = match uri.scheme_str() {
             Some("ws" | "http") => false,
@@ -88,7 +88,7 @@ impl WebSocketUri {
 
     /// Returns the zone of an IPv6 address: the name or number of the network interface to dial it on, such as `eth0`.
     ///
-    /// It means something on this host only, so no server, proxy or certificate ever sees it (RFC 6874 §4).
+    /// The zone has a meaning only on this host, so no server, proxy or certificate ever sees it (RFC 6874 §4).
     pub fn zone(&self) -> Option<&str> {
         self.zone.as_deref()
     }
@@ -98,13 +98,13 @@ impl WebSocketUri {
         self.port
     }
 
-    /// Returns the path and query to ask for; the path is `/` where the URI has none.
+    /// Returns the path and query to request. The path is `/` if the URI has none.
     pub fn target(&self) -> &PathAndQuery {
         &self.target
     }
 
-    /// Returns the value of `Host`: the port only where it is not the default one, an IPv6 address in brackets and without its
-    /// zone.
+    /// Returns the value of `Host`: the port only if it is not the default one, an IPv6 address in brackets and
+    /// without its zone.
     pub fn host_header(&self) -> HeaderValue {
         ascii_value(&self.with_port(bracketed(&self.host)))
     }
@@ -116,7 +116,7 @@ impl WebSocketUri {
         self.credentials.as_ref()
     }
 
-    /// Host and port as they stand in the URI.
+    /// Returns host and port as written in the URI.
     fn authority(&self) -> String {
         self.with_port(match &self.zone {
             Some(zone) => format!("[{}%25{zone}]", self.host),
@@ -150,11 +150,11 @@ impl fmt::Debug for WebSocketUri {
     }
 }
 
-/// A URI that names no WebSocket.
+/// A URI that does not name a WebSocket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UriError {
-    /// The text is no URI.
+    /// The text is not a URI.
     #[error("malformed URL")]
     Syntax(#[source] http::uri::InvalidUri),
     /// The scheme is absent or not one of `ws`, `wss`, `http`, `https`.
@@ -163,7 +163,7 @@ pub enum UriError {
     /// The scheme of a proxy's URL is not one of `http`, `https`, `socks`, `socks5`, `socks5h`.
     #[error("URL of a proxy needs one of the schemes http, https, socks, socks5, socks5h")]
     ProxyScheme,
-    /// The host is absent, or neither a name nor an address.
+    /// The host is absent, or is neither a name nor an address.
     #[error("missing or invalid host in the URL")]
     Host,
     /// The port is not a number from 1 to 65535.
@@ -172,10 +172,10 @@ pub enum UriError {
     /// The URI has a fragment (RFC 6455 §3).
     #[error("URL has a fragment, which a WebSocket URL must not have")]
     Fragment,
-    /// The path or query has characters that a request cannot carry unescaped.
+    /// The path or query contains characters that a request cannot carry unescaped.
     #[error("path or query of the URL has characters that need percent-encoding")]
     Target,
-    /// User or password cannot be sent as `Basic` (RFC 7617 §2).
+    /// The user or password cannot be sent as `Basic` (RFC 7617 §2).
     #[error("user and password in the URL have control characters, or the user a colon")]
     Credentials,
 }
@@ -190,7 +190,7 @@ fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
 
-/// The host of a URI: in lower case, without brackets, and the zone of an IPv6 address.
+/// The host of a URI in lower case, without brackets, and the zone of an IPv6 address.
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) zone: Option<String>,
@@ -201,7 +201,7 @@ pub(crate) fn split_host(text: &str) -> Result<(Host, Option<&str>), UriError> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(UriError::Host)?;
         let (address, zone) = match address.split_once('%') {
-            // `"%25" ZoneID` (RFC 6874 §2). A bare "%" is what people copy from their tools, and §3 suggests to take it.
+            // `"%25" ZoneID` (RFC 6874 §2). Users copy a bare "%" from their tools, and §3 suggests accepting it.
             Some((address, zone)) => (address, Some(zone.strip_prefix("25").unwrap_or(zone))),
             None => (address, None),
         };
@@ -213,7 +213,7 @@ pub(crate) fn split_host(text: &str) -> Result<(Host, Option<&str>), UriError> {
             "" => None,
             rest => Some(rest.strip_prefix(':').ok_or(UriError::Host)?),
         };
-        // The names of interfaces differ by case.
+        // The names of interfaces are case-sensitive.
         return Ok((Host { name: address.to_ascii_lowercase(), zone: zone.map(str::to_owned) }, port));
     }
     let (host, port) = match text.split_once(':') {
@@ -242,7 +242,7 @@ fn basic_credentials(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
     Ok(login.map(|login| login.basic()).transpose()?)
 }
 
-/// Returns a host as it stands before a port: an IPv6 address in brackets.
+/// Returns a host as written before a port: an IPv6 address in brackets.
 pub(crate) fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! What a client asks for, and which answers it takes (RFC 6455 §4.1).
+//! The client's requests, and the answers that it accepts (RFC 6455 §4.1).
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use longwire_handshake::{
@@ -8,7 +8,7 @@ use longwire_handshake::{
 
 const KEY: Key = Key::new(*b"the sample nonce");
 
-/// A correct answer, one line an element.
+/// A correct answer, one line per element.
 const RESPONSE: [&str; 4] = [
     "HTTP/1.1 101 Switching Protocols",
     "Upgrade: websocket",
@@ -28,7 +28,7 @@ fn request(uri: &str, options: &ClientOptions) -> String {
     String::from_utf8(handshake(uri, options).unwrap().request_bytes().to_vec()).unwrap()
 }
 
-/// Returns an answer with line `at` replaced, or removed if `line` is empty, and lines added.
+/// Returns an answer with line `at` replaced, or removed if `line` is empty, and with lines added.
 fn response(replaced: Option<(usize, &str)>, more: &[&str]) -> String {
     let mut lines = RESPONSE.to_vec();
     match replaced {
@@ -172,7 +172,7 @@ fn refuses_uris_that_name_no_websocket() {
 
 #[test]
 fn sends_user_and_password_as_basic() {
-    // base64 of user:pw, us@er:p:w, user:, :pw, and ü:ö in UTF-8
+    // Base64 of user:pw, us@er:p:w, user:, :pw, and ü:ö in UTF-8.
     for (userinfo, credentials) in [
         ("user:pw", Some("Basic dXNlcjpwdw==")),
         ("us%40er:p:w", Some("Basic dXNAZXI6cDp3")),

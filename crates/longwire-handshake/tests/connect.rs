@@ -1,4 +1,5 @@
-//! The handshake over HTTP/2, on both sides: what is accepted, refused with which status, sent and verified (RFC 8441).
+//! The handshake over HTTP/2 on both sides: the requests that a server accepts or refuses, with the status, and a
+//! client's requests and checks (RFC 8441).
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version, response};
 use longwire_handshake::{
@@ -6,7 +7,7 @@ use longwire_handshake::{
     ResponseError, ServerOptions, Subprotocol, WEBSOCKET, WebSocketUri, accept,
 };
 
-/// The example of RFC 8441 §5.1, with some fields more, replaced, or removed where the value is empty.
+/// Returns the example of RFC 8441 §5.1 with some fields added, replaced, or removed if the value is empty.
 fn request(fields: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::builder()
         .method(Method::CONNECT)

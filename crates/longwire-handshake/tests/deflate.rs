@@ -79,7 +79,7 @@ fn the_server_answers_the_first_offer_that_it_can_keep() {
             Some("permessage-deflate; client_max_window_bits=10"),
         ),
         (&[plain], none, Some(both)),
-        // What is not understood is declined, wherever it stands, and never a 400.
+        // An offer that is not understood is declined, wherever it occurs, and never causes a 400.
         (&["x-other; a=1, permessage-deflate; nonsense, permessage-deflate"], default(), Some(plain)),
         (&["permessage-deflate; server_max_window_bits=16", plain], default(), Some(plain)),
         (

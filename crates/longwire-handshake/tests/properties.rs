@@ -8,10 +8,10 @@ use longwire_handshake::{
 };
 use proptest::prelude::*;
 
-/// What a parser made of a stream: the head and all bytes behind it, or the error.
+/// The result of a parser: the head and all bytes after it, or the error.
 type Outcome = Result<Option<(String, Vec<u8>)>, String>;
 
-/// Feeds `wire` in pieces that end at `cuts`, and collects what comes behind the first head.
+/// Feeds `wire` in pieces that end at `cuts`, and collects the bytes after the first head.
 fn outcome<H: std::fmt::Debug>(
     wire: &[u8],
     cuts: &[usize],
@@ -47,13 +47,14 @@ fn response_outcome(wire: &[u8], cuts: &[usize]) -> Outcome {
 }
 
 const REQUEST: &[u8] = b"\r\nGET /chat?a=b HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nframes\r\n\r\n";
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nframes\r\n\r\n";
 
 const RESPONSE: &[u8] =
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nframes\r\n\r\n";
 
-/// Looking at it from its start for each byte would take days.
+/// A parser that starts over for each byte would take days.
 #[test]
 fn a_head_that_drips_takes_time_in_proportion_to_its_length() {
     let limits = HeadLimits {
@@ -86,7 +87,7 @@ fn every_single_cut_yields_the_same_head_and_read_ahead() {
     }
 }
 
-/// Heads with damage: bytes replaced, inserted and removed, so that most of them are nearly right.
+/// Generates damaged heads: bytes are replaced, inserted and removed, so that most heads are nearly correct.
 fn damaged(head: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
     let interesting =
         prop_oneof![Just(b'\r'), Just(b'\n'), Just(b' '), Just(b':'), Just(b','), Just(0), any::<u8>()];

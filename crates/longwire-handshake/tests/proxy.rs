@@ -1,4 +1,4 @@
-//! URLs of proxies, and what a proxy is asked for.
+//! URLs of proxies, and the requests to them.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use longwire_handshake::{Login, OptionsError, ProxyScheme, ProxyUri, UriError, WebSocketUri};

@@ -1,13 +1,13 @@
-//! Headers of the PROXY protocol, as tables and as properties.
+//! Headers of the PROXY protocol, tested with tables and properties.
 
 use hex_literal::hex;
 use longwire_handshake::{ProxyHeader, ProxyHeaderError, ProxyHeaderParser, TrustedProxies};
 use proptest::prelude::*;
 
-/// What a parser made of a stream, and what of the stream it left.
+/// The result of a parser, and the rest of the stream.
 type Outcome<'a> = (Result<Option<ProxyHeader>, ProxyHeaderError>, &'a [u8]);
 
-/// Reads as a server does, with at most `most` bytes at a time.
+/// Reads as a server does, at most `most` bytes at a time.
 fn outcome(mut wire: &[u8], most: usize) -> Outcome<'_> {
     let mut parser = ProxyHeaderParser::default();
     while !wire.is_empty() {
@@ -29,7 +29,7 @@ fn header(source: &str, destination: &str) -> ProxyHeader {
     ProxyHeader { source: Some(source), destination: Some(destination) }
 }
 
-/// The fixed part of version 2 and what follows.
+/// Returns the fixed part of version 2, followed by `rest`.
 fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let len = u16::try_from(rest.len()).unwrap().to_be_bytes();
     [&hex!("0d0a0d0a 000d0a51 5549540a")[..], &[command, family], &len, rest].concat()
@@ -116,7 +116,7 @@ fn whatever_else_is_refused() {
         for most in [1, 16, 5000] {
             let (result, _) = outcome(&wire, most);
             match (result, expected) {
-                // How much of it is looked at at once depends on how it comes.
+                // The number of bytes seen when the error is found depends on how they arrive.
                 (Err(TooLong { len }), TooLong { len: least }) => assert!((least..=least + 1).contains(&len)),
                 (result, expected) => assert_eq!(result, Err(expected), "{case}, {most}"),
             }
@@ -158,7 +158,7 @@ proptest! {
         wire.splice(at..(at + bytes.len()).min(wire.len()), bytes);
         let (whole, rest) = outcome(&wire, usize::MAX);
         let (split, other_rest) = outcome(&wire, most);
-        // An error shows as soon as it is there, so a split one may show before more of a line is read.
+        // An error is reported as soon as it is found, so split input may fail before more of a line is read.
         prop_assert_eq!(whole.is_err(), split.is_err());
         if whole.is_ok() {
             prop_assert_eq!((whole, rest), (split, other_rest));

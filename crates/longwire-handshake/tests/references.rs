@@ -1,4 +1,4 @@
-//! Where a redirect leads.
+//! The targets of redirects.
 
 use longwire_handshake::{UriError, WebSocketUri};
 
@@ -8,7 +8,7 @@ fn uri(text: &str) -> WebSocketUri {
 
 #[test]
 fn resolves_references_as_rfc_3986_does() {
-    // §5.4, with another scheme and without fragments and parameters that are none of ours.
+    // The examples of §5.4 with another scheme, without fragments and parameters, which do not apply here.
     for (reference, expected) in [
         ("ws:g", None),
         ("g", Some("ws://a/b/c/g")),
@@ -35,7 +35,7 @@ fn resolves_references_as_rfc_3986_does() {
         ("g/../h", Some("ws://a/b/c/h")),
         ("/a:b", Some("ws://a/a:b")),
         ("?a:b", Some("ws://a/b/c/d?a:b")),
-        // Elsewhere.
+        // Other origins.
         ("wss://h/x", Some("wss://h/x")),
         ("HTTPS://h:8443/x/../y", Some("wss://h:8443/y")),
         ("http://[::1]:99/", Some("ws://[::1]:99/")),
@@ -51,7 +51,7 @@ fn refuses_references_that_lead_out_of_the_web() {
     for reference in
         ["file:///etc/passwd", "javascript:alert(1)", "ftp://h/", "ws+unix:/run/socket:/", "chat:1", "data:,"]
     {
-        // Without a host some are no URI at all.
+        // Without a host, some of these are not URIs at all.
         let refused = uri("wss://a/").join(reference);
         assert!(matches!(refused, Err(UriError::Scheme | UriError::Syntax(_))), "{reference}: {refused:?}");
     }

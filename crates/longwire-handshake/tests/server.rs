@@ -1,4 +1,4 @@
-//! What a server accepts and refuses, each row with its exact status (RFC 6455 §4.2).
+//! The requests that a server accepts and refuses, each row with its exact status (RFC 6455 §4.2).
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use longwire_handshake::{
@@ -6,7 +6,7 @@ use longwire_handshake::{
     encode_response,
 };
 
-/// A correct request, one line an element.
+/// A correct request, one line per element.
 const REQUEST: [&str; 6] = [
     "GET /chat?room=1 HTTP/1.1",
     "Host: example.com",
@@ -16,7 +16,8 @@ const REQUEST: [&str; 6] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// Returns a request with some lines replaced, or removed where the change is a field's name alone, and lines added.
+/// Returns a request with some lines replaced, or removed if the change is only a field's name, and with lines
+/// added.
 fn request(changes: &[&str], more: &[&str]) -> String {
     let mut lines: Vec<&str> = REQUEST.to_vec();
     for change in changes {
@@ -33,7 +34,7 @@ fn request(changes: &[&str], more: &[&str]) -> String {
     lines.join("\r\n")
 }
 
-/// Returns the name of a field, empty for the request line.
+/// Returns the name of a field, or an empty string for the request line.
 fn field_name(line: &str) -> String {
     let word = line.split(' ').next().unwrap_or_default();
     word.split_once(':').map(|(name, _)| name.to_ascii_lowercase()).unwrap_or_default()

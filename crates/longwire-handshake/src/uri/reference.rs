@@ -1,6 +1,7 @@
-//! References: where a redirect leads (RFC 3986 §5).
+//! References, such as the target of a redirect (RFC 3986 §5).
 //!
-//! Owns their resolution, and what of the first URI's credentials follows them. Whether to follow is the caller's choice.
+//! Owns their resolution, and whether the first URI's credentials apply to the result. The caller decides whether
+//! to follow a redirect.
 
 use http::uri::PathAndQuery;
 
@@ -9,12 +10,14 @@ use super::{UriError, WebSocketUri};
 impl WebSocketUri {
     /// Resolves a reference, such as a `Location`, against this URI (RFC 3986 §5.2).
     ///
-    /// The credentials of this URI stay where the [origin](Self::is_same_origin) does, and are gone elsewhere. Those of the reference are
-    /// never taken: they would be another's choice of who the caller is.
+    /// The credentials of this URI are kept if the result has the same [origin](Self::is_same_origin), and dropped
+    /// otherwise. Credentials in the reference are ignored: they would let another party choose the caller's
+    /// identity.
     ///
     /// # Errors
     ///
-    /// [`UriError`] if the result names no WebSocket, as a fragment or a scheme such as `file` does.
+    /// [`UriError`] if the result is not a WebSocket URI, for example because it has a fragment or a scheme such as
+    /// `file`.
     pub fn join(&self, reference: &str) -> Result<Self, UriError> {
         let scheme = if self.secure { "wss" } else { "ws" };
         let text = if has_scheme(reference) {
@@ -30,9 +33,10 @@ impl WebSocketUri {
         Ok(uri)
     }
 
-    /// Returns whether scheme, host (with its zone) and port are the same, so that what may be said to the one may be said to the other.
+    /// Returns whether scheme, host (with its zone) and port are equal, so that a secret for one URI may be sent to
+    /// the other.
     ///
-    /// `ws` and `wss` are two, on whatever port.
+    /// `ws` and `wss` are different origins, on any port.
     pub fn is_same_origin(&self, other: &Self) -> bool {
         self.secure == other.secure
             && self.host == other.host
@@ -40,7 +44,7 @@ impl WebSocketUri {
             && self.port == other.port
     }
 
-    /// Puts a reference without authority in the place of this URI's path and query.
+    /// Replaces this URI's path and query with a reference that has no authority.
     fn merge(&self, reference: &str) -> String {
         let path = self.target.path();
         match reference.as_bytes().first() {
@@ -56,7 +60,8 @@ impl WebSocketUri {
     }
 }
 
-/// Whether a reference begins with a scheme: `scheme ":"`, before any other delimiter (RFC 3986 §3.1, §4.1).
+/// Returns whether a reference begins with a scheme: `scheme ":"`, before any other delimiter (RFC 3986 §3.1,
+/// §4.1).
 fn has_scheme(reference: &str) -> bool {
     let is_scheme = |text: &str| {
         text.starts_with(|first: char| first.is_ascii_alphabetic())
