@@ -181,7 +181,7 @@ impl Inflating {
 /// The memory of a decompressor, in bytes.
 pub(crate) const CONTEXT_MEMORY: usize = Inflater::CONTEXT_MEMORY;
 
-/// What a compressor takes in memory.
+/// The most memory that a compressor takes, in bytes.
 pub(crate) const COMPRESSOR_MEMORY: usize = Deflater::CONTEXT_MEMORY;
 
 impl ProtocolError {

@@ -35,7 +35,7 @@ use crate::{CloseFrame, CompressionStats, Event, Limits, Message, Part, Protocol
 pub struct Inbound {
     role: Role,
     limits: Limits,
-    /// The length from which on `admit` refuses a message of one frame: without the other limits, which it need not look at.
+    /// The smallest length at which `admit` refuses an uncompressed message of one frame.
     too_long: u64,
     /// The frame whose payload is arriving; `None` while a header is awaited.
     frame: Option<Payload>,
@@ -203,8 +203,8 @@ impl Inbound {
         }
     }
 
-    /// Returns the number of bytes still to come of the current data frame, if its message is assembled: to receive them
-    /// leaves nothing undecoded.
+    /// Returns the number of bytes still to come of the current data frame if its message is assembled, else 0.
+    /// Receiving that many leaves nothing undecoded.
     #[inline]
     pub fn frame_left(&self) -> usize {
         match &self.frame {
@@ -390,8 +390,8 @@ impl Inbound {
         }
     }
 
-    /// Returns how long a message that is no longer than `max` may be on the wire: incompressible data grows by less than an
-    /// eighth. The decompressed size has its own limit.
+    /// Returns the maximum length on the wire of a message of at most `max` bytes: incompressible data grows by less
+    /// than an eighth. The decompressed size has its own limit.
     #[cold]
     fn wire_max(&self, header: &FrameHeader, max: usize) -> usize {
         let is_compressed =

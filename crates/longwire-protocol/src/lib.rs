@@ -33,6 +33,8 @@
 //! # Ok::<(), longwire_protocol::ProtocolError>(())
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod assembly;
 #[cfg(feature = "deflate")]
 mod compression;

@@ -202,7 +202,7 @@ impl WriteQueue {
         Some(std::mem::replace(&mut self.tail, own))
     }
 
-    /// Gives back the memory of buffers beyond their contents, and the written part of the first. For a queue that is full.
+    /// Frees the unused memory of buffers and the written part of the first one. Intended for a full queue.
     #[cold]
     pub fn shrink(&mut self) {
         match self.front.front_mut() {
@@ -212,7 +212,7 @@ impl WriteQueue {
             None if is_worth_moving(self.tail.len(), self.written) => {
                 drop(self.tail.drain(..std::mem::take(&mut self.written)));
             }
-            // What is one message, or many share, is kept whole.
+            // Payloads of single or shared messages are kept whole.
             _ => {}
         }
         for chunk in &mut self.front {
@@ -300,8 +300,8 @@ impl WriteQueue {
     }
 }
 
-/// Whether to move what is left of a buffer of this length, of which so much was written: no more often than it halves, unless
-/// it is short, so that a long one is not moved at each write.
+/// Returns whether to move the rest of a buffer of `len` bytes after `written` of them were written: when half of it
+/// was, or if it is short. A long buffer is not moved at each write.
 fn is_worth_moving(len: usize, written: usize) -> bool {
     written >= len / 2 || len <= MOVED
 }

@@ -1,8 +1,8 @@
-//! What counts into a limit, and when the count starts over.
+//! Counts that limits apply to, and when they start over.
 
 use longwire_protocol::{Event, Inbound, Limits, ProtocolError, Role};
 
-/// A frame as a server sends it; its payload is that many bytes.
+/// Returns a frame as a server sends it, with a payload of `len` bytes.
 fn frame(first: u8, len: u8) -> Vec<u8> {
     [&[first, len][..], &vec![b'x'; len.into()]].concat()
 }

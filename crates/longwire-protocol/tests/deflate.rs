@@ -1,4 +1,4 @@
-//! Compressed messages through both halves: every kind of sending, every way of being split, every kind of garbage.
+//! Compressed messages through both halves: every kind of sending, any split, and invalid input.
 
 #![cfg(feature = "deflate")]
 
@@ -14,12 +14,12 @@ use proptest::sample::select;
 
 const KEYS: MaskingKeys = || MaskingKey::new([0x37, 0xfa, 0x21, 0x3d]);
 
-/// How a message is sent.
+/// The way in which a message is sent.
 #[derive(Clone, Debug)]
 enum How {
     Whole(Compress),
     Prepared,
-    /// Cut at these 255th parts of its length.
+    /// Cut at these 255ths of its length.
     Parts(Compress, Vec<u8>),
     /// The connection was idle before.
     Parked,
@@ -109,7 +109,7 @@ fn receive(inbound: &mut Inbound, bytes: &[u8], steps: &[usize]) -> Result<Vec<M
     Ok(messages)
 }
 
-/// The same, from an inbound half that hands out pieces.
+/// Does the same with an inbound half that yields parts.
 fn receive_parts(
     inbound: &mut Inbound,
     bytes: &[u8],
@@ -145,7 +145,7 @@ fn receive_parts(
 fn message() -> impl Strategy<Value = Message> {
     let words = vec(select(&["alpha ", "beta ", "Grüße ", "{\"id\":", "42}, "][..]), 0..400);
     let noise = vec(any::<u8>(), 0..3000);
-    // Several steps of decompression from some hundred bytes.
+    // Takes several steps of decompression from some hundred bytes.
     let long = (any::<u8>(), 60_000..150_000_usize).prop_map(|(byte, len)| vec![byte; len].into());
     prop_oneof![
         20 => words.prop_map(|words| words.concat().into()),
@@ -272,7 +272,7 @@ fn broken_compression_has_its_close_code() {
     }
 }
 
-/// A megabyte of zeros in a kilobyte, and a limit that is in between.
+/// A megabyte of zeros compresses to a kilobyte, and the limit is in between.
 #[test]
 fn the_limit_is_on_what_a_message_yields() {
     let compression = compression(15, false);
@@ -291,7 +291,7 @@ fn the_limit_is_on_what_a_message_yields() {
         assert_eq!(error, ProtocolError::MessageTooLong { len: 100_001, max });
         assert_eq!(error.close_code(), CloseCode::MESSAGE_TOO_BIG);
     }
-    // In parts the limit is on all of them together.
+    // For a message in parts, the limit applies to the sum of its parts.
     let mut inbound = ends(Role::Server, limits, &compression).1;
     inbound.set_parts(true);
     let bytes = bomb(10 * max);
@@ -307,7 +307,7 @@ fn the_limit_is_on_what_a_message_yields() {
     assert_eq!(error.close_code(), CloseCode::MESSAGE_TOO_BIG);
 }
 
-/// What does not get smaller by compression is sent as it is where that is allowed, and may be as long as the limit.
+/// Incompressible data is sent uncompressed if that is allowed, and may be as long as the limit.
 #[test]
 fn noise_of_the_longest_allowed_length_arrives() {
     let mut state = 1_u32;
@@ -327,7 +327,7 @@ fn noise_of_the_longest_allowed_length_arrives() {
     }
 }
 
-/// A megabyte in a kilobyte, in one frame or in many: no call decompresses more than a step of it.
+/// A megabyte in a kilobyte, in one frame or in many: no call decompresses more than one step of it.
 #[test]
 fn one_call_decompresses_a_bounded_amount() {
     const LEN: usize = 1 << 20;
@@ -374,13 +374,13 @@ fn an_unfinished_compressed_message_holds_its_decompressor() {
     assert!((48 << 10..49 << 10).contains(&inbound.held()), "{}", inbound.held());
     assert!(matches!(inbound.decode(&mut &bytes[5..]), Ok(Some(Event::Message(_)))));
     assert_eq!((inbound.held(), inbound.keeps_decompressor()), (0, false));
-    // What is given up is given back.
+    // An abandoned message gives its decompressor back.
     assert_eq!(inbound.decode(&mut &bytes[..5]), Ok(None));
     inbound.end();
     assert_eq!((inbound.held(), inbound.keeps_decompressor()), (0, false));
 }
 
-/// "Hello" with the four bytes that a sender has to remove (RFC 7692 §7.2.1), masked with a key of zeros.
+/// "Hello" with the four bytes that a sender must remove (RFC 7692 §7.2.1), masked with a key of zeros.
 #[test]
 fn a_message_that_kept_its_end_is_delivered() {
     let kept = b"\xc1\x8b\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff";

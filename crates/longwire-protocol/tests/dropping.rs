@@ -1,19 +1,19 @@
-//! Broadcasts that may be dropped: in the queue, and deferred until a message in parts ends.
+//! Broadcasts that may be dropped: queued ones, and ones deferred until a message in parts ends.
 
 use bytes::Bytes;
 use longwire_protocol::{Dropped, Opcode, Outbound, PreparedMessage};
 
-/// Above what is gathered, so that it is queued by reference.
+/// Too long to be gathered, so it is queued by reference.
 const LONG: usize = 20_000;
 
-/// A broadcast of `LONG` bytes with its header.
+/// The length of a broadcast of `LONG` bytes with its header.
 const FRAME: usize = LONG + 4;
 
 fn news(byte: u8) -> PreparedMessage {
     PreparedMessage::new(vec![byte; LONG])
 }
 
-/// The first byte of the payload of each broadcast that is queued.
+/// Returns the first byte of the payload of each queued broadcast.
 fn queued(outbound: &mut Outbound) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !outbound.queue().is_empty() {
@@ -95,7 +95,7 @@ fn room_is_foreseen_before_anything_is_dropped() {
         }
     }
     assert_eq!(outbound.droppable_cost(), 0);
-    // Once it has begun to be written, it stays.
+    // A message that is partly written stays.
     let mut outbound = Outbound::new(None);
     outbound.prepared(&news(0)).unwrap();
     outbound.queue_mut().advance(1);

@@ -1,4 +1,4 @@
-//! The figures that are documented: each default, each limit at its last allowed value, each close code.
+//! The documented figures: each default, each limit at its last allowed value, each close code.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(Timers::MAX_CLOSING_LIMITS, 24);
 }
 
-/// Every violation, and what the peer is told (RFC 6455 §7.4.1).
+/// Every violation, and the close code sent to the peer (RFC 6455 §7.4.1).
 #[test]
 fn close_codes_are_the_documented_ones() {
     for (error, code) in [
@@ -42,7 +42,7 @@ fn close_codes_are_the_documented_ones() {
     }
 }
 
-/// Up to 16 KiB of answers wait; beyond that one pong is owed, for the newest ping.
+/// Up to 16 KiB of answers are queued; beyond that, one pong is owed, for the newest ping.
 #[test]
 fn pings_are_answered_one_by_one_while_16_kib_wait() {
     let mut out = Outbound::new(None);
@@ -51,7 +51,7 @@ fn pings_are_answered_one_by_one_while_16_kib_wait() {
     for number in 0..10_000 {
         out.respond(&ping(number));
     }
-    // Pongs of 127 bytes: the last is queued while no more than 16 KiB wait.
+    // Pongs take 127 bytes each. The last one is queued while no more than 16 KiB are waiting.
     let answered = (16 * 1024_usize).div_euclid(127) + 1;
     assert_eq!(out.queue().len(), answered * 127);
     let queued = out.queue().contiguous().unwrap();
@@ -62,7 +62,7 @@ fn pings_are_answered_one_by_one_while_16_kib_wait() {
     assert_eq!(queued[queued.len() - 125..][..4], 9999_u32.to_be_bytes());
 }
 
-/// From 16 KiB on a payload is queued by reference.
+/// A payload of 16 KiB or more is queued by reference.
 #[test]
 fn payloads_from_16_kib_on_are_shared() {
     for (len, is_shared) in [(16 * 1024 - 1, false), (16 * 1024, true)] {
@@ -89,7 +89,7 @@ fn short_payloads_share_blocks_of_4_kib() {
     }
 }
 
-/// Memory follows what has come: eight times as much at most, whatever is announced.
+/// Memory follows the bytes that have arrived: at most eight times as much, whatever length is announced.
 #[test]
 fn no_more_than_eight_times_what_came_is_reserved() {
     let header = [&[0x82, 127][..], &(8_u64 << 20).to_be_bytes()].concat();
@@ -99,7 +99,7 @@ fn no_more_than_eight_times_what_came_is_reserved() {
         assert_eq!(inbound.decode(&mut &bytes[..]), Ok(None));
         assert_eq!(inbound.held(), came * 8, "{came} bytes came");
     }
-    // Read straight into the message: 64 KiB before anything has come.
+    // If the payload is read straight into the message, 64 KiB are reserved before any of it has arrived.
     let mut inbound = Inbound::new(Role::Client, Limits::default());
     assert_eq!(inbound.decode(&mut &header[..]), Ok(None));
     let (room, result) = inbound.read_payload(|buf| buf.remaining_mut());
@@ -107,8 +107,8 @@ fn no_more_than_eight_times_what_came_is_reserved() {
     assert_eq!(inbound.held(), 64 * 1024);
 }
 
-/// A message that does not get shorter by compression gets longer by less than an eighth and some bytes: that much more may
-/// come, and no more.
+/// A message that compression does not shorten grows by less than an eighth and some bytes. That much more is
+/// allowed on the wire, and no more.
 #[cfg(feature = "deflate")]
 #[test]
 fn a_compressed_message_may_be_an_eighth_longer_on_the_wire() {

@@ -1,4 +1,4 @@
-//! What becomes of what an application hands over: which kind of message it is, and whose bytes are sent.
+//! Messages from an application's values: the kind of each message, and whether its bytes are shared or copied.
 
 use bytes::Bytes;
 use longwire_protocol::{Message, Outbound, Text};
@@ -47,7 +47,7 @@ mod compressed {
         outbound
     }
 
-    /// Where the longest piece of what is queued lies, and how long it is.
+    /// Returns the address and the length of the longest queued piece.
     fn piece(outbound: &Outbound) -> (*const u8, usize) {
         let mut slices = [std::io::IoSlice::new(&[]); 4];
         let filled = outbound.queue().chunks(&mut slices);
@@ -57,7 +57,7 @@ mod compressed {
 
     #[test]
     fn a_prepared_message_is_compressed_once_for_each_window() {
-        // Half of it is noise, so that enough is left to be shared and not copied.
+        // Half of the payload is noise, so that it stays long enough to be shared and not copied.
         let mut x = 1_u32;
         let mut noise = || {
             x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,4 +1,4 @@
-//! Payloads that are read straight into their message: what the reader can reach, and the memory reserved for it.
+//! Payloads that are read straight into their message: the space offered to the reader, and the memory reserved.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -59,7 +59,7 @@ fn the_last_frame_of_a_message_reserves_no_more_than_it_needs() {
     }
 }
 
-/// The header announces 16 MiB each time; the room offered to the reader is what was reserved for bytes to come.
+/// The header announces 16 MiB each time. The space offered to the reader is the memory reserved for bytes to come.
 #[test]
 fn memory_is_reserved_in_proportion_to_what_has_arrived() {
     const STEP: usize = 64 << 10;

@@ -1,6 +1,6 @@
-//! The rules of RFC 6455 §5 to §7, row by row: what a peer sends, what becomes of it, and what it is answered.
+//! The rules of RFC 6455 §5 to §7, row by row: the bytes that a peer sends, the result, and the answer.
 //!
-//! The bytes are written by hand, so that no mistake of the codec can hide one of the state machine.
+//! The bytes are written by hand, so that no mistake of the codec can hide a mistake of the state machine.
 
 use bytes::Bytes;
 use longwire_protocol::{
@@ -11,7 +11,7 @@ use longwire_protocol::{
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const KEYS: MaskingKeys = || MaskingKey::new(KEY);
 
-/// A frame with these two first bytes, as it comes to `role`: a server gets it masked.
+/// Returns a frame with this first byte and length, as `role` receives it: masked for a server.
 fn frame(role: Role, first: u8, len: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     bytes.extend(len);
@@ -25,7 +25,7 @@ fn frame(role: Role, first: u8, len: &[u8], payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A short frame.
+/// Returns a short frame.
 fn short(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
     frame(role, first, &[u8::try_from(payload.len()).unwrap()], payload)
 }
@@ -34,7 +34,7 @@ fn join(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.concat()
 }
 
-/// All events, byte by byte and whole, and how it ended: both ways have to be the same.
+/// Returns all events and the end, after decoding both byte by byte and whole: both must give the same.
 fn receive(role: Role, limits: Limits, bytes: &[u8]) -> (Vec<Event>, Option<ProtocolError>, usize) {
     let mut whole = Inbound::new(role, limits);
     let (mut events, mut error, mut input) = (Vec::new(), None, bytes);
@@ -57,7 +57,7 @@ fn receive(role: Role, limits: Limits, bytes: &[u8]) -> (Vec<Event>, Option<Prot
         }
     }
     assert_eq!(single_events, events);
-    // Nothing is interpreted behind the end.
+    // Nothing is interpreted after the end.
     if error.is_some() {
         for mut inbound in [whole, single] {
             assert!(inbound.is_ended());
@@ -68,7 +68,7 @@ fn receive(role: Role, limits: Limits, bytes: &[u8]) -> (Vec<Event>, Option<Prot
     (events, error, at)
 }
 
-/// The close frame that a server sends for an error.
+/// Returns the close frame that a server sends for an error.
 fn answer(error: &ProtocolError) -> Vec<u8> {
     let mut outbound = Outbound::new(None);
     outbound.fail(error);
@@ -76,7 +76,7 @@ fn answer(error: &ProtocolError) -> Vec<u8> {
     outbound.queue().contiguous().unwrap().to_vec()
 }
 
-/// Each row: what comes, how many of its bytes tell that it is wrong, the error, the close code.
+/// Each row: the input, the number of bytes that reveal the violation, the error, the close code.
 #[test]
 fn violations() {
     use FrameError as F;
@@ -131,7 +131,7 @@ fn violations() {
             (join(&[begun.clone(), short(0x02, b"new")]), of + 2 + mask, P::UnfinishedMessage, 1002),
             (short(0x88, b"x"), 3 + mask, F::TruncatedCloseCode.into(), 1002),
             (short(0x88, b"\x03\xe8\xff"), 5 + mask, F::InvalidCloseReason.into(), 1007),
-            // Overlong, a surrogate, beyond U+10FFFF: each fails at the byte that cannot be.
+            // Overlong, a surrogate, beyond U+10FFFF: each fails at the first impossible byte.
             (short(0x81, b"a\xc0\xaf"), 4 + mask, P::InvalidUtf8, 1007),
             (short(0x81, b"a\xed\xa0\x80"), 5 + mask, P::InvalidUtf8, 1007),
             (short(0x81, b"a\xf4\x90\x80\x80"), 5 + mask, P::InvalidUtf8, 1007),
@@ -158,7 +158,7 @@ fn violations() {
             assert_eq!(answer(&expected), [0x88, 2, high, low], "{role:?} {expected}");
         }
     }
-    // The mask is the other role's (§5.1).
+    // The mask is that of the other role (§5.1).
     let (_, error, at) = receive(Role::Server, Limits::default(), b"\x81\x01a");
     assert_eq!((error, at), (Some(F::MissingMask.into()), 2));
     let (_, error, at) = receive(Role::Client, Limits::default(), b"\x81\x81\x01\x02\x03\x04a");
@@ -185,7 +185,7 @@ fn close_codes_that_may_be_received_are_echoed() {
         let mut outbound = Outbound::new(Some(KEYS));
         outbound.respond(&events[0]);
         assert_eq!(outbound.queue().contiguous().unwrap(), [&[0x88, 0x80][..], &KEY].concat());
-        // A second close frame, and data, are nothing any more.
+        // A second close frame, and data after the first, are ignored.
         let both =
             join(&[short(role, 0x88, b"\x03\xe8"), short(role, 0x88, b"\x03\xe9"), short(role, 0x81, b"x")]);
         let mut inbound = Inbound::new(role, Limits::default());
@@ -202,7 +202,7 @@ fn limits_are_inclusive_and_known_at_the_header() {
     let role = Role::Client;
     let limits = |max_message, max_frame, max_fragments| Limits { max_message, max_frame, max_fragments };
     let of = |len: usize| frame(role, 0x82, &[126, 0x01, u8::try_from(len - 256).unwrap()], &vec![7; len]);
-    // One frame.
+    // A single frame.
     for limits in [limits(Some(300), None, None), limits(None, Some(300), None)] {
         let (events, error, _) = receive(role, limits, &of(300));
         assert_eq!((events.len(), error), (1, None));
@@ -214,7 +214,7 @@ fn limits_are_inclusive_and_known_at_the_header() {
         assert_eq!((events.len(), error.as_ref(), at), (0, Some(&expected), 4));
         assert_eq!(answer(&expected), b"\x88\x02\x03\xf1", "1009");
     }
-    // Several.
+    // Several frames.
     let parts = |last: usize| {
         join(&[short(role, 0x02, &[1; 100]), short(role, 0, &[2; 100]), short(role, 0x80, &vec![3; last])])
     };
@@ -223,18 +223,18 @@ fn limits_are_inclusive_and_known_at_the_header() {
     let limit = limits(Some(299), None, None);
     let (_, error, at) = receive(role, limit, &parts(100));
     assert_eq!((error, at), (Some(ProtocolError::MessageTooLong { len: 300, max: 299 }), 2 * 102 + 2));
-    // Empty ones count.
+    // Empty fragments count.
     let (_, error, at) = receive(role, limits(None, None, Some(2)), &parts(0));
     assert_eq!((error.clone(), at), (Some(ProtocolError::TooManyFragments { max: 2 }), 2 * 102 + 2));
     assert_eq!(answer(&error.unwrap()), b"\x88\x02\x03\xf0", "1008");
-    // Huge lengths: nothing overflows, with and without limits.
+    // Huge lengths do not overflow, with or without limits.
     let huge = frame(role, 0x82, &[127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], b"");
     for max in [Some(0), Some(usize::MAX), None] {
         let (_, error, at) = receive(role, limits(max, max, None), &huge);
         if max == Some(0) {
             assert!(matches!(error, Some(ProtocolError::FrameTooLong { .. })), "{error:?}");
         }
-        // On 64 bits a length may be up to what can be addressed; no memory is taken for it before it comes.
+        // On 64 bits, a length may be up to the addressable size; no memory is reserved for it before its bytes arrive.
         assert!(error.is_none() || at == 10, "{max:?} {error:?}");
         let more = join(&[short(role, 0x02, b"x"), huge.clone()]);
         let (_, error, _) = receive(role, limits(Some(1 << 62), None, None), &more);
@@ -304,7 +304,7 @@ fn drain(outbound: &mut Outbound, step: usize) -> Vec<u8> {
         let next: Vec<u8> =
             slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(step).collect();
         outbound.written(next.len());
-        // More if a pong has waited for this.
+        // More remains if a pong has waited for this space.
         assert!(outbound.pending() >= pending - next.len());
         bytes.extend(next);
     }
@@ -327,7 +327,7 @@ fn messages_in_parts_are_one_message() {
     outbound.part("b".into(), true).unwrap();
     assert_eq!(drain(&mut outbound, 5), b"\x01\x01a\x89\x01p\x00\x00\x80\x01b\x81\x04news");
     assert_eq!(outbound.part(Bytes::new(), true), Err(SendError::NoMessageOpen));
-    // Closing gives up what is open.
+    // Closing abandons an open message.
     outbound.begin(Opcode::Binary).unwrap();
     outbound.close(Some(CloseFrame::new(CloseCode::NORMAL, "bye"))).unwrap();
     assert_eq!(outbound.part("c".into(), true), Err(SendError::Closing));
@@ -374,7 +374,7 @@ fn at_most_one_pong_is_owed_and_it_is_the_newest() {
     outbound.set_auto_pong(false);
     outbound.respond(&ping(b"unanswered"));
     assert!(outbound.queue().is_empty());
-    // A close frame ends what is owed.
+    // A close frame discards a pong that is owed.
     outbound.set_auto_pong(true);
     outbound.message(waiting.into()).unwrap();
     outbound.respond(&ping(b"late"));

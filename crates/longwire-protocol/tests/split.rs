@@ -1,4 +1,4 @@
-//! The same bytes in any split, through any of the ways in, give the same events and the same error.
+//! The same bytes, in any split and through any of the input methods, give the same events and the same error.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use longwire_protocol::{
@@ -9,21 +9,21 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// How the next bytes are handed in.
+/// The method that takes the next bytes.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// To `decode`.
+    /// All of them go to `decode`.
     Decode,
-    /// To `decode_message` as long as it takes something, to `decode` what it leaves.
+    /// They go to `decode_message` as long as it accepts them, then to `decode`.
     Message,
-    /// To `read_payload` as far as it takes it, to `decode` what it leaves.
+    /// They go to `read_payload` as far as it accepts them, then to `decode`.
     Payload,
 }
 
-/// Something that a peer sends.
+/// An item that a peer sends.
 #[derive(Clone, Debug)]
 enum Item {
-    /// A message in one frame more than there are cuts, with a ping before the frames that are chosen.
+    /// A message with one more frame than there are cuts, and a ping before the chosen frames.
     Message {
         text: bool,
         payload: Vec<u8>,
@@ -35,16 +35,16 @@ enum Item {
         payload: Vec<u8>,
     },
     Close(Vec<u8>),
-    /// A frame that may be anything.
+    /// A frame of any kind.
     Frame {
         first: u8,
         payload: Vec<u8>,
     },
-    /// No frame at all.
+    /// Bytes that need not be a frame.
     Raw(Vec<u8>),
 }
 
-/// What came of some bytes.
+/// The result of decoding some bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Outcome {
     events: Vec<Event>,
@@ -136,7 +136,7 @@ fn receive(role: Role, limits: Limits, bytes: &[u8], steps: &[(usize, Way)]) -> 
     receive_with(&mut Inbound::new(role, limits), bytes, steps)
 }
 
-/// Hands in all of `bytes`, `steps` over and over, and checks that nothing follows the end.
+/// Decodes all of `bytes`, repeating `steps`, and checks that nothing follows the end.
 fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> Outcome {
     let mut outcome = Outcome::default();
     let mut block = BytesMut::new();
@@ -194,7 +194,7 @@ fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> 
     outcome
 }
 
-/// Puts the pieces of each message together; what belongs to none that ended is dropped.
+/// Joins the parts of each message; drops the parts of a message that did not end.
 fn join_parts(outcome: Outcome) -> Outcome {
     let mut events = Vec::new();
     let mut kind = None;
@@ -222,12 +222,12 @@ fn message(opcode: Opcode, payload: Vec<u8>) -> Message {
     }
 }
 
-/// A peer's bytes, masked as far as they are frames where the peer is a client.
+/// A peer's bytes. Its frames are masked if the peer is a client.
 #[derive(Clone, Debug)]
 struct PeerBytes {
     items: Vec<Item>,
     key: [u8; 4],
-    /// A byte that is changed at the end, and what to.
+    /// The position of a byte that is changed at the end, and its new value.
     mutation: Option<(Index, u8)>,
     encoded: Vec<u8>,
 }
@@ -274,7 +274,7 @@ fn encode(item: &Item, key: Option<[u8; 4]>, out: &mut Vec<u8>) {
     }
 }
 
-/// Lays out a frame by hand, whatever it is.
+/// Encodes a frame by hand, valid or not.
 fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>, out: &mut Vec<u8>) {
     out.push(first);
     let mask = if key.is_some() { 0x80 } else { 0 };
@@ -289,7 +289,7 @@ fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>, out: &mut Vec<u8>) {
     out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
-/// Sends one thing and says what the other end has to make of it.
+/// Sends one item and returns the event that the other end must yield.
 fn send(outbound: &mut Outbound, sent: Sent) -> Event {
     const IDLE: &str = "nothing is open or closed";
     match sent {
@@ -326,7 +326,7 @@ fn send(outbound: &mut Outbound, sent: Sent) -> Event {
     }
 }
 
-/// Takes what waits to be written.
+/// Returns all bytes that wait to be written.
 fn drain(outbound: &mut Outbound) -> Vec<u8> {
     let mut out = Vec::new();
     while !outbound.queue().is_empty() {
@@ -401,7 +401,7 @@ fn bytes() -> impl Strategy<Value = PeerBytes> {
 
 fn item() -> impl Strategy<Value = Item> {
     let payload = prop_oneof![
-        // Characters of one to four bytes, to be cut inside.
+        // Characters of one to four bytes, so that cuts fall inside them.
         "[a-cäß€語🦀]{0,20}".prop_map(|text| (true, text.into_bytes())),
         "[a-c🦀]{80,120}".prop_map(|text| (true, text.into_bytes())),
         vec(any::<u8>(), 0..200).prop_map(|bytes| (false, bytes)),
@@ -428,12 +428,12 @@ fn item() -> impl Strategy<Value = Item> {
     ]
 }
 
-/// How many cases are run: `PROPTEST_CASES` if it is set.
+/// Returns the number of cases to run: `PROPTEST_CASES` if it is set.
 fn cases(default: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default)
 }
 
-/// The generator makes what the properties are about: errors of all sorts, and text cut inside characters.
+/// A text in three fragments with a ping in between, cut at any position, arrives whole.
 #[test]
 fn fragmented_text_survives_any_cut() {
     let text = "aä€🦀z";
@@ -482,7 +482,7 @@ fn a_message_is_taken_at_once_exactly_where_the_limits_allow_it() {
     }
 }
 
-/// Every combination of limits.
+/// Returns every combination of limits.
 fn combinations(
     numbers: &[Option<usize>],
     fragments: &[Option<u32>],
