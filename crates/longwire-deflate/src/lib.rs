@@ -76,6 +76,7 @@
 //! to its input and output, and terminates. Malformed data, references to data that was never sent, and a message that
 //! ends within a block are errors.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod agreement;

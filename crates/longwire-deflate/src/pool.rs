@@ -160,7 +160,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Takes the lock. Nothing that could panic half-way is done under it, so the data guarded by a poisoned lock is intact.
+/// Takes the lock. No operation under it panics half-way, so the data guarded by a poisoned lock is intact.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Messages that are small on the wire and huge inside, measured with a counting allocator.
+//! Messages that are small on the wire and huge once decompressed, measured with a counting allocator.
 //!
 //! A single test, because the counter is process-wide.
 
@@ -12,7 +12,7 @@ static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
 const LIMIT: usize = 1 << 20;
 
-/// A decompressor (48 KiB), a full window while it grows, and the memory of the test harness.
+/// Allowance for a decompressor (48 KiB), a full window while it grows, and the memory of the test harness.
 const BESIDES: usize = 160 * 1024;
 
 #[test]
@@ -20,7 +20,7 @@ fn a_bomb_costs_no_more_than_the_limit() {
     let direction = Direction { window_bits: WindowBits::MAX, context_takeover: true };
     let bomb = bomb(16 << 20);
     assert!(bomb.len() < 25 << 10, "{} bytes for 16 MiB", bomb.len());
-    // The peak counter only rises, so the heap is filled up to the peak of making the bomb.
+    // The peak counter never falls, so the heap is filled up to the peak reached while the bomb was made.
     let ballast = Vec::<u8>::with_capacity(HEAP.max_allocated().saturating_sub(HEAP.allocated()));
     for (case, piece) in [("bytes", 1), ("packets", 1400), ("at once", bomb.len())] {
         let pool = Pool::default();
@@ -45,7 +45,7 @@ fn a_bomb_costs_no_more_than_the_limit() {
         assert!(peak <= LIMIT + BESIDES, "{case}: {peak} bytes at the peak");
     }
 
-    // Blocks that yield nothing: they are taken and counted, but not stored.
+    // These blocks yield nothing: they are consumed and counted, but not stored.
     let empty = [0x00, 0x00, 0x00, 0xff, 0xff].repeat(1 << 20);
     let ballast_for_empty = HEAP.max_allocated() - HEAP.allocated();
     let filled = Vec::<u8>::with_capacity(ballast_for_empty);
@@ -57,12 +57,12 @@ fn a_bomb_costs_no_more_than_the_limit() {
     assert!(input.is_empty() && out.is_empty());
     inflater.inflate(&mut &[0][..], &mut out, LIMIT).expect("valid");
     inflater.finish().expect("complete");
-    // Space is made for the output that the input may yield, and no more than the limit.
+    // Space is reserved for the output that the input may yield, but no more than the limit.
     assert!(HEAP.max_allocated() - before <= LIMIT + BESIDES);
     drop((ballast, filled));
 }
 
-/// Compresses zeroes, 1:1000.
+/// Compresses `len` zeros, at a ratio of about 1000 to 1.
 fn bomb(len: usize) -> Vec<u8> {
     let direction = Direction { window_bits: WindowBits::MAX, context_takeover: true };
     let mut deflater = Deflater::new(&Pool::default(), direction, Level::SMALLEST).expect("15 bits");

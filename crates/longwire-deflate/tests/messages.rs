@@ -6,7 +6,7 @@ use longwire_deflate::{Deflater, Direction, InflateError, Inflater, Level, Pool,
 const TAKEOVER: Direction = Direction { window_bits: WindowBits::MAX, context_takeover: true };
 const NO_TAKEOVER: Direction = Direction { window_bits: WindowBits::MAX, context_takeover: false };
 
-/// Reads messages one after the other, each byte by byte.
+/// Decompresses messages one after the other, each byte by byte.
 fn read(direction: Direction, messages: &[&[u8]]) -> Result<Vec<Vec<u8>>, InflateError> {
     let mut inflater = Inflater::new(&Pool::default(), direction);
     let read_one = |message: &&[u8]| {
@@ -83,7 +83,7 @@ fn a_message_that_ends_within_a_block_is_an_error() {
         &hex!("f3 48 cd c9 c9 07 00 00"),
     ] {
         for len in 1..message.len() {
-            // Cut to 1 byte, the second is an empty message; cut to 7, the third is the whole block with BFINAL.
+            // The second message cut to 1 byte is an empty message; the third cut to 7 is the whole block with BFINAL.
             let complete = (len == 1 && message[0] == 0x00) || (len == 7 && message[0] == 0xf3);
             let read = read(TAKEOVER, &[&message[..len]]);
             assert_eq!(read.is_err(), !complete, "{len} of {message:02x?}: {read:?}");
@@ -196,7 +196,7 @@ fn a_message_is_too_big_with_its_first_byte_too_much() {
         inflater.finish().unwrap();
         assert_eq!(out.len(), capacity.min(5) + 5);
     }
-    // An empty message needs no room.
+    // An empty message needs no space.
     let mut inflater = Inflater::new(&Pool::default(), TAKEOVER);
     inflater.inflate(&mut &[0][..], &mut Vec::new(), 0).unwrap();
     inflater.finish().unwrap();
@@ -204,11 +204,11 @@ fn a_message_is_too_big_with_its_first_byte_too_much() {
 
 #[test]
 fn final_blocks_are_paid_for_with_bytes() {
-    // Two bytes are an empty block with BFINAL; each makes the inflater read its window again.
+    // Two bytes encode an empty block with BFINAL; each one makes the inflater read its window again.
     let finals = |count: usize| hex!("03 00").repeat(count);
     assert_eq!(read(TAKEOVER, &[&finals(32)]), Ok(vec![vec![]]));
     assert_eq!(read(TAKEOVER, &[&finals(1000)]), Err(InflateError::TooManyFinals));
-    // A sender that ends each of its frames with one.
+    // This sender ends each of its frames with such a block.
     let frame = [&hex!("01 20 00 df ff")[..], &[b'x'; 32]].concat();
     assert_eq!(read(TAKEOVER, &[&frame.repeat(20)]), Ok(vec![vec![b'x'; 640]]));
     let mut inflater = Inflater::new(&Pool::default(), TAKEOVER);
@@ -229,7 +229,7 @@ fn what_does_not_shrink_comes_whole() {
         let mut deflater = Deflater::new(&pool, TAKEOVER, Level::new(level).unwrap()).unwrap();
         let mut inflater = Inflater::new(&pool, TAKEOVER);
         for len in [1, 100, 60_000, 65_000, 65_536, 70_000, 130_000, 400_000] {
-            // From no space to space for everything.
+            // The capacities range from none to enough for everything.
             for capacity in [0, len, 2 * len] {
                 let mut wire = Vec::with_capacity(capacity);
                 deflater.compress(&noise[..len], &mut wire);

@@ -10,9 +10,9 @@ use proptest::{collection::vec, prelude::*};
 enum Step {
     Message(Vec<Vec<u8>>),
     Park,
-    /// A message compressed by another deflater for many, recorded with `note`.
+    /// A message that a different deflater compressed for many connections, recorded with `note`.
     Noted(Vec<u8>),
-    /// The same, but the deflater starts over.
+    /// The same, except that the deflater starts over.
     Forgotten(Vec<u8>),
     /// A message that is compressed but not sent.
     Discarded(Vec<u8>),
@@ -61,7 +61,7 @@ fn level() -> impl Strategy<Value = Level> {
     prop_oneof![Just(1), Just(3), Just(6), Just(9)].prop_map(|level| Level::new(level).unwrap())
 }
 
-/// Cuts bytes at lengths taken from `cuts`, over and over; some pieces are empty.
+/// Cuts bytes at lengths taken from `cuts`, which is repeated; some pieces are empty.
 fn split<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     for &cut in cuts.iter().cycle() {
@@ -88,7 +88,7 @@ fn inflate(inflater: &mut Inflater, pieces: &[&[u8]], room: usize) -> Result<Vec
     Ok(out)
 }
 
-/// The same, into a buffer of `space` bytes that is emptied when it is full.
+/// Does the same into a buffer of `space` bytes that is emptied when it is full.
 fn inflate_spare(inflater: &mut Inflater, pieces: &[&[u8]], space: usize) -> Result<Vec<u8>, InflateError> {
     let mut all = Vec::new();
     for piece in pieces {
@@ -107,7 +107,7 @@ fn inflate_spare(inflater: &mut Inflater, pieces: &[&[u8]], space: usize) -> Res
     Ok(all)
 }
 
-/// The same, in steps of about `step` bytes.
+/// Does the same in steps of about `step` bytes.
 fn inflate_some(
     inflater: &mut Inflater,
     pieces: &[&[u8]],
@@ -205,13 +205,13 @@ proptest! {
         }
     }
 
-    /// Bytes that nobody compressed: the backend reads them as RFC 1951 demands, and every split yields the same.
+    /// Bytes that no compressor wrote: the backend reads them as RFC 1951 demands, and every split yields the same.
     #[test]
     fn garbage_is_read_as_the_naive_reader_does(
         start in text(),
         garbage in prop_oneof![
             vec(any::<u8>(), 0..80),
-            // Fixed codes, which seldom fail at once; and stored blocks.
+            // Fixed codes, which seldom fail at once, and stored blocks.
             vec(any::<u8>(), 0..80).prop_map(|mut bytes| { bytes.insert(0, 0x62); bytes }),
             vec(prop_oneof![Just(0u8), Just(1), Just(3), Just(0xff), Just(4)], 0..30),
         ],
@@ -250,7 +250,7 @@ proptest! {
     }
 }
 
-/// Reads `start`, well compressed, and then `wire`, in every way.
+/// Reads `start`, properly compressed, and then `wire`, in every way.
 fn check_like_naive(
     direction: Direction,
     start: &[u8],

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use longwire_deflate::{Deflater, Direction, Inflater, Level, Pool, WindowBits};
 
-/// Compresses messages one after the other and reads them back; returns the size of each.
+/// Compresses messages one after the other and decompresses them again; returns the compressed size of each.
 fn sizes(direction: Direction, level: Level, messages: &[&[u8]]) -> Vec<usize> {
     let pool = Pool::default();
     let mut deflater = Deflater::new(&pool, direction, level).unwrap();

@@ -1,8 +1,8 @@
 //! A DEFLATE reader that works bit by bit (RFC 1951), for comparison: slow, and with a checked window.
 
-/// The decompressed data of one side, and the rules applied to it.
+/// The decompressed data of one side, and the rules that apply to it.
 pub(crate) struct Reader {
-    /// Everything so far.
+    /// All data so far.
     pub(crate) plain: Vec<u8>,
     /// The first byte that may be referred to.
     base: usize,
@@ -10,7 +10,7 @@ pub(crate) struct Reader {
     window: usize,
 }
 
-/// The message is malformed, or ends within a block.
+/// An error: the message is malformed, or ends within a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -24,7 +24,7 @@ impl Reader {
         self.base = self.plain.len();
     }
 
-    /// Reads a message, or its first parts, and returns its content.
+    /// Reads a message, or its first parts, and returns the content.
     pub(crate) fn message(&mut self, payload: &[u8], takeover_of_final: bool) -> Result<Vec<u8>, Malformed> {
         let start = self.plain.len();
         let whole = [payload, &[0x00, 0x00, 0xff, 0xff]].concat();
@@ -130,14 +130,14 @@ fn dynamic(bits: &mut Bits<'_>) -> Result<(Code, Code), Malformed> {
         return Err(Malformed);
     }
     let codes = (Code::new(&all[..lens]), Code::new(&all[lens..]));
-    // A code may be incomplete only if it is a single one of one bit, or if there is none at all.
+    // A code may be incomplete only if it consists of a single symbol of one bit, or is empty.
     let fits = |code: &Code| code.space_left() == 0 || (code.space_left() > 0 && code.longest() <= 1);
     if fits(&codes.0) && fits(&codes.1) { Ok(codes) } else { Err(Malformed) }
 }
 
 /// A Huffman code in its canonical order.
 struct Code {
-    /// Symbols by size, and then by value.
+    /// The symbols, sorted by size and then by value.
     sorted: Vec<usize>,
     /// The number of symbols of each size.
     counts: [usize; 16],
@@ -180,7 +180,7 @@ impl Code {
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// The number of bytes that the sender has sent: those after them carry no data.
+    /// The number of bytes that the sender has sent. The bytes after them carry no data.
     payload_len: usize,
 }
 
@@ -204,14 +204,14 @@ impl Bits<'_> {
     }
 }
 
-/// Base and extra bits of the lengths (RFC 1951 §3.2.5).
+/// The base and extra bits of the lengths (RFC 1951 §3.2.5).
 #[rustfmt::skip]
 const LENGTHS: [(usize, usize); 29] = [
     (3, 0), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0), (9, 0), (10, 0), (11, 1), (13, 1), (15, 1), (17, 1), (19, 2), (23, 2), (27, 2),
     (31, 2), (35, 3), (43, 3), (51, 3), (59, 3), (67, 4), (83, 4), (99, 4), (115, 4), (131, 5), (163, 5), (195, 5), (227, 5), (258, 0),
 ];
 
-/// Base and extra bits of the distances.
+/// The base and extra bits of the distances.
 #[rustfmt::skip]
 const DISTANCES: [(usize, usize); 30] = [
     (1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (7, 1), (9, 2), (13, 2), (17, 3), (25, 3), (33, 4), (49, 4), (65, 5), (97, 5), (129, 6),
