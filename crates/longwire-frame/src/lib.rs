@@ -63,6 +63,7 @@
 //! assert_eq!(error.close_code(), CloseCode::PROTOCOL_ERROR);
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 pub mod close;
