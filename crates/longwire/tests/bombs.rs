@@ -1,6 +1,6 @@
-//! Messages of 64 MiB in 65 KiB on the wire, to a server and to a client, with an allocator that counts.
+//! Messages of 64 MiB in 65 KiB on the wire, sent to a server and to a client, with a counting allocator.
 //!
-//! One test, because the counter is the process's. Limits are the defaults: 16 MiB for a message.
+//! This is a single test, because the counter belongs to the process. Limits are the defaults: 16 MiB for a message.
 
 #![cfg(all(feature = "deflate", feature = "client", feature = "server"))]
 
@@ -21,10 +21,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const INSIDE: usize = 64 << 20;
 
-/// What one bomb may cost: the limit on a message, twice while it grows, and little else.
+/// The memory that one bomb may take: twice the limit on a message, while its buffer grows, and little else.
 const GROWTH: usize = 40 << 20;
 
-/// Zeros, compressed without ever having all of them.
+/// Returns compressed zeros without ever holding all of them in memory.
 fn bomb() -> Vec<u8> {
     let mut compress = Compress::new(Compression::best(), false);
     let zeros = vec![0; 1 << 20];
@@ -38,7 +38,7 @@ fn bomb() -> Vec<u8> {
     out
 }
 
-/// Frames of at most `piece` bytes; with a key of zeros, which changes nothing, where they are masked.
+/// Returns frames of at most `piece` bytes. Masked frames use a key of zeros, which changes nothing.
 fn frames(payload: &[u8], piece: usize, masked: bool) -> Vec<u8> {
     let piece = piece.min(payload.len());
     let mut bytes = Vec::new();
@@ -61,7 +61,7 @@ fn frames(payload: &[u8], piece: usize, masked: bool) -> Vec<u8> {
     bytes
 }
 
-/// Opens a connection by hand, sends the bytes and returns the code of the close frame that comes.
+/// Opens a connection by hand, sends the bytes and returns the code of the close frame it receives.
 async fn attack(addr: std::net::SocketAddr, bytes: &[u8]) -> Result<u16, BoxError> {
     let mut io = TcpStream::connect(addr).await?;
     io.write_all(
@@ -74,14 +74,14 @@ async fn attack(addr: std::net::SocketAddr, bytes: &[u8]) -> Result<u16, BoxErro
         answer.push(io.read_u8().await?);
     }
     assert!(answer.windows(18).any(|word| word == b"permessage-deflate"));
-    // The server may have closed before all of it was taken.
+    // The server may have closed before it accepted all of it.
     let _ = io.write_all(bytes).await;
     let [first, len] = [io.read_u8().await?, io.read_u8().await?];
     assert!(first == 0x88 && len >= 2, "a close frame: {first:x} {len}");
     Ok(io.read_u16().await?)
 }
 
-/// Accepts one client by hand, sends it the bytes and returns what the client then sent.
+/// Accepts one client by hand, sends it the bytes and returns everything that the client then sends.
 async fn trap(listener: &TcpListener, bytes: &[u8]) -> Result<Vec<u8>, BoxError> {
     let (mut io, _) = listener.accept().await?;
     let mut parser = RequestParser::new(HeadLimits::default());
@@ -100,9 +100,9 @@ async fn trap(listener: &TcpListener, bytes: &[u8]) -> Result<Vec<u8>, BoxError>
     Ok(answer)
 }
 
-/// Runs `work`, and tells how much more memory it took at its worst than there was before.
+/// Runs `work` and returns how far its peak memory exceeded the memory allocated before.
 async fn growth<R>(work: impl Future<Output = Result<R, BoxError>>) -> Result<usize, BoxError> {
-    // The counter of the peak only rises: the heap is filled up to what it was.
+    // The counted peak never falls, so the heap is first filled up to the previous peak.
     let ballast = Vec::<u8>::with_capacity(HEAP.max_allocated().saturating_sub(HEAP.allocated()));
     let before = HEAP.allocated();
     work.await?;

@@ -1,11 +1,12 @@
-//! Connections in company: a load of everything at once, under a watchdog.
+//! Many connections under a mixed load, with a watchdog.
 //!
-//! Sixteen connections over TCP and TLS, with and without compression, split in each of the three ways, with two tasks
-//! at each end, messages of 1 B to 4 MiB in both directions, broadcasts and pings. All that is sent must be received, in
-//! order and intact; no call may wait while there is nothing to wait for; and memory must not grow.
+//! Sixteen connections over TCP and TLS, with and without compression, split in each of the three ways, with two
+//! tasks at each end, messages of 1 B to 4 MiB in both directions, broadcasts and pings. Everything sent must be
+//! received, in order and intact; no call may wait while there is nothing to wait for; and memory must not grow.
 //!
-//! It runs for `LONGWIRE_COMPANY_SECONDS` (default 20; 3600 for an hour), a third of that on each of 2, 3 and 4 worker
-//! threads. `LONGWIRE_COMPANY_SEED` chooses other sizes. With `--release` it moves some thirty times as many bytes.
+//! The test runs for `LONGWIRE_COMPANY_SECONDS` (default 20; 3600 for an hour), a third of that on each of 2, 3 and 4
+//! worker threads. `LONGWIRE_COMPANY_SEED` selects other sizes. With `--release`, it moves about thirty times as many
+//! bytes.
 
 #![cfg(all(feature = "client", feature = "server", feature = "deflate", feature = "rustls"))]
 
@@ -32,20 +33,21 @@ const CONNECTIONS: usize = 16;
 /// The longest message.
 const LONGEST: usize = 4 << 20;
 
-/// The longest message that is compressed. Without optimization, 4 MiB take a second, in which a thread does nothing else.
+/// The longest message that is compressed. Without optimization, compressing 4 MiB blocks a thread for a second.
 const LONGEST_COMPRESSED: usize = if cfg!(debug_assertions) { 128 << 10 } else { LONGEST };
 
-/// No connection may move no byte for this long, and no task may send for this long after everything that it sent was
-/// received. Only the time counts in which the runtime runs timers.
+/// The longest time that a connection may go without moving a byte, and that a sending call may wait after the
+/// other end has received everything. Only time in which the runtime runs timers counts.
 const STALL: Duration = Duration::from_secs(2);
 
-/// No call may take this long, even if its connection moves bytes. The longest takes about 1 s on a busy machine.
+/// The longest time that a call may take, even if its connection moves bytes. Calls take up to about 1 s on a busy
+/// machine.
 const LONGEST_CALL: Duration = Duration::from_secs(20);
 
-/// Memory may grow by this factor and this many bytes between the first quarter and the last.
+/// The factor and the number of bytes by which memory may grow between the first quarter and the last.
 ///
-/// What is in flight varies: up to one message of 4 MiB in each of 32 directions is held by its sender, by the queue, and
-/// by its receiver. A leak of 1 KiB for each message exceeds this within ten minutes.
+/// The amount in flight varies: in each of 32 directions, the sender, the queue and the receiver hold up to one
+/// message of 4 MiB. A leak of 1 KiB per message exceeds this within ten minutes.
 const GROWTH: (f64, u64) = (1.25, 64 << 20);
 
 #[test]
@@ -58,7 +60,7 @@ fn connections_in_company_make_progress() {
     }
 }
 
-/// How a connection is used by two tasks.
+/// The way in which two tasks share a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Split {
     /// [`WebSocket::split`].
@@ -79,7 +81,7 @@ struct Link {
     down: Direction,
     /// The broadcasts that the client has received.
     broadcasts: AtomicU64,
-    /// The two ends of all connections begin together: a handshake takes its time on a busy runtime.
+    /// The barrier at which both ends of all connections start together: a handshake takes long on a busy runtime.
     connected: Arc<Barrier>,
     /// Handles of both ends, for the watchdog.
     handles: Mutex<Vec<(&'static str, Sender)>>,
@@ -87,26 +89,26 @@ struct Link {
     finished: AtomicBool,
 }
 
-/// What goes from one end to the other, and the two tasks that see to it.
+/// One direction of a connection, and the two tasks that serve it.
 struct Direction {
     seed: u64,
     longest: usize,
-    /// The messages that are still to be received, if they come as messages.
+    /// The messages still to be received, if they arrive as messages.
     due: Mutex<Messages>,
     /// The number of messages whose sending has begun.
     begun: AtomicU64,
-    /// The number of messages that were received; for streams of bytes, those whose last byte was.
+    /// The number of messages received; for byte streams, of those whose last byte was received.
     received: AtomicU64,
-    /// Whether nothing follows what was begun.
+    /// Whether no further message will begin.
     complete: AtomicBool,
     sending: Task,
     receiving: Task,
 }
 
-/// A task and what it waits for.
+/// A task and the call that it waits for.
 struct Task {
     name: &'static str,
-    /// The number of calls that were made.
+    /// A counter that increases when a call starts and when it returns.
     calls: AtomicUsize,
     waits_for: Mutex<String>,
 }
@@ -116,7 +118,7 @@ impl Task {
         Self { name, calls: AtomicUsize::new(0), waits_for: Mutex::new("start".to_owned()) }
     }
 
-    /// Runs one call; the watchdog knows it by its name.
+    /// Runs one call under a name that the watchdog reports.
     async fn call<O>(&self, name: impl FnOnce() -> String, call: impl Future<Output = O>) -> O {
         *self.waits_for.lock().unwrap() = name();
         self.calls.fetch_add(1, Relaxed);
@@ -154,7 +156,7 @@ impl Direction {
 }
 
 impl Link {
-    /// The twelve combinations, and four of them once more.
+    /// Returns one of the twelve combinations; four of them occur twice.
     fn new(number: usize, seed: u64, connected: Arc<Barrier>) -> Self {
         let split = [Split::Own, Split::Futures, Split::Bytes][number % 3];
         let deflate = number / 6 % 2 == 1;
@@ -220,7 +222,7 @@ impl Link {
     }
 }
 
-/// The messages of one direction: both ends draw the same from its seed.
+/// The messages of one direction. Both ends draw the same ones from its seed.
 struct Messages {
     random: u64,
     longest: usize,
@@ -243,7 +245,7 @@ impl Messages {
         usize::try_from(self.draw() % bound as u64).unwrap()
     }
 
-    /// The next message: every order of magnitude of length is as frequent as the others.
+    /// Returns the next message. Every order of magnitude of length is equally frequent.
     fn next(&mut self) -> &'static [u8] {
         let bound = 1 << self.below(self.longest.ilog2() as usize + 1);
         let len = if self.below(200) == 0 { self.longest } else { 1 + self.below(bound) };
@@ -252,7 +254,7 @@ impl Messages {
     }
 }
 
-/// Where the payloads are cut from: half of it repeats, so that it can be compressed.
+/// The bytes from which payloads are cut. Half of them repeat and can be compressed.
 static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut noise = Messages::new(42, LONGEST);
     let blocks = (LONGEST + SPREAD) / 64;
@@ -264,7 +266,7 @@ static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The number of places at which a payload begins.
+/// The number of positions at which a payload can begin.
 const SPREAD: usize = 64 * 1024;
 
 type Links = Arc<Vec<Link>>;
@@ -277,7 +279,7 @@ fn run(workers: usize, length: Duration, seed: u64) {
     LazyLock::force(&POOL);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        // Polls are long here, above all without optimization: sockets and timers must have their turn all the same.
+        // Polls take long here, especially without optimization, but sockets and timers must still get their turn.
         .event_interval(3)
         .enable_all()
         .build()
@@ -303,7 +305,7 @@ fn run(workers: usize, length: Duration, seed: u64) {
     });
     let what = format!("{workers} workers, seed {seed}");
     let watched = watch(&links, &stopping, &beats, &reported, length);
-    // A task that hangs must not keep the test.
+    // A hanging task must not block the test.
     runtime.shutdown_background();
     match watched {
         Ok(summary) => println!("{what}: {summary}"),
@@ -371,20 +373,20 @@ fn watch(
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// What the watchdog remembers of a connection; times are those of its clock.
+/// The watchdog's record of a connection. Times are those of its clock.
 #[derive(Default)]
 struct Watch {
     moved: (u64, Duration),
     calls: [Call; 4],
 }
 
-/// What the watchdog remembers of a task.
+/// The watchdog's record of a task.
 #[derive(Clone, Copy, Default)]
 struct Call {
-    /// How many calls were made, and since when it is that many.
+    /// The value of the call counter, unchanged since `since`.
     count: usize,
     since: Duration,
-    /// How many looks since then have found that everything was received by the other end.
+    /// The number of checks since then that found that the other end had received everything.
     without_reason: u32,
 }
 
@@ -405,17 +407,17 @@ impl Watch {
         let tasks = [
             (&link.up.sending, up),
             (&link.down.sending, down),
-            // A receiver waits for bytes, which the rule above is for.
+            // A receiver waits for bytes, which the rule above covers.
             (&link.up.receiving, false),
             (&link.down.receiving, false),
         ];
         for ((task, without_reason), call) in tasks.into_iter().zip(&mut self.calls) {
             let count = task.calls.load(Relaxed);
-            // The number is odd during a call.
+            // The counter is odd during a call.
             if call.count != count || count % 2 == 0 || is_idle {
                 *call = Call { count, since: now, without_reason: 0 };
             }
-            // A pong comes after what the other end has queued.
+            // A pong arrives only after the data that the other end has queued.
             let awaits_pong = *task.waits_for.lock().unwrap() == "pong";
             call.without_reason += u32::from(without_reason && !awaits_pong);
             let waited = now.saturating_sub(call.since);
@@ -487,7 +489,7 @@ async fn load(links: &Links, stopping: &Arc<AtomicBool>) -> Result<(), BoxError>
     Ok(())
 }
 
-/// Sends to everybody in the room, and pings them, until the load stops.
+/// Sends broadcasts to the room, and pings all clients, until the load stops.
 async fn broadcast(hub: Hub, stopping: Arc<AtomicBool>) {
     let mut random = Messages::new(7, LONGEST);
     for number in 0_u64.. {
@@ -503,7 +505,7 @@ async fn broadcast(hub: Hub, stopping: Arc<AtomicBool>) {
     }
 }
 
-/// A stream of bytes has no place for a broadcast, so its client is not here.
+/// The room that receives broadcasts. A byte stream has no place for them, so its client is not in the room.
 const ROOM: &str = "messages";
 
 async fn serve(ws: Socket, request: Request, links: Links, stopping: Arc<AtomicBool>) -> HandlerResult {
@@ -588,7 +590,7 @@ impl Link {
         };
         let (number, rest) = text.split_once(' ').expect("a broadcast has a number");
         let number = number.parse::<u64>().unwrap() + 1;
-        // Some are dropped; the others come in order.
+        // Broadcasts may be dropped, but the others must arrive in order.
         assert!(
             self.broadcasts.swap(number, Relaxed) < number,
             "a broadcast out of order: {}",
@@ -599,14 +601,14 @@ impl Link {
 }
 
 impl Direction {
-    /// Compares a message with the one that is due.
+    /// Compares a message with the expected one.
     fn check_message(&self, message: &Message) {
         let due = self.due.lock().unwrap().next();
         assert!(message.as_bytes() == due, "{} received something else", self.receiving.name);
         self.received.fetch_add(1, Relaxed);
     }
 
-    /// Reads to the end, and compares everything with what is due.
+    /// Reads to the end and compares all bytes with the expected ones.
     async fn receive_bytes(&self, mut read: impl tokio::io::AsyncRead + Unpin) -> Result<(), BoxError> {
         let mut messages = self.messages();
         let mut due = messages.next();
@@ -665,7 +667,7 @@ async fn send_down(
     Ok(())
 }
 
-/// The client's sending task, which closes when everything was received at both ends.
+/// The client's sending task, which closes once both ends have received everything.
 async fn send_up(
     mut outlet: Outlet,
     links: Links,
@@ -731,7 +733,7 @@ async fn send_all(outlet: &mut Outlet, direction: &Direction, stopping: &AtomicB
         // Tokio's budget is 128 operations, which can be many seconds of work without optimization.
         tokio::task::yield_now().await;
     }
-    // What was only queued leaves now.
+    // Send the messages that were only queued.
     match outlet {
         Outlet::Own(sender) => task.call(|| "last flush".into(), sender.flush()).await?,
         Outlet::Futures(sink) => task.call(|| "last flush".into(), sink.flush()).await?,

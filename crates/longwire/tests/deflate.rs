@@ -1,4 +1,4 @@
-//! Compression between both ends, from the options to the bytes on the wire.
+//! Compression between client and server, from the options to the bytes on the wire.
 
 #![cfg(all(feature = "deflate", feature = "client", feature = "server"))]
 
@@ -7,7 +7,7 @@ use longwire::{Client, CloseCode, DeflateOptions, Error, Message, Server};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An echo server with these options; gives its URL.
+/// Starts an echo server with these options and returns its URL.
 async fn echo(deflate: Option<DeflateOptions>, max_message: Option<usize>) -> Result<String, BoxError> {
     let server = Server::bind("127.0.0.1:0").await?.configure(|config| {
         config.handshake.deflate = deflate;

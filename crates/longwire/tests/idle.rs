@@ -1,6 +1,7 @@
-//! What an idle connection holds of the heap, with an allocator that counts.
+//! Heap memory of an idle connection, measured with a counting allocator.
 //!
-//! One test, because the counter is the process's. What the system keeps for a socket is not in it.
+//! This is a single test, because the counter belongs to the process. Memory that the system keeps for a socket is
+//! not counted.
 
 #![cfg(all(feature = "deflate", feature = "server"))]
 
@@ -19,7 +20,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const CLIENTS: usize = 200;
 
-/// Opens a connection by hand, and has one message of 1 KiB echoed if it is to be used.
+/// Opens a connection by hand and, if `used`, has one message of 1 KiB echoed.
 async fn connect(addr: std::net::SocketAddr, deflate: bool, used: bool) -> Result<TcpStream, BoxError> {
     let mut io = TcpStream::connect(addr).await?;
     let offer = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
@@ -34,7 +35,7 @@ async fn connect(addr: std::net::SocketAddr, deflate: bool, used: bool) -> Resul
     }
     assert_eq!(String::from_utf8_lossy(&head).contains("permessage-deflate"), deflate);
     if used {
-        // Masked with zeros. The answer is compressed where that was agreed on.
+        // The masking key is zeros. The answer is compressed if compression was negotiated.
         let message: Vec<u8> = (0..1024_u16).map(|i| (i % 26) as u8 + b'a').collect();
         io.write_all(&[&[0x81, 0xfe, 4, 0, 0, 0, 0, 0], &message[..]].concat()).await?;
         let first = io.read_u8().await?;
@@ -54,7 +55,7 @@ async fn an_idle_connection_holds_little() -> Result<(), BoxError> {
         ("fresh", false, false, 4 << 10),
         ("after an echo", false, true, 4 << 10),
         ("fresh, with compression", true, false, 5 << 10),
-        // Its window is 1 KiB by then, and can be 32 KiB.
+        // Its window then holds 1 KiB, and can hold 32 KiB.
         ("after a compressed echo", true, true, 10 << 10),
     ] {
         let server = Server::bind("127.0.0.1:0").await?.configure(|config| {
@@ -70,7 +71,7 @@ async fn an_idle_connection_holds_little() -> Result<(), BoxError> {
             Ok(())
         });
         let serving = tokio::spawn(serving.into_future());
-        // What the process holds once.
+        // Memory that the process allocates only once.
         drop(connect(addr, deflate, used).await?);
         handle.hub().emptied().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -79,7 +80,7 @@ async fn an_idle_connection_holds_little() -> Result<(), BoxError> {
         for _ in 0..CLIENTS {
             clients.push(connect(addr, deflate, used).await?);
         }
-        // Compressors are given back after 250 ms.
+        // Compressors are released after 250 ms.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let each = HEAP.allocated().saturating_sub(before) / CLIENTS;
         println!("{case}: {each} bytes");

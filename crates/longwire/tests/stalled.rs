@@ -1,7 +1,8 @@
-//! What a client costs that sends and never reads, with an allocator that counts: the queue of what it is owed, and little
-//! else.
+//! Memory of a client that sends and never reads, measured with a counting allocator: the queue of its answers, and
+//! little else.
 //!
-//! One test, because the counter is the process's. What the system keeps for a socket is not in it.
+//! This is a single test, because the counter belongs to the process. Memory that the system keeps for a socket is
+//! not counted.
 
 #![cfg(feature = "server")]
 
@@ -24,13 +25,14 @@ const CLIENTS: usize = 10;
 /// The default of `Config::send_queue`.
 const QUEUE: usize = 64 << 10;
 
-/// What may be left undecoded.
+/// The maximum number of bytes that may stay undecoded.
 const UNDECODED: usize = 16 << 10;
 
-/// What an idle connection holds, and the capacity of buffers beyond what is in them.
+/// The memory of an idle connection, plus the spare capacity of its buffers.
 const BESIDE: usize = 12 << 10;
 
-/// What the thread lends, and keeps whoever is connected: a buffer to read into, one to write from, one large payload.
+/// The memory that the thread lends and keeps, whichever clients are connected: a read buffer, a write buffer and one
+/// large payload.
 const LENT: usize = 256 << 10;
 
 async fn connect(addr: std::net::SocketAddr) -> Result<TcpStream, BoxError> {
@@ -47,7 +49,7 @@ async fn connect(addr: std::net::SocketAddr) -> Result<TcpStream, BoxError> {
     Ok(io)
 }
 
-/// A binary message as a client sends it, masked with zeros.
+/// Returns a binary message as a client sends it, masked with zeros.
 fn frame(len: u16) -> Vec<u8> {
     [&[0x82, 0xfe][..], &len.to_be_bytes(), &[0; 4], &vec![7; len.into()]].concat()
 }
@@ -64,7 +66,7 @@ async fn a_client_that_never_reads_costs_its_queue_and_little_else() -> Result<(
             Ok(())
         });
         let serving = tokio::spawn(serving.into_future());
-        // Much at once, as one system call brings it.
+        // Many frames at once, as one system call delivers them.
         let frames = frame(len).repeat(400_000 / usize::from(len));
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
@@ -75,11 +77,11 @@ async fn a_client_that_never_reads_costs_its_queue_and_little_else() -> Result<(
         }
         let before = HEAP.allocated();
         for client in &mut clients {
-            // Until the server takes nothing more.
+            // Write until the server accepts no more.
             while timeout(Duration::from_millis(100), client.write_all(&frames)).await.is_ok() {}
         }
         let each = (HEAP.allocated() - before).saturating_sub(LENT) / CLIENTS;
-        // One message is in the handler's hands, and one more than fits may be in the queue.
+        // The handler holds one message, and the queue may exceed its limit by one.
         let most = QUEUE + 2 * usize::from(len) + UNDECODED + BESIDE;
         assert!(each <= most, "{each} bytes a client, at most {most}, for messages of {len}");
         assert!(each > QUEUE / 2, "{each} bytes a client for messages of {len}: it is not held back");
