@@ -6,17 +6,36 @@ The secure server speaks HTTP/2. It must close its clients when this program pri
 """
 
 import argparse
+import contextlib
 import http.server
-import json
+import os
 import pathlib
 import re
 import signal
 import sys
 import threading
 
-from webdriver import Browser, WebDriverError
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 LIMIT = 180
+
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--no-proxy-server",
+    "--window-size=1200,900",
+]
 
 EXCHANGE = pathlib.Path(__file__).parents[1] / "exchange.js"
 
@@ -52,39 +71,97 @@ document.body.append(frame);
 """
 
 
+class Failure(Exception):
+    """A page did not do what it should."""
+
+
+@contextlib.contextmanager
+def chromium(driver, binary):
+    """A headless Chromium with a profile of its own."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    # No browser knows the authority that signs the certificates of these checks.
+    options.accept_insecure_certs = True
+    for flag in FLAGS:
+        options.add_argument(flag)
+    # The driver is on this machine, whatever proxy its environment names.
+    os.environ["no_proxy"] = "localhost,127.0.0.1"
+    browser = webdriver.Chrome(options, Service(driver))
+    try:
+        browser.set_script_timeout(90)
+        browser.set_page_load_timeout(30)
+        yield browser
+    finally:
+        browser.quit()
+
+
+def text(browser, selector):
+    return browser.find_element(By.CSS_SELECTOR, selector).text
+
+
+def fill(browser, selector, text):
+    """Replaces the contents of an input with `text`, key by key."""
+    element = browser.find_element(By.CSS_SELECTOR, selector)
+    element.clear()
+    element.send_keys(text)
+
+
+def click(browser, selector):
+    browser.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def wait(browser, what, selector, accept, limit=15):
+    """Waits until `accept` is true for an element's text, and returns the text."""
+    shown = None
+
+    def accepted(browser):
+        nonlocal shown
+        shown = text(browser, selector)
+        return accept(shown)
+
+    waiting = WebDriverWait(browser, limit, poll_frequency=0.05, ignored_exceptions=[WebDriverException])
+    try:
+        waiting.until(accepted)
+    except WebDriverException as error:
+        raise Failure(f"{what}: not within {limit} s; {selector} shows {shown!r}") from error
+    return shown
+
+
 def result_of(browser, what, script, *args):
-    result = browser.run(script, *args)
+    """Runs a script that calls its last argument with the result."""
+    result = browser.execute_async_script(script, *args)
     if "error" in result:
-        raise WebDriverError(f"{what}: {result['error']}")
+        raise Failure(f"{what}: {result['error']}")
     return result["what"]
 
 
 def connected(browser, url):
-    browser.open(url)
-    browser.wait("the page connects", "#status", lambda text: text.strip() == "connected")
+    browser.get(url)
+    wait(browser, "the page connects", "#status", lambda text: text.strip() == "connected")
 
 
 def echo(browser):
     # chromedriver types only characters of the basic multilingual plane.
     typed = "hello, lóng wire ♪"
-    browser.type("#echo-input", typed)
-    browser.click("#echo-send")
-    log = browser.wait("the echo comes back", "#echo-log", lambda text: typed in text)
+    fill(browser, "#echo-input", typed)
+    click(browser, "#echo-send")
+    log = wait(browser, "the echo comes back", "#echo-log", lambda text: typed in text)
     if not re.search(r"\d\s*(ms|µs|μs)", log):
-        raise WebDriverError(f"the echo has no round-trip time: {log!r}")
+        raise Failure(f"the echo has no round-trip time: {log!r}")
     return re.search(r"[\d.,]+\s*(ms|µs|μs)", log)[0]
 
 
 def chat(browser, tabs):
     """Sends a message from each tab; both must show it with the sender's name."""
     for tab, name in zip(tabs, ["Ada", "Grace"]):
-        browser.switch(tab)
-        browser.type("#chat-name", name)
-        browser.type("#chat-input", f"{name} says hello")
-        browser.click("#chat-send")
+        browser.switch_to.window(tab)
+        fill(browser, "#chat-name", name)
+        fill(browser, "#chat-input", f"{name} says hello")
+        click(browser, "#chat-send")
         for reader in tabs:
-            browser.switch(reader)
-            browser.wait(
+            browser.switch_to.window(reader)
+            wait(
+                browser,
                 f"the tab number {tabs.index(reader) + 1} shows what {name} said",
                 "#chat-log",
                 lambda text: f"{name} says hello" in text and text.count(name) >= 2,
@@ -98,14 +175,14 @@ def number(text):
 
 
 def statistics(browser, tabs):
-    browser.switch(tabs[0])
-    browser.wait("two clients are counted", "#stats-clients", lambda text: (number(text) or 0) >= len(tabs))
-    before = {name: browser.text(f"#stats-{name}") for name in ["in", "out", "uptime"]}
-    browser.type("#echo-input", "one more")
-    browser.click("#echo-send")
-    browser.wait("a compression ratio is shown", "#stats-ratio", lambda text: 0 < (number(text) or 0) < 100)
+    browser.switch_to.window(tabs[0])
+    wait(browser, "two clients are counted", "#stats-clients", lambda text: (number(text) or 0) >= len(tabs))
+    before = {name: text(browser, f"#stats-{name}") for name in ["in", "out", "uptime"]}
+    fill(browser, "#echo-input", "one more")
+    click(browser, "#echo-send")
+    wait(browser, "a compression ratio is shown", "#stats-ratio", lambda text: 0 < (number(text) or 0) < 100)
     for name, old in before.items():
-        browser.wait(f"the statistic moves on from {old!r}", f"#stats-{name}", lambda text: text != old)
+        wait(browser, f"the statistic moves on from {old!r}", f"#stats-{name}", lambda text: text != old)
 
 
 def phone(browser):
@@ -113,7 +190,7 @@ def phone(browser):
     for width in [320, 375]:
         needed = result_of(browser, "the page on a phone", MEASURE, width)
         if needed > width:
-            raise WebDriverError(f"the page takes {needed} pixels on a phone that is {width} wide")
+            raise Failure(f"the page takes {needed} pixels on a phone that is {width} wide")
 
 
 def exchange(browser, url):
@@ -133,7 +210,7 @@ def exchange(browser, url):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser.open(f"http://127.0.0.1:{server.server_address[1]}/")
+        browser.get(f"http://127.0.0.1:{server.server_address[1]}/")
         what = result_of(browser, f"exchange with {url}", RUN_EXCHANGE, url)
         server.shutdown()
     return what
@@ -141,7 +218,7 @@ def exchange(browser, url):
 
 def http2(browser, url):
     """Runs exchange.js in the server's own page, whose connection the sockets share, and waits for the close."""
-    browser.open(url.replace("wss://", "https://"))
+    browser.get(url.replace("wss://", "https://"))
     script = EXCHANGE.read_text()
     print("secure, its own page:", result_of(browser, f"exchange with {url}", script + RUN_EXCHANGE, url))
     result_of(browser, f"farewell of {url}", script + AWAIT_FAREWELL, url)
@@ -153,24 +230,24 @@ def session(browser, url):
     """Checks a refusal before the login, a message after it, and the close of the socket on logout."""
 
     def status(what, text):
-        browser.wait(what, "#status", lambda shown: shown == text)
+        wait(browser, what, "#status", lambda shown: shown == text)
 
     def log(what, *lines):
-        browser.wait(what, "#log", lambda shown: all(line in shown.splitlines() for line in lines))
+        wait(browser, what, "#log", lambda shown: all(line in shown.splitlines() for line in lines))
 
-    browser.open(url)
-    browser.click("#connect")
+    browser.get(url)
+    click(browser, "#connect")
     status("nobody is let in without a session", "closed 1006")
-    browser.click("#login")
+    click(browser, "#login")
     log("the login is welcomed", "/login: 200 welcome")
-    browser.click("#connect")
+    click(browser, "#connect")
     status("the socket opens after the login", "open")
-    browser.type("#text", "hello, session")
-    browser.click("#send")
+    fill(browser, "#text", "hello, session")
+    click(browser, "#send")
     log("the session is named and the message echoed", "received: session 1", "received: hello, session")
-    browser.click("#logout")
+    click(browser, "#logout")
     status("the logout closes the socket", "closed 1008 logged out")
-    browser.click("#connect")
+    click(browser, "#connect")
     status("nobody is let in after the logout", "closed 1006")
     print("session: login, echo, closed with 1008 by the logout", flush=True)
 
@@ -184,12 +261,13 @@ def main():
     # Exits in an orderly way, which ends the browser as well, before the caller would kill this program.
     signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"browser.py: not done within {LIMIT} s"))
     signal.alarm(LIMIT)
-    with Browser(args.driver, args.chromium) as browser:
-        print(f"Chromium {browser.version}")
-        tabs = [browser.tab()]
+    with chromium(args.driver, args.chromium) as browser:
+        print(f"Chromium {browser.capabilities['browserVersion']}")
+        tabs = [browser.current_window_handle]
         connected(browser, args.demo)
         print("demo: echoed in", echo(browser), flush=True)
-        tabs.append(browser.new_tab())
+        browser.switch_to.new_window("tab")
+        tabs.append(browser.current_window_handle)
         connected(browser, args.demo)
         chat(browser, tabs)
         print("demo: two tabs chat", flush=True)
@@ -197,7 +275,7 @@ def main():
         print("demo: the statistics move", flush=True)
         phone(browser)
         print("demo: it fits on a phone", flush=True)
-        pathlib.Path(args.screenshot).write_bytes(browser.screenshot())
+        browser.save_screenshot(args.screenshot)
         print("demo: screenshot in", args.screenshot)
         print("echo:", exchange(browser, args.echo), flush=True)
         session(browser, args.session)
@@ -207,5 +285,5 @@ def main():
 
 try:
     main()
-except (WebDriverError, OSError, json.JSONDecodeError) as error:
-    sys.exit(f"browser.py: {error}")
+except (Failure, WebDriverException, OSError) as error:
+    sys.exit(f"browser.py: {str(error).strip()}")
