@@ -1,9 +1,9 @@
-//! Knowing what became of a message. The server is to echo.
+//! Finds out what happened to a message. The server must echo messages.
 //!
 //! ```text
 //! cargo run --release --example acknowledge -- ws://127.0.0.1:9001
 //! ```
-//! The URL may be left out.
+//! The URL is optional.
 
 use longwire::Error;
 
@@ -11,22 +11,22 @@ use longwire::Error;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args().nth(1).unwrap_or("ws://127.0.0.1:9001".into());
     let ws = longwire::connect(url).await?;
-    // Something has to receive, for pongs and the end to be seen.
+    // Pongs and the end of the connection are only noticed while a task receives.
     let (sender, mut receiver) = ws.split();
     let receiving = tokio::spawn(async move {
         while receiver.recv().await?.is_some() {}
         Ok::<_, Error>(())
     });
 
-    // Every error is returned here, none is thrown later: this one has been passed to the system, whole.
+    // All errors are returned here; none is reported later. On success, the system has taken the whole message.
     sender.send_flushed("something").await?;
     println!("sent");
-    // The pong to a ping behind it says that the peer has read it.
+    // The pong to a ping sent after the message shows that the peer has read it.
     println!("read by the peer, {:?} later", sender.ping()?.await?);
     sender.close(1000, "")?;
     receiving.await??;
 
-    // What a caller may want to tell apart:
+    // The outcomes that a caller may want to distinguish:
     match sender.send("something").await {
         Ok(()) => println!("it will be written"),
         Err(Error::Closed) => println!("not sent: the connection was closed before"),

@@ -4,16 +4,17 @@
 //! cargo run --release --example auth -- 127.0.0.1:8080
 //! cargo run --release --example cat -- ws://ada:lovelace@127.0.0.1:8080
 //! ```
-//! The address may be left out. Others are told 401, and those who are banned 403.
+//! The address is optional. Unknown clients are refused with 401, and banned ones with 403.
 
 use http::{StatusCode, header};
 use longwire::Server;
 use longwire::server::{Admission, Rejection};
 
-/// Who a client is, for its handler.
+/// The client's identity, for its handler.
 struct User(&'static str);
 
-/// A service would ask a database, which is why this may take its time; the handshake's deadline is the limit.
+/// Checks the credentials. A real service would query a database: this function may wait, up to the handshake's
+/// deadline.
 async fn authorize(mut admission: Admission) -> Result<Admission, Rejection> {
     let name = match admission.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes) {
         Some(b"Basic YWRhOmxvdmVsYWNl") => "Ada",   // ada:lovelace

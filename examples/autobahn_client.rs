@@ -1,9 +1,9 @@
-//! The client that the Autobahn test suite tries: it asks for the number of cases, and echoes in each.
+//! A client for the Autobahn test suite: it asks for the number of cases, and echoes every message in each of them.
 //!
 //! ```text
 //! cargo run --release --example autobahn_client -- ws://127.0.0.1:9001
 //! ```
-//! The URL is that of the suite's fuzzing server; `cargo xtask autobahn --role client` does it all.
+//! The URL is that of the suite's fuzzing server; `cargo xtask autobahn --role client` runs both.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use longwire::server::BoxError;
 struct Args {
     /// The URL of the fuzzing server.
     url: String,
-    /// The name to appear under in the suite's reports.
+    /// The name to use in the suite's reports.
     #[arg(long, default_value = "longwire")]
     agent: String,
 }
@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<(), BoxError> {
     let Args { url, agent } = args;
     for case in 1..=case_count(url).await? {
-        // How a case ends is the suite's to judge: most of them have this end fail the connection.
+        // The suite judges how a case ends, and most cases make this end fail the connection.
         if let Err(error) = echo(&format!("{url}/runCase?case={case}&agent={agent}")).await {
             eprintln!("case {case} ended with: {error}");
         }

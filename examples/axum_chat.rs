@@ -5,8 +5,8 @@
 //! curl http://127.0.0.1:8080/
 //! cargo run --release --example cat -- 'ws://127.0.0.1:8080/?access_token=ada'
 //! ```
-//! Whoever connects is known by `access_token` of the query or by the cookie `session`. On SIGINT every client is closed
-//! with code 1001 (going away).
+//! Clients are identified by `access_token` in the query or by the cookie `session`. On SIGINT every client is
+//! closed with code 1001 (going away).
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -30,13 +30,13 @@ struct Args {
     listen: SocketAddr,
 }
 
-/// What all requests share.
+/// The state shared by all requests.
 #[derive(Clone)]
 struct App {
     mount: Mount,
 }
 
-/// Tells the extractor where the mount is.
+/// Gives the extractor access to the mount.
 impl FromRef<App> for Mount {
     fn from_ref(app: &App) -> Self {
         app.mount.clone()
@@ -61,15 +61,16 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), BoxError> {
     let mut config = MountConfig::default();
-    // A browser sends cookies along whatever page asks: a server that trusts them takes its own pages only.
+    // A browser sends its cookies whichever page makes the request: a server that trusts them must accept only its
+    // own pages.
     config.handshake.origins = OriginPolicy::SameHost;
     let mount = Mount::new(config);
-    // `any`, as a WebSocket over HTTP/2 is asked for with CONNECT.
+    // `any`, because a WebSocket over HTTP/2 is requested with CONNECT.
     let app = Router::new().route("/", any(root)).with_state(App { mount: mount.clone() });
 
     let listener = TcpListener::bind(args.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // The HTTP server leaves out connections that were handed over.
+    // axum's graceful shutdown does not cover upgraded connections; the mount closes those.
     let interrupted = mount.shutdown_after(tokio::signal::ctrl_c(), Duration::from_secs(10));
     axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
     Ok(())
@@ -97,7 +98,7 @@ async fn root(
     })
 }
 
-/// The value of one cookie.
+/// Returns the value of a cookie.
 fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     cookies

@@ -1,4 +1,4 @@
-//! An echo server on axum, for comparisons and as the shortest form of all.
+//! An echo server on axum, for comparisons, and the shortest example of all.
 //!
 //! ```text
 //! cargo run --release --example axum_echo -- --listen 127.0.0.1:9004

@@ -1,9 +1,9 @@
-//! Sending numbers as a binary message: 32 bits each, in little-endian byte order. The server is to echo it.
+//! Sends numbers as a binary message: 32 bits each, in little-endian byte order. The server must echo it.
 //!
 //! ```text
 //! cargo run --release --example binary -- ws://127.0.0.1:9001
 //! ```
-//! The URL may be left out.
+//! The URL is optional.
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,9 +1,9 @@
-//! A server that sends binary data, five numbers of four bytes each, and adds up what it gets.
+//! A server that sends binary data, five numbers of four bytes each, and adds up the numbers it receives.
 //!
 //! ```text
 //! cargo run --release --example binary_server -- 127.0.0.1:8080
 //! ```
-//! The address may be left out. In a browser: `new Float32Array(await event.data.arrayBuffer())`.
+//! The address is optional. In a browser: `new Float32Array(await event.data.arrayBuffer())`.
 
 use longwire::Message;
 

@@ -1,10 +1,10 @@
-//! A server that sends each message on to every other client.
+//! A server that forwards each message to every other client.
 //!
 //! ```text
 //! cargo run --release --example broadcast -- --listen 127.0.0.1:9002
 //! ```
-//! A message is framed once for all of them. A client that does not keep up is closed with code 1013; it delays nobody.
-//! On SIGINT every client is closed with code 1001 (going away).
+//! A message is framed once for all of them. A client that does not keep up is closed with code 1013; it delays no
+//! other client. On SIGINT every client is closed with code 1001 (going away).
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ struct Args {
     /// The address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:9002")]
     listen: SocketAddr,
-    /// Worker threads; 1 is a runtime of the current thread alone. Default: one for each core.
+    /// Worker threads; 1 selects a current-thread runtime. Default: one for each core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Compress messages (permessage-deflate).

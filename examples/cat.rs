@@ -1,11 +1,11 @@
-//! The `cat` of `WebSocket`s: lines in, text messages out; messages in, lines out.
+//! A `cat` for WebSocket connections: lines in, text messages out; messages in, lines out.
 //!
 //! ```text
 //! echo hello | cargo run --release --example cat -- ws://127.0.0.1:9001
 //! ```
-//! At the end of standard input it waits until nothing has come for a moment, closes with code 1000 and exits with 0. If the
-//! server closes first, it exits at once.
-//! What fails goes to standard error, and the exit status is 1.
+//! At the end of standard input, it waits until no message has arrived for a moment, closes with code 1000 and
+//! exits with 0. If the server closes first, it exits at once. Errors go to standard error, and the exit status is
+//! 1.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Parser)]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Args {
-    /// A ws:// or wss:// URL, or one of a Unix socket: `ws+unix:/path/of/socket:/path`.
+    /// A ws:// or wss:// URL, or the URL of a Unix socket: `ws+unix:/path/of/socket:/path`.
     url: String,
     /// A header of the request; may be given several times.
     #[arg(long, value_name = "K: V")]
@@ -35,7 +35,7 @@ struct Args {
     /// A subprotocol to offer; may be given several times.
     #[arg(long, value_name = "P")]
     subprotocol: Vec<String>,
-    /// Offer to compress messages (permessage-deflate), which is the default.
+    /// Offer to compress messages (permessage-deflate). This is the default.
     #[arg(long, conflicts_with = "no_deflate")]
     #[allow(dead_code, reason = "said for clarity")]
     deflate: bool,
@@ -51,10 +51,10 @@ struct Args {
     /// The certificates to trust, as PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// How many redirects to follow.
+    /// The number of redirects to follow.
     #[arg(long, value_name = "N")]
     follow: Option<usize>,
-    /// Tell on standard error what was agreed on and how the connection ended.
+    /// Report the negotiated parameters and the end of the connection on standard error.
     #[arg(long)]
     verbose: bool,
 }
@@ -108,7 +108,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
     // Both directions at once: a server that waits for its replies to be read must not hold up the lines.
     let (sender, mut receiver) = ws.split();
     let mut sending = pin!(send_lines(&sender));
-    // Set at the end of standard input: until when replies may arrive. Each one gives the next as long.
+    // The time until which replies may arrive, set at the end of standard input. Each reply extends it.
     let mut quiet_at = None;
     loop {
         tokio::select! {
@@ -131,7 +131,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
                 if !sender.is_closed() {
                     sender.close(CloseCode::NORMAL, "")?;
                 }
-                // From here on the close timeout is the limit.
+                // From here on, the close timeout applies.
                 quiet_at = Some(Instant::now() + Duration::from_secs(60));
             }
         }
@@ -150,8 +150,8 @@ async fn send_lines(sender: &Sender) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Reads standard input in a thread of its own. tokio's `stdin` reads in a thread that the runtime waits for: after the
-/// server has closed, the program would not exit before the next line.
+/// Reads standard input in a separate thread. tokio's `stdin` reads in a thread that the runtime waits for: after
+/// the server has closed, the program would not exit before the next line.
 fn input_lines() -> mpsc::Receiver<io::Result<String>> {
     let (sender, lines) = mpsc::channel(16);
     thread::spawn(move || {
@@ -171,14 +171,14 @@ async fn print(message: &Message) -> io::Result<()> {
     stdout.flush().await
 }
 
-/// What a server says that refuses is often worth reading.
+/// Prints the server's response to a refused request, which is often worth reading.
 fn show_refusal(error: &client::Error) {
     if let client::Error::UnexpectedResponse { response, .. } = error {
         eprintln!("{}", String::from_utf8_lossy(response.body()).escape_debug());
     }
 }
 
-/// An error with what caused it.
+/// Formats an error with its causes.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut shown: Vec<String> = causes.map(ToString::to_string).collect();
@@ -186,5 +186,5 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     shown.join(": ")
 }
 
-/// How long to wait for replies that are on their way.
+/// The time to wait for replies that are on their way.
 const QUIET: Duration = Duration::from_millis(500);

@@ -1,11 +1,12 @@
-//! A chat with rooms: who comes in reads what was said before.
+//! A chat with rooms: a client that joins a room receives the newest lines from there.
 //!
 //! ```text
 //! cargo run --release --example chat -- --listen 127.0.0.1:9003
 //! cargo run --release --example cat -- ws://127.0.0.1:9003/ann
 //! ```
-//! The path is the client's name. `/join ROOM` enters a room and leaves the one before, anything else is said to everybody
-//! there. A room's newest lines are kept while somebody is in it. On SIGINT every client is closed with code 1001.
+//! The path is the client's name. `/join ROOM` enters a room and leaves the previous one; any other line goes to
+//! everybody in the room. A room's newest lines are kept while somebody is in it. On SIGINT every client is closed
+//! with code 1001.
 
 use std::collections::{HashMap, VecDeque};
 use std::iter::once;
@@ -24,7 +25,7 @@ struct Args {
     listen: SocketAddr,
 }
 
-/// The newest lines of each room that somebody is in.
+/// The newest lines of each room that is not empty.
 #[derive(Default)]
 struct Histories {
     by_room: Mutex<HashMap<String, VecDeque<String>>>,
@@ -44,7 +45,7 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<(), BoxError> {
     let server = Server::bind(args.listen).await?.configure(|config| {
         config.connection.limits = Limits { max_message: Some(MAX_LINE), ..Limits::default() };
-        // Nobody types faster: a line above this closes the connection with code 1008.
+        // Nobody types faster than this: a line above the limit closes the connection with code 1008.
         let messages = Some(Rate::per_second(5).burst(20));
         config.connection.rate_limit = Some(RateLimit { messages, ..RateLimit::default() });
         config.hub.max_clients_per_address = Some(100);
@@ -89,9 +90,9 @@ async fn chat(mut ws: Socket, name: &str, histories: &Histories) -> Result<(), B
 }
 
 impl Histories {
-    /// Lets a client into a room and tells it what was said there.
+    /// Lets a client into a room, and sends it the newest lines from there.
     fn enter(&self, ws: &Socket, room: &str, name: &str) -> Result<(), BoxError> {
-        // One lock for both, and for saying something: nothing is missed, and nothing is heard twice.
+        // One lock for both steps and for every new line, so the client misses no line and receives none twice.
         let mut by_room = self.lock();
         ws.join(room)?;
         let history = by_room.entry(room.to_owned()).or_default();
@@ -103,7 +104,7 @@ impl Histories {
         Ok(())
     }
 
-    /// Lets a client out, and forgets what was said if nobody is left.
+    /// Lets a client out of a room, and forgets the room's lines if it is empty.
     fn leave(&self, ws: &Socket, room: &str, name: &str) {
         let mut by_room = self.lock();
         ws.leave(room);
@@ -114,7 +115,7 @@ impl Histories {
         self.say(ws, room, format!("* {name} left"));
     }
 
-    /// Sends a line to everybody in a room. It waits for nobody, so it can be done under the lock.
+    /// Sends a line to everybody in a room. It never waits, so it may run under the lock.
     fn say(&self, ws: &Socket, room: &str, line: String) {
         let mut by_room = self.lock();
         let Some(history) = by_room.get_mut(room) else { return };
@@ -126,13 +127,13 @@ impl Histories {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<String>>> {
-        // Each change is whole by itself, so what a panic leaves is a state like any other.
+        // Each change is complete in itself, so the state is valid after a panic as well.
         self.by_room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How many bytes a line may have.
+/// The maximum length of a line in bytes.
 const MAX_LINE: usize = 1000;
 
-/// How many lines of a room are kept.
+/// The number of lines kept for each room.
 const HISTORY: usize = 50;

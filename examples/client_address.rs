@@ -1,9 +1,9 @@
-//! Where clients are, behind one proxy or none.
+//! The client's address, with one proxy in front of the server or none.
 //!
 //! ```text
 //! cargo run --release --example client_address -- 127.0.0.1:8080
 //! ```
-//! The address may be left out. The proxy, such as NGINX, has to be on this machine and to write `X-Forwarded-For`.
+//! The address is optional. The proxy, such as NGINX, must run on this machine and write `X-Forwarded-For`.
 
 #[tokio::main]
 async fn main() -> Result<(), longwire::server::BoxError> {

@@ -3,8 +3,8 @@
 //! ```text
 //! cargo run --release --example demo
 //! ```
-//! It prints the page's address. Open it in two tabs to chat with yourself. On SIGINT every client is closed with code 1001
-//! (going away).
+//! It prints the page's address. Open it in two tabs to chat with yourself. On SIGINT every client is closed with
+//! code 1001 (going away).
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -29,12 +29,12 @@ struct Args {
     listen: Option<SocketAddr>,
 }
 
-/// What the clients share.
+/// The state shared by all clients.
 struct App {
     started: Instant,
     received: AtomicU64,
     sent: AtomicU64,
-    /// Both directions of all connections, those that have ended included.
+    /// Both directions of all connections, including those that have ended.
     compressed: Mutex<CompressionStats>,
     chat: Mutex<Chat>,
 }
@@ -42,7 +42,7 @@ struct App {
 #[derive(Default)]
 struct Chat {
     members: HashSet<ClientId>,
-    /// The newest messages, for those who come later.
+    /// The newest messages, for clients that join later.
     history: VecDeque<Value>,
 }
 
@@ -76,7 +76,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
     });
     server
         .configure(|config| {
-            // Even a line of chat gets shorter, as each message may refer to those before it.
+            // Even a line of chat gets shorter, because each message may refer to earlier ones.
             let mut deflate = DeflateOptions::default();
             deflate.threshold = 32;
             config.handshake.deflate = Some(deflate);
@@ -120,7 +120,7 @@ async fn echo(mut ws: Socket, app: &App) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Hands what one member says to all of them, and what was said before to a new one.
+/// Forwards the messages of each member to all of them; a new member first receives the newest messages.
 async fn chat(mut ws: Socket, app: &App) -> Result<(), BoxError> {
     let (id, hub) = (ws.id(), ws.server().clone());
     app.enter(&ws)?;
@@ -149,7 +149,7 @@ async fn chat(mut ws: Socket, app: &App) -> Result<(), BoxError> {
     ended
 }
 
-/// A chat message as it is passed on: nothing but a name and a text, both of bounded length.
+/// Returns a chat message as it is forwarded: only a name and a text, both of bounded length.
 fn said(message: &Message) -> Option<Value> {
     let said: Value = serde_json::from_str(message.as_text()?).ok()?;
     let field = |name: &str, most: usize| -> Option<String> {
@@ -158,7 +158,7 @@ fn said(message: &Message) -> Option<Value> {
     Some(json!({ "name": field("name", 40)?, "text": field("text", 1000)? }))
 }
 
-/// Tells once a second how the server is doing.
+/// Sends the server's figures once a second.
 async fn stats(mut ws: Socket, app: &App) -> Result<(), BoxError> {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     let mut meter = Meter::default();
@@ -187,10 +187,10 @@ async fn stats(mut ws: Socket, app: &App) -> Result<(), BoxError> {
     }
 }
 
-/// Adds what one connection has compressed to the whole.
+/// Adds one connection's compression counters to the total.
 #[derive(Default)]
 struct Meter {
-    /// What was added before.
+    /// The counters that have already been added.
     read: CompressionStats,
 }
 
@@ -215,9 +215,9 @@ impl App {
         self.compressed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows a client what was said before, and lets it hear what is said from here on.
+    /// Sends the newest messages to a client, and makes it a member.
     fn enter(&self, ws: &Socket) -> Result<(), longwire::Error> {
-        // One lock for both, and for saying something: nothing is missed, and nothing is heard twice or in another order.
+        // One lock for both steps and for every new message: nothing is missed, repeated or out of order.
         let mut chat = self.chat();
         ws.sender().try_send(json!({ "history": chat.history }).to_string())?;
         chat.members.insert(ws.id());
@@ -225,7 +225,8 @@ impl App {
         Ok(())
     }
 
-    /// Sends to all members of the chat; a slow one is the hub's business. It waits for nobody, so it can be done under the lock.
+    /// Sends to all members of the chat; the hub deals with slow ones. It never waits, so it may run under the
+    /// lock.
     fn tell(&self, chat: &Chat, hub: &Hub, what: &Value) {
         let prepared = PreparedMessage::new(what.to_string());
         let delivery = hub.broadcast_prepared(&prepared, |client| chat.members.contains(&client.id()));
@@ -233,5 +234,5 @@ impl App {
     }
 }
 
-/// How many messages a newcomer is shown.
+/// The number of messages that a newcomer receives.
 const HISTORY: usize = 50;

@@ -1,10 +1,10 @@
-//! An echo server: every text and binary message comes back as it went.
+//! An echo server: it sends back every text and binary message.
 //!
 //! ```text
 //! cargo run --release --example echo -- --listen 127.0.0.1:9001
 //! ```
-//! It prints the URL when it is ready. On SIGINT every client is closed with code 1001 (going away), and what was
-//! received and sent is told.
+//! It prints its URL when it is ready. On SIGINT it closes every client with code 1001 (going away), and prints the
+//! totals of messages received and sent.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,25 +22,25 @@ struct Args {
     /// The address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
-    /// The longest message in bytes.
+    /// The maximum length of a message in bytes.
     #[arg(long, value_name = "BYTES")]
     max_message: Option<usize>,
-    /// Worker threads; 1 is a runtime of the current thread alone. Default: one for each core.
+    /// Worker threads; 1 selects a current-thread runtime. Default: one for each core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Compress messages (permessage-deflate).
     #[arg(long)]
     deflate: bool,
-    /// Compress each message by itself, in both directions, which takes less memory.
+    /// Compress each message separately, in both directions, which takes less memory.
     #[arg(long, requires = "deflate")]
     no_context_takeover: bool,
     /// The largest window in either direction, as a power of two from 9 to 15.
     #[arg(long, requires = "deflate", value_name = "BITS", value_parser = window_bits)]
     window_bits: Option<WindowBits>,
-    /// How hard to compress, from 1, the fastest, to 9.
+    /// The compression level, from 1, the fastest, to 9.
     #[arg(long, requires = "deflate", value_parser = level)]
     level: Option<Level>,
-    /// Messages of fewer bytes are sent uncompressed. Default: 1024.
+    /// The length in bytes below which messages are sent uncompressed. Default: 1024.
     #[arg(long, requires = "deflate", value_name = "BYTES")]
     threshold: Option<usize>,
     /// Listen on a Unix socket instead.
@@ -134,7 +134,7 @@ fn deflate_options(args: &Args) -> DeflateOptions {
     options
 }
 
-/// Adds up what has gone through a connection that has ended.
+/// Adds the counters of a connection that has ended.
 fn count(stats: &Stats) {
     *SERVED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default() += *stats;
 }
@@ -152,5 +152,5 @@ fn print_served() {
     }
 }
 
-/// What has gone through all connections that have ended.
+/// The counters of all connections that have ended.
 static SERVED: Mutex<Option<Stats>> = Mutex::new(None);

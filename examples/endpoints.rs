@@ -1,4 +1,4 @@
-//! Several WebSocket endpoints on one HTTP server, each with limits and clients of its own.
+//! Several WebSocket endpoints on one HTTP server, each with its own limits and clients.
 //!
 //! ```text
 //! cargo run --release --example endpoints -- --listen 127.0.0.1:8080

@@ -1,11 +1,11 @@
-//! Leaving in good order: on SIGINT nobody new is let in, every client is told why and when it may come back, and those
-//! who do not leave are dropped at a deadline.
+//! Graceful shutdown: on SIGINT the server accepts no new clients, tells every client why it closes and when to
+//! come back, and drops the clients that have not left by a deadline.
 //!
 //! ```text
 //! cargo run --release --example graceful_shutdown -- 127.0.0.1:8080
 //! ```
-//! The address may be left out. The close frames are spread over half a second: ten thousand clients that all come back at
-//! once would be a burden on the next server.
+//! The address is optional. The close frames are spread over half a second: ten thousand clients that all come back
+//! at once would be a burden on the next server.
 
 use std::time::Duration;
 

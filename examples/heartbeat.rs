@@ -1,10 +1,10 @@
-//! Finding out by hand that a client has gone without a word. A server does so by itself: this is how, should it be done
-//! otherwise.
+//! Detecting by hand that a client has disappeared without closing. A server does so by default (`Keepalive`); this
+//! is a starting point for doing it differently.
 //!
 //! ```text
 //! cargo run --release --example heartbeat -- 127.0.0.1:8080
 //! ```
-//! The address may be left out.
+//! The address is optional.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn main() -> Result<(), longwire::server::Error> {
         tokio::spawn(async move {
             while let Ok(pong) = sender.ping() {
                 if tokio::time::timeout(EVERY, pong).await.is_err() {
-                    sender.abort(); // that no ping survives
+                    sender.abort(); // the next ping fails
                 }
                 tokio::time::sleep(EVERY).await;
             }

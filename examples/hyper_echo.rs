@@ -1,12 +1,12 @@
-//! An echo server on hyper alone: HTTP/1.1 and HTTP/2 on one port.
+//! An echo server on plain hyper: HTTP/1.1 and HTTP/2 on one port.
 //!
 //! ```text
 //! cargo run --release --example hyper_echo -- --listen 127.0.0.1:9003
 //! cargo run --release --example cat -- ws://127.0.0.1:9003
 //! ```
-//! With `--tls-cert` and `--tls-key` it speaks TLS. A browser that has a connection over HTTP/2, since it has loaded
-//! `https://127.0.0.1:9003/`, opens its sockets on that (RFC 8441); each is told with its version of HTTP. On SIGINT every
-//! client is closed with code 1001 (going away).
+//! With `--tls-cert` and `--tls-key` it speaks TLS. A browser that already has an HTTP/2 connection, because it has
+//! loaded `https://127.0.0.1:9003/`, opens its sockets on that connection (RFC 8441). Each socket is reported with
+//! its HTTP version. On SIGINT every client is closed with code 1001 (going away).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
                 Ok((stream, _)) => drop(tokio::spawn(connection(stream, tls.clone(), mount.clone()))),
                 Err(error) => {
                     eprintln!("cannot accept: {error}");
-                    // Out of descriptors, most likely: some will be given back.
+                    // Most likely there are no descriptors left: others will be closed.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -87,7 +87,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Prefers HTTP/2. A browser with no connection to reuse asks for HTTP/1.1 alone.
+/// Creates a TLS acceptor that prefers HTTP/2. A browser with no connection to reuse offers only HTTP/1.1.
 fn acceptor(chain: &Path, key: &Path) -> Result<TlsAcceptor, BoxError> {
     let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(key)?;
@@ -116,9 +116,9 @@ where
 {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http2()
-        // Without it a WebSocket over HTTP/2 is refused (RFC 8441 §3).
+        // Without this, a WebSocket over HTTP/2 is refused (RFC 8441 §3).
         .enable_connect_protocol()
-        // Without these a handler that does not receive stops all streams of its connection.
+        // Without these, a handler that does not receive stalls all streams of its connection.
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let service = service_fn(|request| {

@@ -1,1 +1,1 @@
-//! The package of the examples; each file beside this one is a program.
+//! The package of the examples; each other file in this directory is a program.

@@ -1,10 +1,11 @@
-//! Standard input as messages, and messages as standard output: the connection as a stream of bytes.
+//! Sends standard input as messages, and writes messages to standard output: the connection as a byte stream.
 //!
 //! ```text
 //! cargo run --release --example pipe -- ws://127.0.0.1:9001 < FILE > COPY
 //! ```
-//! The URL may be left out. At the end of the input it closes and prints what still comes; it ends at once if the server does. The
-//! exit status is 0 if the connection was closed with code 1000, 1001 or none, else 1.
+//! The URL is optional. At the end of the input, it closes the connection and prints what still arrives; if the
+//! server closes first, it exits at once. The exit status is 0 if the connection was closed with code 1000, 1001 or
+//! none, and 1 otherwise.
 
 use std::io;
 
@@ -20,7 +21,7 @@ async fn main() {
             1
         }
     };
-    // The server may have ended first, and reading standard input cannot be given up: this does not wait for it.
+    // The server may have closed first, and a read of standard input cannot be canceled: this does not wait for it.
     std::process::exit(status)
 }
 
@@ -31,7 +32,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (mut from, mut to) = split(ws.into_byte_stream());
     let sending = tokio::spawn(async move {
         let copied = copy(&mut stdin(), &mut to).await;
-        // This direction has ended. `shutdown` would drop what the other still brings.
+        // This direction has ended. `shutdown` would discard the bytes that still arrive in the other.
         match sender.close(1000, "") {
             // The server may have closed at the same time.
             Ok(()) | Err(Error::Closed) => copied,
@@ -40,7 +41,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     });
     let mut stdout = stdout();
     let copied = copy(&mut from, &mut stdout).await;
-    // What came before an error is not lost.
+    // The bytes received before an error are not lost.
     stdout.flush().await?;
     copied?;
     if sending.is_finished() {

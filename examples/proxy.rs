@@ -1,9 +1,10 @@
-//! Connecting through a proxy, to an echo server.
+//! Connects to an echo server through a proxy.
 //!
 //! ```text
 //! cargo run --release --example proxy -- http://user:password@127.0.0.1:3128 wss://example.com/
 //! ```
-//! `socks5h://` has a SOCKS 5 proxy look the name up, `socks5://` does it here. User and password may be left out.
+//! With `socks5h://`, a SOCKS 5 proxy resolves the name; with `socks5://`, the client does. User and password are
+//! optional.
 
 use longwire::Client;
 

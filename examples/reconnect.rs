@@ -1,9 +1,9 @@
-//! A connection to an echo server that is made again whenever it is lost. Stop the server and start it again!
+//! A connection to an echo server that is re-established whenever it is lost. Stop the server and start it again!
 //!
 //! ```text
 //! cargo run --release --example reconnect -- ws://127.0.0.1:9001
 //! ```
-//! The URL may be left out. It ends on SIGINT.
+//! The URL is optional. The program ends on SIGINT.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args().nth(1).unwrap_or("ws://127.0.0.1:9001".into());
     let mut ws = Client::new(url)
         .reconnecting()
-        // Runs on each new connection before anything else is sent: here one would log in and subscribe.
+        // Runs on each new connection before anything else is sent: the place to log in and subscribe.
         .on_connect(|mut ws| async move {
             ws.send("hello").await?;
             Ok(ws)
         })
-        // A message is delivered when the server has read it, and sent again if the connection fails before that.
+        // A message is delivered once the server has read it; it is sent again if the connection fails before that.
         .confirm(Confirm::Pong)
         .start();
     let mut state = ws.state();
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::select! {
             event = ws.next_event() => match event? {
                 Some(Event::Message(message)) => println!("received {message}"),
-                // What the server sent meanwhile is missing here.
+                // Messages that the server sent in the meantime are missing here.
                 Some(Event::Reconnected(gap)) => println!("there was a gap of {:?}: {}", gap.duration, gap.outage),
                 Some(_) => {}
                 None => return Ok(()),

@@ -1,4 +1,4 @@
-//! How long a message takes to an echo server and back, twice a second.
+//! Measures the round trip of a message to an echo server, twice a second.
 //!
 //! ```text
 //! cargo run --release --example round_trip -- [--count N] [ws://127.0.0.1:9001]
@@ -13,7 +13,7 @@ use longwire::Client;
 struct Args {
     #[arg(default_value = "ws://127.0.0.1:9001")]
     url: String,
-    /// How many messages to send. Default: no end.
+    /// The number of messages to send. Default: no limit.
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     count: u64,
 }

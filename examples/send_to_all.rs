@@ -1,9 +1,9 @@
-//! Sending to all clients, and to all but the one that a message came from.
+//! Sends to all clients, and to all except the sender of a message.
 //!
 //! ```text
 //! cargo run --release --example send_to_all -- 127.0.0.1:8080
 //! ```
-//! The address may be left out.
+//! The address is optional.
 
 #[tokio::main]
 async fn main() -> Result<(), longwire::server::Error> {

@@ -1,4 +1,4 @@
-//! Sessions: a login over HTTP, a WebSocket that it opens, and a logout that closes it.
+//! Sessions: a login over HTTP, the WebSocket that it permits, and a logout that closes it.
 //!
 //! ```text
 //! cargo run --release --example session -- --listen 127.0.0.1:8081
@@ -9,7 +9,7 @@
 //! cargo run --release --example cat -- --header 'Cookie: session=1' ws://127.0.0.1:8081/ws
 //! curl -X POST -H 'Cookie: session=1' http://127.0.0.1:8081/logout
 //! ```
-//! The names of sessions are counted, to be readable; those of a real application are long and random. On SIGINT every
+//! Sessions are numbered consecutively to be readable; a real application needs long random names. On SIGINT every
 //! client is closed with code 1001 (going away).
 
 use std::collections::HashMap;
@@ -74,7 +74,8 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), BoxError> {
     let mut config = MountConfig::default();
-    // A browser sends cookies along whatever page asks: a server that trusts them takes its own pages only.
+    // A browser sends its cookies whichever page makes the request: a server that trusts them must accept only its
+    // own pages.
     config.handshake.origins = OriginPolicy::SameHost;
     let mount = Mount::new(config);
     let app = App { mount: mount.clone(), sessions: Arc::default() };
@@ -115,7 +116,7 @@ async fn logout(State(app): State<App>, headers: HeaderMap) -> Response {
         return (StatusCode::UNAUTHORIZED, "no session\n").into_response();
     };
     for client in clients.into_iter().filter_map(|id| app.mount.hub().get(id)) {
-        // One that is closing already needs no second close frame.
+        // A client that is already closing needs no second close frame.
         drop(client.sender().close(CloseCode::POLICY_VIOLATION, "logged out"));
     }
     "goodbye\n".into_response()
@@ -129,7 +130,7 @@ async fn socket(FromState(ws): FromState, State(app): State<App>, headers: Heade
     };
     ws.on_upgrade(move |mut ws| async move {
         let id = ws.id();
-        // The session may have ended while the connection was handed over.
+        // The session may have ended during the upgrade.
         let is_open =
             app.with(|sessions| sessions.open.get_mut(&session).map(|clients| clients.push(id)).is_some());
         if !is_open {
@@ -153,7 +154,7 @@ async fn socket(FromState(ws): FromState, State(app): State<App>, headers: Heade
     })
 }
 
-/// The session that the request's cookie names.
+/// Returns the session that the request's cookie names.
 fn session_of(headers: &HeaderMap) -> Option<u64> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|list| list.split(';'));

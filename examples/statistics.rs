@@ -1,10 +1,10 @@
-//! A page that shows how the server is doing, ten times a second.
+//! A page that shows the server's figures, ten times a second.
 //!
 //! ```text
 //! cargo run --release --example statistics -- 127.0.0.1:8080
 //! ```
-//! The address may be left out. Whether a page has got its numbers is of no concern: one that is slow or about to go misses
-//! some, and the next ones are as good.
+//! The address is optional. Figures may be dropped: a page that is slow or about to leave misses some, and the next
+//! ones are as good.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! A server that greets, and prints what it is told.
+//! A server that sends a greeting and prints the messages it receives.
 //!
 //! ```text
 //! cargo run --release --example text_server -- 127.0.0.1:8080
 //! ```
-//! The address may be left out.
+//! The address is optional.
 
 #[tokio::main]
 async fn main() -> Result<(), longwire::server::Error> {

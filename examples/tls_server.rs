@@ -1,10 +1,10 @@
-//! A server over TLS with a certificate that it makes when it starts, for this machine alone.
+//! A server over TLS with a certificate that it creates at startup, valid for this machine only.
 //!
 //! ```text
 //! cargo run --release --example tls_server -- 127.0.0.1:8443
 //! ```
-//! The address may be left out. The certificate is written to the file that the second argument names, so that clients can be
-//! told to trust it.
+//! The address is optional. The certificate is written to the file named by the second argument, so that clients
+//! can trust it.
 
 use longwire::Server;
 use longwire::server::{BoxError, TlsConfig};

@@ -82,7 +82,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     interop::deflate::expect_counted(&told)
 }
 
-/// A page of another origin shares no connection; pages of the server's own origin do (RFC 8441).
+/// Checks the HTTP versions: a page of another origin shares no connection; pages of the server's own origin do
+/// (RFC 8441).
 fn expect_versions(told: &[String]) -> Outcome {
     let versions: Vec<_> = told.iter().filter_map(|line| line.strip_prefix("a WebSocket over ")).collect();
     println!("secure: sockets over {}", versions.join(", "));

@@ -1,4 +1,4 @@
-//! Runs each example with a fixed script, as its reader would.
+//! Runs each example with a fixed script, as a reader would.
 
 use std::{
     io::{Read, Write},
@@ -18,14 +18,14 @@ mod clients;
 mod endings;
 mod mounted;
 
-/// How an example is tried.
+/// The test of an example.
 enum Script {
     Here(fn() -> Outcome),
-    /// By the part of this name, all of which is about that example.
+    /// The part of `cargo xtask` with this name, which tests this example.
     Part(&'static str),
 }
 
-/// Every example has a row: `cargo xtask tidy` sees to it.
+/// Every example has a row, which `cargo xtask tidy` checks.
 const SCRIPTS: &[(&str, Script)] = &[
     ("echo", Script::Here(echo)),
     ("cat", Script::Here(cat)),
@@ -70,17 +70,17 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-/// Whether an example has a script.
+/// Returns whether an example has a script.
 pub(crate) fn has_script(name: &str) -> bool {
     SCRIPTS.iter().any(|(known, _)| *known == name)
 }
 
-/// The name of the example in a file, from its path in the repository.
+/// Returns the name of the example in a file, from the file's path in the repository.
 pub(crate) fn name_of(file: &str) -> Option<&str> {
     let path = Path::new(file);
     let in_examples = path.parent() == Some(Path::new("examples"));
     let name = path.file_name()?.to_str()?.strip_suffix(".rs")?;
-    // The library is there because a package must have a target that is not an example.
+    // The library only exists because a package must have a target that is not an example.
     (in_examples && name != "lib").then_some(name)
 }
 
@@ -111,7 +111,7 @@ fn start_at_port(name: &'static str, more: &[&str]) -> Outcome<(Running, String)
     Ok((server, url))
 }
 
-/// Starts an example that takes its address as an argument and does not say when it listens.
+/// Starts an example that takes its address as an argument and does not report when it listens.
 fn start_in_silence(name: &'static str) -> Outcome<(Running, String)> {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let address = free.map_err(|error| format!("no port is free: {error}"))?;
@@ -126,7 +126,7 @@ fn start_in_silence(name: &'static str) -> Outcome<(Running, String)> {
     Ok((server, format!("ws://{address}")))
 }
 
-/// Greets, and prints what it is told.
+/// Checks that the server sends a greeting, and prints the messages it receives.
 fn text_server() -> Outcome {
     let (server, url) = start_in_silence("text_server")?;
     let client = start("cat", &[&url])?;
@@ -135,7 +135,7 @@ fn text_server() -> Outcome {
     server.wait_for("what it was told", |line| (line == "received: hello").then_some(()))
 }
 
-/// Sends five numbers, and adds up what it gets.
+/// Checks that the server sends five numbers, and adds up the numbers it receives.
 fn binary_server() -> Outcome {
     let (_server, url) = start_at_port("binary_server", &[])?;
     let exchange = || {
@@ -144,7 +144,7 @@ fn binary_server() -> Outcome {
         let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")?;
-        // One number and one byte, and a close frame; the masks are zeros.
+        // One number and one byte, then a close frame; the masks are zeros.
         stream.write_all(b"\x82\x85\0\0\0\0\0\0\xc0\x3f?\x88\x80\0\0\0\0")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
@@ -160,7 +160,7 @@ fn binary_server() -> Outcome {
     }
 }
 
-/// Has a page, and numbers for it.
+/// Checks that the server has a page, and sends figures to it.
 fn statistics() -> Outcome {
     let (_server, url) = start_at_port("statistics", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
@@ -172,7 +172,7 @@ fn statistics() -> Outcome {
     client.wait_for("that it is counted", |line| line.contains(r#""clients":1,"#).then_some(()))
 }
 
-/// Tells a client why it leaves.
+/// Checks that a client is told the reason for the shutdown.
 fn graceful_shutdown() -> Outcome {
     let (server, url) = start_at_port("graceful_shutdown", &[])?;
     let client = start("cat", &[&url])?;
@@ -190,7 +190,7 @@ fn graceful_shutdown() -> Outcome {
     Ok(())
 }
 
-/// All hear of a newcomer, and all others what one says.
+/// Checks that a newcomer is announced to all clients, and that a message reaches all except its sender.
 fn send_to_all() -> Outcome {
     let (_server, url) = start_at_port("send_to_all", &[])?;
     let ada = start("cat", &[&url])?;
@@ -204,7 +204,7 @@ fn send_to_all() -> Outcome {
     expect_lines(grace, &[])
 }
 
-/// Believes the proxy on this machine.
+/// Checks that the server trusts the proxy on this machine.
 fn client_address() -> Outcome {
     let (_server, url) = start_at_port("client_address", &[])?;
     let behind = start("cat", &["--header", "X-Forwarded-For: 198.51.100.7, 203.0.113.9", &url])?;
@@ -214,7 +214,7 @@ fn client_address() -> Outcome {
     bare.wait_for("the peer's address", |line| line.ends_with("client Some(127.0.0.1)").then_some(()))
 }
 
-/// Stays with a client that answers pings; half a minute is too long to see another one dropped.
+/// Checks that a client that answers pings stays connected; testing the other case would take half a minute.
 fn heartbeat() -> Outcome {
     let (_server, url) = start_at_port("heartbeat", &[])?;
     let client = start("cat", &[&url])?;
@@ -222,7 +222,7 @@ fn heartbeat() -> Outcome {
     expect_lines(client, &[])
 }
 
-/// Lets in who is known.
+/// Checks that only known clients are let in.
 fn auth() -> Outcome {
     let (_server, url) = start_at_port("auth", &[])?;
     let with = |credentials: &str| url.replace("ws://", &format!("ws://{credentials}@"));
@@ -238,7 +238,7 @@ fn auth() -> Outcome {
     Ok(())
 }
 
-/// Speaks TLS with a client that trusts its certificate.
+/// Checks TLS with clients that trust the server's certificate, and with clients that do not.
 fn tls_server() -> Outcome {
     let file = workspace::target()?.join("tls_server.pem").display().to_string();
     let (_server, url) = start_at_port("tls_server", &[&file])?;
@@ -261,7 +261,7 @@ fn tls_server() -> Outcome {
     Ok(())
 }
 
-/// Echoes on one thread and on several, and ends on SIGINT.
+/// Checks that the server echoes on one thread and on several, and ends on SIGINT.
 fn echo() -> Outcome {
     for threads in ["1", "2"] {
         let (server, url) = start_server("echo", &["--threads", threads])?;
@@ -289,7 +289,7 @@ fn echo() -> Outcome {
     interrupt(server)
 }
 
-/// Shows each reply when it comes, and tells what is wrong with a command line.
+/// Checks that each reply is shown as it arrives, and that errors in the command line are reported.
 fn cat() -> Outcome {
     let (server, url) = start_server("echo", &[])?;
     let client = start("cat", &[&url])?;
@@ -321,12 +321,12 @@ fn cat() -> Outcome {
     endings::cat()
 }
 
-/// Every client but the sender gets a message.
+/// Checks that every client except the sender gets a message.
 fn broadcast() -> Outcome {
     let (server, url) = start_server("broadcast", &[])?;
     let ada = start("cat", &[&url])?;
     let grace = start("cat", &[&url])?;
-    // Nothing tells that both are connected but that what one says reaches the other.
+    // The only sign that both are connected is that a message from one reaches the other.
     let deadline = Instant::now() + PATIENCE;
     let heard = loop {
         grace.write_line("Grace was here")?;
@@ -350,7 +350,7 @@ fn broadcast() -> Outcome {
     interrupt(server)
 }
 
-/// Who comes into a room reads what was said there, and hears it no more after leaving.
+/// Checks that a client that enters a room receives its newest lines, and no further lines after it has left.
 fn chat() -> Outcome {
     let (server, url) = start_server("chat", &[])?;
     let client = |name: &str| start("cat", &[&format!("{}/{name}", url.trim_end_matches('/'))]);
@@ -382,7 +382,7 @@ fn expect_next(program: &Running, expected: &str) -> Outcome {
     }
 }
 
-/// Serves its page; `cargo xtask browser` uses it.
+/// Checks that the page is served; `cargo xtask browser` uses it.
 fn demo() -> Outcome {
     let (server, url) = start_server("demo", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
@@ -394,7 +394,8 @@ fn demo() -> Outcome {
     interrupt(server)
 }
 
-/// Whoever joins a busy chat has every message from some one on, each once and in the order that all others have.
+/// Checks that a client that joins a busy chat receives every message from some point on, once each and in the same
+/// order as all others.
 fn newcomers_miss_nothing(url: &str) -> Outcome {
     const MESSAGES: usize = 200;
     let say = |member: &Running, text: &str| member.write_line(&format!(r#"{{"name":"x","text":"{text}"}}"#));
@@ -434,7 +435,7 @@ fn newcomers_miss_nothing(url: &str) -> Outcome {
     Ok(())
 }
 
-/// Reads the texts of the next line, which are several in that of the history.
+/// Reads the texts of the next line; the line with the history contains several.
 fn read_texts(member: &Running, texts: &mut Vec<String>) -> Outcome {
     let line = member.next_line(PATIENCE)?.ok_or("a member of the chat was dropped")?;
     let found = line.split(r#""text":""#).skip(1).filter_map(|rest| rest.split_once('"'));
@@ -442,8 +443,7 @@ fn read_texts(member: &Running, texts: &mut Vec<String>) -> Outcome {
     Ok(())
 }
 
-/// Serves JSON and a chat at one path, to those who say who they are.
-/// A login opens a socket, and the logout closes it.
+/// Checks that a login permits a socket, and that the logout closes it.
 fn session() -> Outcome {
     let (server, url) = start_server("session", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');

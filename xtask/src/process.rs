@@ -91,7 +91,7 @@ impl Running {
                     let text = String::from_utf8_lossy(&buf[..len]);
                     stderr.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
                 }
-                // If the program was dropped, the receiver is gone and nobody waits.
+                // If the program was dropped, the receiver is gone and no caller waits.
                 let _ = ended.send(());
             }
         });
@@ -146,7 +146,7 @@ impl Running {
         self.wait_for("the URL it listens on", url_in)
     }
 
-    /// Writes a line to standard input, where it may wait until the program reads it.
+    /// Queues a line for standard input; it may wait until the program reads it.
     pub(crate) fn write_line(&self, line: &str) -> Outcome {
         let sent = self.stdin.as_ref().is_some_and(|stdin| stdin.send(line.to_owned()).is_ok());
         if sent { Ok(()) } else { Err(format!("{} takes no more standard input{}", self.name, self.said())) }

@@ -49,7 +49,7 @@ pub(crate) struct Chromium {
     pub(crate) driver: PathBuf,
 }
 
-/// Programs that fetch pages, or pass them on.
+/// Programs that fetch pages or forward them.
 pub(crate) struct Visitors {
     pub(crate) curl: PathBuf,
     pub(crate) java: PathBuf,
@@ -127,10 +127,10 @@ pub(crate) fn chromium() -> Outcome<Chromium> {
     found().ok_or_else(|| "chromium and chromedriver were installed, but are not in the PATH".to_owned())
 }
 
-/// Finds the programs that fetch pages or pass them on, and installs them where they are missing.
+/// Finds the programs that fetch pages or forward them, and installs them if they are missing.
 pub(crate) fn visitors() -> Outcome<Visitors> {
     let found = || {
-        // A program of one file is compiled when it is run.
+        // Java compiles a single-file program when it runs it.
         find(&["javac"])?;
         let [curl, java, haproxy, nginx] = ["curl", "java", "haproxy", "nginx"].map(|name| find(&[name]));
         Some(Visitors { curl: curl?, java: java?, haproxy: haproxy?, nginx: nginx? })

@@ -32,7 +32,7 @@ impl Script {
         Self { sent, expected }
     }
 
-    /// The answer of a server that sends back every byte unchanged.
+    /// Returns the same batch for a server that sends back every byte unchanged.
     pub(crate) fn mirrored(self) -> Self {
         Self { expected: self.sent.clone(), sent: self.sent }
     }

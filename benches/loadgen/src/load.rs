@@ -18,7 +18,7 @@ use crate::{
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let [size] = arguments.size[..] else { return Err("a load takes one --size".to_owned()) };
     let kind = if arguments.text { Kind::Text } else { Kind::Binary };
-    // Neighbours differ, but the memory of many connections stays small.
+    // Adjacent connections have different batches, but the memory of many connections stays small.
     let scripts: Vec<_> = (0..arguments.conns.min(VARIANTS))
         .map(|seed| Script::new(kind, size, arguments.depth, seed))
         .map(|script| if arguments.raw { script.mirrored() } else { script })

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::Outcome;
 
-/// The CPU time of all threads of a process, user and kernel together, in nanoseconds.
+/// Returns the CPU time of all threads of a process, user and kernel together, in nanoseconds.
 pub(crate) fn cpu_nanoseconds(pid: u32) -> Outcome<u64> {
     let directory = format!("/proc/{pid}/task");
     let tasks = fs::read_dir(&directory).map_err(|error| format!("cannot read {directory}: {error}"))?;
@@ -19,7 +19,7 @@ pub(crate) fn cpu_nanoseconds(pid: u32) -> Outcome<u64> {
     Ok(total)
 }
 
-/// The part of the CPU time outside the kernel, in nanoseconds; counted in hundredths of a second.
+/// Returns the part of the CPU time outside the kernel, in nanoseconds; counted in hundredths of a second.
 pub(crate) fn user_nanoseconds(pid: u32) -> Outcome<u64> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;

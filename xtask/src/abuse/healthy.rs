@@ -1,6 +1,6 @@
 //! The honest client: a small echo every 20 ms, timed, while others attack.
 //!
-//! Owns its thread and its connection, which are used by nobody else.
+//! It owns its thread and its connection, and shares neither.
 
 use std::{
     net::SocketAddr,

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// The arguments of the run that is part of every check.
+    /// Returns the arguments of the run that is part of every check.
     pub(crate) fn quick() -> Self {
         Self { only: None, quick: true }
     }
@@ -86,7 +86,7 @@ struct Target {
 }
 
 impl Target {
-    /// The number of connections, or of rounds, to use: a tenth in a quick run, but at least one.
+    /// Returns the number of connections or rounds to use: a tenth in a quick run, but at least one.
     fn count(&self, full: usize) -> usize {
         if self.quick { (full / 10).max(1) } else { full }
     }

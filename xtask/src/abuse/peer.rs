@@ -261,7 +261,7 @@ fn answer(bytes: &[u8], end: End) -> Outcome<End> {
     }
 }
 
-/// The status of a response.
+/// Returns the status of a response.
 fn status(head: &str) -> Option<u16> {
     head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()
 }

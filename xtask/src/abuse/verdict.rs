@@ -108,7 +108,7 @@ pub(super) struct Measured {
     /// The healthy client's latencies, and the reason why it stopped, if it did.
     pub(super) latencies: Latencies,
     pub(super) healthy: Result<(), String>,
-    /// Whether the server serves a new client afterwards, or the reason it does not.
+    /// The result of serving a new client afterwards, or the reason it failed.
     pub(super) alive: Result<(), String>,
     /// The duration of the attack.
     pub(super) lasted: Duration,

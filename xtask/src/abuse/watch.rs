@@ -44,7 +44,7 @@ impl Usage {
     }
 }
 
-/// The number of open descriptors of a process.
+/// Returns the number of open descriptors of a process.
 pub(super) fn descriptors(pid: u32) -> Outcome<usize> {
     let path = format!("/proc/{pid}/fd");
     let entries = fs::read_dir(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
@@ -97,7 +97,7 @@ impl Sampler {
     }
 }
 
-/// The value of a line `Name:  123 kB`.
+/// Returns the value of a line `Name:  123 kB`.
 fn kibibytes(status: &str, name: &str) -> Option<u64> {
     let rest = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     rest.trim().strip_suffix("kB")?.trim().parse().ok()

@@ -3,7 +3,8 @@
 //! Owns bytes only; the attacks decide who sends them, and when. Frames are built here and not by longwire, which
 //! would refuse to make most of them.
 
-/// A request that every server accepts, with the additional fields in `more`, each of which ends with a line break.
+/// Returns a request that every server accepts, with the additional fields in `more`, each of which ends with a
+/// line break.
 pub(super) fn request(more: &str) -> String {
     format!(
         "GET / HTTP/1.1\r\nHost: abuse\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -28,7 +29,7 @@ pub(super) const PONG: u8 = 0x8a;
 /// The content of a close frame with code 1000.
 pub(super) const NORMAL: &[u8] = &[0x03, 0xe8];
 
-/// The header of a masked frame that claims a payload of `len` bytes. The key is zero, so payloads are sent
+/// Returns the header of a masked frame that claims a payload of `len` bytes. The key is zero, so payloads are sent
 /// unchanged.
 pub(super) fn header(first: u8, len: usize) -> Vec<u8> {
     let mut bytes = vec![first];
@@ -50,14 +51,14 @@ pub(super) fn header(first: u8, len: usize) -> Vec<u8> {
 /// The bit next to the length that announces a key.
 const MASKED: u8 = 0x80;
 
-/// A masked frame.
+/// Returns a masked frame.
 pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(first, payload.len());
     bytes.extend(payload);
     bytes
 }
 
-/// A compressed message in frames of at most `piece` bytes.
+/// Returns a compressed message in frames of at most `piece` bytes.
 pub(super) fn compressed(payload: &[u8], piece: usize) -> Vec<u8> {
     let last = payload.len().div_ceil(piece).saturating_sub(1);
     let frames = payload.chunks(piece).enumerate().map(|(number, piece)| {
@@ -67,7 +68,8 @@ pub(super) fn compressed(payload: &[u8], piece: usize) -> Vec<u8> {
     frames.flatten().collect()
 }
 
-/// A compressed message that yields `len` zeros, rounded up to a multiple of 258 and one more, in a 1032nd of that.
+/// Returns a compressed message that yields `len` zeros, rounded up to a multiple of 258 and one more, in a 1032nd
+/// of that.
 ///
 /// One block with its own codes (RFC 1951 §3.2.7): a literal zero, then copies of 258 bytes from a distance of one
 /// byte, for which the length and the distance take one bit each. Both bits are 0, so the data is zeros as well.

@@ -224,7 +224,7 @@ fn start(program: &Program, deflate: bool) -> Outcome<(Running, String)> {
     Ok((echo, url))
 }
 
-/// Deals cases out like cards, because neighbours take about the same time.
+/// Deals cases out like cards, because neighbors take about the same time.
 fn deal(cases: &[String], hands: usize) -> Vec<Vec<String>> {
     let hands = hands.clamp(1, cases.len().max(1));
     (0..hands).map(|hand| cases.iter().skip(hand).step_by(hands).cloned().collect()).collect()

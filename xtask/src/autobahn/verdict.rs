@@ -1,4 +1,4 @@
-//! Judges the results of the Autobahn test suite: each case must be OK, both in the behaviour tested and in how it
+//! Judges the results of the Autobahn test suite: each case must be OK, both in the behavior tested and in how it
 //! closes.
 
 use std::fmt;

@@ -25,7 +25,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     seconds: f64,
     /// Payload bytes of a message.
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(20..=1 << 24))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    #[arg(value_parser = clap::value_parser!(u32).range(20..=1 << 24))]
     size: u32,
     /// Clients in addition to the one that never reads.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=11_000))]

@@ -22,7 +22,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// No samples yet.
+    /// Creates an empty set of results.
     pub(crate) fn new(cells: Vec<Cell>, servers: Vec<Server>) -> Self {
         let samples = vec![Vec::new(); cells.len()];
         Self { cells, servers, samples }
@@ -54,8 +54,8 @@ impl Results {
 
     /// Returns the ratio of the peer that took the least CPU by its median.
     ///
-    /// The peer is chosen by the median, not anew in each round: the least of several noisy figures would belong to
-    /// nobody.
+    /// The peer is chosen by the median, not anew in each round: the least of several noisy figures would not
+    /// belong to any one peer.
     fn best_ratio(&self, cell: usize) -> Option<f64> {
         (0..self.servers.len())
             .filter(|&server| self.servers[server].is_peer())

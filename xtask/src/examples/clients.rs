@@ -12,14 +12,15 @@ use crate::{
     process::{PATIENCE, Running},
 };
 
-/// Shows the numbers as they were.
+/// Checks that the numbers come back unchanged.
 pub(super) fn binary() -> Outcome {
     let (server, url) = start_server("echo", &[])?;
     expect_lines(start("binary", &[&url])?, &["[0.0, 0.5, 1.0, 1.5, 2.0]"])?;
     interrupt(server)
 }
 
-/// Counts, measures, and says where it comes from.
+/// Checks that the number of round trips is the requested one, and that the connection's beginning and end are
+/// reported.
 pub(super) fn round_trip() -> Outcome {
     let (server, url) = start_server("echo", &[])?;
     let lines = start("round_trip", &["--count", "3", &url])?.succeed(PATIENCE)?;
@@ -31,7 +32,7 @@ pub(super) fn round_trip() -> Outcome {
     interrupt(server)
 }
 
-/// Tells what became of its messages, and fails where there is nobody.
+/// Checks that the result of each send is reported, and that the example fails without a server.
 pub(super) fn acknowledge() -> Outcome {
     let (server, url) = start_server("echo", &[])?;
     let client = start("acknowledge", &[&url])?;
@@ -47,7 +48,7 @@ pub(super) fn acknowledge() -> Outcome {
     Ok(())
 }
 
-/// Brings back what it was given, to the last byte.
+/// Checks that every byte of the input comes back.
 pub(super) fn pipe() -> Outcome {
     let (server, url) = start_server("echo", &[])?;
     let client = start("pipe", &[&url])?;
@@ -63,13 +64,14 @@ pub(super) fn pipe() -> Outcome {
     endings::pipe()
 }
 
-/// Comes back when its server does, and then delivers what it had not.
+/// Checks that the client reconnects when its server is back, and then delivers the messages it could not deliver
+/// before.
 pub(super) fn reconnect() -> Outcome {
     let (server, url) = start_server("echo", &[])?;
     let address = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
     let client = start("reconnect", &[&url])?;
-    // Tasks of their own print these lines: their order is not fixed. A state that lasts for a moment, as an attempt does,
-    // may be missed.
+    // Separate tasks print these lines, so their order is not fixed. A short-lived state, such as an attempt, may
+    // be missed.
     wait_for_each(&client, &["connected", "delivered 1"])?;
     interrupt(server)?;
     wait_for_each(&client, &["next attempt in "])?;
@@ -81,7 +83,7 @@ pub(super) fn reconnect() -> Outcome {
     interrupt(server)
 }
 
-/// Reads lines until, in any order, one has begun with each of `expected`.
+/// Reads lines until each prefix in `expected` has matched one, in any order.
 fn wait_for_each(client: &Running, expected: &[&str]) -> Outcome {
     let mut missing = expected.to_vec();
     while !missing.is_empty() {
@@ -93,7 +95,7 @@ fn wait_for_each(client: &Running, expected: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// Goes through a proxy of either kind, and not past it.
+/// Checks that the connection goes through either kind of proxy, and never bypasses it.
 pub(super) fn proxy() -> Outcome {
     let (server, url) = start_server("echo", &[])?;
     for (scheme, serve) in [("http", http as fn(TcpStream) -> _), ("socks5h", socks)] {
@@ -104,7 +106,7 @@ pub(super) fn proxy() -> Outcome {
         expect_lines(start_through(&proxy, &url)?, &["connected", "through the proxy"])?;
         let proxied = proxying.join().map_err(|_| format!("the {scheme} proxy panicked"))?;
         proxied.map_err(|error| format!("nobody came through the {scheme} proxy: {error}"))?;
-        // Now there is no proxy.
+        // The proxy is gone now.
         let ended = start_through(&proxy, &url)?.finish(PATIENCE)?;
         if ended.status.code() != Some(1) {
             return Err(format!("without the {scheme} proxy it was to end with status 1: {}", ended.status));
@@ -117,7 +119,7 @@ fn start_through(proxy: &str, url: &str) -> Outcome<Running> {
     start("proxy", &[proxy, url])
 }
 
-/// One connection through a proxy that HTTP's CONNECT asks (RFC 9110 §9.3.6).
+/// Serves one connection as an HTTP proxy that receives CONNECT (RFC 9110 §9.3.6).
 fn http(client: TcpStream) -> io::Result<()> {
     let mut head = BufReader::new(client);
     let mut request = String::new();
@@ -136,7 +138,7 @@ fn http(client: TcpStream) -> io::Result<()> {
     join(client, server)
 }
 
-/// One connection through a SOCKS 5 proxy (RFC 1928) that is asked for a name or an IPv4 address.
+/// Serves one connection as a SOCKS 5 proxy (RFC 1928) that receives a name or an IPv4 address.
 fn socks(mut client: TcpStream) -> io::Result<()> {
     let mut greeting = [0; 2];
     client.read_exact(&mut greeting)?;
@@ -162,7 +164,7 @@ fn socks(mut client: TcpStream) -> io::Result<()> {
     join(client, server)
 }
 
-/// Passes bytes on in both directions until one ends.
+/// Forwards bytes in both directions until one ends.
 fn join(client: TcpStream, server: TcpStream) -> io::Result<()> {
     let (mut to_client, mut from_server) = (client.try_clone()?, server.try_clone()?);
     thread::spawn(move || {

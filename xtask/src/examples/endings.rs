@@ -1,4 +1,4 @@
-//! How the programs that read standard input end when the server does, whatever their standard input is.
+//! The exit of programs that read standard input when the server closes first, for every kind of standard input.
 
 use std::{
     process::Command,
@@ -12,25 +12,25 @@ use crate::{
     setup, workspace,
 };
 
-/// What a program has for standard input.
+/// The standard input of a program.
 #[derive(Clone, Copy, Debug)]
 enum Input {
-    /// A pipe that nobody writes to and nobody closes.
+    /// A pipe that is neither written to nor closed.
     Open,
     /// None at all.
     Closed,
     /// `/dev/null`.
     Null,
-    /// A terminal at which nobody types.
+    /// A terminal without any input.
     Terminal,
-    /// A pipe with one line, and its end.
+    /// A pipe with one line, which then ends.
     Line,
 }
 
 const INPUTS: [Input; 5] = [Input::Open, Input::Closed, Input::Null, Input::Terminal, Input::Line];
 
 impl Input {
-    /// The command that runs a program with it; `sh` has the words of the program as its arguments.
+    /// Returns a command that runs a program with this input; `sh` receives the program's words as its arguments.
     fn command(self, program: &Command) -> Command {
         let words: Vec<_> = std::iter::once(program.get_program()).chain(program.get_args()).collect();
         let shell = |script: &str| {
@@ -43,7 +43,7 @@ impl Input {
             Self::Closed => shell(r#"exec "$0" "$@" <&-"#),
             Self::Null => shell(r#"exec "$0" "$@" </dev/null"#),
             Self::Line => shell(r#"echo hello | "$0" "$@""#),
-            // It takes a command line in place of words, and ends with the status of the program.
+            // `script` takes a command line instead of words, and ends with the status of the program.
             Self::Terminal => {
                 let quoted: Vec<_> = words.iter().map(|word| format!("'{}'", word.display())).collect();
                 let mut command = Command::new("script");
@@ -54,13 +54,14 @@ impl Input {
         }
     }
 
-    /// Whether the program finds the end of it at once.
+    /// Returns whether the program finds the end of the input at once.
     fn has_ended(self) -> bool {
         matches!(self, Self::Closed | Self::Null | Self::Line)
     }
 }
 
-/// `cat` exits with 0 if the server closes with 1000, and with 1 if it does with another code or is gone.
+/// Checks that `cat` exits with 0 if the server closes with 1000, and with 1 if it closes with another code or
+/// disappears.
 pub(super) fn cat() -> Outcome {
     let mut certificates = setup::python()?.script("python/certificates.py");
     let directory = workspace::target()?.join("endings");
@@ -74,7 +75,7 @@ pub(super) fn cat() -> Outcome {
     Ok(())
 }
 
-/// `pipe` does likewise; at the end of its input it closes the connection itself, and exits with 0.
+/// Checks the same of `pipe`, which closes the connection itself at the end of its input, and exits with 0.
 pub(super) fn pipe() -> Outcome {
     check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))
 }
@@ -93,7 +94,7 @@ fn check(
     let shared = server()?;
     for path in ["1000", "1011", "cut", "kill"] {
         for input in INPUTS {
-            // Each needs one of its own to be killed.
+            // A server that is killed cannot be shared.
             let own = (path == "kill").then(server).transpose()?;
             let url = own.as_ref().unwrap_or(&shared).url()?;
             let case = format!("{input:?} standard input and {url}/{path}");
@@ -116,5 +117,5 @@ fn check(
     Ok(())
 }
 
-/// The server's moment and the end take less than half a second; the rest is for a machine that has much else to do.
+/// The server's delay and the exit take less than half a second; the rest is for a busy machine.
 const LIMIT: Duration = Duration::from_secs(3);

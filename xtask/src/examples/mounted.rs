@@ -1,4 +1,4 @@
-//! The examples that are mounted on servers of others.
+//! The examples that are mounted on other servers.
 
 use std::{
     thread,
@@ -8,7 +8,7 @@ use std::{
 use super::{expect_lines, expect_next, get, interrupt, start, start_server};
 use crate::{Outcome, process::PATIENCE};
 
-/// JSON and a chat at one path, for those who are known.
+/// Checks JSON and a chat at one path, for known clients.
 pub(super) fn axum_chat() -> Outcome {
     let (server, url) = start_server("axum_chat", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
@@ -33,7 +33,7 @@ pub(super) fn axum_chat() -> Outcome {
     interrupt(server)
 }
 
-/// Two endpoints that know nothing of each other.
+/// Checks that two endpoints do not affect each other.
 pub(super) fn endpoints() -> Outcome {
     let (server, url) = start_server("endpoints", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
@@ -45,7 +45,7 @@ pub(super) fn endpoints() -> Outcome {
     wait_until("all are there", || get(address).is_ok_and(|counts| three_chat(&counts)))?;
     ada.write_line("blue")?;
     expect_next(&grace, "blue")?;
-    // Had it come to anybody else, that would be a line of theirs.
+    // A message to the wrong client would be a line of its output.
     for client in [echo, ada, grace, other] {
         expect_lines(client, &[])?;
     }
@@ -58,7 +58,7 @@ pub(super) fn endpoints() -> Outcome {
     interrupt(server)
 }
 
-/// The echo, compressed and not.
+/// Checks the echo, compressed and not.
 pub(super) fn hyper_echo() -> Outcome {
     for arguments in [&[][..], &["--deflate"]] {
         let (server, url) = start_server("hyper_echo", arguments)?;
@@ -70,7 +70,7 @@ pub(super) fn hyper_echo() -> Outcome {
     Ok(())
 }
 
-/// Looks again and again until it is so.
+/// Repeats a check until it succeeds.
 fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {

@@ -1,4 +1,4 @@
-//! The `cat` example with servers of Node's `ws` and Python's `websockets`.
+//! Runs the `cat` example with servers of Node's `ws` and Python's `websockets`.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
     tries::{Expected, Try, run_all},
 };
 
-/// Lines are echoed, flags reach the server, and failures are told as such.
+/// Checks that lines are echoed, flags reach the server, and failures are reported.
 pub(super) fn run(cat: &Program, peers: &Peers) -> Outcome {
     let servers =
         [("ws", peers.node.script("server.js")), ("websockets", peers.python.script("python/server.py"))];
@@ -38,16 +38,16 @@ pub(super) fn run(cat: &Program, peers: &Peers) -> Outcome {
     Ok(())
 }
 
-/// Nothing, both sides of each change of the length encoding (RFC 6455 §5.2), and a message of many reads.
+/// Zero, both sides of each change of the length encoding (RFC 6455 §5.2), and a message that takes many reads.
 const LENGTHS: [usize; 6] = [0, 125, 126, 65_535, 65_536, 1 << 20];
 
-/// Pipes lines through, and expects them back in order.
+/// Pipes lines through `cat`, and expects them back in order.
 fn echo_lines(cat: &Program, server: &Running, url: &str) -> Outcome {
     let mut lines: Vec<_> = LENGTHS.iter().map(|&len| line_of(len)).collect();
     lines.push("aé€𝄞".to_owned());
 
     let running = Running::start(cat.name(), cat.command().arg(url))?;
-    // All at once and then the end, as from a pipe: the replies are on their way when standard input ends.
+    // All lines and then the end, as from a pipe: the replies are still on their way when standard input ends.
     for line in &lines {
         running.write_line(line)?;
     }
@@ -66,12 +66,12 @@ fn echo_lines(cat: &Program, server: &Running, url: &str) -> Outcome {
     expect_close(server)
 }
 
-/// A line of `len` bytes, no two neighbouring blocks of 26 bytes in which are equal.
+/// Returns a line of `len` bytes in which no two adjacent blocks of 26 bytes are equal.
 fn line_of(len: usize) -> String {
     (0..len).map(|i| char::from(b'a' + u8::try_from((i + i / 26) % 26).unwrap_or_default())).collect()
 }
 
-/// Gives headers, an origin and a subprotocol, and has the server tell what it saw.
+/// Passes headers, an origin and a subprotocol, and has the server report them.
 fn send_flags(cat: &Program, server: &Running, url: &str) -> Outcome {
     let flags = [
         ["--header", "X-Interop: a value"],
@@ -96,7 +96,7 @@ fn expect_close(server: &Running) -> Outcome {
     }
 }
 
-/// The URL of a port that was free a moment ago.
+/// Returns the URL of a port that was free a moment ago.
 pub(super) fn refused_url() -> Outcome<String> {
     let listener =
         TcpListener::bind("127.0.0.1:0").map_err(|error| format!("cannot find a free port: {error}"))?;

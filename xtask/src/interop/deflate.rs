@@ -10,10 +10,10 @@ use crate::{
 
 use super::Peers;
 
-/// Takeover or not for each side, and 9, 12 and 15 window bits for each.
+/// With or without takeover for each side, and 9, 12 or 15 window bits for each.
 const COMBINATIONS: usize = 2 * 2 * 3 * 3;
 
-/// `echo` agrees to whatever its clients ask for.
+/// Checks that `echo` agrees to whatever its clients ask for.
 pub(super) fn serve(echo: &Program, peers: &Peers) -> Outcome {
     let clients = [
         ("ws", peers.node.script("deflate_client.js")),
@@ -34,7 +34,7 @@ pub(super) fn serve(echo: &Program, peers: &Peers) -> Outcome {
     Ok(())
 }
 
-/// The server's own counters say that messages were compressed in both directions, and to less than half.
+/// Checks by the server's own counters that messages were compressed in both directions, and to less than half.
 pub(crate) fn expect_counted(told: &[String]) -> Outcome {
     for way in ["received", "sent"] {
         let counted = told.iter().find(|line| line.starts_with(way)).and_then(|line| compressed(line));
@@ -46,7 +46,7 @@ pub(crate) fn expect_counted(told: &[String]) -> Outcome {
     Ok(())
 }
 
-/// Messages, bytes before and after of a line `... M of them compressed from N bytes to K`.
+/// Parses a line `... M of them compressed from N bytes to K` into the three numbers.
 fn compressed(line: &str) -> Option<[u64; 3]> {
     let (before, after) = line.split_once(" of them compressed from ")?;
     let messages = before.rsplit(' ').next()?.parse().ok()?;
@@ -54,7 +54,7 @@ fn compressed(line: &str) -> Option<[u64; 3]> {
     Some([messages, from.parse().ok()?, to.parse().ok()?])
 }
 
-/// `cat` agrees to whatever its servers demand.
+/// Checks that `cat` agrees to whatever its servers demand.
 pub(super) fn connect(cat: &Program, peers: &Peers) -> Outcome {
     let servers = [
         ("ws", peers.node.script("deflate_server.js")),
@@ -90,7 +90,8 @@ pub(super) fn connect(cat: &Program, peers: &Peers) -> Outcome {
         for _ in 0..COMBINATIONS {
             let line = server.next_line(PATIENCE)?.unwrap_or_default();
             match line.split(' ').collect::<Vec<_>>()[..] {
-                // `ws` tells bytes of messages and bytes on the wire, `websockets` messages and compressed ones.
+                // `ws` reports the bytes of messages and the bytes on the wire, `websockets` all messages and the
+                // compressed ones.
                 ["closed", "1000", all, part] if came_compressed(name, all, part) => {}
                 _ => {
                     return Err(format!(
@@ -112,7 +113,8 @@ fn came_compressed(name: &str, all: &str, part: &str) -> bool {
     if name == "ws" { part < all / 2 } else { all == 6 && part == 5 }
 }
 
-/// What refers to nothing, to the message before, to one long ago and beyond every window; one is below the threshold.
+/// Returns lines that refer to nothing, to the previous line, to one long ago and beyond every window; one is below
+/// the threshold.
 fn lines() -> Vec<String> {
     let records = |from: usize, to: usize| {
         (from..to).fold(String::new(), |mut all, i| {

@@ -1,4 +1,4 @@
-//! The `echo` example with clients of Node's `ws`, undici and Python's `websockets`.
+//! Runs the `echo` example with clients of Node's `ws`, undici and Python's `websockets`.
 
 use std::{process::Command, time::Duration};
 
@@ -10,7 +10,8 @@ use crate::{
 
 use super::{Peers, tls::Certificates};
 
-/// Each client exchanges messages with the server, and is told goodbye when the server is interrupted.
+/// Checks that each client exchanges messages with the server, and is closed with 1001 when the server is
+/// interrupted.
 ///
 /// Every client offers to compress; with `--deflate` the server accepts.
 pub(super) fn run(echo: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
@@ -19,7 +20,7 @@ pub(super) fn run(echo: &Program, peers: &Peers, certificates: &Certificates) ->
     for (options, compression) in [
         (&[][..], "uncompressed"),
         (&["--deflate"], "permessage-deflate"),
-        // What the server demands by itself.
+        // Demands that the server makes by itself.
         (&["--deflate", "--no-context-takeover", "--window-bits", "10"], "permessage-deflate"),
         (&["--tls-cert", &cert, "--tls-key", &key], "uncompressed"),
     ] {
@@ -37,7 +38,7 @@ fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compressi
     for (name, client) in clients(peers, ca) {
         let lines = Running::start(name, client("exchange").arg(&url))?.succeed(LIMIT)?.join(" ");
         println!("echo{over_tls} with {name}: {lines}");
-        // Some tell the agreement's parameters behind its name.
+        // Some clients add the negotiated parameters to the name of the extension.
         if !lines.rsplit(", ").next().is_some_and(|agreed| agreed.starts_with(compression)) {
             return Err(format!("echo {options:?} with {name}: {compression} was expected"));
         }
@@ -59,13 +60,14 @@ fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compressi
             ));
         }
     }
-    // In its last lines the server tells what it counted.
+    // The server prints its counters last.
     server.succeed(PATIENCE)?;
     println!("echo on SIGINT: every client closed with 1001, exit status 0");
     Ok(())
 }
 
-/// The name of each client, and the command that has it do a task. It trusts the certificates in the file `ca`.
+/// Returns the name of each client, and its command for a task. The client trusts the certificates in the file
+/// `ca`.
 fn clients(peers: &Peers, ca: &str) -> [(&'static str, impl Fn(&str) -> Command); 3] {
     let client = |name: &'static str| {
         let command = move |task: &str| {
@@ -76,7 +78,7 @@ fn clients(peers: &Peers, ca: &str) -> [(&'static str, impl Fn(&str) -> Command)
             if name != "websockets" {
                 command.arg(name);
             }
-            // The first is Node's, the other OpenSSL's, which Python goes by.
+            // Node reads the first, OpenSSL, and hence Python, the second.
             command.env("NODE_EXTRA_CA_CERTS", ca).env("SSL_CERT_FILE", ca).arg(task);
             command
         };

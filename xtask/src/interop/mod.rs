@@ -1,5 +1,5 @@
-//! The examples with other implementations: `echo` with their clients, `cat` with their servers and proxies, pages with those
-//! who fetch them.
+//! The examples with other implementations: `echo` with their clients, `cat` with their servers and proxies, and
+//! pages with the programs that fetch them.
 
 mod cat;
 pub(crate) mod deflate;
@@ -21,19 +21,19 @@ use crate::{
 
 use tls::Certificates;
 
-/// Programs that stand in for the examples, to try the checks themselves.
+/// Programs to use instead of the examples, to test the checks themselves.
 #[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// A server that stands in for `echo`
+    /// A server to use instead of `echo`
     #[arg(long, value_name = "COMMAND")]
     echo: Option<String>,
-    /// A client that stands in for `cat`
+    /// A client to use instead of `cat`
     #[arg(long, value_name = "COMMAND")]
     cat: Option<String>,
-    /// A server with a page that stands in for `demo`
+    /// A server with a page to use instead of `demo`
     #[arg(long, value_name = "COMMAND")]
     page: Option<String>,
-    /// A server with a page beside a mount that stands in for `endpoints`
+    /// A server with a page and a mount to use instead of `endpoints`
     #[arg(long, value_name = "COMMAND")]
     mounted: Option<String>,
     /// One part instead of all
@@ -47,7 +47,7 @@ struct Peers {
     python: Python,
 }
 
-/// What a part tries: the examples, and with whom.
+/// The examples to test, and the implementations to test them with.
 struct Setting {
     echo: Program,
     cat: Program,
@@ -57,7 +57,7 @@ struct Setting {
     certificates: Certificates,
 }
 
-/// A part: its name, and what it does.
+/// A part: its name and its action.
 type Part = (&'static str, fn(&Setting) -> Outcome);
 
 const PARTS: &[Part] = &[
@@ -73,7 +73,7 @@ const PARTS: &[Part] = &[
     ("redirect", |with| redirect::run(&with.cat, &with.peers, &with.certificates)),
 ];
 
-/// Runs all parts, or the one that is asked for.
+/// Runs all parts, or the requested one.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let only = arguments.only.as_deref();
     let parts: Vec<_> = PARTS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     parts.iter().try_for_each(|(_, part)| part(&setting))
 }
 
-/// Expects lines of a server, in any order, and no more.
+/// Expects these lines from a server, in any order, and no others.
 fn expect_lines(server: &Running, mut expected: Vec<String>) -> Outcome {
     let mut lines = Vec::new();
     while lines.len() < expected.len() {
@@ -103,9 +103,9 @@ fn expect_lines(server: &Running, mut expected: Vec<String>) -> Outcome {
             None => break,
         }
     }
-    // What is one too many has most likely been there before.
+    // An extra line would most likely have arrived by now.
     lines.extend(std::iter::from_fn(|| server.try_line(Duration::from_millis(100))));
-    // What is left in each is what the other has not.
+    // Removes the lines that both have: the rest of each is missing from the other.
     lines.retain(|line| match expected.iter().position(|one| one == line) {
         Some(i) => {
             expected.swap_remove(i);

@@ -1,7 +1,9 @@
-//! Pages beside sockets, with those who fetch them in ways of their own: curl and Java, which ask for HTTP/2 by the way, and
-//! `HAProxy` and nginx, which look whether a server is well.
+//! Fetches the pages of WebSocket servers with programs that have habits of their own: curl and Java, which also
+//! ask for HTTP/2, and `HAProxy` and nginx, which check the health of a server.
 //!
-//! One page is the fallback of longwire's server (`demo`), the other stands beside a mount on axum (`endpoints`).
+//! One page is the fallback of longwire's server (`demo`), the other is served next to a mount on axum
+//! (`endpoints`).
+//! (`endpoints`).
 
 use std::{
     fs,
@@ -25,28 +27,28 @@ use super::tries::{Expected, Try, run_all};
 /// A server with a page.
 struct Site<'a> {
     name: &'static str,
-    /// Its port.
+    /// The port.
     port: &'a str,
-    /// The page, which has to be the same for all.
+    /// The page, which must be the same for every client.
     page: String,
-    /// What `HAProxy` asks for: the method, and how the request goes on.
+    /// The names of `HAProxy`'s health checks, and the line that configures each.
     checks: &'static [(&'static str, &'static str)],
 }
 
 const CHECKS_OF_PAGE: &[(&str, &str)] = &[
-    // HAProxy's own: OPTIONS and HTTP/1.0, without a Host.
+    // HAProxy's default: OPTIONS and HTTP/1.0, without a Host.
     ("default", ""),
     ("get", "http-check send meth GET uri /"),
     ("head", "http-check send meth HEAD uri / ver HTTP/1.1 hdr Host example.org"),
 ];
 
-// What else than GET its page answers is for axum's application to say.
+// No check with OPTIONS: axum's application decides how to answer methods other than GET.
 const CHECKS_OF_MOUNT: &[(&str, &str)] = &[
     ("get", "http-check send meth GET uri /"),
     ("head", "http-check send meth HEAD uri / ver HTTP/1.1 hdr Host example.org"),
 ];
 
-/// Every page with every visitor.
+/// Fetches every page with every program.
 pub(super) fn run(page: &Program, mounted: &Program, cat: &Program) -> Outcome {
     let visitors = setup::visitors()?;
     let start = |program: &Program| {
@@ -71,14 +73,14 @@ pub(super) fn run(page: &Program, mounted: &Program, cat: &Program) -> Outcome {
     with_nginx(&visitors, &sites, cat, &directory)
 }
 
-/// What a server tells as its URL ends in its port.
+/// Returns the port at the end of a server's URL.
 fn port_of(url: &str) -> Outcome<&str> {
     let port = url.trim_end_matches('/').rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
     port.ok_or_else(|| format!("{url} has no port"))
 }
 
 impl Visitors {
-    /// A page by curl, which has to be there with status 200.
+    /// Fetches a page with curl, and expects status 200.
     fn fetch(&self, port: &str, options: &[&str]) -> Outcome<String> {
         let url = format!("http://127.0.0.1:{port}/");
         let mut curl = Command::new(&self.curl);
@@ -91,7 +93,7 @@ impl Visitors {
     }
 }
 
-/// A page is the same whatever curl asks for beside it.
+/// Checks that the page is the same whatever else curl asks for.
 fn with_curl(visitors: &Visitors, site: &Site<'_>) -> Outcome {
     for options in [&["--http2"][..], &["--http1.0"], &["--http2", "--header", "Accept-Encoding: gzip"]] {
         let page = visitors.fetch(site.port, options)?;
@@ -108,7 +110,7 @@ fn with_curl(visitors: &Visitors, site: &Site<'_>) -> Outcome {
     Ok(())
 }
 
-/// The same for the client of the JDK.
+/// Checks the same with the client of the JDK.
 fn with_java(visitors: &Visitors, sites: &[Site<'_>]) -> Outcome {
     let mut java = Command::new(&visitors.java);
     java.arg(workspace::interop().join("java/Pages.java"));
@@ -126,7 +128,7 @@ fn with_java(visitors: &Visitors, sites: &[Site<'_>]) -> Outcome {
     Ok(())
 }
 
-/// `HAProxy` finds the servers well by each of its checks, and passes pages and sockets on.
+/// Checks that `HAProxy` considers the servers healthy by each of its checks, and forwards pages and sockets.
 fn with_haproxy(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory: &Path) -> Outcome {
     let limits = "timeout connect 5s\n timeout client 60s\n timeout server 60s\n timeout tunnel 60s";
     let counts = free_port()?;
@@ -165,7 +167,7 @@ fn with_haproxy(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, director
     Ok(())
 }
 
-/// nginx, which takes a server for broken after one failure, passes page after page on.
+/// Checks that nginx, which considers a server broken after one failure, forwards one page after the other.
 fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory: &Path) -> Outcome {
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!(" {name}_temp_path {}/{name};\n", directory.display()))
@@ -181,7 +183,7 @@ fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory:
             " upstream {} {{ server 127.0.0.1:{} max_fails=1 fail_timeout=1h; }}\n",
             site.name, site.port
         )]);
-        // As it does by itself, with HTTP/1.0, and as one has it pass WebSockets on.
+        // First nginx's default, HTTP/1.0, then the usual settings to forward WebSockets.
         let upgrade = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                        proxy_set_header Connection $connection_upgrade;";
         for settings in ["", upgrade] {
@@ -218,13 +220,13 @@ fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory:
     Ok(())
 }
 
-/// `HAProxy`'s counts, a line for each server.
+/// Returns `HAProxy`'s statistics, one line for each server.
 fn csv(visitors: &Visitors, port: &str) -> Outcome<String> {
     let mut curl = Command::new(&visitors.curl);
     output(curl.args(["--silent", "--show-error", &format!("http://127.0.0.1:{port}/;csv")]))
 }
 
-/// Whether `HAProxy`'s counts say that a check of this server has passed.
+/// Returns whether `HAProxy`'s statistics show that a check of this server has passed.
 fn is_well(counts: &str, name: &str) -> bool {
     let mut lines = counts.lines();
     let names: Vec<_> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
@@ -239,7 +241,7 @@ fn is_well(counts: &str, name: &str) -> bool {
     })
 }
 
-/// Looks again and again until it is so.
+/// Repeats a check until it succeeds.
 fn wait_until(what: &str, program: &mut Running, is_so: impl Fn() -> Outcome<bool>) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -260,7 +262,7 @@ fn written(directory: &Path, name: &str, text: &str) -> Outcome<PathBuf> {
     Ok(file)
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> Outcome<String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no port is free: {error}"))?;
     let address = listener.local_addr().map_err(|error| format!("no port is free: {error}"))?;

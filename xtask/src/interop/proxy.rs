@@ -1,6 +1,6 @@
-//! The `cat` example through the proxy of Python's `pproxy`, to servers of Node's `ws`.
+//! Runs the `cat` example through the proxy of Python's `pproxy`, to servers of Node's `ws`.
 //!
-//! The servers' names are known to the proxy alone, so who goes past it arrives nowhere.
+//! Only the proxy knows the servers' names, so a client that bypasses the proxy reaches no server.
 
 use std::time::Duration;
 
@@ -16,18 +16,19 @@ use super::{
     tries::{Expected, Try, run_all},
 };
 
-/// What the proxy with a login is started with, and the same in a URL.
+/// The login as an argument of the proxy, and as part of a URL.
 const LOGIN: (&str, &str) = ("ada:p@ss:word", "ada:p%40ss%3Aword");
 
-/// How a URL names each kind of proxy, the host that is asked for, and what the proxy is to see of it.
+/// The scheme of each kind of proxy in a URL, the requested host, and the protocol and host that the proxy must
+/// report.
 const KINDS: [(&str, &str, &str, &str); 3] = [
     ("http", "server.test", "http", "server.test"),
     ("socks5h", "server.test", "socks5", "server.test"),
-    // The name is resolved here.
+    // The client resolves the name.
     ("socks5", "localhost", "socks5", "127.0.0.1"),
 ];
 
-/// Every kind of proxy, without and with a login, to servers with and without TLS.
+/// Tests every kind of proxy, without and with a login, to servers with and without TLS.
 pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
     let plain = Running::start("ws", &mut peers.node.script("server.js"))?;
     let secure = Running::start("ws", peers.node.script("server.js").args(certificates.of_server("valid")))?;
@@ -47,7 +48,7 @@ pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> 
     setting.fail_to_log_in(&closed, &closed_url).map_err(with_login)?;
     setting.fail_behind(&open, &open_url).map_err(|reason| format!("cat through pproxy: {reason}"))?;
 
-    // Both logins, and nobody who failed.
+    // One connection without a login and one with it for each kind of proxy, and none that failed.
     for server in [&plain, &secure] {
         super::expect_lines(server, vec!["closed 1000".to_owned(); 2 * KINDS.len()])?;
     }
@@ -59,12 +60,12 @@ struct Setting<'a> {
     cat: &'a Program,
     ca: String,
     stranger: String,
-    /// The URLs without and with TLS.
+    /// The URL without TLS and the URL with it.
     servers: [String; 2],
 }
 
 impl Setting<'_> {
-    /// Reaches both servers through each kind of proxy, as the proxy can tell.
+    /// Reaches both servers through each kind of proxy, according to the proxy's own output.
     fn arrive(&self, proxy: &Running, proxy_url: &str, login: &str) -> Outcome {
         let mut runs = Vec::new();
         let mut seen = Vec::new();
@@ -86,12 +87,12 @@ impl Setting<'_> {
         super::expect_lines(proxy, seen)
     }
 
-    /// Is refused with other credentials or with none, even if another client has just logged in.
+    /// Checks that other credentials, or none, are refused, even if another client has just logged in.
     fn fail_to_log_in(&self, proxy: &Running, proxy_url: &str) -> Outcome {
         let mut runs = Vec::new();
         for login in ["", "ada:wrong@", "grace:p%40ss%3Aword@", "ada@"] {
             for (scheme, host, _, _) in KINDS {
-                // This proxy says no to SOCKS by hanging up.
+                // This proxy refuses SOCKS clients by closing the connection.
                 let telling = if scheme == "http" { "407" } else { "proxy closed" };
                 let url = self.servers[0].replace("127.0.0.1", host);
                 runs.push((proxy_url.replace("http://", &format!("{scheme}://{login}")), url, telling));
@@ -115,7 +116,7 @@ impl Setting<'_> {
             .map_or(Ok(()), |line| Err(format!("it tells `{line}` too")))
     }
 
-    /// Fails where the proxy cannot help, and does not go another way.
+    /// Checks failures that a proxy cannot prevent; the client must not bypass the proxy.
     fn fail_behind(&self, proxy: &Running, proxy_url: &str) -> Outcome {
         let [plain, secure] = &self.servers;
         let secure = secure.replace("127.0.0.1", "server.test");
@@ -127,7 +128,7 @@ impl Setting<'_> {
         ];
         let socks = proxy_url.replace("http://", "socks5h://");
         for proxy in [proxy_url, &socks] {
-            // The proxy could be anyone: who is at the far end is for the certificate to say.
+            // The proxy could be anyone: the certificate identifies the far end.
             let arguments = ["--ca", &self.stranger, "--proxy", proxy, &secure];
             tries.push(Try::new("another authority", &arguments, Expected::Failure("unknownissuer")));
         }

@@ -1,4 +1,4 @@
-//! The `cat` example with servers of Node's `ws` that redirect to each other.
+//! Runs the `cat` example with servers of Node's `ws` that redirect to each other.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,10 @@ use super::{
     tries::{Expected, Try, run_all},
 };
 
-/// A run: where it begins, how many redirects it may follow, which requests that makes, and how it ends.
+/// A run: its first URL, the number of redirects that it may follow, the requests that result, and its failure, if
+/// any.
 ///
-/// A request is an origin and a path; with a plus if it carries the credentials, else with a minus.
+/// A request is an origin and a path, followed by a plus if it carries the credentials, or else by a minus.
 struct Case {
     begin: &'static str,
     follow: Option<&'static str>,
@@ -51,7 +52,7 @@ const CASES: &[Case] = &[
     arrives("first /without-scheme", &["first /without-scheme +", "first /end +"]),
     arrives("secure /without-scheme", &["secure /without-scheme +", "secure /end +"]),
     arrives("first /chain/3", &["first /chain/3 +", "first /chain/2 +", "first /chain/1 +", "first /end +"]),
-    // Another origin is trusted with nothing, and neither is who it sends the client back to.
+    // Another origin is trusted with nothing, and neither is any origin to which it redirects.
     arrives("first /away", &["first /away +", "second /end -"]),
     arrives("first /round-trip", &["first /round-trip +", "second /back -", "first /end -"]),
     arrives("first /with-login", &["first /with-login +", "second /end -"]),
@@ -70,7 +71,7 @@ const CASES: &[Case] = &[
     fails("first /no-location", Some("3"), &["first /no-location +"], "302"),
 ];
 
-/// All of them at once; the servers tell them apart by a header, which goes along everywhere.
+/// Runs all cases at once. The servers tell them apart by a header that is part of every request.
 pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
     let mut command = peers.node.script("redirect.js");
     let server = Running::start("redirect.js", command.args(certificates.of_server("valid")))?;

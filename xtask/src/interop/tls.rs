@@ -1,4 +1,5 @@
-//! The `cat` example over TLS, with servers of Node's `https` and `ws`, and of Python's `ssl` and `websockets`.
+//! Runs the `cat` example over TLS, with servers of Node's `https` and `ws`, and of Python's `ssl` and
+//! `websockets`.
 
 use std::path::PathBuf;
 
@@ -15,13 +16,13 @@ use super::{
     tries::{Expected, Try, run_all},
 };
 
-/// Certificates that `python/certificates.py` has made a moment ago.
+/// Certificates freshly made by `python/certificates.py`.
 pub(crate) struct Certificates {
     directory: PathBuf,
 }
 
 impl Certificates {
-    /// Makes them, in the target directory.
+    /// Makes the certificates, in the target directory.
     pub(crate) fn make(python: &Python, name: &str) -> Outcome<Self> {
         let directory = workspace::target()?.join("certificates").join(name);
         empty_directory(&directory)?;
@@ -30,18 +31,18 @@ impl Certificates {
         Ok(Self { directory })
     }
 
-    /// The path of one of the files.
+    /// Returns the path of one of the files.
     pub(crate) fn file(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
 
-    /// The paths of a server's chain and of its key.
+    /// Returns the paths of a server's chain and key.
     pub(crate) fn of_server(&self, name: &str) -> [String; 2] {
         ["pem", "key"].map(|kind| self.file(&format!("{name}.{kind}")))
     }
 }
 
-/// What a server shows; whether `--ca` takes it, or why not.
+/// The certificates that servers present, and the reason why `--ca` rejects each, if it does.
 const SHOWN: &[(&str, Result<(), &str>)] = &[
     ("valid", Ok(())),
     ("intermediate", Ok(())),
@@ -51,10 +52,10 @@ const SHOWN: &[(&str, Result<(), &str>)] = &[
     ("incomplete", Err("unknownissuer")),
 ];
 
-/// Certificates are checked, unless they are told not to be.
+/// Checks that certificates are verified unless `--insecure` is given.
 pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
     for name in ["ws", "websockets"] {
-        // All at once: each takes a moment to start.
+        // All at once, because each takes a moment to start.
         let mut servers = Vec::new();
         for (certificate, outcome) in SHOWN {
             let mut command = match name {
@@ -110,7 +111,7 @@ fn try_server(
         ]);
     }
     run_all(cat, &tries)?;
-    // Who is not trusted has seen no request.
+    // A server that is not trusted has seen no request.
     let echoed = tries.iter().filter(|one| matches!(one.expected, Expected::Echo)).count();
     super::expect_lines(server, vec!["closed 1000".to_owned(); echoed])
 }

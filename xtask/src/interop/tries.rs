@@ -1,23 +1,24 @@
-//! Runs of `cat`, and what is expected of each.
+//! Runs of `cat` and their expected results.
 //!
-//! The servers belong to those who call.
+//! The caller owns the servers.
 
 use std::time::Duration;
 
 use crate::{Outcome, process::Running, programs::Program};
 
-/// What a run is given, and what it is called in messages.
+/// The arguments of a run, and its name in messages.
 pub(super) struct Try<'a> {
     pub(super) case: &'a str,
     pub(super) arguments: Vec<&'a str>,
     pub(super) expected: Expected,
 }
 
-/// What a run comes to.
+/// The expected result of a run.
 pub(super) enum Expected {
     /// A line is echoed.
     Echo,
-    /// Exit status 1, nothing on standard output, and on standard error a text with this in it, in lower case.
+    /// Exit status 1, nothing on standard output, and a message that contains this text, in lower case, on standard
+    /// error.
     Failure(&'static str),
 }
 
@@ -26,25 +27,25 @@ impl<'a> Try<'a> {
         Self { case, arguments: arguments.to_vec(), expected }
     }
 
-    /// Starts `cat` and has it send a line.
+    /// Starts `cat` and sends it a line.
     fn start<'t>(&'t self, cat: &Program) -> Outcome<Started<'t>> {
         let mut running = Running::start(cat.name(), cat.command().args(&self.arguments))?;
         running.write_line(LINE)?;
         if let Expected::Echo = self.expected {
-            // From here on it waits for replies and ends, whether anybody looks or not.
+            // From here on it waits for replies, and then ends without further input.
             running.close_stdin();
         }
         Ok(Started { case: self.case, arguments: &self.arguments, expected: &self.expected, running })
     }
 }
 
-/// Runs several at once: each waits, most of the time. Tells the first that is not what was expected.
+/// Runs several at once, because each waits most of the time. Returns the first unexpected result as an error.
 pub(super) fn run_all(cat: &Program, tries: &[Try<'_>]) -> Outcome {
     let started = tries.iter().map(|one| one.start(cat)).collect::<Outcome<Vec<_>>>()?;
     started.into_iter().try_for_each(Started::finish)
 }
 
-/// A run that is under way.
+/// A run in progress.
 struct Started<'t> {
     case: &'t str,
     arguments: &'t [&'t str],
@@ -55,7 +56,7 @@ struct Started<'t> {
 impl Started<'_> {
     fn finish(self) -> Outcome {
         let Self { case, arguments, expected, running } = self;
-        // Standard input of those that fail is still open: they must not wait for it.
+        // A run that is to fail has standard input still open: it must end without waiting for it.
         let ended = running.finish_with_open_stdin(LIMIT)?;
         let told = ended.stderr.to_lowercase();
         let (due, is_as_expected) = match expected {

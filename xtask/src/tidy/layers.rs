@@ -11,7 +11,7 @@ struct Layer {
     sans_io: bool,
 }
 
-/// The picture of ARCHITECTURE.md, as a table. Arrows point down only.
+/// The diagram of ARCHITECTURE.md, as a table. Arrows point down only.
 const LAYERS: &[Layer] = &[
     Layer { name: "longwire-frame", may_know: &[], sans_io: true },
     Layer { name: "longwire-deflate", may_know: &[], sans_io: true },

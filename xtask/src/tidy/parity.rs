@@ -1,8 +1,8 @@
-//! Checks docs/ws-parity.md and SECURITY.md against the tests: each test that one of the pages names must exist.
+//! Checks docs/ws-parity.md and SECURITY.md against the tests: each test named on one of the pages must exist.
 //!
-//! A test is named as code of the form `longwire-client: redirects::follows_where_the_location_leads`: the crate, the
-//! file in its `tests` (or `src/..` for a module's own tests) without the `.rs`, the function. Whether the test shows
-//! what the page says is for its readers to judge.
+//! A test is named as code of the form `longwire-client: redirects::follows_where_the_location_leads`: the crate,
+//! the file in its `tests` (or `src/..` for a module's own tests) without the `.rs`, the function. Readers must
+//! judge whether the test proves the claim on the page.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use super::File;
 
 const PAGES: [&str; 2] = ["docs/ws-parity.md", "SECURITY.md"];
 
-/// All checks.
+/// Runs all checks.
 pub(super) fn check(files: &[File]) -> Vec<String> {
     PAGES.iter().flat_map(|path| check_page(path, files)).collect()
 }
@@ -92,7 +92,7 @@ mod tests {
         check_lines(line, "`longwire-hub: rooms::a_room_is_gone`")
     }
 
-    /// The same with two pages.
+    /// Checks the same with two pages.
     fn check_lines(parity: &str, security: &str) -> Vec<String> {
         check(&[
             file(PAGES[0], &format!("# Parity\n\n{parity}\n")),

@@ -16,7 +16,7 @@ const DOCUMENTS: &[&str] = &[
     ".github/workflows/ci.yml",
 ];
 
-/// All checks.
+/// Runs all checks.
 pub(super) fn check(files: &[File]) -> Vec<String> {
     let text = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.text.as_str());
     let missing = DOCUMENTS.iter().filter(|path| text(path).is_none());

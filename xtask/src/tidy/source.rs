@@ -32,7 +32,7 @@ const IMPURE: &[&str] = &[
     "SystemTime",
 ];
 
-/// All checks of one file.
+/// Runs all checks of one file.
 pub(super) fn check(file: &File) -> Vec<String> {
     let code = without_comments_and_literals(&file.text);
     let mut complaints = check_opening(file);

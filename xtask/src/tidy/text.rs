@@ -4,7 +4,7 @@ use super::File;
 
 /// Directories of the machine on which a line was written.
 ///
-/// Assembled here, so that this file passes its own check.
+/// Assembled here so that this file passes its own check.
 const MACHINE_PATHS: &[&str] = &[
     concat!("/wo", "rk/"),
     concat!("/ro", "ot/"),
@@ -18,7 +18,7 @@ fn is_foreign(path: &str) -> bool {
     path.starts_with("LICENSE") || path == "Cargo.lock"
 }
 
-/// All checks of one file.
+/// Runs all checks of one file.
 pub(super) fn check(file: &File) -> Vec<String> {
     if is_foreign(&file.path) {
         return Vec::new();
@@ -36,7 +36,7 @@ pub(super) fn check(file: &File) -> Vec<String> {
     if !file.text.is_empty() && (!file.text.ends_with('\n') || file.text.ends_with("\n\n")) {
         complaints.push(format!("{}: does not end with one line break", file.path));
     }
-    // npm writes the origin of each package; not everybody uses the registry that it was made with.
+    // npm writes the origin of each package, and not everybody uses the registry with which the file was made.
     if file.path.ends_with("package-lock.json") && file.text.contains("\"resolved\"") {
         complaints.push(format!("{}: records a host (`\"resolved\"`)", file.path));
     }

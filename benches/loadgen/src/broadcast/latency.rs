@@ -34,13 +34,13 @@ impl Latency {
     }
 }
 
-/// The bucket of a time: its highest five bits after the leading one, and the number of bits that follow.
+/// Returns the bucket of a time: its highest five bits after the leading one, and the number of bits that follow.
 fn bucket(micros: u64) -> usize {
     let shift = (micros | 32).ilog2() - 5;
     shift as usize * 32 + usize::try_from(micros >> shift).unwrap_or(usize::MAX)
 }
 
-/// The shortest time of a bucket.
+/// Returns the shortest time of a bucket.
 fn least(bucket: usize) -> u64 {
     match bucket / 32 {
         0 | 1 => bucket as u64,

@@ -114,7 +114,7 @@ mod tests {
                 "{case}"
             );
         }
-        // A message that was left out.
+        // A message was left out.
         let mut window = Window::new(30, 2, 1);
         window.publish();
         window.publish();

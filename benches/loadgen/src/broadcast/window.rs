@@ -90,7 +90,7 @@ impl Window {
     }
 }
 
-/// The position and length of the payload in a server's frame.
+/// Returns the position and length of the payload in a server's frame.
 fn head_and_size(frame: &[u8]) -> (usize, usize) {
     let head = match frame[1] {
         126 => 4,

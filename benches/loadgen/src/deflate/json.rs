@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use longwire::Message;
 
-/// Different messages of exactly `size` bytes each.
+/// Returns different messages of exactly `size` bytes each.
 pub(crate) fn messages(size: usize) -> Vec<Message> {
     let mut random = Random(0x1e35_a7bd);
     let variants = u32::try_from(TOTAL / size).unwrap_or(u32::MAX).max(64);

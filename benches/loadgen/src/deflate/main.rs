@@ -130,7 +130,7 @@ async fn exchange(ws: &mut Socket, message: &Message) -> Outcome {
     if echo.as_ref() == Some(message) { Ok(()) } else { Err("an echo differs from what was sent".into()) }
 }
 
-/// Each connection has one message in flight.
+/// Echoes messages, one in flight on each connection.
 async fn echo(arguments: &Rc<Arguments>) -> Outcome {
     let messages: Rc<[Message]> = json::messages(arguments.size).into();
     let mut warm = Vec::new();
@@ -178,7 +178,7 @@ async fn echo(arguments: &Rc<Arguments>) -> Outcome {
     Ok(())
 }
 
-/// Messages of all sizes on every connection, then silence.
+/// Sends messages of all sizes on every connection, then stays silent.
 async fn idle(arguments: &Rc<Arguments>) -> Outcome {
     let empty = Memory::of(arguments.server_pid)?;
     let mut sockets = connect_all(arguments).await?;
@@ -203,7 +203,7 @@ async fn idle(arguments: &Rc<Arguments>) -> Outcome {
     Ok(())
 }
 
-/// One client has the server send to all others: first many times one way, then many times the other.
+/// Makes the server send to all other clients: first many times one way, then many times the other.
 async fn fanout(arguments: &Rc<Arguments>) -> Outcome {
     let messages = json::messages(arguments.size);
     let mut publisher = connect(arguments).await?;

@@ -36,7 +36,7 @@ async fn client(stream: TcpStream, id: u64, everyone: Sender<(u64, Message)>) ->
                 Some(message) => {
                     let message = message?;
                     if message.is_text() || message.is_binary() {
-                        // This client's own receiver exists at least.
+                        // At least this client's own receiver exists.
                         let _ = everyone.send((id, message));
                     }
                 }

@@ -1,7 +1,7 @@
 //! tokio-websockets, with the limits and the frame size of its own echo example.
 //!
-//! It flushes when it is polled for a message, and by default from 8 KiB on: so the whole batch is taken before it is
-//! fed, and may be 64 KiB long.
+//! It flushes when it is polled for a message, and by default from 8 KiB on. The whole batch is therefore taken
+//! before it is fed, and may be 64 KiB long.
 
 use std::process::ExitCode;
 

@@ -38,7 +38,7 @@ pub(super) fn attacks() -> Vec<Attack> {
 /// A stored block without content.
 const NOTHING: &[u8] = &[0x00, 0x00, 0x00, 0xff, 0xff];
 
-/// More fragments than allowed, each of which yields nothing.
+/// Sends more fragments than allowed, each of which yields nothing.
 fn fragments_of_nothing(target: &Target) -> Outcome<Tally> {
     let block = wire::frame(wire::CONTINUES, NOTHING).repeat(1000);
     target.crowd(target.count(10), |target| {
@@ -51,7 +51,7 @@ fn fragments_of_nothing(target: &Target) -> Outcome<Tally> {
     })
 }
 
-/// More compressed bytes than a message may have, yielding nothing.
+/// Sends more compressed bytes than a message may have, yielding nothing.
 fn long_fragments_of_nothing(target: &Target) -> Outcome<Tally> {
     let content = NOTHING.repeat(50_000);
     let (first, next) =
@@ -66,7 +66,7 @@ fn long_fragments_of_nothing(target: &Target) -> Outcome<Tally> {
     })
 }
 
-/// Messages of 64 MiB in 65 KiB, simultaneously.
+/// Sends messages of 64 MiB in 65 KiB, simultaneously.
 fn bombs(target: &Target, count: usize, piece: usize) -> Outcome<Tally> {
     let bomb = wire::bomb(64 << 20);
     let bytes = wire::compressed(&bomb, piece.min(bomb.len()));

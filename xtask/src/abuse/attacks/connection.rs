@@ -54,16 +54,16 @@ pub(super) fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// The memory that a hundred clients that read nothing may hold with messages of 1 MiB: one message being written and
-/// one waiting in `send`, and half as much again for memory that the allocator cannot give back. The 20 MiB are for what does
-/// not depend on the messages: 16 KiB that were read and wait to be decoded and the queue's 64 KiB, for each of the hundred,
-/// and what the server keeps after its first load.
+/// The memory that a hundred clients that read nothing may hold with messages of 1 MiB: one message being written
+/// and one waiting in `send`, and half as much again for memory that the allocator cannot give back. The 20 MiB are
+/// for memory that does not depend on the messages: for each of the hundred, 16 KiB that were read and wait to be
+/// decoded and the queue's 64 KiB, and the memory that the server keeps after its first load.
 ///
-/// Even one message each is more than the 64 MiB of the other attacks, and `send` must take one without waiting: two
-/// peers that each send before they receive would otherwise wait for each other.
+/// Even one message each is more than the 64 MiB of the other attacks, and `send` must take one without waiting:
+/// two peers that each send before they receive would otherwise wait for each other.
 pub(super) const NEVER_READS_GROWTH: u64 = 100 * (3 << 20) + (20 << 20);
 
-/// Ten clients that close, and continue with ten thousand messages.
+/// Closes on ten connections, and continues with ten thousand messages.
 fn after_close(target: &Target) -> Outcome<Tally> {
     let messages = wire::frame(wire::TEXT, b"after the close").repeat(1000);
     target.crowd(target.count(10), |target| {
@@ -78,8 +78,8 @@ fn after_close(target: &Target) -> Outcome<Tally> {
     })
 }
 
-/// Fifty clients: one half closes, the other breaks a rule; none ever ends the connection, and all keep dripping
-/// bytes.
+/// Connects fifty clients: one half closes, the other breaks a rule; none ever ends the connection, and all keep
+/// dripping bytes.
 fn never_closes(target: &Target) -> Outcome<Tally> {
     let mut peers = Vec::new();
     for number in 0..target.count(50) {
@@ -104,7 +104,7 @@ fn never_closes(target: &Target) -> Outcome<Tally> {
     Ok(peers.iter().map(|_| End::Dropped).collect())
 }
 
-/// A hundred clients that send messages of `len` bytes and read nothing: the server must stop reading from them.
+/// Sends messages of `len` bytes from a hundred clients that read nothing: the server must stop reading from them.
 ///
 /// Four threads take turns to write as much as each connection takes: one thread per connection would leave the
 /// honest client no processor.
@@ -153,7 +153,7 @@ fn flood(target: &Target, message: &[u8], count: usize) -> Outcome<Vec<Peer>> {
     Ok(floods.into_iter().map(|(peer, _)| peer).collect())
 }
 
-/// Twenty clients that send a hundred messages and end their direction: all echoes arrive, then the end.
+/// Sends a hundred messages from each of twenty clients and ends their direction: all echoes arrive, then the end.
 fn half_closes(target: &Target) -> Outcome<Tally> {
     const MESSAGES: usize = 100;
     let bytes = &wire::frame(wire::BINARY, &[7; 10_000]).repeat(MESSAGES);
@@ -173,7 +173,7 @@ fn half_closes(target: &Target) -> Outcome<Tally> {
     })
 }
 
-/// Two thousand times, by four threads.
+/// Calls `once` two thousand times, from four threads.
 fn hit_and_run(target: &Target, once: impl Fn(&Target) -> Outcome + Sync) -> Outcome<Tally> {
     let times = target.count(2000) / THREADS;
     target.crowd(THREADS, |target| (0..times).try_for_each(|_| once(target)).map(|()| End::Left))?;

@@ -34,7 +34,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// Each connection claims a mebibyte, sends a hundred bytes of it, and waits.
+/// Claims a mebibyte on each connection, sends a hundred bytes of it, and waits.
 fn length_lies(target: &Target) -> Outcome<Tally> {
     let mut lie = wire::header(wire::BINARY, 1 << 20);
     lie.extend([7; 100]);
@@ -48,7 +48,7 @@ fn length_lies(target: &Target) -> Outcome<Tally> {
     peers.iter().map(|peer| Ok(if peer.is_open()? { End::Open } else { End::Dropped })).collect()
 }
 
-/// Ten messages of endless fragments: more than the 131 072 allowed.
+/// Sends ten messages of endless fragments: more than the 131 072 allowed.
 fn fragments(target: &Target, fragment: &[u8]) -> Outcome<Tally> {
     let block = fragment.repeat(1000);
     target.crowd(target.count(10), |target| {
@@ -62,7 +62,8 @@ fn fragments(target: &Target, fragment: &[u8]) -> Outcome<Tally> {
     })
 }
 
-/// Ten connections with a hundred thousand of the longest control frames each, which read only at the very end.
+/// Sends a hundred thousand of the longest control frames on each of ten connections, which read only at the very
+/// end.
 fn controls(target: &Target, first: u8) -> Outcome<Tally> {
     let block = wire::frame(first, &[b'p'; 125]).repeat(100);
     target.crowd(target.count(10), |target| {
@@ -75,7 +76,7 @@ fn controls(target: &Target, first: u8) -> Outcome<Tally> {
     })
 }
 
-/// One connection that sends messages of ten bytes as fast as it can, and reads the echoes.
+/// Sends messages of ten bytes on one connection as fast as it can, and reads the echoes.
 fn small_messages(target: &Target) -> Outcome<Tally> {
     let mut writer = Peer::open(target.addr)?;
     let mut reader = writer.split()?;

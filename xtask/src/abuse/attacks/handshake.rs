@@ -47,7 +47,7 @@ pub(super) fn attacks() -> Vec<Attack> {
 /// The ways in which a smuggled request may be refused.
 const SMUGGLED: &[End] = &[End::Status(400), End::Status(405), End::Status(426), End::Status(501)];
 
-/// `each` clients that send a byte every 100 ms, as many that send nothing, and as many that stop halfway.
+/// Connects `each` clients that send a byte every 100 ms, as many that send nothing, and as many that stop halfway.
 ///
 /// At the peak an honest client connects. The server ends all the others; they stay until it does.
 fn slow(target: &Target, each: usize) -> Outcome<Tally> {
@@ -93,7 +93,7 @@ fn slow(target: &Target, each: usize) -> Outcome<Tally> {
 /// The threat model's 30 s are a limit for defaults; longwire's limit is 10 s.
 const SLOW_LIMIT: Duration = Duration::from_secs(15);
 
-/// Ten clients that send a head, or the last part of it up to `times` times, and take the response.
+/// Connects ten clients that send a head, or the last part of it up to `times` times, and receive the response.
 fn heads(target: &Target, head: &str, times: usize) -> Outcome<Tally> {
     target.crowd(target.count(10), |target| {
         let mut peer = Peer::connect(target.addr)?;
@@ -106,7 +106,7 @@ fn heads(target: &Target, head: &str, times: usize) -> Outcome<Tally> {
     })
 }
 
-/// Each form once, followed by a good request and a message: there must be one refusal, and both are ignored.
+/// Sends each form once, followed by a good request and a message: there must be one refusal, and both are ignored.
 fn smuggled(target: &Target) -> Outcome<Tally> {
     let mut behind = wire::request("").into_bytes();
     behind.extend(wire::frame(wire::TEXT, b"smuggled"));

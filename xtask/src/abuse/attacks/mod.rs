@@ -10,7 +10,7 @@ mod handshake;
 
 use super::Attack;
 
-/// All attacks.
+/// Returns all attacks.
 pub(super) fn all() -> Vec<Attack> {
     let mut attacks = Vec::new();
     attacks.extend(frames::attacks());
