@@ -42,9 +42,9 @@ mod random;
 pub mod reconnect;
 mod redirect;
 mod route;
+mod stream;
 #[cfg(feature = "tls")]
 mod tls;
-mod transport;
 #[cfg(unix)]
 mod unix;
 
@@ -58,13 +58,13 @@ pub use longwire_handshake::{
 };
 pub use proxy::ProxyError;
 pub use redirect::RedirectError;
+pub use stream::ClientStream;
 #[cfg(feature = "tls")]
 pub use tls::{PemError, TlsConfig, TlsError};
 /// The version of rustls whose configurations [`TlsConfig`] accepts.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use tokio_rustls::rustls;
-pub use transport::Transport;
 
 /// Connects to a `ws`, `wss`, `http` or `https` URL with the default settings of a [`Client`].
 ///
@@ -75,7 +75,7 @@ pub use transport::Transport;
 /// # Cancel safety
 ///
 /// As for [`Client::connect`].
-pub async fn connect(url: impl Into<String>) -> Result<WebSocket<Transport>, Error> {
+pub async fn connect(url: impl Into<String>) -> Result<WebSocket<ClientStream>, Error> {
     let (ws, _response) = Client::new(url).connect().await?;
     Ok(ws)
 }

@@ -11,7 +11,7 @@ use longwire_handshake::WebSocketUri;
 
 use crate::dial::{self, Resolver};
 use crate::proxy::{self, Proxies};
-use crate::{Error, Transport};
+use crate::{ClientStream, Error};
 
 /// The means by which a client reaches servers. None of them depends on the URL.
 #[derive(Clone, Default)]
@@ -44,12 +44,12 @@ impl Route {
     pub(crate) fn leave_origin(&mut self) {}
 
     /// Connects to the server of a URL and stops before the HTTP request.
-    pub(crate) async fn open(&self, uri: &WebSocketUri) -> Result<Transport, Error> {
+    pub(crate) async fn open(&self, uri: &WebSocketUri) -> Result<ClientStream, Error> {
         let io = self.connect(uri).await?;
         if uri.is_secure() { self.secure(io, uri.host()).await } else { Ok(io) }
     }
 
-    async fn connect(&self, uri: &WebSocketUri) -> Result<Transport, Error> {
+    async fn connect(&self, uri: &WebSocketUri) -> Result<ClientStream, Error> {
         #[cfg(unix)]
         if let Some(path) = &self.unix {
             return unix(path).await;
@@ -61,9 +61,9 @@ impl Route {
     }
 
     /// Connects to a server or a proxy over TCP.
-    pub(crate) async fn tcp(&self, host: &str, port: u16) -> Result<Transport, Error> {
+    pub(crate) async fn tcp(&self, host: &str, port: u16) -> Result<ClientStream, Error> {
         let addresses = self.resolve(host, port).await?;
-        dial::tcp(host, port, addresses, self.local_addr).await.map(Transport::Tcp)
+        dial::tcp(host, port, addresses, self.local_addr).await.map(ClientStream::Tcp)
     }
 
     /// Resolves the addresses of a host.
@@ -72,13 +72,13 @@ impl Route {
     }
 
     #[cfg(feature = "tls")]
-    async fn secure(&self, io: Transport, host: &str) -> Result<Transport, Error> {
+    async fn secure(&self, io: ClientStream, host: &str) -> Result<ClientStream, Error> {
         crate::tls::wrap(io, host, self.tls.as_ref()).await
     }
 
     /// Establishes TLS with a proxy. It uses neither the roots nor the certificate that are meant for servers.
     #[cfg(feature = "tls")]
-    pub(crate) async fn secure_proxy(&self, io: Transport, host: &str) -> Result<Transport, Error> {
+    pub(crate) async fn secure_proxy(&self, io: ClientStream, host: &str) -> Result<ClientStream, Error> {
         crate::tls::wrap(io, host, self.proxy_tls.as_ref()).await.map_err(|error| match error {
             Error::Tls(error) => proxy::ProxyError::Tls(error).into(),
             Error::ClosedEarly => proxy::ProxyError::ClosedEarly.into(),
@@ -88,19 +88,19 @@ impl Route {
 
     #[cfg(not(feature = "tls"))]
     #[allow(clippy::unused_async, reason = "with TLS it waits")]
-    async fn secure(&self, _: Transport, _: &str) -> Result<Transport, Error> {
+    async fn secure(&self, _: ClientStream, _: &str) -> Result<ClientStream, Error> {
         Err(Error::TlsUnsupported)
     }
 
     #[cfg(not(feature = "tls"))]
     #[allow(clippy::unused_async, reason = "with TLS it waits")]
-    pub(crate) async fn secure_proxy(&self, _: Transport, _: &str) -> Result<Transport, Error> {
+    pub(crate) async fn secure_proxy(&self, _: ClientStream, _: &str) -> Result<ClientStream, Error> {
         Err(Error::TlsUnsupported)
     }
 }
 
 #[cfg(unix)]
-async fn unix(path: &Path) -> Result<Transport, Error> {
+async fn unix(path: &Path) -> Result<ClientStream, Error> {
     let connected = tokio::net::UnixStream::connect(path).await;
-    connected.map(Transport::Unix).map_err(|source| Error::ConnectUnix { path: path.to_owned(), source })
+    connected.map(ClientStream::Unix).map_err(|source| Error::ConnectUnix { path: path.to_owned(), source })
 }

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::{
     self, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
 };
 
-use crate::Transport;
+use crate::ClientStream;
 
 /// The trusted roots and the client certificate for URLs that require TLS.
 ///
@@ -247,17 +247,17 @@ pub use pem::Error as PemError;
 
 /// Establishes TLS with `host` over a stream.
 pub(crate) async fn wrap(
-    io: Transport,
+    io: ClientStream,
     host: &str,
     config: Option<&Arc<ClientConfig>>,
-) -> Result<Transport, crate::Error> {
+) -> Result<ClientStream, crate::Error> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::ServerName)?;
     let config = match config {
         Some(config) => Arc::clone(config),
         None => default_config().await?,
     };
     match TlsConnector::from(config).connect(name, io).await {
-        Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
+        Ok(stream) => Ok(ClientStream::Tls(Box::new(stream))),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(crate::Error::ClosedEarly),
         Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(fault) => Err(TlsError::Handshake(fault.clone()).into()),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
-use longwire_client::{Client, Config, Error, ResponseError, Transport, connect};
+use longwire_client::{Client, ClientStream, Config, Error, ResponseError, connect};
 use longwire_connection::Message;
 use support::{SWITCHING, answer_with, field, fill, read_request, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -145,7 +145,7 @@ async fn sets_nodelay_and_a_fresh_nonce() {
     for _ in 0..3 {
         let (address, server) = answer_with(SWITCHING).await;
         let ws = connect(format!("ws://{address}")).await.unwrap();
-        let nodelay = ws.with_transport(|io: &Transport| io.tcp().unwrap().nodelay().unwrap());
+        let nodelay = ws.with_transport(|io: &ClientStream| io.tcp().unwrap().nodelay().unwrap());
         assert_eq!(nodelay, Some(true));
         ws.abort();
         keys.push(field(&server.await.unwrap().0, "Sec-WebSocket-Key").to_owned());

@@ -17,7 +17,7 @@ const HELLO: &[u8] = b"\x81\x05hello";
 mod unix {
     use std::path::PathBuf;
 
-    use longwire_client::{Transport, WebSocketUri};
+    use longwire_client::{ClientStream, WebSocketUri};
     use tokio::net::UnixListener;
 
     use super::*;
@@ -65,7 +65,7 @@ mod unix {
             });
             let (mut ws, _) = client.connect().await.expect(case);
             assert_eq!(ws.recv().await.unwrap(), Some(Message::text("hello")), "{case}");
-            assert_eq!(ws.with_transport(|io| matches!(io, Transport::Unix(_))), Some(true), "{case}");
+            assert_eq!(ws.with_transport(|io| matches!(io, ClientStream::Unix(_))), Some(true), "{case}");
             ws.abort();
             let (request, _) = server.await.unwrap();
             assert!(request.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{case}: {request}");

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_client::{Client, Error, InvalidOption, TlsConfig, TlsError, Transport, rustls};
+use longwire_client::{Client, ClientStream, Error, InvalidOption, TlsConfig, TlsError, rustls};
 use longwire_connection::Message;
 use support::tls::{Authority, Leaf, accepting, acceptor, provider};
 use support::{SWITCHING, field, fill, read_request};
@@ -71,7 +71,7 @@ async fn connects_to_a_server_that_it_trusts() {
         let client = Client::new(format!("{scheme}://localhost:{port}/chat")).tls(trusting(&authority));
         let (mut ws, _) = client.connect().await.unwrap();
         assert_eq!(ws.recv().await.unwrap(), Some(Message::text("hello")));
-        let alpn = ws.with_transport(|io: &Transport| {
+        let alpn = ws.with_transport(|io: &ClientStream| {
             assert!(io.tcp().unwrap().nodelay().unwrap());
             io.tls().unwrap().alpn_protocol().map(<[u8]>::to_vec)
         });
@@ -251,7 +251,7 @@ async fn uses_a_configuration_of_rustls_as_it_is() {
     let (port, _server) = serve(acceptor(&authority.leaf("localhost")), Vec::new(), End::Never).await;
     let client = Client::new(format!("wss://localhost:{port}/")).tls(Arc::new(config));
     let (ws, _) = client.connect().await.unwrap();
-    let version = ws.with_transport(|io: &Transport| io.tls().unwrap().protocol_version());
+    let version = ws.with_transport(|io: &ClientStream| io.tls().unwrap().protocol_version());
     assert_eq!(version, Some(Some(rustls::ProtocolVersion::TLSv1_2)));
     ws.abort();
 }

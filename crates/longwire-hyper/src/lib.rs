@@ -44,9 +44,9 @@
 //! # The transport
 //!
 //! If hyper runs over tokio's `TcpStream` or `UnixStream`, or over the `TlsStream` of `tokio-rustls` with the
-//! feature `tls`, the socket gets that stream back ([`Transport::Tcp`]) and is as fast as with longwire's own
+//! feature `tls`, the socket gets that stream back ([`UpgradedStream::Tcp`]) and is as fast as with longwire's own
 //! server. Bytes that arrived after the request are not lost. Other streams are used through hyper
-//! ([`Transport::Upgraded`]), and HTTP/2 streams gather writes ([`Transport::Http2`]).
+//! ([`UpgradedStream::Upgraded`]), and HTTP/2 streams gather writes ([`UpgradedStream::Http2`]).
 //!
 //! # Shutdown
 //!
@@ -79,21 +79,21 @@ pub mod tower;
 
 mod mount;
 mod stream;
-mod transport;
 mod upgrade;
+mod upgraded;
 
 pub use longwire_handshake::{OriginPolicy, Rejection, ServerOptions, Subprotocol};
 pub use longwire_hub::{Client, ClientId, Delivery, Hub, HubConfig, HubStats, SlowPolicy};
 pub use mount::{Mount, MountConfig};
 pub use stream::{CONNECTION_WINDOW, Http2Stream, STREAM_WINDOW};
-pub use transport::Transport;
 pub use upgrade::{Upgrade, UpgradeError, upgrade, upgrade_parts};
+pub use upgraded::UpgradedStream;
 
 /// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) registered with the mount's [`Hub`].
-pub type Socket = longwire_hub::Socket<Transport>;
+pub type Socket = longwire_hub::Socket<UpgradedStream>;
 
 /// The receiving side of a [`Socket`] that was split.
-pub type Receiver = longwire_hub::Receiver<Transport>;
+pub type Receiver = longwire_hub::Receiver<UpgradedStream>;
 
 /// A boxed error of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
-use crate::{BoxError, HandlerResult, Mount, Socket, Transport};
+use crate::{BoxError, HandlerResult, Mount, Socket, UpgradedStream};
 
 /// Checks a WebSocket request, over HTTP/1.1 or HTTP/2, and takes over its connection.
 ///
@@ -152,7 +152,7 @@ impl Upgrade {
                 .map_err(|_| UpgradeError::Timeout { limit: self.mount.config().upgrade_timeout })?,
         };
         let upgraded = upgraded.map_err(UpgradeError::NotHandedOver)?;
-        let (io, read_ahead) = Transport::recover(upgraded, self.version, self.config.close_timeout);
+        let (io, read_ahead) = UpgradedStream::recover(upgraded, self.version, self.config.close_timeout);
         let subprotocol = self.accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         #[cfg(feature = "deflate")]

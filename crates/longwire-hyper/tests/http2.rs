@@ -12,7 +12,7 @@ use longwire_connection::{CloseCode, Error as ConnectionError, WebSocket};
 use longwire_handshake::{OptionsError, ResponseError};
 use longwire_hyper::http2::{ConnectOptions, Error, Http2};
 use longwire_hyper::{
-    Http2Stream, Mount, MountConfig, OriginPolicy, Socket, Subprotocol, Transport, upgrade,
+    Http2Stream, Mount, MountConfig, OriginPolicy, Socket, Subprotocol, UpgradedStream, upgrade,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -68,7 +68,7 @@ async fn a_handler_sees_a_stream_of_http_2() {
     let handler = move |mut ws: Socket| {
         let report = report.clone();
         async move {
-            let _ = report.send(ws.with_transport(|io| matches!(io, Transport::Http2(_))));
+            let _ = report.send(ws.with_transport(|io| matches!(io, UpgradedStream::Http2(_))));
             ws.recv().await?;
             Ok(())
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode, Version};
 use longwire_connection::{CloseCode, MemoryBudget};
 use longwire_hyper::{
-    HandlerResult, Hub, HubConfig, Mount, MountConfig, OriginPolicy, Rejection, Socket, Transport,
-    UpgradeError, upgrade, upgrade_parts,
+    HandlerResult, Hub, HubConfig, Mount, MountConfig, OriginPolicy, Rejection, Socket, UpgradeError,
+    UpgradedStream, upgrade, upgrade_parts,
 };
 use longwire_server::Server;
 use tokio::io::AsyncWriteExt;
@@ -37,7 +37,7 @@ async fn a_tcp_stream_is_had_back_from_hyper() {
             let report = report.clone();
             async move {
                 let nodelay = ws.with_transport(|io| match io {
-                    Transport::Tcp(stream) => stream.nodelay().ok(),
+                    UpgradedStream::Tcp(stream) => stream.nodelay().ok(),
                     _ => None,
                 });
                 let _ = report.send((nodelay.flatten(), ws.client().peer_addr()));

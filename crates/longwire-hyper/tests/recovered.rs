@@ -6,7 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 
-use longwire_hyper::{HandlerResult, Mount, Socket, Transport};
+use longwire_hyper::{HandlerResult, Mount, Socket, UpgradedStream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -24,11 +24,11 @@ async fn converse(
     let (report, mut reported) = mpsc::unbounded_channel();
     let handler = move |mut ws: Socket| {
         let over = ws.with_transport(|io| match io {
-            Transport::Tcp(_) => "TCP",
+            UpgradedStream::Tcp(_) => "TCP",
             #[cfg(unix)]
-            Transport::Unix(_) => "Unix",
+            UpgradedStream::Unix(_) => "Unix",
             #[cfg(feature = "tls")]
-            Transport::Tls(stream) if stream.get_ref().0.nodelay().unwrap() => "TLS without delay",
+            UpgradedStream::Tls(stream) if stream.get_ref().0.nodelay().unwrap() => "TLS without delay",
             _ => "another",
         });
         let _ = report.send((over.unwrap(), ws.client().peer_addr()));

@@ -15,13 +15,13 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tracing::trace;
 
-use crate::Transport;
+use crate::ServerStream;
 
 /// Writes the last bytes of a connection and makes sure that the peer can read them.
 ///
 /// `limit` is the maximum time without progress while writing, and then the maximum time for the peer to end the
 /// connection. So a slow reader still gets a long answer whole.
-pub(crate) async fn finish(io: &mut Transport, answer: &[u8], limit: Duration) {
+pub(crate) async fn finish(io: &mut ServerStream, answer: &[u8], limit: Duration) {
     let result = async {
         let mut left = answer;
         while !left.is_empty() {
@@ -48,7 +48,7 @@ async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -
 }
 
 /// Writes as much of the last bytes of a connection as possible without waiting. The rest may be lost.
-pub(crate) async fn finish_at_once(io: &mut Transport, answer: &[u8]) {
+pub(crate) async fn finish_at_once(io: &mut ServerStream, answer: &[u8]) {
     let ending = async {
         write_whole(io, answer).await?;
         io.shutdown().await?;
@@ -60,12 +60,12 @@ pub(crate) async fn finish_at_once(io: &mut Transport, answer: &[u8]) {
 }
 
 /// Writes an answer and flushes it, because a buffered stream sends nothing before the flush.
-pub(crate) async fn write_whole(io: &mut Transport, answer: &[u8]) -> io::Result<()> {
+pub(crate) async fn write_whole(io: &mut ServerStream, answer: &[u8]) -> io::Result<()> {
     io.write_all(answer).await?;
     io.flush().await
 }
 
-async fn drain(io: &mut Transport) -> io::Result<()> {
+async fn drain(io: &mut ServerStream) -> io::Result<()> {
     let mut left = MAX_DRAINED;
     while left > 0 {
         match read_some(io, <[u8]>::len).await? {
@@ -84,7 +84,7 @@ async fn drain(io: &mut Transport) -> io::Result<()> {
 /// # Cancel safety
 ///
 /// If the future is dropped, all bytes read so far are in `early`.
-pub(crate) async fn lost(io: &mut Transport, early: &mut Vec<u8>) {
+pub(crate) async fn lost(io: &mut ServerStream, early: &mut Vec<u8>) {
     while early.len() < MAX_EARLY {
         let read = read_some(io, |bytes| {
             early.extend_from_slice(bytes);
@@ -106,7 +106,7 @@ pub(crate) async fn lost(io: &mut Transport, early: &mut Vec<u8>) {
 /// # Cancel safety
 ///
 /// If the future is dropped, nothing was read.
-pub(crate) async fn read_some<R>(io: &mut Transport, take: impl FnOnce(&[u8]) -> R) -> io::Result<R> {
+pub(crate) async fn read_some<R>(io: &mut ServerStream, take: impl FnOnce(&[u8]) -> R) -> io::Result<R> {
     let mut take = Some(take);
     poll_fn(|cx| {
         let mut space = [MaybeUninit::uninit(); READ_SIZE];

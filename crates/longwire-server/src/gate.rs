@@ -25,7 +25,7 @@ use crate::proxied::{Ends, find_ends};
 use crate::request::Security;
 use crate::routes::Routes;
 use crate::stats::Counters;
-use crate::{Request, ServerConfig, Socket, Transport};
+use crate::{Request, ServerConfig, ServerStream, Socket};
 
 /// A function that answers plain HTTP requests.
 pub(crate) type Fallback =
@@ -83,7 +83,7 @@ impl Gate {
     /// Takes a connection through its handshake. Returns `None` if it ends there.
     pub(crate) async fn open(
         self: Arc<Self>,
-        io: Transport,
+        io: ServerStream,
         peer_addr: Option<SocketAddr>,
         ticket: Ticket,
     ) -> Option<(Socket, Request)> {
@@ -139,10 +139,10 @@ impl Gate {
     /// Completes the steps before the request: the proxy's header, and TLS.
     async fn begin(
         &self,
-        mut io: Transport,
+        mut io: ServerStream,
         peer_addr: Option<SocketAddr>,
         deadline: Deadline,
-    ) -> Option<(Transport, Ends)> {
+    ) -> Option<(ServerStream, Ends)> {
         let ends = find_ends(&mut io, peer_addr, &self.config.proxy_protocol);
         let ends = match deadline.run(ends).await {
             Ok(Ok(ends)) => ends,
@@ -164,14 +164,14 @@ impl Gate {
     #[cfg(feature = "tls")]
     async fn secure(
         &self,
-        io: Transport,
+        io: ServerStream,
         peer_addr: Option<SocketAddr>,
         deadline: Deadline,
-    ) -> Option<Transport> {
+    ) -> Option<ServerStream> {
         let Some(acceptor) = &self.tls else { return Some(io) };
-        let Transport::Tcp(stream) = io else { return Some(io) };
+        let ServerStream::Tcp(stream) = io else { return Some(io) };
         match deadline.run(acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
+            Ok(Ok(stream)) => return Some(ServerStream::Tls(Box::new(stream))),
             Ok(Err(error)) => debug!(?peer_addr, %error, "a TLS handshake failed"),
             Err(_) => debug!(?peer_addr, "a TLS handshake was not complete in time"),
         }
@@ -180,7 +180,7 @@ impl Gate {
 
     async fn shake_hands(
         self: &Arc<Self>,
-        io: &mut Transport,
+        io: &mut ServerStream,
         ends: Ends,
         deadline: Deadline,
         ticket: &Ticket,
@@ -228,7 +228,7 @@ impl Gate {
     /// Reads up to the end of the request's head. Returns `None` if the client left before that.
     async fn read_head(
         &self,
-        io: &mut Transport,
+        io: &mut ServerStream,
         deadline: Deadline,
     ) -> Result<Option<RequestHead>, Rejection> {
         let mut parser = RequestParser::new(self.config.head.clone());
@@ -349,7 +349,7 @@ impl Gate {
 
     async fn turn_away(
         &self,
-        io: &mut Transport,
+        io: &mut ServerStream,
         revoked: Revoked,
         progress: Progress,
         peer_addr: Option<SocketAddr>,

@@ -75,9 +75,9 @@ mod routes;
 mod serve;
 mod server;
 mod stats;
+mod stream;
 #[cfg(feature = "tls")]
 mod tls;
-mod transport;
 mod workers;
 
 #[cfg(test)]
@@ -99,19 +99,19 @@ pub use request::Request;
 pub use serve::{BoxError, HandlerResult, Serve};
 pub use server::Server;
 pub use stats::ServerStats;
+pub use stream::{OtherStream, ServerStream};
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsError};
-/// The version of rustls whose configurations [`TlsConfig`] accepts and whose types [`Transport::tls`] and
+/// The version of rustls whose configurations [`TlsConfig`] accepts and whose types [`ServerStream::tls`] and
 /// [`Request::peer_certificates`] return.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use tokio_rustls::rustls;
-pub use transport::{OtherStream, Transport};
 pub use workers::Workers;
 
 /// The socket passed to a handler: a [`WebSocket`](longwire_connection::WebSocket) registered in the server's
 /// [`Hub`].
-pub type Socket = longwire_hub::Socket<Transport>;
+pub type Socket = longwire_hub::Socket<ServerStream>;
 
 /// The receiving half of a split [`Socket`].
-pub type Receiver = longwire_hub::Receiver<Transport>;
+pub type Receiver = longwire_hub::Receiver<ServerStream>;

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
-use crate::Transport;
+use crate::ServerStream;
 
 /// A source of connections: one of tokio's listeners, or your own.
 pub trait Listen: fmt::Debug + Send + Sync + 'static {
@@ -23,7 +23,7 @@ pub trait Listen: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Errors do not end the server: it tries again, after a pause unless the error concerns only one connection.
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>>;
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(ServerStream, Option<SocketAddr>)>>;
 
     /// Returns the address that clients connect to, if it is a TCP address.
     fn local_addr(&self) -> Option<SocketAddr> {
@@ -43,12 +43,12 @@ pub trait Listen: fmt::Debug + Send + Sync + 'static {
 }
 
 impl Listen for TcpListener {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(ServerStream, Option<SocketAddr>)>> {
         self.poll_accept(cx).map_ok(|(stream, peer_addr)| {
             // Replies must not wait for acknowledgments. If the socket is already closed, this fails, and reading
             // reports it.
             let _ = stream.set_nodelay(true);
-            (Transport::Tcp(stream), Some(peer_addr))
+            (ServerStream::Tcp(stream), Some(peer_addr))
         })
     }
 
@@ -64,8 +64,8 @@ impl Listen for TcpListener {
 
 #[cfg(unix)]
 impl Listen for tokio::net::UnixListener {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
-        self.poll_accept(cx).map_ok(|(stream, _)| (Transport::Unix(stream), None))
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(ServerStream, Option<SocketAddr>)>> {
+        self.poll_accept(cx).map_ok(|(stream, _)| (ServerStream::Unix(stream), None))
     }
 
     fn hand_over(&self, listeners: &mut Listeners) -> io::Result<()> {
@@ -129,7 +129,7 @@ impl Several {
 }
 
 impl Listen for Several {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(ServerStream, Option<SocketAddr>)>> {
         let first = self.first.fetch_add(1, Ordering::Relaxed) % self.listeners.len().max(1);
         let (after, before) = self.listeners.split_at(first);
         for listener in before.iter().chain(after) {
@@ -204,7 +204,7 @@ impl ListenOptions {
 pub(crate) async fn next_connection(
     listener: &dyn Listen,
     pause: &mut Pause,
-) -> (Transport, Option<SocketAddr>) {
+) -> (ServerStream, Option<SocketAddr>) {
     loop {
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok(connection) => {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use longwire_handshake::{ProxyHeader, ProxyHeaderParser, TrustedProxies};
 use tokio::io::AsyncReadExt;
 
-use crate::Transport;
+use crate::ServerStream;
 
 /// The addresses at both ends of a connection, if there are any.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Ends {
 /// The errors of the transport, and [`InvalidData`](io::ErrorKind::InvalidData) if the header is malformed or
 /// missing.
 pub(crate) async fn find_ends(
-    io: &mut Transport,
+    io: &mut ServerStream,
     peer: Option<SocketAddr>,
     proxies: &TrustedProxies,
 ) -> io::Result<Ends> {
@@ -37,7 +37,7 @@ pub(crate) async fn find_ends(
     Ok(Ends { peer: source.or(known.peer), local: destination.or(known.local) })
 }
 
-async fn read_header(io: &mut Transport) -> io::Result<ProxyHeader> {
+async fn read_header(io: &mut ServerStream) -> io::Result<ProxyHeader> {
     let mut parser = ProxyHeaderParser::default();
     let mut space = [0; 256];
     loop {

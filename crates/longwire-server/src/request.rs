@@ -9,7 +9,7 @@ use longwire_handshake::TrustedProxies;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::Transport;
+use crate::ServerStream;
 use crate::routes::Route;
 
 /// The head of a client's request: an [`http::Request`] with the addresses of the connection.
@@ -39,7 +39,7 @@ pub(crate) struct Security {
 }
 
 impl Security {
-    pub(crate) fn of(io: &Transport) -> Self {
+    pub(crate) fn of(io: &ServerStream) -> Self {
         Self {
             is_secure: io.is_secure(),
             #[cfg(feature = "tls")]
@@ -109,7 +109,7 @@ impl Request {
     ///
     /// They are verified: see [`TlsConfig::from_pem_with_clients`](crate::TlsConfig::from_pem_with_clients). Use an
     /// X.509 parser to extract the identity. They are also available from a socket, in
-    /// [`Transport::tls`](crate::Transport::tls).
+    /// [`ServerStream::tls`](crate::ServerStream::tls).
     #[cfg(feature = "tls")]
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         &self.inner.security.certificates

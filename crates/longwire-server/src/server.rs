@@ -17,7 +17,7 @@ use crate::listen::{Pause, Several, next_connection};
 use crate::routes::Routes;
 use crate::{
     Admission, Error, HandlerResult, Listen, ListenOptions, Listeners, Request, Serve, ServerConfig,
-    ServerHandle, Socket, Transport,
+    ServerHandle, ServerStream, Socket,
 };
 
 /// A WebSocket server.
@@ -473,7 +473,7 @@ impl Server {
     /// Starts the handshake of a connection.
     pub(crate) fn open(
         &self,
-        io: Transport,
+        io: ServerStream,
         peer_addr: Option<SocketAddr>,
     ) -> impl Future<Output = Option<(Socket, Request)>> + Send + use<> {
         let ticket = self.gate.pending.enter(self.gate.config.max_handshakes);

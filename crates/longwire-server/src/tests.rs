@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::listen::Listen;
 use crate::pending::{Pending, Revoked};
-use crate::{Server, Transport};
+use crate::{Server, ServerStream};
 
 /// A listener that returns these errors first.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct Failing {
 }
 
 impl Listen for Failing {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(ServerStream, Option<SocketAddr>)>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         match self.errors.lock().unwrap().pop_front() {
             Some(error) => Poll::Ready(Err(error)),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use longwire_server::{Error, Listen, Listeners, Server, Transport};
+use longwire_server::{Error, Listen, Listeners, Server, ServerStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -104,7 +104,7 @@ async fn handshakes_that_were_begun_are_accepted_before_the_end() {
 struct Own;
 
 impl Listen for Own {
-    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(Transport, Option<SocketAddr>)>> {
+    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(ServerStream, Option<SocketAddr>)>> {
         Poll::Pending
     }
 }

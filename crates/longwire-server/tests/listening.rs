@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use longwire_connection::testing::repeatable_keys;
 use longwire_connection::{Config, Handover, WebSocket};
-use longwire_server::{Listen, ListenOptions, Server, Transport, TrustedProxies};
+use longwire_server::{Listen, ListenOptions, Server, ServerStream, TrustedProxies};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -175,10 +175,10 @@ struct Own {
 }
 
 impl Listen for Own {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<(Transport, Option<SocketAddr>)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<(ServerStream, Option<SocketAddr>)>> {
         self.listener.poll_accept(cx).map_ok(|(stream, _)| {
             self.accepted.fetch_add(1, Ordering::Relaxed);
-            (Transport::Unix(stream), Some(SocketAddr::from(([192, 0, 2, 1], 7))))
+            (ServerStream::Unix(stream), Some(SocketAddr::from(([192, 0, 2, 1], 7))))
         })
     }
 }

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use longwire_connection::{Error, Keepalive};
-use longwire_server::{HandlerResult, Request, Shutdown, Socket, Transport};
+use longwire_server::{HandlerResult, Request, ServerStream, Shutdown, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -86,7 +86,7 @@ async fn clients_can_be_accepted_one_by_one() {
         };
         assert_eq!(request.uri(), "/chat?room=1");
         let nodelay = ws.with_transport(|transport| match transport {
-            Transport::Tcp(stream) => stream.nodelay().unwrap(),
+            ServerStream::Tcp(stream) => stream.nodelay().unwrap(),
             other => panic!("{other:?}"),
         });
         assert_eq!(nodelay, Some(true), "replies are not held back");

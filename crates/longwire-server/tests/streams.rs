@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use longwire_connection::testing::repeatable_keys;
 use longwire_connection::{Config, Handover, Message, WebSocket};
-use longwire_server::{Listen, Rejection, Server, Transport};
+use longwire_server::{Listen, Rejection, Server, ServerStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, BufWriter, DuplexStream, duplex};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
@@ -20,10 +20,10 @@ use common::{REQUEST, bind, check_echo, echo, open, rest, soon, start, start_wit
 
 /// Streams that are handed over in memory.
 #[derive(Debug)]
-struct InMemory(Mutex<mpsc::UnboundedReceiver<Transport>>);
+struct InMemory(Mutex<mpsc::UnboundedReceiver<ServerStream>>);
 
 impl Listen for InMemory {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<(Transport, Option<SocketAddr>)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<(ServerStream, Option<SocketAddr>)>> {
         let mut streams = self.0.try_lock().expect("one task at a time waits");
         match ready!(streams.poll_recv(cx)) {
             Some(stream) => Poll::Ready(Ok((stream, None))),
@@ -47,7 +47,7 @@ async fn clients_come_over_streams_of_any_kind() {
     );
     for capacity in [1, 100, 1 << 20] {
         let (mut client, stream) = duplex(capacity);
-        accepting.send(Transport::other(stream)).unwrap();
+        accepting.send(ServerStream::other(stream)).unwrap();
         // The first frame arrives with the request.
         let (mut read, mut write) = tokio::io::split(&mut client);
         let asked = [REQUEST.as_bytes(), &text("early")].concat();
@@ -77,14 +77,14 @@ async fn clients_come_over_streams_of_any_kind() {
 /// Bytes written to a buffered stream arrive once it is flushed.
 #[tokio::test]
 async fn answers_are_flushed() {
-    fn plain(stream: DuplexStream) -> Transport {
-        Transport::other(stream)
+    fn plain(stream: DuplexStream) -> ServerStream {
+        ServerStream::other(stream)
     }
-    fn buf_stream(stream: DuplexStream) -> Transport {
-        Transport::other(BufStream::new(stream))
+    fn buf_stream(stream: DuplexStream) -> ServerStream {
+        ServerStream::other(BufStream::new(stream))
     }
-    fn buf_writer(stream: DuplexStream) -> Transport {
-        Transport::other(BufWriter::new(stream))
+    fn buf_writer(stream: DuplexStream) -> ServerStream {
+        ServerStream::other(BufWriter::new(stream))
     }
     let (accepting, streams) = mpsc::unbounded_channel();
     let server = Server::from_acceptor(InMemory(Mutex::new(streams)))
@@ -97,7 +97,7 @@ async fn answers_are_flushed() {
         });
     let server = start(server);
     for (case, wrap) in [
-        ("plain", plain as fn(DuplexStream) -> Transport),
+        ("plain", plain as fn(DuplexStream) -> ServerStream),
         ("BufStream", buf_stream),
         ("BufWriter", buf_writer),
     ] {
@@ -127,7 +127,7 @@ async fn an_answer_that_is_never_flushed_is_given_up() {
     let server = start(server);
     // The response does not fit, so a flush waits for the client to read.
     let (mut client, stream) = duplex(1);
-    accepting.send(Transport::other(BufWriter::new(stream))).unwrap();
+    accepting.send(ServerStream::other(BufWriter::new(stream))).unwrap();
     let asked = REQUEST.as_bytes();
     client.write_all(asked).await.unwrap();
     sleep(Duration::from_millis(300)).await;
@@ -147,7 +147,7 @@ async fn a_page_is_not_cut_off_while_it_is_read() {
     let server = start(server);
     for (case, wait, is_whole) in [("slow", 4, true), ("stuck", 6, false)] {
         let (mut client, stream) = duplex(16 << 10);
-        accepting.send(Transport::other(stream)).unwrap();
+        accepting.send(ServerStream::other(stream)).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let (mut read, mut buf) = (0, vec![0; 16 << 10]);
         loop {

@@ -179,8 +179,8 @@ pub mod client {
     pub use longwire_client::rustls;
     #[doc(inline)]
     pub use longwire_client::{
-        Client, Error, HeadLimits, InvalidOption, OptionsError, PeerText, ProxyError, RedirectError,
-        ResponseError, Subprotocol, Transport, UriError, WebSocketUri, connect,
+        Client, ClientStream, Error, HeadLimits, InvalidOption, OptionsError, PeerText, ProxyError,
+        RedirectError, ResponseError, Subprotocol, UriError, WebSocketUri, connect,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
@@ -195,8 +195,8 @@ pub mod server {
         AcceptedError, Admission, BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained,
         Error, Farewell, HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, Listen,
         ListenOptions, Listeners, OriginPolicy, OtherStream, Place, Receiver, Rejection, Request, Room,
-        RunError, Serve, Server, ServerConfig, ServerHandle, ServerOptions, ServerStats, Shutdown,
-        SlowPolicy, Socket, Subprotocol, Transport, TrustedProxies, Workers,
+        RunError, Serve, Server, ServerConfig, ServerHandle, ServerOptions, ServerStats, ServerStream,
+        Shutdown, SlowPolicy, Socket, Subprotocol, TrustedProxies, Workers,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
@@ -223,7 +223,7 @@ pub mod hyper {
     pub use longwire_hyper::{
         BoxError, CONNECTION_WINDOW, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig,
         HubStats, Mount, MountConfig, OriginPolicy, Receiver, Rejection, STREAM_WINDOW, ServerOptions,
-        SlowPolicy, Socket, Subprotocol, Transport, Upgrade, UpgradeError, upgrade, upgrade_parts,
+        SlowPolicy, Socket, Subprotocol, Upgrade, UpgradeError, UpgradedStream, upgrade, upgrade_parts,
     };
 }
 

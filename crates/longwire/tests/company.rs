@@ -547,7 +547,7 @@ async fn serve(ws: Socket, request: Request, links: Links, stopping: Arc<AtomicB
 }
 
 async fn use_client(
-    ws: WebSocket<longwire::client::Transport>,
+    ws: WebSocket<longwire::client::ClientStream>,
     links: &Links,
     number: usize,
     stopping: &Arc<AtomicBool>,

@@ -12,7 +12,7 @@ use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol
 use self::identity::Hook;
 use crate::deadline::Deadline;
 use crate::route::Route;
-use crate::{Config, Error, InvalidOption, RedirectError, Transport, handshake, random, redirect};
+use crate::{ClientStream, Config, Error, InvalidOption, RedirectError, handshake, random, redirect};
 
 mod identity;
 mod route;
@@ -226,7 +226,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// If the future is dropped, the attempt ends and its connection is closed.
-    pub async fn connect(&self) -> Result<(WebSocket<Transport>, Response<()>), Error> {
+    pub async fn connect(&self) -> Result<(WebSocket<ClientStream>, Response<()>), Error> {
         let mut uri = self.uri()?;
         let mut options = Cow::Borrowed(&self.options);
         let mut route = Cow::Borrowed(&self.route);

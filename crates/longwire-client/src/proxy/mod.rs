@@ -16,7 +16,7 @@ pub(crate) use environment::Environment;
 
 use crate::dial;
 use crate::route::Route;
-use crate::{Error, InvalidOption, Transport};
+use crate::{ClientStream, Error, InvalidOption};
 
 /// The source of a client's proxy.
 #[derive(Clone, Default)]
@@ -100,7 +100,11 @@ pub(crate) fn is_final(status: StatusCode) -> bool {
 }
 
 /// Connects to the server of `uri` through a proxy.
-pub(crate) async fn connect(route: &Route, proxy: &ProxyUri, uri: &WebSocketUri) -> Result<Transport, Error> {
+pub(crate) async fn connect(
+    route: &Route,
+    proxy: &ProxyUri,
+    uri: &WebSocketUri,
+) -> Result<ClientStream, Error> {
     match proxy.scheme() {
         ProxyScheme::Https => {
             let io = reach(route, proxy).await?;
@@ -139,7 +143,7 @@ pub(crate) async fn connect(route: &Route, proxy: &ProxyUri, uri: &WebSocketUri)
 }
 
 /// Connects to the proxy itself.
-async fn reach(route: &Route, proxy: &ProxyUri) -> Result<Transport, Error> {
+async fn reach(route: &Route, proxy: &ProxyUri) -> Result<ClientStream, Error> {
     route.tcp(&dial::with_zone(proxy.host(), proxy.zone()), proxy.port()).await
 }
 

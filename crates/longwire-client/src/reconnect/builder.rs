@@ -11,7 +11,7 @@ use super::outbox::Outbox;
 use super::shared::{Finish, Shared};
 use super::task::Task;
 use super::{Backoff, BoxError, Failure, Reconnecting, Sender};
-use crate::{Client, Error, Transport};
+use crate::{Client, ClientStream, Error};
 
 /// The point at which a message counts as delivered. Until then, `send` waits, and the message is kept to be sent
 /// again on the next connection.
@@ -79,7 +79,7 @@ pub(super) struct Settings<T: Stream> {
 /// # }
 /// ```
 #[must_use = "it does nothing until it is started"]
-pub struct Builder<T: Stream = Transport> {
+pub struct Builder<T: Stream = ClientStream> {
     settings: Settings<T>,
     max_queued: usize,
     max_queued_bytes: usize,

@@ -178,7 +178,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Connects a client over HTTP/1.1.
-pub(crate) async fn connect(server: &Running) -> WebSocket<longwire_client::Transport> {
+pub(crate) async fn connect(server: &Running) -> WebSocket<longwire_client::ClientStream> {
     soon(Client::new(server.url()).deflate(None).connect()).await.expect("the server takes it").0
 }
 

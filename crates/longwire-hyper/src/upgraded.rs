@@ -19,7 +19,7 @@ use crate::Http2Stream;
 /// The stream that carries a client's connection.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Transport {
+pub enum UpgradedStream {
     /// Plain TCP, recovered from hyper, with `TCP_NODELAY` set.
     Tcp(TcpStream),
     /// A Unix socket, recovered from hyper.
@@ -34,7 +34,7 @@ pub enum Transport {
     Http2(Http2Stream),
 }
 
-impl Transport {
+impl UpgradedStream {
     /// Takes over a connection from hyper: returns the transport, and the bytes already read from it. An HTTP/2
     /// stream may take `linger` to end.
     pub(crate) fn recover(upgraded: Upgraded, version: Version, linger: Duration) -> (Self, Bytes) {
@@ -105,7 +105,7 @@ fn set_no_delay(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for UpgradedStream {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -120,7 +120,7 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for UpgradedStream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {

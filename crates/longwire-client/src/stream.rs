@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 /// The stream under a connection that [`Client::connect`](crate::Client::connect) dialed.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Transport {
+pub enum ClientStream {
     /// Plain TCP to the server or to a proxy, with `TCP_NODELAY` set.
     Tcp(TcpStream),
     /// A Unix socket.
@@ -18,10 +18,10 @@ pub enum Transport {
     Unix(tokio::net::UnixStream),
     /// TLS over one of these.
     #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::client::TlsStream<Transport>>),
+    Tls(Box<tokio_rustls::client::TlsStream<ClientStream>>),
 }
 
-impl Transport {
+impl ClientStream {
     /// Returns the underlying TCP connection, for its addresses and options; `None` over a Unix socket.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
@@ -47,22 +47,22 @@ impl Transport {
 macro_rules! delegate {
     ($transport:expr, $stream:ident => $call:expr) => {
         match $transport {
-            Transport::Tcp($stream) => $call,
+            ClientStream::Tcp($stream) => $call,
             #[cfg(unix)]
-            Transport::Unix($stream) => $call,
+            ClientStream::Unix($stream) => $call,
             #[cfg(feature = "tls")]
-            Transport::Tls($stream) => $call,
+            ClientStream::Tls($stream) => $call,
         }
     };
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         delegate!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         delegate!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
     }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 /// The stream under a client's connection.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Transport {
+pub enum ServerStream {
     /// Plain TCP.
     Tcp(TcpStream),
     /// A Unix socket.
@@ -21,7 +21,7 @@ pub enum Transport {
     /// TLS over TCP.
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-    /// Any other stream that a custom [`Listen`](crate::Listen) accepts; see [`Transport::other`].
+    /// Any other stream that a custom [`Listen`](crate::Listen) accepts; see [`ServerStream::other`].
     Other(OtherStream),
 }
 
@@ -32,7 +32,7 @@ trait AnyStream: longwire_connection::Transport + Sync {}
 
 impl<T: longwire_connection::Transport + Sync> AnyStream for T {}
 
-impl Transport {
+impl ServerStream {
     /// Wraps any stream as a transport: one in memory, a virtual socket, a stream of another protocol.
     ///
     /// It gets no TLS, has no known addresses, and does not count as encrypted.
@@ -83,7 +83,7 @@ impl Transport {
     }
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for ServerStream {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -97,7 +97,7 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for ServerStream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
