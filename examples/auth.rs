@@ -25,7 +25,7 @@ async fn authorize(mut admission: Admission) -> Result<Admission, Rejection> {
         }
         _ => return Err(Rejection::unauthorized("Basic realm=\"longwire\"")),
     };
-    admission.connection().limits.max_message = Some(1024);
+    admission.connection_config().limits.max_message = Some(1024);
     Ok(admission.with_data(User(name)))
 }
 

@@ -53,7 +53,7 @@ async fn run(args: &Args) -> Result<(), server::BoxError> {
 
     let broadcast = server.serve(|mut ws, _request| async move {
         while let Some(message) = ws.recv().await? {
-            ws.server().broadcast_except(ws.id(), message);
+            ws.hub().broadcast_except(ws.id(), message);
         }
         Ok(())
     });

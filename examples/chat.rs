@@ -108,7 +108,7 @@ impl Histories {
     fn leave(&self, ws: &Socket, room: &str, name: &str) {
         let mut by_room = self.lock();
         ws.leave(room);
-        if ws.server().room(room).is_empty() {
+        if ws.hub().room(room).is_empty() {
             by_room.remove(room);
         }
         drop(by_room);
@@ -123,7 +123,7 @@ impl Histories {
             history.pop_front();
         }
         history.push_back(line.clone());
-        ws.server().publish(room, line);
+        ws.hub().publish(room, line);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<String>>> {

@@ -122,7 +122,7 @@ async fn echo(mut ws: Socket, app: &App) -> Result<(), BoxError> {
 
 /// Forwards the messages of each member to all of them; a new member first receives the newest messages.
 async fn chat(mut ws: Socket, app: &App) -> Result<(), BoxError> {
-    let (id, hub) = (ws.id(), ws.server().clone());
+    let (id, hub) = (ws.id(), ws.hub().clone());
     app.enter(&ws)?;
     let mut meter = Meter::default();
     let ended = async {
@@ -172,7 +172,7 @@ async fn stats(mut ws: Socket, app: &App) -> Result<(), BoxError> {
             _ = every.tick() => {
                 let compressed = *app.compressed();
                 let stats = json!({
-                    "clients": ws.server().len(),
+                    "clients": ws.hub().len(),
                     "received": app.received.load(Relaxed),
                     "sent": app.sent.load(Relaxed),
                     "compressible": compressed.payload_bytes,
@@ -221,7 +221,7 @@ impl App {
         let mut chat = self.chat();
         ws.sender().try_send(json!({ "history": chat.history }).to_string())?;
         chat.members.insert(ws.id());
-        self.tell(&chat, ws.server(), &json!({ "notice": format!("client {} joined", ws.id().value()) }));
+        self.tell(&chat, ws.hub(), &json!({ "notice": format!("client {} joined", ws.id().value()) }));
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use longwire::Client;
-use longwire::reconnect::{Confirm, Event, State};
+use longwire::reconnect::{Confirm, Event, Phase};
 use tokio::time::Instant;
 
 #[tokio::main]
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         // A message is delivered once the server has read it; it is sent again if the connection fails before that.
         .confirm(Confirm::Pong)
         .start();
-    let mut state = ws.state();
+    let mut state = ws.phase();
 
     let sender = ws.sender();
     tokio::spawn(async move {
@@ -47,9 +47,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 None => return Ok(()),
             },
             Ok(()) = state.changed() => match *state.borrow_and_update() {
-                State::Connecting { attempt } => println!("connecting, attempt {attempt}"),
-                State::Connected => println!("connected"),
-                State::Waiting { until, .. } => println!("next attempt in {:?}", until - Instant::now()),
+                Phase::Connecting { attempt } => println!("connecting, attempt {attempt}"),
+                Phase::Connected => println!("connected"),
+                Phase::Waiting { until, .. } => println!("next attempt in {:?}", until - Instant::now()),
                 _ => {}
             },
             interrupted = tokio::signal::ctrl_c() => {

@@ -11,9 +11,9 @@ async fn main() -> Result<(), longwire::server::Error> {
     let server = longwire::Server::bind(addr).await?;
     println!("listening on ws://{}", server.local_addr());
     let serving = server.serve(|mut ws, _request| async move {
-        ws.server().broadcast(format!("client {} is here", ws.id()));
+        ws.hub().broadcast(format!("client {} is here", ws.id()));
         while let Some(message) = ws.recv().await? {
-            ws.server().broadcast_except(ws.id(), message);
+            ws.hub().broadcast_except(ws.id(), message);
         }
         Ok(())
     });

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use longwire_client::Client;
-use longwire_client::reconnect::{Backoff, Builder, Confirm, Jitter, Outage, Reconnecting, State};
+use longwire_client::reconnect::{Backoff, Builder, Confirm, Jitter, Outage, Phase, Reconnecting};
 use longwire_connection::testing::{Faults, Operation, Pipe};
 use longwire_connection::{CloseCode, Error, Message};
 use support::attempts::{SECOND, TICK, client, steady, text, texts};
@@ -75,7 +75,7 @@ fn tells_everybody_when_its_runtime_ends() {
                 assert!(is_closed(&flushing.await.unwrap()), "{started}");
                 let (mut ws, received) = receiving.await.unwrap();
                 assert!(matches!(received, Err(Outage::TaskGone)), "{started}: {received:?}");
-                assert_eq!(*ws.state().borrow(), State::Stopped, "{started}");
+                assert_eq!(*ws.phase().borrow(), Phase::Stopped, "{started}");
                 assert!(is_closed(&ws.close(1000, "").await), "{started}");
             };
             timeout(10 * SECOND, all).await.expect("nobody waits for ever");
@@ -270,7 +270,7 @@ async fn keeps_limits_of_nothing_and_of_everything() {
         let mut ws = builder.backoff(backoff).start();
         server.refuse().await;
         sleep(SECOND).await;
-        assert!(matches!(*ws.state().borrow(), State::Waiting { .. }), "{jitter:?}");
+        assert!(matches!(*ws.phase().borrow(), Phase::Waiting { .. }), "{jitter:?}");
         assert!(timeout(SECOND, ws.close(1000, "")).await.is_ok(), "{jitter:?}");
     }
 
@@ -504,8 +504,8 @@ async fn notices_a_server_that_has_vanished_though_no_keepalive_was_set() {
     let config = longwire_client::Config { keepalive: None, ..longwire_client::Config::default() };
     let mut ws =
         Client::new(format!("ws://{address}")).config(config).reconnecting().retry_if(|_| false).start();
-    let mut state = ws.state();
-    state.wait_for(|state| *state == State::Connected).await.unwrap();
+    let mut state = ws.phase();
+    state.wait_for(|state| *state == Phase::Connected).await.unwrap();
     tokio::time::pause();
     let outage = timeout(600 * SECOND, ws.recv()).await.expect("it is noticed").unwrap_err();
     assert!(matches!(outage, Outage::Lost(Error::PeerGone)), "{outage:?}");

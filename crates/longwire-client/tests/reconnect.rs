@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Response;
-use longwire_client::reconnect::{Backoff, Event, Gap, Jitter, Outage, Reconnecting, Sender, State};
+use longwire_client::reconnect::{Backoff, Event, Gap, Jitter, Outage, Phase, Reconnecting, Sender};
 use longwire_client::{Client, Error, RedirectError};
 use longwire_connection::testing::Faults;
 use longwire_connection::{CloseCode, Message};
@@ -124,16 +124,16 @@ async fn forgets_failures_only_after_a_connection_that_lasted() {
     for (lasted, failures) in [(29, 3), (30, 1)] {
         let (builder, mut server) = client();
         let ws = builder.backoff(steady()).start();
-        let mut state = ws.state();
+        let mut state = ws.phase();
         server.refuse().await;
         server.refuse().await;
         let peer = server.accept().await;
-        state.wait_for(|state| *state == State::Connected).await.unwrap();
+        state.wait_for(|state| *state == Phase::Connected).await.unwrap();
         sleep(lasted * SECOND + TICK).await;
         peer.abort();
-        let waiting = *state.wait_for(|state| matches!(state, State::Waiting { .. })).await.unwrap();
+        let waiting = *state.wait_for(|state| matches!(state, Phase::Waiting { .. })).await.unwrap();
         let until = Instant::now() + SECOND;
-        assert_eq!(waiting, State::Waiting { failures, until }, "lasted {lasted} s");
+        assert_eq!(waiting, Phase::Waiting { failures, until }, "lasted {lasted} s");
     }
 }
 
@@ -141,9 +141,9 @@ async fn forgets_failures_only_after_a_connection_that_lasted() {
 async fn can_be_watched() {
     let (builder, mut server) = client();
     let mut ws = builder.backoff(steady()).start();
-    let mut state = ws.state();
+    let mut state = ws.phase();
     let mut seen = vec![*state.borrow_and_update()];
-    let mut next = async |state: &mut tokio::sync::watch::Receiver<State>| {
+    let mut next = async |state: &mut tokio::sync::watch::Receiver<Phase>| {
         state.changed().await.unwrap();
         seen.push(*state.borrow_and_update());
     };
@@ -161,11 +161,11 @@ async fn can_be_watched() {
     assert_eq!(
         seen[1..],
         [
-            State::Connecting { attempt: 1 },
-            State::Waiting { failures: 1, until: start + SECOND },
-            State::Connecting { attempt: 2 },
-            State::Connected,
-            State::Stopped,
+            Phase::Connecting { attempt: 1 },
+            Phase::Waiting { failures: 1, until: start + SECOND },
+            Phase::Connecting { attempt: 2 },
+            Phase::Connected,
+            Phase::Stopped,
         ]
     );
 }
@@ -197,7 +197,7 @@ async fn gives_up_where_it_is_told_to_and_tells_why() {
     assert!(matches!(ws.feed("later").await, Err(longwire_connection::Error::Closed)));
     assert!(matches!(ws.try_send("later"), Err(longwire_connection::Error::Closed)));
     assert!(matches!(ws.flush().await, Err(longwire_connection::Error::Closed)), "one was dropped");
-    assert_eq!(*ws.state().borrow(), State::Stopped);
+    assert_eq!(*ws.phase().borrow(), Phase::Stopped);
     assert!(ws.sender().is_closed());
     assert!(matches!(ws.close(1000, "").await, Err(longwire_connection::Error::Closed)), "one was dropped");
 }
@@ -297,12 +297,12 @@ async fn runs_the_hook_on_each_connection_before_anything_else() {
             }
         })
         .start();
-    let mut state = ws.state();
+    let mut state = ws.phase();
     ws.feed("first").await.unwrap();
     for call in 0..3 {
         let mut peer = server.accept().await;
         assert_eq!(peer.recv().await.unwrap(), Some(Message::text(format!("subscribe {call}"))));
-        assert_ne!(*state.borrow_and_update(), State::Connected, "not yet");
+        assert_ne!(*state.borrow_and_update(), Phase::Connected, "not yet");
         if call == 1 {
             assert_eq!(peer.recv().await.unwrap(), None, "it is closed");
             continue;
@@ -347,7 +347,7 @@ async fn a_hook_that_panics_is_told_of() {
     let outage = ws.recv().await.unwrap_err();
     assert!(matches!(outage, Outage::TaskGone), "{outage:?}");
     assert!(sending.await.unwrap().is_err());
-    assert_eq!(*ws.state().borrow(), State::Stopped);
+    assert_eq!(*ws.phase().borrow(), Phase::Stopped);
     assert!(ws.close(1000, "").await.is_err());
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use longwire_client::reconnect::{Backoff, Confirm, Reconnecting, Sender, State};
+use longwire_client::reconnect::{Backoff, Confirm, Phase, Reconnecting, Sender};
 use longwire_client::{Client, Config, WebSocket};
 use longwire_connection::Handover;
 use tokio::io::AsyncWriteExt;
@@ -47,7 +47,7 @@ async fn run(confirm: Confirm, kills: usize, life: Duration) {
     let backoff =
         Backoff { first: Duration::from_millis(10), max: Duration::from_millis(100), ..Backoff::default() };
     let ws = Client::new(url).reconnecting().backoff(backoff).confirm(confirm).start();
-    let mut state = ws.state();
+    let mut state = ws.phase();
     let stop = Arc::new(AtomicBool::new(false));
     let sending: Vec<_> =
         (0..SENDERS).map(|sender| tokio::spawn(send(ws.sender(), sender, Arc::clone(&stop)))).collect();
@@ -56,7 +56,7 @@ async fn run(confirm: Confirm, kills: usize, life: Duration) {
 
     for kill in 0..kills {
         server.start();
-        let connected = state.wait_for(|state| *state == State::Connected);
+        let connected = state.wait_for(|state| *state == Phase::Connected);
         timeout(PATIENCE, connected).await.expect("it connects").unwrap();
         // Vary the point at which the server is killed.
         sleep(life + Duration::from_millis(kill as u64 * 7 % 31)).await;

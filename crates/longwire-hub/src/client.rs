@@ -12,7 +12,7 @@ use longwire_connection::{Error, Message, Sender};
 
 use crate::entry::{Data, Entry};
 use crate::stats::ClientStats;
-use crate::{HubError, Place, SlowPolicy};
+use crate::{HubError, Reservation, SlowPolicy};
 
 /// The ID of a client, unique within its hub: counted from 1 and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +47,7 @@ pub struct ClientInfo {
     /// [`HubConfig::max_rooms_per_client`](crate::HubConfig::max_rooms_per_client).
     pub max_rooms: Option<usize>,
     pub(crate) data: Option<Data>,
-    pub(crate) place: Option<Place>,
+    pub(crate) reservation: Option<Reservation>,
 }
 
 impl ClientInfo {
@@ -87,8 +87,8 @@ impl ClientInfo {
     /// that was reserved without an address is counted for the client's address from then on, if the limit for
     /// that address allows it.
     #[must_use]
-    pub fn place(mut self, place: Place) -> Self {
-        self.place = Some(place);
+    pub fn reservation(mut self, reservation: Reservation) -> Self {
+        self.reservation = Some(reservation);
         self
     }
 

@@ -20,7 +20,9 @@ use crate::rooms::Rooms;
 use crate::socket::Member;
 use crate::stats::Counters;
 use crate::traffic::Departed;
-use crate::{Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, Place, RunError, Socket, metrics};
+use crate::{
+    Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, Reservation, RunError, Socket, metrics,
+};
 
 /// The registry of connected clients. Clones are handles to the same registry.
 #[derive(Clone, Default)]
@@ -148,11 +150,11 @@ impl Hub {
         mut info: ClientInfo,
     ) -> Result<Socket<T>, HubError> {
         let source = info.peer_addr.map(Source::from);
-        let mut place = info.place.take();
-        let fits = place.as_mut().map_or(Ok(false), |place| place.fits(self, source));
+        let mut reservation = info.reservation.take();
+        let fits = reservation.as_mut().map_or(Ok(false), |reservation| reservation.fits(self, source));
         let admitted = fits.map_err(|error| (error, self.refusal())).and_then(|fits| {
-            let place = place.filter(|_| fits);
-            self.admit_to(place, source, |id, home| Entry::new(id, ws.sender(), info, home))
+            let reservation = reservation.filter(|_| fits);
+            self.admit_to(reservation, source, |id, home| Entry::new(id, ws.sender(), info, home))
         });
         match admitted {
             Ok(entry) => Ok(Socket::new(ws, Member::new(entry))),
@@ -166,12 +168,12 @@ impl Hub {
 
     fn admit_to(
         &self,
-        place: Option<Place>,
+        reservation: Option<Reservation>,
         source: Option<Source>,
         make: impl FnOnce(ClientId, Arc<Home>) -> Entry,
     ) -> Result<Arc<Entry>, (HubError, CloseFrame)> {
-        let mut place = match place {
-            Some(place) => place,
+        let mut reservation = match reservation {
+            Some(reservation) => reservation,
             None => self.reserve_for(source).map_err(|error| (error, self.refusal()))?,
         };
         let mut registry = self.registry();
@@ -182,19 +184,19 @@ impl Hub {
         }
         let home = registry.homes.here(self);
         registry.census.occupy();
-        place.occupied = true;
+        reservation.occupied = true;
         registry.admitted += 1;
         let entry = Arc::new(make(ClientId(registry.admitted), home));
         let stale = registry.clients.insert(Client { entry: Arc::clone(&entry) });
         registry.peak = registry.peak.max(registry.clients.len());
         drop(registry);
-        drop((stale, place));
+        drop((stale, reservation));
         metrics::opened();
         Ok(entry)
     }
 
     /// Reserves a place for a client from this source, if one is free.
-    pub(crate) fn reserve_for(&self, source: Option<Source>) -> Result<Place, HubError> {
+    pub(crate) fn reserve_for(&self, source: Option<Source>) -> Result<Reservation, HubError> {
         let config = self.config();
         let mut registry = self.registry();
         let reserved = match registry.closing {
@@ -203,7 +205,7 @@ impl Hub {
         };
         drop(registry);
         match reserved {
-            Ok(()) => Ok(Place { hub: self.clone(), source, occupied: false }),
+            Ok(()) => Ok(Reservation { hub: self.clone(), source, occupied: false }),
             Err(error) => {
                 if !matches!(error, HubError::ShuttingDown) {
                     self.inner.counters.refused.add(1);

@@ -1,6 +1,6 @@
 //! Limits on the number of clients, in all and from one address.
 //!
-//! Owns the counts, which are protected by the registry's lock, and the [`Place`] that an edge reserves before it
+//! Owns the counts, which are protected by the registry's lock, and the [`Reservation`] that an edge reserves before it
 //! answers a handshake. The cost of connected clients is limited elsewhere.
 
 use std::collections::HashMap;
@@ -107,15 +107,15 @@ impl Census {
 ///
 /// An edge [reserves](Hub::reserve) a place before it answers the opening handshake, while it can still answer
 /// with 503, and passes it on with [`ClientInfo::place`](crate::ClientInfo::place).
-#[must_use = "dropped, the place is free again"]
-pub struct Place {
+#[must_use = "dropped, the reservation is given back"]
+pub struct Reservation {
     pub(crate) hub: Hub,
     pub(crate) source: Option<Source>,
     /// Whether a client has the place, which then gives it back when it leaves.
     pub(crate) occupied: bool,
 }
 
-impl Place {
+impl Reservation {
     /// Sets the address that the place is for, if it was reserved without one: an edge may learn the address only
     /// after it has reserved the place. Has no effect if the place already has an address.
     ///
@@ -155,12 +155,12 @@ impl Hub {
     ///
     /// [`HubError::Full`] and [`HubError::FullForAddress`] if a limit in [`HubConfig`] is reached;
     /// [`HubError::ShuttingDown`] during a shutdown. Answer the client with status 503.
-    pub fn reserve(&self, peer_addr: impl Into<Option<SocketAddr>>) -> Result<Place, HubError> {
+    pub fn reserve(&self, peer_addr: impl Into<Option<SocketAddr>>) -> Result<Reservation, HubError> {
         self.reserve_for(peer_addr.into().map(Source::from))
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.occupied {
             self.hub.give_back(self.source);
@@ -168,9 +168,9 @@ impl Drop for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("Reservation").field("source", &self.source).finish_non_exhaustive()
     }
 }
 

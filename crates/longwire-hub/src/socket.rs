@@ -38,11 +38,6 @@ impl<T: Transport> Socket<T> {
         self.member.entry.hub()
     }
 
-    /// Returns the hub of the server that accepted this socket: the same as [`hub`](Self::hub).
-    pub fn server(&self) -> &Hub {
-        self.hub()
-    }
-
     /// Returns a handle to this client, for other tasks.
     pub fn client(&self) -> Client {
         Client { entry: Arc::clone(&self.member.entry) }
@@ -165,9 +160,9 @@ impl<T: Transport> Socket<T> {
 
     /// Splits the socket into a sending handle, which can be cloned, and the receiving side. The client stays
     /// registered until the receiving side is dropped.
-    pub fn split(self) -> (Sender, Receiver<T>) {
+    pub fn split(self) -> (Sender, SocketReceiver<T>) {
         let (sender, receiver) = self.ws.split();
-        (sender, Receiver { receiver, _member: self.member })
+        (sender, SocketReceiver { receiver, _member: self.member })
     }
 
     /// Drops the connection at once, without a close frame: the peer sees code 1006.
@@ -258,12 +253,12 @@ impl<T: Transport> fmt::Debug for Socket<T> {
 }
 
 /// The receiving side of a [`Socket`] that was split: a registered [`longwire_connection::Receiver`].
-pub struct Receiver<T: Transport> {
+pub struct SocketReceiver<T: Transport> {
     receiver: longwire_connection::Receiver<T>,
     _member: Member,
 }
 
-impl<T: Transport> Deref for Receiver<T> {
+impl<T: Transport> Deref for SocketReceiver<T> {
     type Target = longwire_connection::Receiver<T>;
 
     #[inline]
@@ -272,14 +267,14 @@ impl<T: Transport> Deref for Receiver<T> {
     }
 }
 
-impl<T: Transport> DerefMut for Receiver<T> {
+impl<T: Transport> DerefMut for SocketReceiver<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.receiver
     }
 }
 
-impl<T: Transport> fmt::Debug for Receiver<T> {
+impl<T: Transport> fmt::Debug for SocketReceiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.receiver.fmt(f)
     }

@@ -78,7 +78,7 @@ async fn a_handler_passes_on_what_it_receives_to_the_others() {
         clients.push(client);
         tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
             while let Some(message) = ws.recv().await? {
-                ws.server().broadcast_except(ws.id(), message);
+                ws.hub().broadcast_except(ws.id(), message);
             }
             Ok::<_, Error>(())
         }));

@@ -93,7 +93,7 @@ async fn a_place_is_kept_until_it_is_dropped_or_used() {
 
     // A reserved place remains valid whatever limits are set in the meantime.
     hub.set_config(HubConfig { max_clients: Some(0), max_clients_per_address: Some(0), ..config });
-    let (_peer, socket) = admit(&hub, from("192.0.2.1:1").place(place));
+    let (_peer, socket) = admit(&hub, from("192.0.2.1:1").reservation(place));
     let socket = socket.unwrap();
     hub.set_config(config);
     assert!(matches!(hub.reserve(None), Err(HubError::Full { .. })), "one client and one place");
@@ -118,7 +118,7 @@ async fn a_place_is_of_use_only_where_it_was_kept() {
         ("another hub's", elsewhere.reserve(addr("192.0.2.1:1")).unwrap()),
         ("for another client", hub.reserve(addr("192.0.2.2:1")).unwrap()),
     ] {
-        let (_peer, refused) = admit(&hub, from("192.0.2.1:1").place(place));
+        let (_peer, refused) = admit(&hub, from("192.0.2.1:1").reservation(place));
         assert!(matches!(refused, Err(HubError::FullForAddress { .. })), "{case}: {refused:?}");
     }
     drop(elsewhere.reserve(addr("192.0.2.1:1")).expect("it was given back"));
@@ -133,7 +133,7 @@ async fn no_place_is_given_or_used_once_the_hub_shuts_down() {
     let drained = hub.shutdown(1001, "", std::time::Duration::from_secs(1)).await.unwrap();
     assert_eq!(drained.aborted, 0, "a place is not waited for");
     assert!(matches!(hub.reserve(None), Err(HubError::ShuttingDown)));
-    let (mut peer, refused) = admit(&hub, ClientInfo::default().place(place));
+    let (mut peer, refused) = admit(&hub, ClientInfo::default().reservation(place));
     assert!(matches!(refused, Err(HubError::ShuttingDown)), "{refused:?}");
     drop(refused);
     assert_eq!(peer.recv().await.unwrap(), None);

@@ -93,7 +93,7 @@ pub use upgraded::UpgradedStream;
 pub type Socket = longwire_hub::Socket<UpgradedStream>;
 
 /// The receiving side of a [`Socket`] that was split.
-pub type Receiver = longwire_hub::Receiver<UpgradedStream>;
+pub type SocketReceiver = longwire_hub::SocketReceiver<UpgradedStream>;
 
 /// A boxed error of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -12,7 +12,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestView, Subprotocol, accept};
-use longwire_hub::{Client, ClientInfo, HubError, Place, RunError};
+use longwire_hub::{Client, ClientInfo, HubError, Reservation, RunError};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
@@ -59,15 +59,15 @@ fn judge(
     request: RequestView<'_>,
     extensions: &Extensions,
     mount: &Mount,
-) -> Result<(Accepted, Place), Rejection> {
+) -> Result<(Accepted, Reservation), Rejection> {
     let protocol = extensions.get::<Protocol>().map(Protocol::as_str);
     let accepted = accept(request.protocol(protocol), &mount.config().handshake)?;
     // The address is not known until the connection is handed over.
-    let place = mount.hub().reserve(None).map_err(|error| {
+    let reservation = mount.hub().reserve(None).map_err(|error| {
         debug!(%error, "there is no place for a client");
         Rejection::Unavailable
     })?;
-    Ok((accepted, place))
+    Ok((accepted, reservation))
 }
 
 /// A connection that becomes a WebSocket once the response is sent.
@@ -79,7 +79,7 @@ pub struct Upgrade {
     mount: Mount,
     pub(crate) config: Config,
     info: ClientInfo,
-    place: Place,
+    reservation: Reservation,
     /// `None` if it is beyond the range of the clock.
     deadline: Option<Instant>,
 }
@@ -87,7 +87,7 @@ pub struct Upgrade {
 impl Upgrade {
     fn begin(
         extensions: &mut Extensions,
-        (accepted, place): (Accepted, Place),
+        (accepted, reservation): (Accepted, Reservation),
         version: Version,
         mount: &Mount,
     ) -> Result<Self, Rejection> {
@@ -99,7 +99,7 @@ impl Upgrade {
             mount: mount.clone(),
             config: mount.config().connection.clone(),
             info: ClientInfo::default(),
-            place,
+            reservation,
             deadline: Instant::now().checked_add(mount.config().upgrade_timeout),
         })
     }
@@ -165,13 +165,16 @@ impl Upgrade {
             None => self.info.peer_addr(io.peer_addr()),
         };
         let ws = WebSocket::new(io, handover, &self.config);
-        self.mount.hub().admit(ws, info.place(self.place)).map_err(UpgradeError::from)
+        self.mount.hub().admit(ws, info.reservation(self.reservation)).map_err(UpgradeError::from)
     }
 
     /// Checks the limit on clients from one address, if the address is already known.
     #[cfg(feature = "axum")]
     pub(crate) fn check_address(&mut self) -> Result<(), UpgradeError> {
-        self.info.peer_addr.map_or(Ok(()), |addr| self.place.set_peer_addr(addr)).map_err(UpgradeError::from)
+        self.info
+            .peer_addr
+            .map_or(Ok(()), |addr| self.reservation.set_peer_addr(addr))
+            .map_err(UpgradeError::from)
     }
 
     /// Runs `handler` on the socket, in a separate task, once the response is sent.

@@ -76,7 +76,7 @@ impl Admission {
     /// # async fn example() -> Result<(), longwire_server::Error> {
     /// let server = Server::bind("127.0.0.1:8080").await?.authorize(|mut admission| async move {
     ///     if admission.uri().path() == "/upload" {
-    ///         admission.connection().limits.max_message = Some(256 << 20);
+    ///         admission.connection_config().limits.max_message = Some(256 << 20);
     ///         admission.client_info().slow_policy = Some(SlowPolicy::DropNewest);
     ///     }
     ///     Ok(admission)
@@ -84,7 +84,7 @@ impl Admission {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn connection(&mut self) -> &mut Config {
+    pub fn connection_config(&mut self) -> &mut Config {
         self.connection.get_or_insert_with(|| Box::new(self.gate.config.connection.clone()))
     }
 

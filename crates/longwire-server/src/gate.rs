@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
-use longwire_hub::{ClientInfo, Hub, Place};
+use longwire_hub::{ClientInfo, Hub, Reservation};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -52,7 +52,7 @@ pub(crate) struct Gate {
 /// A request that passed all checks.
 struct Passed {
     accepted: Accepted,
-    place: Place,
+    reservation: Reservation,
     request: Request,
     /// Settings for this connection, if they differ from the server's.
     connection: Option<Box<Config>>,
@@ -119,7 +119,7 @@ impl Gate {
                 return None;
             }
         };
-        let Passed { accepted, place, request, connection, client, read_ahead } = passed;
+        let Passed { accepted, reservation, request, connection, client, read_ahead } = passed;
         let subprotocol = accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);
         #[cfg(feature = "deflate")]
@@ -128,7 +128,7 @@ impl Gate {
             _ => handover,
         };
         let ws = WebSocket::new(io, handover, connection.as_deref().unwrap_or(&self.config.connection));
-        let info = client.peer_addr(client_addr(&request)).place(place);
+        let info = client.peer_addr(client_addr(&request)).reservation(reservation);
         // From here on the hub counts the connection. The ticket is dropped only after that.
         let socket = self.hub.admit(ws, info).ok()?;
         self.counters.opened(begun.elapsed());
@@ -274,13 +274,13 @@ impl Gate {
             .and_then(|accepted| self.routes.find(&mut request).map(|()| accepted));
         let rejection = match accepted {
             Ok(accepted) => match self.hub.reserve(client_addr(&request)) {
-                Ok(place) => {
+                Ok(reservation) => {
                     let gate = Arc::clone(self);
                     let client = ClientInfo::default();
                     let admission = Admission { request, accepted, gate, connection: None, client };
                     let Admission { request, accepted, connection, client, .. } =
                         self.ask(admission, peer_addr, deadline, ticket).await?;
-                    return Ok(Passed { accepted, place, request, connection, client, read_ahead });
+                    return Ok(Passed { accepted, reservation, request, connection, client, read_ahead });
                 }
                 Err(error) => {
                     debug!(?peer_addr, %error, "there is no place for a client");

@@ -13,7 +13,7 @@
 //!     .serve(|mut ws, request| async move {
 //!         println!("{:?} asks for {}", request.peer_addr(), request.uri());
 //!         while let Some(message) = ws.recv().await? {
-//!             ws.server().broadcast_except(ws.id(), message);
+//!             ws.hub().broadcast_except(ws.id(), message);
 //!         }
 //!         Ok(())
 //!     })
@@ -93,7 +93,7 @@ pub use longwire_handshake::{
 };
 pub use longwire_hub::{
     Client, ClientId, ClientInfo, ClientStats, Delivery, Drained, Farewell, Hub, HubConfig, HubError,
-    HubStats, Place, Room, RunError, SlowPolicy,
+    HubStats, Reservation, Room, RunError, SlowPolicy,
 };
 pub use request::Request;
 pub use serve::{BoxError, HandlerResult, Serve};
@@ -114,4 +114,4 @@ pub use workers::Workers;
 pub type Socket = longwire_hub::Socket<ServerStream>;
 
 /// The receiving half of a split [`Socket`].
-pub type Receiver = longwire_hub::Receiver<ServerStream>;
+pub type SocketReceiver = longwire_hub::SocketReceiver<ServerStream>;

@@ -143,7 +143,7 @@ impl Server {
 
     /// Adds another listener, of any kind.
     #[must_use]
-    pub fn listen_too(mut self, listener: impl Listen) -> Self {
+    pub fn add_listener(mut self, listener: impl Listen) -> Self {
         self.local_addr = self.local_addr.or_else(|| listener.local_addr());
         self.lifecycle.add_listener(self.number, Arc::new(listener));
         self

@@ -36,7 +36,7 @@ use crate::{Error, ListenOptions, Server, ServerConfig, ServerHandle};
 ///     server
 ///         .serve(|mut ws, _request| async move {
 ///             while let Some(message) = ws.recv().await? {
-///                 ws.server().broadcast_except(ws.id(), message);
+///                 ws.hub().broadcast_except(ws.id(), message);
 ///             }
 ///             Ok(())
 ///         })

@@ -77,7 +77,7 @@ fn guarded(server: Server) -> Server {
                 Ok(admission)
             }
             b"Bearer small" => {
-                admission.connection().limits.max_message = Some(0);
+                admission.connection_config().limits.max_message = Some(0);
                 Ok(admission)
             }
             b"Bearer slow" => {

@@ -111,7 +111,7 @@ impl Listen for Own {
 
 #[tokio::test]
 async fn what_cannot_be_given_away_stays() {
-    let server = start(bind().await.listen_too(Own));
+    let server = start(bind().await.add_listener(Own));
     assert!(matches!(server.handle.hand_over(), Err(Error::HandOver(_))));
     check_echo(&mut open(server.addr).await, "still here").await;
     assert!(matches!(Server::from_listeners(Listeners::default()), Err(Error::Bind(_))));
@@ -123,7 +123,7 @@ async fn listeners_of_every_kind_are_handed_over() {
     let path = std::env::temp_dir().join(format!("longwire-hand-over-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let unix = tokio::net::UnixListener::bind(&path).unwrap();
-    let old = start(bind().await.listen_too(unix));
+    let old = start(bind().await.add_listener(unix));
     let listeners = old.handle.hand_over().unwrap();
     assert_eq!((listeners.tcp.len(), listeners.unix.len()), (1, 1));
     soon(old.task).await.unwrap().expect("nobody is there");

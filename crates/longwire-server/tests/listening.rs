@@ -103,11 +103,11 @@ async fn one_server_has_several_listeners() {
     let path = directory.0.join("socket");
     let second = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let second_addr = second.local_addr().unwrap();
-    let server = Server::bind_unix(&path).unwrap().listen_too(second);
+    let server = Server::bind_unix(&path).unwrap().add_listener(second);
     assert_eq!(server.local_addr(), second_addr, "the first over TCP");
     let third = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let third_addr = third.local_addr().unwrap();
-    let server = start(server.listen_too(third));
+    let server = start(server.add_listener(third));
     for round in 0..3 {
         echo_over(UnixStream::connect(&path).await.unwrap()).await;
         check_echo(&mut open(second_addr).await, "second").await;

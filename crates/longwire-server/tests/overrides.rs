@@ -40,18 +40,18 @@ fn rows() -> Vec<Row> {
     let silent_for = Duration::from_millis(300);
     let keepalive = row("keepalive", text("?"), (b"\x89", b"\x81"), |admission| {
         let interval = Duration::from_millis(10);
-        admission.connection().keepalive = Some(Keepalive { interval, ..Keepalive::default() });
+        admission.connection_config().keepalive = Some(Keepalive { interval, ..Keepalive::default() });
     });
     vec![
         Row { silent_for, ..keepalive },
         row("max_message", &fragments, (b"\x88\x02\x03\xf1", b"\x81\x02ab"), |admission| {
-            admission.connection().limits.max_message = Some(1);
+            admission.connection_config().limits.max_message = Some(1);
         }),
         row("max_frame", text("hello"), (b"\x88\x02\x03\xf1", b"\x81\x05hello"), |admission| {
-            admission.connection().limits.max_frame = Some(4);
+            admission.connection_config().limits.max_frame = Some(4);
         }),
         row("max_fragments", &fragments, (b"\x88\x02\x03\xf0", b"\x81\x02ab"), |admission| {
-            admission.connection().limits.max_fragments = Some(1);
+            admission.connection_config().limits.max_fragments = Some(1);
         }),
         row(
             "rate_limit",
@@ -59,20 +59,21 @@ fn rows() -> Vec<Row> {
             (b"\x81\x01a\x88\x02\x03\xf0", b"\x81\x01a\x81\x01a"),
             |admission| {
                 let messages = Some(Rate::per_second(1));
-                admission.connection().rate_limit = Some(RateLimit { messages, ..RateLimit::default() });
+                admission.connection_config().rate_limit =
+                    Some(RateLimit { messages, ..RateLimit::default() });
             },
         ),
         row("memory", &fragments, (b"\x88\x02\x03\xf5", b"\x81\x02ab"), |admission| {
-            admission.connection().memory = Some(MemoryBudget::new(0));
+            admission.connection_config().memory = Some(MemoryBudget::new(0));
         }),
         row(
             "auto_pong",
             [frame(0x89, b""), text("a")].concat(),
             (b"\x81\x01a", b"\x8a\x00\x81\x01a"),
-            |admission| admission.connection().auto_pong = false,
+            |admission| admission.connection_config().auto_pong = false,
         ),
         row("send_queue", text("queue"), (b"\x81\x011\x88", b"\x81\x011\x81\x012\x88"), |admission| {
-            admission.connection().send_queue = 1;
+            admission.connection_config().send_queue = 1;
         }),
         row("queue", text("broadcast"), (b"\x81\x011\x88\x0a\x03\xf5", b"\x81\x011\x81\x012"), |admission| {
             admission.client_info().queue = Some(1);
@@ -128,7 +129,7 @@ fn start(server: Server) -> Running {
                 (row.change)(&mut admission);
             }
             if setting.as_ref().is_some_and(|setting| setting == "close_timeout") {
-                admission.connection().close_timeout = Duration::from_millis(50);
+                admission.connection_config().close_timeout = Duration::from_millis(50);
             }
             #[cfg(feature = "deflate")]
             if setting.is_some_and(|setting| setting == "deflate") {

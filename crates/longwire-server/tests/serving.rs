@@ -19,7 +19,7 @@ use common::{
 
 async fn chat(mut ws: Socket, _: Request) -> HandlerResult {
     while let Some(message) = ws.recv().await? {
-        ws.server().broadcast_except(ws.id(), message);
+        ws.hub().broadcast_except(ws.id(), message);
     }
     Ok(())
 }

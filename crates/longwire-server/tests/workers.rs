@@ -21,7 +21,7 @@ async fn announce(mut ws: Socket, _: Request) -> HandlerResult {
     let thread = format!("{:?}", std::thread::current().name());
     ws.send(thread).await?;
     while let Some(message) = ws.recv().await? {
-        ws.server().broadcast(message);
+        ws.hub().broadcast(message);
     }
     Ok(())
 }

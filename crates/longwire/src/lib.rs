@@ -26,7 +26,7 @@
 //!         println!("{:?} asked for {}", request.peer_addr(), request.uri());
 //!         ws.send("something").await?;
 //!         while let Some(message) = ws.recv().await? {
-//!             ws.server().broadcast_except(ws.id(), message);
+//!             ws.hub().broadcast_except(ws.id(), message);
 //!         }
 //!         Ok(())
 //!     })
@@ -194,9 +194,9 @@ pub mod server {
     pub use longwire_server::{
         AcceptedError, Admission, BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained,
         Error, Farewell, HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, Listen,
-        ListenOptions, Listeners, OriginPolicy, OtherStream, Place, Receiver, Rejection, Request, Room,
-        RunError, Serve, Server, ServerConfig, ServerHandle, ServerOptions, ServerStats, ServerStream,
-        Shutdown, SlowPolicy, Socket, Subprotocol, TrustedProxies, Workers,
+        ListenOptions, Listeners, OriginPolicy, OtherStream, Rejection, Request, Reservation, Room, RunError,
+        Serve, Server, ServerConfig, ServerHandle, ServerOptions, ServerStats, ServerStream, Shutdown,
+        SlowPolicy, Socket, Subprotocol, TrustedProxies, Workers,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
@@ -222,8 +222,8 @@ pub mod hyper {
     #[doc(inline)]
     pub use longwire_hyper::{
         BoxError, CONNECTION_WINDOW, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig,
-        HubStats, Mount, MountConfig, OriginPolicy, Receiver, Rejection, STREAM_WINDOW, ServerOptions,
-        SlowPolicy, Socket, Subprotocol, Upgrade, UpgradeError, UpgradedStream, upgrade, upgrade_parts,
+        HubStats, Mount, MountConfig, OriginPolicy, Rejection, STREAM_WINDOW, ServerOptions, SlowPolicy,
+        Socket, Subprotocol, Upgrade, UpgradeError, UpgradedStream, upgrade, upgrade_parts,
     };
 }
 

@@ -57,7 +57,7 @@ pub use sender::Sender;
 /// The state of a reconnecting connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum State {
+pub enum Phase {
     /// The connection is being established, and [`Builder::on_connect`] runs.
     Connecting {
         /// The number of this attempt, counted from 1. A connection that lasts [`Backoff::reset_after`] restarts the
@@ -174,8 +174,8 @@ impl Reconnecting {
     }
 
     /// Returns the state of the connection: see [`Sender::state`].
-    pub fn state(&self) -> watch::Receiver<State> {
-        self.sender.state()
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.sender.phase()
     }
 
     /// Closes for good, and waits until that is done, for at most [`Builder::close_timeout`].
@@ -212,7 +212,7 @@ impl Drop for Reconnecting {
 impl fmt::Debug for Reconnecting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconnecting")
-            .field("state", &*self.sender.state().borrow())
+            .field("state", &*self.sender.phase().borrow())
             .field("gaps", &self.gaps)
             .finish_non_exhaustive()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use longwire_connection::{Error, Message};
 use tokio::sync::{oneshot, watch};
 
-use super::State;
+use super::Phase;
 use super::outbox::Outbox;
 use super::shared::Shared;
 
@@ -99,7 +99,7 @@ impl Sender {
     /// Returns a watcher of the connection's state.
     ///
     /// A watcher that is read rarely sees the newest state and none of those before it.
-    pub fn state(&self) -> watch::Receiver<State> {
+    pub fn phase(&self) -> watch::Receiver<Phase> {
         self.shared.state.subscribe()
     }
 

@@ -6,11 +6,11 @@ use longwire_connection::{CloseFrame, Error};
 use tokio::sync::watch;
 
 use super::outbox::Outbox;
-use super::{Outage, State};
+use super::{Outage, Phase};
 
 pub(super) struct Shared {
     pub(super) outbox: Outbox,
-    pub(super) state: watch::Sender<State>,
+    pub(super) state: watch::Sender<Phase>,
     /// Set once, when this end starts to close.
     pub(super) closing: watch::Sender<Option<CloseFrame>>,
     /// The result of closing, set when nothing is left to do.
@@ -23,7 +23,7 @@ impl Shared {
     pub(super) fn new(outbox: Outbox) -> Self {
         Self {
             outbox,
-            state: watch::Sender::new(State::Connecting { attempt: 1 }),
+            state: watch::Sender::new(Phase::Connecting { attempt: 1 }),
             closing: watch::Sender::default(),
             ended: watch::Sender::default(),
             // The value that remains if the task never reports another.
@@ -82,7 +82,7 @@ impl Finish {
 impl Drop for Finish {
     fn drop(&mut self) {
         self.shared.outbox.stop();
-        self.shared.state.send_replace(State::Stopped);
+        self.shared.state.send_replace(Phase::Stopped);
         self.shared.ended.send_replace(Some(std::mem::replace(&mut self.closed, Ok(()))));
     }
 }

@@ -13,7 +13,7 @@ use super::builder::Settings;
 use super::inbox::Filling;
 use super::serve::{End, Missed, Serving};
 use super::shared::{Finish, Shared};
-use super::{Failure, Outage, State};
+use super::{Failure, Outage, Phase};
 
 pub(super) struct Task<T: Transport> {
     pub(super) settings: Settings<T>,
@@ -50,7 +50,7 @@ impl<T: Transport> Task<T> {
         let mut row = Row::begin();
         let mut missed: Option<Missed> = None;
         loop {
-            self.shared.state.send_replace(State::Connecting { attempt: row.failures.saturating_add(1) });
+            self.shared.state.send_replace(Phase::Connecting { attempt: row.failures.saturating_add(1) });
             if let Some(missed) = &mut missed {
                 missed.attempts = missed.attempts.saturating_add(1);
             }
@@ -79,7 +79,7 @@ impl<T: Transport> Task<T> {
                 missed = Some(Missed { outage, since: now, attempts: 0, until: now });
             }
             let until = later(self.settings.backoff.wait(row.failures));
-            self.shared.state.send_replace(State::Waiting { failures: row.failures, until });
+            self.shared.state.send_replace(Phase::Waiting { failures: row.failures, until });
             tokio::select! {
                 biased;
                 _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
@@ -100,7 +100,7 @@ impl<T: Transport> Task<T> {
         if let Some(missed) = missed {
             missed.until = begun;
         }
-        self.shared.state.send_replace(State::Connected);
+        self.shared.state.send_replace(Phase::Connected);
         let Settings { confirm, delivery_timeout, close_timeout, .. } = self.settings;
         let serving = Serving {
             outbox: &self.shared.outbox,
