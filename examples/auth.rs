@@ -8,7 +8,8 @@
 
 use http::{StatusCode, header};
 use longwire::Server;
-use longwire::server::{Admission, Rejection};
+use longwire::handshake::Rejection;
+use longwire::server::Admission;
 
 /// The client's identity, for its handler.
 struct User(&'static str);

@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use longwire::server::BoxError;
+use longwire::BoxError;
 
 #[derive(Parser)]
 struct Args {

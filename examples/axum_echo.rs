@@ -14,7 +14,8 @@ use axum::{Router, response::Response, routing::any};
 use clap::Parser;
 use longwire::DeflateOptions;
 use longwire::axum::FromState;
-use longwire::hyper::{BoxError, HandlerResult, Mount, MountConfig, Socket};
+use longwire::hyper::{Mount, MountConfig, Socket};
+use longwire::{BoxError, HandlerResult};
 use tokio::net::TcpListener;
 
 #[derive(Parser)]

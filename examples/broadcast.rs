@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use longwire::{DeflateOptions, Server, server};
+use longwire::{DeflateOptions, Server};
 use tokio::runtime::{Builder, Runtime};
 
 #[derive(Parser)]
@@ -45,7 +45,7 @@ fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
     }
 }
 
-async fn run(args: &Args) -> Result<(), server::BoxError> {
+async fn run(args: &Args) -> Result<(), longwire::BoxError> {
     let server = Server::bind(args.listen).await?.configure(|config| {
         config.handshake.deflate = args.deflate.then(DeflateOptions::default);
     });

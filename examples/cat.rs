@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use longwire::client::{self, TlsConfig};
-use longwire::{Client, CloseCode, CloseFrame, Message, Sender, server::BoxError};
+use longwire::{BoxError, Client, CloseCode, CloseFrame, Message, Sender};
 use tokio::io::{AsyncWriteExt, stdout};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Parser;
-use longwire::server::BoxError;
+use longwire::BoxError;
 use longwire::{Limits, Message, Rate, RateLimit, Server, Socket};
 
 #[derive(Parser)]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use http::{HeaderValue, Response, StatusCode, header};
-use longwire::server::BoxError;
+use longwire::BoxError;
 use longwire::{
     ClientId, CloseCode, CompressionStats, DeflateOptions, Hub, Message, PreparedMessage, Server, Socket,
     Stats,

@@ -81,7 +81,7 @@ fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
     }
 }
 
-async fn run(args: &Args) -> Result<(), server::BoxError> {
+async fn run(args: &Args) -> Result<(), longwire::BoxError> {
     let mut server = match &args.unix {
         Some(path) => Server::bind_unix(path)?,
         None => Server::bind(args.listen).await?,

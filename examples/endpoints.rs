@@ -16,8 +16,9 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use clap::Parser;
+use longwire::BoxError;
 use longwire::axum::WebSocketUpgrade;
-use longwire::hyper::{BoxError, Mount, MountConfig};
+use longwire::hyper::{Mount, MountConfig};
 use serde_json::json;
 use tokio::net::TcpListener;
 

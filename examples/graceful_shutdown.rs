@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use longwire::CloseCode;
-use longwire::server::Shutdown;
+use longwire::Shutdown;
 
 #[tokio::main]
 async fn main() -> Result<(), longwire::server::Error> {

@@ -26,7 +26,9 @@ use axum::{Router, http::HeaderValue};
 use clap::Parser;
 use longwire::CloseCode;
 use longwire::axum::FromState;
-use longwire::hyper::{BoxError, ClientId, Mount, MountConfig, OriginPolicy};
+use longwire::handshake::OriginPolicy;
+use longwire::hyper::{Mount, MountConfig};
+use longwire::{BoxError, ClientId};
 use tokio::net::TcpListener;
 
 #[derive(Parser)]

@@ -6,8 +6,9 @@
 //! The address is optional. The certificate is written to the file named by the second argument, so that clients
 //! can trust it.
 
+use longwire::BoxError;
 use longwire::Server;
-use longwire::server::{BoxError, TlsConfig};
+use longwire::server::TlsConfig;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {

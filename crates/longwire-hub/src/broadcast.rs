@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use longwire_connection::{CloseCode, Error, Message, PreparedMessage};
 
 use crate::leaving::drop_after;
-use crate::{Client, ClientId, Hub, HubConfig, SlowPolicy, metrics};
+use crate::{ClientHandle, ClientId, Hub, HubConfig, SlowPolicy, metrics};
 
 /// The outcome of a broadcast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Hub {
     pub fn broadcast_prepared(
         &self,
         prepared: &PreparedMessage,
-        to: impl FnMut(&Client) -> bool,
+        to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {
         self.deliver_to(&self.clients(), prepared, to)
     }
@@ -51,9 +51,9 @@ impl Hub {
     /// Sends a framed message to the clients among `clients` that `to` selects.
     pub(crate) fn deliver_to(
         &self,
-        clients: &[Client],
+        clients: &[ClientHandle],
         prepared: &PreparedMessage,
-        mut to: impl FnMut(&Client) -> bool,
+        mut to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {
         let config = self.config();
         let mut delivery = Delivery::default();
@@ -67,7 +67,7 @@ impl Hub {
     /// Sends a framed message to one client, or applies the client's policy.
     pub(crate) fn deliver(
         &self,
-        client: &Client,
+        client: &ClientHandle,
         prepared: &PreparedMessage,
         config: &HubConfig,
         delivery: &mut Delivery,
@@ -112,7 +112,7 @@ impl Hub {
     }
 
     /// Closes a client that does not keep up, and drops it if it does not leave in time.
-    fn close_slow(&self, client: &Client, config: &HubConfig) {
+    fn close_slow(&self, client: &ClientHandle, config: &HubConfig) {
         if client.entry.too_slow.swap(true, Ordering::Relaxed) {
             return;
         }

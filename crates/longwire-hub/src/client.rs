@@ -92,7 +92,7 @@ impl ClientInfo {
         self
     }
 
-    /// Sets the application's data for this client, which every task can read with [`Client::data`]. Default: none.
+    /// Sets the application's data for this client, which every task can read with [`ClientHandle::data`]. Default: none.
     #[must_use]
     pub fn data(mut self, data: impl Any + Send + Sync) -> Self {
         self.data = Some(Box::new(data));
@@ -113,11 +113,11 @@ impl fmt::Debug for ClientInfo {
 
 /// A handle to one client of a hub; cheap to clone. It does not keep the client connected.
 #[derive(Clone)]
-pub struct Client {
+pub struct ClientHandle {
     pub(crate) entry: Arc<Entry>,
 }
 
-impl Client {
+impl ClientHandle {
     /// Returns the client's ID.
     pub fn id(&self) -> ClientId {
         self.entry.id
@@ -226,9 +226,9 @@ impl Client {
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for ClientHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
+        f.debug_struct("ClientHandle")
             .field("id", &self.entry.id)
             .field("peer_addr", &self.entry.peer_addr)
             .finish_non_exhaustive()

@@ -130,7 +130,7 @@ impl Entry {
         let mut task = self.task();
         self.departure.store(departed.count(), Ordering::Relaxed);
         drop(departed);
-        // A `Client` that is kept longer must not keep the task's memory.
+        // A `ClientHandle` that is kept longer must not keep the task's memory.
         let task_before = task.take();
         drop(task);
         drop(task_before);

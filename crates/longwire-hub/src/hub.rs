@@ -21,7 +21,7 @@ use crate::socket::Member;
 use crate::stats::Counters;
 use crate::traffic::Departed;
 use crate::{
-    Client, ClientId, ClientInfo, HubConfig, HubError, HubStats, Reservation, RunError, Socket, metrics,
+    ClientHandle, ClientId, ClientInfo, HubConfig, HubError, HubStats, Reservation, RunError, Socket, metrics,
 };
 
 /// The registry of connected clients. Clones are handles to the same registry.
@@ -187,7 +187,7 @@ impl Hub {
         reservation.occupied = true;
         registry.admitted += 1;
         let entry = Arc::new(make(ClientId(registry.admitted), home));
-        let stale = registry.clients.insert(Client { entry: Arc::clone(&entry) });
+        let stale = registry.clients.insert(ClientHandle { entry: Arc::clone(&entry) });
         registry.peak = registry.peak.max(registry.clients.len());
         drop(registry);
         drop((stale, reservation));
@@ -250,12 +250,12 @@ impl Hub {
     ///
     /// A client that comes or leaves during the call may or may not be included. The call does not keep clients
     /// from doing so.
-    pub fn clients(&self) -> Arc<[Client]> {
+    pub fn clients(&self) -> Arc<[ClientHandle]> {
         Members::snapshot(|| self.registry())
     }
 
     /// Returns the client with this ID, if it is connected.
-    pub fn get(&self, id: ClientId) -> Option<Client> {
+    pub fn get(&self, id: ClientId) -> Option<ClientHandle> {
         self.registry().clients.get(id)
     }
 
@@ -295,7 +295,7 @@ impl Hub {
     }
 
     /// Stops admitting clients, and returns those to close. The frame of the first call counts.
-    pub(crate) fn stop_admitting(&self, frame: CloseFrame) -> Arc<[Client]> {
+    pub(crate) fn stop_admitting(&self, frame: CloseFrame) -> Arc<[ClientHandle]> {
         self.registry().closing.get_or_insert(frame);
         self.clients()
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::entry::Entry;
-use crate::{Client, Hub};
+use crate::{ClientHandle, Hub};
 
 /// State shared by the clients of one hub that were admitted in the same runtime.
 pub(crate) struct Home {
@@ -59,7 +59,7 @@ fn is_same(one: Option<&Handle>, other: Option<&Handle>) -> bool {
 ///
 /// Both the client's runtime and the caller's keep the time, because either may be busy. If all runtimes that
 /// keep it end earlier, the connection is dropped at that point.
-pub(crate) fn drop_after(client: &Client, limit: Duration) {
+pub(crate) fn drop_after(client: &ClientHandle, limit: Duration) {
     let own = client.entry.home.runtime.clone();
     let here = Handle::try_current().ok().filter(|here| !is_same(Some(here), own.as_ref()));
     let runtimes = match (own, here) {

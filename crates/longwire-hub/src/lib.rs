@@ -62,7 +62,7 @@
 //! |---|---|
 //! | send to all without waiting | [`Hub::broadcast`], [`Hub::publish`], and a [`SlowPolicy`] for all or for one |
 //! | send to all, waiting for each independently | [`Hub::broadcast_waiting`], [`Hub::publish_waiting`] |
-//! | send to one, and learn whether the message was written | [`Client::send`] |
+//! | send to one, and learn whether the message was written | [`ClientHandle::send`] |
 //!
 //! # Many clients
 //!
@@ -108,6 +108,7 @@ mod client;
 mod config;
 mod entry;
 mod error;
+mod handler;
 mod hub;
 mod leaving;
 mod limits;
@@ -126,9 +127,10 @@ mod traffic;
 mod waiting;
 
 pub use broadcast::Delivery;
-pub use client::{Client, ClientId, ClientInfo};
+pub use client::{ClientHandle, ClientId, ClientInfo};
 pub use config::{HubConfig, SlowPolicy};
 pub use error::{HubError, RunError};
+pub use handler::{BoxError, HandlerResult};
 pub use hub::Hub;
 pub use limits::Reservation;
 pub use room::Room;

@@ -10,13 +10,13 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use crate::{Client, ClientId};
+use crate::{ClientHandle, ClientId};
 
 #[derive(Default)]
 pub(crate) struct Members {
-    clients: BTreeMap<ClientId, Client>,
+    clients: BTreeMap<ClientId, ClientHandle>,
     /// A snapshot of `clients`, unless one has joined or left since it was made.
-    snapshot: Option<Arc<[Client]>>,
+    snapshot: Option<Arc<[ClientHandle]>>,
     /// The number of times that a client has joined or left.
     changes: u64,
 }
@@ -25,12 +25,12 @@ pub(crate) struct Members {
 #[must_use = "drop it where no lock is held"]
 #[derive(Default)]
 pub(crate) struct Stale {
-    _client: Option<Client>,
-    _snapshot: Option<Arc<[Client]>>,
+    _client: Option<ClientHandle>,
+    _snapshot: Option<Arc<[ClientHandle]>>,
 }
 
 impl Members {
-    pub(crate) fn insert(&mut self, client: Client) -> Stale {
+    pub(crate) fn insert(&mut self, client: ClientHandle) -> Stale {
         self.changes += 1;
         let client = self.clients.insert(client.id(), client);
         Stale { _client: client, _snapshot: self.snapshot.take() }
@@ -47,7 +47,7 @@ impl Members {
     /// Returns all clients in the order of their IDs, which is the order in which they connected.
     ///
     /// `lock` is called for each [`CHUNK`] of them. A client that joins or leaves meanwhile may or may not be included.
-    pub(crate) fn snapshot<G, M>(lock: impl Fn() -> G) -> Arc<[Client]>
+    pub(crate) fn snapshot<G, M>(lock: impl Fn() -> G) -> Arc<[ClientHandle]>
     where
         G: DerefMut<Target = M>,
         M: AsMut<Self>,
@@ -58,7 +58,7 @@ impl Members {
             return Arc::clone(snapshot);
         }
         if members.clients.len() <= CHUNK {
-            let snapshot: Arc<[Client]> = members.clients.values().cloned().collect();
+            let snapshot: Arc<[ClientHandle]> = members.clients.values().cloned().collect();
             members.snapshot = Some(Arc::clone(&snapshot));
             return snapshot;
         }
@@ -67,7 +67,7 @@ impl Members {
         let mut copied = Vec::with_capacity(members.clients.len());
         loop {
             let before = copied.len();
-            let from = copied.last().map(Client::id);
+            let from = copied.last().map(ClientHandle::id);
             copied.extend(guard.as_mut().between(from, last).take(CHUNK).cloned());
             drop(guard);
             // Clients that have joined since come after `last`, so the loop ends.
@@ -76,7 +76,7 @@ impl Members {
             }
             guard = lock();
         }
-        let snapshot: Arc<[Client]> = copied.into();
+        let snapshot: Arc<[ClientHandle]> = copied.into();
         let mut guard = lock();
         let members = guard.as_mut();
         if members.changes == changes {
@@ -89,13 +89,13 @@ impl Members {
     }
 
     /// Returns the clients after `from`, up to and including `last`.
-    fn between(&self, from: Option<ClientId>, last: Option<ClientId>) -> impl Iterator<Item = &Client> {
+    fn between(&self, from: Option<ClientId>, last: Option<ClientId>) -> impl Iterator<Item = &ClientHandle> {
         let from = from.map_or(Unbounded, Excluded);
         let clients = self.clients.range((from, Unbounded));
         clients.take_while(move |(id, _)| last.is_some_and(|last| **id <= last)).map(|(_, client)| client)
     }
 
-    pub(crate) fn get(&self, id: ClientId) -> Option<Client> {
+    pub(crate) fn get(&self, id: ClientId) -> Option<ClientHandle> {
         self.clients.get(&id).cloned()
     }
 
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    fn ids(clients: &[Client]) -> Vec<u64> {
+    fn ids(clients: &[ClientHandle]) -> Vec<u64> {
         clients.iter().map(|client| client.id().value()).collect()
     }
 
@@ -167,7 +167,7 @@ mod tests {
         // The change made this snapshot stale, and it is not kept.
         let next = Members::snapshot(|| crowd.borrow_mut());
         assert_eq!(next.len(), COUNT);
-        assert_eq!(next.last().map(Client::id), Some(sockets[COUNT].id()));
+        assert_eq!(next.last().map(ClientHandle::id), Some(sockets[COUNT].id()));
         assert!(Arc::ptr_eq(&next, &Members::snapshot(|| crowd.borrow_mut())), "this one is kept");
         insert(COUNT + 1);
         assert_eq!(Members::snapshot(|| crowd.borrow_mut()).len(), COUNT + 1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use longwire_connection::{Message, PreparedMessage};
 
-use crate::{Client, ClientId, Delivery, Hub};
+use crate::{ClientHandle, ClientId, Delivery, Hub};
 
 /// A handle to the room with a given name; cheap to clone.
 ///
@@ -35,7 +35,7 @@ impl Hub {
     ///
     /// As with [`broadcast`](Self::broadcast), the message is framed once and compressed once for each window
     /// size that a client needs, and nothing waits. If the room is empty, the message is not even framed. A
-    /// client that leaves meanwhile may still get the message; a client whose [`leave`](Client::leave) has
+    /// client that leaves meanwhile may still get the message; a client whose [`leave`](ClientHandle::leave) has
     /// already returned does not.
     pub fn publish(&self, room: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
         self.publish_to(room.as_ref(), message.into(), |_| true)
@@ -52,7 +52,7 @@ impl Hub {
         self.publish_to(room.as_ref(), message.into(), |client| client.id() != id)
     }
 
-    fn publish_to(&self, room: &str, message: Message, to: impl FnMut(&Client) -> bool) -> Delivery {
+    fn publish_to(&self, room: &str, message: Message, to: impl FnMut(&ClientHandle) -> bool) -> Delivery {
         match self.members_of(room) {
             Some(members) => self.deliver_to(&members, &PreparedMessage::new(message), to),
             None => Delivery::default(),
@@ -60,7 +60,7 @@ impl Hub {
     }
 
     /// Returns the clients in a room; `None` if there is no such room.
-    pub(crate) fn members_of(&self, room: &str) -> Option<Arc<[Client]>> {
+    pub(crate) fn members_of(&self, room: &str) -> Option<Arc<[ClientHandle]>> {
         self.inner.rooms.find(room).map(|room| room.members())
     }
 }
@@ -75,7 +75,7 @@ impl Room {
     }
 
     /// Returns the clients that are in the room now, in the order in which they connected.
-    pub fn members(&self) -> Arc<[Client]> {
+    pub fn members(&self) -> Arc<[ClientHandle]> {
         self.hub.members_of(&self.name).unwrap_or_default()
     }
 
@@ -105,7 +105,11 @@ impl Room {
     }
 
     /// Sends an already framed message to the clients in the room that `to` selects.
-    pub fn publish_prepared(&self, prepared: &PreparedMessage, to: impl FnMut(&Client) -> bool) -> Delivery {
+    pub fn publish_prepared(
+        &self,
+        prepared: &PreparedMessage,
+        to: impl FnMut(&ClientHandle) -> bool,
+    ) -> Delivery {
         self.hub.deliver_to(&self.members(), prepared, to)
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::entry::Entry;
 use crate::members::{Members, Stale};
-use crate::{Client, ClientId, HubError, Room};
+use crate::{ClientHandle, ClientId, HubError, Room};
 
 /// The rooms of a hub that have members.
 ///
@@ -88,7 +88,7 @@ impl Rooms {
 }
 
 impl RoomState {
-    pub(crate) fn members(&self) -> Arc<[Client]> {
+    pub(crate) fn members(&self) -> Arc<[ClientHandle]> {
         Members::snapshot(|| self.lock())
     }
 
@@ -101,7 +101,7 @@ impl RoomState {
     }
 
     /// Adds a client; returns `None` if the room is closed.
-    fn admit(&self, client: Client) -> Option<Stale> {
+    fn admit(&self, client: ClientHandle) -> Option<Stale> {
         let mut occupants = self.lock();
         (!occupants.is_closed).then(|| occupants.members.insert(client))
     }
@@ -154,7 +154,7 @@ impl Entry {
         }
         let stale = loop {
             let room = rooms.find_or_make(name);
-            if let Some(stale) = room.admit(Client { entry: Arc::clone(self) }) {
+            if let Some(stale) = room.admit(ClientHandle { entry: Arc::clone(self) }) {
                 let at = joined.position(&room).unwrap_or_else(|at| at);
                 joined.rooms.insert(at, room);
                 break stale;

@@ -6,7 +6,7 @@ use longwire_connection::{CloseCode, CloseFrame};
 use tokio::time::{Instant, timeout};
 
 use crate::waiting::give_way;
-use crate::{Client, Hub, HubError};
+use crate::{ClientHandle, Hub, HubError};
 
 /// The parameters of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Hub {
     pub async fn shutdown_with(
         &self,
         farewell: &Farewell,
-        mut frame_for: impl FnMut(&Client) -> Option<CloseFrame>,
+        mut frame_for: impl FnMut(&ClientHandle) -> Option<CloseFrame>,
     ) -> Result<Drained, HubError> {
         let general = CloseFrame::new(farewell.code, &*farewell.reason);
         general.check()?;

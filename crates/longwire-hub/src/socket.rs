@@ -12,7 +12,7 @@ use longwire_connection::{CloseCode, Compress, Error, Message, Sender, Transport
 use pin_project_lite::pin_project;
 
 use crate::entry::Entry;
-use crate::{Client, ClientId, Hub, HubError, RunError};
+use crate::{ClientHandle, ClientId, Hub, HubError, RunError};
 
 /// A [`WebSocket`] that is registered with a [`Hub`].
 ///
@@ -39,34 +39,34 @@ impl<T: Transport> Socket<T> {
     }
 
     /// Returns a handle to this client, for other tasks.
-    pub fn client(&self) -> Client {
-        Client { entry: Arc::clone(&self.member.entry) }
+    pub fn client(&self) -> ClientHandle {
+        ClientHandle { entry: Arc::clone(&self.member.entry) }
     }
 
-    /// Returns the application's data for this client, as [`Client::data`] does.
+    /// Returns the application's data for this client, as [`ClientHandle::data`] does.
     pub fn data<D: Any + Send + Sync>(&self) -> Option<&D> {
         self.member.entry.data()
     }
 
-    /// Sets the application's data for this client, once, as [`Client::set_data`] does.
+    /// Sets the application's data for this client, once, as [`ClientHandle::set_data`] does.
     ///
     /// # Errors
     ///
-    /// As for [`Client::set_data`].
+    /// As for [`ClientHandle::set_data`].
     pub fn set_data<D: Any + Send + Sync>(&self, data: D) -> Result<(), D> {
         self.member.entry.set_data(data)
     }
 
-    /// Adds this client to a room, as [`Client::join`] does.
+    /// Adds this client to a room, as [`ClientHandle::join`] does.
     ///
     /// # Errors
     ///
-    /// As for [`Client::join`].
+    /// As for [`ClientHandle::join`].
     pub fn join(&self, room: impl AsRef<str>) -> Result<bool, HubError> {
         self.member.entry.join(room.as_ref())
     }
 
-    /// Removes this client from a room, as [`Client::leave`] does.
+    /// Removes this client from a room, as [`ClientHandle::leave`] does.
     pub fn leave(&self, room: impl AsRef<str>) -> bool {
         self.member.entry.leave(room.as_ref())
     }

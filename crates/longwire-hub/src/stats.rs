@@ -23,7 +23,7 @@ pub struct HubStats {
     /// of clients was reached.
     pub refused: u64,
     /// Messages above [`Config::rate_limit`](longwire_connection::Config::rate_limit) from clients that have
-    /// left. For a client that is still connected, see [`Client::stats`](crate::Client::stats).
+    /// left. For a client that is still connected, see [`ClientHandle::stats`](crate::ClientHandle::stats).
     pub rate_limited: u64,
     /// Messages that were broadcast or published, each counted once however many clients it was for.
     pub broadcasts: u64,

@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use crate::members::CHUNK;
-use crate::{Client, Delivery, Hub, HubConfig};
+use crate::{ClientHandle, Delivery, Hub, HubConfig};
 
 impl Hub {
     /// Sends a message to every client, and waits up to `wait` for those whose queue is full.
@@ -60,7 +60,7 @@ impl Hub {
 
     async fn deliver_waiting(
         &self,
-        clients: &Arc<[Client]>,
+        clients: &Arc<[ClientHandle]>,
         prepared: &PreparedMessage,
         wait: Duration,
     ) -> Delivery {
@@ -93,13 +93,13 @@ impl Hub {
     /// `blocked`. Returns the number of the others that got the message.
     async fn wait_for(
         &self,
-        blocked: &mut [Option<&Client>],
+        blocked: &mut [Option<&ClientHandle>],
         prepared: &PreparedMessage,
         config: &HubConfig,
         deadline: Option<Instant>,
     ) -> usize {
         let mut accepted = 0;
-        let begin = async |slot: &mut Option<&Client>| {
+        let begin = async |slot: &mut Option<&ClientHandle>| {
             let Some(client) = slot else { return 0 };
             let sent = client.sender().send_prepared(prepared, client.entry.queue(config.queue)).await;
             *slot = None;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair_over};
 use longwire_connection::{Config, Message, WebSocket};
-use longwire_hub::{Client, ClientInfo, Delivery, Hub, HubConfig, SlowPolicy, Socket};
+use longwire_hub::{ClientHandle, ClientInfo, Delivery, Hub, HubConfig, SlowPolicy, Socket};
 use tokio::time::timeout;
 
 const QUEUE: usize = 256 * 1024;
 
 /// Adds a client over a connection that holds 1 KiB until its peer reads.
-fn join(hub: &Hub) -> (Client, Socket<Pipe>, WebSocket<Pipe>) {
+fn join(hub: &Hub) -> (ClientHandle, Socket<Pipe>, WebSocket<Pipe>) {
     let (client, server) = duplex(1024);
     let config = Config { send_queue: 1 << 20, ..Config::default() };
     let (client, server) = pair_over(client, server, &config);
@@ -23,7 +23,7 @@ fn hub() -> Hub {
 }
 
 /// Returns the number of dropped messages, by each of the three counts.
-fn counts(hub: &Hub, client: &Client, delivery: Delivery) -> [u64; 3] {
+fn counts(hub: &Hub, client: &ClientHandle, delivery: Delivery) -> [u64; 3] {
     [delivery.dropped as u64, client.dropped(), hub.stats().dropped]
 }
 

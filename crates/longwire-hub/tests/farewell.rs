@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, pair};
 use longwire_connection::{CloseFrame, Config, Error, WebSocket};
-use longwire_hub::{Client, ClientId, ClientInfo, Farewell, Hub, HubError};
+use longwire_hub::{ClientHandle, ClientId, ClientInfo, Farewell, Hub, HubError};
 use tokio::time::Instant;
 
 fn join(hub: &Hub) -> WebSocket<Pipe> {
@@ -45,7 +45,7 @@ async fn close_frames_are_spread_evenly() {
 async fn each_client_can_be_told_something_else() {
     let hub = Hub::default();
     let peers: Vec<_> = (0..4).map(|_| join(&hub)).collect();
-    let ids: Vec<ClientId> = hub.clients().iter().map(Client::id).collect();
+    let ids: Vec<ClientId> = hub.clients().iter().map(ClientHandle::id).collect();
     let farewell = Farewell { reason: "for all".into(), ..Farewell::default() };
     let shutdown = hub.shutdown_with(&farewell, |client| match client.id() {
         id if id == ids[1] => Some(CloseFrame::new(4001.into(), "for one")),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, pair};
 use longwire_connection::{Config, Error, Message, PreparedMessage, WebSocket};
-use longwire_hub::{Client, ClientId, ClientInfo, Hub, HubConfig, HubError, Room, Socket};
+use longwire_hub::{ClientHandle, ClientId, ClientInfo, Hub, HubConfig, HubError, Room, Socket};
 use tokio::time::timeout;
 
 fn admit(hub: &Hub) -> (WebSocket<Pipe>, Socket<Pipe>) {
@@ -24,8 +24,8 @@ async fn received(client: &mut WebSocket<Pipe>) -> Vec<Message> {
     messages
 }
 
-fn ids(members: &[Client]) -> Vec<ClientId> {
-    members.iter().map(Client::id).collect()
+fn ids(members: &[ClientHandle]) -> Vec<ClientId> {
+    members.iter().map(ClientHandle::id).collect()
 }
 
 #[tokio::test(start_paused = true)]

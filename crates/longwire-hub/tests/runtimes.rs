@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, Tap, duplex, pair_over};
 use longwire_connection::{Config, WebSocket};
-use longwire_hub::{Client, ClientInfo, Hub, HubConfig, SlowPolicy, Socket};
+use longwire_hub::{ClientHandle, ClientInfo, Hub, HubConfig, SlowPolicy, Socket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -15,7 +15,7 @@ const LEAVE: Duration = Duration::from_secs(7);
 /// A client that no task drives and whose peer does not read.
 struct Slow {
     socket: Socket<Pipe>,
-    client: Client,
+    client: ClientHandle,
     peer: WebSocket<Pipe>,
     tap: Tap,
 }
@@ -28,7 +28,7 @@ fn join(hub: &Hub) -> Slow {
     Slow { client: socket.client(), socket, peer, tap }
 }
 
-fn fill(client: &Client) -> usize {
+fn fill(client: &ClientHandle) -> usize {
     let prepared = longwire_connection::PreparedMessage::new(vec![0; 90]);
     (0..1000).take_while(|_| client.sender().try_send_prepared(&prepared, QUEUE).is_ok()).count()
 }

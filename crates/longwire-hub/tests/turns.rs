@@ -27,7 +27,7 @@ fn crowd(hub: &Hub, count: usize) -> Vec<(Socket<Pipe>, WebSocket<Pipe>)> {
 async fn turns<T>(hub: &Hub, future: impl Future<Output = T>) -> (Vec<usize>, T) {
     let clients = hub.clients();
     let reached = || {
-        let sent = |client: &&longwire_hub::Client| {
+        let sent = |client: &&longwire_hub::ClientHandle| {
             client.stats().connection.messages_sent > 0 || client.sender().is_closed()
         };
         clients.iter().filter(sent).count()

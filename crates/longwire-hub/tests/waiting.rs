@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair_over};
 use longwire_connection::{Config, Error, Message, WebSocket};
-use longwire_hub::{Client, ClientInfo, Hub, HubConfig, SlowPolicy};
+use longwire_hub::{ClientHandle, ClientInfo, Hub, HubConfig, SlowPolicy};
 use tokio::time::{Instant, sleep, timeout};
 
 const QUEUE: usize = 1000;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// Adds a client that receives over a connection that holds 100 bytes, and runs the hub's end of it.
-fn join(hub: &Hub, info: ClientInfo) -> (Client, WebSocket<Pipe>) {
+fn join(hub: &Hub, info: ClientInfo) -> (ClientHandle, WebSocket<Pipe>) {
     let (client, server) = duplex(100);
     let (client, server) = pair_over(client, server, &Config::default());
     tokio::spawn(hub.run(server, info, |mut ws| async move {
@@ -22,7 +22,7 @@ fn join(hub: &Hub, info: ClientInfo) -> (Client, WebSocket<Pipe>) {
 }
 
 /// Broadcasts until this client has no space for another 90 bytes.
-fn fill(client: &Client) -> usize {
+fn fill(client: &ClientHandle) -> usize {
     let mut count = 0;
     while client.sender().try_send_prepared(&Message::from(vec![0; 90]).into(), QUEUE).is_ok() {
         count += 1;

@@ -83,7 +83,9 @@ mod upgrade;
 mod upgraded;
 
 pub use longwire_handshake::{OriginPolicy, Rejection, ServerOptions, Subprotocol};
-pub use longwire_hub::{Client, ClientId, Delivery, Hub, HubConfig, HubStats, SlowPolicy};
+pub use longwire_hub::{
+    BoxError, ClientHandle, ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, SlowPolicy,
+};
 pub use mount::{Mount, MountConfig};
 pub use stream::{CONNECTION_WINDOW, Http2Stream, STREAM_WINDOW};
 pub use upgrade::{Upgrade, UpgradeError, upgrade, upgrade_parts};
@@ -94,12 +96,3 @@ pub type Socket = longwire_hub::Socket<UpgradedStream>;
 
 /// The receiving side of a [`Socket`] that was split.
 pub type SocketReceiver = longwire_hub::SocketReceiver<UpgradedStream>;
-
-/// A boxed error of any type.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The result of a handler: `?` converts any error to [`BoxError`].
-///
-/// The connection is closed with 1000 after `Ok` and with 1011 after `Err`, unless it was closed before. Errors
-/// are logged with `tracing`: errors that end a connection at level debug, others as warnings.
-pub type HandlerResult = Result<(), BoxError>;

@@ -12,12 +12,12 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use longwire_connection::{Config, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestView, Subprotocol, accept};
-use longwire_hub::{Client, ClientInfo, HubError, Reservation, RunError};
+use longwire_hub::{ClientInfo, HubError, Reservation};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, warn};
+use tracing::debug;
 
-use crate::{BoxError, HandlerResult, Mount, Socket, UpgradedStream};
+use crate::{HandlerResult, Mount, Socket, UpgradedStream};
 
 /// Checks a WebSocket request, over HTTP/1.1 or HTTP/2, and takes over its connection.
 ///
@@ -209,7 +209,7 @@ impl Upgrade {
             match opening.await {
                 Ok(socket) => {
                     let client = socket.client();
-                    note_end(&client, socket.run(handler).await);
+                    client.log_end(socket.run(handler).await);
                 }
                 Err(error) => failed(error),
             }
@@ -255,19 +255,4 @@ impl From<HubError> for UpgradeError {
             error => Self::Refused(error),
         }
     }
-}
-
-fn note_end(client: &Client, ended: Result<(), RunError<BoxError>>) {
-    let (id, peer_addr) = (client.id().value(), client.peer_addr());
-    match ended {
-        Ok(()) => debug!(id, ?peer_addr, "a client has left"),
-        Err(RunError::Handler(error)) if is_disconnect(&error) => {
-            debug!(id, ?peer_addr, %error, "a client has left");
-        }
-        Err(error) => warn!(id, ?peer_addr, %error, "a handler failed"),
-    }
-}
-
-fn is_disconnect(error: &BoxError) -> bool {
-    error.downcast_ref::<longwire_connection::Error>().is_some_and(longwire_connection::Error::is_disconnect)
 }

@@ -92,11 +92,11 @@ pub use longwire_handshake::{
     AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol, TrustedProxies,
 };
 pub use longwire_hub::{
-    Client, ClientId, ClientInfo, ClientStats, Delivery, Drained, Farewell, Hub, HubConfig, HubError,
-    HubStats, Reservation, Room, RunError, SlowPolicy,
+    BoxError, ClientHandle, ClientId, ClientInfo, ClientStats, Delivery, Drained, Farewell, HandlerResult,
+    Hub, HubConfig, HubError, HubStats, Reservation, Room, RunError, SlowPolicy,
 };
 pub use request::Request;
-pub use serve::{BoxError, HandlerResult, Serve};
+pub use serve::Serve;
 pub use server::Server;
 pub use stats::ServerStats;
 pub use stream::{OtherStream, ServerStream};

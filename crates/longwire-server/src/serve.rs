@@ -6,22 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use longwire_connection::CloseCode;
-use longwire_hub::{Client, RunError};
+use longwire_hub::{BoxError, ClientHandle, HandlerResult, RunError};
 use pin_project_lite::pin_project;
-use tracing::{Span, debug, info_span, warn};
+use tracing::{Span, info_span};
 
 use crate::lifecycle::Phase;
 use crate::listen::{Pause, next_connection};
 use crate::{Error, Request, Server, Socket};
-
-/// Any error.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The return type of a handler: `?` converts every error into [`BoxError`].
-///
-/// The connection is closed with 1000 after `Ok` and with 1011 after `Err`, unless it was closed before. Errors are
-/// logged with `tracing`: disconnects at level debug, all others as warnings.
-pub type HandlerResult = Result<(), BoxError>;
 
 /// A server that is ready to run. It runs while it is awaited.
 #[must_use = "a server runs while it is awaited"]
@@ -173,7 +164,7 @@ pin_project! {
     enum Connection<O, S, R> {
         Opening { opening: Pin<Box<O>>, start: Option<S> },
         // The span is `None` unless a subscriber is interested in it.
-        Running { #[pin] run: R, client: Client, span: Option<Box<Span>> },
+        Running { #[pin] run: R, client: ClientHandle, span: Option<Box<Span>> },
     }
 }
 
@@ -231,7 +222,7 @@ fn in_span<R>(span: Option<&Span>, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-fn note_end(client: &Client, span: Option<&Span>, ended: Result<(), RunError<BoxError>>) {
+fn note_end(client: &ClientHandle, span: Option<&Span>, ended: Result<(), RunError<BoxError>>) {
     if let Some(span) = span {
         let failed = match &ended {
             Err(RunError::Handler(error)) => {
@@ -246,17 +237,5 @@ fn note_end(client: &Client, span: Option<&Span>, ended: Result<(), RunError<Box
         let code = failed.or(sent).unwrap_or(CloseCode::ABNORMAL_CLOSURE);
         span.record("close_code", u16::from(code));
     }
-    let (id, peer_addr) = (client.id().value(), client.peer_addr());
-    match ended {
-        Ok(()) => debug!(id, ?peer_addr, "a client has left"),
-        Err(RunError::Handler(error)) if is_disconnect(&error) => {
-            debug!(id, ?peer_addr, %error, "a client has left");
-        }
-        Err(error) => warn!(id, ?peer_addr, %error, "a handler failed"),
-    }
-}
-
-/// Returns whether an error is a disconnect rather than a failure of the handler itself.
-fn is_disconnect(error: &BoxError) -> bool {
-    error.downcast_ref::<longwire_connection::Error>().is_some_and(longwire_connection::Error::is_disconnect)
+    client.log_end(ended);
 }

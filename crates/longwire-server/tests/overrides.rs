@@ -213,7 +213,7 @@ async fn clients_behind_a_trusted_proxy_count_for_themselves() {
         clients.push(stream);
     }
     let known = server.handle.hub().clients();
-    let known: Vec<_> = known.iter().filter_map(longwire_server::Client::peer_addr).collect();
+    let known: Vec<_> = known.iter().filter_map(longwire_server::ClientHandle::peer_addr).collect();
     assert_eq!(known[..2], ["192.0.2.1:0".parse().unwrap(), "192.0.2.2:0".parse().unwrap()]);
     assert!(known[2].ip().is_loopback() && known[2].port() > 0, "a peer's port is known: {known:?}");
     for request in [request("192.0.2.1"), REQUEST.to_owned()] {

@@ -40,7 +40,7 @@ impl Visit for Visitor<'_> {
 
 impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("longwire_server") || metadata.target().starts_with("spans")
+        metadata.target().starts_with("longwire_") || metadata.target().starts_with("spans")
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

@@ -154,9 +154,7 @@ pub mod deflate {
     #[doc(inline)]
     pub use longwire_connection::Compression;
     #[doc(inline)]
-    pub use longwire_connection::deflate::{
-        Agreement, DeflateOptions, Direction, Level, Pool, PoolOptions, WindowBits,
-    };
+    pub use longwire_connection::deflate::{Agreement, Direction, Level, Pool, PoolOptions, WindowBits};
 }
 
 #[cfg(feature = "client")]
@@ -165,42 +163,63 @@ pub use longwire_client::{Client, connect, reconnect};
 
 #[cfg(feature = "server")]
 #[doc(inline)]
-pub use longwire_server::{
-    ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Request, Room, Server, ServerConfig,
-    ServerHandle, ServerStats, Shutdown, SlowPolicy, Socket,
+pub use longwire_server::{Request, Server, ServerConfig, ServerHandle, ServerStats, Shutdown, Socket};
+
+#[cfg(any(feature = "server", feature = "hyper"))]
+#[doc(inline)]
+pub use longwire_hub::{
+    BoxError, ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Room, SlowPolicy,
 };
 
-/// The client's own types: its errors, its transport and the limits of its handshake.
+/// The version of rustls whose configurations the client's and the server's `TlsConfig` accept.
+#[cfg(all(feature = "client", feature = "rustls"))]
+#[doc(no_inline)]
+pub use longwire_client::rustls;
+/// The version of rustls whose configurations the client's and the server's `TlsConfig` accept.
+#[cfg(all(feature = "server", feature = "rustls", not(feature = "client")))]
+#[doc(no_inline)]
+pub use longwire_server::rustls;
+
+/// The opening handshake: its limits, policies, refusals and errors, for clients and servers.
+#[cfg(any(feature = "client", feature = "server", feature = "hyper"))]
+pub mod handshake {
+    #[doc(inline)]
+    pub use longwire_handshake::{
+        AcceptedError, HeadLimits, OptionsError, OriginPolicy, PeerText, Rejection, ResponseError,
+        ServerOptions, Subprotocol, TrustedProxies, UriError, WebSocketUri,
+    };
+}
+
+/// Connected clients: handles, limits, statistics and shutdown. [`Hub`] itself is at the root.
+#[cfg(any(feature = "server", feature = "hyper"))]
+pub mod hub {
+    #[doc(inline)]
+    pub use longwire_hub::{
+        ClientHandle, ClientInfo, ClientStats, Drained, Farewell, HubError, Reservation, RunError,
+    };
+}
+
+/// Types of the client: its errors, its stream and its TLS configuration. [`Client`] itself is at the root.
 #[cfg(feature = "client")]
 pub mod client {
-    /// The version of rustls whose configurations [`TlsConfig`] takes.
-    #[cfg(feature = "rustls")]
-    #[doc(no_inline)]
-    pub use longwire_client::rustls;
     #[doc(inline)]
-    pub use longwire_client::{
-        Client, ClientStream, Error, HeadLimits, InvalidOption, OptionsError, PeerText, ProxyError,
-        RedirectError, ResponseError, Subprotocol, UriError, WebSocketUri, connect,
-    };
+    pub use longwire_client::{ClientStream, Error, InvalidOption, ProxyError, RedirectError};
     #[cfg(feature = "rustls")]
     #[doc(inline)]
     pub use longwire_client::{TlsConfig, TlsError};
 }
 
-/// The server's own types: its errors, its transport, its requirements for requests, and its clients.
+/// Types of the server: its errors, listeners, streams and TLS configuration. [`Server`] itself is at the root.
 #[cfg(feature = "server")]
 pub mod server {
     #[doc(inline)]
     pub use longwire_server::{
-        AcceptedError, Admission, BoxError, Client, ClientId, ClientInfo, ClientStats, Delivery, Drained,
-        Error, Farewell, HandlerResult, HeadLimits, Hub, HubConfig, HubError, HubStats, Listen,
-        ListenOptions, Listeners, OriginPolicy, OtherStream, Rejection, Request, Reservation, Room, RunError,
-        Serve, Server, ServerConfig, ServerHandle, ServerOptions, ServerStats, ServerStream, Shutdown,
-        SlowPolicy, Socket, Subprotocol, TrustedProxies, Workers,
+        Admission, Error, Listen, ListenOptions, Listeners, OtherStream, Serve, ServerStream, SocketReceiver,
+        Workers,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]
-    pub use longwire_server::{TlsConfig, TlsError, rustls};
+    pub use longwire_server::{TlsConfig, TlsError};
 }
 
 #[cfg(feature = "axum")]
@@ -221,9 +240,8 @@ pub mod hyper {
     pub use longwire_hyper::testing;
     #[doc(inline)]
     pub use longwire_hyper::{
-        BoxError, CONNECTION_WINDOW, Client, ClientId, Delivery, HandlerResult, Http2Stream, Hub, HubConfig,
-        HubStats, Mount, MountConfig, OriginPolicy, Rejection, STREAM_WINDOW, ServerOptions, SlowPolicy,
-        Socket, Subprotocol, Upgrade, UpgradeError, UpgradedStream, upgrade, upgrade_parts,
+        CONNECTION_WINDOW, Http2Stream, Mount, MountConfig, STREAM_WINDOW, Socket, SocketReceiver, Upgrade,
+        UpgradeError, UpgradedStream, upgrade, upgrade_parts,
     };
 }
 

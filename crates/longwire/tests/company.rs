@@ -17,8 +17,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use longwire::BoxError;
 use longwire::client::TlsConfig;
-use longwire::server::BoxError;
 use longwire::{
     Client, DeflateOptions, HandlerResult, Hub, Message, Request, Sender, Server, SlowPolicy, Socket, Stats,
     WebSocket,
