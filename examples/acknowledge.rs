@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("sent");
     // The pong to a ping sent after the message shows that the peer has read it.
     println!("read by the peer, {:?} later", sender.ping()?.await?);
-    sender.close(1000, "")?;
+    sender.start_close(1000, "")?;
     receiving.await??;
 
     // The outcomes that a caller may want to distinguish:

@@ -129,7 +129,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
             }
             () = sleep_until(quiet_at.unwrap_or_else(Instant::now)), if quiet_at.is_some() => {
                 if !sender.is_closed() {
-                    sender.close(CloseCode::NORMAL, "")?;
+                    sender.start_close(CloseCode::NORMAL, "")?;
                 }
                 // From here on, the close timeout applies.
                 quiet_at = Some(Instant::now() + Duration::from_secs(60));

@@ -33,7 +33,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let sending = tokio::spawn(async move {
         let copied = copy(&mut stdin(), &mut to).await;
         // This direction has ended. `shutdown` would discard the bytes that still arrive in the other.
-        match sender.close(1000, "") {
+        match sender.start_close(1000, "") {
             // The server may have closed at the same time.
             Ok(()) | Err(Error::Closed) => copied,
             Err(error) => Err(io::Error::other(error)),

@@ -119,7 +119,7 @@ async fn logout(State(app): State<App>, headers: HeaderMap) -> Response {
     };
     for client in clients.into_iter().filter_map(|id| app.mount.hub().get(id)) {
         // A client that is already closing needs no second close frame.
-        drop(client.sender().close(CloseCode::POLICY_VIOLATION, "logged out"));
+        drop(client.sender().start_close(CloseCode::POLICY_VIOLATION, "logged out"));
     }
     "goodbye\n".into_response()
 }

@@ -252,7 +252,7 @@ fn close_and_drop_send_one_close_frame() {
         let ws = WebSocket::new(Owned(io.clone()), Handover::server(), &Config::default());
         let (sender, receiver) = ws.split();
         let dropping = loom::thread::spawn(move || drop(receiver));
-        let closed = sender.close(CloseCode::GOING_AWAY, "");
+        let closed = sender.start_close(CloseCode::GOING_AWAY, "");
         dropping.join().unwrap();
         assert!(io.is_dropped());
         let code = if closed.is_ok() { 0xe9 } else { 0xe8 };

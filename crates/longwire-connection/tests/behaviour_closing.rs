@@ -258,7 +258,7 @@ fn senders_of_a_socket_that_is_gone_are_told_so() {
                 assert!(matches!(sender.try_send("x"), Err(Error::Closed)), "{how}");
                 assert!(matches!(sender.ping(), Err(Error::Closed)), "{how}");
                 assert!(matches!(sender.pong("x"), Err(Error::Closed)), "{how}");
-                assert!(matches!(sender.close(1000, ""), Err(Error::Closed)), "{how}");
+                assert!(matches!(sender.start_close(1000, ""), Err(Error::Closed)), "{how}");
                 assert_eq!(sender.queued(), 0, "{how}");
             }
         });
@@ -285,7 +285,7 @@ fn senders_that_wait_are_told_of_the_end() {
                 "dropped" => drop(receiver),
                 "aborted" => receiver.abort(),
                 "aborted by a sender" => sender.abort(),
-                "closing" => sender.close(1000, "").unwrap(),
+                "closing" => sender.start_close(1000, "").unwrap(),
                 _ => {
                     let said =
                         if how == "violated" { vec![0xf0, 0x80] } else { close_frame(End::Client, 1000) };

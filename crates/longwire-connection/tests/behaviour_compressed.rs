@@ -75,7 +75,7 @@ fn a_close_comes_behind_the_compressed_messages_before_it() {
         for n in 0..50 {
             sender.try_send(text(n)).unwrap();
         }
-        sender.close(4000, "").unwrap();
+        sender.start_close(4000, "").unwrap();
         assert!(matches!(sender.try_send(text(50)), Err(Error::Closed)));
         let (closed, received) = tokio::join!(client.recv(), recv_all(&mut server));
         assert_eq!(closed.unwrap(), None);

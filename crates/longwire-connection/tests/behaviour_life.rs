@@ -258,8 +258,8 @@ fn close_frames_are_these_bytes() {
                     let (pipe, mut peer) = duplex(1024);
                     let mut ws = socket(end, pipe, &Config::default());
                     if by_sender {
-                        ws.sender().close_with(frame.clone()).unwrap();
-                        assert!(matches!(ws.sender().close_with(None), Err(Error::Closed)));
+                        ws.sender().start_close_with(frame.clone()).unwrap();
+                        assert!(matches!(ws.sender().start_close_with(None), Err(Error::Closed)));
                         assert_eq!(ws.sender().close_sent(), Some(frame.clone()));
                     } else {
                         ws.start_close_with(frame.clone()).unwrap();

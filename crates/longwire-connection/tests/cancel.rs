@@ -535,7 +535,7 @@ fn sender_send_feed_and_flush() {
                 sent(cancel.watch(sender.feed(message)).await);
                 sent(cancel.watch(sender.flush()).await);
             }
-            sender.close(1000, "").unwrap();
+            sender.start_close(1000, "").unwrap();
             vec![show_end(&receiving.await.unwrap())]
         },
         listen,
@@ -562,7 +562,7 @@ fn senders_beside_each_other() {
                 sent(cancel.watch(sender.send(message)).await);
             }
             others.await.unwrap();
-            sender.close(1000, "").unwrap();
+            sender.start_close(1000, "").unwrap();
             vec![show_end(&receiving.await.unwrap())]
         },
         listen,
@@ -678,7 +678,7 @@ fn pong() {
                 }
                 sent(cancel.watch(sender.send(message)).await);
             }
-            sender.close(1000, "").unwrap();
+            sender.start_close(1000, "").unwrap();
             vec![show_end(&receiving.await.unwrap())]
         },
         listen,

@@ -336,7 +336,7 @@ fn a_message_in_parts_is_no_end_of_the_connection() {
         writer.finish().await.unwrap();
         sending.await.unwrap().unwrap();
         sender.try_send("three").unwrap();
-        sender.close(1000, "").unwrap();
+        sender.start_close(1000, "").unwrap();
         let frames = support::read_frames(&mut peer, End::Server, 5).await;
         assert_eq!(messages(&frames), ["one ", "two", "three"].map(Message::text));
         receiver.abort();

@@ -270,7 +270,7 @@ impl Round {
         sender.flush().await.unwrap();
         let sent = sender.stats();
         assert_eq!(sent.bytes_queued, 0);
-        sender.close(1000, "").unwrap();
+        sender.start_close(1000, "").unwrap();
         steps.done("closing");
         receiving.await.unwrap();
         let received = peering.await.unwrap();
@@ -423,7 +423,7 @@ async fn drop_and_close(number: u64, steps: Steps) {
             steps.set("sender", "send_flushed");
             let sent = sender.send_flushed("last words").await;
             // Either of the two may be first.
-            let closed = sender.close(1000, "");
+            let closed = sender.start_close(1000, "");
             assert!(matches!(closed, Ok(()) | Err(Error::Closed)), "{closed:?}");
             steps.done("sender");
             sent

@@ -81,7 +81,7 @@ fn deferred_broadcasts_do_not_block_the_message_that_they_wait_for() {
                         promptly(&format!("{what}: write"), writer.write("two")).await.unwrap();
                         promptly(&format!("{what}: finish"), writer.finish()).await.unwrap();
                         promptly(&format!("{what}: flush"), sender.flush()).await.unwrap();
-                        sender.close(1000, "").unwrap();
+                        sender.start_close(1000, "").unwrap();
                         accepted
                     });
                     let mut received = Vec::new();
@@ -177,7 +177,7 @@ fn send_flushed_does_not_take_dropped_bytes_for_written_ones() {
         promptly("send_flushed", sending).await.unwrap();
         promptly("flush", sender.flush()).await.unwrap();
         assert_eq!(sender.stats().bytes_sent, tap.written().len() as u64);
-        sender.close(1000, "").unwrap();
+        sender.start_close(1000, "").unwrap();
         settle().await;
         assert_eq!(sender.stats().bytes_sent, tap.written().len() as u64);
         write(&mut peer, close_frame(End::Client, 1000)).await;
@@ -204,7 +204,7 @@ fn bytes_sent_are_the_bytes_that_the_peer_got() {
                 let sender = sender.clone();
                 async move {
                     sender.send_flushed("last").await.unwrap();
-                    sender.close(1000, "").unwrap();
+                    sender.start_close(1000, "").unwrap();
                 }
             });
             let mut received = Vec::new();
@@ -245,7 +245,7 @@ fn a_full_queue_and_a_flush() {
                 }
             })
             .await;
-            sender.close(1000, "").unwrap();
+            sender.start_close(1000, "").unwrap();
             let (received, end) = support::recv_all(&mut peer).await;
             end.unwrap();
             assert_eq!(received.len(), 5);
@@ -832,7 +832,7 @@ fn parking_and_a_blocked_send() {
             sleep(Duration::from_millis(300)).await;
         }
         promptly("sends", sending).await.unwrap().unwrap();
-        sender.close(1000, "").unwrap();
+        sender.start_close(1000, "").unwrap();
         assert_eq!(client.recv().await.unwrap(), None);
         drop(client);
         assert_eq!(receiving.await.unwrap().unwrap(), None);
@@ -859,7 +859,7 @@ fn a_ping_goes_between_the_parts_of_a_message() {
             writer.write("two").await.unwrap();
             promptly("the pong", sender.ping().unwrap()).await.unwrap();
             writer.finish().await.unwrap();
-            sender.close(1000, "").unwrap();
+            sender.start_close(1000, "").unwrap();
             let (message, end_of_it) = peering.await.unwrap();
             assert_eq!((message, end_of_it), (Some(Message::text("one two")), None));
             assert_eq!(receiving.await.unwrap().unwrap(), None);

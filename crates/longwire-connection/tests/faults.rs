@@ -110,7 +110,7 @@ async fn talk(ws: WebSocket<Pipe>, said: Vec<Message>) -> (Vec<Message>, Result<
                 heard.push(message);
                 if heard.len() == count {
                     // The connection may be gone already.
-                    let _ = sender.close(4000, "all said");
+                    let _ = sender.start_close(4000, "all said");
                 }
             }
             Ok(None) => break Ok(()),

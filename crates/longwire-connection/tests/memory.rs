@@ -428,7 +428,7 @@ mod compressors {
             for (number, (mut client, sender, writer, receiving)) in connections.into_iter().enumerate() {
                 writer.finish().await.unwrap();
                 assert_eq!(client.recv().await.unwrap(), Some(Message::text(text(number))));
-                sender.close(1000, "").unwrap();
+                sender.start_close(1000, "").unwrap();
                 assert_eq!(client.recv().await.unwrap(), None);
                 drop(client);
                 receiving.await.unwrap().unwrap();

@@ -45,7 +45,7 @@ fn a_compressor_is_given_back_when_the_connection_is_idle() {
             sleep(Duration::from_secs(4)).await;
             assert_eq!(pool.idle_compressors(), 1, "round {round}: given back");
         }
-        sender.close(1000, "").unwrap();
+        sender.start_close(1000, "").unwrap();
         assert_eq!(client.recv().await.unwrap(), None);
         drop(client);
         assert_eq!(receiving.await.unwrap().unwrap(), None);

@@ -39,7 +39,7 @@ fn parts_go_both_ways_at_once_through_a_split_connection() {
                 writer.write_all(&vec![7; len]).await.unwrap();
                 writer.shutdown().await.unwrap();
             }
-            sender.close(1000, "")
+            sender.start_close(1000, "")
         });
         for len in [0, 1, 1000, 100_000] {
             assert_eq!(receiver.recv().await.unwrap(), Some("€".repeat(len).into()), "{len}");

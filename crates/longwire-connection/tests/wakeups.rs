@@ -417,7 +417,7 @@ fn the_receiving_task_is_woken_at_its_end() {
     check_all("end", &[Nudge::DroppedFlush, Nudge::Flush], async |case| {
         let mut setup = Setup::new(case, ROOM);
         let receiving = setup.receiving().await;
-        setup.sender.close(1000, "").unwrap();
+        setup.sender.start_close(1000, "").unwrap();
         settle().await;
         setup.gate.feed(close_frame(setup.peer(), 1000));
         settle().await;

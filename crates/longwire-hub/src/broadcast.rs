@@ -119,7 +119,7 @@ impl Hub {
         self.inner.counters.closed_slow.add(1);
         metrics::closed_slow();
         // The close frame follows the queued messages, so the messages that the client does get have no gap.
-        let _ = client.sender().close(CloseCode::TRY_AGAIN_LATER, "too slow");
+        let _ = client.sender().start_close(CloseCode::TRY_AGAIN_LATER, "too slow");
         // A handler that is receiving notices the close; this is for a handler that waits for something else.
         drop_after(client, config.leave_timeout);
     }

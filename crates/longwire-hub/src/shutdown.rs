@@ -101,7 +101,7 @@ impl Hub {
             let frame = frame_for(client).filter(|frame| frame.check().is_ok());
             let frame = frame.as_ref().unwrap_or(&general);
             // Clients that are already closing need no second frame.
-            let _ = client.sender().close(frame.code, &frame.reason);
+            let _ = client.sender().start_close(frame.code, &frame.reason);
         }
         drop(clients);
         if timeout(farewell.deadline.saturating_sub(start.elapsed()), self.emptied()).await.is_ok() {

@@ -226,7 +226,7 @@ async fn the_policy_can_be_changed_while_clients_are_connected() {
 async fn a_closing_client_gets_no_broadcast() {
     let hub = Hub::default();
     let (id, mut client) = join(&hub, 1000);
-    hub.get(id).unwrap().sender().close(4000, "enough").unwrap();
+    hub.get(id).unwrap().sender().start_close(4000, "enough").unwrap();
     let delivery = hub.broadcast("too late");
     assert_eq!((delivery.accepted, delivery.dropped), (0, 0));
     let error = client.recv().await.unwrap_err();

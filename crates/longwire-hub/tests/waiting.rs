@@ -105,7 +105,7 @@ async fn a_broadcast_that_waits_does_not_wait_for_those_who_leave() {
     let sending = hub.broadcast_waiting(vec![1; 90], WAIT);
     let ending = async {
         sleep(Duration::from_secs(1)).await;
-        leaving.sender().close(1000, "").unwrap();
+        leaving.sender().start_close(1000, "").unwrap();
         drop(lost_peer);
     };
     let (delivery, ()) = tokio::join!(sending, ending);

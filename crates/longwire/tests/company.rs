@@ -645,7 +645,7 @@ enum Outlet {
 impl Outlet {
     async fn close(&mut self) -> Result<(), BoxError> {
         match self {
-            Self::Own(sender) => sender.close(1000, "")?,
+            Self::Own(sender) => sender.start_close(1000, "")?,
             Self::Futures(sink) => sink.close().await?,
             Self::Bytes(write) => write.shutdown().await?,
         }

@@ -74,7 +74,7 @@ impl Serving<'_> {
             }
             if let Some(CloseFrame { code, reason }) = frame {
                 // The peer may have closed first; the receiving side reports how the connection ended.
-                let _ = sender.close(code, &reason);
+                let _ = sender.start_close(code, &reason);
             }
             discard(&mut receiver).await
         });

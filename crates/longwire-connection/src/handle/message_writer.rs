@@ -188,7 +188,7 @@ impl Target for Sender {
     }
 
     fn start_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        self.close(code, reason)
+        Sender::start_close(self, code, reason)
     }
 }
 

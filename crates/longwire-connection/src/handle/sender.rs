@@ -364,17 +364,17 @@ impl Sender {
     ///
     /// [`Error::Invalid`] for a code that must not be sent, [`Error::Closed`] if a close frame was sent before. A
     /// reason of more than 123 bytes is cut at the last character that fits (RFC 6455 §5.5).
-    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.close_with(Some(close_frame(code.into(), reason)))
+    pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+        self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`close`](Self::close), with a close frame as another connection received it. With `None`, the frame is
+    /// As [`start_close`](Self::start_close), with a close frame as another connection received it. With `None`, the frame is
     /// empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
     ///
     /// # Errors
     ///
-    /// As for [`close`](Self::close), and [`Error::Invalid`] for a reason of more than 123 bytes.
-    pub fn close_with(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
+    /// As for [`start_close`](Self::start_close), and [`Error::Invalid`] for a reason of more than 123 bytes.
+    pub fn start_close_with(&self, frame: Option<CloseFrame>) -> Result<(), Error> {
         self.outlet.close(frame)
     }
 
