@@ -36,7 +36,7 @@ use crate::{HandlerResult, Mount, Socket, upgrade_parts};
 ///     }
 ///     Ok(())
 /// });
-/// A GET without an upgrade still gets the page.
+/// // A GET without an upgrade still gets the page.
 /// let app: Router = Router::new().route("/", get(|| async { "a page" })).layer(chat);
 /// ```
 pub struct WebSocketLayer<H> {
