@@ -106,7 +106,7 @@ impl Census {
 /// A place reserved for a client that is not connected yet. It is free again when it is dropped.
 ///
 /// An edge [reserves](Hub::reserve) a place before it answers the opening handshake, while it can still answer
-/// with 503, and passes it on with [`ClientInfo::place`](crate::ClientInfo::place).
+/// with 503, and passes it on with [`ClientInfo::reservation`](crate::ClientInfo::reservation).
 #[must_use = "dropped, the reservation is given back"]
 pub struct Reservation {
     pub(crate) hub: Hub,

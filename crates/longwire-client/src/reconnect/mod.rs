@@ -173,7 +173,7 @@ impl Reconnecting {
         self.sender.clone()
     }
 
-    /// Returns the state of the connection: see [`Sender::state`].
+    /// Returns the state of the connection: see [`Sender::phase`].
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.sender.phase()
     }
