@@ -92,11 +92,12 @@ fn check(
         Running::start("ending_server.py", server.args(files))
     };
     let shared = server()?;
+    let shared_url = shared.url()?;
     for path in ["1000", "1011", "cut", "kill"] {
         for input in INPUTS {
             // A server that is killed cannot be shared.
             let own = (path == "kill").then(server).transpose()?;
-            let url = own.as_ref().unwrap_or(&shared).url()?;
+            let url = own.as_ref().map_or_else(|| Ok(shared_url.clone()), Running::url)?;
             let case = format!("{input:?} standard input and {url}/{path}");
             let mut program = Program::new(name, None)?.command();
             program.args(options).arg(format!("{url}/{path}"));
