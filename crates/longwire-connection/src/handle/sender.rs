@@ -368,8 +368,8 @@ impl Sender {
         self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`start_close`](Self::start_close), with a close frame as another connection received it. With `None`, the frame is
-    /// empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
+    /// As [`start_close`](Self::start_close), with a close frame as another connection received it. With `None`, the
+    /// frame is empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
     ///
     /// # Errors
     ///
