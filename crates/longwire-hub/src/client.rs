@@ -92,7 +92,8 @@ impl ClientInfo {
         self
     }
 
-    /// Sets the application's data for this client, which every task can read with [`ClientHandle::data`]. Default: none.
+    /// Sets the application's data for this client, which every task can read with [`ClientHandle::data`].
+    /// Default: none.
     #[must_use]
     pub fn data(mut self, data: impl Any + Send + Sync) -> Self {
         self.data = Some(Box::new(data));
