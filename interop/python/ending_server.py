@@ -2,9 +2,10 @@
 
 usage: ending_server.py [CERTIFICATE KEY]
 
-With `/1000` or another number, it closes with that code. With `/cut`, the transport ends without a close frame and,
-over TLS, without `close_notify`. With `/kill`, the whole process is killed. Given the two files, it speaks TLS. Prints
-`listening on URL` when it is ready.
+With `/1000` or another number, it closes with that code. With `/message`, it sends a message and the close frame with
+1000 in one write, and prints `answered` when the client has answered. With `/cut`, the transport ends without a close
+frame and, over TLS, without `close_notify`. With `/kill`, the whole process is killed. Given the two files, it speaks
+TLS. Prints `listening on URL` when it is ready.
 """
 
 import asyncio
@@ -21,6 +22,15 @@ MOMENT = 0.2
 
 
 async def end(socket):
+    if socket.request.path == "/message":
+        socket.protocol.send_text(b"message")
+        socket.protocol.send_close(1000)
+        socket.transport.write(b"".join(socket.protocol.data_to_send()))
+        # `wait_closed` would also wait for the client's end of the transport.
+        while socket.protocol.close_rcvd is None:
+            await asyncio.sleep(0.01)
+        print("answered", flush=True)
+        return
     await asyncio.sleep(MOMENT)
     if socket.request.path == "/cut":
         socket.transport.abort()

@@ -77,7 +77,29 @@ pub(super) fn cat() -> Outcome {
 
 /// Checks the same of `pipe`, which closes the connection itself at the end of its input, and exits with 0.
 pub(super) fn pipe() -> Outcome {
-    check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))
+    check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))?;
+    pipe_whose_input_ends_after_the_connection()
+}
+
+/// Checks that `pipe` exits with 0 if its input ends after the server has closed with 1000, while `pipe` cannot yet
+/// write what it received: its own close then comes too late.
+fn pipe_whose_input_ends_after_the_connection() -> Outcome {
+    let server = Running::start("ending_server.py", &mut setup::python()?.script("python/ending_server.py"))?;
+    let program = Program::new("pipe", None)?.command();
+    let mut command = Command::new("bash");
+    // The 64 KiB that a pipe of Linux holds are there before its output, and nobody reads them for a second.
+    let script = r#"{ head -c 65536 /dev/zero; exec "$0" "$1"; } | { sleep 1; wc -c; }"#;
+    command.args(["-o", "pipefail", "-c", script]);
+    command.arg(program.get_program()).arg(format!("{}/message", server.url()?));
+    let pipe = Running::start("pipe", &mut command)?;
+    server.wait_for("that the client has answered", |line| (line == "answered").then_some(()))?;
+    let printed = pipe.succeed(PATIENCE)?;
+    let expected = (65536 + "message".len()).to_string();
+    if printed == [expected.as_str()] {
+        Ok(())
+    } else {
+        Err(format!("expected {expected} bytes of output: {printed:?}"))
+    }
 }
 
 /// Runs a program with each kind of input against each way in which a server ends.
