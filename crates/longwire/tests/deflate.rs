@@ -4,6 +4,7 @@
 
 use longwire::deflate::WindowBits;
 use longwire::{Client, CloseCode, DeflateOptions, Error, Message, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -85,5 +86,57 @@ async fn a_message_that_is_too_long_inside_is_refused() -> Result<(), BoxError> 
         Err(Error::ClosedByPeer(frame)) => assert_eq!(frame.code, CloseCode::MESSAGE_TOO_BIG),
         other => panic!("{other:?}"),
     }
+    Ok(())
+}
+
+/// Upgrades a new connection with a hand-written request that offers compression.
+async fn upgraded(addr: std::net::SocketAddr) -> Result<tokio::net::TcpStream, BoxError> {
+    let mut stream = tokio::net::TcpStream::connect(addr).await?;
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    assert!(String::from_utf8(head)?.contains("permessage-deflate"));
+    Ok(stream)
+}
+
+#[tokio::test]
+async fn a_broadcast_is_not_compressed_by_each_client() -> Result<(), BoxError> {
+    let server = Server::bind("127.0.0.1:0")
+        .await?
+        .configure(|config| config.handshake.deflate = Some(DeflateOptions::default()));
+    let (addr, hub) = (server.local_addr(), server.handle().hub().clone());
+    tokio::spawn(
+        server
+            .serve(|mut ws, _request| async move {
+                ws.recv().await?;
+                Ok(())
+            })
+            .into_future(),
+    );
+    let mut clients = [upgraded(addr).await?, upgraded(addr).await?];
+    while hub.len() < clients.len() {
+        tokio::task::yield_now().await;
+    }
+    let text: String = (0..500).map(|n| format!("{n} ")).collect();
+    hub.broadcast(text.clone());
+    hub.broadcast(text.clone());
+    // A compressor that belonged to a client would refer to the first message, and reduce the second to a few bytes.
+    let mut frames = Vec::new();
+    for client in &mut clients {
+        for _ in 0..2 {
+            assert_eq!(client.read_u16().await?, 0xc17e, "a compressed text of 126 to 65535 bytes");
+            let len = usize::from(client.read_u16().await?);
+            let mut payload = vec![0; len];
+            client.read_exact(&mut payload).await?;
+            frames.push(payload);
+        }
+    }
+    assert!(frames[0].len() < text.len() && frames.iter().all(|frame| *frame == frames[0]));
     Ok(())
 }
