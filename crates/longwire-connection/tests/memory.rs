@@ -19,7 +19,8 @@ fn connected(budget: &MemoryBudget) -> (Pipe, WebSocket<Pipe>) {
 
 /// Returns the header of a masked binary message of a megabyte, in one frame or as the first of several.
 fn header(fin: bool) -> Vec<u8> {
-    [&[if fin { 0x82 } else { 0x02 }, 0xff][..], &(1_u64 << 20).to_be_bytes(), &[0; 4]].concat()
+    let first = if fin { 0x82 } else { 0x02 };
+    wire_model::header(first, 1 << 20, Some(wire_model::ZERO))
 }
 
 /// Lets a connection read the bytes that are there.

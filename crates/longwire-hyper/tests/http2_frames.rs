@@ -19,17 +19,9 @@ use longwire_connection::{Config, Handover, Limits, WebSocket};
 use longwire_hyper::{Mount, MountConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::JoinHandle;
+use wire_model::client_frame as frame;
 
 use common::{Running, Setup, soon, start_echo, tcp};
-
-/// Returns a frame with a mask that leaves the payload unchanged.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let len = match payload.len() {
-        len @ 0..126 => vec![0x80 + u8::try_from(len).unwrap()],
-        len => [&[0xfe][..], &u16::try_from(len).unwrap().to_be_bytes()].concat(),
-    };
-    [&[first], &len[..], &[0; 4], payload].concat()
-}
 
 /// The name of a case, the bytes that the client sends after `hi`, and the code of the close frame in answer, if any.
 type Row = (&'static str, Vec<u8>, Option<u16>);

@@ -4,7 +4,7 @@ use longwire_protocol::{Event, Inbound, Limits, ProtocolError, Role};
 
 /// Returns a frame as a server sends it, with a payload of `len` bytes.
 fn frame(first: u8, len: u8) -> Vec<u8> {
-    [&[first, len][..], &vec![b'x'; len.into()]].concat()
+    wire_model::frame(first, &vec![b'x'; len.into()], None)
 }
 
 fn receive(limits: Limits, bytes: &[u8]) -> (usize, Option<ProtocolError>) {

@@ -7,22 +7,13 @@ use longwire_protocol::{
     CloseCode, CloseFrame, Event, FrameError, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode,
     Outbound, PreparedMessage, ProtocolError, Role, SendError,
 };
+use wire_model::KEY;
 
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const KEYS: MaskingKeys = || MaskingKey::new(KEY);
 
 /// Returns a frame with this first byte and length, as `role` receives it: masked for a server.
 fn frame(role: Role, first: u8, len: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    bytes.extend(len);
-    if role == Role::Server {
-        bytes[1] |= 0x80;
-        bytes.extend(KEY);
-        bytes.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
-    } else {
-        bytes.extend(payload);
-    }
-    bytes
+    wire_model::frame_with_len(first, len, payload, (role == Role::Server).then_some(KEY))
 }
 
 /// Returns a short frame.

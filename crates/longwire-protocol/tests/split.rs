@@ -259,34 +259,19 @@ fn encode(item: &Item, key: Option<[u8; 4]>, out: &mut Vec<u8>) {
             let mut start = 0;
             for (at, &end) in ends.iter().enumerate() {
                 if pings.get(at) == Some(&true) && at > 0 {
-                    frame(0x89, b"between", key, out);
+                    out.extend(wire_model::frame(0x89, b"between", key));
                 }
                 let opcode = if at > 0 { 0 } else { 2 - u8::from(*text) };
                 let fin = if at + 1 == ends.len() { 0x80 } else { 0 };
-                frame(fin | opcode, &payload[start..end], key, out);
+                out.extend(wire_model::frame(fin | opcode, &payload[start..end], key));
                 start = end;
             }
         }
-        Item::Control { opcode, payload } => frame(0x80 | opcode, payload, key, out),
-        Item::Close(payload) => frame(0x88, payload, key, out),
-        Item::Frame { first, payload } => frame(*first, payload, key, out),
+        Item::Control { opcode, payload } => out.extend(wire_model::frame(0x80 | opcode, payload, key)),
+        Item::Close(payload) => out.extend(wire_model::frame(0x88, payload, key)),
+        Item::Frame { first, payload } => out.extend(wire_model::frame(*first, payload, key)),
         Item::Raw(raw) => out.extend_from_slice(raw),
     }
-}
-
-/// Encodes a frame by hand, valid or not.
-fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>, out: &mut Vec<u8>) {
-    out.push(first);
-    let mask = if key.is_some() { 0x80 } else { 0 };
-    match u16::try_from(payload.len()).expect("test payloads are short") {
-        len @ ..126 => out.push(mask | u8::try_from(len).expect("below 126")),
-        len => {
-            out.push(mask + 126);
-            out.extend_from_slice(&len.to_be_bytes());
-        }
-    }
-    let key = key.inspect(|key| out.extend_from_slice(key)).unwrap_or_default();
-    out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
 /// Sends one item and returns the event that the other end must yield.
@@ -440,11 +425,11 @@ fn fragmented_text_survives_any_cut() {
     for first in 0..=text.len() {
         for second in first..=text.len() {
             let mut bytes = Vec::new();
-            frame(0x01, &text.as_bytes()[..first], None, &mut bytes);
-            frame(0x00, &text.as_bytes()[first..second], None, &mut bytes);
-            frame(0x89, b"", None, &mut bytes);
-            frame(0x80, &text.as_bytes()[second..], None, &mut bytes);
-            frame(0x88, b"\x03\xe8", None, &mut bytes);
+            bytes.extend(wire_model::frame(0x01, &text.as_bytes()[..first], None));
+            bytes.extend(wire_model::frame(0x00, &text.as_bytes()[first..second], None));
+            bytes.extend(wire_model::frame(0x89, b"", None));
+            bytes.extend(wire_model::frame(0x80, &text.as_bytes()[second..], None));
+            bytes.extend(wire_model::frame(0x88, b"\x03\xe8", None));
             for len in 1..=bytes.len() {
                 for way in [Way::Decode, Way::Message, Way::Payload] {
                     let got = receive(Role::Client, Limits::default(), &bytes, &[(len, way)]);

@@ -51,7 +51,7 @@ async fn connect(addr: std::net::SocketAddr) -> Result<TcpStream, BoxError> {
 
 /// Returns a binary message as a client sends it, masked with zeros.
 fn frame(len: u16) -> Vec<u8> {
-    [&[0x82, 0xfe][..], &len.to_be_bytes(), &[0; 4], &vec![7; len.into()]].concat()
+    wire_model::client_frame(0x82, &vec![7; len.into()])
 }
 
 #[tokio::test]

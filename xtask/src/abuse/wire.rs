@@ -1,7 +1,7 @@
 //! The attackers' bytes: handshakes, frames that may lie, and handmade compressed data.
 //!
-//! Owns bytes only; the attacks decide who sends them, and when. Frames are built here and not by longwire, which
-//! would refuse to make most of them.
+//! Owns bytes only; the attacks decide who sends them, and when. Longwire would refuse to make most of these
+//! frames.
 
 /// Returns a request that every server accepts, with the additional fields in `more`, each of which ends with a
 /// line break.
@@ -32,31 +32,10 @@ pub(super) const NORMAL: &[u8] = &[0x03, 0xe8];
 /// Returns the header of a masked frame that claims a payload of `len` bytes. The key is zero, so payloads are sent
 /// unchanged.
 pub(super) fn header(first: u8, len: usize) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match (u8::try_from(len), u16::try_from(len)) {
-        (Ok(len @ ..126), _) => bytes.push(MASKED + len),
-        (_, Ok(len)) => {
-            bytes.push(MASKED + 126);
-            bytes.extend(len.to_be_bytes());
-        }
-        _ => {
-            bytes.push(MASKED + 127);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
-    bytes.extend([0; 4]);
-    bytes
+    wire_model::header(first, len, Some(wire_model::ZERO))
 }
 
-/// The bit next to the length that announces a key.
-const MASKED: u8 = 0x80;
-
-/// Returns a masked frame.
-pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = header(first, payload.len());
-    bytes.extend(payload);
-    bytes
-}
+pub(super) use wire_model::client_frame as frame;
 
 /// Returns a compressed message in frames of at most `piece` bytes.
 pub(super) fn compressed(payload: &[u8], piece: usize) -> Vec<u8> {
@@ -149,20 +128,6 @@ mod tests {
             Decompress::new(false).decompress_vec(&bomb, &mut out, FlushDecompress::Sync).unwrap();
             assert_eq!(out.len(), expected, "{len}");
             assert!(out.iter().all(|byte| *byte == 0), "{len}");
-        }
-    }
-
-    #[test]
-    fn lengths_are_in_their_shortest_form() {
-        for (len, start) in [
-            (0, &[0x82, 0x80][..]),
-            (125, &[0x82, 0xfd]),
-            (126, &[0x82, 0xfe, 0, 126]),
-            (65_535, &[0x82, 0xfe, 255, 255]),
-            (65_536, &[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0]),
-        ] {
-            let header = header(BINARY, len);
-            assert_eq!(header[..header.len() - 4], *start, "{len}");
         }
     }
 

@@ -8,17 +8,9 @@ use longwire_connection::testing::Pipe;
 use longwire_connection::{Config, Error, Handover, MaskingKey, Message, WebSocket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-pub(crate) const CONTINUATION: u8 = 0x0;
-pub(crate) const TEXT: u8 = 0x1;
-pub(crate) const BINARY: u8 = 0x2;
-pub(crate) const CLOSE: u8 = 0x8;
-pub(crate) const PING: u8 = 0x9;
-pub(crate) const PONG: u8 = 0xa;
+pub(crate) use wire_model::{BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, TEXT};
 
-/// The key of every frame that a client of these suites sends, so that runs can be compared byte by byte.
-pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-
-/// Returns that one key.
+/// Returns the key of every frame that a client of these suites sends, so that runs can be compared byte by byte.
 pub(crate) fn one_key() -> MaskingKey {
     MaskingKey::new(KEY)
 }
@@ -61,26 +53,7 @@ pub(crate) fn sockets(pipes: (Pipe, Pipe), config: &Config) -> (WebSocket<Pipe>,
 
 /// Encodes a frame as `from` sends it. `first` is its first byte.
 pub(crate) fn frame(from: End, first: u8, payload: &[u8]) -> Vec<u8> {
-    let mask_bit = if from == End::Client { 0x80 } else { 0 };
-    let mut bytes = vec![first];
-    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(len @ 0..=125), _) => bytes.push(mask_bit | len),
-        (_, Ok(len)) => {
-            bytes.push(mask_bit + 126);
-            bytes.extend(len.to_be_bytes());
-        }
-        _ => {
-            bytes.push(mask_bit + 127);
-            bytes.extend((payload.len() as u64).to_be_bytes());
-        }
-    }
-    if from == End::Client {
-        bytes.extend(KEY);
-        bytes.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
-    } else {
-        bytes.extend(payload);
-    }
-    bytes
+    wire_model::frame(first, payload, (from == End::Client).then_some(KEY))
 }
 
 pub(crate) fn text_frame(from: End, text: &str) -> Vec<u8> {
@@ -93,30 +66,9 @@ pub(crate) fn close_frame(from: End, code: u16) -> Vec<u8> {
 
 /// Takes one frame off `bytes`. Returns `None` if it is incomplete.
 fn take_frame(bytes: &mut &[u8], from: End) -> Option<Frame> {
-    let (&[first, second], mut rest) = bytes.split_first_chunk()?;
+    let wire_model::Frame { first, key, payload } = wire_model::take_frame(bytes)?;
     assert_eq!(first & 0x70, 0, "no extension was negotiated");
-    assert_eq!(second & 0x80 != 0, from == End::Client, "a client masks, a server does not");
-    let len = match second & 0x7f {
-        126 => {
-            let (len, tail) = rest.split_first_chunk()?;
-            rest = tail;
-            u64::from(u16::from_be_bytes(*len))
-        }
-        127 => {
-            let (len, tail) = rest.split_first_chunk()?;
-            rest = tail;
-            u64::from_be_bytes(*len)
-        }
-        len => u64::from(len),
-    };
-    let mut key = [0; 4];
-    if from == End::Client {
-        let (found, tail) = rest.split_first_chunk()?;
-        (key, rest) = (*found, tail);
-    }
-    let (payload, tail) = rest.split_at_checked(usize::try_from(len).unwrap())?;
-    *bytes = tail;
-    let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    assert_eq!(key.is_some(), from == End::Client, "a client masks, a server does not");
     Some(Frame { fin: first & 0x80 != 0, opcode: first & 0x0f, payload })
 }
 

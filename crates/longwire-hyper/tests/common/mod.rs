@@ -33,8 +33,7 @@ pub(crate) fn request_with(field: &str) -> String {
 
 /// Returns a masked text frame. The key is zero, so the payload is unchanged.
 pub(crate) fn text(payload: &str) -> Vec<u8> {
-    let len = u8::try_from(payload.len()).ok().filter(|len| *len < 126).expect("a short payload");
-    [&[0x81, 0x80 | len, 0, 0, 0, 0], payload.as_bytes()].concat()
+    wire_model::client_frame(0x81, payload.as_bytes())
 }
 
 /// The setup of hyper.

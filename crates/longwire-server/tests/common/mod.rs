@@ -23,11 +23,7 @@ pub(crate) fn request_with(field: &str) -> String {
     REQUEST.replace("Host: localhost\r\n", &format!("Host: localhost\r\n{field}\r\n"))
 }
 
-/// Returns a masked frame. The zero key leaves the payload unchanged.
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let len = u8::try_from(payload.len()).ok().filter(|len| *len < 126).expect("a short payload");
-    [&[first, 0x80 | len, 0, 0, 0, 0], payload].concat()
-}
+pub(crate) use wire_model::client_frame as frame;
 
 pub(crate) fn text(payload: &str) -> Vec<u8> {
     frame(0x81, payload.as_bytes())
