@@ -4,6 +4,8 @@
 //! that the library refuses to send. The first byte of a frame is passed as it is: [`FIN`], the reserved bits, and
 //! the opcode.
 
+#![forbid(unsafe_code)]
+
 /// The bit of the last frame of a message.
 pub const FIN: u8 = 0x80;
 /// The bit of a compressed message (RFC 7692 §6).
