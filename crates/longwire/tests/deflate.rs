@@ -123,7 +123,7 @@ async fn a_broadcast_is_not_compressed_by_each_client() -> Result<(), BoxError> 
     while hub.len() < clients.len() {
         tokio::task::yield_now().await;
     }
-    let text: String = (0..500).map(|n| format!("{n} ")).collect();
+    let text = (0..500).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
     hub.broadcast(text.clone());
     hub.broadcast(text.clone());
     // A compressor that belonged to a client would refer to the first message, and reduce the second to a few bytes.
