@@ -151,7 +151,7 @@ mod tests {
     fn a_frame_is_taken_as_a_whole_or_not_at_all() {
         for key in [None, Some(KEY)] {
             for len in [0, 1, 125, 126, 65_536] {
-                let payload: Vec<u8> = (0..len).map(|n| n as u8).collect();
+                let payload: Vec<u8> = (0..=255).cycle().take(len).collect();
                 let mut bytes = frame(RSV1 | BINARY, &payload, key);
                 for end in (0..bytes.len()).take(20) {
                     assert_eq!(take_frame(&mut &bytes[..end]), None);
