@@ -44,10 +44,10 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), BoxError> {
     let server = Server::bind(args.listen).await?.configure(|config| {
-        config.connection.limits = Limits { max_message: Some(MAX_LINE), ..Limits::default() };
+        config.connection.limits = Limits::default().with_max_message(MAX_LINE);
         // Nobody types faster than this: a line above the limit closes the connection with code 1008.
         let messages = Some(Rate::per_second(5).burst(20));
-        config.connection.rate_limit = Some(RateLimit { messages, ..RateLimit::default() });
+        config.connection.rate_limit = Some(RateLimit::default().with_messages(messages));
         config.hub.max_clients_per_address = Some(100);
     });
     println!("listening on ws://{}", server.local_addr());

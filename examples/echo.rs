@@ -97,7 +97,7 @@ async fn run(args: &Args) -> Result<(), longwire::BoxError> {
         let default = Limits::default();
         let max_message = args.max_message.or(default.max_message);
         let max_frame = args.max_message.or(default.max_frame);
-        config.connection.limits = Limits { max_message, max_frame, ..default };
+        config.connection.limits = default.with_max_message(max_message).with_max_frame(max_frame);
         config.handshake.deflate = args.deflate.then(|| deflate_options(args));
     });
     println!("listening on {url}");

@@ -16,12 +16,11 @@ use longwire::Shutdown;
 async fn main() -> Result<(), longwire::server::Error> {
     let addr = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let server = longwire::Server::bind(addr).await?.configure(|config| {
-        config.shutdown = Shutdown {
-            code: CloseCode::SERVICE_RESTART,
-            reason: "back in a minute".into(),
-            deadline: Duration::from_secs(5),
-            spread: Duration::from_millis(500),
-        };
+        config.shutdown = Shutdown::default()
+            .with_code(CloseCode::SERVICE_RESTART)
+            .with_reason("back in a minute")
+            .with_deadline(Duration::from_secs(5))
+            .with_spread(Duration::from_millis(500));
     });
     println!("listening on ws://{}", server.local_addr());
     let hub = server.hub().clone();

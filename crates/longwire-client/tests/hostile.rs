@@ -129,7 +129,7 @@ async fn a_server_that_never_closes_is_left_in_time() {
         sent
     })
     .await;
-    let config = Config { close_timeout: Duration::from_millis(100), ..Config::default() };
+    let config = Config::default().with_close_timeout(Duration::from_millis(100));
     let (mut ws, _) = Client::new(format!("ws://{address}")).config(config).connect().await.unwrap();
     let closed = timeout(Duration::from_secs(10), ws.close(1000, "")).await.expect("in time");
     assert!(matches!(closed, Err(Error::CloseTimeout)), "{closed:?}");

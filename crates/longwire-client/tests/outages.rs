@@ -250,8 +250,11 @@ async fn a_hook_may_give_back_a_socket_that_is_closed() {
 async fn keeps_limits_of_nothing_and_of_everything() {
     let jitters = [Jitter::None, Jitter::Equal, Jitter::Full];
     for jitter in jitters {
-        let backoff =
-            Backoff { first: Duration::ZERO, max: Duration::ZERO, jitter, reset_after: Duration::ZERO };
+        let backoff = Backoff::default()
+            .with_first(Duration::ZERO)
+            .with_max(Duration::ZERO)
+            .with_jitter(jitter)
+            .with_reset_after(Duration::ZERO);
         let (builder, mut server) = client();
         let mut ws = builder.backoff(backoff).retry_if(|_| true).start();
         let start = Instant::now();
@@ -264,8 +267,11 @@ async fn keeps_limits_of_nothing_and_of_everything() {
         drop(server);
         assert!(timeout(SECOND, ws.close(1000, "")).await.is_ok(), "{jitter:?}");
 
-        let backoff =
-            Backoff { first: Duration::MAX, max: Duration::MAX, jitter, reset_after: Duration::MAX };
+        let backoff = Backoff::default()
+            .with_first(Duration::MAX)
+            .with_max(Duration::MAX)
+            .with_jitter(jitter)
+            .with_reset_after(Duration::MAX);
         let (builder, mut server) = client();
         let mut ws = builder.backoff(backoff).start();
         server.refuse().await;
@@ -400,7 +406,7 @@ async fn sends_in_order_whatever_is_cut_and_given_up() {
         let mut random = Random(seed);
         let confirm = if random.below(2) == 0 { Confirm::Written } else { Confirm::Pong };
         let (builder, mut server) = client();
-        let backoff = Backoff { first: TICK, max: 8 * TICK, ..Backoff::default() };
+        let backoff = Backoff::default().with_first(TICK).with_max(8 * TICK);
         let ws = builder.backoff(backoff).confirm(confirm).max_queued(4).max_queued_bytes(300).start();
         let sender = ws.sender();
         receive(ws);
@@ -501,7 +507,7 @@ async fn notices_a_server_that_has_vanished_though_no_keepalive_was_set() {
         let _ = stream.read_to_end(&mut sent).await;
     })
     .await;
-    let config = longwire_client::Config { keepalive: None, ..longwire_client::Config::default() };
+    let config = longwire_client::Config::default().with_keepalive(None);
     let mut ws =
         Client::new(format!("ws://{address}")).config(config).reconnecting().retry_if(|_| false).start();
     let mut state = ws.phase();

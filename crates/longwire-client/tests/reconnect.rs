@@ -102,7 +102,7 @@ async fn tells_of_a_gap_for_which_there_was_no_room_at_first() {
 async fn waits_longer_after_each_failure_as_the_backoff_says() {
     for (jitter, low) in [(Jitter::None, 1.0), (Jitter::Equal, 0.5), (Jitter::Full, 0.0)] {
         let (builder, mut server) = client();
-        let _ws = builder.backoff(Backoff { jitter, ..Backoff::default() }).start();
+        let _ws = builder.backoff(Backoff::default().with_jitter(jitter)).start();
         let mut last = server.refuse().await;
         let mut waits = Vec::new();
         for step in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000] {
@@ -504,7 +504,7 @@ async fn connects_again_over_tcp() {
             drop(listener.accept().await.unwrap());
         }
     });
-    let backoff = Backoff { first: Duration::from_millis(1), ..Backoff::default() };
+    let backoff = Backoff::default().with_first(Duration::from_millis(1));
     let mut ws = Client::new(format!("ws://{address}"))
         .reconnecting()
         .backoff(backoff)

@@ -45,7 +45,7 @@ async fn run(confirm: Confirm, kills: usize, life: Duration) {
     let mut server = Server::new().await;
     let url = format!("ws://{}", server.address);
     let backoff =
-        Backoff { first: Duration::from_millis(10), max: Duration::from_millis(100), ..Backoff::default() };
+        Backoff::default().with_first(Duration::from_millis(10)).with_max(Duration::from_millis(100));
     let ws = Client::new(url).reconnecting().backoff(backoff).confirm(confirm).start();
     let mut state = ws.phase();
     let stop = Arc::new(AtomicBool::new(false));

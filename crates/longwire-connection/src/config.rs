@@ -19,14 +19,13 @@ use crate::{Measurements, MemoryBudget, RateLimit};
 /// use std::time::Duration;
 /// use longwire_connection::{Config, Limits};
 ///
-/// let config = Config {
-///     limits: Limits { max_message: Some(64 * 1024), ..Limits::default() },
-///     close_timeout: Duration::from_secs(1),
-///     ..Config::default()
-/// };
+/// let config = Config::default()
+///     .with_limits(Limits::default().with_max_message(64 * 1024))
+///     .with_close_timeout(Duration::from_secs(1));
 /// assert!(config.auto_pong);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Limits on single messages and frames from the peer. Defaults: 16 MiB for messages and frames, 131 072
     /// fragments per message.
@@ -76,6 +75,72 @@ impl Default for Config {
             #[cfg(feature = "deflate")]
             deflate_idle: Duration::from_millis(250),
         }
+    }
+}
+
+impl Config {
+    /// Sets [`limits`](Self::limits).
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets [`rate_limit`](Self::rate_limit).
+    #[must_use]
+    pub fn with_rate_limit(mut self, rate_limit: impl Into<Option<RateLimit>>) -> Self {
+        self.rate_limit = rate_limit.into();
+        self
+    }
+
+    /// Sets [`memory`](Self::memory).
+    #[must_use]
+    pub fn with_memory(mut self, memory: impl Into<Option<MemoryBudget>>) -> Self {
+        self.memory = memory.into();
+        self
+    }
+
+    /// Sets [`measurements`](Self::measurements).
+    #[must_use]
+    pub fn with_measurements(mut self, measurements: impl Into<Option<Measurements>>) -> Self {
+        self.measurements = measurements.into();
+        self
+    }
+
+    /// Sets [`keepalive`](Self::keepalive).
+    #[must_use]
+    pub fn with_keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
+        self.keepalive = keepalive.into();
+        self
+    }
+
+    /// Sets [`auto_pong`](Self::auto_pong).
+    #[must_use]
+    pub fn with_auto_pong(mut self, auto_pong: bool) -> Self {
+        self.auto_pong = auto_pong;
+        self
+    }
+
+    /// Sets [`close_timeout`](Self::close_timeout).
+    #[must_use]
+    pub fn with_close_timeout(mut self, close_timeout: Duration) -> Self {
+        self.close_timeout = close_timeout;
+        self
+    }
+
+    /// Sets [`send_queue`](Self::send_queue).
+    #[must_use]
+    pub fn with_send_queue(mut self, send_queue: usize) -> Self {
+        self.send_queue = send_queue;
+        self
+    }
+
+    /// Sets [`deflate_idle`](Self::deflate_idle).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn with_deflate_idle(mut self, deflate_idle: Duration) -> Self {
+        self.deflate_idle = deflate_idle;
+        self
     }
 }
 

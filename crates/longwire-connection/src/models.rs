@@ -152,7 +152,7 @@ fn a_send_is_woken_whoever_writes_its_bytes() {
 fn room_reaches_the_sender_that_waits_for_it() {
     model(|| {
         let io = Io::new(false);
-        let shared = shared(&io, &Config { send_queue: 1, ..Config::default() });
+        let shared = shared(&io, &Config::default().with_send_queue(1));
         let threads = ["a", "b"].map(|text| {
             let shared = Arc::clone(&shared);
             loom::thread::spawn(move || send(&shared, message(text), Until::Written))

@@ -10,11 +10,12 @@ use support::{End, Frame, PING, PONG, check_wire, echo, frame, read_frames, run,
 use support::{text_frame, whole_frames, write};
 use tokio::time::{Instant, sleep};
 
-const KEEPALIVE: Keepalive =
-    Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
+fn keepalive() -> Keepalive {
+    Keepalive::default().with_interval(Duration::from_secs(30)).with_timeout(Duration::from_secs(20))
+}
 
 fn config() -> Config {
-    Config { keepalive: Some(KEEPALIVE), ..Config::default() }
+    Config::default().with_keepalive(keepalive())
 }
 
 fn pings(bytes: &[u8], from: End) -> Vec<Frame> {
@@ -232,7 +233,7 @@ fn pings_are_answered_unless_the_application_does() {
         run("pings", async {
             let (pipe, mut peer) = duplex(1024);
             let tap = pipe.tap();
-            let mut ws = socket(End::Server, pipe, &Config { auto_pong, ..Config::default() });
+            let mut ws = socket(End::Server, pipe, &Config::default().with_auto_pong(auto_pong));
             write(&mut peer, frame(End::Client, 0x80 | PING, b"here?")).await;
             assert!(matches!(ws.next_event().await, Ok(Some(Incoming::Ping(payload))) if payload == "here?"));
             ws.flush().await.unwrap();

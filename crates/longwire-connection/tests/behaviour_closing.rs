@@ -271,7 +271,7 @@ fn senders_that_wait_are_told_of_the_end() {
     for how in ["dropped", "aborted", "aborted by a sender", "closing", "closed by the peer", "violated"] {
         run(how, async {
             let (pipe, mut peer) = duplex(16);
-            let ws = socket(End::Server, pipe, &Config { send_queue: 100, ..Config::default() });
+            let ws = socket(End::Server, pipe, &Config::default().with_send_queue(100));
             let (sender, mut receiver) = ws.split();
             sender.feed(vec![0; 200]).await.unwrap();
             let waiting = tokio::spawn({

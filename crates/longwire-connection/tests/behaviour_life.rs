@@ -227,7 +227,7 @@ fn the_close_timeout_runs_though_earlier_messages_wait() {
             run("a close behind a full queue", async {
                 let (pipe, _peer) = duplex(16);
                 let tap = pipe.tap();
-                let config = Config { close_timeout: Duration::from_secs(limit), ..Config::default() };
+                let config = Config::default().with_close_timeout(Duration::from_secs(limit));
                 let mut ws = socket(end, pipe, &config);
                 ws.feed(vec![0; 5000]).await.unwrap();
                 let start = Instant::now();
@@ -302,7 +302,7 @@ fn either_end_answers_pings_unless_it_is_told_not_to() {
             run("pings", async {
                 let (pipe, mut peer) = duplex(1024);
                 let tap = pipe.tap();
-                let mut ws = socket(end, pipe, &Config { auto_pong, ..Config::default() });
+                let mut ws = socket(end, pipe, &Config::default().with_auto_pong(auto_pong));
                 for payload in [&b""[..], b"here?", &[7; 125]] {
                     write(&mut peer, frame(other, 0x80 | PING, payload)).await;
                     assert_eq!(

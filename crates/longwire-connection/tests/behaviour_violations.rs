@@ -74,8 +74,8 @@ fn cases(from: End) -> Vec<Case> {
 }
 
 fn config() -> Config {
-    let limits = Limits { max_message: Some(150), max_frame: Some(100), max_fragments: Some(4) };
-    Config { limits, ..Config::default() }
+    let limits = Limits::default().with_max_message(150).with_max_frame(100).with_max_fragments(4);
+    Config::default().with_limits(limits)
 }
 
 /// The good message before the violation is received, nothing after it is, and the peer reads the code although it

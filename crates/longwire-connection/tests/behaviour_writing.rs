@@ -120,7 +120,7 @@ fn a_sender_waits_for_a_peer_that_does_not_read() {
     const MESSAGE: usize = 1000;
     run("backpressure", async {
         let (pipe, mut peer) = duplex(64);
-        let config = Config { send_queue: QUEUE, ..Config::default() };
+        let config = Config::default().with_send_queue(QUEUE);
         let ws = socket(End::Server, pipe, &config);
         let (sender, mut receiver) = ws.split();
         let receiving = tokio::spawn(async move { receiver.recv().await });
@@ -160,7 +160,7 @@ fn a_sender_waits_for_a_peer_that_does_not_read() {
 fn one_message_above_the_limit_of_the_queue_is_taken() {
     run("a message above the limit", async {
         let (pipe, mut peer) = duplex(64);
-        let mut ws = socket(End::Server, pipe, &Config { send_queue: 10, ..Config::default() });
+        let mut ws = socket(End::Server, pipe, &Config::default().with_send_queue(10));
         ws.feed(vec![1; 5000]).await.unwrap();
         assert!(matches!(ws.sender().try_send("x"), Err(Error::QueueFull)));
         let mut bytes = vec![0; 5004];
@@ -178,7 +178,7 @@ fn a_handler_waits_for_a_peer_that_does_not_read() {
     run("backpressure under drive", async {
         let (pipe, mut peer) = duplex(64);
         let tap = pipe.tap();
-        let config = Config { send_queue: 500, ..Config::default() };
+        let config = Config::default().with_send_queue(500);
         let driven = tokio::spawn(drive(socket(End::Server, pipe, &config), async |mut ws| {
             for n in 0..50_u8 {
                 ws.send(vec![n; 100]).await?;
@@ -203,7 +203,7 @@ fn what_was_accepted_before_close_reaches_the_peer() {
         run("messages before a close", async {
             // Almost nothing fits in flight: the queue must be written after `close` was called.
             let (pipe, mut peer) = duplex(5);
-            let config = Config { send_queue: 1_000_000, ..Config::default() };
+            let config = Config::default().with_send_queue(1_000_000);
             let ws = socket(End::Server, pipe, &config);
             let talk = async move |mut ws: WebSocket<Pipe>| {
                 for n in 0..20_u8 {

@@ -10,11 +10,12 @@ use support::{End, run, socket};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
 
-const KEEPALIVE: Keepalive =
-    Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
+fn keepalive() -> Keepalive {
+    Keepalive::default().with_interval(Duration::from_secs(30)).with_timeout(Duration::from_secs(20))
+}
 
 fn config() -> Config {
-    Config { keepalive: Some(KEEPALIVE), send_queue: 100, ..Config::default() }
+    Config::default().with_keepalive(keepalive()).with_send_queue(100)
 }
 
 async fn send_for_ever(ws: &mut WebSocket<Pipe>) -> Error {

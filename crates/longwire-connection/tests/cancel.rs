@@ -157,7 +157,7 @@ where
 {
     let (pipe, peer_pipe) = pipes.make();
     let tap = pipe.tap();
-    let config = Config { send_queue: 20, ..Config::default() };
+    let config = Config::default().with_send_queue(20);
     let (end, peer_end) = match place {
         Place::Client => (End::Client, End::Server),
         Place::Server | Place::Handler => (End::Server, End::Client),

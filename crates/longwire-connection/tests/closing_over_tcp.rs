@@ -97,7 +97,7 @@ const LONG: usize = 2 << 20;
 const LIMIT: Duration = Duration::from_millis(300);
 
 fn with_limit() -> Config {
-    Config { close_timeout: LIMIT, ..Config::default() }
+    Config::default().with_close_timeout(LIMIT)
 }
 
 /// Creates a runtime like `#[tokio::main(flavor = "current_thread")]` does, or one without timers.

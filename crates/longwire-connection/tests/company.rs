@@ -241,7 +241,7 @@ impl Round {
         let [faults, peer_faults] = self.faults.clone();
         let (pipe, peer) = (pipe.with_faults(faults), peer.with_faults(peer_faults));
         let tap = pipe.tap();
-        let config = Config { send_queue: QUEUE, ..Config::default() };
+        let config = Config::default().with_send_queue(QUEUE);
         let other = if self.end == End::Client { End::Server } else { End::Client };
         let (sender, receiver) = socket(self.end, pipe, &config).split();
         let receiving = tokio::spawn(receive(receiver, steps.clone()));

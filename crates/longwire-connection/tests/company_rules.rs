@@ -225,7 +225,7 @@ fn bytes_sent_are_the_bytes_that_the_peer_got() {
 fn a_full_queue_and_a_flush() {
     for end in ENDS {
         run("a full queue and a flush", async move {
-            let config = Config { send_queue: 1, ..Config::default() };
+            let config = Config::default().with_send_queue(1);
             let (ws, tap, mut peer) = pair_of(end, 1 << 16, &config);
             let (sender, mut receiver) = ws.split();
             let receiving = tokio::spawn(async move { receiver.recv().await });
@@ -270,7 +270,7 @@ fn cancelled_calls_do_not_collect_wakers() {
         run("cancelled calls", async move {
             let (io, gate) = gated();
             gate.shut_writes();
-            let config = Config { send_queue: 1, ..Config::default() };
+            let config = Config::default().with_send_queue(1);
             let (sender, receiver) = WebSocket::new(io, handover(end), &config).split();
             sender.try_send("it stalls").unwrap();
             let alive = Arc::new(());
@@ -309,8 +309,9 @@ struct Call<'a>(&'a dyn for<'s> Fn(&'s Sender) -> Calling<'s>);
 
 // Halves split by the futures crate and by tokio.
 
-const KEEPALIVE: Keepalive =
-    Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
+fn keepalive() -> Keepalive {
+    Keepalive::default().with_interval(Duration::from_secs(30)).with_timeout(Duration::from_secs(20))
+}
 
 /// The half that receives notices that the peer is gone, whatever the other half does.
 #[test]
@@ -318,7 +319,7 @@ fn a_blocked_sink_does_not_take_the_keepalive_from_the_stream() {
     for end in ENDS {
         for cancelled in [false, true] {
             run("sink and stream", async move {
-                let config = Config { keepalive: Some(KEEPALIVE), send_queue: 100, ..Config::default() };
+                let config = Config::default().with_keepalive(keepalive()).with_send_queue(100);
                 let (ws, tap, _peer) = pair_of(end, 64, &config);
                 let (mut sink, mut stream) = StreamExt::split(ws);
                 let streaming = tokio::spawn(async move {
@@ -488,7 +489,7 @@ fn a_ping_is_answered_while_a_send_is_blocked() {
     for end in ENDS {
         for driven in [false, true] {
             run("a ping and a blocked send", async move {
-                let config = Config { send_queue: 100, ..Config::default() };
+                let config = Config::default().with_send_queue(100);
                 let (pipe, mut peer) = duplex(64);
                 let ws = socket(end, pipe, &config);
                 let sending = tokio::spawn(async move {
@@ -529,7 +530,7 @@ fn a_close_frame_ends_a_blocked_call() {
     for end in ENDS {
         for call in ["send", "flush", "sink", "writer"] {
             run("a close frame and a blocked call", async move {
-                let config = Config { send_queue: 100, ..Config::default() };
+                let config = Config::default().with_send_queue(100);
                 let (pipe, mut peer) = duplex(64);
                 let mut ws = socket(end, pipe, &config);
                 let calling = tokio::spawn(async move {
@@ -588,7 +589,7 @@ fn a_close_frame_ends_a_blocked_call() {
 fn messages_wait_while_a_send_is_blocked() {
     for end in ENDS {
         run("messages and a blocked send", async move {
-            let config = Config { send_queue: 100, ..Config::default() };
+            let config = Config::default().with_send_queue(100);
             let (pipe, mut peer) = duplex(4096);
             let tap = pipe.tap();
             let mut ws = socket(end, pipe, &config);
@@ -725,7 +726,7 @@ fn a_transport_is_dropped_whoever_is_last() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let enter = || with_runtime.then(|| runtime.enter());
-        let config = Config { close_timeout: Duration::from_millis(20), ..Config::default() };
+        let config = Config::default().with_close_timeout(Duration::from_millis(20));
         let dropped = Arc::new(AtomicUsize::new(0));
         let barrier = Barrier::new(3);
         let (to_dropping, sockets) = mpsc::channel::<WebSocket<Slow>>();
@@ -800,7 +801,7 @@ fn parking_and_a_blocked_send() {
         let compression = || Compression::new(agreement, &options, &pool);
         let (client, server) = duplex(4096);
         let tap = server.tap();
-        let config = Config { send_queue: 100, ..Config::default() };
+        let config = Config::default().with_send_queue(100);
         let mut client =
             WebSocket::new(client, Handover::client(one_key).compression(compression()), &config);
         let server = WebSocket::new(server, Handover::server().compression(compression()), &config);

@@ -77,8 +77,9 @@ struct Outcome {
 }
 
 fn config() -> Config {
-    let keepalive = Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
-    Config { keepalive: Some(keepalive), send_queue: 1000, ..Config::default() }
+    let keepalive =
+        Keepalive::default().with_interval(Duration::from_secs(30)).with_timeout(Duration::from_secs(20));
+    Config::default().with_keepalive(keepalive).with_send_queue(1000)
 }
 
 /// Echoes messages, and measures one round trip.

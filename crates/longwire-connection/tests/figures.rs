@@ -85,7 +85,7 @@ fn sixteen_control_frames_are_kept_while_a_call_waits() {
     run("pings", async {
         let (pipe, mut peer) = duplex(1 << 16);
         let tap = pipe.tap();
-        let config = Config { send_queue: 100, ..Config::default() };
+        let config = Config::default().with_send_queue(100);
         let mut ws = socket(End::Server, pipe, &config);
         tap.stall_writes();
         let calling = tokio::spawn(async move {

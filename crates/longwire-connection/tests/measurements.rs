@@ -14,11 +14,9 @@ use tokio::time::sleep;
 fn measured(measurements: &Measurements) -> Config {
     let measurements = Some(measurements.clone());
     let interval = Duration::from_secs(30);
-    Config {
-        measurements,
-        keepalive: Some(Keepalive { interval, ..Keepalive::default() }),
-        ..Config::default()
-    }
+    Config::default()
+        .with_measurements(measurements)
+        .with_keepalive(Keepalive::default().with_interval(interval))
 }
 
 fn buckets(counts: &HistogramCounts) -> Vec<(u64, u64)> {

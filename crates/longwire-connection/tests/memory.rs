@@ -13,7 +13,7 @@ use tokio::time::timeout;
 /// Creates a server's connection, and the raw end of its client.
 fn connected(budget: &MemoryBudget) -> (Pipe, WebSocket<Pipe>) {
     let (client, server) = duplex(4 << 20);
-    let config = Config { memory: Some(budget.clone()), ..Config::default() };
+    let config = Config::default().with_memory(budget.clone());
     (client, WebSocket::new(server, Handover::server(), &config))
 }
 
@@ -154,7 +154,7 @@ fn who_is_shed_is_told_at_once() {
             let budget = MemoryBudget::new(1 << 20);
             let (mut client, server) = duplex(4 << 20);
             let tap = server.tap();
-            let config = Config { memory: Some(budget.clone()), send_queue: 100, ..Config::default() };
+            let config = Config::default().with_memory(budget.clone()).with_send_queue(100);
             let ws = WebSocket::new(server, Handover::server(), &config);
             let sending = case == "sends";
             if sending {
@@ -329,8 +329,8 @@ mod compressors {
         let (client, server) = duplex(1 << 16);
         let tap = server.tap();
         let idle = Duration::from_secs(1000);
-        let config = Config { deflate_idle: idle, ..Config::default() };
-        let counted = Config { memory: Some(budget.clone()), send_queue: 100, ..config.clone() };
+        let config = Config::default().with_deflate_idle(idle);
+        let counted = config.clone().with_memory(budget.clone()).with_send_queue(100);
         let own = Compression::new(agreement, &options, pool);
         let peers = Compression::new(agreement, &options, &Pool::default());
         let client = WebSocket::new(client, Handover::client(one_key).compression(peers), &config);

@@ -19,7 +19,7 @@ fn connected(pool: &Pool, no_takeover: bool) -> (WebSocket<Pipe>, WebSocket<Pipe
     let own = Compression::new(agreement, &options, pool);
     let peers = Compression::new(agreement, &options, &Pool::default());
     let (client, server) = duplex(1 << 20);
-    let config = Config { deflate_idle: Duration::from_secs(3), ..Config::default() };
+    let config = Config::default().with_deflate_idle(Duration::from_secs(3));
     (
         WebSocket::new(client, Handover::client(one_key).compression(peers), &config),
         WebSocket::new(server, Handover::server().compression(own), &config),

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 #[test]
 fn parts_go_both_ways_at_once_through_a_split_connection() {
     run("a proxy", async {
-        let (client, server) = pair(Config { send_queue: 1000, ..Config::default() });
+        let (client, server) = pair(Config::default().with_send_queue(1000));
         let (sender, mut receiver) = client.split();
         // Each part is echoed before the message has ended.
         let (back, mut there) = server.split();

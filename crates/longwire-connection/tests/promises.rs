@@ -159,8 +159,9 @@ async fn a_send_that_waits_for_parts_writes_the_pong() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_whose_stream_is_polled_elsewhere_is_given_up() {
-    let keepalive = Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
-    let config = Config { keepalive: Some(keepalive), send_queue: 1, ..Config::default() };
+    let keepalive =
+        Keepalive::default().with_interval(Duration::from_secs(30)).with_timeout(Duration::from_secs(20));
+    let config = Config::default().with_keepalive(keepalive).with_send_queue(1);
     let (mut ws, gate) = server(&config);
     // This task receives first, as for a greeting.
     assert!(ws.recv().now_or_never().is_none());
@@ -434,7 +435,7 @@ async fn a_sink_flushes_what_was_sent_after_a_pending_flush() {
 
 #[tokio::test(start_paused = true)]
 async fn pongs_by_hand_are_bounded() {
-    let (ws, gate) = server(&Config { auto_pong: false, ..Config::default() });
+    let (ws, gate) = server(&Config::default().with_auto_pong(false));
     gate.shut_writes();
     let sender = ws.sender();
     for _ in 0..100_000 {
@@ -481,7 +482,7 @@ async fn a_sink_that_closes_flushes_its_close_frame() {
 #[tokio::test(start_paused = true)]
 async fn the_message_that_a_left_connection_keeps_is_counted() {
     let budget = longwire_connection::MemoryBudget::new(1 << 30);
-    let config = Config { memory: Some(budget.clone()), ..Config::default() };
+    let config = Config::default().with_memory(budget.clone());
     let (mut ws, gate) = server(&config);
     let whole = frame(End::Client, 0x82, &vec![7; 8 << 20]);
     gate.feed(&whole[..whole.len() - 1]);
@@ -553,7 +554,7 @@ async fn a_server_ends_the_transport_after_both_close_frames() {
 #[tokio::test(start_paused = true)]
 async fn what_the_application_has_is_not_counted() {
     let budget = longwire_connection::MemoryBudget::new(1 << 30);
-    let config = Config { memory: Some(budget.clone()), ..Config::default() };
+    let config = Config::default().with_memory(budget.clone());
     let (mut ws, gate) = server(&config);
     let whole = frame(End::Client, 0x82, &vec![7; 100_000]);
     for piece in whole.chunks(20_000) {

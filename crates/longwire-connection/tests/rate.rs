@@ -8,13 +8,15 @@ use tokio::time::{sleep, timeout};
 
 /// A peer without a limit, and a server with one: two messages at once and one per second.
 fn limited(excess: Excess) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
-    limited_to(RateLimit { messages: Some(Rate::per_second(1).burst(2)), bytes: None, excess })
+    limited_to(
+        RateLimit::default().with_messages(Rate::per_second(1).burst(2)).with_bytes(None).with_excess(excess),
+    )
 }
 
 fn limited_to(rate_limit: RateLimit) -> (WebSocket<Pipe>, WebSocket<Pipe>) {
     let (client, server) = duplex(64 * 1024);
     let (peer, _) = pair_over(client, duplex(1).0, &Config::default());
-    let config = Config { rate_limit: Some(rate_limit), ..Config::default() };
+    let config = Config::default().with_rate_limit(rate_limit);
     let (_, limited) = pair_over(duplex(1).0, server, &config);
     (peer, limited)
 }
@@ -74,8 +76,7 @@ async fn a_message_above_the_limit_closes_the_connection_and_nothing_behind_it_i
 
 #[tokio::test(start_paused = true)]
 async fn bytes_are_limited_by_themselves() {
-    let limit =
-        RateLimit { bytes: Some(Rate::per_second(100)), excess: Excess::Drop, ..RateLimit::default() };
+    let limit = RateLimit::default().with_bytes(Rate::per_second(100)).with_excess(Excess::Drop);
     let (mut peer, mut server) = limited_to(limit);
     for len in [0, 99, 500, 1, 0] {
         peer.send(vec![0; len]).await.unwrap();

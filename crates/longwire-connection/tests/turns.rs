@@ -18,8 +18,10 @@ const MESSAGES: usize = 1000;
 fn a_turn_that_ends_at_a_deadline_goes_on_with_what_was_read() {
     for receiver in [false, true] {
         run("a turn and a deadline", async move {
-            let keepalive = Keepalive { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) };
-            let config = Config { keepalive: Some(keepalive), ..Config::default() };
+            let keepalive = Keepalive::default()
+                .with_interval(Duration::from_secs(30))
+                .with_timeout(Duration::from_secs(20));
+            let config = Config::default().with_keepalive(keepalive);
             let (pipe, mut peer) = duplex(1 << 16);
             let mut ws = socket(End::Server, pipe, &config);
             write(&mut peer, frame(End::Client, 0x82, b"x").repeat(MESSAGES)).await;

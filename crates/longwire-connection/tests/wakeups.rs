@@ -86,7 +86,7 @@ impl Setup {
             End::Client => Handover::client(one_key),
             End::Server => Handover::server(),
         };
-        let config = Config { send_queue, ..Config::default() };
+        let config = Config::default().with_send_queue(send_queue);
         let (sender, receiver) = WebSocket::new(io, handover, &config).split();
         Self { case, gate, sender, receiver: Some(receiver), flushing: Vec::new() }
     }

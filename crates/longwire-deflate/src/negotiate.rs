@@ -373,13 +373,13 @@ mod tests {
     fn all_options() -> impl Iterator<Item = DeflateOptions> {
         let windows = (8..=15).flat_map(|server| (8..=15).map(move |client| (server, client)));
         windows.flat_map(|(server, client)| {
-            (0..8).map(move |flags| DeflateOptions {
-                server_no_context_takeover: flags & 1 != 0,
-                client_no_context_takeover: flags & 2 != 0,
-                fallback: flags & 4 != 0,
-                server_max_window_bits: bits(server),
-                client_max_window_bits: bits(client),
-                ..DeflateOptions::default()
+            (0..8).map(move |flags| {
+                DeflateOptions::default()
+                    .with_server_no_context_takeover(flags & 1 != 0)
+                    .with_client_no_context_takeover(flags & 2 != 0)
+                    .with_fallback(flags & 4 != 0)
+                    .with_server_max_window_bits(bits(server))
+                    .with_client_max_window_bits(bits(client))
             })
         })
     }

@@ -110,6 +110,57 @@ impl Default for DeflateOptions {
 }
 
 impl DeflateOptions {
+    /// Sets [`level`](Self::level).
+    #[must_use]
+    pub fn with_level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Sets [`threshold`](Self::threshold).
+    #[must_use]
+    pub fn with_threshold(mut self, threshold: usize) -> Self {
+        self.threshold = threshold;
+        self
+    }
+
+    /// Sets [`server_no_context_takeover`](Self::server_no_context_takeover).
+    #[must_use]
+    pub fn with_server_no_context_takeover(mut self, server_no_context_takeover: bool) -> Self {
+        self.server_no_context_takeover = server_no_context_takeover;
+        self
+    }
+
+    /// Sets [`client_no_context_takeover`](Self::client_no_context_takeover).
+    #[must_use]
+    pub fn with_client_no_context_takeover(mut self, client_no_context_takeover: bool) -> Self {
+        self.client_no_context_takeover = client_no_context_takeover;
+        self
+    }
+
+    /// Sets [`server_max_window_bits`](Self::server_max_window_bits).
+    #[must_use]
+    pub fn with_server_max_window_bits(mut self, server_max_window_bits: WindowBits) -> Self {
+        self.server_max_window_bits = server_max_window_bits;
+        self
+    }
+
+    /// Sets [`client_max_window_bits`](Self::client_max_window_bits).
+    #[must_use]
+    pub fn with_client_max_window_bits(mut self, client_max_window_bits: WindowBits) -> Self {
+        self.client_max_window_bits = client_max_window_bits;
+        self
+    }
+
+    /// Sets [`fallback`](Self::fallback).
+    #[must_use]
+    pub fn with_fallback(mut self, fallback: bool) -> Self {
+        self.fallback = fallback;
+        self
+    }
+}
+
+impl DeflateOptions {
     /// Returns the client's offers, in order of preference: one offer, or two with [`fallback`](Self::fallback).
     ///
     /// # Examples

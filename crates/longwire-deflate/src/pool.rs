@@ -52,6 +52,29 @@ impl Default for PoolOptions {
     }
 }
 
+impl PoolOptions {
+    /// Sets [`idle_compressors`](Self::idle_compressors).
+    #[must_use]
+    pub fn with_idle_compressors(mut self, idle_compressors: usize) -> Self {
+        self.idle_compressors = idle_compressors;
+        self
+    }
+
+    /// Sets [`idle_decompressors`](Self::idle_decompressors).
+    #[must_use]
+    pub fn with_idle_decompressors(mut self, idle_decompressors: usize) -> Self {
+        self.idle_decompressors = idle_decompressors;
+        self
+    }
+
+    /// Sets [`kept_decompressors`](Self::kept_decompressors).
+    #[must_use]
+    pub fn with_kept_decompressors(mut self, kept_decompressors: usize) -> Self {
+        self.kept_decompressors = kept_decompressors;
+        self
+    }
+}
+
 struct Shared {
     options: PoolOptions,
     /// All of them reset, the longest idle first.
@@ -189,8 +212,12 @@ mod tests {
 
     #[test]
     fn keeps_no_more_than_set_and_the_latest_of_them() {
-        let pool =
-            Pool::new(PoolOptions { idle_compressors: 2, idle_decompressors: 1, kept_decompressors: 0 });
+        let pool = Pool::new(
+            PoolOptions::default()
+                .with_idle_compressors(2)
+                .with_idle_decompressors(1)
+                .with_kept_decompressors(0),
+        );
         for kind in [kind(1, 9), kind(1, 10), kind(1, 11)] {
             pool.give_compressor(kind, pool.take_compressor(kind));
         }
@@ -206,8 +233,12 @@ mod tests {
 
     #[test]
     fn may_be_set_to_keep_nothing() {
-        let pool =
-            Pool::new(PoolOptions { idle_compressors: 0, idle_decompressors: 0, kept_decompressors: 0 });
+        let pool = Pool::new(
+            PoolOptions::default()
+                .with_idle_compressors(0)
+                .with_idle_decompressors(0)
+                .with_kept_decompressors(0),
+        );
         pool.give_compressor(kind(1, 9), pool.take_compressor(kind(1, 9)));
         pool.give_decompressor(pool.take_decompressor());
         assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (0, 0));

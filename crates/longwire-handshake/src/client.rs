@@ -26,6 +26,7 @@ use crate::uri::WebSocketUri;
 
 /// The options of a client's handshake, beyond the URI.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClientOptions {
     /// Fields to add to the request, none of which the handshake writes itself. `Host` replaces the URI's, and
     /// `Authorization` replaces its credentials.
@@ -37,6 +38,37 @@ pub struct ClientOptions {
     /// The parameters with which permessage-deflate is offered (RFC 7692). Default: `None`, so it is not offered.
     #[cfg(feature = "deflate")]
     pub deflate: Option<DeflateOptions>,
+}
+
+impl ClientOptions {
+    /// Sets [`headers`](Self::headers).
+    #[must_use]
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// Sets [`origin`](Self::origin).
+    #[must_use]
+    pub fn with_origin(mut self, origin: impl Into<Option<HeaderValue>>) -> Self {
+        self.origin = origin.into();
+        self
+    }
+
+    /// Sets [`subprotocols`](Self::subprotocols).
+    #[must_use]
+    pub fn with_subprotocols(mut self, subprotocols: impl Into<Vec<Subprotocol>>) -> Self {
+        self.subprotocols = subprotocols.into();
+        self
+    }
+
+    /// Sets [`deflate`](Self::deflate).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn with_deflate(mut self, deflate: impl Into<Option<DeflateOptions>>) -> Self {
+        self.deflate = deflate.into();
+        self
+    }
 }
 
 /// One opening handshake of a client: the request, and the expected answer.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// The size limits for the head of a request or response.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HeadLimits {
     /// Bytes of the whole head with its line ends, 16 KiB by default. A client counts interim responses too.
     pub max_bytes: usize,
@@ -27,6 +28,36 @@ pub struct HeadLimits {
 impl Default for HeadLimits {
     fn default() -> Self {
         Self { max_bytes: 16 * 1024, max_headers: 100, max_line: 8 * 1024, max_target: 8 * 1024 }
+    }
+}
+
+impl HeadLimits {
+    /// Sets [`max_bytes`](Self::max_bytes).
+    #[must_use]
+    pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    /// Sets [`max_headers`](Self::max_headers).
+    #[must_use]
+    pub fn with_max_headers(mut self, max_headers: usize) -> Self {
+        self.max_headers = max_headers;
+        self
+    }
+
+    /// Sets [`max_line`](Self::max_line).
+    #[must_use]
+    pub fn with_max_line(mut self, max_line: usize) -> Self {
+        self.max_line = max_line;
+        self
+    }
+
+    /// Sets [`max_target`](Self::max_target).
+    #[must_use]
+    pub fn with_max_target(mut self, max_target: usize) -> Self {
+        self.max_target = max_target;
+        self
     }
 }
 

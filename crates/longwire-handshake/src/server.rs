@@ -76,6 +76,7 @@ impl Default for RequestParser {
 
 /// The features that a server supports and the requests that it allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerOptions {
     /// Subprotocols in the server's order of preference. The first one that the client offers is selected. Empty by
     /// default. A client that offers only others connects without one.
@@ -90,6 +91,37 @@ pub struct ServerOptions {
     /// considered. If no offer is acceptable, the connection is not compressed.
     #[cfg(feature = "deflate")]
     pub deflate: Option<crate::deflate::DeflateOptions>,
+}
+
+impl ServerOptions {
+    /// Sets [`subprotocols`](Self::subprotocols).
+    #[must_use]
+    pub fn with_subprotocols(mut self, subprotocols: impl Into<Vec<Subprotocol>>) -> Self {
+        self.subprotocols = subprotocols.into();
+        self
+    }
+
+    /// Sets [`origins`](Self::origins).
+    #[must_use]
+    pub fn with_origins(mut self, origins: OriginPolicy) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Sets [`path`](Self::path).
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<Option<String>>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Sets [`deflate`](Self::deflate).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn with_deflate(mut self, deflate: impl Into<Option<crate::deflate::DeflateOptions>>) -> Self {
+        self.deflate = deflate.into();
+        self
+    }
 }
 
 /// The head of a request, borrowed from its owner.

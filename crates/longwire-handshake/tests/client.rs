@@ -42,18 +42,16 @@ fn response(replaced: Option<(usize, &str)>, more: &[&str]) -> String {
 }
 
 fn verify(answer: &str, offered: &[&str]) -> Result<Agreement, ResponseError> {
-    let options = ClientOptions { subprotocols: names(offered), ..Default::default() };
+    let options = ClientOptions::default().with_subprotocols(names(offered));
     let head = ResponseParser::default().handle_bytes(answer.as_bytes())?.expect("the head is complete");
     handshake("ws://example.com/", &options).unwrap().verify(&head.parts)
 }
 
 #[test]
 fn asks_as_rfc_6455_does() {
-    let options = ClientOptions {
-        origin: Some(HeaderValue::from_static("http://example.com")),
-        subprotocols: names(&["chat", "superchat"]),
-        ..Default::default()
-    };
+    let options = ClientOptions::default()
+        .with_origin(HeaderValue::from_static("http://example.com"))
+        .with_subprotocols(names(&["chat", "superchat"]));
     assert_eq!(
         request("ws://server.example.com/chat", &options),
         "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -246,16 +244,16 @@ fn refuses_options_that_would_double_a_field() {
         let mut headers = HeaderMap::new();
         headers.append(name.clone(), HeaderValue::from_static("a"));
         headers.append(name.clone(), HeaderValue::from_static("b"));
-        let refused = handshake("ws://example.com/", &ClientOptions { headers, ..Default::default() });
+        let refused = handshake("ws://example.com/", &ClientOptions::default().with_headers(headers));
         assert_eq!(refused.unwrap_err(), OptionsError::RepeatedHeader { name });
     }
     let value = HeaderValue::from_static("https://a");
-    let mut options = ClientOptions { origin: Some(value.clone()), ..Default::default() };
+    let mut options = ClientOptions::default().with_origin(value.clone());
     options.headers.insert("origin", value);
     let refused = handshake("ws://example.com/", &options).unwrap_err();
     assert_eq!(refused, OptionsError::RepeatedHeader { name: http::header::ORIGIN });
 
-    let options = ClientOptions { subprotocols: names(&["a", "b", "a"]), ..Default::default() };
+    let options = ClientOptions::default().with_subprotocols(names(&["a", "b", "a"]));
     let refused = handshake("ws://example.com/", &options).unwrap_err();
     assert_eq!(refused.to_string(), "subprotocol a is offered twice");
 }

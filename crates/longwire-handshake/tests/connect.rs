@@ -48,7 +48,7 @@ fn answers_the_example_of_rfc_8441() {
         ("origin", "http://www.example.com"),
     ]);
     let subprotocols = vec![Subprotocol::new("superchat").unwrap(), Subprotocol::new("chat").unwrap()];
-    let accepted = check(&request, &ServerOptions { subprotocols, ..Default::default() }).unwrap();
+    let accepted = check(&request, &ServerOptions::default().with_subprotocols(subprotocols)).unwrap();
     assert_eq!(accepted.subprotocol().map(Subprotocol::as_str), Some("superchat"));
     let response = accepted.response();
     assert_eq!(response.status(), 200);
@@ -127,9 +127,9 @@ fn says_in_the_answer_what_would_be_accepted() {
 
 #[test]
 fn applies_the_policy_of_paths_and_origins() {
-    let path = ServerOptions { path: Some("/other".to_owned()), ..Default::default() };
+    let path = ServerOptions::default().with_path("/other".to_owned());
     assert_refused("another path", check(&request(&[]), &path), 404);
-    let same_host = ServerOptions { origins: OriginPolicy::SameHost, ..Default::default() };
+    let same_host = ServerOptions::default().with_origins(OriginPolicy::SameHost);
     let own = request(&[("origin", "https://server.example.com")]);
     check(&own, &same_host).expect("the authority is the host");
     let foreign = request(&[("origin", "https://evil.example.com")]);
@@ -167,11 +167,9 @@ fn a_client_asks_for_the_whole_uri_and_sends_no_key() {
 
 #[test]
 fn a_client_sends_its_options() {
-    let mut options = ClientOptions {
-        origin: Some(HeaderValue::from_static("https://example.com")),
-        subprotocols: vec![Subprotocol::new("chat").unwrap()],
-        ..Default::default()
-    };
+    let mut options = ClientOptions::default()
+        .with_origin(HeaderValue::from_static("https://example.com"))
+        .with_subprotocols(vec![Subprotocol::new("chat").unwrap()]);
     options.headers.insert("cookie", HeaderValue::from_static("a=b"));
     options.headers.insert("host", HeaderValue::from_static("virtual.example.com"));
     let handshake = handshake("wss://user:secret@server.example.com/", &options).unwrap();
@@ -198,8 +196,7 @@ fn a_client_refuses_options_that_the_handshake_owns() {
 
 #[test]
 fn a_client_verifies_the_answer() {
-    let options =
-        ClientOptions { subprotocols: vec![Subprotocol::new("chat").unwrap()], ..Default::default() };
+    let options = ClientOptions::default().with_subprotocols(vec![Subprotocol::new("chat").unwrap()]);
     let handshake = handshake("wss://server.example.com/", &options).unwrap();
     let plain = handshake.verify(&answer(200, &[])).unwrap();
     assert_eq!(plain.subprotocol, None);

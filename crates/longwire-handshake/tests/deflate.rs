@@ -30,7 +30,7 @@ fn ask(fields: &[&str], deflate: Option<DeflateOptions>) -> Result<Accepted, Rej
     for field in fields {
         request = request.header("sec-websocket-extensions", *field);
     }
-    accept(&request.body(()).unwrap(), &ServerOptions { deflate, ..ServerOptions::default() })
+    accept(&request.body(()).unwrap(), &ServerOptions::default().with_deflate(deflate))
 }
 
 fn answer(fields: &[&str], deflate: Option<DeflateOptions>) -> Option<String> {
@@ -102,7 +102,7 @@ fn the_server_answers_the_first_offer_that_it_can_keep() {
 fn verify(deflate: Option<DeflateOptions>, fields: &[&str]) -> Result<Option<String>, ResponseError> {
     let uri: WebSocketUri = "ws://example.com/".parse().unwrap();
     let key = Key::new(*b"the sample nonce");
-    let options = ClientOptions { deflate, ..ClientOptions::default() };
+    let options = ClientOptions::default().with_deflate(deflate);
     let handshake = ClientHandshake::new(&uri, key, &options).unwrap();
     let mut response = Response::builder()
         .status(101)
@@ -151,7 +151,7 @@ fn the_client_takes_no_answer_that_it_did_not_offer() {
 fn the_client_offers_what_it_is_told_to_in_one_field() {
     let offer = |deflate| {
         let uri: WebSocketUri = "ws://example.com/".parse().unwrap();
-        let options = ClientOptions { deflate, ..ClientOptions::default() };
+        let options = ClientOptions::default().with_deflate(deflate);
         let handshake = ClientHandshake::new(&uri, Key::new([7; 16]), &options).unwrap();
         let fields: Vec<HeaderValue> =
             handshake.request().headers().get_all(SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect();

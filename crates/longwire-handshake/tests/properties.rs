@@ -57,12 +57,8 @@ const RESPONSE: &[u8] =
 /// A parser that starts over for each byte would take days.
 #[test]
 fn a_head_that_drips_takes_time_in_proportion_to_its_length() {
-    let limits = HeadLimits {
-        max_bytes: usize::MAX,
-        max_headers: 1 << 20,
-        max_line: usize::MAX,
-        ..HeadLimits::default()
-    };
+    let limits =
+        HeadLimits::default().with_max_bytes(usize::MAX).with_max_headers(1 << 20).with_max_line(usize::MAX);
     let many = format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(1 << 18));
     let long = format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(1 << 20));
     for (case, wire) in [("many fields", many), ("one long field", long)] {

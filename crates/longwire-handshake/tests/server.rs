@@ -70,8 +70,7 @@ fn assert_refused(case: &str, request: &str, status: u16) -> Rejection {
 #[test]
 fn answers_the_example_of_rfc_6455() {
     let request = request(&[], &["Origin: http://example.com", "Sec-WebSocket-Protocol: chat, superchat"]);
-    let options =
-        ServerOptions { subprotocols: vec![Subprotocol::new("chat").unwrap()], ..Default::default() };
+    let options = ServerOptions::default().with_subprotocols(vec![Subprotocol::new("chat").unwrap()]);
     let accepted = check(&request, &options).unwrap();
     assert_eq!(
         encode_response(&accepted.response()),
@@ -135,7 +134,7 @@ fn an_empty_port_is_the_default_port() {
     ] {
         let request = request(&[&format!("Host: {host}")], &[&format!("Origin: {origin}")]);
         for origins in [OriginPolicy::only(["https://example.com"]).unwrap(), OriginPolicy::SameHost] {
-            check(&request, &ServerOptions { origins, ..Default::default() }).expect(origin);
+            check(&request, &ServerOptions::default().with_origins(origins)).expect(origin);
         }
     }
 }
@@ -149,7 +148,7 @@ fn opaque_origins_are_allowed_only_if_they_are_listed() {
         (Ok(OriginPolicy::SameHost), "https://example.com"),
     ];
     for (policy, listed) in policies {
-        let options = ServerOptions { origins: policy.expect(listed), ..Default::default() };
+        let options = ServerOptions::default().with_origins(policy.expect(listed));
         for origin in
             ["null", "file://", "https://example.com", "NULL", "null://", "file:///", "file://x", ""]
         {
@@ -158,7 +157,7 @@ fn opaque_origins_are_allowed_only_if_they_are_listed() {
         }
     }
     let both = OriginPolicy::only(["https://example.com", "null"]).unwrap();
-    let both = ServerOptions { origins: both, ..Default::default() };
+    let both = ServerOptions::default().with_origins(both);
     for origin in ["null", "https://example.com"] {
         check(&request(&[], &[&format!("Origin: {origin}")]), &both).expect(origin);
     }
@@ -380,7 +379,7 @@ fn carries_an_answer_of_the_application() {
 
 #[test]
 fn quotes_the_peer_harmlessly_in_the_log_and_never_in_the_answer() {
-    let options = ServerOptions { origins: OriginPolicy::only(["https://a"]).unwrap(), ..Default::default() };
+    let options = ServerOptions::default().with_origins(OriginPolicy::only(["https://a"]).unwrap());
     let text = request(&[], &["Origin: <script>\u{9b}2J\t"]);
     let rejection = check(&text, &options).unwrap_err();
     assert_eq!(rejection.to_string(), "origin \"<script>\\xc2\\x9b2J\" is not allowed");
@@ -389,7 +388,7 @@ fn quotes_the_peer_harmlessly_in_the_log_and_never_in_the_answer() {
 
 #[test]
 fn serves_one_path_where_one_is_set() {
-    let options = ServerOptions { path: Some("/chat".into()), ..Default::default() };
+    let options = ServerOptions::default().with_path(Some("/chat".into()));
     assert!(check(&request(&[], &[]), &options).is_ok(), "the query is no part of the path");
     for target in ["/", "/chat/", "/Chat", "/chats", "/%63hat"] {
         let text = request(&[&format!("GET {target} HTTP/1.1")], &[]);
@@ -408,7 +407,7 @@ fn selects_the_first_own_subprotocol_that_is_offered() {
         ("the server's preference", &["b", "a"], Some("a, b"), Some("b")),
         ("other case", &["A"], Some("a"), None),
     ] {
-        let options = ServerOptions { subprotocols: names(own), ..Default::default() };
+        let options = ServerOptions::default().with_subprotocols(names(own));
         let field = offered.map(|list| format!("Sec-WebSocket-Protocol: {list}"));
         let text = request(&[], &field.iter().map(String::as_str).collect::<Vec<_>>());
         let accepted = check(&text, &options).expect(case);
@@ -477,7 +476,7 @@ fn checks_origins_against_the_policy() {
         let field = origin.map(|origin| format!("Origin: {origin}"));
         let text = request(&[], &field.iter().map(String::as_str).collect::<Vec<_>>());
         for (policy, allowed) in [(&any, by_any), (&same, by_same), (&only, by_only)] {
-            let options = ServerOptions { origins: policy.clone(), ..Default::default() };
+            let options = ServerOptions::default().with_origins(policy.clone());
             let status = check(&text, &options).map(drop).map_err(|rejection| rejection.status());
             let expected = if allowed { Ok(()) } else { Err(StatusCode::FORBIDDEN) };
             assert_eq!(status, expected, "{origin:?} under {policy:?}");
@@ -488,7 +487,7 @@ fn checks_origins_against_the_policy() {
 #[test]
 fn admits_a_missing_origin_on_demand() {
     let allowed = longwire_handshake::AllowedOrigins::new(["https://example.com"]).unwrap().or_missing();
-    let options = ServerOptions { origins: OriginPolicy::Only(allowed), ..Default::default() };
+    let options = ServerOptions::default().with_origins(OriginPolicy::Only(allowed));
     assert!(check(&request(&[], &[]), &options).is_ok());
     assert!(check(&request(&[], &["Origin: null"]), &options).is_err());
 }

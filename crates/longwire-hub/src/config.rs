@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// The configuration of a [`Hub`](crate::Hub).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HubConfig {
     /// The policy for a client whose queue is full. Default [`SlowPolicy::Close`].
     pub slow: SlowPolicy,
@@ -39,6 +40,50 @@ impl Default for HubConfig {
             max_clients_per_address: None,
             max_rooms_per_client: Some(1024),
         }
+    }
+}
+
+impl HubConfig {
+    /// Sets [`slow`](Self::slow).
+    #[must_use]
+    pub fn with_slow(mut self, slow: SlowPolicy) -> Self {
+        self.slow = slow;
+        self
+    }
+
+    /// Sets [`queue`](Self::queue).
+    #[must_use]
+    pub fn with_queue(mut self, queue: usize) -> Self {
+        self.queue = queue;
+        self
+    }
+
+    /// Sets [`leave_timeout`](Self::leave_timeout).
+    #[must_use]
+    pub fn with_leave_timeout(mut self, leave_timeout: Duration) -> Self {
+        self.leave_timeout = leave_timeout;
+        self
+    }
+
+    /// Sets [`max_clients`](Self::max_clients).
+    #[must_use]
+    pub fn with_max_clients(mut self, max_clients: impl Into<Option<usize>>) -> Self {
+        self.max_clients = max_clients.into();
+        self
+    }
+
+    /// Sets [`max_clients_per_address`](Self::max_clients_per_address).
+    #[must_use]
+    pub fn with_max_clients_per_address(mut self, max_clients_per_address: impl Into<Option<usize>>) -> Self {
+        self.max_clients_per_address = max_clients_per_address.into();
+        self
+    }
+
+    /// Sets [`max_rooms_per_client`](Self::max_rooms_per_client).
+    #[must_use]
+    pub fn with_max_rooms_per_client(mut self, max_rooms_per_client: impl Into<Option<usize>>) -> Self {
+        self.max_rooms_per_client = max_rooms_per_client.into();
+        self
     }
 }
 

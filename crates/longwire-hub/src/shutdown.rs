@@ -10,6 +10,7 @@ use crate::{ClientHandle, Hub, HubError};
 
 /// The parameters of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Farewell {
     /// The close code. Default 1001, going away.
     pub code: CloseCode,
@@ -31,6 +32,36 @@ impl Default for Farewell {
             deadline: Duration::from_secs(10),
             spread: Duration::ZERO,
         }
+    }
+}
+
+impl Farewell {
+    /// Sets [`code`](Self::code).
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<CloseCode>) -> Self {
+        self.code = code.into();
+        self
+    }
+
+    /// Sets [`reason`](Self::reason).
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
+    /// Sets [`deadline`](Self::deadline).
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sets [`spread`](Self::spread).
+    #[must_use]
+    pub fn with_spread(mut self, spread: Duration) -> Self {
+        self.spread = spread;
+        self
     }
 }
 
@@ -65,7 +96,7 @@ impl Hub {
         deadline: Duration,
     ) -> Result<Drained, HubError> {
         let reason = reason.to_owned();
-        let farewell = Farewell { code: code.into(), reason, deadline, ..Farewell::default() };
+        let farewell = Farewell::default().with_code(code.into()).with_reason(reason).with_deadline(deadline);
         self.shutdown_with(&farewell, |_| None).await
     }
 

@@ -101,7 +101,7 @@ async fn a_handler_passes_on_what_it_receives_to_the_others() {
 async fn a_client_that_never_reads_delays_nobody_and_costs_a_bounded_queue() {
     const QUEUE: usize = 8 * 1024;
     for slow in [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close] {
-        let hub = Hub::new(HubConfig { slow, queue: QUEUE, ..HubConfig::default() });
+        let hub = Hub::new(HubConfig::default().with_slow(slow).with_queue(QUEUE));
         let (sleeper_id, sleeper) = join(&hub, 2048);
         let sleeper_handle = hub.get(sleeper_id).unwrap();
         let (_, mut healthy) = join(&hub, 2048);
@@ -126,7 +126,7 @@ async fn a_client_that_never_reads_delays_nobody_and_costs_a_bounded_queue() {
 #[tokio::test(start_paused = true)]
 async fn each_policy_loses_what_it_says() {
     // Two messages fit into the connection, and eight into the queue, including their overhead.
-    let config = |slow| HubConfig { slow, queue: 8 * (1030 + 40), ..HubConfig::default() };
+    let config = |slow| HubConfig::default().with_slow(slow).with_queue(8 * (1030 + 40));
     let sent = 100;
     for slow in [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close] {
         let hub = Hub::new(config(slow));
@@ -163,7 +163,7 @@ async fn each_policy_loses_what_it_says() {
 
 #[tokio::test(start_paused = true)]
 async fn many_small_messages_count_for_more_than_their_bytes() {
-    let hub = Hub::new(HubConfig { slow: SlowPolicy::DropNewest, queue: 10_000, ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_slow(SlowPolicy::DropNewest).with_queue(10_000));
     let (id, _sleeper) = join(&hub, 64);
     for _ in 0..10_000 {
         hub.broadcast("x");
@@ -176,7 +176,7 @@ async fn many_small_messages_count_for_more_than_their_bytes() {
 async fn a_slow_client_that_does_not_leave_is_dropped() {
     for (case, deaf) in [("its handler receives", false), ("its handler waits for something else", true)] {
         let leave_timeout = Duration::from_secs(7);
-        let hub = Hub::new(HubConfig { queue: 100, leave_timeout, ..HubConfig::default() });
+        let hub = Hub::new(HubConfig::default().with_queue(100).with_leave_timeout(leave_timeout));
         let (client, server) = duplex(100);
         let tap = client.tap();
         let (client, server) = pair_over(client, server, &Config::default());
@@ -198,7 +198,7 @@ async fn a_slow_client_that_does_not_leave_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_client_that_wakes_up_in_time_gets_everything() {
-    let hub = Hub::new(HubConfig { queue: 64 * 1024, ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_queue(64 * 1024));
     let (_, mut client) = join(&hub, 500);
     for number_sent in 0..50 {
         assert_eq!(hub.broadcast(numbered(number_sent)).dropped, 0);
@@ -210,13 +210,13 @@ async fn a_slow_client_that_wakes_up_in_time_gets_everything() {
 
 #[tokio::test(start_paused = true)]
 async fn the_policy_can_be_changed_while_clients_are_connected() {
-    let hub = Hub::new(HubConfig { slow: SlowPolicy::DropNewest, queue: 100, ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_slow(SlowPolicy::DropNewest).with_queue(100));
     let (_, client) = join(&hub, 100);
     for _ in 0..5 {
         hub.broadcast(vec![0; 90]);
     }
     assert_eq!(hub.stats().closed_slow, 0);
-    hub.set_config(HubConfig { slow: SlowPolicy::Close, ..hub.config() });
+    hub.set_config(hub.config().with_slow(SlowPolicy::Close));
     hub.broadcast(vec![0; 90]);
     assert_eq!(hub.stats().closed_slow, 1);
     drop(client);
@@ -235,7 +235,7 @@ async fn a_closing_client_gets_no_broadcast() {
 
 #[tokio::test(start_paused = true)]
 async fn broadcasts_come_from_any_thread() {
-    let hub = Hub::new(HubConfig { queue: 100, ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_queue(100));
     let (_, mut client) = join(&hub, 100);
     let outside = hub.clone();
     let delivery = std::thread::spawn(move || {
@@ -250,7 +250,7 @@ async fn broadcasts_come_from_any_thread() {
 async fn concurrent_publishers_keep_their_order_while_clients_come_and_go() {
     const PUBLISHERS: u32 = 4;
     const EACH: u32 = 200;
-    let hub = Hub::new(HubConfig { queue: 16 << 20, ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_queue(16 << 20));
     let clients: Vec<_> = (0..8).map(|_| join(&hub, 3000).1).collect();
     let readers: Vec<_> = clients
         .into_iter()

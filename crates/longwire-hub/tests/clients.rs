@@ -156,8 +156,8 @@ async fn a_client_and_its_hub_count_what_passes() {
 async fn what_a_rate_limit_refused_is_counted_when_the_client_has_left() {
     let hub = Hub::default();
     let messages = Some(Rate::per_second(1));
-    let rate_limit = Some(RateLimit { messages, excess: Excess::Drop, ..RateLimit::default() });
-    let (mut peer, server) = pair(Config { rate_limit, ..Config::default() });
+    let rate_limit = Some(RateLimit::default().with_messages(messages).with_excess(Excess::Drop));
+    let (mut peer, server) = pair(Config::default().with_rate_limit(rate_limit));
     let run = tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
         while ws.recv().await?.is_some() {}
         Ok::<_, Error>(())

@@ -12,14 +12,14 @@ const QUEUE: usize = 256 * 1024;
 /// Adds a client over a connection that holds 1 KiB until its peer reads.
 fn join(hub: &Hub) -> (ClientHandle, Socket<Pipe>, WebSocket<Pipe>) {
     let (client, server) = duplex(1024);
-    let config = Config { send_queue: 1 << 20, ..Config::default() };
+    let config = Config::default().with_send_queue(1 << 20);
     let (client, server) = pair_over(client, server, &config);
     let socket = hub.admit(server, ClientInfo::default()).expect("there is a place");
     (socket.client(), socket, client)
 }
 
 fn hub() -> Hub {
-    Hub::new(HubConfig { slow: SlowPolicy::DropOldest, queue: QUEUE, ..HubConfig::default() })
+    Hub::new(HubConfig::default().with_slow(SlowPolicy::DropOldest).with_queue(QUEUE))
 }
 
 /// Returns the number of dropped messages, by each of the three counts.

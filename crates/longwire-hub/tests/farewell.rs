@@ -28,7 +28,7 @@ async fn close_frames_are_spread_evenly() {
     let hub = Hub::default();
     let peers: Vec<_> = (0..10).map(|_| tokio::spawn(told(join(&hub)))).collect();
     let start = Instant::now();
-    let farewell = Farewell { spread: Duration::from_secs(5), ..Farewell::default() };
+    let farewell = Farewell::default().with_spread(Duration::from_secs(5));
     let drained = hub.shutdown_with(&farewell, |_| None).await.unwrap();
     assert_eq!(drained.aborted, 0);
     assert!(start.elapsed() < Duration::from_secs(5), "the end is that of the last client");
@@ -46,7 +46,7 @@ async fn each_client_can_be_told_something_else() {
     let hub = Hub::default();
     let peers: Vec<_> = (0..4).map(|_| join(&hub)).collect();
     let ids: Vec<ClientId> = hub.clients().iter().map(ClientHandle::id).collect();
-    let farewell = Farewell { reason: "for all".into(), ..Farewell::default() };
+    let farewell = Farewell::default().with_reason("for all");
     let shutdown = hub.shutdown_with(&farewell, |client| match client.id() {
         id if id == ids[1] => Some(CloseFrame::new(4001.into(), "for one")),
         id if id == ids[2] => Some(CloseFrame::new(1006.into(), "")),
@@ -73,7 +73,7 @@ async fn the_deadline_is_one_for_the_whole() {
     let peers: Vec<_> = (0..4).map(|_| join(&hub)).collect();
     let start = Instant::now();
     let deadline = Duration::from_secs(4);
-    let farewell = Farewell { spread: Duration::from_secs(3600), deadline, ..Farewell::default() };
+    let farewell = Farewell::default().with_spread(Duration::from_secs(3600)).with_deadline(deadline);
     // These peers do not answer.
     let drained = hub.shutdown_with(&farewell, |_| None).await.unwrap();
     assert_eq!(drained.aborted, 4);
@@ -87,7 +87,7 @@ async fn a_spread_shutdown_admits_nobody_and_ends_when_all_have_left() {
     let mut peers: Vec<_> = (0..2).map(|_| join(&hub)).collect();
     let start = Instant::now();
     let farewell =
-        Farewell { spread: Duration::from_secs(8), deadline: Duration::from_secs(60), ..Farewell::default() };
+        Farewell::default().with_spread(Duration::from_secs(8)).with_deadline(Duration::from_secs(60));
     let leaving = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(matches!(hub.reserve(None), Err(HubError::ShuttingDown)));

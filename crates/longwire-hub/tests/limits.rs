@@ -21,7 +21,7 @@ fn from(peer_addr: &str) -> ClientInfo {
 
 #[tokio::test(start_paused = true)]
 async fn there_are_no_more_clients_than_there_may_be() {
-    let hub = Hub::new(HubConfig { max_clients: Some(2), ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_max_clients(2));
     let (_peer, one) = admit(&hub, ClientInfo::default());
     let (_other_peer, other) = admit(&hub, ClientInfo::default());
     let other = other.unwrap();
@@ -39,7 +39,7 @@ async fn there_are_no_more_clients_than_there_may_be() {
     drop(one);
     let (_third_peer, third) = admit(&hub, ClientInfo::default());
     third.unwrap();
-    hub.set_config(HubConfig { max_clients: None, ..hub.config() });
+    hub.set_config(hub.config().with_max_clients(None));
     let (_fourth_peer, fourth) = admit(&hub, ClientInfo::default());
     fourth.unwrap();
     drop(other);
@@ -47,7 +47,7 @@ async fn there_are_no_more_clients_than_there_may_be() {
 
 #[tokio::test(start_paused = true)]
 async fn there_are_no_more_clients_from_one_address_than_may_be() {
-    let hub = Hub::new(HubConfig { max_clients_per_address: Some(1), ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_max_clients_per_address(1));
     let mut clients = Vec::new();
     for (case, peer_addr, admitted) in [
         ("the first", "192.0.2.1:1", true),
@@ -79,7 +79,7 @@ async fn there_are_no_more_clients_from_one_address_than_may_be() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_is_kept_until_it_is_dropped_or_used() {
-    let config = HubConfig { max_clients: Some(2), max_clients_per_address: Some(1), ..HubConfig::default() };
+    let config = HubConfig::default().with_max_clients(2).with_max_clients_per_address(1);
     let hub = Hub::new(config);
     let place = hub.reserve(addr("192.0.2.1:1")).unwrap();
     assert!(hub.is_empty(), "a place is no client");
@@ -92,7 +92,7 @@ async fn a_place_is_kept_until_it_is_dropped_or_used() {
     assert!(matches!(refused, Err(HubError::Full { .. })), "{refused:?}");
 
     // A reserved place remains valid whatever limits are set in the meantime.
-    hub.set_config(HubConfig { max_clients: Some(0), max_clients_per_address: Some(0), ..config });
+    hub.set_config(config.with_max_clients(0).with_max_clients_per_address(0));
     let (_peer, socket) = admit(&hub, from("192.0.2.1:1").reservation(place));
     let socket = socket.unwrap();
     hub.set_config(config);
@@ -110,7 +110,7 @@ async fn a_place_is_kept_until_it_is_dropped_or_used() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_is_of_use_only_where_it_was_kept() {
-    let config = HubConfig { max_clients_per_address: Some(1), ..HubConfig::default() };
+    let config = HubConfig::default().with_max_clients_per_address(1);
     let (hub, elsewhere) = (Hub::new(config), Hub::new(config));
     let (_peer, socket) = admit(&hub, from("192.0.2.1:1"));
     let socket = socket.unwrap();

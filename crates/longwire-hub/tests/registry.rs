@@ -209,8 +209,7 @@ async fn shutdown_drops_at_its_deadline_who_has_not_left() {
     let hub = Hub::default();
 
     // One peer does not answer the close frame, one handler ignores it, and no task drives the third socket.
-    let (silent_client, server) =
-        pair(Config { close_timeout: Duration::from_secs(600), ..Config::default() });
+    let (silent_client, server) = pair(Config::default().with_close_timeout(Duration::from_secs(600)));
     let witness = Witness(Arc::clone(&alive));
     let silent = tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
         while ws.recv().await?.is_some() {}

@@ -155,7 +155,7 @@ async fn membership_ends_with_the_client_however_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_client_is_in_a_bounded_number_of_rooms() {
     let limit = 3;
-    let hub = Hub::new(HubConfig { max_rooms_per_client: Some(limit), ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_max_rooms_per_client(limit));
     let (_peer, socket) = admit(&hub);
     for room in ["1", "2", "3"] {
         socket.join(room).unwrap();
@@ -172,7 +172,7 @@ async fn a_client_is_in_a_bounded_number_of_rooms() {
     socket.leave("1");
     assert!(socket.join("4").unwrap());
 
-    hub.set_config(HubConfig { max_rooms_per_client: None, ..hub.config() });
+    hub.set_config(hub.config().with_max_rooms_per_client(None));
     for number in 0..2000 {
         socket.join(number.to_string()).unwrap();
     }

@@ -34,7 +34,7 @@ fn fill(client: &ClientHandle) -> usize {
 }
 
 fn hub(slow: SlowPolicy) -> Hub {
-    Hub::new(HubConfig { slow, queue: QUEUE, leave_timeout: LEAVE, ..HubConfig::default() })
+    Hub::new(HubConfig::default().with_slow(slow).with_queue(QUEUE).with_leave_timeout(LEAVE))
 }
 
 fn runtime() -> Runtime {

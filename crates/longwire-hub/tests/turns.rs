@@ -57,7 +57,7 @@ async fn a_broadcast_that_may_wait_yields_among_many() {
 
 #[tokio::test]
 async fn clients_that_do_not_keep_up_are_closed_in_turns_as_well() {
-    let hub = Hub::new(HubConfig { slow: SlowPolicy::Close, queue: 1, ..HubConfig::default() });
+    let hub = Hub::new(HubConfig::default().with_slow(SlowPolicy::Close).with_queue(1));
     let mut sockets = Vec::new();
     for _ in 0..TURN + 10 {
         let (pipe, peer) = duplex(1);

@@ -31,7 +31,7 @@ fn fill(client: &ClientHandle) -> usize {
 }
 
 fn hub(slow: SlowPolicy) -> Hub {
-    Hub::new(HubConfig { slow, queue: QUEUE, ..HubConfig::default() })
+    Hub::new(HubConfig::default().with_slow(slow).with_queue(QUEUE))
 }
 
 async fn next(client: &mut WebSocket<Pipe>) -> Message {

@@ -29,6 +29,7 @@ mod watch;
 
 /// Options to open a WebSocket.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ConnectOptions {
     /// Headers, origin, subprotocols. Default: none. Compression is offered by default, with the feature `deflate`.
     pub handshake: ClientOptions,
@@ -43,15 +44,41 @@ pub struct ConnectOptions {
 impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
-            handshake: ClientOptions {
-                #[cfg(feature = "deflate")]
-                deflate: Some(longwire_handshake::deflate::DeflateOptions::default()),
-                ..ClientOptions::default()
-            },
+            handshake: offered(),
             connection: Config::default(),
             handshake_timeout: Duration::from_secs(10),
             max_refusal_body: 64 * 1024,
         }
+    }
+}
+
+impl ConnectOptions {
+    /// Sets [`handshake`](Self::handshake).
+    #[must_use]
+    pub fn with_handshake(mut self, handshake: ClientOptions) -> Self {
+        self.handshake = handshake;
+        self
+    }
+
+    /// Sets [`connection`](Self::connection).
+    #[must_use]
+    pub fn with_connection(mut self, connection: Config) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    /// Sets [`handshake_timeout`](Self::handshake_timeout).
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
+        self.handshake_timeout = handshake_timeout;
+        self
+    }
+
+    /// Sets [`max_refusal_body`](Self::max_refusal_body).
+    #[must_use]
+    pub fn with_max_refusal_body(mut self, max_refusal_body: usize) -> Self {
+        self.max_refusal_body = max_refusal_body;
+        self
     }
 }
 
@@ -331,3 +358,13 @@ const FIRST_LOOK: Duration = Duration::from_millis(1);
 
 /// The longest such wait.
 const LAST_LOOK: Duration = Duration::from_millis(32);
+
+/// Returns the default options, which offer compression if this crate can compress.
+fn offered() -> ClientOptions {
+    #[cfg(feature = "deflate")]
+    let options =
+        ClientOptions::default().with_deflate(longwire_handshake::deflate::DeflateOptions::default());
+    #[cfg(not(feature = "deflate"))]
+    let options = ClientOptions::default();
+    options
+}

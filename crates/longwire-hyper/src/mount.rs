@@ -9,6 +9,7 @@ use longwire_hub::{Hub, HubConfig};
 
 /// The configuration of sockets. The defaults are meant for the open internet.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct MountConfig {
     /// The configuration of connections. Default: that of [`Config`], with [`Keepalive::default`] and a
     /// [`MemoryBudget`] of 1 GiB for messages that are arriving, as in the standalone server. All sockets of the
@@ -27,15 +28,43 @@ pub struct MountConfig {
 impl Default for MountConfig {
     fn default() -> Self {
         Self {
-            connection: Config {
-                keepalive: Some(Keepalive::default()),
-                memory: Some(MemoryBudget::new(MEMORY)),
-                ..Config::default()
-            },
+            connection: Config::default()
+                .with_keepalive(Keepalive::default())
+                .with_memory(MemoryBudget::new(MEMORY)),
             handshake: ServerOptions::default(),
             hub: HubConfig::default(),
             upgrade_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+impl MountConfig {
+    /// Sets [`connection`](Self::connection).
+    #[must_use]
+    pub fn with_connection(mut self, connection: Config) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    /// Sets [`handshake`](Self::handshake).
+    #[must_use]
+    pub fn with_handshake(mut self, handshake: ServerOptions) -> Self {
+        self.handshake = handshake;
+        self
+    }
+
+    /// Sets [`hub`](Self::hub).
+    #[must_use]
+    pub fn with_hub(mut self, hub: HubConfig) -> Self {
+        self.hub = hub;
+        self
+    }
+
+    /// Sets [`upgrade_timeout`](Self::upgrade_timeout).
+    #[must_use]
+    pub fn with_upgrade_timeout(mut self, upgrade_timeout: Duration) -> Self {
+        self.upgrade_timeout = upgrade_timeout;
+        self
     }
 }
 

@@ -175,6 +175,7 @@ async fn visit(url: &str, row: &Row) -> (Vec<String>, Option<u16>) {
             }
             Ok(Some(Incoming::Ping(payload))) => seen.push(format!("ping {payload:?}")),
             Ok(Some(Incoming::Pong(payload))) => pongs.push(format!("pong {payload:?}")),
+            Ok(Some(other)) => panic!("{other:?}"),
             // The close frame shows how it ended.
             Ok(None) | Err(_) => break,
         }

@@ -101,7 +101,7 @@ async fn a_refusal_comes_with_its_status_and_body() {
     let server = start_echo(Setup::Auto, &Mount::new(config)).await;
     let http = dial(&server).await;
     for (max_refusal_body, body, whole) in [(1024, "Origin not allowed\n", true), (6, "Origin", false)] {
-        let options = ConnectOptions { max_refusal_body, ..ConnectOptions::default() };
+        let options = ConnectOptions::default().with_max_refusal_body(max_refusal_body);
         match soon(http.connect(&server.url(), &options)).await {
             Err(Error::UnexpectedResponse { response, body_is_whole }) => {
                 assert_eq!((response.status().as_u16(), &response.body()[..]), (403, body.as_bytes()));

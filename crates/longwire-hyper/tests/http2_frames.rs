@@ -82,8 +82,8 @@ fn table() -> Vec<Row> {
 }
 
 fn config() -> Config {
-    let limits = Limits { max_message: Some(300), max_frame: Some(200), max_fragments: Some(4) };
-    Config { limits, close_timeout: Duration::from_secs(5), ..Config::default() }
+    let limits = Limits::default().with_max_message(300).with_max_frame(200).with_max_fragments(4);
+    Config::default().with_limits(limits).with_close_timeout(Duration::from_secs(5))
 }
 
 /// Sends `hi` and the rest in pieces of `step` bytes, ends the stream, and returns all bytes of the answer.
@@ -154,7 +154,7 @@ where
 
 #[tokio::test]
 async fn the_same_bytes_get_the_same_answers_as_over_any_other_stream() {
-    let mount = MountConfig { connection: config(), ..MountConfig::default() };
+    let mount = MountConfig::default().with_connection(config());
     let server = start_echo(Setup::Auto, &Mount::new(mount)).await;
     for (name, said, code) in table() {
         let expected = in_memory(&said).await;
@@ -223,8 +223,8 @@ const RST_STREAM: u8 = 3;
 #[tokio::test]
 async fn a_stream_that_is_closed_in_order_is_not_reset() {
     let limit = Duration::from_millis(500);
-    let config = Config { close_timeout: limit, ..Config::default() };
-    let mount = MountConfig { connection: config, ..MountConfig::default() };
+    let config = Config::default().with_close_timeout(limit);
+    let mount = MountConfig::default().with_connection(config);
     let server = start_echo(Setup::Auto, &Mount::new(mount)).await;
     for ends in [true, false] {
         let came = Arc::new(Mutex::new(Vec::new()));

@@ -271,7 +271,7 @@ async fn without_response(config: MountConfig, fails: bool) -> Result<Socket, Up
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_that_does_not_come_ends_in_time() {
     let limit = Duration::from_secs(3);
-    let config = MountConfig { upgrade_timeout: limit, ..MountConfig::default() };
+    let config = MountConfig::default().with_upgrade_timeout(limit);
     let before = tokio::time::Instant::now();
     let ended = without_response(config.clone(), false).await;
     assert!(matches!(ended, Err(UpgradeError::Timeout { limit: seen }) if seen == limit), "{ended:?}");

@@ -7,10 +7,11 @@
 /// ```
 /// use longwire_protocol::Limits;
 ///
-/// let chat = Limits { max_message: Some(64 * 1024), ..Limits::default() };
+/// let chat = Limits::default().with_max_message(64 * 1024);
 /// assert_eq!(chat.max_frame, Some(16 * 1024 * 1024));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// The longest message in bytes, over all of its frames. Default 16 MiB; `None` is no limit.
     ///
@@ -45,5 +46,28 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { max_message: Some(16 << 20), max_frame: Some(16 << 20), max_fragments: Some(128 << 10) }
+    }
+}
+
+impl Limits {
+    /// Sets [`max_message`](Self::max_message).
+    #[must_use]
+    pub fn with_max_message(mut self, max_message: impl Into<Option<usize>>) -> Self {
+        self.max_message = max_message.into();
+        self
+    }
+
+    /// Sets [`max_frame`](Self::max_frame).
+    #[must_use]
+    pub fn with_max_frame(mut self, max_frame: impl Into<Option<usize>>) -> Self {
+        self.max_frame = max_frame.into();
+        self
+    }
+
+    /// Sets [`max_fragments`](Self::max_fragments).
+    #[must_use]
+    pub fn with_max_fragments(mut self, max_fragments: impl Into<Option<u32>>) -> Self {
+        self.max_fragments = max_fragments.into();
+        self
     }
 }

@@ -35,6 +35,7 @@ pub enum Message {
 
 /// Whether to compress a message, if compression was negotiated (RFC 7692 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Compress {
     /// By its length: compressed from the connection's threshold on.
     #[default]

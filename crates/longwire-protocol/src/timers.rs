@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 /// use std::time::Duration;
 /// use longwire_protocol::Keepalive;
 ///
-/// let impatient = Keepalive { interval: Duration::from_secs(5), ..Keepalive::default() };
+/// let impatient = Keepalive::default().with_interval(Duration::from_secs(5));
 /// assert_eq!(impatient.timeout, Duration::from_secs(20));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Keepalive {
     /// The silence after which a ping is sent. Default 30 s.
     ///
@@ -30,6 +31,22 @@ pub struct Keepalive {
 impl Default for Keepalive {
     fn default() -> Self {
         Self { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) }
+    }
+}
+
+impl Keepalive {
+    /// Sets [`interval`](Self::interval).
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Sets [`timeout`](Self::timeout).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 }
 
@@ -313,7 +330,7 @@ mod tests {
     #[test]
     fn a_sign_of_life_counts_even_if_the_timeout_is_shorter_than_a_look() {
         let start = Instant::now();
-        let mut timers = Timers::new(Some(Keepalive { timeout: Duration::from_secs(1), ..KEEPALIVE }), start);
+        let mut timers = Timers::new(Some(KEEPALIVE.with_timeout(Duration::from_secs(1))), start);
         assert_eq!(timers.handle_timeout(after(start, 30)), Due::Ping);
         timers.heard();
         assert_eq!(timers.deadline(), Some(after(start, 31)));
@@ -408,7 +425,7 @@ mod tests {
         timers.closing(start, Duration::MAX);
         timers.progressed(start);
         assert_eq!(timers.deadline(), None);
-        let mut timers = Timers::new(Some(Keepalive { interval: Duration::MAX, ..KEEPALIVE }), start);
+        let mut timers = Timers::new(Some(KEEPALIVE.with_interval(Duration::MAX)), start);
         assert_eq!(timers.deadline(), None);
         timers.heard();
         assert_eq!(timers.handle_timeout(after(start, 1_000_000)), Due::Nothing);

@@ -29,7 +29,7 @@ const PONG: u8 = 0x8a;
 
 #[test]
 fn each_message_has_the_whole_limit_and_control_frames_have_none() {
-    let limits = Limits { max_message: Some(100), max_frame: Some(100), max_fragments: Some(3) };
+    let limits = Limits::default().with_max_message(100).with_max_frame(100).with_max_fragments(3);
     for (case, frames, messages, is_within) in [
         ("whole messages", vec![(TEXT, 100); 50], 50, true),
         ("messages in fragments", [(BEGUN, 50), (MORE, 25), (LAST, 25)].repeat(50), 50, true),
@@ -63,7 +63,7 @@ fn each_message_has_the_whole_limit_and_control_frames_have_none() {
 
 #[test]
 fn no_limit_is_no_limit() {
-    let none = Limits { max_message: None, max_frame: None, max_fragments: None };
+    let none = Limits::default().with_max_message(None).with_max_frame(None).with_max_fragments(None);
     let fragments = 200_000;
     let bytes = [frame(BEGUN, 0), frame(MORE, 1).repeat(fragments), frame(LAST, 0)].concat();
     assert_eq!(receive(none, &bytes), (1, None));

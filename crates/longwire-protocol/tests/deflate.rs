@@ -282,7 +282,7 @@ fn the_limit_is_on_what_a_message_yields() {
         drain(&mut outbound)
     };
     let max = 100_000;
-    let limits = Limits { max_message: Some(max), ..Limits::default() };
+    let limits = Limits::default().with_max_message(max);
     for steps in [&[][..], &[1], &[100]] {
         let mut inbound = ends(Role::Server, limits, &compression).1;
         assert_eq!(receive(&mut inbound, &bomb(max), steps), Ok(vec![vec![0; max].into()]));
@@ -317,7 +317,7 @@ fn noise_of_the_longest_allowed_length_arrives() {
     })
     .take(100_000)
     .collect();
-    let limits = Limits { max_message: Some(noise.len()), ..Limits::default() };
+    let limits = Limits::default().with_max_message(noise.len());
     for no_takeover in [false, true] {
         let (mut outbound, mut inbound) = ends(Role::Client, limits, &compression(15, no_takeover));
         outbound.message(noise.clone().into()).unwrap();

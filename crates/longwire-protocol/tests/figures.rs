@@ -118,7 +118,7 @@ fn a_compressed_message_may_be_an_eighth_longer_on_the_wire() {
     let options = DeflateOptions::default();
     let agreement = accept([[]], &options).unwrap();
     let compression = Compression::new(agreement, &options, &Pool::default());
-    let limits = Limits { max_message: Some(800), ..Limits::default() };
+    let limits = Limits::default().with_max_message(800);
     for (first, len, is_allowed) in
         [(0xc2, 964, true), (0xc2, 965, false), (0x82, 800, true), (0x82, 801, false), (0x02, 801, false)]
     {

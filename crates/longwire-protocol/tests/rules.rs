@@ -191,7 +191,12 @@ fn close_codes_that_may_be_received_are_echoed() {
 #[test]
 fn limits_are_inclusive_and_known_at_the_header() {
     let role = Role::Client;
-    let limits = |max_message, max_frame, max_fragments| Limits { max_message, max_frame, max_fragments };
+    let limits = |max_message, max_frame, max_fragments| {
+        Limits::default()
+            .with_max_message(max_message)
+            .with_max_frame(max_frame)
+            .with_max_fragments(max_fragments)
+    };
     let of = |len: usize| frame(role, 0x82, &[126, 0x01, u8::try_from(len - 256).unwrap()], &vec![7; len]);
     // A single frame.
     for limits in [limits(Some(300), None, None), limits(None, Some(300), None)] {

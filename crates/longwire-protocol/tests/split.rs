@@ -365,12 +365,8 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Way)>> {
 fn limits() -> impl Strategy<Value = Limits> {
     prop_oneof![
         4 => Just(Limits::default()),
-        1 => (0..300_usize, 0..300_usize, 1..5_u32).prop_map(|(message, frame, fragments)| Limits {
-            max_message: Some(message),
-            max_frame: Some(frame),
-            max_fragments: Some(fragments),
-        }),
-        1 => Just(Limits { max_message: None, max_frame: None, max_fragments: None }),
+        1 => (0..300_usize, 0..300_usize, 1..5_u32).prop_map(|(message, frame, fragments)| Limits::default().with_max_message(message).with_max_frame(frame).with_max_fragments(fragments)),
+        1 => Just(Limits::default().with_max_message(None).with_max_frame(None).with_max_fragments(None)),
     ]
 }
 
@@ -451,7 +447,10 @@ fn a_message_is_taken_at_once_exactly_where_the_limits_allow_it() {
     let numbers = [None, Some(0), Some(1), Some(125), Some(126), Some(usize::MAX)];
     let fragments = [None, Some(0), Some(1), Some(u32::MAX)];
     for (max_message, max_frame, max_fragments) in combinations(&numbers, &fragments) {
-        let limits = Limits { max_message, max_frame, max_fragments };
+        let limits = Limits::default()
+            .with_max_message(max_message)
+            .with_max_frame(max_frame)
+            .with_max_fragments(max_fragments);
         for len in [0, 1, 2, 124, 125, 126, 127] {
             let mut frame = vec![0x82];
             match u8::try_from(len).unwrap() {

@@ -14,10 +14,11 @@ use longwire_hub::HubConfig;
 /// use std::time::Duration;
 /// use longwire_server::ServerConfig;
 ///
-/// let config = ServerConfig { handshake_timeout: Duration::from_secs(3), ..ServerConfig::default() };
+/// let config = ServerConfig::default().with_handshake_timeout(Duration::from_secs(3));
 /// assert!(config.connection.keepalive.is_some());
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServerConfig {
     /// The settings of connections. Default: those of [`Config`], with [`Keepalive::default`] and a
     /// [`MemoryBudget`] of 1 GiB for incoming messages.
@@ -59,11 +60,9 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            connection: Config {
-                keepalive: Some(Keepalive::default()),
-                memory: Some(MemoryBudget::new(MEMORY)),
-                ..Config::default()
-            },
+            connection: Config::default()
+                .with_keepalive(Keepalive::default())
+                .with_memory(MemoryBudget::new(MEMORY)),
             handshake: ServerOptions::default(),
             trusted_proxies: TrustedProxies::default(),
             proxy_protocol: TrustedProxies::default(),
@@ -76,8 +75,74 @@ impl Default for ServerConfig {
     }
 }
 
+impl ServerConfig {
+    /// Sets [`connection`](Self::connection).
+    #[must_use]
+    pub fn with_connection(mut self, connection: Config) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    /// Sets [`handshake`](Self::handshake).
+    #[must_use]
+    pub fn with_handshake(mut self, handshake: ServerOptions) -> Self {
+        self.handshake = handshake;
+        self
+    }
+
+    /// Sets [`trusted_proxies`](Self::trusted_proxies).
+    #[must_use]
+    pub fn with_trusted_proxies(mut self, trusted_proxies: TrustedProxies) -> Self {
+        self.trusted_proxies = trusted_proxies;
+        self
+    }
+
+    /// Sets [`proxy_protocol`](Self::proxy_protocol).
+    #[must_use]
+    pub fn with_proxy_protocol(mut self, proxy_protocol: TrustedProxies) -> Self {
+        self.proxy_protocol = proxy_protocol;
+        self
+    }
+
+    /// Sets [`head`](Self::head).
+    #[must_use]
+    pub fn with_head(mut self, head: HeadLimits) -> Self {
+        self.head = head;
+        self
+    }
+
+    /// Sets [`handshake_timeout`](Self::handshake_timeout).
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
+        self.handshake_timeout = handshake_timeout;
+        self
+    }
+
+    /// Sets [`max_handshakes`](Self::max_handshakes).
+    #[must_use]
+    pub fn with_max_handshakes(mut self, max_handshakes: usize) -> Self {
+        self.max_handshakes = max_handshakes;
+        self
+    }
+
+    /// Sets [`hub`](Self::hub).
+    #[must_use]
+    pub fn with_hub(mut self, hub: HubConfig) -> Self {
+        self.hub = hub;
+        self
+    }
+
+    /// Sets [`shutdown`](Self::shutdown).
+    #[must_use]
+    pub fn with_shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = shutdown;
+        self
+    }
+}
+
 /// The shutdown of a server: the close frame for clients, and their deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Shutdown {
     /// The close code. Default: 1001, going away. If it must not be sent, clients get 1001 without a reason
     /// instead.
@@ -96,6 +161,36 @@ impl Default for Shutdown {
     fn default() -> Self {
         let deadline = Duration::from_secs(10);
         Self { code: CloseCode::GOING_AWAY, reason: String::new(), deadline, spread: Duration::ZERO }
+    }
+}
+
+impl Shutdown {
+    /// Sets [`code`](Self::code).
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<CloseCode>) -> Self {
+        self.code = code.into();
+        self
+    }
+
+    /// Sets [`reason`](Self::reason).
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
+    /// Sets [`deadline`](Self::deadline).
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sets [`spread`](Self::spread).
+    #[must_use]
+    pub fn with_spread(mut self, spread: Duration) -> Self {
+        self.spread = spread;
+        self
     }
 }
 

@@ -162,11 +162,15 @@ impl Lifecycle {
         let shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Shutdown { code, reason, deadline, spread } = shutdown;
         let clients = async {
-            let mut farewell = Farewell { code, reason, deadline, spread };
+            let mut farewell = Farewell::default()
+                .with_code(code)
+                .with_reason(reason)
+                .with_deadline(deadline)
+                .with_spread(spread);
             let mut drained = self.hub.shutdown_with(&farewell, |_| None).await;
             if let Err(HubError::InvalidClose(error)) = &drained {
                 warn!(%error, "the shutdown's code or reason cannot be sent");
-                farewell = Farewell { deadline, spread, ..Farewell::default() };
+                farewell = Farewell::default().with_deadline(deadline).with_spread(spread);
                 drained = self.hub.shutdown_with(&farewell, |_| None).await;
             }
             drained

@@ -151,6 +151,7 @@ impl Listen for Several {
 
 /// The options of a TCP listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListenOptions {
     /// The maximum number of connections that may wait to be accepted. The system may allow fewer. Default: 1024.
     pub backlog: u32,
@@ -165,6 +166,29 @@ pub struct ListenOptions {
 impl Default for ListenOptions {
     fn default() -> Self {
         Self { backlog: 1024, reuse_port: false, only_v6: false }
+    }
+}
+
+impl ListenOptions {
+    /// Sets [`backlog`](Self::backlog).
+    #[must_use]
+    pub fn with_backlog(mut self, backlog: u32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Sets [`reuse_port`](Self::reuse_port).
+    #[must_use]
+    pub fn with_reuse_port(mut self, reuse_port: bool) -> Self {
+        self.reuse_port = reuse_port;
+        self
+    }
+
+    /// Sets [`only_v6`](Self::only_v6).
+    #[must_use]
+    pub fn with_only_v6(mut self, only_v6: bool) -> Self {
+        self.only_v6 = only_v6;
+        self
     }
 }
 

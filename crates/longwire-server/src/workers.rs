@@ -71,7 +71,7 @@ impl Workers {
     ///
     /// [`Error::Bind`] if the address is taken.
     pub fn bind_with(addr: SocketAddr, count: usize, options: ListenOptions) -> Result<Self, Error> {
-        let options = ListenOptions { reuse_port: SHARES_PORT, ..options };
+        let options = options.with_reuse_port(SHARES_PORT);
         let first = options.listen_std(addr).map_err(Error::Bind)?;
         let addr = first.local_addr().map_err(Error::Bind)?;
         let mut listeners = vec![first];

@@ -122,7 +122,7 @@ async fn one_server_has_several_listeners() {
 #[tokio::test]
 async fn an_ipv6_listener_takes_ipv4_unless_told_otherwise() {
     for only_v6 in [false, true] {
-        let options = ListenOptions { only_v6, backlog: 16, ..ListenOptions::default() };
+        let options = ListenOptions::default().with_only_v6(only_v6).with_backlog(16);
         let Ok(server) = Server::bind_with("[::]:0".parse().unwrap(), options) else {
             panic!("loopback has IPv6");
         };
@@ -150,7 +150,7 @@ async fn a_burst_of_clients_waits_to_be_accepted() {
 
 #[tokio::test]
 async fn several_servers_share_a_port() {
-    let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+    let options = ListenOptions::default().with_reuse_port(true);
     let first = Server::bind_with("127.0.0.1:0".parse().unwrap(), options).unwrap();
     let addr = first.local_addr();
     let second = Server::bind_with(addr, options).unwrap();

@@ -40,7 +40,7 @@ fn rows() -> Vec<Row> {
     let silent_for = Duration::from_millis(300);
     let keepalive = row("keepalive", text("?"), (b"\x89", b"\x81"), |admission| {
         let interval = Duration::from_millis(10);
-        admission.connection_config().keepalive = Some(Keepalive { interval, ..Keepalive::default() });
+        admission.connection_config().keepalive = Some(Keepalive::default().with_interval(interval));
     });
     vec![
         Row { silent_for, ..keepalive },
@@ -59,8 +59,7 @@ fn rows() -> Vec<Row> {
             (b"\x81\x01a\x88\x02\x03\xf0", b"\x81\x01a\x81\x01a"),
             |admission| {
                 let messages = Some(Rate::per_second(1));
-                admission.connection_config().rate_limit =
-                    Some(RateLimit { messages, ..RateLimit::default() });
+                admission.connection_config().rate_limit = Some(RateLimit::default().with_messages(messages));
             },
         ),
         row("memory", &fragments, (b"\x88\x02\x03\xf5", b"\x81\x02ab"), |admission| {

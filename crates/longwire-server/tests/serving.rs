@@ -196,7 +196,9 @@ async fn a_client_that_half_closes_gets_what_it_is_owed() {
 
 #[tokio::test]
 async fn a_client_that_vanishes_is_found_out_by_pings() {
-    let keepalive = Keepalive { interval: Duration::from_millis(100), timeout: Duration::from_millis(100) };
+    let keepalive = Keepalive::default()
+        .with_interval(Duration::from_millis(100))
+        .with_timeout(Duration::from_millis(100));
     let server = start(bind().await.configure(|config| config.connection.keepalive = Some(keepalive)));
     let mut vanished = open_raw(server.addr).await;
     let mut alive = open_raw(server.addr).await;
@@ -314,7 +316,7 @@ async fn shutdown_answers_handshakes_that_are_going_on() {
 
 #[tokio::test]
 async fn shutdown_keeps_its_deadline_whatever_clients_do() {
-    let shutdown = Shutdown { deadline: Duration::from_millis(300), ..Shutdown::default() };
+    let shutdown = Shutdown::default().with_deadline(Duration::from_millis(300));
     let server = bind().await.configure(|config| config.shutdown = shutdown);
     let server = start_with(server, |ws, _| async move {
         std::future::pending::<()>().await;
@@ -367,7 +369,7 @@ async fn shutdown_says_what_it_is_told_to_say() {
         let Running { addr, handle, task } = start(bind().await);
         let mut ws = open(addr).await;
         check_echo(&mut ws, "hello").await;
-        let shutdown = Shutdown { code: code.into(), reason: reason.to_owned(), ..Shutdown::default() };
+        let shutdown = Shutdown::default().with_code(code).with_reason(reason);
         // Dropped at once: the running server does the rest.
         drop(handle.shutdown_with(shutdown));
         match soon(ws.recv()).await {

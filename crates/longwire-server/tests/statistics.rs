@@ -34,8 +34,7 @@ async fn start(measurements: Option<Measurements>) -> Running {
     let server: Server = bind().await.configure(|config| {
         config.hub.max_clients = Some(1);
         config.hub.queue = 1;
-        config.connection.keepalive =
-            Some(Keepalive { interval: Duration::from_millis(100), ..Keepalive::default() });
+        config.connection.keepalive = Some(Keepalive::default().with_interval(Duration::from_millis(100)));
         config.connection.measurements = measurements;
     });
     start_with(server, serve)

@@ -76,7 +76,7 @@ async fn a_broadcast_reaches_the_clients_of_every_worker() {
 
 #[tokio::test]
 async fn settings_hold_for_all_workers_together() {
-    let workers = Workers::bind_with(LOOPBACK, 2, ListenOptions { backlog: 16, ..ListenOptions::default() })
+    let workers = Workers::bind_with(LOOPBACK, 2, ListenOptions::default().with_backlog(16))
         .unwrap()
         .configure(|config| {
             config.hub.max_clients = Some(4);

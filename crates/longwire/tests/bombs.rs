@@ -90,7 +90,7 @@ async fn trap(listener: &TcpListener, bytes: &[u8]) -> Result<Vec<u8>, BoxError>
             break head;
         }
     };
-    let options = ServerOptions { deflate: Some(DeflateOptions::default()), ..ServerOptions::default() };
+    let options = ServerOptions::default().with_deflate(DeflateOptions::default());
     let accepted = accept(&http::Request::from_parts(head.parts, ()), &options)?;
     assert!(accepted.deflate().is_some());
     io.write_all(&encode_response(&accepted.response())).await?;

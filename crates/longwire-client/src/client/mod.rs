@@ -77,11 +77,7 @@ impl Client {
         #[cfg_attr(not(unix), allow(unused_mut))]
         let mut client = Self {
             url: url.into(),
-            options: ClientOptions {
-                #[cfg(feature = "deflate")]
-                deflate: Some(longwire_handshake::deflate::DeflateOptions::default()),
-                ..ClientOptions::default()
-            },
+            options: offered(),
             hook: Hook::default(),
             fault: None,
             handshake_timeout: Duration::from_secs(10),
@@ -332,4 +328,14 @@ impl fmt::Debug for Client {
 
 fn header_value<V: TryInto<HeaderValue>>(name: &HeaderName, value: V) -> Result<HeaderValue, InvalidOption> {
     value.try_into().map_err(|_| InvalidOption::HeaderValue { name: name.clone() })
+}
+
+/// Returns the default options, which offer compression if this crate can compress.
+fn offered() -> ClientOptions {
+    #[cfg(feature = "deflate")]
+    let options =
+        ClientOptions::default().with_deflate(longwire_handshake::deflate::DeflateOptions::default());
+    #[cfg(not(feature = "deflate"))]
+    let options = ClientOptions::default();
+    options
 }

@@ -18,12 +18,13 @@ use crate::random;
 /// use std::time::Duration;
 /// use longwire_client::reconnect::{Backoff, Jitter};
 ///
-/// let backoff = Backoff { first: Duration::from_secs(1), jitter: Jitter::None, ..Backoff::default() };
+/// let backoff = Backoff::default().with_first(Duration::from_secs(1)).with_jitter(Jitter::None);
 /// assert_eq!(backoff.wait(1), Duration::from_secs(1));
 /// assert_eq!(backoff.wait(4), Duration::from_secs(8));
 /// assert_eq!(backoff.wait(100), Duration::from_secs(30));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Backoff {
     /// The first step. Default 500 ms: long enough for a server to restart, short enough to go unnoticed.
     pub first: Duration,
@@ -63,6 +64,36 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// Sets [`first`](Self::first).
+    #[must_use]
+    pub fn with_first(mut self, first: Duration) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// Sets [`max`](Self::max).
+    #[must_use]
+    pub fn with_max(mut self, max: Duration) -> Self {
+        self.max = max;
+        self
+    }
+
+    /// Sets [`jitter`](Self::jitter).
+    #[must_use]
+    pub fn with_jitter(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// Sets [`reset_after`](Self::reset_after).
+    #[must_use]
+    pub fn with_reset_after(mut self, reset_after: Duration) -> Self {
+        self.reset_after = reset_after;
+        self
+    }
+}
+
+impl Backoff {
     /// Draws the wait after the `failures`-th failure in a row, counted from 1.
     #[must_use]
     pub fn wait(&self, failures: u32) -> Duration {
@@ -88,7 +119,11 @@ mod tests {
             ("equal", Jitter::Equal, 2 * SECOND, 2 * SECOND),
             ("full", Jitter::Full, Duration::ZERO, 4 * SECOND),
         ] {
-            let backoff = Backoff { first: SECOND, max: 4 * SECOND, jitter, reset_after: SECOND };
+            let backoff = Backoff::default()
+                .with_first(SECOND)
+                .with_max(4 * SECOND)
+                .with_jitter(jitter)
+                .with_reset_after(SECOND);
             for failures in [3, 4, 32, 33, 34, u32::MAX] {
                 let waits: Vec<_> = (0..200).map(|_| backoff.wait(failures)).collect();
                 assert!(waits.iter().all(|wait| (from..=4 * SECOND).contains(wait)), "{case}: {waits:?}");
@@ -101,7 +136,7 @@ mod tests {
 
     #[test]
     fn steps_double_up_to_the_longest_and_do_not_overflow() {
-        let mut backoff = Backoff { jitter: Jitter::None, ..Backoff::default() };
+        let mut backoff = Backoff::default().with_jitter(Jitter::None);
         let steps: Vec<_> = (0..9).map(|failures| backoff.wait(failures).as_millis()).collect();
         assert_eq!(steps, [500, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
         (backoff.first, backoff.max) = (Duration::MAX, Duration::MAX);

@@ -41,7 +41,11 @@ fn refused() -> Error {
 
 /// Returns a backoff that always waits for the same time.
 pub(crate) fn steady() -> Backoff {
-    Backoff { first: SECOND, max: SECOND, jitter: Jitter::None, reset_after: 30 * SECOND }
+    Backoff::default()
+        .with_first(SECOND)
+        .with_max(SECOND)
+        .with_jitter(Jitter::None)
+        .with_reset_after(30 * SECOND)
 }
 
 impl Server {

@@ -19,7 +19,7 @@ use crate::{Histogram, HistogramCounts};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// let measurements = Measurements::default();
-/// let config = Config { measurements: Some(measurements.clone()), ..Config::default() };
+/// let config = Config::default().with_measurements(measurements.clone());
 /// let (mut client, mut server) = pair(config);
 /// client.send("hello").await?;
 /// server.recv().await?;

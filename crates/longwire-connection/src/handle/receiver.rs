@@ -13,6 +13,7 @@ use crate::{Config, Error, Handover, Stats, Transport};
 
 /// An item of [`Receiver::next_event`]: a message, or a control frame between messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Incoming {
     /// A whole message.
     Message(Message),

@@ -43,7 +43,7 @@ use std::task::Waker;
 /// use longwire_connection::{Config, MemoryBudget};
 ///
 /// let budget = MemoryBudget::new(256 << 20);
-/// let config = Config { memory: Some(budget.clone()), ..Config::default() };
+/// let config = Config::default().with_memory(budget.clone());
 /// assert_eq!(budget.used(), 0);
 /// ```
 #[derive(Clone)]

@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 /// ```
 /// use longwire_connection::{Config, Excess, Rate, RateLimit};
 ///
-/// let rate_limit = RateLimit {
-///     messages: Some(Rate::per_second(10).burst(30)),
-///     bytes: Some(Rate::per_second(64 * 1024)),
-///     excess: Excess::Drop,
-/// };
-/// let config = Config { rate_limit: Some(rate_limit), ..Config::default() };
+/// let rate_limit = RateLimit::default()
+///     .with_messages(Rate::per_second(10).burst(30))
+///     .with_bytes(Rate::per_second(64 * 1024))
+///     .with_excess(Excess::Drop);
+/// let config = Config::default().with_rate_limit(rate_limit);
 /// # assert_eq!(config.rate_limit, Some(rate_limit));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RateLimit {
     /// The number of messages allowed. Default: unlimited.
     pub messages: Option<Rate>,
@@ -34,6 +34,29 @@ pub struct RateLimit {
     pub bytes: Option<Rate>,
     /// The handling of a message above the limit. Default: the connection is closed.
     pub excess: Excess,
+}
+
+impl RateLimit {
+    /// Sets [`messages`](Self::messages).
+    #[must_use]
+    pub fn with_messages(mut self, messages: impl Into<Option<Rate>>) -> Self {
+        self.messages = messages.into();
+        self
+    }
+
+    /// Sets [`bytes`](Self::bytes).
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: impl Into<Option<Rate>>) -> Self {
+        self.bytes = bytes.into();
+        self
+    }
+
+    /// Sets [`excess`](Self::excess).
+    #[must_use]
+    pub fn with_excess(mut self, excess: Excess) -> Self {
+        self.excess = excess;
+        self
+    }
 }
 
 /// A rate per second, with a burst that is allowed at once.
@@ -68,6 +91,7 @@ impl Rate {
 
 /// The handling of a message above a [`RateLimit`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Excess {
     /// Closes the connection with code 1008 (policy violation); receiving ends with
     /// [`Error::RateExceeded`](crate::Error::RateExceeded). This is the default, because the peer then knows that a
@@ -168,11 +192,11 @@ mod tests {
     use super::*;
 
     fn messages(rate: Rate) -> RateLimit {
-        RateLimit { messages: Some(rate), ..RateLimit::default() }
+        RateLimit::default().with_messages(rate)
     }
 
     fn bytes(rate: Rate) -> RateLimit {
-        RateLimit { bytes: Some(rate), ..RateLimit::default() }
+        RateLimit::default().with_bytes(rate)
     }
 
     /// Returns how many of `n` messages of `len` bytes pass at this time.
@@ -231,11 +255,10 @@ mod tests {
     #[test]
     fn what_one_limit_refuses_costs_nothing_of_the_other() {
         let start = Instant::now();
-        let limit = RateLimit {
-            messages: Some(Rate::per_second(1).burst(2)),
-            bytes: Some(Rate::per_second(1000).burst(10)),
-            excess: Excess::Drop,
-        };
+        let limit = RateLimit::default()
+            .with_messages(Rate::per_second(1).burst(2))
+            .with_bytes(Rate::per_second(1000).burst(10))
+            .with_excess(Excess::Drop);
         let mut meter = Meter::new(limit, start);
         assert_eq!(pass(&mut meter, 5, 10, start), 1, "of bytes there are none left");
         let later = start + Duration::from_millis(10);
@@ -246,10 +269,8 @@ mod tests {
     #[test]
     fn parts_are_one_message_and_only_the_first_is_refused() {
         let start = Instant::now();
-        let mut meter = Meter::new(
-            RateLimit { bytes: Some(Rate::per_second(10)), ..messages(Rate::per_second(10).burst(2)) },
-            start,
-        );
+        let mut meter =
+            Meter::new(messages(Rate::per_second(10).burst(2)).with_bytes(Rate::per_second(10)), start);
         for last in [false, false, true] {
             assert!(meter.admit_part(100, last, start));
         }
