@@ -134,6 +134,6 @@ pub use handler::{BoxError, HandlerResult};
 pub use hub::Hub;
 pub use limits::Reservation;
 pub use room::Room;
-pub use shutdown::{Drained, Farewell};
+pub use shutdown::{Drained, Shutdown};
 pub use socket::{Socket, SocketReceiver};
 pub use stats::{ClientStats, HubStats};

@@ -11,7 +11,7 @@ use crate::{ClientHandle, Hub, HubError};
 /// The parameters of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Farewell {
+pub struct Shutdown {
     /// The close code. Default 1001, going away.
     pub code: CloseCode,
     /// The close reason, of at most 123 bytes. Default: none.
@@ -24,7 +24,7 @@ pub struct Farewell {
     pub spread: Duration,
 }
 
-impl Default for Farewell {
+impl Default for Shutdown {
     fn default() -> Self {
         Self {
             code: CloseCode::GOING_AWAY,
@@ -35,7 +35,7 @@ impl Default for Farewell {
     }
 }
 
-impl Farewell {
+impl Shutdown {
     /// Sets [`code`](Self::code).
     #[must_use]
     pub fn with_code(mut self, code: impl Into<CloseCode>) -> Self {
@@ -96,8 +96,8 @@ impl Hub {
         deadline: Duration,
     ) -> Result<Drained, HubError> {
         let reason = reason.to_owned();
-        let farewell = Farewell::default().with_code(code.into()).with_reason(reason).with_deadline(deadline);
-        self.shutdown_with(&farewell, |_| None).await
+        let shutdown = Shutdown::default().with_code(code.into()).with_reason(reason).with_deadline(deadline);
+        self.shutdown_with(&shutdown, |_| None).await
     }
 
     /// Closes every client as [`shutdown`](Self::shutdown) does, but spread over time, and some with their own
@@ -115,13 +115,13 @@ impl Hub {
     /// As for [`shutdown`](Self::shutdown); clients not yet notified will not be notified.
     pub async fn shutdown_with(
         &self,
-        farewell: &Farewell,
+        shutdown: &Shutdown,
         mut frame_for: impl FnMut(&ClientHandle) -> Option<CloseFrame>,
     ) -> Result<Drained, HubError> {
-        let general = CloseFrame::new(farewell.code, &*farewell.reason);
+        let general = CloseFrame::new(shutdown.code, &*shutdown.reason);
         general.check()?;
         let start = Instant::now();
-        let spread = farewell.spread.min(farewell.deadline);
+        let spread = shutdown.spread.min(shutdown.deadline);
         let clients = self.stop_admitting(general.clone());
         for (index, client) in clients.iter().enumerate() {
             give_way(index).await;
@@ -135,7 +135,7 @@ impl Hub {
             let _ = client.sender().start_close(frame.code, &frame.reason);
         }
         drop(clients);
-        if timeout(farewell.deadline.saturating_sub(start.elapsed()), self.emptied()).await.is_ok() {
+        if timeout(shutdown.deadline.saturating_sub(start.elapsed()), self.emptied()).await.is_ok() {
             return Ok(Drained::default());
         }
         let late = self.clients();

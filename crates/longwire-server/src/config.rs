@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use longwire_connection::{CloseCode, Config, Keepalive, MemoryBudget};
+use longwire_connection::{Config, Keepalive, MemoryBudget};
 use longwire_handshake::{HeadLimits, ServerOptions, TrustedProxies};
-use longwire_hub::HubConfig;
+use longwire_hub::{HubConfig, Shutdown};
 
 /// The configuration of a server. The defaults are meant for the open internet.
 ///
@@ -53,7 +53,8 @@ pub struct ServerConfig {
     pub max_handshakes: usize,
     /// The settings of the hub, such as the policy for clients that do not keep up with broadcasts.
     pub hub: HubConfig,
-    /// The shutdown of the server.
+    /// The shutdown of the server: the close frame for clients, and their deadline. If the code must not be sent or
+    /// the reason exceeds 123 bytes, clients get 1001 without a reason instead.
     pub shutdown: Shutdown,
 }
 
@@ -136,60 +137,6 @@ impl ServerConfig {
     #[must_use]
     pub fn with_shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
-        self
-    }
-}
-
-/// The shutdown of a server: the close frame for clients, and their deadline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Shutdown {
-    /// The close code. Default: 1001, going away. If it must not be sent, clients get 1001 without a reason
-    /// instead.
-    pub code: CloseCode,
-    /// The close reason. Default: none. If it exceeds 123 bytes, clients get 1001 without a reason instead.
-    pub reason: String,
-    /// The deadline after which connections are dropped if their closing handshake or handler has not ended.
-    /// Default: 10 s.
-    pub deadline: Duration,
-    /// The period over which the close frames are spread, so that clients do not all reconnect at once; see
-    /// [`Farewell::spread`](longwire_hub::Farewell::spread). Default: zero, so all are sent at once.
-    pub spread: Duration,
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        let deadline = Duration::from_secs(10);
-        Self { code: CloseCode::GOING_AWAY, reason: String::new(), deadline, spread: Duration::ZERO }
-    }
-}
-
-impl Shutdown {
-    /// Sets [`code`](Self::code).
-    #[must_use]
-    pub fn with_code(mut self, code: impl Into<CloseCode>) -> Self {
-        self.code = code.into();
-        self
-    }
-
-    /// Sets [`reason`](Self::reason).
-    #[must_use]
-    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
-        self.reason = reason.into();
-        self
-    }
-
-    /// Sets [`deadline`](Self::deadline).
-    #[must_use]
-    pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    /// Sets [`spread`](Self::spread).
-    #[must_use]
-    pub fn with_spread(mut self, spread: Duration) -> Self {
-        self.spread = spread;
         self
     }
 }

@@ -84,7 +84,7 @@ mod workers;
 mod tests;
 
 pub use admission::Admission;
-pub use config::{ServerConfig, Shutdown};
+pub use config::ServerConfig;
 pub use error::Error;
 pub use lifecycle::ServerHandle;
 pub use listen::{Listen, ListenOptions, Listeners};
@@ -92,8 +92,8 @@ pub use longwire_handshake::{
     AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol, TrustedProxies,
 };
 pub use longwire_hub::{
-    BoxError, ClientHandle, ClientId, ClientInfo, ClientStats, Delivery, Drained, Farewell, HandlerResult,
-    Hub, HubConfig, HubError, HubStats, Reservation, Room, RunError, SlowPolicy,
+    BoxError, ClientHandle, ClientId, ClientInfo, ClientStats, Delivery, Drained, HandlerResult, Hub,
+    HubConfig, HubError, HubStats, Reservation, Room, RunError, Shutdown, SlowPolicy,
 };
 pub use request::Request;
 pub use serve::Serve;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longwire_connection::Measurements;
-use longwire_hub::{Farewell, Hub, HubError};
+use longwire_hub::{Hub, HubError, Shutdown};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use crate::listen::{Listen, Several};
 use crate::pending::Pending;
 use crate::stats::Counters;
-use crate::{Error, Listeners, ServerConfig, ServerStats, Shutdown};
+use crate::{Error, Listeners, ServerConfig, ServerStats};
 
 /// The state shared by a server and its handles, or by the workers that make up one server.
 #[derive(Debug)]
@@ -160,20 +160,13 @@ impl Lifecycle {
     /// Closes every client, and waits until all have left or were dropped.
     pub(crate) async fn drain(&self) {
         let shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Shutdown { code, reason, deadline, spread } = shutdown;
+        let deadline = shutdown.deadline;
         let clients = async {
-            let mut farewell = Farewell::default()
-                .with_code(code)
-                .with_reason(reason)
-                .with_deadline(deadline)
-                .with_spread(spread);
-            let mut drained = self.hub.shutdown_with(&farewell, |_| None).await;
-            if let Err(HubError::InvalidClose(error)) = &drained {
-                warn!(%error, "the shutdown's code or reason cannot be sent");
-                farewell = Farewell::default().with_deadline(deadline).with_spread(spread);
-                drained = self.hub.shutdown_with(&farewell, |_| None).await;
-            }
-            drained
+            let drained = self.hub.shutdown_with(&shutdown, |_| None).await;
+            let Err(HubError::InvalidClose(error)) = &drained else { return drained };
+            warn!(%error, "the shutdown's code or reason cannot be sent");
+            let plain = Shutdown::default().with_deadline(deadline).with_spread(shutdown.spread);
+            self.hub.shutdown_with(&plain, |_| None).await
         };
         match tokio::join!(clients, timeout(deadline, self.pending.emptied())) {
             (Ok(drained), _) if drained.aborted > 0 => {

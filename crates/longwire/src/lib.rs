@@ -163,12 +163,12 @@ pub use longwire_client::{Client, connect, reconnect};
 
 #[cfg(feature = "server")]
 #[doc(inline)]
-pub use longwire_server::{Request, Server, ServerConfig, ServerHandle, ServerStats, Shutdown, Socket};
+pub use longwire_server::{Request, Server, ServerConfig, ServerHandle, ServerStats, Socket};
 
 #[cfg(any(feature = "server", feature = "hyper"))]
 #[doc(inline)]
 pub use longwire_hub::{
-    BoxError, ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Room, SlowPolicy,
+    BoxError, ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Room, Shutdown, SlowPolicy,
 };
 
 /// The version of rustls whose configurations the client's and the server's `TlsConfig` accept.
@@ -185,8 +185,8 @@ pub use longwire_server::rustls;
 pub mod handshake {
     #[doc(inline)]
     pub use longwire_handshake::{
-        AcceptedError, HeadLimits, OptionsError, OriginPolicy, PeerText, Rejection, ResponseError,
-        ServerOptions, Subprotocol, TrustedProxies, UriError, WebSocketUri,
+        AcceptedError, ClientOptions, HeadLimits, OptionsError, OriginPolicy, PeerText, Rejection,
+        ResponseError, ServerOptions, Subprotocol, TrustedProxies, UriError, WebSocketUri,
     };
 }
 
@@ -194,9 +194,7 @@ pub mod handshake {
 #[cfg(any(feature = "server", feature = "hyper"))]
 pub mod hub {
     #[doc(inline)]
-    pub use longwire_hub::{
-        ClientHandle, ClientInfo, ClientStats, Drained, Farewell, HubError, Reservation, RunError,
-    };
+    pub use longwire_hub::{ClientHandle, ClientInfo, ClientStats, Drained, HubError, Reservation, RunError};
 }
 
 /// Types of the client: its errors, its stream and its TLS configuration. [`Client`] itself is at the root.

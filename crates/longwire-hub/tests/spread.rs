@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, pair};
 use longwire_connection::{CloseFrame, Config, Error, WebSocket};
-use longwire_hub::{ClientHandle, ClientId, ClientInfo, Farewell, Hub, HubError};
+use longwire_hub::{ClientHandle, ClientId, ClientInfo, Hub, HubError, Shutdown};
 use tokio::time::Instant;
 
 fn join(hub: &Hub) -> WebSocket<Pipe> {
@@ -28,8 +28,8 @@ async fn close_frames_are_spread_evenly() {
     let hub = Hub::default();
     let peers: Vec<_> = (0..10).map(|_| tokio::spawn(told(join(&hub)))).collect();
     let start = Instant::now();
-    let farewell = Farewell::default().with_spread(Duration::from_secs(5));
-    let drained = hub.shutdown_with(&farewell, |_| None).await.unwrap();
+    let shutdown = Shutdown::default().with_spread(Duration::from_secs(5));
+    let drained = hub.shutdown_with(&shutdown, |_| None).await.unwrap();
     assert_eq!(drained.aborted, 0);
     assert!(start.elapsed() < Duration::from_secs(5), "the end is that of the last client");
     for (n, peer) in (0..).zip(peers) {
@@ -46,8 +46,8 @@ async fn each_client_can_be_told_something_else() {
     let hub = Hub::default();
     let peers: Vec<_> = (0..4).map(|_| join(&hub)).collect();
     let ids: Vec<ClientId> = hub.clients().iter().map(ClientHandle::id).collect();
-    let farewell = Farewell::default().with_reason("for all");
-    let shutdown = hub.shutdown_with(&farewell, |client| match client.id() {
+    let shutdown = Shutdown::default().with_reason("for all");
+    let shutdown = hub.shutdown_with(&shutdown, |client| match client.id() {
         id if id == ids[1] => Some(CloseFrame::new(4001.into(), "for one")),
         id if id == ids[2] => Some(CloseFrame::new(1006.into(), "")),
         id if id == ids[3] => Some(CloseFrame::new(1001.into(), &*"x".repeat(124))),
@@ -73,9 +73,9 @@ async fn the_deadline_is_one_for_the_whole() {
     let peers: Vec<_> = (0..4).map(|_| join(&hub)).collect();
     let start = Instant::now();
     let deadline = Duration::from_secs(4);
-    let farewell = Farewell::default().with_spread(Duration::from_secs(3600)).with_deadline(deadline);
+    let shutdown = Shutdown::default().with_spread(Duration::from_secs(3600)).with_deadline(deadline);
     // These peers do not answer.
-    let drained = hub.shutdown_with(&farewell, |_| None).await.unwrap();
+    let drained = hub.shutdown_with(&shutdown, |_| None).await.unwrap();
     assert_eq!(drained.aborted, 4);
     assert!(start.elapsed() < deadline + Duration::from_secs(1), "{:?}", start.elapsed());
     drop(peers);
@@ -86,8 +86,8 @@ async fn a_spread_shutdown_admits_nobody_and_ends_when_all_have_left() {
     let hub = Hub::default();
     let mut peers: Vec<_> = (0..2).map(|_| join(&hub)).collect();
     let start = Instant::now();
-    let farewell =
-        Farewell::default().with_spread(Duration::from_secs(8)).with_deadline(Duration::from_secs(60));
+    let shutdown =
+        Shutdown::default().with_spread(Duration::from_secs(8)).with_deadline(Duration::from_secs(60));
     let leaving = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(matches!(hub.reserve(None), Err(HubError::ShuttingDown)));
@@ -96,7 +96,7 @@ async fn a_spread_shutdown_admits_nobody_and_ends_when_all_have_left() {
         last.close(1000, "").await.unwrap();
         drop(peers);
     };
-    let (drained, ()) = tokio::join!(hub.shutdown_with(&farewell, |_| None), leaving);
+    let (drained, ()) = tokio::join!(hub.shutdown_with(&shutdown, |_| None), leaving);
     assert_eq!(drained.unwrap().aborted, 0);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
