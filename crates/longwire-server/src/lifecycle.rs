@@ -165,7 +165,7 @@ impl Lifecycle {
             let mut farewell = Farewell { code, reason, deadline, spread };
             let mut drained = self.hub.shutdown_with(&farewell, |_| None).await;
             if let Err(HubError::InvalidClose(error)) = &drained {
-                warn!(%error, "the shutdown's code or reason cannot be sent");
+                warn!(%error, "invalid close code or reason for the shutdown");
                 farewell = Farewell { deadline, spread, ..Farewell::default() };
                 drained = self.hub.shutdown_with(&farewell, |_| None).await;
             }
@@ -173,9 +173,9 @@ impl Lifecycle {
         };
         match tokio::join!(clients, timeout(deadline, self.pending.emptied())) {
             (Ok(drained), _) if drained.aborted > 0 => {
-                warn!(aborted = drained.aborted, "connections were dropped at the deadline of the shutdown");
+                warn!(aborted = drained.aborted, "connections were dropped at the shutdown deadline");
             }
-            _ => debug!("every client has left"),
+            _ => debug!("all clients have left"),
         }
     }
 

@@ -60,11 +60,7 @@ struct Attack {
 
 impl Attack {
     /// Creates an attack with the common bounds, on a server with its defaults.
-    const fn new(
-        name: &'static str,
-        ends: &'static [End],
-        run: fn(&Target) -> Outcome<Tally>,
-    ) -> Self {
+    const fn new(name: &'static str, ends: &'static [End], run: fn(&Target) -> Outcome<Tally>) -> Self {
         Self { name, server: &[], ends, growth: 64 << 20, only_full: false, run }
     }
 

@@ -144,7 +144,7 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
     match &measured.ends {
         Ok(tally) => {
             if tally.0.is_empty() {
-                faults.push("no attacker got anywhere".to_owned());
+                faults.push("no attacker's connection ended".to_owned());
             }
             let others = tally.0.iter().filter(|(end, _)| !allowed.contains(end));
             faults.extend(others.map(|(end, count)| format!("{end} ×{count} is not how it should end")));
@@ -184,7 +184,8 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
 }
 
 /// The head of the table.
-pub(super) const HEAD: &str = "| attack | ended | memory | descriptors | back after | honest client: p50, p99, max | took |\n\
+pub(super) const HEAD: &str = "| attack | ended | memory | descriptors | back after | \
+                               honest client: p50, p99, max | took |\n\
                                |---|---|---|---|---|---|---|";
 
 /// A row of the table.

@@ -207,7 +207,9 @@ fn fanout(bench: &Bench, arguments: &Arguments) -> Outcome {
         "CPU time of longwire for one delivery of a broadcast of 1 KiB of JSON to {conns} clients, in µs, and the part"
     );
     println!("spent outside the kernel: compressed once, and compressed for each client.\n");
-    println!("| parameters | compressed once | for each client | outside the kernel, for each / once |\n|---|---|---|---|");
+    println!(
+        "| parameters | compressed once | for each client | outside the kernel, for each / once |\n|---|---|---|---|"
+    );
     for (takeover, level) in [(true, 1), (true, 6), (false, 1), (false, 6)] {
         let parameters = Parameters { takeover, window_bits: 15, level };
         let mut command = Command::new(bench.programs.peers("fanout"));

@@ -15,12 +15,8 @@ pub(super) fn attacks() -> Vec<Attack> {
     vec![
         Attack::new("compressed fragments of nothing", &[End::Close(1008)], fragments_of_nothing)
             .with_server(DEFLATE),
-        Attack::new(
-            "long compressed fragments of nothing",
-            &[End::Close(1009)],
-            long_fragments_of_nothing,
-        )
-        .with_server(DEFLATE),
+        Attack::new("long compressed fragments of nothing", &[End::Close(1009)], long_fragments_of_nothing)
+            .with_server(DEFLATE),
         one("bomb in one frame", |target| bombs(target, 1, usize::MAX)),
         one("bomb in fragments", |target| bombs(target, 1, 1000)),
         Attack {

@@ -16,9 +16,7 @@ use crate::Outcome;
 pub(super) fn attacks() -> Vec<Attack> {
     let refused = &[End::Status(400), End::Status(414), End::Status(431)];
     vec![
-        Attack::new("slow requests", &[End::Status(408), End::Ended, End::Served], |target| {
-            slow(target, 20)
-        }),
+        Attack::new("slow requests", &[End::Status(408), End::Ended, End::Served], |target| slow(target, 20)),
         Attack {
             only_full: true,
             ..Attack::new(
