@@ -45,7 +45,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
 
 async fn case_count(url: &str) -> Result<usize, BoxError> {
     let mut ws = longwire::connect(format!("{url}/getCaseCount")).await?;
-    let message = ws.recv().await?.ok_or("the server does not tell how many cases there are")?;
+    let message = ws.recv().await?.ok_or("the server did not send the number of cases")?;
     let count = message.to_string().trim().parse()?;
     while ws.recv().await?.is_some() {}
     Ok(count)

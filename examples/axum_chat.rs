@@ -88,7 +88,7 @@ async fn root(
         return Json(json!({ "msg": "hello", "clients": app.mount.hub().len() })).into_response();
     };
     let Some(name) = auth.access_token.or_else(|| cookie(&headers, "session")) else {
-        return (StatusCode::UNAUTHORIZED, "who are you?\n").into_response();
+        return (StatusCode::UNAUTHORIZED, "an access token or a session is required\n").into_response();
     };
     ws.on_upgrade(|mut ws| async move {
         ws.send("something").await?;

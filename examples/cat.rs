@@ -77,7 +77,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
         request = request.deflate(None);
     }
     for header in &args.header {
-        let (name, value) = header.split_once(':').ok_or("a header has the form 'K: V'")?;
+        let (name, value) = header.split_once(':').ok_or("a header must have the form 'Name: value'")?;
         request = request.header(name.trim(), value.trim());
     }
     if let Some(origin) = &args.origin {

@@ -70,7 +70,7 @@ async fn chat(mut ws: Socket, name: &str, histories: &Histories) -> Result<(), B
     let ended = async {
         while let Some(message) = ws.recv().await? {
             let Message::Text(line) = message else {
-                return Ok(ws.close(1003, "only text is said here").await?);
+                return Ok(ws.close(1003, "only text messages are allowed").await?);
             };
             match line.strip_prefix("/join ") {
                 Some(next) if next.trim() != room => {
@@ -100,7 +100,7 @@ impl Histories {
         let lines: Vec<_> = once(&title).chain(&*history).map(String::as_str).collect();
         ws.sender().try_send(lines.join("\n"))?;
         drop(by_room);
-        self.say(ws, room, format!("* {name} came in"));
+        self.say(ws, room, format!("* {name} joined"));
         Ok(())
     }
 

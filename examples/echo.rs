@@ -66,11 +66,11 @@ fn main() -> ExitCode {
 }
 
 fn window_bits(bits: &str) -> Result<WindowBits, String> {
-    bits.parse().ok().and_then(WindowBits::new).ok_or_else(|| "8 to 15 are window bits".to_owned())
+    bits.parse().ok().and_then(WindowBits::new).ok_or_else(|| "window bits must be from 8 to 15".to_owned())
 }
 
 fn level(level: &str) -> Result<Level, String> {
-    level.parse().ok().and_then(Level::new).ok_or_else(|| "1 to 9 are levels".to_owned())
+    level.parse().ok().and_then(Level::new).ok_or_else(|| "the level must be from 1 to 9".to_owned())
 }
 
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {

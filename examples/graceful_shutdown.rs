@@ -28,10 +28,10 @@ async fn main() -> Result<(), longwire::server::Error> {
         while let Some(message) = ws.recv().await? {
             ws.send(message).await?;
         }
-        println!("client {} was told", ws.id());
+        println!("client {} has left", ws.id());
         Ok(())
     });
     serving.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
-    println!("{} clients were here, nobody is left: {}", hub.stats().admitted, hub.is_empty());
+    println!("{} clients in total, none left: {}", hub.stats().admitted, hub.is_empty());
     Ok(())
 }

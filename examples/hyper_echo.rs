@@ -136,7 +136,9 @@ fn respond(mut request: Request<Incoming>, mount: &Mount) -> Response<String> {
             upgrade.on_upgrade(echo);
             response
         }
-        Err(rejection) if rejection.is_plain_request() => Response::new("speak WebSocket to me\n".to_owned()),
+        Err(rejection) if rejection.is_plain_request() => {
+            Response::new("this server speaks only WebSocket\n".to_owned())
+        }
         Err(rejection) => rejection.to_response().map(|body| String::from_utf8_lossy(&body).into_owned()),
     }
 }

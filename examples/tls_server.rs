@@ -25,7 +25,12 @@ async fn main() -> Result<(), BoxError> {
     let server = Server::bind(addr).await?.tls(TlsConfig::from_pem(chain.as_bytes(), key.as_bytes())?);
     println!("listening on wss://{}", server.local_addr());
     let serving = server.serve(|mut ws, request| async move {
-        ws.send(if request.is_secure() { "nobody listens in" } else { "anybody listens in" }).await?;
+        ws.send(if request.is_secure() {
+            "the connection is encrypted"
+        } else {
+            "the connection is not encrypted"
+        })
+        .await?;
         while let Some(message) = ws.recv().await? {
             ws.send(message).await?;
         }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::Error;
 
 /// The time by which an attempt must be complete, counted from its start and never extended: a server that sends its
-/// answer byte by byte must not hold a client.
+/// response byte by byte must not hold a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     limit: Duration,

@@ -123,7 +123,7 @@ where
 }
 
 fn without_address() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the host has no address that can be used")
+    io::Error::new(io::ErrorKind::NotFound, "the host has no usable address")
 }
 
 /// Orders addresses so that the families alternate, starting with the resolver's preferred one (RFC 8305 §4).
@@ -189,7 +189,7 @@ mod tests {
         for (list, failure) in [
             (&["127.0.0.1:20"][..], "20"),
             (&["127.0.0.1:20", "127.0.0.1:21"], "21"),
-            (&[], "the host has no address that can be used"),
+            (&[], "the host has no usable address"),
         ] {
             assert_eq!(race(addresses(list), attempt).await.unwrap_err().to_string(), failure);
         }

@@ -16,30 +16,32 @@ pub enum Error {
     /// The server refused, redirected or asked for credentials: its status is not 101.
     #[error("server answered with status {} instead of 101", .response.status())]
     UnexpectedResponse {
-        /// The answer, with the part of its body that was read.
+        /// The response, with the part of its body that was read.
         response: Box<Response<Bytes>>,
-        /// Whether the body is complete: not cut off by the server, the deadline or the limit on its size.
+        /// `true` if the body is complete: not cut off by the server, the deadline or the limit on its size.
         body_is_whole: bool,
     },
-    /// The server's answer is malformed or does not complete the handshake (RFC 6455 §4.1).
+    /// The server's response is malformed or does not complete the handshake (RFC 6455 §4.1).
     #[error(transparent)]
     Response(#[from] ResponseError),
-    /// The server closed the connection before its answer was complete.
+    /// The server closed the connection before its response was complete.
     #[error("connection closed before the handshake was complete")]
     ClosedEarly,
     /// The attempt did not complete by its deadline.
-    #[error("handshake was not complete within {limit:?}")]
+    #[error("handshake did not complete within {limit:?}")]
     Timeout {
         /// The time allowed for the whole attempt.
         limit: Duration,
     },
-    /// The URL is not a valid WebSocket URL; nothing was sent.
+    /// The URL is not a valid WebSocket URL. Nothing was sent.
     #[error("invalid URL: {0}")]
     Uri(#[from] UriError),
-    /// A header, origin or subprotocol is invalid; nothing was sent.
+    /// An option of the client is invalid, such as a header or the proxy's URL. The request that it concerns was not
+    /// sent; if that request follows a redirect, earlier ones were.
     #[error(transparent)]
     Option(#[from] InvalidOption),
-    /// The headers or subprotocols cannot be sent together; nothing was sent.
+    /// A header belongs to the handshake, or headers or subprotocols cannot be sent together. The request was not sent;
+    /// if it follows a redirect, earlier ones were.
     #[error(transparent)]
     Options(#[from] OptionsError),
     /// The URL of the server or of the proxy requires TLS, and the feature `tls` is off; nothing was sent to it.
@@ -91,10 +93,10 @@ pub enum Error {
 #[non_exhaustive]
 pub enum InvalidOption {
     /// A header name is not a token (RFC 9110 §5.1).
-    #[error("invalid name of a header")]
+    #[error("invalid header name")]
     HeaderName,
     /// A header value contains bytes that are not allowed, such as a line break (RFC 9110 §5.5).
-    #[error("invalid value of header {name}")]
+    #[error("invalid value for header {name}")]
     HeaderValue {
         /// The name of the header.
         name: HeaderName,
@@ -118,13 +120,13 @@ pub enum InvalidOption {
         name: String,
     },
     /// A `ws+unix` URL has no socket path, or the text after it is not a path and query.
-    #[error("invalid URL of a Unix socket, whose form is ws+unix:/socket:/path")]
+    #[error("invalid URL for a Unix socket: the form is ws+unix:/socket:/path")]
     UnixSocket,
     /// The proxy's URL is invalid.
-    #[error("invalid URL of the proxy: {0}")]
+    #[error("invalid proxy URL: {0}")]
     Proxy(#[source] Arc<UriError>),
     /// The environment variable that names the proxy for the URL contains an invalid URL.
-    #[error("invalid URL of a proxy in the environment variable {name}: {source}")]
+    #[error("invalid proxy URL in environment variable {name}: {source}")]
     ProxyVariable {
         /// The name of the variable.
         name: String,

@@ -23,7 +23,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) deflate: Option<&'a longwire_handshake::deflate::DeflateOptions>,
 }
 
-/// Sends the request and reads the head of the answer.
+/// Sends the request and reads the head of the response.
 pub(crate) async fn ask(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     handshake: &ClientHandshake,
@@ -32,7 +32,7 @@ pub(crate) async fn ask(
     settings.deadline.run(exchange(io, handshake, settings.head_limits)).await
 }
 
-/// Verifies the answer and creates the connection. Stores `uri` in the response's extensions.
+/// Verifies the response and creates the connection. Stores `uri` in the response's extensions.
 pub(crate) async fn conclude<T: longwire_connection::Transport>(
     mut io: T,
     mut head: ResponseHead,
@@ -81,7 +81,7 @@ async fn exchange(
     }
 }
 
-/// Reads the body of an answer other than 101 until the deadline. A late body does not hide the status.
+/// Reads the body of a response other than 101 until the deadline. A late body does not hide the status.
 async fn read_refusal(
     io: &mut (impl AsyncRead + Unpin),
     head: ResponseHead,

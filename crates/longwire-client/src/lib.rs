@@ -1,7 +1,7 @@
 //! A WebSocket client for tokio.
 //!
 //! [`connect`] takes a URL and returns an open [`WebSocket`]. A [`Client`] first sets headers, the origin,
-//! subprotocols, deadlines and limits. `longwire-handshake` writes the request and verifies the answer; this crate
+//! subprotocols, deadlines and limits. `longwire-handshake` writes the request and verifies the response; this crate
 //! dials, enforces the deadline and supplies randomness.
 //!
 //! ```no_run

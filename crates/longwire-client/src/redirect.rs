@@ -18,13 +18,13 @@ pub enum RedirectError {
     },
     /// The redirect leads from TLS to a plain connection, which
     /// [`dangerously_follow_to_plain`](crate::Client::dangerously_follow_to_plain) would allow.
-    #[error("redirect leads from TLS to the plain connection {location}")]
+    #[error("redirect from a TLS connection to the unencrypted {location}")]
     Plain {
         /// The target of the redirect.
         location: Box<WebSocketUri>,
     },
     /// `Location` is repeated.
-    #[error("redirect has more than one Location")]
+    #[error("redirect has more than one Location header")]
     Repeated,
     /// The redirect would exceed the allowed number.
     #[error("more than {limit} redirects")]
@@ -34,7 +34,7 @@ pub enum RedirectError {
     },
 }
 
-/// Returns the target of a redirect; `None` if the answer is not a redirect.
+/// Returns the target of a redirect; `None` if the response is not a redirect.
 pub(crate) fn target(
     answer: &response::Parts,
     from: &WebSocketUri,

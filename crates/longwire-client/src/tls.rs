@@ -105,7 +105,7 @@ impl TlsConfig {
     /// # Errors
     ///
     /// [`TlsError::Pem`] if a text is malformed or has no key, [`TlsError::NoCertificate`] if the chain is empty.
-    /// Whether the key belongs to the certificate is checked only when the configuration is used.
+    /// The key is compared with the certificate only when the configuration is used.
     pub fn client_certificate_pem(
         mut self,
         chain: impl AsRef<[u8]>,
@@ -221,20 +221,20 @@ pub enum TlsError {
     #[error("invalid PEM")]
     Pem(#[source] Arc<PemError>),
     /// A PEM text has no certificate.
-    #[error("no certificate in the PEM text")]
+    #[error("no certificate in the PEM data")]
     NoCertificate,
     /// The [`TlsConfig`] was made from a complete `rustls::ClientConfig`, which cannot be extended: it must already
     /// contain the roots and the certificate.
     #[error("TLS configuration made from a rustls::ClientConfig cannot be changed")]
     RustlsConfig,
     /// The build has no default roots: neither `platform-roots` nor `webpki-roots` is on.
-    #[error("nobody to trust: set root certificates, or turn on platform-roots or webpki-roots")]
+    #[error("no root certificates: add some, or enable the feature platform-roots or webpki-roots")]
     NoRoots,
     /// The configuration is invalid, or the system's roots could not be loaded.
     #[error("cannot set up TLS")]
     Config(#[source] rustls::Error),
     /// No certificate can be issued for the host of the URL.
-    #[error("host is no name that a certificate can be for")]
+    #[error("host is not a name that a certificate can contain")]
     ServerName,
     /// The handshake failed: the peer's certificate is untrusted, expired or for another host, the peer refused the
     /// client's certificate, or the peer does not speak TLS.

@@ -408,14 +408,14 @@ async fn sends_nothing_where_an_option_is_wrong() {
     let url = format!("ws://{address}/");
     let client = || Client::new(&*url);
     for (case, client, error) in vec![
-        ("line break in a name", client().header("x\r\ny", "a"), "invalid name of a header"),
-        ("space in a name", client().header("x y", "a"), "invalid name of a header"),
-        ("empty name", client().header("", "a"), "invalid name of a header"),
-        ("CR LF in a value", client().header("x", "a\r\nX-Evil: b"), "invalid value of header x"),
-        ("LF in a value", client().header("x", "a\nb"), "invalid value of header x"),
-        ("CR in a value", client().header("x", "a\rb"), "invalid value of header x"),
-        ("NUL in a value", client().header("x", "a\0b"), "invalid value of header x"),
-        ("line break in the origin", client().origin("http://a\r\nX: b"), "invalid value of header origin"),
+        ("line break in a name", client().header("x\r\ny", "a"), "invalid header name"),
+        ("space in a name", client().header("x y", "a"), "invalid header name"),
+        ("empty name", client().header("", "a"), "invalid header name"),
+        ("CR LF in a value", client().header("x", "a\r\nX-Evil: b"), "invalid value for header x"),
+        ("LF in a value", client().header("x", "a\nb"), "invalid value for header x"),
+        ("CR in a value", client().header("x", "a\rb"), "invalid value for header x"),
+        ("NUL in a value", client().header("x", "a\0b"), "invalid value for header x"),
+        ("line break in the origin", client().origin("http://a\r\nX: b"), "invalid value for header origin"),
         (
             "line break in a subprotocol",
             client().subprotocol("a\r\nX: b"),
@@ -428,41 +428,41 @@ async fn sends_nothing_where_an_option_is_wrong() {
         ),
         ("empty subprotocol", client().subprotocol(""), "\"\" is not a token and cannot name a subprotocol"),
         ("subprotocol twice", client().subprotocol("a").subprotocol("a"), "subprotocol a is offered twice"),
-        ("the first fault of two", client().header("x", "\n").header("", ""), "invalid value of header x"),
+        ("the first fault of two", client().header("x", "\n").header("", ""), "invalid value for header x"),
         (
             "Connection",
             client().header("Connection", "close"),
-            "header connection cannot be set by hand: it belongs to the handshake",
+            "header connection cannot be set: it belongs to the handshake",
         ),
         (
             "Upgrade",
             client().header("Upgrade", "h2c"),
-            "header upgrade cannot be set by hand: it belongs to the handshake",
+            "header upgrade cannot be set: it belongs to the handshake",
         ),
         (
             "key",
             client().header("Sec-WebSocket-Key", "a"),
-            "header sec-websocket-key cannot be set by hand: it belongs to the handshake",
+            "header sec-websocket-key cannot be set: it belongs to the handshake",
         ),
         (
             "version",
             client().header("sec-websocket-version", "8"),
-            "header sec-websocket-version cannot be set by hand: it belongs to the handshake",
+            "header sec-websocket-version cannot be set: it belongs to the handshake",
         ),
         (
             "protocol",
             client().header("Sec-WebSocket-Protocol", "a"),
-            "header sec-websocket-protocol cannot be set by hand: it belongs to the handshake",
+            "header sec-websocket-protocol cannot be set: it belongs to the handshake",
         ),
         (
             "extensions",
             client().header("Sec-WebSocket-Extensions", "a"),
-            "header sec-websocket-extensions cannot be set by hand: it belongs to the handshake",
+            "header sec-websocket-extensions cannot be set: it belongs to the handshake",
         ),
         (
             "length",
             client().header("Content-Length", "1"),
-            "header content-length cannot be set by hand: it belongs to the handshake",
+            "header content-length cannot be set: it belongs to the handshake",
         ),
         (
             "Host twice",
@@ -488,24 +488,24 @@ async fn sends_nothing_where_an_option_is_wrong() {
         (
             "line break in the option's password",
             client().basic_auth("a", "b\r\nX: c"),
-            "user and password have control characters, or the user a colon",
+            "user name or password contains control characters, or the user name a colon",
         ),
         (
             "colon in the user",
             client().basic_auth("a:b", "c"),
-            "user and password have control characters, or the user a colon",
+            "user name or password contains control characters, or the user name a colon",
         ),
         (
             "header of the handshake by the hook",
             client()
                 .on_request(|_, headers| drop(headers.insert("upgrade", HeaderValue::from_static("h2c")))),
-            "header upgrade cannot be set by hand: it belongs to the handshake",
+            "header upgrade cannot be set: it belongs to the handshake",
         ),
         ("line break in the path", Client::new(format!("{url}a\r\nX: b")), "invalid URL: malformed URL"),
         (
             "line break in the password",
             Client::new(format!("ws://a:b%0d%0ac@{address}/")),
-            "invalid URL: user and password in the URL have control characters, or the user a colon",
+            "invalid URL: user name or password in the URL contains control characters, or the user name a colon",
         ),
         (
             "fragment",
@@ -525,7 +525,7 @@ async fn sends_nothing_where_an_option_is_wrong() {
         (
             "ftp",
             Client::new(format!("ftp://{address}/")),
-            "invalid URL: URL needs one of the schemes ws, wss, http, https",
+            "invalid URL: URL scheme is not one of ws, wss, http, https",
         ),
     ] {
         let refused = client.connect().await.expect_err(case);

@@ -54,7 +54,7 @@ pub struct Config {
     /// and one message.
     pub send_queue: usize,
     /// The time without a message in either direction after which a compressed connection returns its compressor
-    /// (about 300 KiB) and its decompressor (48 KiB) to the pool. Default 250 ms. The connection keeps their
+    /// (up to 384 KiB) and its decompressor (48 KiB) to the pool. Default 250 ms. The connection keeps their
     /// windows, at most 32 KiB each; the next message sent then costs about 30 µs more, and the next one received
     /// 1 µs more.
     #[cfg(feature = "deflate")]

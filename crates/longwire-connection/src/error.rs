@@ -18,11 +18,11 @@ pub enum Error {
     /// The peer exceeded [`Config::rate_limit`](crate::Config::rate_limit), and its policy is
     /// [`Excess::Close`](crate::Excess::Close). A close frame with code 1008 was sent, and nothing after the
     /// message that exceeded the limit was interpreted.
-    #[error("the peer sent more than the rate limit allows")]
+    #[error("the peer exceeded the rate limit")]
     RateExceeded,
     /// The connection was closed to free its part of [`Config::memory`](crate::Config::memory): the message that
     /// was arriving, or the compressor of a message being sent in parts. A close frame with code 1013 was sent.
-    #[error("there is no memory left for the message that was arriving or being sent")]
+    #[error("the memory budget has no room for the message being received or sent")]
     OutOfMemory,
     /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4).
     #[error("the peer closed the connection: {0}")]

@@ -1,7 +1,11 @@
 //! Loom models of the state that several threads share: every interleaving of the locks and atomics with at most
 //! three preemptions is run.
 //!
-//! `cargo xtask loom` runs them. Each was seen to fail when the rule named in its comment was broken.
+//! `cargo xtask loom` runs them. The comment on each model names a fault of the code with which the model was seen to
+//! fail.
+//!
+//! The cork keeps the messages that a handler sends in one turn, so that they are written together. The heir of a
+//! connection is the task that closes it after the handler has dropped its socket.
 
 use std::io;
 use std::pin::Pin;
@@ -122,8 +126,8 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-/// C0: the receiving task polls the transport while a sender waits for its bytes. Fails if the no-op waker is used
-/// while a task waits and progress is not passed on.
+/// The receiving task polls the transport while a sender waits for its bytes to be written. Fails if the transport gets
+/// a waker that does nothing although a task waits, or if the task that made progress does not wake the other.
 #[test]
 fn a_send_is_woken_whoever_writes_its_bytes() {
     model(|| {
@@ -147,7 +151,7 @@ fn a_send_is_woken_whoever_writes_its_bytes() {
     });
 }
 
-/// The hand-over of the queue: one of two senders waits for room. Fails if a sender that makes room wakes no task.
+/// One of two senders waits for room in the queue. Fails if the sender that makes room wakes no task.
 #[test]
 fn room_reaches_the_sender_that_waits_for_it() {
     model(|| {
@@ -182,7 +186,8 @@ fn the_end_of_a_message_in_parts_reaches_who_waits() {
     });
 }
 
-/// A corked handler's turn ends while another thread sends. Fails if the other thread uses the cork.
+/// A handler's turn ends, and with it the cork, while another thread sends. Fails if the other thread's message is kept
+/// by the cork.
 #[test]
 fn the_cork_belongs_to_its_thread() {
     model(|| {
@@ -222,8 +227,8 @@ fn the_end_reaches_who_waits() {
     });
 }
 
-/// C3: the socket is dropped on one thread while the drive ends on another. Fails if looking up the heir and
-/// leaving the socket to it are two steps.
+/// The socket is dropped on one thread while the future of `drive` is dropped on another. Fails if the lock is released
+/// between looking up the heir and leaving the socket to it.
 #[test]
 fn a_dropped_socket_has_one_heir() {
     model(|| {
@@ -244,7 +249,8 @@ fn a_dropped_socket_has_one_heir() {
     });
 }
 
-/// A close on one thread and a drop on another. Fails if one of them cuts off what the other has begun.
+/// One thread closes the connection while another drops the receiver. Fails if one of them interrupts the close frame
+/// of the other.
 #[test]
 fn close_and_drop_send_one_close_frame() {
     model(|| {

@@ -177,9 +177,9 @@ fn a_turn_is_256_events() {
     });
 }
 
-/// The code of a dropped socket: 1000, or 1011 if its handler then returns an error.
+/// The code of a socket that its handler drops: 1000, or 1011 if the handler then returns an error.
 #[test]
-fn dropped_sockets_say_1000_and_panics_1011() {
+fn sockets_dropped_by_handlers_close_with_1000_or_1011() {
     for (fails, code) in [(false, 1000), (true, 1011)] {
         run("a handler's end", async move {
             let (pipe, mut peer) = duplex(1024);

@@ -197,7 +197,7 @@ fn who_is_shed_is_told_at_once() {
             assert_eq!((support::close_code(&frames), left), (Some(1013), 0), "{case}");
             drop(client);
             let ended = serving.await.unwrap();
-            let expected = if sending { "the connection is closed" } else { "there is no memory" };
+            let expected = if sending { "the connection is closed" } else { "the memory budget has no room" };
             assert!(ended.as_ref().unwrap_err().to_string().starts_with(expected), "{case}: {ended:?}");
             drop(others);
             // The received parts are kept until the closing handshakes are over.

@@ -16,7 +16,7 @@ pub(crate) struct Stepped {
     pub(crate) taken: usize,
     /// Output produced.
     pub(crate) made: usize,
-    /// Whether a block with BFINAL has ended: nothing more is taken until the next reset.
+    /// Set once a block with BFINAL has ended: nothing more is taken until the next reset.
     pub(crate) at_final: bool,
 }
 

@@ -25,7 +25,7 @@ pub struct Inflater {
     message: Option<InMessage>,
     /// Between messages with context takeover: a decompressor positioned at the end of `history`.
     context: Option<Box<Decompressor>>,
-    /// Whether the pool counts this as a connection that keeps its decompressor.
+    /// Set while the pool counts this as a connection that keeps its decompressor.
     keeps: bool,
     history: History,
     direction: Direction,
@@ -38,7 +38,7 @@ struct InMessage {
     taken: u64,
     /// Blocks with BFINAL so far.
     finals: u64,
-    /// Whether the last byte taken ended a block with BFINAL.
+    /// Set if the last byte taken ended a block with BFINAL.
     at_final: bool,
     /// The last four compressed bytes, the newest in the lowest bits.
     newest: u32,
@@ -392,7 +392,7 @@ pub enum InflateError {
     #[error("compressed message has too many final blocks")]
     TooManyFinals,
     /// The message is longer than the room for it. Close code 1009.
-    #[error("compressed data yields more than the {room} bytes there is room for")]
+    #[error("compressed data expands to more than the {room} bytes allowed")]
     TooBig {
         /// The number of bytes allowed.
         room: usize,

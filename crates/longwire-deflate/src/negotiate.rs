@@ -133,19 +133,19 @@ pub enum AnswerError {
     #[error(transparent)]
     Param(#[from] ParamError),
     /// Nothing was offered.
-    #[error("the server agreed to permessage-deflate, which was not offered")]
+    #[error("the server selected permessage-deflate, which was not offered")]
     NotOffered,
     /// The answer lacks `server_no_context_takeover`, which was offered (RFC 7692 §7.1.1.1).
-    #[error("the answer lacks server_no_context_takeover, which was offered")]
+    #[error("the server did not agree to server_no_context_takeover, which was offered")]
     ServerTakeover,
     /// `server_max_window_bits` is absent or larger than offered (RFC 7692 §7.1.2.1).
-    #[error("server_max_window_bits of the answer is absent or more than the {offered} offered")]
+    #[error("the server did not agree to the server_max_window_bits offered, at most {offered}")]
     ServerWindow {
         /// The value offered.
         offered: WindowBits,
     },
     /// `client_max_window_bits` is larger than offered (RFC 7692 §7.1.2.2).
-    #[error("client_max_window_bits of the answer is {answered}, more than the {offered} offered")]
+    #[error("the server selected client_max_window_bits {answered}, more than the {offered} offered")]
     ClientWindow {
         /// The value in the server's answer.
         answered: WindowBits,
@@ -153,7 +153,7 @@ pub enum AnswerError {
         offered: WindowBits,
     },
     /// The answer has `client_max_window_bits`, which was not offered (RFC 7692 §7.1.2.2).
-    #[error("the answer has client_max_window_bits, which was not offered")]
+    #[error("the server selected client_max_window_bits, which was not offered")]
     ClientWindowUnasked,
 }
 

@@ -29,25 +29,25 @@ pub enum ParamError {
         name: String,
     },
     /// The parameter appears twice.
-    #[error("the parameter {name} of permessage-deflate is repeated")]
+    #[error("permessage-deflate parameter {name} is repeated")]
     Repeated {
         /// The parameter.
         name: &'static str,
     },
     /// The parameter has a value but must not have one.
-    #[error("the parameter {name} of permessage-deflate has a value, it takes none")]
+    #[error("permessage-deflate parameter {name} has a value, but takes none")]
     UnexpectedValue {
         /// The parameter.
         name: &'static str,
     },
     /// The parameter has no value but must have one.
-    #[error("the parameter {name} of permessage-deflate has no value, it takes 8 to 15")]
+    #[error("permessage-deflate parameter {name} has no value, it must be 8 to 15")]
     MissingValue {
         /// The parameter.
         name: &'static str,
     },
     /// The value is not a decimal number from 8 to 15 without leading zeroes.
-    #[error("the parameter {name} of permessage-deflate has a value other than 8 to 15")]
+    #[error("permessage-deflate parameter {name} has a value other than 8 to 15")]
     BadValue {
         /// The parameter.
         name: &'static str,

@@ -23,7 +23,7 @@ pub enum FrameError {
     },
 
     /// RSV1 is set on a frame that cannot begin a compressed message (RFC 7692 §6). Close code 1002.
-    #[error("RSV1 is set on a {opcode} frame, only the first frame of a message may carry it")]
+    #[error("RSV1 is set on a {opcode} frame, only the first frame of a message may have it set")]
     UnexpectedRsv1 {
         /// A control opcode or [`Opcode::Continuation`].
         opcode: Opcode,
@@ -82,7 +82,7 @@ pub enum FrameError {
     InvalidCloseReason,
 
     /// (caller) The reason does not fit in a close frame next to the code (RFC 6455 §5.5).
-    #[error("close reason takes {len} bytes, at most 123 fit")]
+    #[error("close reason has {len} bytes, at most 123 are allowed")]
     CloseReasonTooLong {
         /// The length of the reason, in bytes.
         len: usize,

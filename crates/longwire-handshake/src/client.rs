@@ -1,4 +1,4 @@
-//! The client's side: building a request and verifying the answer (RFC 6455 §4.1).
+//! The client's side: building a request and verifying the response (RFC 6455 §4.1).
 //!
 //! Sockets, deadlines and randomness belong to the caller.
 
@@ -71,7 +71,7 @@ impl ClientOptions {
     }
 }
 
-/// One opening handshake of a client: the request, and the expected answer.
+/// One opening handshake of a client: the request, and the expected response.
 #[derive(Debug, Clone)]
 pub struct ClientHandshake {
     request: Request<()>,
@@ -86,8 +86,8 @@ impl ClientHandshake {
     ///
     /// # Errors
     ///
-    /// [`OptionsError`] if `options` repeats a field that is sent only once, or sets a field that belongs to the
-    /// handshake or to HTTP's framing.
+    /// [`OptionsError`] if `options` sets a field that belongs to the handshake, to HTTP's framing or to a proxy,
+    /// repeats a field that is sent only once, has a malformed `Host`, or names a subprotocol twice.
     pub fn new(uri: &WebSocketUri, key: Key, options: &ClientOptions) -> Result<Self, OptionsError> {
         let offered = Offered::new(options)?;
         let mut request = Request::new(());
@@ -112,11 +112,11 @@ impl ClientHandshake {
         encode_request(&self.request)
     }
 
-    /// Checks the server's answer.
+    /// Checks the server's response.
     ///
     /// # Errors
     ///
-    /// [`ResponseError::Status`] if the server did not switch protocols: the answer may be a redirect or a request
+    /// [`ResponseError::Status`] if the server did not switch protocols: the response may be a redirect or a request
     /// for credentials. Any other error if it switched in a way that the client must refuse; in that case no byte
     /// after the head may be interpreted as a frame.
     pub fn verify(&self, answer: &response::Parts) -> Result<Agreement, ResponseError> {
@@ -142,7 +142,7 @@ impl ClientHandshake {
     }
 }
 
-/// A client's offers, in either form of the handshake, and the checks of the answer to them.
+/// A client's offers, in either form of the handshake, and the checks of the response to them.
 #[derive(Debug, Clone)]
 pub(crate) struct Offered {
     subprotocols: Vec<Subprotocol>,
@@ -230,23 +230,25 @@ pub struct Agreement {
     pub subprotocol: Option<Subprotocol>,
 }
 
-/// An error in the options of a handshake. Nothing was sent.
+/// An error in the options of a handshake, found while its request is built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
-    /// The field belongs to the handshake, to HTTP's framing or to a proxy.
-    #[error("header {name} cannot be set by hand: it belongs to the handshake")]
+    /// The field belongs to the handshake (such as `Upgrade`), to HTTP's framing (such as `Content-Length`) or to a
+    /// proxy (such as `Proxy-Authorization`).
+    #[error("header {name} cannot be set: it belongs to the handshake")]
     ReservedHeader {
         /// The field.
         name: HeaderName,
     },
-    /// The field is sent once, but has two values.
+    /// The field is sent at most once (`Host`, `Origin`, `Authorization`), but has several values. For `Origin`,
+    /// [`ClientOptions::origin`] counts as one.
     #[error("header {name} has more than one value")]
     RepeatedHeader {
         /// The field.
         name: HeaderName,
     },
-    /// `Host` is not a host with an optional port.
+    /// The `Host` field is not a host with an optional port.
     #[error("Host header is not a host with an optional port")]
     Host,
     /// A subprotocol is offered twice (RFC 6455 §4.1 item 10).
@@ -257,11 +259,11 @@ pub enum OptionsError {
     },
 }
 
-/// An answer that does not complete the handshake (RFC 6455 §4.1).
+/// A response that does not complete the handshake (RFC 6455 §4.1).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
-    /// The answer is not HTTP/1.1, or its head exceeds a limit.
+    /// The head of the response breaks HTTP's grammar, is not that of an HTTP/1 response, or exceeds a limit.
     #[error("malformed response: {0}")]
     Head(#[from] HeadError),
     /// The server did not switch protocols: the status is not 101.
@@ -271,13 +273,13 @@ pub enum ResponseError {
         status: StatusCode,
     },
     /// The server did not open the stream of an extended CONNECT: the status is not a 2xx (RFC 8441 §5).
-    #[error("server answered with status {status} instead of one of success")]
+    #[error("server answered with status {status} instead of 2xx")]
     ConnectStatus {
         /// The status.
         status: StatusCode,
     },
-    /// The server switched protocols in HTTP/1.0, which does not support it.
-    #[error("server switched protocols in a version other than HTTP/1.1")]
+    /// The 101 is an HTTP/1.0 response, but only HTTP/1.1 can switch protocols.
+    #[error("server switched protocols with an HTTP version other than 1.1")]
     Version,
     /// `Upgrade` is absent, repeated or something other than `websocket`.
     #[error("Upgrade header of the response is not exactly websocket")]
@@ -293,10 +295,10 @@ pub enum ResponseError {
     Extensions(#[from] ExtensionError),
     /// The server agreed to permessage-deflate with parameters that no offer allows.
     #[cfg(feature = "deflate")]
-    #[error("invalid answer to the offer of permessage-deflate: {0}")]
+    #[error("permessage-deflate was not negotiated: {0}")]
     Deflate(#[from] longwire_deflate::AnswerError),
     /// The server selected an extension that was not offered, or selected one twice.
-    #[error("server uses extension {name}, which was not offered")]
+    #[error("server selected extension {name}, which was not offered or is repeated")]
     Extension {
         /// The extension.
         name: PeerText,
@@ -312,17 +314,17 @@ pub enum ResponseError {
     RepeatedSubprotocol,
 }
 
-/// Reads the head of the answer from the bytes of a connection.
+/// Reads the head of the response from the bytes of a connection.
 ///
 /// It takes bytes as they arrive, in pieces of any size, in time linear in their number. Interim responses (1xx
-/// except 101) are skipped. They share the limit in bytes with the answer, and at most 8 are allowed.
+/// except 101) are skipped. They share the limit in bytes with the response, and at most 8 are allowed.
 #[derive(Debug)]
 pub struct ResponseParser {
     reader: HeadReader,
     interim: usize,
 }
 
-/// The head of an answer, and the bytes read after it.
+/// The head of a response, and the bytes read after it.
 #[derive(Debug)]
 pub struct ResponseHead {
     /// The head. Its strings share one buffer of the head's size.
@@ -332,7 +334,7 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Returns the framing of the answer's body, if the answer is not a 101.
+    /// Returns the framing of the response's body, if the response is not a 101.
     pub fn body_framing(&self) -> BodyFraming {
         BodyFraming::of(&self.parts)
     }
@@ -344,7 +346,7 @@ impl ResponseParser {
         Self { reader: HeadReader::new(Kind::Response, limits), interim: 0 }
     }
 
-    /// Takes the next bytes of the connection. Returns the head of the final answer once it is complete.
+    /// Takes the next bytes of the connection. Returns the head of the final response once it is complete.
     ///
     /// # Errors
     ///
@@ -367,7 +369,7 @@ impl ResponseParser {
         Ok(None)
     }
 
-    /// Returns whether part of a head has arrived. If the stream ends now, the answer is incomplete.
+    /// Returns whether part of a head has arrived. If the stream ends now, the response is incomplete.
     pub fn is_partial(&self) -> bool {
         self.reader.is_partial()
     }

@@ -56,7 +56,7 @@ fn check_authority(request: RequestView<'_>) -> Result<(), Rejection> {
     }
 }
 
-/// One opening handshake of a client over HTTP/2 or 3: the request, and the expected answer.
+/// One opening handshake of a client over HTTP/2 or 3: the request, and the expected response.
 ///
 /// # Examples
 ///
@@ -100,7 +100,7 @@ impl ConnectHandshake {
         &self.request
     }
 
-    /// Checks the server's answer.
+    /// Checks the server's response.
     ///
     /// # Errors
     ///

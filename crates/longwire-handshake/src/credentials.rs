@@ -17,7 +17,7 @@ pub struct Login {
 
 /// A user or a password that cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("user and password have control characters, or the user a colon")]
+#[error("user name or password contains control characters, or the user name a colon")]
 pub struct InvalidLogin;
 
 impl Login {

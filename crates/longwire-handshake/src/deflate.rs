@@ -14,7 +14,7 @@ pub(crate) fn accept(offers: &[ExtensionOffer], options: &DeflateOptions) -> Opt
     longwire_deflate::accept(offers.iter().filter(|offer| is_deflate(offer)).map(params), options)
 }
 
-/// Checks the server's answer, as the client. Also returns the rest of the answer.
+/// Checks the extensions of the server's response, as the client. Also returns those other than permessage-deflate.
 pub(crate) fn verify<'a>(
     answer: &'a [ExtensionOffer],
     offers: &[Offer],

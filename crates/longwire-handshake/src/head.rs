@@ -129,7 +129,7 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// Returns the status of a server's answer: 414, 431 or 400.
+    /// Returns the status of a server's response: 414, 431 or 400.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,

@@ -60,7 +60,7 @@ impl AcceptKey {
 
 /// A `Sec-WebSocket-Key` that is not the base64 form of 16 bytes (RFC 6455 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key is the canonical base64 form of exactly 16 bytes")]
+#[error("key is not the canonical base64 form of exactly 16 bytes")]
 pub struct InvalidKey(());
 
 /// The constant that is appended to the key before hashing (RFC 6455 §1.3).

@@ -5,7 +5,7 @@
 //!
 //! - [`server`]: [`RequestParser`] finds the request head in the peer's bytes, [`accept`] checks it and returns an
 //!   [`Accepted`] with the 101 to send, or a [`Rejection`] with its status, headers and body.
-//! - [`client`]: [`ClientHandshake`] builds the request, [`ResponseParser`] reads the answer's head, and
+//! - [`client`]: [`ClientHandshake`] builds the request, [`ResponseParser`] reads the response's head, and
 //!   [`ClientHandshake::verify`] checks it. [`BodyReader`] reads the body of a refusal.
 //! - [`connect`]: the handshake over HTTP/2 and 3 (RFC 8441). [`accept`] takes both forms; [`ConnectHandshake`] is
 //!   the client's side.
@@ -15,7 +15,7 @@
 //!
 //! With the feature `deflate`, [`ServerOptions::deflate`] and [`ClientOptions::deflate`] negotiate
 //! permessage-deflate (RFC 7692); both are off by default. No other extension is supported: a server declines
-//! others by not naming them in its answer, and a client refuses an answer that selects one.
+//! others by not naming them in its response, and a client refuses a response that selects one.
 //!
 //! ```
 //! use longwire_handshake::{accept, encode_response, RequestParser, ServerOptions};
@@ -28,8 +28,8 @@
 //! assert_eq!(&head.read_ahead[..], b"first frame");
 //!
 //! let accepted = accept(&head.parts, &ServerOptions::default())?;
-//! let answer = encode_response(&accepted.response());
-//! assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+//! let response = encode_response(&accepted.response());
+//! assert!(response.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
 //! # Ok::<_, longwire_handshake::Rejection>(())
 //! ```
 

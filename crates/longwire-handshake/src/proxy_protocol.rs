@@ -203,21 +203,21 @@ fn declared(bytes: &[u8]) -> Option<usize> {
     Some(usize::from(u16::from_be_bytes([fixed[14], fixed[15]])))
 }
 
-/// An error in a header of the PROXY protocol. The connection should be closed without an answer.
+/// An error in a header of the PROXY protocol. The connection should be closed without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyHeaderError {
     /// The bytes do not begin like a header.
-    #[error("there is no header of the PROXY protocol")]
+    #[error("missing PROXY protocol header")]
     Missing,
     /// A part of the header is malformed.
-    #[error("the header of the PROXY protocol has a malformed {part}")]
+    #[error("malformed {part} in the PROXY protocol header")]
     Malformed {
         /// The name of the part.
         part: &'static str,
     },
     /// The header is longer than [`ProxyHeaderParser::MAX_LEN`], or than a line may be.
-    #[error("the header of the PROXY protocol has {len} bytes or more, which is too long")]
+    #[error("PROXY protocol header is too long: {len} bytes or more")]
     TooLong {
         /// The minimum length of the header.
         len: usize,

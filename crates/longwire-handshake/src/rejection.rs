@@ -1,4 +1,4 @@
-//! The reasons to refuse a handshake, and the corresponding HTTP answers (RFC 6455 §4.2.2).
+//! The reasons to refuse a handshake, and the corresponding HTTP responses (RFC 6455 §4.2.2).
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
@@ -12,9 +12,9 @@ use crate::server::AcceptedError;
 use crate::subprotocol::SubprotocolError;
 use crate::text::PeerText;
 
-/// A refused handshake, with the status, headers and body of the answer.
+/// A refused handshake, with the status, headers and body of the response.
 ///
-/// `Display` is meant for the server's log and may quote the peer (escaped). The body of the answer never does, so
+/// `Display` is meant for the server's log and may quote the peer (escaped). The body of the response never does, so
 /// it cannot carry a script back into a page.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -27,7 +27,7 @@ pub enum Rejection {
     Method {
         /// The request's method.
         method: PeerText,
-        /// Whether it is HEAD, whose answer has no body.
+        /// Whether it is HEAD, whose response has no body.
         is_head: bool,
     },
     /// The request does not ask for a WebSocket: `Upgrade` is absent, or `Connection` does not list it, or another
@@ -38,7 +38,7 @@ pub enum Rejection {
     #[error("Upgrade header is repeated or does not list websocket")]
     Upgrade,
     /// The request is not HTTP/1.1 (RFC 6455 §4.2.1 item 1). Status 400.
-    #[error("upgrade asked for in a version other than HTTP/1.1")]
+    #[error("upgrade requested with an HTTP version other than 1.1")]
     Version,
     /// The method of a request over HTTP/2 or 3 is not CONNECT, so it does not ask for a WebSocket (RFC 8441 §5).
     /// Status 405 with `Allow`.
@@ -111,16 +111,16 @@ pub enum Rejection {
         path: PeerText,
     },
     /// The handshake was not complete by its deadline. Status 408.
-    #[error("request was not complete in time")]
+    #[error("request did not arrive in time")]
     Timeout,
     /// The server accepts no more connections, because it is full or shutting down. Status 503.
-    #[error("server takes no more connections")]
+    #[error("server accepts no more connections")]
     Unavailable,
     /// The HTTP server that read the request cannot hand over its connection, because it was not set up for
     /// upgrades. Status 500.
-    #[error("HTTP server does not hand over connections")]
+    #[error("HTTP server cannot hand over the connection")]
     NoUpgrade,
-    /// The application's own answer, such as a 401 that asks for credentials.
+    /// The application's own response, such as a 401 that asks for credentials.
     #[error("refused by the application with status {}", .0.status())]
     Response(Box<Response<Bytes>>),
 }
@@ -168,7 +168,7 @@ impl Rejection {
         Self::from_response(response)
     }
 
-    /// Returns the status of the answer.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Head(error) => error.status(),
@@ -203,7 +203,7 @@ impl Rejection {
         matches!(self, Self::UpgradeRequired | Self::Method { .. } | Self::ConnectRequired { .. })
     }
 
-    /// Returns the headers of the answer, without those that frame it (`Content-Length`, `Connection: close`).
+    /// Returns the headers of the response, without those that frame it (`Content-Length`, `Connection: close`).
     pub fn headers(&self) -> HeaderMap {
         if let Self::Response(response) = self {
             return response.headers().clone();
@@ -232,7 +232,7 @@ impl Rejection {
         headers
     }
 
-    /// Returns the body of the answer: one line of text that quotes nothing from the request.
+    /// Returns the body of the response: one line of text that quotes nothing from the request.
     pub fn body(&self) -> Bytes {
         let text = match self {
             Self::Response(response) => return response.body().clone(),
@@ -244,7 +244,7 @@ impl Rejection {
             Self::Method { .. } => "A WebSocket handshake uses the method GET\n",
             Self::UpgradeRequired => "Upgrade Required: this resource speaks WebSocket\n",
             Self::ConnectRequired { .. } | Self::MissingProtocol | Self::Protocol { .. } => {
-                "A WebSocket handshake over HTTP/2 is a CONNECT with the protocol websocket\n"
+                "A WebSocket handshake over HTTP/2 is a CONNECT request with the protocol websocket\n"
             }
             Self::Upgrade => "Invalid Upgrade header\n",
             Self::Version => "A WebSocket handshake uses HTTP/1.1\n",
@@ -255,21 +255,21 @@ impl Rejection {
             Self::MissingProtocolVersion
             | Self::ProtocolVersion { .. }
             | Self::ConnectProtocolVersion { .. } => {
-                "Missing or unsupported Sec-WebSocket-Version header: version 13 is spoken here\n"
+                "Missing or unsupported Sec-WebSocket-Version header: only version 13 is supported\n"
             }
             Self::Subprotocol(_) => "Invalid Sec-WebSocket-Protocol header\n",
             Self::Extensions(_) => "Invalid Sec-WebSocket-Extensions header\n",
             Self::RepeatedOrigin => "Repeated Origin header\n",
             Self::Origin { .. } => "Origin not allowed\n",
-            Self::NotFound { .. } => "No WebSocket here\n",
-            Self::Timeout => "The request was not complete in time\n",
-            Self::Unavailable => "No more connections are taken\n",
-            Self::NoUpgrade => "This server does not hand over connections\n",
+            Self::NotFound { .. } => "No WebSocket at this path\n",
+            Self::Timeout => "The request did not arrive in time\n",
+            Self::Unavailable => "The server accepts no more connections\n",
+            Self::NoUpgrade => "The server cannot hand over this connection\n",
         };
         Bytes::from_static(text.as_bytes())
     }
 
-    /// Returns the answer for an HTTP server that adds the framing itself, such as hyper.
+    /// Returns the response for an HTTP server that adds the framing itself, such as hyper.
     pub fn to_response(&self) -> Response<Bytes> {
         let mut response = Response::new(self.body());
         *response.status_mut() = self.status();
@@ -281,7 +281,7 @@ impl Rejection {
         response
     }
 
-    /// Returns the answer as the bytes to send before the connection is closed, with `Connection: close` and an exact
+    /// Returns the response as the bytes to send before the connection is closed, with `Connection: close` and an exact
     /// `Content-Length`.
     pub fn encode(&self) -> Bytes {
         let response = self.to_response();
@@ -299,7 +299,7 @@ impl Rejection {
 impl From<AcceptedError> for Rejection {
     /// Converts a mistake of the application. The client gets a 500 that does not describe it.
     fn from(_: AcceptedError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The server is at fault\n")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error\n")
     }
 }
 

@@ -195,7 +195,7 @@ impl<'a, B> From<&'a Request<B>> for RequestView<'a> {
 ///
 /// # Errors
 ///
-/// The [`Rejection`] to answer with.
+/// The [`Rejection`] to respond with.
 pub fn accept<'a>(
     request: impl Into<RequestView<'a>>,
     options: &ServerOptions,
@@ -273,13 +273,13 @@ impl Accepted {
         }
     }
 
-    /// Returns the agreement on compression, which the answer states.
+    /// Returns the agreement on compression, which the response states.
     #[cfg(feature = "deflate")]
     pub fn deflate(&self) -> Option<&longwire_deflate::Agreement> {
         self.deflate.as_ref()
     }
 
-    /// Declines compression: the answer does not name it.
+    /// Declines compression: the response does not name it.
     #[cfg(feature = "deflate")]
     pub fn decline_deflate(&mut self) {
         self.deflate = None;

@@ -158,10 +158,10 @@ pub enum UriError {
     #[error("malformed URL")]
     Syntax(#[source] http::uri::InvalidUri),
     /// The scheme is absent or not one of `ws`, `wss`, `http`, `https`.
-    #[error("URL needs one of the schemes ws, wss, http, https")]
+    #[error("URL scheme is not one of ws, wss, http, https")]
     Scheme,
     /// The scheme of a proxy's URL is not one of `http`, `https`, `socks`, `socks5`, `socks5h`.
-    #[error("URL of a proxy needs one of the schemes http, https, socks, socks5, socks5h")]
+    #[error("proxy URL scheme is not one of http, https, socks, socks5, socks5h")]
     ProxyScheme,
     /// The host is absent, or is neither a name nor an address.
     #[error("missing or invalid host in the URL")]
@@ -176,7 +176,7 @@ pub enum UriError {
     #[error("path or query of the URL has characters that need percent-encoding")]
     Target,
     /// The user or password cannot be sent as `Basic` (RFC 7617 §2).
-    #[error("user and password in the URL have control characters, or the user a colon")]
+    #[error("user name or password in the URL contains control characters, or the user name a colon")]
     Credentials,
 }
 

@@ -122,10 +122,10 @@ fn a_zone_is_kept_apart_from_the_address() {
 fn refuses_uris_that_name_no_websocket() {
     for (text, error) in [
         ("", "malformed URL"),
-        ("example.com", "URL needs one of the schemes ws, wss, http, https"),
-        ("/chat", "URL needs one of the schemes ws, wss, http, https"),
-        ("ftp://example.com/", "URL needs one of the schemes ws, wss, http, https"),
-        ("ws:example.com", "URL needs one of the schemes ws, wss, http, https"),
+        ("example.com", "URL scheme is not one of ws, wss, http, https"),
+        ("/chat", "URL scheme is not one of ws, wss, http, https"),
+        ("ftp://example.com/", "URL scheme is not one of ws, wss, http, https"),
+        ("ws:example.com", "URL scheme is not one of ws, wss, http, https"),
         ("ws:///chat", "malformed URL"),
         ("ws://", "malformed URL"),
         ("ws://:80/", "missing or invalid host in the URL"),
@@ -156,11 +156,11 @@ fn refuses_uris_that_name_no_websocket() {
         ("ws://example.com/#", "URL has a fragment, which a WebSocket URL must not have"),
         (
             "ws://a%0d%0ab:c@example.com/",
-            "user and password in the URL have control characters, or the user a colon",
+            "user name or password in the URL contains control characters, or the user name a colon",
         ),
         (
             "ws://a%3Ab:c@example.com/",
-            "user and password in the URL have control characters, or the user a colon",
+            "user name or password in the URL contains control characters, or the user name a colon",
         ),
     ] {
         let refused = WebSocketUri::parse(text).expect_err(text);
@@ -330,7 +330,7 @@ fn refuses_every_other_answer() {
         (
             "HTTP/1.0",
             response(Some((0, "HTTP/1.0 101 x")), &[]),
-            "server switched protocols in a version other than HTTP/1.1",
+            "server switched protocols with an HTTP version other than 1.1",
         ),
         (
             "HTTP/2",
@@ -466,12 +466,12 @@ fn refuses_every_other_answer() {
         (
             "extension",
             response(None, &["Sec-WebSocket-Extensions: permessage-deflate"]),
-            "server uses extension \"permessage-deflate\", which was not offered",
+            "server selected extension \"permessage-deflate\", which was not offered or is repeated",
         ),
         (
             "unknown extension",
             response(None, &["Sec-WebSocket-Extensions: x-foo; a=b"]),
-            "server uses extension \"x-foo\", which was not offered",
+            "server selected extension \"x-foo\", which was not offered or is repeated",
         ),
         (
             "malformed extension",

@@ -31,11 +31,11 @@ pub(crate) struct Entry {
     departure: AtomicU64,
     /// The number of [`Member`](crate::socket::Member)s; the last one removes the client from the registry.
     pub(crate) holders: AtomicU32,
-    /// Whether the client was closed for being slow.
+    /// Set once the client was closed for being slow.
     pub(crate) too_slow: AtomicBool,
     /// This client's own policy, as its index in [`POLICIES`] plus 1; 0 for none.
     slow_policy: AtomicU8,
-    /// Whether the handler must be dropped. Set before `task` is woken.
+    /// Set, before `task` is woken, if the handler must be dropped.
     killed: AtomicBool,
     /// The task that runs the handler. The handler may wait for anything, so the connection alone could not wake it.
     task: Mutex<Option<Waker>>,

@@ -10,33 +10,33 @@ pub enum HubError {
     #[error("the hub is shutting down")]
     ShuttingDown,
     /// The hub has as many clients as [`HubConfig::max_clients`](crate::HubConfig::max_clients) allows.
-    #[error("there are {limit} clients already, which is all there may be")]
+    #[error("the limit of {limit} clients is reached")]
     Full {
         /// The maximum number of clients.
         limit: usize,
     },
     /// The hub has as many clients from this address as
     /// [`HubConfig::max_clients_per_address`](crate::HubConfig::max_clients_per_address) allows.
-    #[error("there are {limit} clients from this address already, which is all there may be")]
+    #[error("the limit of {limit} clients from this address is reached")]
     FullForAddress {
         /// The maximum number of clients from one address.
         limit: usize,
     },
     /// The client is in as many rooms as
     /// [`HubConfig::max_rooms_per_client`](crate::HubConfig::max_rooms_per_client) allows.
-    #[error("the client is in {limit} rooms already, which is all it may be in")]
+    #[error("the limit of {limit} rooms for one client is reached")]
     TooManyRooms {
         /// The maximum number of rooms.
         limit: usize,
     },
     /// The name of a room is longer than [`Room::MAX_NAME`](crate::Room::MAX_NAME).
-    #[error("the name of a room has {len} bytes, at most {max} are allowed", max = crate::Room::MAX_NAME)]
+    #[error("room name has {len} bytes, at most {max} are allowed", max = crate::Room::MAX_NAME)]
     RoomName {
         /// The length of the name in bytes.
         len: usize,
     },
     /// The client is no longer registered with the hub.
-    #[error("the client is connected no more")]
+    #[error("the client is no longer connected")]
     NotConnected,
     /// The close code or reason for a shutdown cannot be sent (RFC 6455 §5.5, §7.4).
     #[error(transparent)]
@@ -52,7 +52,7 @@ pub enum RunError<E> {
     #[error("the client was not admitted: {0}")]
     Refused(HubError),
     /// The client had not left by the deadline of the hub's shutdown: the connection and the handler were dropped.
-    #[error("the handler was dropped at the deadline of the shutdown")]
+    #[error("the handler was dropped at the shutdown deadline")]
     Aborted,
     /// The handler failed.
     #[error("the handler failed: {0}")]

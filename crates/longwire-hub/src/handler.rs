@@ -30,8 +30,8 @@ impl ClientHandle {
     pub fn log_end(&self, ended: Result<(), RunError<BoxError>>) {
         let (id, peer_addr) = (self.id().value(), self.peer_addr());
         match ended {
-            Ok(()) => debug!(id, ?peer_addr, "a client has left"),
-            Err(error) if error.is_disconnect() => debug!(id, ?peer_addr, %error, "a client has left"),
+            Ok(()) => debug!(id, ?peer_addr, "a client disconnected"),
+            Err(error) if error.is_disconnect() => debug!(id, ?peer_addr, %error, "a client disconnected"),
             Err(error) => warn!(id, ?peer_addr, %error, "a handler failed"),
         }
     }

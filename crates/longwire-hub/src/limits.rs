@@ -111,7 +111,7 @@ impl Census {
 pub struct Reservation {
     pub(crate) hub: Hub,
     pub(crate) source: Option<Source>,
-    /// Whether a client has the place, which then gives it back when it leaves.
+    /// Set once a client has the place; the client then gives it back when it leaves.
     pub(crate) occupied: bool,
 }
 

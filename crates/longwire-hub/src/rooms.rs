@@ -28,7 +28,7 @@ pub(crate) struct RoomState {
 #[derive(Default)]
 struct Occupants {
     members: Members,
-    /// Whether the last member has left. Then no client can enter any more, and a new room takes the name.
+    /// Set once the last member has left. No client can enter any more, and a new room takes the name.
     is_closed: bool,
 }
 
@@ -42,7 +42,7 @@ impl AsMut<Members> for Occupants {
 #[derive(Default)]
 pub(crate) struct Joined {
     rooms: Vec<Arc<RoomState>>,
-    /// Whether the client is no longer connected. Then nothing is added to the list.
+    /// Set once the client is no longer connected. Nothing more is added to the list.
     is_closed: bool,
 }
 

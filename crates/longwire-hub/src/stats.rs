@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longwire_connection::Stats;
 
-/// Counts of one hub since it was made.
+/// The counts of a hub since its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubStats {
@@ -17,33 +17,32 @@ pub struct HubStats {
     pub peak: usize,
     /// Rooms that have members now.
     pub rooms: usize,
-    /// Clients admitted since the hub was made.
+    /// Clients admitted so far.
     pub admitted: u64,
-    /// Clients that were not admitted, and places that were not given, because a limit on the number
-    /// of clients was reached.
+    /// Clients and [reservations](crate::Reservation) refused because a limit on the number of clients was reached.
     pub refused: u64,
     /// Messages above [`Config::rate_limit`](longwire_connection::Config::rate_limit) from clients that have
     /// left. For a client that is still connected, see [`ClientHandle::stats`](crate::ClientHandle::stats).
     pub rate_limited: u64,
-    /// Messages that were broadcast or published, each counted once however many clients it was for.
+    /// Messages that were broadcast or published. Each counts once, for any number of recipients.
     pub broadcasts: u64,
-    /// Bytes of these messages, before compression and without headers, each message counted once.
+    /// Bytes of these messages, before compression and without headers. Each message counts once.
     pub broadcast_bytes: u64,
     /// Copies of these messages that were written or queued for a client.
     pub delivered: u64,
-    /// Copies of these messages that a slow client did not get.
+    /// Copies of these messages that were dropped because a client was slow.
     pub dropped: u64,
     /// Clients that were closed for being slow.
     pub closed_slow: u64,
 }
 
-/// Counts of one client.
+/// The counts of one client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientStats {
     /// The time since the client was admitted.
     pub connected_for: Duration,
-    /// Broadcast messages that the client did not get because it was slow.
+    /// Broadcast and published messages that were dropped because the client was slow.
     pub dropped: u64,
     /// Traffic of its connection.
     pub connection: Stats,

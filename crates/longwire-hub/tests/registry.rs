@@ -242,7 +242,8 @@ async fn a_handler_is_dropped_that_the_deadline_meets_in_its_first_poll() {
     let hub = Hub::default();
     let (_client, server) = pair(Config::default());
     let run = tokio::spawn(hub.run(server, ClientInfo::default(), |ws| async move {
-        // Spin until the connection is dropped. The task is still in its first poll then.
+        // Spins in the first poll until the shutdown has dropped the connection. If it was dropped before, the loop
+        // ends at once; the result is the same.
         while ws.with_transport(|_| ()).is_some() {
             std::thread::yield_now();
         }

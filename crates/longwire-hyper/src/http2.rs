@@ -167,7 +167,7 @@ where
             }
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
-                    debug!(%error, "a connection over HTTP/2 has failed");
+                    debug!(%error, "an HTTP/2 connection failed");
                 }
             });
             Ok(Self { requests, seen: Some(seen) })
@@ -267,11 +267,11 @@ impl<B> fmt::Debug for Http2<B> {
 #[non_exhaustive]
 pub enum Error {
     /// The server refused, redirected or asked for credentials: its status is not a 2xx.
-    #[error("server answered with status {} instead of one of success", .response.status())]
+    #[error("server answered with status {} instead of 2xx", .response.status())]
     UnexpectedResponse {
         /// The response, with the part of its body that was read.
         response: Box<Response<Bytes>>,
-        /// Whether the body is complete: not cut off by the server, the deadline, or the limit on its size.
+        /// `true` if the body is complete: not cut off by the server, the deadline, or the limit on its size.
         body_is_whole: bool,
     },
     /// The server's response selects something that was not offered (RFC 6455 §4.1).
@@ -282,7 +282,7 @@ pub enum Error {
     NotSupported,
     /// The server takes no more requests on the connection (RFC 9113 §6.8), and did not answer this one. Use
     /// another connection. It is not known whether the server had begun to process this request.
-    #[error("server takes no more requests on this connection (GOAWAY, error code {code})")]
+    #[error("server accepts no more requests on this connection (GOAWAY, error code {code})")]
     GoAway {
         /// The error code: 0 if there is no error, as when the server is about to stop (RFC 9113 §7).
         code: u32,
@@ -290,7 +290,7 @@ pub enum Error {
         source: hyper::Error,
     },
     /// The attempt did not complete by its deadline.
-    #[error("handshake was not complete within {limit:?}")]
+    #[error("handshake did not complete within {limit:?}")]
     Timeout {
         /// The total time allowed.
         limit: Duration,

@@ -1,8 +1,8 @@
 //! WebSocket mounted on hyper, axum and tower, over HTTP/1.1 and HTTP/2.
 //!
 //! An application that already serves HTTP answers a WebSocket request with [`upgrade`](fn@upgrade), which checks the
-//! request and returns the response and an [`Upgrade`], the pending connection. Both forms of the handshake are accepted:
-//! the upgrade of HTTP/1.1 (RFC 6455) and the extended CONNECT of HTTP/2 (RFC 8441). A [`Mount`] holds the
+//! request and returns the response and an [`Upgrade`], the pending connection. Both forms of the handshake are
+//! accepted: the upgrade of HTTP/1.1 (RFC 6455) and the extended CONNECT of HTTP/2 (RFC 8441). A [`Mount`] holds the
 //! configuration and the [`Hub`] of all clients, which broadcasts and shuts down.
 //!
 //! ```

@@ -68,7 +68,7 @@ where
         http.http2().enable_connect_protocol();
         let service = TowerToHyperService::new(service);
         if let Err(error) = http.serve_connection_with_upgrades(TokioIo::new(server), service).await {
-            debug!(%error, "a connection in memory has failed");
+            debug!(%error, "an in-memory connection failed");
         }
     });
     client

@@ -64,7 +64,7 @@ fn judge(
     let accepted = accept(request.protocol(protocol), &mount.config().handshake)?;
     // The address is not known until the connection is handed over.
     let reservation = mount.hub().reserve(None).map_err(|error| {
-        debug!(%error, "there is no place for a client");
+        debug!(%error, "a client was not admitted");
         Rejection::Unavailable
     })?;
     Ok((accepted, reservation))

@@ -202,7 +202,7 @@ async fn a_connection_that_takes_no_more_requests_is_named() {
     assert!(matches!(refused, Error::GoAway { code: 0, .. }), "{refused:?}");
     assert_eq!(
         refused.to_string(),
-        "server takes no more requests on this connection (GOAWAY, error code 0)"
+        "server accepts no more requests on this connection (GOAWAY, error code 0)"
     );
     check_echo("what is open goes on", &mut open).await;
 }

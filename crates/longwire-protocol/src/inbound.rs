@@ -49,7 +49,7 @@ pub struct Inbound {
     inflated: usize,
     /// The part of a control frame's payload that has arrived.
     control: Vec<u8>,
-    /// Whether messages are handed out in pieces.
+    /// Set if messages are handed out in pieces.
     parts: bool,
     /// Set after an error or a close frame: nothing more is interpreted.
     ended: bool,

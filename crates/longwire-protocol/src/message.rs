@@ -33,7 +33,7 @@ pub enum Message {
     Binary(Bytes),
 }
 
-/// Whether to compress a message, if compression was negotiated (RFC 7692 §6).
+/// The choice to compress a message, if compression was negotiated (RFC 7692 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compress {

@@ -44,9 +44,9 @@ pub struct Outbound {
     queue: WriteQueue,
     /// The message that is being sent in parts, with whether its first frame was queued.
     open: Option<OpenMessage>,
-    /// Whether pings are answered automatically.
+    /// Set if pings are answered automatically.
     auto_pong: bool,
-    /// Whether a close frame was queued.
+    /// Set once a close frame was queued.
     closing: bool,
     /// `Some` if compression was negotiated and this end can compress.
     deflating: Option<Box<Deflating>>,

@@ -38,7 +38,7 @@ pub(crate) async fn finish(io: &mut ServerStream, answer: &[u8], limit: Duration
         within(limit, ending).await
     };
     if let Err(error) = result.await {
-        trace!(%error, "an answer could not be delivered");
+        trace!(%error, "a response could not be delivered");
     }
 }
 

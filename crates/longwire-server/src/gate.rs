@@ -73,7 +73,7 @@ impl Passed {
 /// The state of a handshake that affects its answer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// Whether the answer was started. A connection must not get two answers.
+    /// Set once a response was started. A connection must not get two responses.
     is_answered: bool,
     /// Whether the request is a HEAD, whose answer has no body (RFC 9110 §9.3.2).
     is_head: bool,
@@ -147,11 +147,11 @@ impl Gate {
         let ends = match deadline.run(ends).await {
             Ok(Ok(ends)) => ends,
             Ok(Err(error)) => {
-                debug!(?peer_addr, %error, "a proxy does not say for whom it speaks");
+                debug!(?peer_addr, %error, "missing or malformed PROXY protocol header");
                 return None;
             }
             Err(_) => {
-                debug!(?peer_addr, "a proxy did not say in time for whom it speaks");
+                debug!(?peer_addr, "a PROXY protocol header did not arrive in time");
                 return None;
             }
         };
@@ -173,7 +173,7 @@ impl Gate {
         match deadline.run(acceptor.accept(stream)).await {
             Ok(Ok(stream)) => return Some(ServerStream::Tls(Box::new(stream))),
             Ok(Err(error)) => debug!(?peer_addr, %error, "a TLS handshake failed"),
-            Err(_) => debug!(?peer_addr, "a TLS handshake was not complete in time"),
+            Err(_) => debug!(?peer_addr, "a TLS handshake did not complete in time"),
         }
         None
     }
@@ -197,7 +197,7 @@ impl Gate {
                     biased;
                     judged = self.judge(head, security, ends, deadline, ticket) => judged,
                     () = lost(io, &mut early) => {
-                        debug!(?peer_addr, "a client was lost before it was answered");
+                        debug!(?peer_addr, "a client disconnected before the response was sent");
                         return None;
                     }
                 };
@@ -211,8 +211,10 @@ impl Gate {
                 let response = encode_response(&passed.accepted.response());
                 match deadline.run(write_whole(io, &response)).await {
                     Ok(Ok(())) => return Some(passed),
-                    Ok(Err(error)) => debug!(?peer_addr, %error, "a client was gone before it was accepted"),
-                    Err(_) => debug!(?peer_addr, "a client did not take its acceptance in time"),
+                    Ok(Err(error)) => {
+                        debug!(?peer_addr, %error, "a client disconnected before the handshake was complete")
+                    }
+                    Err(_) => debug!(?peer_addr, "a client did not read the 101 response in time"),
                 }
             }
             Err(response) => {
@@ -241,11 +243,11 @@ impl Gate {
                 Ok(Ok(Some(Ok(None)))) => {}
                 Ok(Ok(Some(parsed))) => return parsed,
                 Ok(Ok(None)) => {
-                    debug!("a client left before its request was complete");
+                    debug!("a client disconnected before its request was complete");
                     return Ok(None);
                 }
                 Ok(Err(error)) => {
-                    debug!(%error, "a client was lost before its request was complete");
+                    debug!(%error, "a connection failed before the request was complete");
                     return Ok(None);
                 }
                 Err(_) if parser.is_partial() => return Err(Rejection::Timeout),
@@ -283,7 +285,7 @@ impl Gate {
                     return Ok(Passed { accepted, reservation, request, connection, client, read_ahead });
                 }
                 Err(error) => {
-                    debug!(?peer_addr, %error, "there is no place for a client");
+                    debug!(?peer_addr, %error, "a client was not admitted");
                     Rejection::Unavailable
                 }
             },
@@ -394,7 +396,7 @@ fn is_plain(rejection: &Rejection, request: &Request) -> bool {
 
 /// Returns the answer for a failure of the application.
 fn fault() -> Rejection {
-    Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The server is at fault\n")
+    Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error\n")
 }
 
 impl Progress {

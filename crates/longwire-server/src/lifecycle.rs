@@ -164,15 +164,15 @@ impl Lifecycle {
         let clients = async {
             let drained = self.hub.shutdown_with(&shutdown, |_| None).await;
             let Err(HubError::InvalidClose(error)) = &drained else { return drained };
-            warn!(%error, "the shutdown's code or reason cannot be sent");
+            warn!(%error, "invalid close code or reason for the shutdown");
             let plain = Shutdown::default().with_deadline(deadline).with_spread(shutdown.spread);
             self.hub.shutdown_with(&plain, |_| None).await
         };
         match tokio::join!(clients, timeout(deadline, self.pending.emptied())) {
             (Ok(drained), _) if drained.aborted > 0 => {
-                warn!(aborted = drained.aborted, "connections were dropped at the deadline of the shutdown");
+                warn!(aborted = drained.aborted, "connections were dropped at the shutdown deadline");
             }
-            _ => debug!("every client has left"),
+            _ => debug!("all clients have left"),
         }
     }
 

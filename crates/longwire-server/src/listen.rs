@@ -74,18 +74,21 @@ impl Listen for tokio::net::UnixListener {
     }
 }
 
-/// The listeners of a server; see [`ServerHandle::hand_over`](crate::ServerHandle::hand_over). The sockets are
-/// non-blocking.
+/// The listeners of a server, for another server to continue with: see
+/// [`ServerHandle::hand_over`](crate::ServerHandle::hand_over). The sockets are non-blocking.
 ///
-/// Passing one to another process is up to the application: a child process inherits a descriptor, and a Unix
-/// socket carries one to any process. There it becomes one of tokio's listeners, which
-/// [`Server::from_listener`](crate::Server::from_listener) takes.
+/// In the same process, pass them to [`Server::from_listeners`](crate::Server::from_listeners). Passing them to another
+/// process is up to the application: a child process can inherit a descriptor, and a message over a Unix socket can
+/// carry one to any process. The other process converts the descriptor to one of the types below, and also uses
+/// `from_listeners`; or it converts it to one of tokio's listeners, for
+/// [`Server::from_listener`](crate::Server::from_listener) (TCP) or
+/// [`Server::from_acceptor`](crate::Server::from_acceptor) (Unix sockets).
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Listeners {
     /// The TCP listeners.
     pub tcp: Vec<std::net::TcpListener>,
-    /// The listeners on Unix sockets. Their files remain.
+    /// The listeners on Unix sockets. Their files in the file system remain.
     #[cfg(unix)]
     pub unix: Vec<std::os::unix::net::UnixListener>,
 }
@@ -236,14 +239,14 @@ pub(crate) async fn next_connection(
                 return connection;
             }
             Err(error) if concerns_one_connection(&error) => {
-                debug!(%error, "a connection was gone before it was accepted");
+                debug!(%error, "a connection was closed before it was accepted");
             }
             Err(error) => {
                 // Usually the process or the system is out of descriptors or memory. The connection stays in the
                 // listener's queue, so retrying at once would only take CPU time that other connections need to
                 // end.
                 let pause = pause.next();
-                warn!(%error, ?pause, "no connections can be accepted for now");
+                warn!(%error, ?pause, "cannot accept connections, pausing");
                 tokio::time::sleep(pause).await;
             }
         }

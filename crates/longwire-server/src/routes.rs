@@ -17,7 +17,7 @@ pub(crate) type BoxHandler =
 pub(crate) struct Routes {
     table: matchit::Router<usize>,
     handlers: Vec<BoxHandler>,
-    /// Whether another handler serves the paths that are not listed.
+    /// Set if another handler serves the paths that are not listed.
     pub(crate) others: bool,
 }
 

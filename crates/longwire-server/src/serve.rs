@@ -14,7 +14,7 @@ use crate::lifecycle::Phase;
 use crate::listen::{Pause, next_connection};
 use crate::{Error, Request, Server, Socket};
 
-/// A server that is ready to run. It runs while it is awaited.
+/// A server with a handler. It runs while it is awaited.
 #[must_use = "a server runs while it is awaited"]
 pub struct Serve<H> {
     server: Server,
@@ -54,7 +54,11 @@ impl<H> Serve<H> {
     }
 }
 
-/// Runs the server until it is shut down, or its listener is handed over, and all clients have left.
+/// Runs the server until it no longer listens and all clients have left.
+///
+/// A shutdown stops listening and closes the clients. A server whose listeners were handed over
+/// ([`ServerHandle::hand_over`](crate::ServerHandle::hand_over)) waits until its clients leave, or are closed by a
+/// shutdown.
 ///
 /// If the future is dropped, the server stops listening. Running handlers continue, and
 /// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) still ends them.
@@ -163,7 +167,7 @@ pin_project! {
     #[project = ConnectionProjection]
     enum Connection<O, S, R> {
         Opening { opening: Pin<Box<O>>, start: Option<S> },
-        // The span is `None` unless a subscriber is interested in it.
+        // `None` if no subscriber wants the span.
         Running { #[pin] run: R, client: ClientHandle, span: Option<Box<Span>> },
     }
 }
@@ -202,8 +206,9 @@ where
     }
 }
 
-/// Returns the span that labels the events of a handler and its connection with the client, or `None` if the span
-/// is disabled.
+/// Returns the `tracing` span in which a client's handler runs. Its fields identify the client in all events that are
+/// recorded meanwhile. `close_code` is empty until the connection has ended. Returns `None` if no subscriber wants the
+/// span.
 fn client_span(socket: &Socket, request: &Request) -> Option<Box<Span>> {
     let span = info_span!(
         "client",

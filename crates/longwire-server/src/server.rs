@@ -97,7 +97,7 @@ impl Server {
     pub async fn bind(addr: impl ToSocketAddrs) -> Result<Self, Error> {
         // Not `TcpListener::bind`: its backlog of 128 overflows in a burst, and a dropped client retries only after
         // a second.
-        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the host name has no address");
         for addr in lookup_host(addr).await.map_err(Error::Bind)? {
             match ListenOptions::default().listen(addr) {
                 Ok(listener) => return Self::from_listener(listener),

@@ -158,9 +158,9 @@ pub enum TlsError {
     #[error("no certificate was given")]
     NoCertificate,
     /// The key does not fit the certificate, or is of a kind that is not supported.
-    #[error("certificates or key cannot be used: {0}")]
+    #[error("invalid certificates or key: {0}")]
     Rustls(#[from] rustls::Error),
     /// Clients' certificates cannot be verified with these authorities.
-    #[error("clients cannot be checked: {0}")]
+    #[error("cannot set up the verification of client certificates: {0}")]
     Clients(#[from] rustls::server::VerifierBuilderError),
 }

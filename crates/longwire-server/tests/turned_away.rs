@@ -86,7 +86,7 @@ async fn the_answer_to_a_head_has_no_body_whoever_words_it() {
 
     // The server stops while the page is pending.
     for (server, status, length) in
-        [(reworded().await.0, 418, 16), (bind().await, 503, "No more connections are taken\n".len())]
+        [(reworded().await.0, 418, 16), (bind().await, 503, "The server accepts no more connections\n".len())]
     {
         let server = start(server.fallback(async |_| pending::<Response<Bytes>>().await));
         let mut stream = tcp(server.addr).await;

@@ -4,7 +4,7 @@
 //! the verdict. The attacks are in `attacks`, the bounds in `verdict`. The findings are in docs/abuse.md.
 
 mod attacks;
-mod healthy;
+mod honest;
 mod peer;
 mod shutdown;
 mod verdict;
@@ -21,7 +21,7 @@ use std::{
 use clap::Args;
 
 use crate::{Outcome, cargo, process, process::Running, programs::Program};
-use healthy::Healthy;
+use honest::Honest;
 use peer::Peer;
 use verdict::{Bounds, End, Measured, Tally};
 use watch::{Sampler, Usage};
@@ -46,8 +46,6 @@ impl Arguments {
 /// An attack: its action, its server, and how it must end.
 struct Attack {
     name: &'static str,
-    /// The row of the threat model that it covers.
-    threat: u8,
     /// The arguments that the server is started with.
     server: &'static [&'static str],
     /// The ways in which a connection may end.
@@ -62,13 +60,8 @@ struct Attack {
 
 impl Attack {
     /// Creates an attack with the common bounds, on a server with its defaults.
-    const fn new(
-        name: &'static str,
-        threat: u8,
-        ends: &'static [End],
-        run: fn(&Target) -> Outcome<Tally>,
-    ) -> Self {
-        Self { name, threat, server: &[], ends, growth: 64 << 20, only_full: false, run }
+    const fn new(name: &'static str, ends: &'static [End], run: fn(&Target) -> Outcome<Tally>) -> Self {
+        Self { name, server: &[], ends, growth: 64 << 20, only_full: false, run }
     }
 
     const fn with_server(self, server: &'static [&'static str]) -> Self {
@@ -118,13 +111,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         .collect();
     let with_shutdown = asked(shutdown::NAME);
     if attacks.is_empty() && !with_shutdown {
-        return Err("no attack has that name".to_owned());
+        return Err("no attack has a name that contains this text".to_owned());
     }
     println!("{}", verdict::HEAD);
     let mut broken = Vec::new();
     for attack in &attacks {
         let measured = attack_once(attack, arguments.quick)?;
-        println!("{}", verdict::row(attack.name, attack.threat, &measured));
+        println!("{}", verdict::row(attack.name, &measured));
         let mut bounds = Bounds::default();
         if !arguments.quick {
             // Larger growth is for attacks with many connections at once, of which a quick run has a tenth.
@@ -150,7 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
     let (mut running, addr) = start_server(attack.server)?;
     let pid = running.id();
-    let healthy = Healthy::start(addr)?;
+    let honest = Honest::start(addr)?;
     thread::sleep(WARM_UP);
     let before = Usage::of(pid)?;
     let target = Target { addr, pid, descriptors: before.descriptors, quick };
@@ -163,7 +156,7 @@ fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
     let back = watch::until_descriptors(pid, before.descriptors, bounds.back);
     let most = sampler.finish()?;
     let after = watch::descriptors(pid);
-    let (latencies, honest) = healthy.finish();
+    let (latencies, survived) = honest.finish();
     let alive = is_alive(&mut running, addr);
     // A server that has ended has no descriptors to count; `alive` reports it.
     Ok(Measured {
@@ -172,7 +165,7 @@ fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
         descriptors: [before.descriptors, most.descriptors, after.unwrap_or_default()],
         back: back.unwrap_or_default(),
         latencies,
-        healthy: honest,
+        honest: survived,
         alive,
         lasted,
     })

@@ -11,7 +11,7 @@ use crate::Outcome;
 /// The name of this attack for `--only`.
 pub(super) const NAME: &str = "SIGINT";
 
-/// The threat model's limit, whatever clients do.
+/// The limit for the shutdown, whatever clients do.
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// A hostile client, connected and in the middle of its action.
@@ -71,12 +71,12 @@ pub(super) fn run(quick: bool) -> Outcome<String> {
         return Err(format!("the server ended with {}: {}", ended.status, ended.stderr.trim()));
     }
     if told != super::verdict::End::Close(1001) {
-        return Err(format!("the honest client was told {told}"));
+        return Err(format!("the honest client received {told}, not close 1001"));
     }
     let count = peers.len();
     drop(peers);
     Ok(format!(
-        "{NAME} with {count} hostile clients: ended after {:.1} s with status 0; the honest client had {told}.",
+        "{NAME} with {count} hostile clients: ended after {:.1} s with status 0; the honest client received {told}.",
         took.as_secs_f64()
     ))
 }

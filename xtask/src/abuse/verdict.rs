@@ -105,9 +105,9 @@ pub(super) struct Measured {
     pub(super) descriptors: [usize; 3],
     /// The time from the attackers' departure until no more descriptors were open than before; `None` if too long.
     pub(super) back: Option<Duration>,
-    /// The healthy client's latencies, and the reason why it stopped, if it did.
+    /// The honest client's latencies, and the reason why it stopped, if it did.
     pub(super) latencies: Latencies,
-    pub(super) healthy: Result<(), String>,
+    pub(super) honest: Result<(), String>,
     /// The result of serving a new client afterwards, or the reason it failed.
     pub(super) alive: Result<(), String>,
     /// The duration of the attack.
@@ -119,9 +119,9 @@ pub(super) struct Measured {
 pub(super) struct Bounds {
     /// Bytes of growth.
     pub(super) growth: u64,
-    /// The healthy client's 99th percentile.
+    /// The honest client's 99th percentile.
     pub(super) p99: Duration,
-    /// The longest time of any echo of the healthy client.
+    /// The longest time of any echo of the honest client.
     pub(super) max: Duration,
     /// The time until all descriptors are closed again.
     pub(super) back: Duration,
@@ -144,7 +144,7 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
     match &measured.ends {
         Ok(tally) => {
             if tally.0.is_empty() {
-                faults.push("no attacker got anywhere".to_owned());
+                faults.push("no attacker's connection ended".to_owned());
             }
             let others = tally.0.iter().filter(|(end, _)| !allowed.contains(end));
             faults.extend(others.map(|(end, count)| format!("{end} ×{count} is not how it should end")));
@@ -163,18 +163,18 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
             bounds.back.as_secs()
         )),
     }
-    if let Err(reason) = &measured.healthy {
-        faults.push(format!("the healthy client: {reason}"));
+    if let Err(reason) = &measured.honest {
+        faults.push(format!("the honest client: {reason}"));
     }
     if measured.latencies.count() == 0 {
-        faults.push("the healthy client had no echo".to_owned());
+        faults.push("the honest client had no echo".to_owned());
     }
     for (name, seen, bound) in [
         ("p99", measured.latencies.percentile(99), bounds.p99),
         ("longest", measured.latencies.percentile(100), bounds.max),
     ] {
         if seen >= bound {
-            faults.push(format!("the healthy client's {name} echo took {} ms", millis(seen)));
+            faults.push(format!("the honest client's {name} echo took {} ms", millis(seen)));
         }
     }
     if let Err(reason) = &measured.alive {
@@ -184,11 +184,12 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
 }
 
 /// The head of the table.
-pub(super) const HEAD: &str = "| attack | threat | ended | memory | descriptors | back after | healthy p50, p99, max | took |\n\
-                               |---|---|---|---|---|---|---|---|";
+pub(super) const HEAD: &str = "| attack | ended | memory | descriptors | back after | \
+                               honest client: p50, p99, max | took |\n\
+                               |---|---|---|---|---|---|---|";
 
 /// A row of the table.
-pub(super) fn row(name: &str, threat: u8, measured: &Measured) -> String {
+pub(super) fn row(name: &str, measured: &Measured) -> String {
     let ends = match &measured.ends {
         Ok(tally) => tally.to_string(),
         Err(_) => "FAILED".to_owned(),
@@ -197,7 +198,7 @@ pub(super) fn row(name: &str, threat: u8, measured: &Measured) -> String {
     let back = measured.back.map_or_else(|| "never".to_owned(), seconds);
     let [p50, p99, max] = [50, 99, 100].map(|percent| millis(measured.latencies.percentile(percent)));
     format!(
-        "| {name} | {threat} | {ends} | +{} | {before}, {during}, {after} | {back} | {p50}, {p99}, {max} ms | {} |",
+        "| {name} | {ends} | +{} | {before}, {during}, {after} | {back} | {p50}, {p99}, {max} ms | {} |",
         mib(measured.growth),
         seconds(measured.lasted)
     )
@@ -232,7 +233,7 @@ mod tests {
             descriptors: [10, 12, 10],
             back: Some(Duration::from_secs(15)),
             latencies: ms(&[1, 2, 399]),
-            healthy: Ok(()),
+            honest: Ok(()),
             alive: Ok(()),
             lasted: Duration::from_millis(1500),
         }
@@ -263,7 +264,7 @@ mod tests {
             ("p99", |m| m.latencies = ms(&[1, 400]), "p99 echo took 400 ms"),
             ("one long echo", slow_tail, "longest echo took 2000 ms"),
             ("no echo", |m| m.latencies = ms(&[]), "had no echo"),
-            ("a lost client", |m| m.healthy = Err("cut off".to_owned()), "cut off"),
+            ("a lost client", |m| m.honest = Err("cut off".to_owned()), "cut off"),
             ("a dead server", |m| m.alive = Err("gone".to_owned()), "gone"),
         ];
         for (case, break_it, word) in breaks {
@@ -293,11 +294,11 @@ mod tests {
     #[test]
     fn a_row_says_it_all() {
         assert_eq!(
-            row("empty fragments", 5, &good()),
-            "| empty fragments | 5 | close 1008 ×2, end ×1 | +64.0 MiB | 10, 12, 10 | 15.0 s | \
+            row("empty fragments", &good()),
+            "| empty fragments | close 1008 ×2, end ×1 | +64.0 MiB | 10, 12, 10 | 15.0 s | \
              2.0, 399, 399 ms | 1.5 s |"
         );
         let columns = |line: &str| line.matches('|').count();
-        assert!(HEAD.lines().all(|line| columns(line) == columns(&row("x", 1, &good()))));
+        assert!(HEAD.lines().all(|line| columns(line) == columns(&row("x", &good()))));
     }
 }

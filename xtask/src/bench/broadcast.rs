@@ -114,10 +114,10 @@ fn rate(bench: &Bench, arguments: &Arguments) -> Outcome {
     println!(
         "Broadcasts of {size} B of text to {conns} clients, {seconds} s each, medians of {rounds} rounds. CPU time"
     );
-    println!("is the server's for one delivery; the ratios are above 1 where longwire is ahead.\n");
+    println!("is the server's for one delivery; a ratio above 1 means that longwire is better.\n");
     println!(
-        "| in flight | server | deliveries/s | CPU, µs | outside of the kernel, µs | server's core busy | CPU by \
-         longwire's | longwire's deliveries/s by its |\n|---|---|---|---|---|---|---|---|"
+        "| in flight | server | deliveries/s | CPU, µs per delivery | outside the kernel, µs | server's core busy | \
+         CPU / longwire's CPU | longwire's deliveries/s / its own |\n|---|---|---|---|---|---|---|---|"
     );
     for in_flight in IN_FLIGHT {
         let mut figures = [const { [const { Vec::new() }; FIGURES.len()] }; Server::ALL.len()];
@@ -217,7 +217,7 @@ fn found(line: &str) -> Outcome<String> {
     let (messages, gaps) = (value(line, "messages")?, value(line, "gaps")?);
     let end = line.split_whitespace().last().unwrap_or_default();
     let end = match end {
-        "open" => "the connection goes on".to_owned(),
+        "open" => "still connected".to_owned(),
         "cut" => "the connection ended without a close frame".to_owned(),
         "reset" => "the connection was reset".to_owned(),
         code => format!("close code {code}"),
@@ -243,7 +243,7 @@ mod tests {
     fn the_end_of_the_client_that_did_not_read_is_told_in_words() {
         for (line, expected) in [
             ("stalled messages 12 gaps 0 end 1013", "12 messages, no gap; close code 1013"),
-            ("stalled messages 9 gaps 2 end open", "9 messages, gaps: 2; the connection goes on"),
+            ("stalled messages 9 gaps 2 end open", "9 messages, gaps: 2; still connected"),
         ] {
             assert_eq!(found(line).as_deref(), Ok(expected));
         }

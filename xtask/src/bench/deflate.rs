@@ -204,10 +204,12 @@ fn idle(bench: &Bench, arguments: &Arguments) -> Outcome {
 fn fanout(bench: &Bench, arguments: &Arguments) -> Outcome {
     let conns = arguments.conns.to_string();
     println!(
-        "CPU time of longwire for one delivery of a broadcast of 1 KiB of JSON to {conns} clients, in µs, and what"
+        "CPU time of longwire for one delivery of a broadcast of 1 KiB of JSON to {conns} clients, in µs, and the part"
     );
-    println!("of it was spent outside of the kernel: compressed once, and compressed for each client.\n");
-    println!("| parameters | once | for each | outside of the kernel, for each / once |\n|---|---|---|---|");
+    println!("spent outside the kernel: compressed once, and compressed for each client.\n");
+    println!(
+        "| parameters | compressed once | for each client | outside the kernel, for each / once |\n|---|---|---|---|"
+    );
     for (takeover, level) in [(true, 1), (true, 6), (false, 1), (false, 6)] {
         let parameters = Parameters { takeover, window_bits: 15, level };
         let mut command = Command::new(bench.programs.peers("fanout"));

@@ -98,7 +98,7 @@ fn main() -> ExitCode {
 
 async fn connect(arguments: &Arguments) -> Outcome<Socket> {
     let mut options = DeflateOptions::default();
-    options.level = Level::new(arguments.level).ok_or("1 to 9 are levels")?;
+    options.level = Level::new(arguments.level).ok_or("the level must be from 1 to 9")?;
     options.threshold = 0;
     options.fallback = false;
     options.server_no_context_takeover = arguments.no_context_takeover;

@@ -61,7 +61,7 @@ pub struct Client {
     max_refusal_body: usize,
     config: Config,
     redirects: usize,
-    /// Whether a redirect may lead from TLS to a plain connection.
+    /// Allows redirects from TLS to a plain connection.
     follows_to_plain: bool,
     route: Route,
 }
@@ -154,14 +154,14 @@ impl Client {
         self
     }
 
-    /// Sets the time limit of [`connect`](Self::connect), from resolving the name to the last byte of the answer.
+    /// Sets the time limit of [`connect`](Self::connect), from resolving the name to the last byte of the response.
     /// Default: 10 s.
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.handshake_timeout = limit;
         self
     }
 
-    /// Sets the limits on the head of the answer. Default: 16 KiB and 100 fields.
+    /// Sets the limits on the head of the response. Default: 16 KiB and 100 fields.
     pub fn head_limits(mut self, limits: HeadLimits) -> Self {
         self.head_limits = limits;
         self
@@ -207,17 +207,18 @@ impl Client {
         self
     }
 
-    /// Dials the URL's host and completes the handshake. Returns the connection and the server's answer.
+    /// Dials the URL's host and completes the handshake. Returns the connection and the server's response.
     ///
-    /// The answer's [`extensions`](Response::extensions) contain the [`WebSocketUri`] of the server that sent it,
+    /// The response's [`extensions`](Response::extensions) contain the [`WebSocketUri`] of the server that sent it,
     /// which redirects may have changed. The host's addresses are raced (RFC 8305); a `wss` or `https` URL is reached
     /// over TLS. One deadline covers the whole attempt.
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`], [`Error::Option`], [`Error::Options`] or [`Error::TlsUnsupported`] before anything is sent;
-    /// [`Error::UnexpectedResponse`] with the answer if the server refuses; [`Error::Redirect`] if a redirect cannot be
-    /// followed; otherwise the error that ended the attempt.
+    /// [`Error::Uri`] before anything is sent; [`Error::Option`], [`Error::Options`] or [`Error::TlsUnsupported`]
+    /// before the request that they concern is sent, which may be the one after a redirect;
+    /// [`Error::UnexpectedResponse`] with the response if the server refuses; [`Error::Redirect`] if a redirect cannot
+    /// be followed; otherwise the error that ended the attempt.
     ///
     /// # Cancel safety
     ///

@@ -25,7 +25,7 @@ impl Client {
     ///
     /// A user and password before the `@` are percent-decoded and sent only to the proxy, as `Basic` or by RFC 1929.
     /// If the request to the server goes over TLS, the proxy sees nothing of it. [`proxy_header`](Self::proxy_header)
-    /// adds headers for the proxy. The head of the proxy's answer is subject to the default
+    /// adds headers for the proxy. The head of the proxy's response is subject to the default
     /// [`HeadLimits`](crate::HeadLimits).
     pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
         let proxy = ProxyUri::parse(url.as_ref()).map(|proxy| Proxies::One(Arc::new(proxy)));

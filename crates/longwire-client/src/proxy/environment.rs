@@ -197,8 +197,7 @@ mod tests {
             let uri = url.parse().unwrap();
             let found = environment.find(&uri).map(drop).map_err(|error| error.to_string());
             let named = found.as_ref().err().map(|text| text.split(':').next().unwrap_or_default());
-            let expected =
-                fault.map(|name| format!("invalid URL of a proxy in the environment variable {name}"));
+            let expected = fault.map(|name| format!("invalid proxy URL in environment variable {name}"));
             assert_eq!(named, expected.as_deref(), "{case}");
         }
     }

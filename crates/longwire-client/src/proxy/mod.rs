@@ -1,7 +1,7 @@
 //! Proxies: choosing one for a connection, and connecting through it.
 //!
-//! A proxy's answer is bounded in size, and the attempt's deadline covers it. Nothing after the answer is read, so no
-//! byte from the server is lost.
+//! A proxy's response is bounded in size, and the attempt's deadline covers it. Nothing after the response is
+//! read, so no byte from the server is lost.
 
 mod environment;
 mod socks;
@@ -48,20 +48,20 @@ pub enum ProxyError {
     /// An HTTP proxy refused or asked for credentials: its status is not 2xx.
     #[error("proxy answered with status {}", .response.status())]
     Refused {
-        /// The head of the answer; its body is not read.
+        /// The head of the response; its body is not read.
         response: Box<Response<()>>,
     },
-    /// An HTTP proxy's answer is not HTTP/1.1, or its head exceeds 16 KiB or 100 fields.
-    #[error("malformed answer of the proxy: {0}")]
+    /// An HTTP proxy's response is not HTTP/1.1, or its head exceeds 16 KiB or 100 fields.
+    #[error("malformed response from the proxy: {0}")]
     Head(#[from] HeadError),
-    /// A SOCKS proxy's answer is not SOCKS version 5.
+    /// A SOCKS proxy's response is not SOCKS version 5.
     #[error("proxy does not speak SOCKS version 5")]
     NotSocks,
     /// A SOCKS proxy requires a login and none is set, or it accepts no kind of login that was offered.
-    #[error("proxy requires another kind of login")]
+    #[error("proxy requires a login, or a kind of login that is not supported")]
     LoginRequired,
     /// A SOCKS proxy refused the user and password.
-    #[error("proxy refused user and password")]
+    #[error("proxy refused the user name and password")]
     LoginRefused,
     /// A SOCKS proxy could not or would not connect (RFC 1928 §6).
     #[error("proxy did not connect: {}", socks::meaning(*.code))]
@@ -70,10 +70,10 @@ pub enum ProxyError {
         code: u8,
     },
     /// The server's name is longer than the 255 bytes that SOCKS can carry.
-    #[error("host is too long for a SOCKS proxy")]
+    #[error("host name is too long for a SOCKS proxy")]
     HostTooLong,
-    /// The proxy closed the connection before its answer was complete.
-    #[error("proxy closed the connection before its answer was complete")]
+    /// The proxy closed the connection before its response was complete.
+    #[error("proxy closed the connection before its response was complete")]
     ClosedEarly,
     /// TLS with the proxy failed.
     #[cfg(feature = "tls")]
@@ -94,7 +94,7 @@ impl ProxyError {
     }
 }
 
-/// Returns whether a request answered with this status would get the same answer again.
+/// Returns whether a request answered with this status would get the same response again.
 pub(crate) fn is_final(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
 }

@@ -1,6 +1,6 @@
 //! SOCKS version 5: the exchange with a proxy (RFC 1928, RFC 1929).
 //!
-//! Every answer states its length, at most 262 bytes, so exactly its bytes are read.
+//! Every response states its length, at most 262 bytes, so exactly its bytes are read.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -118,14 +118,14 @@ async fn receive<const N: usize>(io: &mut (impl AsyncRead + Unpin)) -> Result<[u
 pub(super) fn meaning(code: u8) -> &'static str {
     match code {
         1 => "general failure",
-        2 => "not allowed by its rules",
+        2 => "not allowed by the proxy's rules",
         3 => "network unreachable",
         4 => "host unreachable",
         5 => "connection refused",
         6 => "time to live expired",
         7 => "command not supported",
-        8 => "type of address not supported",
-        _ => "unknown reply",
+        8 => "address type not supported",
+        _ => "unknown reason",
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
             ("refused", None, &[b"\x05\x00", b"\x05\x05\x00\x01"], "Socks { code: 5 }"),
             ("refused, cut off", None, &[b"\x05\x00", b"\x05\x05"], "Socks { code: 5 }"),
             ("cut off before the code", None, &[b"\x05\x00", b"\x05"], "ClosedEarly"),
-            ("unknown reply", None, &[b"\x05\x00", b"\x05\xff\x00\x01"], "Socks { code: 255 }"),
+            ("unknown reason", None, &[b"\x05\x00", b"\x05\xff\x00\x01"], "Socks { code: 255 }"),
             ("reply's version", None, &[b"\x05\x00", b"\x00\x00\x00\x01"], "NotSocks"),
             ("unknown address", None, &[b"\x05\x00", b"\x05\x00\x00\x02"], "NotSocks"),
             ("silence", None, &[], "ClosedEarly"),

@@ -22,7 +22,7 @@ pub enum Outage {
     #[error("setting up the connection failed: {0}")]
     Setup(#[source] BoxError),
     /// The connection was established, and [`on_connect`](super::Builder::on_connect) took too long.
-    #[error("setting up the connection was not complete within {limit:?}")]
+    #[error("setting up the connection did not complete within {limit:?}")]
     SetupTimeout {
         /// The time allowed.
         limit: Duration,
@@ -40,7 +40,7 @@ pub enum Outage {
         limit: Duration,
     },
     /// The task that keeps the connection is gone: the runtime ended, or a hook panicked.
-    #[error("the task that keeps the connection is gone")]
+    #[error("the task that maintains the connection has ended")]
     TaskGone,
 }
 
@@ -57,7 +57,7 @@ impl Outage {
     ///   ([`Protocol`](longwire_connection::Error::Protocol));
     /// - the peer closed with 1000, the normal end, or with 1002, 1003, 1007, 1008, 1009 or 1010, which reject a
     ///   message that would be sent again on every connection;
-    /// - the task that keeps the connection is gone.
+    /// - the task that maintains the connection has ended.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Connect(error) => is_temporary(error),

@@ -31,9 +31,9 @@ struct Queue {
     handed: usize,
     /// The number of the next entry. Numbers increase along the queue.
     next: u64,
-    /// Whether messages are no longer accepted.
+    /// Set once messages are no longer accepted.
     closed: bool,
-    /// Whether the queue was also emptied for good.
+    /// Set once the queue was also emptied for good.
     stopped: bool,
 }
 

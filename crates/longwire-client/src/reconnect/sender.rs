@@ -13,8 +13,8 @@ use super::shared::Shared;
 /// A sending handle to a connection that is re-established whenever it is lost. It is cheap to clone and usable from
 /// any task.
 ///
-/// Messages are sent in the order in which they were queued, and are sent again in that order. The handle does not
-/// keep the connection open: [`Reconnecting`](super::Reconnecting) does.
+/// Messages are sent in the order in which they were queued. Undelivered ones are sent again, in the same order, on the
+/// next connection. The handle does not keep the connection open: [`Reconnecting`](super::Reconnecting) does.
 #[derive(Clone)]
 pub struct Sender {
     shared: Arc<Shared>,
@@ -27,19 +27,20 @@ impl Sender {
 
     /// Sends one message and waits until it is delivered, over this connection or a later one.
     ///
-    /// [`Confirm`](super::Confirm) defines when a message counts as delivered, and when another task must receive
-    /// meanwhile. If the connection fails before that, the message is sent again on the next: it arrives at least
-    /// once, and may arrive twice. This first waits for space in the queue, in turn.
+    /// [`Confirm`](super::Confirm) defines when a message counts as delivered, and in which case another task must
+    /// receive meanwhile. If the connection fails before that, the message is sent again on the next: it arrives at
+    /// least once, and possibly more than once. If the queue is full, the call first waits for space; waiting calls are
+    /// served in order.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] if this end has closed or given up, before the call or during it: as far as is known, the
-    /// message was not delivered.
+    /// [`Error::Closed`] if this end closed or gave up, before or during the call; delivery of the message was not
+    /// confirmed.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the message is withdrawn: it is no longer sent. If it was already passed to a
-    /// connection, it may still arrive, but is not sent again on the next.
+    /// If the future is dropped, the message is withdrawn and not sent. If it was already passed to a connection, it
+    /// may still arrive, but is not sent again on the next.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
         let message = message.into();
         let outbox = &self.shared.outbox;
@@ -50,7 +51,7 @@ impl Sender {
         delivered.await.map_err(|_| Error::Closed)
     }
 
-    /// Queues one message as soon as there is space. It does not wait for delivery: [`flush`](Self::flush) does.
+    /// Queues one message as soon as there is space, without waiting for delivery. [`flush`](Self::flush) waits for it.
     ///
     /// # Errors
     ///
@@ -65,7 +66,7 @@ impl Sender {
         self.shared.outbox.push(message, room, None).map(drop)
     }
 
-    /// Queues one message if there is space now, and does not wait until it is delivered.
+    /// Queues one message if there is space now, without waiting for delivery.
     ///
     /// # Errors
     ///
@@ -91,14 +92,14 @@ impl Sender {
         self.shared.outbox.wait_settled().await
     }
 
-    /// Returns the number of undelivered messages and their total size in bytes. It visits each of them.
+    /// Returns the number of undelivered messages and their total size in bytes. The time is linear in their number.
     pub fn queued(&self) -> (usize, usize) {
         self.shared.outbox.waiting()
     }
 
     /// Returns a watcher of the connection's state.
     ///
-    /// A watcher that is read rarely sees the newest state and none of those before it.
+    /// The watcher yields the newest state. A task that reads it seldom misses the states in between.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.shared.state.subscribe()
     }

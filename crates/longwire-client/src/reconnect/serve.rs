@@ -50,7 +50,7 @@ impl Serving<'_> {
         let mut sending = pin!(send(self.outbox, &sender, self.confirm, self.incoming));
         tokio::select! {
             biased;
-            // This fails only if no handle is left, and then closing has already started.
+            // Never fails: the task that runs this keeps the sender alive.
             _ = self.closing.wait_for(Option::is_some) => {}
             outage = receive(&mut receiver, self.incoming, self.missed) => return End::Outage(outage),
             limit = overdue(self.outbox, self.delivery_timeout) => {

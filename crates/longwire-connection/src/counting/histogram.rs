@@ -128,7 +128,8 @@ impl fmt::Debug for HistogramCounts {
     }
 }
 
-/// Returns the number of bits of the value, at most 47: two days in nanoseconds.
+/// Returns the bucket of a value: its number of bits, at most 47. The last bucket is for values from 2^46 on, which is
+/// 19.5 hours in nanoseconds.
 #[inline]
 fn bucket_of(value: u64) -> usize {
     let bits = u64::BITS - value.leading_zeros();

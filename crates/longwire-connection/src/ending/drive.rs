@@ -125,9 +125,9 @@ where
 /// Marks a connection as one whose dropped socket is left to this task.
 struct Managed<T: Transport> {
     shared: Arc<Shared<T>>,
-    /// Whether the handler is running. Stays set if the handler panics.
+    /// Set while the handler is being polled, and for good if it panics.
     running: bool,
-    /// Whether the socket had been dropped by the end of the last turn.
+    /// Set if the socket had been dropped by the end of the last turn.
     is_left: bool,
     /// The closing of the connection, once its socket was dropped.
     leaving: Option<Leaving>,

@@ -19,7 +19,7 @@ pub(crate) enum Heir {
 /// The receiving half that a dropped socket leaves to the driving task.
 pub(crate) struct Left {
     pub(crate) estate: Box<dyn Estate>,
-    /// Whether a panic dropped it.
+    /// `true` if a panic dropped it.
     pub(crate) panicked: bool,
 }
 

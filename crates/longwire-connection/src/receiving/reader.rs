@@ -40,7 +40,7 @@ pub(crate) struct Reader<T: Transport> {
     /// The work that may still be done before the task must yield.
     pub(crate) budget: usize,
     pub(crate) is_server: bool,
-    /// Whether the transport has ended.
+    /// Set once the transport has ended.
     pub(crate) eof: bool,
     pub(crate) messages: u64,
     unanswered: Unanswered,
@@ -53,7 +53,7 @@ pub(crate) struct Reader<T: Transport> {
     pub(crate) parking: Option<Box<Parking>>,
     /// The number of sends in a row without a receive.
     pub(super) sends: u8,
-    /// Whether a pong was queued that no task has begun to write.
+    /// Set if a pong was queued that no task has begun to write.
     pub(super) owes_pong: bool,
     /// Control frames that were handled while a call waited, kept for the application.
     #[allow(

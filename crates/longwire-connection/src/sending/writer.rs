@@ -50,7 +50,7 @@ pub(crate) struct Writer<T: Transport> {
     pub(super) send_queue: usize,
     /// The first error of the transport; nothing is written after it.
     pub(super) failed: Option<Arc<io::Error>>,
-    /// Whether the connection is gone for senders.
+    /// Set once senders can no longer use the connection.
     pub(super) finished: bool,
     /// The waiting tasks, created when a task first has to wait.
     pub(super) wakers: Option<Arc<Wakers>>,
@@ -69,7 +69,7 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) heir: Heir,
     /// Work deferred until the lock is free.
     pub(crate) due: Option<Box<Due<T>>>,
-    /// Whether the connection was closed to free memory.
+    /// Set if the connection was closed to free memory.
     pub(crate) is_shed: bool,
     /// The compressor as the budget counts it, if there is a budget.
     #[cfg(feature = "deflate")]

@@ -11,17 +11,12 @@ use crate::Outcome;
 const DEFLATE: &[&str] = &["--deflate"];
 
 pub(super) fn attacks() -> Vec<Attack> {
-    let one = |name, run| Attack::new(name, 9, &[End::Close(1009)], run).with_server(DEFLATE);
+    let one = |name, run| Attack::new(name, &[End::Close(1009)], run).with_server(DEFLATE);
     vec![
-        Attack::new("compressed fragments of nothing", 6, &[End::Close(1008)], fragments_of_nothing)
+        Attack::new("compressed fragments of nothing", &[End::Close(1008)], fragments_of_nothing)
             .with_server(DEFLATE),
-        Attack::new(
-            "long compressed fragments of nothing",
-            6,
-            &[End::Close(1009)],
-            long_fragments_of_nothing,
-        )
-        .with_server(DEFLATE),
+        Attack::new("long compressed fragments of nothing", &[End::Close(1009)], long_fragments_of_nothing)
+            .with_server(DEFLATE),
         one("bomb in one frame", |target| bombs(target, 1, usize::MAX)),
         one("bomb in fragments", |target| bombs(target, 1, 1000)),
         Attack {

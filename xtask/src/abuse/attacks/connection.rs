@@ -16,17 +16,17 @@ use crate::Outcome;
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![
-        Attack::new("messages after the close frame", 22, &[End::Close(1000)], after_close),
-        Attack::new("never closes", 23, &[End::Dropped], never_closes),
-        Attack::new("never reads", 24, &[End::Open], |target| never_reads(target, 64 << 10)),
+        Attack::new("messages after the close frame", &[End::Close(1000)], after_close),
+        Attack::new("never closes", &[End::Dropped], never_closes),
+        Attack::new("never reads", &[End::Open], |target| never_reads(target, 64 << 10)),
         Attack {
             growth: NEVER_READS_GROWTH,
-            ..Attack::new("never reads, messages of 1 MiB", 24, &[End::Open], |target| {
+            ..Attack::new("never reads, messages of 1 MiB", &[End::Open], |target| {
                 never_reads(target, 1 << 20)
             })
         },
-        Attack::new("half-closes with echoes owed", 26, &[End::Ended, End::Close(1000)], half_closes),
-        Attack::new("reset mid-frame", 27, &[End::Left], |target| {
+        Attack::new("half-closes with echoes owed", &[End::Ended, End::Close(1000)], half_closes),
+        Attack::new("reset mid-frame", &[End::Left], |target| {
             hit_and_run(target, |target| {
                 let mut peer = Peer::open(target.addr)?;
                 let frame = wire::frame(wire::BINARY, &[7; 1000]);
@@ -34,21 +34,21 @@ pub(super) fn attacks() -> Vec<Attack> {
                 peer.reset()
             })
         }),
-        Attack::new("reset while written to", 27, &[End::Left], |target| {
+        Attack::new("reset while written to", &[End::Left], |target| {
             hit_and_run(target, |target| {
                 let mut peer = Peer::open(target.addr)?;
                 peer.send(&wire::frame(wire::BINARY, &[7; 100_000])).map_err(|error| error.to_string())?;
                 peer.reset()
             })
         }),
-        Attack::new("reset mid-handshake", 27, &[End::Left], |target| {
+        Attack::new("reset mid-handshake", &[End::Left], |target| {
             hit_and_run(target, |target| {
                 let mut peer = Peer::connect(target.addr)?;
                 peer.send(&wire::request("").as_bytes()[..60]).map_err(|error| error.to_string())?;
                 peer.reset()
             })
         }),
-        Attack::new("connects and leaves", 27, &[End::Left], |target| {
+        Attack::new("connects and leaves", &[End::Left], |target| {
             hit_and_run(target, |target| Peer::connect(target.addr).map(drop))
         }),
     ]

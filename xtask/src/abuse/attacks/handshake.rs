@@ -16,31 +16,28 @@ use crate::Outcome;
 pub(super) fn attacks() -> Vec<Attack> {
     let refused = &[End::Status(400), End::Status(414), End::Status(431)];
     vec![
-        Attack::new("slow requests", 15, &[End::Status(408), End::Ended, End::Served], |target| {
-            slow(target, 20)
-        }),
+        Attack::new("slow requests", &[End::Status(408), End::Ended, End::Served], |target| slow(target, 20)),
         Attack {
             only_full: true,
             ..Attack::new(
                 "slow requests, 1500 at once",
-                15,
                 &[End::Status(408), End::Status(503), End::Ended, End::Served],
                 |target| slow(target, 500),
             )
         },
-        Attack::new("header of 8 MiB", 16, refused, |target| {
+        Attack::new("header of 8 MiB", refused, |target| {
             heads(target, &["GET / HTTP/1.1\r\nX: ", &"x".repeat(8 << 20), "\r\n\r\n"].concat(), 1)
         }),
-        Attack::new("target of 1 MiB", 16, refused, |target| {
+        Attack::new("target of 1 MiB", refused, |target| {
             heads(target, &["GET /", &"x".repeat(1 << 20), " HTTP/1.1\r\n\r\n"].concat(), 1)
         }),
-        Attack::new("20 000 headers", 16, refused, |target| {
+        Attack::new("20 000 headers", refused, |target| {
             heads(target, &["GET / HTTP/1.1\r\n", &"X: y\r\n".repeat(20_000), "\r\n"].concat(), 1)
         }),
-        Attack::new("headers without end", 16, refused, |target| {
+        Attack::new("headers without end", refused, |target| {
             heads(target, &["GET / HTTP/1.1\r\n", &"X: y\r\n".repeat(10_000)].concat(), 500)
         }),
-        Attack::new("smuggled requests", 17, SMUGGLED, smuggled),
+        Attack::new("smuggled requests", SMUGGLED, smuggled),
     ]
 }
 
@@ -90,7 +87,7 @@ fn slow(target: &Target, each: usize) -> Outcome<Tally> {
     Ok(tally)
 }
 
-/// The threat model's 30 s are a limit for defaults; longwire's limit is 10 s.
+/// Longer than the server's limit, which is 10 s.
 const SLOW_LIMIT: Duration = Duration::from_secs(15);
 
 /// Connects ten clients that send a head, or the last part of it up to `times` times, and receive the response.

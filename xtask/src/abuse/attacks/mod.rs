@@ -1,4 +1,4 @@
-//! The attacks, in the order of the threat model's rows.
+//! The attacks, in the order in which they run.
 //!
 //! Owns the list. Each attack is a function in the module of its target: frames, compression, the handshake, or the
 //! connection beneath.
@@ -17,7 +17,6 @@ pub(super) fn all() -> Vec<Attack> {
     attacks.extend(compression::attacks());
     attacks.extend(handshake::attacks());
     attacks.extend(connection::attacks());
-    attacks.sort_by_key(|attack| attack.threat);
     attacks
 }
 

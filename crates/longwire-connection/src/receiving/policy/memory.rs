@@ -1,8 +1,7 @@
-//! A limit, shared by many connections, on the memory of incoming incomplete messages and of compressors.
+//! A limit on the memory that many connections together hold for incomplete messages and for compressors.
 //!
-//! Owns the sum, and the choice of the connection that must give memory back or be closed.
-//! [`Limits`](crate::Limits) bound a single message; this budget is for many peers that each stay below those
-//! limits.
+//! Owns the sum, and the choice of the connection that must release memory or be closed. [`Limits`](crate::Limits)
+//! bound a single message; this budget bounds many peers that each stay below those limits.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
@@ -11,31 +10,32 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
 
-/// A limit on the memory that the connections sharing it hold for incomplete messages and for compressors. Clones
-/// are the same budget.
+/// A limit on the memory that connections together hold for incomplete messages and for compressors.
+///
+/// Clones share one budget. It applies to the connections whose [`Config::memory`](crate::Config::memory) contains it.
 ///
 /// For each connection, the budget counts the memory of the message that is arriving (decompressed), the
-/// decompressor that an incomplete compressed message keeps, and the compressor (384 KiB) that the connection keeps
-/// between messages until it has been idle for [`Config::deflate_idle`](crate::Config::deflate_idle). While the sum
-/// is above the limit:
+/// decompressor that an incomplete compressed message needs, and the compressor (counted as 384 KiB) that the
+/// connection keeps between messages until it has been idle for
+/// [`Config::deflate_idle`](crate::Config::deflate_idle). While the sum is above the limit:
 ///
-/// - Compressors are given back, starting with the one kept longest. This closes no connection: its next message
-///   takes some 30 µs more, and compresses as well.
+/// - Compressors are returned to the pool, starting with the one kept longest. No connection is closed for this: its
+///   next message takes about 30 µs longer to send, and is compressed equally well.
 /// - A connection whose message grows is closed with code 1013 (try again later) if it holds more than its share.
 ///   The share is the limit divided by the number of connections that hold any memory, so small messages do not
 ///   suffer from large ones.
-/// - Otherwise, the connection that holds the most is closed with code 1013, whether its message grows or not. The
-///   growing connection continues as long as the sum exceeds the limit by at most an eighth; beyond that, it is
-///   closed too.
-/// - A compressor in the middle of a message that is sent in parts cannot be given back. If such compressors would
+/// - Otherwise, the connection that holds the most is closed with code 1013, even if its message does not grow. The
+///   connection whose message grows continues while the sum exceeds the limit by at most an eighth; beyond that, it
+///   is closed too.
+/// - A compressor in the middle of a message that is sent in parts cannot be returned. If such compressors would
 ///   push the sum more than an eighth above the limit, their connections are closed with code 1013, the latest
 ///   first.
 ///
-/// The close frame is sent at once, whatever the connection's task is doing.
+/// The close frame is sent at once, even if the connection's task is waiting for something else.
 ///
-/// The sum therefore never exceeds the limit by more than an eighth, however many connections there are. The
-/// exception is data that connections being polled at the moment have read or sent in one call: up to 128 KiB,
-/// decompressed up to the longest message, and one compressor each.
+/// The sum therefore never exceeds the limit by more than an eighth, for any number of connections. In addition, each
+/// connection that is being polled may hold the data of one call that is not counted yet: a read of up to 128 KiB, or
+/// the message that it decompresses to, of up to the longest length allowed, and one compressor.
 ///
 /// # Examples
 ///
@@ -58,8 +58,10 @@ struct Shared {
     leaving: AtomicUsize,
     /// The number of connections that hold memory.
     holders: AtomicUsize,
+    /// The next name: a number that distinguishes the entries of `large` and `compressors`.
     names: AtomicU64,
-    /// The connections that hold at least [`LISTED`], by size, without those that were chosen to be closed.
+    /// The connections that hold at least [`LISTED`] bytes, by size and name, without those that were chosen to be
+    /// closed.
     large: Mutex<BTreeMap<(usize, u64), Arc<Entry>>>,
     /// The connections that keep a compressor, the one kept longest first.
     #[cfg(feature = "deflate")]
@@ -84,6 +86,7 @@ pub(crate) trait Member: Send + Sync {
 /// A connection that can be chosen to be closed.
 #[derive(Debug)]
 struct Entry {
+    /// Set once the connection was chosen to be closed.
     is_chosen: AtomicBool,
     /// The connection's part of [`Shared::leaving`].
     leaving: AtomicUsize,
@@ -120,6 +123,7 @@ impl MemoryBudget {
 }
 
 impl Shared {
+    /// Returns the bytes that each holder may have when the limit is reached.
     fn share(&self) -> usize {
         self.limit / self.holders.load(Ordering::Relaxed).max(1)
     }

@@ -109,7 +109,7 @@ pub(crate) struct Meter {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
     pub(crate) excess: Excess,
-    /// Whether a message received in parts was admitted and has not ended.
+    /// Set while a message in parts that was admitted is being received.
     inside_message: bool,
 }
 

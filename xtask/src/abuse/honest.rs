@@ -13,12 +13,12 @@ use super::{peer::Peer, verdict::Latencies};
 use crate::Outcome;
 
 /// A client that runs until it is stopped, or until an echo fails.
-pub(super) struct Healthy {
+pub(super) struct Honest {
     stop: Sender<()>,
     thread: JoinHandle<(Vec<Duration>, Outcome)>,
 }
 
-impl Healthy {
+impl Honest {
     /// Connects, and begins once the first echo has arrived.
     pub(super) fn start(addr: SocketAddr) -> Outcome<Self> {
         let mut peer = Peer::open(addr)?;
@@ -48,7 +48,7 @@ impl Healthy {
         let (samples, outcome) = self
             .thread
             .join()
-            .unwrap_or_else(|_| (Vec::new(), Err("the healthy client's thread panicked".to_owned())));
+            .unwrap_or_else(|_| (Vec::new(), Err("the honest client's thread panicked".to_owned())));
         (Latencies::new(samples), outcome)
     }
 }
