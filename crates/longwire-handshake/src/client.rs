@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, response};
 
 use crate::body::BodyFraming;
+use crate::checks::is_reserved;
 #[cfg(feature = "deflate")]
 use crate::deflate::DeflateOptions;
 use crate::encode::encode_request;
@@ -19,7 +20,6 @@ use crate::field::{Field, list_has};
 use crate::head::{CompleteHead, HeadError, HeadLimits, HeadReader, Kind, parse_fault};
 use crate::key::{AcceptKey, Key};
 use crate::origin::split_authority;
-use crate::server::is_reserved;
 use crate::subprotocol::{Subprotocol, first_duplicate};
 use crate::text::PeerText;
 use crate::uri::WebSocketUri;

@@ -50,10 +50,12 @@ pub mod origin;
 pub mod proxy;
 pub mod proxy_protocol;
 pub mod rejection;
+pub mod request;
 pub mod server;
 pub mod subprotocol;
 pub mod uri;
 
+mod checks;
 mod encode;
 mod field;
 mod text;
@@ -84,9 +86,11 @@ pub use proxy::{ProxyScheme, ProxyUri};
 #[doc(inline)]
 pub use proxy_protocol::{ProxyHeader, ProxyHeaderError, ProxyHeaderParser};
 #[doc(inline)]
-pub use rejection::Rejection;
+pub use rejection::{AcceptedError, Rejection};
 #[doc(inline)]
-pub use server::{Accepted, AcceptedError, RequestHead, RequestParser, RequestView, ServerOptions, accept};
+pub use request::RequestView;
+#[doc(inline)]
+pub use server::{Accepted, RequestHead, RequestParser, ServerOptions, accept};
 #[doc(inline)]
 pub use subprotocol::{InvalidSubprotocol, Subprotocol, SubprotocolError};
 pub use text::PeerText;

@@ -9,11 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Uri};
 
+use crate::checks::is_reserved;
 use crate::client::OptionsError;
 use crate::credentials::Login;
 use crate::encode::{put_field, put_fields};
 use crate::origin::parse_port;
-use crate::server::is_reserved;
 use crate::uri::{Host, UriError, WebSocketUri, bracketed, split_host};
 
 /// The protocol of a proxy.
