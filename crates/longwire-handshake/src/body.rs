@@ -5,9 +5,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{StatusCode, response};
-
-use crate::field::Field;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response};
 
 /// The framing of a response's body, which determines where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,18 +32,24 @@ impl BodyFraming {
             return Self::Empty;
         }
         if head.headers.contains_key(TRANSFER_ENCODING) {
-            let only_chunked = matches!(Field::of(&head.headers, &TRANSFER_ENCODING), Field::One(value)
-                if value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+            let only_chunked = only_value(&head.headers, &TRANSFER_ENCODING)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
             return if only_chunked { Self::Chunked } else { Self::UntilClose };
         }
-        match Field::of(&head.headers, &CONTENT_LENGTH) {
-            Field::One(value) if value.as_bytes().iter().all(u8::is_ascii_digit) => {
+        match only_value(&head.headers, &CONTENT_LENGTH) {
+            Some(value) if value.as_bytes().iter().all(u8::is_ascii_digit) => {
                 let len = value.to_str().ok().and_then(|digits| digits.parse().ok());
                 len.map_or(Self::UntilClose, Self::Length)
             }
             _ => Self::UntilClose,
         }
     }
+}
+
+/// Returns the value of a field that occurs once.
+fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Collects a body up to a limit.

@@ -44,8 +44,8 @@ pub(crate) fn check_protocol_version(headers: &HeaderMap) -> Result<(), Rejectio
     }
 }
 
-/// Returns whether the field belongs to the handshake or to HTTP's framing.
-pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+/// Returns whether a header belongs to the handshake or to HTTP's framing, so an application cannot set it.
+pub fn is_reserved(name: &HeaderName) -> bool {
     name.as_str().starts_with("sec-websocket-")
         || [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
 }

@@ -10,7 +10,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, response};
 
-use crate::body::BodyFraming;
 use crate::checks::is_reserved;
 #[cfg(feature = "deflate")]
 use crate::deflate::DeflateOptions;
@@ -297,13 +296,6 @@ pub struct ResponseHead {
     pub parts: response::Parts,
     /// The bytes that followed the head in the last piece: the server's first frames, or the start of a body.
     pub read_ahead: Bytes,
-}
-
-impl ResponseHead {
-    /// Returns the framing of the answer's body, if the answer is not a 101.
-    pub fn body_framing(&self) -> BodyFraming {
-        BodyFraming::of(&self.parts)
-    }
 }
 
 impl ResponseParser {

@@ -62,6 +62,7 @@ mod text;
 
 #[doc(inline)]
 pub use body::{BodyFraming, BodyReader};
+pub use checks::is_reserved;
 #[doc(inline)]
 pub use client::{
     Agreement, ClientHandshake, ClientOptions, OptionsError, ResponseError, ResponseHead, ResponseParser,
@@ -95,4 +96,4 @@ pub use server::{Accepted, RequestHead, RequestParser, ServerOptions, accept};
 pub use subprotocol::{InvalidSubprotocol, Subprotocol, SubprotocolError};
 pub use text::PeerText;
 #[doc(inline)]
-pub use uri::{UriError, WebSocketUri};
+pub use uri::{Authority, UriError, WebSocketUri};

@@ -5,16 +5,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Request, Uri};
 
 use crate::checks::is_reserved;
 use crate::client::OptionsError;
 use crate::credentials::Login;
-use crate::encode::{put_field, put_fields};
-use crate::origin::parse_port;
-use crate::uri::{Host, UriError, WebSocketUri, bracketed, split_host};
+use crate::encode::encode_request;
+use crate::uri::{Authority, UriError, WebSocketUri};
 
 /// The protocol of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +68,11 @@ impl ProxyUri {
             "socks5h" => (ProxyScheme::Socks5h, 1080),
             _ => return Err(UriError::ProxyScheme),
         };
-        let authority = uri.authority().ok_or(UriError::Host)?.as_str();
-        let (userinfo, host_and_port) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (Host { name: host, zone }, port) = split_host(host_and_port)?;
-        let port = match port {
-            None | Some("") => default_port,
-            Some(digits) => parse_port(digits).ok_or(UriError::Port)?,
-        };
+        let Authority { host, zone, port, login } = Authority::of(&uri)?;
         if uri.path_and_query().is_some_and(|target| !["", "/"].contains(&target.as_str())) {
             return Err(UriError::Target);
         }
-        let login = Login::from_userinfo(userinfo)?;
+        let login = login?;
         let basic = match (&login, scheme) {
             (Some(login), ProxyScheme::Http | ProxyScheme::Https) => Some(login.basic()?),
             (Some(login), _) if login.user().is_empty() || login.user().len() > 255 => {
@@ -88,7 +81,7 @@ impl ProxyUri {
             (Some(login), _) if login.password().len() > 255 => return Err(UriError::Credentials),
             _ => None,
         };
-        Ok(Self { scheme, host, zone, port, login, basic })
+        Ok(Self { scheme, host, zone, port: port.unwrap_or(default_port), login, basic })
     }
 
     /// Returns the protocol of the proxy.
@@ -131,15 +124,16 @@ impl ProxyUri {
         }
         // "host:port", and the port is always present (RFC 9112 §3.2.3).
         let target = format!("{}:{}", bracketed(uri.host()), uri.port());
-        let mut out = BytesMut::with_capacity(128);
-        out.put_slice(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").as_bytes());
-        let basic = self.basic.as_ref().filter(|_| !headers.contains_key(PROXY_AUTHORIZATION));
-        if let Some(basic) = basic {
-            put_field(&mut out, &PROXY_AUTHORIZATION, basic);
+        let host = HeaderValue::from_str(&target).map_err(|_| OptionsError::Host)?;
+        let mut request = Request::connect(target).body(()).map_err(|_| OptionsError::Host)?;
+        let fields = request.headers_mut();
+        fields.insert(HOST, host);
+        if let Some(basic) = &self.basic {
+            fields.insert(PROXY_AUTHORIZATION, basic.clone());
         }
-        put_fields(&mut out, headers, |_| true);
-        out.put_slice(b"\r\n");
-        Ok(out.freeze())
+        // Replaces the fields of the same name.
+        fields.extend(headers.clone());
+        Ok(encode_request(&request))
     }
 }
 
@@ -170,4 +164,9 @@ impl fmt::Debug for ProxyUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ProxyUri({self})")
     }
+}
+
+/// Returns a host as written before a port: an IPv6 address in brackets.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
