@@ -5,11 +5,11 @@
 use http::Response;
 use longwire_connection::{Handover, WebSocket};
 use longwire_handshake::{
-    BodyFraming, BodyReader, ClientHandshake, HeadLimits, ResponseError, ResponseHead, ResponseParser,
-    WebSocketUri,
+    ClientHandshake, HeadLimits, ResponseError, ResponseHead, ResponseParser, WebSocketUri,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::body::{BodyFraming, BodyReader};
 use crate::deadline::Deadline;
 use crate::{Config, Error, random};
 

@@ -18,7 +18,7 @@ use http::header::{FORWARDED, HeaderMap};
 ///
 /// ```
 /// use http::HeaderMap;
-/// use longwire_handshake::TrustedProxies;
+/// use longwire_server::TrustedProxies;
 ///
 /// let mut headers = HeaderMap::new();
 /// headers.insert("x-forwarded-for", "203.0.113.9, 10.0.0.7".parse()?);

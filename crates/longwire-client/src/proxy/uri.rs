@@ -8,17 +8,13 @@ use std::str::FromStr;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Request, Uri};
-
-use crate::checks::is_reserved;
-use crate::client::OptionsError;
-use crate::credentials::Login;
-use crate::encode::encode_request;
-use crate::uri::{Authority, UriError, WebSocketUri};
+use longwire_handshake::{
+    Authority, Login, OptionsError, UriError, WebSocketUri, encode_request, is_reserved,
+};
 
 /// The protocol of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProxyScheme {
+pub(crate) enum ProxyScheme {
     /// HTTP's CONNECT over plain TCP.
     Http,
     /// HTTP's CONNECT over TLS.
@@ -33,7 +29,7 @@ pub enum ProxyScheme {
 ///
 /// `Display` and `Debug` omit user and password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ProxyUri {
+pub(crate) struct ProxyUri {
     scheme: ProxyScheme,
     host: String,
     zone: Option<String>,
@@ -53,7 +49,7 @@ impl ProxyUri {
     ///
     /// [`UriError`] names the invalid part. Any path other than `/` is an error, because a proxy serves no
     /// resource. A SOCKS proxy takes users of 1 to 255 bytes and passwords of up to 255 (RFC 1929).
-    pub fn parse(text: &str) -> Result<Self, UriError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, UriError> {
         if text.contains('#') {
             return Err(UriError::Fragment);
         }
@@ -85,27 +81,27 @@ impl ProxyUri {
     }
 
     /// Returns the protocol of the proxy.
-    pub fn scheme(&self) -> ProxyScheme {
+    pub(crate) fn scheme(&self) -> ProxyScheme {
         self.scheme
     }
 
     /// Returns the name or address to dial, without the brackets and the [zone](Self::zone) of an IPv6 address.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// Returns the zone of an IPv6 address, as in [`WebSocketUri::zone`].
-    pub fn zone(&self) -> Option<&str> {
+    pub(crate) fn zone(&self) -> Option<&str> {
         self.zone.as_deref()
     }
 
     /// Returns the port to dial, from 1 to 65535.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Returns the user and password.
-    pub fn login(&self) -> Option<&Login> {
+    pub(crate) fn login(&self) -> Option<&Login> {
         self.login.as_ref()
     }
 
@@ -118,7 +114,11 @@ impl ProxyUri {
     ///
     /// [`OptionsError::ReservedHeader`] for `Host`, for headers of the handshake, and for headers that frame a
     /// message or apply to one connection only.
-    pub fn connect_request(&self, uri: &WebSocketUri, headers: &HeaderMap) -> Result<Bytes, OptionsError> {
+    pub(crate) fn connect_request(
+        &self,
+        uri: &WebSocketUri,
+        headers: &HeaderMap,
+    ) -> Result<Bytes, OptionsError> {
         if let Some(name) = headers.keys().find(|name| **name == HOST || is_reserved(name)) {
             return Err(OptionsError::ReservedHeader { name: name.clone() });
         }
@@ -170,3 +170,6 @@ impl fmt::Debug for ProxyUri {
 fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;
