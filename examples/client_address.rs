@@ -8,7 +8,7 @@
 #[tokio::main]
 async fn main() -> Result<(), longwire::BoxError> {
     let addr = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
-    let proxies = longwire::handshake::TrustedProxies::networks(["127.0.0.1", "::1"])?;
+    let proxies = longwire::server::TrustedProxies::networks(["127.0.0.1", "::1"])?;
     let server = longwire::Server::bind(addr).await?.configure(|config| config.trusted_proxies = proxies);
     println!("listening on ws://{}", server.local_addr());
     let serving = server.serve(|mut ws, request| async move {

@@ -5,10 +5,11 @@
 use http::Response;
 use longwire_connection::{Handover, WebSocket};
 use longwire_handshake::{
-    BodyReader, ClientHandshake, HeadLimits, ResponseError, ResponseHead, ResponseParser, WebSocketUri,
+    ClientHandshake, HeadLimits, ResponseError, ResponseHead, ResponseParser, WebSocketUri,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::body::{BodyFraming, BodyReader};
 use crate::deadline::Deadline;
 use crate::{Config, Error, random};
 
@@ -88,7 +89,7 @@ async fn read_refusal(
     deadline: Deadline,
     limit: usize,
 ) -> Error {
-    let mut body = BodyReader::new(head.body_framing(), limit);
+    let mut body = BodyReader::new(BodyFraming::of(&head.parts), limit);
     body.handle_bytes(&head.read_ahead);
     let reading = deadline.run(async {
         let mut buf = vec![0; READ_LEN];

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, response};
 
-use crate::body::BodyFraming;
+use crate::checks::is_reserved;
 #[cfg(feature = "deflate")]
 use crate::deflate::DeflateOptions;
 use crate::encode::encode_request;
@@ -19,7 +19,6 @@ use crate::field::{Field, list_has};
 use crate::head::{CompleteHead, HeadError, HeadLimits, HeadReader, Kind, parse_fault};
 use crate::key::{AcceptKey, Key};
 use crate::origin::split_authority;
-use crate::server::is_reserved;
 use crate::subprotocol::{Subprotocol, first_duplicate};
 use crate::text::PeerText;
 use crate::uri::WebSocketUri;
@@ -331,13 +330,6 @@ pub struct ResponseHead {
     pub parts: response::Parts,
     /// The bytes that followed the head in the last piece: the server's first frames, or the start of a body.
     pub read_ahead: Bytes,
-}
-
-impl ResponseHead {
-    /// Returns the framing of the response's body, if the response is not a 101.
-    pub fn body_framing(&self) -> BodyFraming {
-        BodyFraming::of(&self.parts)
-    }
 }
 
 impl ResponseParser {

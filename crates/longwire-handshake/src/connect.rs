@@ -9,11 +9,12 @@ use http::header::{HOST, SEC_WEBSOCKET_VERSION};
 use http::uri::{Parts, Scheme};
 use http::{HeaderValue, Method, Request, Uri, Version, response};
 
+use crate::checks::{check_no_body, check_protocol_version, check_target};
 use crate::client::{Agreement, ClientOptions, Offered, OptionsError, ResponseError};
 use crate::field::Field;
 use crate::origin::split_authority;
 use crate::rejection::Rejection;
-use crate::server::{RequestView, check_no_body, check_protocol_version, check_target};
+use crate::request::RequestView;
 use crate::text::PeerText;
 use crate::uri::WebSocketUri;
 

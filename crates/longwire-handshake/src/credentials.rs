@@ -102,6 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hides_a_login() {
+        let login = Login::new("user", "secret").unwrap();
+        assert_eq!(format!("{login:?} {:?}", login.basic()), "Login(..) Ok(Sensitive)");
+    }
+
+    #[test]
     fn escapes_are_decoded_and_nothing_else_is() {
         for (text, decoded) in [
             ("", &b""[..]),

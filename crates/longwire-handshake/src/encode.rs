@@ -4,18 +4,27 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
 /// Encodes a request without a body; `Host` comes first.
+///
+/// The target is the URI's path and query, or for a CONNECT its host and port (RFC 9112 §3.2).
 pub fn encode_request<B>(request: &Request<B>) -> Bytes {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut out = BytesMut::with_capacity(256);
     out.put_slice(request.method().as_str().as_bytes());
     out.put_u8(b' ');
-    if !target.starts_with('/') {
-        out.put_u8(b'/');
+    match request.uri().authority() {
+        Some(authority) if request.method() == Method::CONNECT => {
+            out.put_slice(authority.as_str().as_bytes());
+        }
+        _ => {
+            let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+            if !target.starts_with('/') {
+                out.put_u8(b'/');
+            }
+            out.put_slice(target.as_bytes());
+        }
     }
-    out.put_slice(target.as_bytes());
     out.put_slice(b" HTTP/1.1\r\n");
     for value in request.headers().get_all(HOST) {
         put_field(&mut out, &HOST, value);
@@ -76,7 +85,7 @@ fn status_line(status: StatusCode) -> BytesMut {
     out
 }
 
-pub(crate) fn put_fields(out: &mut BytesMut, headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
+fn put_fields(out: &mut BytesMut, headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
     for (name, value) in headers.iter().filter(|(name, _)| wanted(name)) {
         put_field(out, name, value);
     }
@@ -84,7 +93,7 @@ pub(crate) fn put_fields(out: &mut BytesMut, headers: &HeaderMap, wanted: impl F
 
 /// Writes one field with its name in the customary capitalization: some small devices compare names
 /// case-sensitively, although they must not.
-pub(crate) fn put_field(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+fn put_field(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
     let (start, rest) = match name.as_str().strip_prefix("sec-websocket-") {
         Some(rest) => ("Sec-WebSocket-", rest),
         None => ("", name.as_str()),
@@ -138,6 +147,19 @@ mod tests {
         assert_eq!(
             encode_request(&request),
             "GET /?a=b HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn writes_a_connect_with_host_and_port() {
+        let request = Request::connect("[::1]:443")
+            .header("user-agent", "tool/1")
+            .header("host", "[::1]:443")
+            .body(())
+            .unwrap();
+        assert_eq!(
+            encode_request(&request),
+            "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nUser-Agent: tool/1\r\n\r\n"
         );
     }
 }

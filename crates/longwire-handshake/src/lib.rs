@@ -6,11 +6,10 @@
 //! - [`server`]: [`RequestParser`] finds the request head in the peer's bytes, [`accept`] checks it and returns an
 //!   [`Accepted`] with the 101 to send, or a [`Rejection`] with its status, headers and body.
 //! - [`client`]: [`ClientHandshake`] builds the request, [`ResponseParser`] reads the response's head, and
-//!   [`ClientHandshake::verify`] checks it. [`BodyReader`] reads the body of a refusal.
+//!   [`ClientHandshake::verify`] checks it.
 //! - [`connect`]: the handshake over HTTP/2 and 3 (RFC 8441). [`accept`] takes both forms; [`ConnectHandshake`] is
 //!   the client's side.
-//! - [`ProxyUri`]: the address of a proxy, and the request to send to it.
-//! - [`WebSocketUri`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types
+//! - [`WebSocketUri`], [`Authority`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types
 //!   that cannot hold an invalid value.
 //!
 //! With the feature `deflate`, [`ServerOptions::deflate`] and [`ClientOptions::deflate`] negotiate
@@ -36,30 +35,27 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
-pub mod body;
 pub mod client;
 pub mod connect;
 pub mod credentials;
 #[cfg(feature = "deflate")]
 pub mod deflate;
 pub mod extension;
-pub mod forwarded;
 pub mod head;
 pub mod key;
 pub mod origin;
-pub mod proxy;
-pub mod proxy_protocol;
 pub mod rejection;
+pub mod request;
 pub mod server;
 pub mod subprotocol;
 pub mod uri;
 
+mod checks;
 mod encode;
 mod field;
 mod text;
 
-#[doc(inline)]
-pub use body::{BodyFraming, BodyReader};
+pub use checks::is_reserved;
 #[doc(inline)]
 pub use client::{
     Agreement, ClientHandshake, ClientOptions, OptionsError, ResponseError, ResponseHead, ResponseParser,
@@ -72,23 +68,19 @@ pub use encode::{encode_refusal, encode_request, encode_response};
 #[doc(inline)]
 pub use extension::{ExtensionError, ExtensionOffer, ExtensionParam};
 #[doc(inline)]
-pub use forwarded::{InvalidNetwork, TrustedProxies};
-#[doc(inline)]
 pub use head::{HeadError, HeadLimits};
 #[doc(inline)]
 pub use key::{AcceptKey, InvalidKey, Key};
 #[doc(inline)]
 pub use origin::{AllowedOrigins, InvalidOrigin, Origin, OriginPolicy};
 #[doc(inline)]
-pub use proxy::{ProxyScheme, ProxyUri};
+pub use rejection::{AcceptedError, Rejection};
 #[doc(inline)]
-pub use proxy_protocol::{ProxyHeader, ProxyHeaderError, ProxyHeaderParser};
+pub use request::RequestView;
 #[doc(inline)]
-pub use rejection::Rejection;
-#[doc(inline)]
-pub use server::{Accepted, AcceptedError, RequestHead, RequestParser, RequestView, ServerOptions, accept};
+pub use server::{Accepted, RequestHead, RequestParser, ServerOptions, accept};
 #[doc(inline)]
 pub use subprotocol::{InvalidSubprotocol, Subprotocol, SubprotocolError};
 pub use text::PeerText;
 #[doc(inline)]
-pub use uri::{UriError, WebSocketUri};
+pub use uri::{Authority, UriError, WebSocketUri};

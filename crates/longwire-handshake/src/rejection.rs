@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::encode;
 use crate::extension::ExtensionError;
 use crate::head::HeadError;
 use crate::key::InvalidKey;
-use crate::server::AcceptedError;
-use crate::subprotocol::SubprotocolError;
+use crate::subprotocol::{Subprotocol, SubprotocolError};
 use crate::text::PeerText;
 
 /// A refused handshake, with the status, headers and body of the response.
@@ -294,6 +293,27 @@ impl Rejection {
     pub(crate) fn method(method: &Method) -> Self {
         Self::Method { method: PeerText::new(method.as_str()), is_head: *method == Method::HEAD }
     }
+}
+
+/// A change to a response that the handshake does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptedError {
+    /// The subprotocol is not one of those offered.
+    #[error("subprotocol {name} was not offered by the client")]
+    NotOffered {
+        /// The subprotocol.
+        name: Subprotocol,
+    },
+    /// The handshake writes this field itself.
+    #[error("header {name} belongs to the handshake")]
+    Reserved {
+        /// The field.
+        name: HeaderName,
+    },
+    /// There are more fields than a map of headers can hold.
+    #[error("too many headers")]
+    TooManyHeaders,
 }
 
 impl From<AcceptedError> for Rejection {

@@ -6,18 +6,19 @@
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
 };
-use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 
+use crate::checks::{check_no_body, check_protocol_version, check_target, is_reserved};
 use crate::connect;
 use crate::extension::ExtensionOffer;
 use crate::field::{Field, list_has, trim};
 use crate::head::{CompleteHead, HeadError, HeadLimits, HeadReader, Kind, parse_fault};
 use crate::key::{AcceptKey, Key};
 use crate::origin::{OriginPolicy, split_authority};
-use crate::rejection::Rejection;
+use crate::rejection::{AcceptedError, Rejection};
+use crate::request::RequestView;
 use crate::subprotocol::Subprotocol;
 use crate::text::PeerText;
 
@@ -121,68 +122,6 @@ impl ServerOptions {
     pub fn with_deflate(mut self, deflate: impl Into<Option<crate::deflate::DeflateOptions>>) -> Self {
         self.deflate = deflate.into();
         self
-    }
-}
-
-/// The head of a request, borrowed from its owner.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestView<'a> {
-    /// The method.
-    pub method: &'a Method,
-    /// The target.
-    pub uri: &'a Uri,
-    /// The version of HTTP.
-    pub version: Version,
-    /// The header fields.
-    pub headers: &'a HeaderMap,
-    /// The pseudo-header `:protocol` of an extended CONNECT over HTTP/2 or 3 (RFC 8441 §4). The types of `http`
-    /// have no place for it, so it is `None` in a view of them: see [`protocol`](Self::protocol).
-    pub protocol: Option<&'a str>,
-}
-
-impl<'a> RequestView<'a> {
-    /// Sets the pseudo-header `:protocol`, which each HTTP server stores in its own way.
-    #[must_use]
-    pub fn protocol(mut self, protocol: Option<&'a str>) -> Self {
-        self.protocol = protocol;
-        self
-    }
-
-    /// Returns the host that the request is for, with its port: `:authority` in HTTP/2 and 3, otherwise `Host`.
-    pub(crate) fn host(&self) -> Option<&'a str> {
-        match self.uri.authority() {
-            Some(authority) if self.is_multiplexed() => Some(authority.as_str()),
-            _ => self.headers.get(HOST).and_then(|host| host.to_str().ok()),
-        }
-    }
-
-    /// Returns whether the request is one of many streams of a connection. Such a connection cannot be taken over.
-    fn is_multiplexed(&self) -> bool {
-        self.version >= Version::HTTP_2
-    }
-}
-
-impl<'a> From<&'a request::Parts> for RequestView<'a> {
-    fn from(parts: &'a request::Parts) -> Self {
-        Self {
-            method: &parts.method,
-            uri: &parts.uri,
-            version: parts.version,
-            headers: &parts.headers,
-            protocol: None,
-        }
-    }
-}
-
-impl<'a, B> From<&'a Request<B>> for RequestView<'a> {
-    fn from(request: &'a Request<B>) -> Self {
-        Self {
-            method: request.method(),
-            uri: request.uri(),
-            version: request.version(),
-            headers: request.headers(),
-            protocol: None,
-        }
     }
 }
 
@@ -326,27 +265,6 @@ impl Accepted {
     }
 }
 
-/// A change to a response that the handshake does not allow.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AcceptedError {
-    /// The subprotocol is not one of those offered.
-    #[error("subprotocol {name} was not offered by the client")]
-    NotOffered {
-        /// The subprotocol.
-        name: Subprotocol,
-    },
-    /// The handshake writes this field itself.
-    #[error("header {name} belongs to the handshake")]
-    Reserved {
-        /// The field.
-        name: HeaderName,
-    },
-    /// There are more fields than a map of headers can hold.
-    #[error("too many headers")]
-    TooManyHeaders,
-}
-
 /// The form of the handshake, which depends on the version of HTTP, and the data specific to it.
 #[derive(Debug, Clone)]
 enum Form {
@@ -387,13 +305,6 @@ fn check_http1_upgrade(request: RequestView<'_>) -> Result<Form, Rejection> {
     Ok(Form::Http1 { accept: key.accept() })
 }
 
-pub(crate) fn check_target(uri: &Uri) -> Result<(), Rejection> {
-    let scheme_is_known = uri.scheme().is_none_or(|scheme| {
-        *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS || ["ws", "wss"].contains(&scheme.as_str())
-    });
-    if scheme_is_known && uri.path().starts_with('/') { Ok(()) } else { Err(Rejection::Target) }
-}
-
 /// "A client MUST send a Host header field in all HTTP/1.1 request messages", and a server answers 400 if it is
 /// absent, repeated or invalid (RFC 9112 §3.2). HTTP/1.0 allowed requests without it.
 fn check_host(request: RequestView<'_>) -> Result<(), Rejection> {
@@ -401,31 +312,6 @@ fn check_host(request: RequestView<'_>) -> Result<(), Rejection> {
         Field::One(value) if value.to_str().ok().and_then(split_authority).is_some() => Ok(()),
         Field::Missing if request.version == Version::HTTP_10 => Ok(()),
         _ => Err(Rejection::Host),
-    }
-}
-
-/// A body would be in the place of the first frames, and two parties could disagree on where it ends.
-pub(crate) fn check_no_body(headers: &HeaderMap) -> Result<(), Rejection> {
-    let is_empty = headers.get_all(CONTENT_LENGTH).iter().all(|value| value == "0");
-    if is_empty && !headers.contains_key(TRANSFER_ENCODING) { Ok(()) } else { Err(Rejection::Body) }
-}
-
-pub(crate) fn check_protocol_version(headers: &HeaderMap) -> Result<(), Rejection> {
-    let Field::One(value) = Field::of(headers, &SEC_WEBSOCKET_VERSION) else {
-        return Err(Rejection::MissingProtocolVersion);
-    };
-    // "values ... between 0 and 255", "Leading zeros are not allowed" (RFC 6455 §4.1 item 9, §4.3)
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok("13") => Ok(()),
-        Ok(text)
-            if text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0')) =>
-        {
-            match text.parse() {
-                Ok(version) => Err(Rejection::ProtocolVersion { version }),
-                Err(_) => Err(Rejection::MissingProtocolVersion),
-            }
-        }
-        _ => Err(Rejection::MissingProtocolVersion),
     }
 }
 
@@ -439,12 +325,6 @@ fn check_origin(request: RequestView<'_>, policy: &OriginPolicy) -> Result<(), R
         return Ok(());
     }
     Err(Rejection::Origin { origin: PeerText::new(origin.map_or(&[][..], HeaderValue::as_bytes)) })
-}
-
-/// Returns whether the field belongs to the handshake or to HTTP's framing.
-pub(crate) fn is_reserved(name: &HeaderName) -> bool {
-    name.as_str().starts_with("sec-websocket-")
-        || [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)
 }
 
 fn parse_request(head: &CompleteHead) -> Result<request::Parts, HeadError> {

@@ -55,24 +55,14 @@ impl WebSocketUri {
             Some(other) if other.eq_ignore_ascii_case("wss") => true,
             _ => return Err(UriError::Scheme),
         };
-        let authority = uri.authority().ok_or(UriError::Host)?.as_str();
-        let (userinfo, host_and_port) = match authority.rsplit_once('@') {
-            Some((userinfo, rest)) => (Some(userinfo), rest),
-            None => (None, authority),
-        };
-        let (Host { name, zone }, port) = split_host(host_and_port)?;
-        let port = match port {
-            // "The port component is OPTIONAL" and may be empty as well (RFC 3986 §3.2.3).
-            None | Some("") => default_port(secure),
-            Some(digits) => parse_port(digits).ok_or(UriError::Port)?,
-        };
+        let Authority { host, zone, port, login } = Authority::of(uri)?;
         Ok(Self {
             secure,
-            host: name,
+            host,
             zone,
-            port,
+            port: port.unwrap_or_else(|| default_port(secure)),
             target: target(uri)?,
-            credentials: userinfo.map(basic_credentials).transpose()?.flatten(),
+            credentials: login?.map(|login| login.basic()).transpose()?,
         })
     }
 
@@ -150,6 +140,38 @@ impl fmt::Debug for WebSocketUri {
     }
 }
 
+/// The authority of a URI, parsed and checked: user and password, host and port (RFC 3986 §3.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The name or address in lower case, without the brackets and the zone of an IPv6 address.
+    pub host: String,
+    /// The zone of an IPv6 address, as in [`WebSocketUri::zone`].
+    pub zone: Option<String>,
+    /// The port, from 1 to 65535; `None` if it is absent or empty.
+    pub port: Option<u16>,
+    /// The user and password, percent-decoded; `None` if they are absent or empty.
+    pub login: Result<Option<Login>, InvalidLogin>,
+}
+
+impl Authority {
+    /// Reads the authority of a URI.
+    ///
+    /// # Errors
+    ///
+    /// [`UriError::Host`] and [`UriError::Port`].
+    pub fn of(uri: &Uri) -> Result<Self, UriError> {
+        let authority = uri.authority().ok_or(UriError::Host)?.as_str();
+        let (userinfo, host_and_port) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (host, zone, port) = split_host(host_and_port)?;
+        let port = match port {
+            // "The port component is OPTIONAL" and may be empty as well (RFC 3986 §3.2.3).
+            None | Some("") => None,
+            Some(digits) => Some(parse_port(digits).ok_or(UriError::Port)?),
+        };
+        Ok(Self { host, zone, port, login: Login::from_userinfo(userinfo) })
+    }
+}
+
 /// A URI that does not name a WebSocket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -190,13 +212,8 @@ fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
 
-/// The host of a URI in lower case, without brackets, and the zone of an IPv6 address.
-pub(crate) struct Host {
-    pub(crate) name: String,
-    pub(crate) zone: Option<String>,
-}
-
-pub(crate) fn split_host(text: &str) -> Result<(Host, Option<&str>), UriError> {
+/// Splits a host and a port into the name or address, the zone and the port.
+fn split_host(text: &str) -> Result<(String, Option<String>, Option<&str>), UriError> {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(UriError::Host)?;
@@ -214,7 +231,7 @@ pub(crate) fn split_host(text: &str) -> Result<(Host, Option<&str>), UriError> {
             rest => Some(rest.strip_prefix(':').ok_or(UriError::Host)?),
         };
         // The names of interfaces are case-sensitive.
-        return Ok((Host { name: address.to_ascii_lowercase(), zone: zone.map(str::to_owned) }, port));
+        return Ok((address.to_ascii_lowercase(), zone.map(str::to_owned), port));
     }
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port)),
@@ -223,7 +240,7 @@ pub(crate) fn split_host(text: &str) -> Result<(Host, Option<&str>), UriError> {
     if host.is_empty() || !host.bytes().all(is_unreserved) {
         return Err(UriError::Host);
     }
-    Ok((Host { name: host.to_ascii_lowercase(), zone: None }, port))
+    Ok((host.to_ascii_lowercase(), None, port))
 }
 
 /// Returns the path and query in origin form (RFC 9112 §3.2.1).
@@ -236,13 +253,7 @@ fn target(uri: &Uri) -> Result<PathAndQuery, UriError> {
     PathAndQuery::from_maybe_shared(format!("{slash}{text}")).map_err(|_| UriError::Target)
 }
 
-/// Encodes the user and password before an `@`.
-fn basic_credentials(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
-    let login = Login::from_userinfo(userinfo)?;
-    Ok(login.map(|login| login.basic()).transpose()?)
-}
-
 /// Returns a host as written before a port: an IPv6 address in brackets.
-pub(crate) fn bracketed(host: &str) -> String {
+fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

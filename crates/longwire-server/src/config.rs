@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use longwire_connection::{Config, Keepalive, MemoryBudget};
-use longwire_handshake::{HeadLimits, ServerOptions, TrustedProxies};
+use longwire_handshake::{HeadLimits, ServerOptions};
 use longwire_hub::{HubConfig, Shutdown};
+
+use crate::TrustedProxies;
 
 /// The configuration of a server. The defaults are meant for the open internet.
 ///

@@ -59,6 +59,7 @@ mod answer;
 mod config;
 mod deadline;
 mod error;
+mod forwarded;
 mod gate;
 mod hook;
 mod lifecycle;
@@ -70,6 +71,7 @@ mod metrics;
 mod metrics;
 mod pending;
 mod proxied;
+mod proxy_protocol;
 mod request;
 mod routes;
 mod serve;
@@ -86,10 +88,11 @@ mod tests;
 pub use admission::Admission;
 pub use config::ServerConfig;
 pub use error::Error;
+pub use forwarded::{InvalidNetwork, TrustedProxies};
 pub use lifecycle::ServerHandle;
 pub use listen::{Listen, ListenOptions, Listeners};
 pub use longwire_handshake::{
-    AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol, TrustedProxies,
+    AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol,
 };
 pub use longwire_hub::{
     BoxError, ClientHandle, ClientId, ClientInfo, ClientStats, Delivery, Drained, HandlerResult, Hub,

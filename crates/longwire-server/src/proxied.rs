@@ -1,14 +1,14 @@
 //! The addresses of a connection, which a trusted proxy may supply.
 //!
-//! The format of the proxy's header is in `longwire-handshake`.
+//! The format of the proxy's header belongs to [`proxy_protocol`](crate::proxy_protocol).
 
 use std::io;
 use std::net::SocketAddr;
 
-use longwire_handshake::{ProxyHeader, ProxyHeaderParser, TrustedProxies};
 use tokio::io::AsyncReadExt;
 
-use crate::ServerStream;
+use crate::proxy_protocol::{ProxyHeader, ProxyHeaderParser};
+use crate::{ServerStream, TrustedProxies};
 
 /// The addresses at both ends of a connection, if there are any.
 #[derive(Clone, Copy, Debug)]

@@ -5,12 +5,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
-use longwire_handshake::TrustedProxies;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::ServerStream;
 use crate::routes::Route;
+use crate::{ServerStream, TrustedProxies};
 
 /// The head of a client's request: an [`http::Request`] with the addresses of the connection.
 ///

@@ -186,7 +186,7 @@ pub mod handshake {
     #[doc(inline)]
     pub use longwire_handshake::{
         AcceptedError, ClientOptions, HeadLimits, OptionsError, OriginPolicy, PeerText, Rejection,
-        ResponseError, ServerOptions, Subprotocol, TrustedProxies, UriError, WebSocketUri,
+        ResponseError, ServerOptions, Subprotocol, UriError, WebSocketUri,
     };
 }
 
@@ -212,8 +212,8 @@ pub mod client {
 pub mod server {
     #[doc(inline)]
     pub use longwire_server::{
-        Admission, Error, Listen, ListenOptions, Listeners, OtherStream, Serve, ServerStream, SocketReceiver,
-        Workers,
+        Admission, Error, InvalidNetwork, Listen, ListenOptions, Listeners, OtherStream, Serve, ServerStream,
+        SocketReceiver, TrustedProxies, Workers,
     };
     #[cfg(feature = "rustls")]
     #[doc(inline)]

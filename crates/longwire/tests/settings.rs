@@ -17,7 +17,7 @@ use longwire::handshake::{
 use longwire::http2::ConnectOptions;
 use longwire::hyper::MountConfig;
 use longwire::reconnect::{Backoff, Jitter};
-use longwire::server::ListenOptions;
+use longwire::server::{ListenOptions, TrustedProxies};
 use longwire::{
     CloseCode, Config, DeflateOptions, Excess, HubConfig, Keepalive, Limits, Measurements, MemoryBudget,
     Rate, RateLimit, ServerConfig, Shutdown, SlowPolicy,

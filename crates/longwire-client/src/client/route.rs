@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
-use longwire_handshake::ProxyUri;
 
 use super::header_value;
 use crate::dial::Resolver;
-use crate::proxy::{Environment, Proxies};
+use crate::proxy::{Environment, Proxies, ProxyUri};
 use crate::{Client, InvalidOption};
 
 impl Client {

@@ -5,8 +5,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use longwire_handshake::{ProxyUri, WebSocketUri};
+use longwire_handshake::WebSocketUri;
 
+use super::ProxyUri;
 use crate::InvalidOption;
 
 /// The proxy settings read from the environment.

@@ -5,14 +5,16 @@
 
 mod environment;
 mod socks;
+mod uri;
 
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use longwire_handshake::{HeadError, HeadLimits, ProxyScheme, ProxyUri, ResponseParser, WebSocketUri};
+use longwire_handshake::{HeadError, HeadLimits, ResponseParser, WebSocketUri};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub(crate) use environment::Environment;
+pub(crate) use uri::{ProxyScheme, ProxyUri};
 
 use crate::dial;
 use crate::route::Route;
@@ -133,8 +135,7 @@ pub(crate) async fn connect(
             }
             Err(failure.map_or_else(|| dial::no_address(uri.host()), Error::Proxy))
         }
-        // Plain HTTP. `ProxyUri` rejects every scheme that it does not know.
-        _ => {
+        ProxyScheme::Http => {
             let mut io = reach(route, proxy).await?;
             tunnel(&mut io, route, proxy, uri).await?;
             Ok(io)

@@ -88,7 +88,7 @@ async fn exchange(
     Ok(())
 }
 
-/// Sends user and password (RFC 1929). In a [`ProxyUri`](longwire_handshake::ProxyUri), neither is too long.
+/// Sends user and password (RFC 1929). In a [`ProxyUri`](super::ProxyUri), neither is too long.
 async fn log_in(io: &mut (impl AsyncRead + AsyncWrite + Unpin), login: &Login) -> Result<(), Error> {
     let mut request = vec![LOGIN_VERSION];
     for text in [login.user(), login.password()] {

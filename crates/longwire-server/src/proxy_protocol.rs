@@ -10,35 +10,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 ///
 /// Without addresses, the proxy connects for itself, such as for a health check, or does not name the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProxyHeader {
+pub(crate) struct ProxyHeader {
     /// The address of the client.
-    pub source: Option<SocketAddr>,
+    pub(crate) source: Option<SocketAddr>,
     /// The address that the client connected to.
-    pub destination: Option<SocketAddr>,
+    pub(crate) destination: Option<SocketAddr>,
 }
 
 /// Reads a [`ProxyHeader`] from bytes as they arrive.
-///
-/// # Examples
-///
-/// ```
-/// use longwire_handshake::ProxyHeaderParser;
-///
-/// let mut input = &b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\nGET / HTTP/1.1\r\n"[..];
-/// let mut parser = ProxyHeaderParser::default();
-/// let header = loop {
-///     let (bytes, rest) = input.split_at(parser.wanted().min(input.len()));
-///     input = rest;
-///     if let Some(header) = parser.handle_bytes(bytes)? {
-///         break header;
-///     }
-/// };
-/// assert_eq!(header.source, Some("192.0.2.1:4711".parse()?));
-/// assert!(input.starts_with(b"GET"));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug, Default)]
-pub struct ProxyHeaderParser {
+pub(crate) struct ProxyHeaderParser {
     bytes: Vec<u8>,
     is_over: bool,
 }
@@ -47,11 +28,11 @@ impl ProxyHeaderParser {
     /// The length of the longest header that is accepted, in bytes. A header of version 1 has at most 107. One of
     /// version 2 could have 65 551, of which the fixed part and the addresses take at most 52; the rest is ignored
     /// here.
-    pub const MAX_LEN: usize = 4096;
+    pub(crate) const MAX_LEN: usize = 4096;
 
     /// Returns the minimum number of bytes that are still missing. The caller may read at most this many. 0 after
     /// the header.
-    pub fn wanted(&self) -> usize {
+    pub(crate) fn wanted(&self) -> usize {
         let len = self.bytes.len();
         if self.is_over {
             return 0;
@@ -71,7 +52,7 @@ impl ProxyHeaderParser {
     /// # Errors
     ///
     /// [`ProxyHeaderError`] as soon as the bytes cannot become a header. All further bytes are refused as well.
-    pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
+    pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         if bytes.len() > self.wanted() {
             self.is_over = true;
             return Err(ProxyHeaderError::Malformed { part: "end" });
@@ -205,8 +186,7 @@ fn declared(bytes: &[u8]) -> Option<usize> {
 
 /// An error in a header of the PROXY protocol. The connection should be closed without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProxyHeaderError {
+pub(crate) enum ProxyHeaderError {
     /// The bytes do not begin like a header.
     #[error("missing PROXY protocol header")]
     Missing,
@@ -233,3 +213,6 @@ const FIXED: usize = 16;
 const SHORTEST: usize = 15;
 
 const LONGEST_LINE: usize = 107;
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,6 @@ use std::str::FromStr;
 
 use http::header::{FORWARDED, HeaderMap};
 
-use crate::field::trim;
-
 /// The proxies in front of a server, and the header in which they name the client.
 ///
 /// Each proxy appends the address that connected to it. So the chain is read from its end, for as long as the
@@ -20,7 +18,7 @@ use crate::field::trim;
 ///
 /// ```
 /// use http::HeaderMap;
-/// use longwire_handshake::TrustedProxies;
+/// use longwire_server::TrustedProxies;
 ///
 /// let mut headers = HeaderMap::new();
 /// headers.insert("x-forwarded-for", "203.0.113.9, 10.0.0.7".parse()?);
@@ -157,7 +155,7 @@ fn forwarded_entries(field: &[u8]) -> Vec<Option<IpAddr>> {
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let pairs = split_unquoted(element, b';')?;
     let mut nodes = pairs.into_iter().filter_map(|pair| {
-        let (name, value) = trim(pair).split_at_checked(4)?;
+        let (name, value) = pair.trim_ascii().split_at_checked(4)?;
         name.eq_ignore_ascii_case(b"for=").then_some(value)
     });
     match (nodes.next(), nodes.next()) {
@@ -224,7 +222,7 @@ fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
 
 /// Parses an address, bare or in brackets, with or without a port.
 fn node(text: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(trim(text)).ok()?;
+    let text = std::str::from_utf8(text.trim_ascii()).ok()?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse().ok().map(|addr: SocketAddr| addr.ip()))
 }

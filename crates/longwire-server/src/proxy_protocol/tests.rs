@@ -1,8 +1,10 @@
 //! Headers of the PROXY protocol, tested with tables and properties.
 
 use hex_literal::hex;
-use longwire_handshake::{ProxyHeader, ProxyHeaderError, ProxyHeaderParser, TrustedProxies};
 use proptest::prelude::*;
+
+use super::{ProxyHeader, ProxyHeaderError, ProxyHeaderParser};
+use crate::TrustedProxies;
 
 /// The result of a parser, and the rest of the stream.
 type Outcome<'a> = (Result<Option<ProxyHeader>, ProxyHeaderError>, &'a [u8]);
@@ -143,6 +145,21 @@ fn who_is_a_proxy_is_a_matter_of_the_address() {
         let peer = peer.map(|peer| peer.parse().unwrap());
         assert_eq!(proxies.trusts(peer), expected, "{case}");
     }
+}
+
+#[test]
+fn what_follows_the_header_is_not_taken() {
+    let mut input = &b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\nGET / HTTP/1.1\r\n"[..];
+    let mut parser = ProxyHeaderParser::default();
+    let header = loop {
+        let (bytes, rest) = input.split_at(parser.wanted().min(input.len()));
+        input = rest;
+        if let Some(header) = parser.handle_bytes(bytes).unwrap() {
+            break header;
+        }
+    };
+    assert_eq!(header.source, Some("192.0.2.1:4711".parse().unwrap()));
+    assert!(input.starts_with(b"GET"));
 }
 
 proptest! {

@@ -5,21 +5,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderValue, Uri};
-
-use crate::client::OptionsError;
-use crate::credentials::Login;
-use crate::encode::{put_field, put_fields};
-use crate::origin::parse_port;
-use crate::server::is_reserved;
-use crate::uri::{Host, UriError, WebSocketUri, bracketed, split_host};
+use http::{HeaderMap, HeaderValue, Request, Uri};
+use longwire_handshake::{
+    Authority, Login, OptionsError, UriError, WebSocketUri, encode_request, is_reserved,
+};
 
 /// The protocol of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProxyScheme {
+pub(crate) enum ProxyScheme {
     /// HTTP's CONNECT over plain TCP.
     Http,
     /// HTTP's CONNECT over TLS.
@@ -34,7 +29,7 @@ pub enum ProxyScheme {
 ///
 /// `Display` and `Debug` omit user and password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ProxyUri {
+pub(crate) struct ProxyUri {
     scheme: ProxyScheme,
     host: String,
     zone: Option<String>,
@@ -54,7 +49,7 @@ impl ProxyUri {
     ///
     /// [`UriError`] names the invalid part. Any path other than `/` is an error, because a proxy serves no
     /// resource. A SOCKS proxy takes users of 1 to 255 bytes and passwords of up to 255 (RFC 1929).
-    pub fn parse(text: &str) -> Result<Self, UriError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, UriError> {
         if text.contains('#') {
             return Err(UriError::Fragment);
         }
@@ -69,17 +64,11 @@ impl ProxyUri {
             "socks5h" => (ProxyScheme::Socks5h, 1080),
             _ => return Err(UriError::ProxyScheme),
         };
-        let authority = uri.authority().ok_or(UriError::Host)?.as_str();
-        let (userinfo, host_and_port) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (Host { name: host, zone }, port) = split_host(host_and_port)?;
-        let port = match port {
-            None | Some("") => default_port,
-            Some(digits) => parse_port(digits).ok_or(UriError::Port)?,
-        };
+        let Authority { host, zone, port, login } = Authority::of(&uri)?;
         if uri.path_and_query().is_some_and(|target| !["", "/"].contains(&target.as_str())) {
             return Err(UriError::Target);
         }
-        let login = Login::from_userinfo(userinfo)?;
+        let login = login?;
         let basic = match (&login, scheme) {
             (Some(login), ProxyScheme::Http | ProxyScheme::Https) => Some(login.basic()?),
             (Some(login), _) if login.user().is_empty() || login.user().len() > 255 => {
@@ -88,31 +77,31 @@ impl ProxyUri {
             (Some(login), _) if login.password().len() > 255 => return Err(UriError::Credentials),
             _ => None,
         };
-        Ok(Self { scheme, host, zone, port, login, basic })
+        Ok(Self { scheme, host, zone, port: port.unwrap_or(default_port), login, basic })
     }
 
     /// Returns the protocol of the proxy.
-    pub fn scheme(&self) -> ProxyScheme {
+    pub(crate) fn scheme(&self) -> ProxyScheme {
         self.scheme
     }
 
     /// Returns the name or address to dial, without the brackets and the [zone](Self::zone) of an IPv6 address.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// Returns the zone of an IPv6 address, as in [`WebSocketUri::zone`].
-    pub fn zone(&self) -> Option<&str> {
+    pub(crate) fn zone(&self) -> Option<&str> {
         self.zone.as_deref()
     }
 
     /// Returns the port to dial, from 1 to 65535.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Returns the user and password.
-    pub fn login(&self) -> Option<&Login> {
+    pub(crate) fn login(&self) -> Option<&Login> {
         self.login.as_ref()
     }
 
@@ -125,21 +114,26 @@ impl ProxyUri {
     ///
     /// [`OptionsError::ReservedHeader`] for `Host`, for headers of the handshake, and for headers that frame a
     /// message or apply to one connection only.
-    pub fn connect_request(&self, uri: &WebSocketUri, headers: &HeaderMap) -> Result<Bytes, OptionsError> {
+    pub(crate) fn connect_request(
+        &self,
+        uri: &WebSocketUri,
+        headers: &HeaderMap,
+    ) -> Result<Bytes, OptionsError> {
         if let Some(name) = headers.keys().find(|name| **name == HOST || is_reserved(name)) {
             return Err(OptionsError::ReservedHeader { name: name.clone() });
         }
         // "host:port", and the port is always present (RFC 9112 §3.2.3).
         let target = format!("{}:{}", bracketed(uri.host()), uri.port());
-        let mut out = BytesMut::with_capacity(128);
-        out.put_slice(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").as_bytes());
-        let basic = self.basic.as_ref().filter(|_| !headers.contains_key(PROXY_AUTHORIZATION));
-        if let Some(basic) = basic {
-            put_field(&mut out, &PROXY_AUTHORIZATION, basic);
+        let host = HeaderValue::from_str(&target).map_err(|_| OptionsError::Host)?;
+        let mut request = Request::connect(target).body(()).map_err(|_| OptionsError::Host)?;
+        let fields = request.headers_mut();
+        fields.insert(HOST, host);
+        if let Some(basic) = &self.basic {
+            fields.insert(PROXY_AUTHORIZATION, basic.clone());
         }
-        put_fields(&mut out, headers, |_| true);
-        out.put_slice(b"\r\n");
-        Ok(out.freeze())
+        // Replaces the fields of the same name.
+        fields.extend(headers.clone());
+        Ok(encode_request(&request))
     }
 }
 
@@ -171,3 +165,11 @@ impl fmt::Debug for ProxyUri {
         write!(f, "ProxyUri({self})")
     }
 }
+
+/// Returns a host as written before a port: an IPv6 address in brackets.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

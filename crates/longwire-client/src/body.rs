@@ -5,14 +5,11 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{StatusCode, response};
-
-use crate::field::Field;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response};
 
 /// The framing of a response's body, which determines where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BodyFraming {
+pub(crate) enum BodyFraming {
     /// There is no body.
     Empty,
     /// The body has this many bytes.
@@ -28,18 +25,18 @@ impl BodyFraming {
     ///
     /// If the length or the transfer coding is repeated, malformed or unsupported, the body is assumed to end with
     /// the connection. `Transfer-Encoding` overrides `Content-Length`.
-    pub fn of(head: &response::Parts) -> Self {
+    pub(crate) fn of(head: &response::Parts) -> Self {
         let status = head.status;
         if status.is_informational() || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status) {
             return Self::Empty;
         }
         if head.headers.contains_key(TRANSFER_ENCODING) {
-            let only_chunked = matches!(Field::of(&head.headers, &TRANSFER_ENCODING), Field::One(value)
-                if value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+            let only_chunked = only_value(&head.headers, &TRANSFER_ENCODING)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
             return if only_chunked { Self::Chunked } else { Self::UntilClose };
         }
-        match Field::of(&head.headers, &CONTENT_LENGTH) {
-            Field::One(value) if value.as_bytes().iter().all(u8::is_ascii_digit) => {
+        match only_value(&head.headers, &CONTENT_LENGTH) {
+            Some(value) if value.as_bytes().iter().all(u8::is_ascii_digit) => {
                 let len = value.to_str().ok().and_then(|digits| digits.parse().ok());
                 len.map_or(Self::UntilClose, Self::Length)
             }
@@ -48,9 +45,15 @@ impl BodyFraming {
     }
 }
 
+/// Returns the value of a field that occurs once.
+fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
 /// Collects a body up to a limit.
 #[derive(Debug)]
-pub struct BodyReader {
+pub(crate) struct BodyReader {
     state: State,
     body: Vec<u8>,
     limit: usize,
@@ -87,7 +90,7 @@ enum State {
 
 impl BodyReader {
     /// Creates a reader that keeps at most `limit` bytes.
-    pub fn new(framing: BodyFraming, limit: usize) -> Self {
+    pub(crate) fn new(framing: BodyFraming, limit: usize) -> Self {
         let state = match framing {
             BodyFraming::Empty | BodyFraming::Length(0) => State::Done,
             BodyFraming::Length(len) => State::Length(len),
@@ -98,7 +101,7 @@ impl BodyReader {
     }
 
     /// Takes the next bytes of the connection, beginning with those read ahead with the head.
-    pub fn handle_bytes(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn handle_bytes(&mut self, mut bytes: &[u8]) {
         while let (false, Some(&byte)) = (self.is_complete(), bytes.first()) {
             let taken = match self.state {
                 State::Length(left) => {
@@ -123,7 +126,7 @@ impl BodyReader {
     }
 
     /// Handles the end of the connection.
-    pub fn handle_eof(&mut self) {
+    pub(crate) fn handle_eof(&mut self) {
         if !matches!(self.state, State::UntilClose | State::Done) {
             self.truncated = true;
         }
@@ -131,17 +134,17 @@ impl BodyReader {
     }
 
     /// Returns whether no more bytes are needed.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.state == State::Done
     }
 
     /// Returns whether the body exceeded the limit, was malformed, or was cut off.
-    pub fn is_truncated(&self) -> bool {
+    pub(crate) fn is_truncated(&self) -> bool {
         self.truncated
     }
 
     /// Returns the bytes collected.
-    pub fn into_body(self) -> Bytes {
+    pub(crate) fn into_body(self) -> Bytes {
         self.body.into()
     }
 
@@ -207,8 +210,10 @@ const MAX_OVERHEAD: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use http::Response;
+    use proptest::prelude::*;
+
+    use super::*;
 
     fn read(framing: BodyFraming, limit: usize, wire: &[u8]) -> (Vec<u8>, bool, bool) {
         let whole = read_split(framing, limit, wire, wire.len().max(1));
@@ -293,6 +298,18 @@ mod tests {
             }
             let (head, ()) = response.body(()).unwrap().into_parts();
             assert_eq!(BodyFraming::of(&head), framing, "{case}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic_or_exceed_its_limit(wire in prop::collection::vec(any::<u8>(), 0..400)) {
+            for framing in [BodyFraming::Empty, BodyFraming::Length(100), BodyFraming::Chunked, BodyFraming::UntilClose] {
+                let mut reader = BodyReader::new(framing, 50);
+                reader.handle_bytes(&wire);
+                reader.handle_eof();
+                prop_assert!(reader.into_body().len() <= 50);
+            }
         }
     }
 }
