@@ -212,7 +212,7 @@ impl Gate {
                 match deadline.run(write_whole(io, &response)).await {
                     Ok(Ok(())) => return Some(passed),
                     Ok(Err(error)) => {
-                        debug!(?peer_addr, %error, "a client disconnected before the handshake was complete")
+                        debug!(?peer_addr, %error, "a client disconnected before the handshake was complete");
                     }
                     Err(_) => debug!(?peer_addr, "a client did not read the 101 response in time"),
                 }
