@@ -11,9 +11,7 @@
 use std::time::Duration;
 
 use longwire::deflate::{Level, PoolOptions, WindowBits};
-use longwire::handshake::{
-    ClientOptions, HeadLimits, OriginPolicy, ServerOptions, Subprotocol, TrustedProxies,
-};
+use longwire::handshake::{ClientOptions, HeadLimits, OriginPolicy, ServerOptions, Subprotocol};
 use longwire::http2::ConnectOptions;
 use longwire::hyper::MountConfig;
 use longwire::reconnect::{Backoff, Jitter};
