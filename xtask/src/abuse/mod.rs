@@ -4,7 +4,7 @@
 //! the verdict. The attacks are in `attacks`, the bounds in `verdict`. The findings are in docs/abuse.md.
 
 mod attacks;
-mod honest;
+mod healthy;
 mod peer;
 mod shutdown;
 mod verdict;
@@ -21,7 +21,7 @@ use std::{
 use clap::Args;
 
 use crate::{Outcome, cargo, process, process::Running, programs::Program};
-use honest::Honest;
+use healthy::Healthy;
 use peer::Peer;
 use verdict::{Bounds, End, Measured, Tally};
 use watch::{Sampler, Usage};
@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         .collect();
     let with_shutdown = asked(shutdown::NAME);
     if attacks.is_empty() && !with_shutdown {
-        return Err("no attack has a name that contains this text".to_owned());
+        return Err("no attack has that name".to_owned());
     }
     println!("{}", verdict::HEAD);
     let mut broken = Vec::new();
@@ -143,7 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
     let (mut running, addr) = start_server(attack.server)?;
     let pid = running.id();
-    let honest = Honest::start(addr)?;
+    let healthy = Healthy::start(addr)?;
     thread::sleep(WARM_UP);
     let before = Usage::of(pid)?;
     let target = Target { addr, pid, descriptors: before.descriptors, quick };
@@ -156,7 +156,7 @@ fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
     let back = watch::until_descriptors(pid, before.descriptors, bounds.back);
     let most = sampler.finish()?;
     let after = watch::descriptors(pid);
-    let (latencies, survived) = honest.finish();
+    let (latencies, honest) = healthy.finish();
     let alive = is_alive(&mut running, addr);
     // A server that has ended has no descriptors to count; `alive` reports it.
     Ok(Measured {
@@ -165,7 +165,7 @@ fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
         descriptors: [before.descriptors, most.descriptors, after.unwrap_or_default()],
         back: back.unwrap_or_default(),
         latencies,
-        honest: survived,
+        healthy: honest,
         alive,
         lasted,
     })

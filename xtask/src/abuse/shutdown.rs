@@ -71,7 +71,7 @@ pub(super) fn run(quick: bool) -> Outcome<String> {
         return Err(format!("the server ended with {}: {}", ended.status, ended.stderr.trim()));
     }
     if told != super::verdict::End::Close(1001) {
-        return Err(format!("the honest client received {told}, not close 1001"));
+        return Err(format!("the honest client received {told}"));
     }
     let count = peers.len();
     drop(peers);

@@ -107,7 +107,7 @@ pub(super) struct Measured {
     pub(super) back: Option<Duration>,
     /// The honest client's latencies, and the reason why it stopped, if it did.
     pub(super) latencies: Latencies,
-    pub(super) honest: Result<(), String>,
+    pub(super) healthy: Result<(), String>,
     /// The result of serving a new client afterwards, or the reason it failed.
     pub(super) alive: Result<(), String>,
     /// The duration of the attack.
@@ -163,7 +163,7 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
             bounds.back.as_secs()
         )),
     }
-    if let Err(reason) = &measured.honest {
+    if let Err(reason) = &measured.healthy {
         faults.push(format!("the honest client: {reason}"));
     }
     if measured.latencies.count() == 0 {
@@ -233,7 +233,7 @@ mod tests {
             descriptors: [10, 12, 10],
             back: Some(Duration::from_secs(15)),
             latencies: ms(&[1, 2, 399]),
-            honest: Ok(()),
+            healthy: Ok(()),
             alive: Ok(()),
             lasted: Duration::from_millis(1500),
         }
@@ -264,7 +264,7 @@ mod tests {
             ("p99", |m| m.latencies = ms(&[1, 400]), "p99 echo took 400 ms"),
             ("one long echo", slow_tail, "longest echo took 2000 ms"),
             ("no echo", |m| m.latencies = ms(&[]), "had no echo"),
-            ("a lost client", |m| m.honest = Err("cut off".to_owned()), "cut off"),
+            ("a lost client", |m| m.healthy = Err("cut off".to_owned()), "cut off"),
             ("a dead server", |m| m.alive = Err("gone".to_owned()), "gone"),
         ];
         for (case, break_it, word) in breaks {

@@ -13,12 +13,12 @@ use super::{peer::Peer, verdict::Latencies};
 use crate::Outcome;
 
 /// A client that runs until it is stopped, or until an echo fails.
-pub(super) struct Honest {
+pub(super) struct Healthy {
     stop: Sender<()>,
     thread: JoinHandle<(Vec<Duration>, Outcome)>,
 }
 
-impl Honest {
+impl Healthy {
     /// Connects, and begins once the first echo has arrived.
     pub(super) fn start(addr: SocketAddr) -> Outcome<Self> {
         let mut peer = Peer::open(addr)?;
