@@ -2,7 +2,9 @@
 
 use std::{env, process::Command};
 
-use crate::{Outcome, process, workspace};
+use anyhow::Result;
+
+use crate::{process, workspace};
 
 /// Returns a cargo command in the root of the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
@@ -13,12 +15,12 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 }
 
 /// Checks the formatting.
-pub(crate) fn fmt() -> Outcome {
+pub(crate) fn fmt() -> Result<()> {
     process::run(&mut cargo(&["fmt", "--all", "--check"]))
 }
 
 /// Runs clippy over every target, and checks the facade with the sets of features that omit something.
-pub(crate) fn clippy() -> Outcome {
+pub(crate) fn clippy() -> Result<()> {
     let everything = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
     process::run(&mut cargo(&everything))?;
     for features in ["", "client", "server"] {
@@ -29,14 +31,14 @@ pub(crate) fn clippy() -> Outcome {
 }
 
 /// Runs the tests, with nextest if it is installed: it runs the tests of all crates side by side.
-pub(crate) fn test() -> Outcome {
+pub(crate) fn test() -> Result<()> {
     let nextest = process::output(&mut cargo(&["nextest", "--version"])).is_ok();
     let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
     process::run(cargo(runner).args(["--workspace", "--all-features", "--lib", "--bins", "--tests"]))
 }
 
 /// Runs the loom models: the interleavings of the threads that share a connection.
-pub(crate) fn loom() -> Outcome {
+pub(crate) fn loom() -> Result<()> {
     let mut command = cargo(&["test", "--package", "longwire-connection", "--lib", "models"]);
     // A separate directory: the flag would cause a full rebuild, here and afterwards.
     let directory = workspace::target()?.join("loom");
@@ -44,23 +46,23 @@ pub(crate) fn loom() -> Outcome {
 }
 
 /// Runs the examples in the documentation.
-pub(crate) fn doctest() -> Outcome {
+pub(crate) fn doctest() -> Result<()> {
     process::run(&mut cargo(&["test", "--doc", "--workspace", "--all-features"]))
 }
 
 /// Builds the documentation of the crates.
-pub(crate) fn doc() -> Outcome {
+pub(crate) fn doc() -> Result<()> {
     let mut command = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Builds the examples, reusing what the tests have built.
-pub(crate) fn build_examples() -> Outcome {
+pub(crate) fn build_examples() -> Result<()> {
     process::run(&mut cargo(&["build", "--workspace", "--all-features", "--examples"]))
 }
 
 /// Builds some examples for load: optimized, but without link-time optimization, which would take minutes.
-pub(crate) fn build_optimized(names: &[&str]) -> Outcome {
+pub(crate) fn build_optimized(names: &[&str]) -> Result<()> {
     let mut command = cargo(&["build", "--profile", "checks", "--package", "longwire-examples"]);
     process::run(command.args(names.iter().flat_map(|name| ["--example", name])))
 }

@@ -8,8 +8,9 @@ use std::{
     process::Command,
 };
 
+use anyhow::{Context, Result, bail};
+
 use crate::{
-    Outcome,
     process::{output, run, shown},
     workspace::{interop, read, tools},
 };
@@ -58,7 +59,7 @@ pub(crate) struct Visitors {
 }
 
 /// Installs everything.
-pub(crate) fn everything() -> Outcome {
+pub(crate) fn everything() -> Result<()> {
     node()?;
     python()?;
     autobahn()?;
@@ -70,7 +71,7 @@ pub(crate) fn everything() -> Outcome {
 }
 
 /// Sets up Node.js with the packages that `cargo xtask interop` needs.
-pub(crate) fn node() -> Outcome<Node> {
+pub(crate) fn node() -> Result<Node> {
     if find(&["node"]).is_none() || find(&["npm"]).is_none() {
         debian(&["nodejs", "npm"])?;
     }
@@ -79,7 +80,7 @@ pub(crate) fn node() -> Outcome<Node> {
     once(&directory, &files, || {
         for file in &files {
             let copy = directory.join(file.file_name().unwrap_or_default());
-            fs::copy(file, &copy).map_err(|error| format!("cannot write {}: {error}", copy.display()))?;
+            fs::copy(file, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
         }
         let mut npm = Command::new("npm");
         npm.current_dir(&directory).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
@@ -89,7 +90,7 @@ pub(crate) fn node() -> Outcome<Node> {
 }
 
 /// Sets up a Python environment with the packages that `cargo xtask interop` needs.
-pub(crate) fn python() -> Outcome<Python> {
+pub(crate) fn python() -> Result<Python> {
     let requirements = interop().join("python/requirements.txt");
     environment("python", std::slice::from_ref(&requirements), |python| {
         run(Command::new(&python.interpreter).args(PIP).arg("-r").arg(&requirements))
@@ -97,7 +98,7 @@ pub(crate) fn python() -> Outcome<Python> {
 }
 
 /// Sets up a Python environment with the Autobahn test suite.
-pub(crate) fn autobahn() -> Outcome<Python> {
+pub(crate) fn autobahn() -> Result<Python> {
     let of_suite = |name| interop().join("autobahn").join(name);
     let requirements = of_suite("requirements.txt");
     let files = [requirements.clone(), of_suite("convert.py"), of_suite("octets.py")];
@@ -116,7 +117,7 @@ pub(crate) fn autobahn() -> Outcome<Python> {
 }
 
 /// Finds Chromium and its driver, and installs them if they are missing.
-pub(crate) fn chromium() -> Outcome<Chromium> {
+pub(crate) fn chromium() -> Result<Chromium> {
     let browsers = ["chromium", "chromium-browser", "google-chrome"];
     let found = || Some(Chromium { browser: find(&browsers)?, driver: find(&["chromedriver"])? });
     if let Some(chromium) = found() {
@@ -124,11 +125,11 @@ pub(crate) fn chromium() -> Outcome<Chromium> {
     }
     // The fonts are for the screenshot.
     debian(&["chromium", "chromium-driver", "fonts-dejavu-core"])?;
-    found().ok_or_else(|| "chromium and chromedriver were installed, but are not in the PATH".to_owned())
+    found().context("chromium and chromedriver were installed, but are not in the PATH")
 }
 
 /// Finds the programs that fetch pages or forward them, and installs them if they are missing.
-pub(crate) fn visitors() -> Outcome<Visitors> {
+pub(crate) fn visitors() -> Result<Visitors> {
     let found = || {
         // Java compiles a single-file program when it runs it.
         find(&["javac"])?;
@@ -139,13 +140,13 @@ pub(crate) fn visitors() -> Outcome<Visitors> {
         return Ok(visitors);
     }
     debian(&["curl", "default-jdk-headless", "haproxy", "nginx"])?;
-    found().ok_or_else(|| "curl, a JDK, haproxy and nginx were installed, but are not found".to_owned())
+    found().context("curl, a JDK, haproxy and nginx were installed, but are not found")
 }
 
 const PIP: [&str; 5] = ["-m", "pip", "--quiet", "--disable-pip-version-check", "install"];
 
 /// Creates the virtual environment `.tools/NAME`, once for each state of `files`.
-fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Outcome) -> Outcome<Python> {
+fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Result<()>) -> Result<Python> {
     let directory = tools().join(name);
     let python = Python { interpreter: directory.join("bin/python") };
     once(&directory, files, || {
@@ -165,8 +166,8 @@ fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Outc
 }
 
 /// Fills a directory, unless that was already done and none of `files` has changed since.
-fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Outcome) -> Outcome {
-    let contents = files.iter().map(|file| read(file)).collect::<Outcome<Vec<_>>>()?.concat();
+fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Result<()>) -> Result<()> {
+    let contents = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?.concat();
     // An environment does not survive a move: its programs contain their own location.
     let state = format!("{}\n{contents}", directory.display());
     let stamp = directory.join("longwire.stamp");
@@ -175,7 +176,7 @@ fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Outcome) -> 
     }
     crate::workspace::empty_directory(directory)?;
     fill()?;
-    fs::write(&stamp, state).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+    fs::write(&stamp, state).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 /// Returns the first of the programs that is in the PATH, or where Debian has servers.
@@ -186,10 +187,10 @@ fn find(names: &[&str]) -> Option<PathBuf> {
 }
 
 /// Installs packages of Debian or Ubuntu.
-fn debian(packages: &[&str]) -> Outcome {
+fn debian(packages: &[&str]) -> Result<()> {
     let wanted = packages.join(" ");
     if find(&["apt-get"]).is_none() {
-        return Err(format!("{wanted} must be installed, and this system has no apt-get to do it with"));
+        bail!("{wanted} must be installed, and this system has no apt-get to do it with");
     }
     let apt = |arguments: &[&str]| {
         let mut command = Command::new(if is_root() { "env" } else { "sudo" });
@@ -199,7 +200,7 @@ fn debian(packages: &[&str]) -> Outcome {
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "--yes"]).args(arguments);
         println!("$ {}", shown(&command));
         // Its output matters only if it fails.
-        output(&mut command).map(drop).map_err(|reason| format!("cannot install {wanted}: {reason}"))
+        output(&mut command).map(drop).with_context(|| format!("cannot install {wanted}"))
     };
     apt(&["update"])?;
     apt(&[["install", "--no-install-recommends"].as_slice(), packages].concat())
@@ -211,6 +212,8 @@ fn is_root() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
 
     #[test]
@@ -220,7 +223,7 @@ mod tests {
         let (directory, file) = (scratch.join("tool"), scratch.join("requirements"));
         let mut filled = 0;
         for (contents, outcome, expected) in [
-            ("one", Err("no network".to_owned()), 1),
+            ("one", Err(anyhow!("no network")), 1),
             ("one", Ok(()), 2),
             ("one", Ok(()), 2),
             ("two", Ok(()), 3),

@@ -6,18 +6,19 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
+use anyhow::{Context, Result};
+
 use super::{
     machine,
     servers::{Programs, Server, Tuning},
 };
 use crate::{
-    Outcome,
     process::{PATIENCE, Running, output},
     workspace,
 };
 
 /// Counts and prints the table.
-pub(crate) fn run(servers: &[Server]) -> Outcome {
+pub(crate) fn run(servers: &[Server]) -> Result<()> {
     let programs = Programs::build_v3()?;
     let directory = workspace::target()?.join("bench-callgrind");
     workspace::empty_directory(&directory)?;
@@ -30,9 +31,9 @@ pub(crate) fn run(servers: &[Server]) -> Outcome {
             let count = |messages| count(&programs, server, message, messages, &directory);
             let more = more(server);
             // Fewer instructions for more messages are noise, and must not be reported as a figure.
-            let difference = count(more)?
-                .checked_sub(count(FEWER)?)
-                .ok_or_else(|| format!("{}, {name}: more messages took fewer instructions", server.name()))?;
+            let difference = count(more)?.checked_sub(count(FEWER)?).with_context(|| {
+                format!("{}, {name}: more messages took fewer instructions", server.name())
+            })?;
             row.push((difference / (more - FEWER)).to_string());
         }
         println!("| {} |", row.join(" | "));
@@ -55,7 +56,7 @@ fn count(
     message: Message,
     messages: u64,
     directory: &Path,
-) -> Outcome<u64> {
+) -> Result<u64> {
     let Message { size, depth, text } = message;
     let kind = if text { "text" } else { "binary" };
     let counted = directory.join(format!("{}-{size}-{depth}-{kind}-{messages}", server.name()));
@@ -77,7 +78,7 @@ fn count(
     // Peers end with the status of the signal; what counts is that the figures were written.
     started.running.finish(PATIENCE)?;
     let counts = workspace::read(&counted)?;
-    total(&counts).ok_or_else(|| format!("{} holds no total", counted.display()))
+    total(&counts).with_context(|| format!("{} holds no total", counted.display()))
 }
 
 /// Returns the total from a file that callgrind wrote.

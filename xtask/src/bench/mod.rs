@@ -14,10 +14,10 @@ mod load;
 mod servers;
 mod table;
 
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use crate::{
-    Outcome,
     cargo::cargo,
     process::{self, output},
 };
@@ -53,7 +53,7 @@ enum Part {
 }
 
 /// Runs the load, or the requested part.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let servers = if arguments.servers.is_empty() { &Server::COMPARED[..] } else { &arguments.servers };
     match &arguments.part {
         None => load::run(&arguments.load, servers),
@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Returns a line that describes the machine.
-fn machine() -> Outcome<String> {
+fn machine() -> Result<String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let model =
@@ -90,13 +90,13 @@ fn machine() -> Outcome<String> {
 }
 
 /// Returns the value of a word in a line of alternating words and values, as the load generator prints it.
-fn value(line: &str, word: &str) -> Outcome<f64> {
+fn value(line: &str, word: &str) -> Result<f64> {
     let mut words = line.split_whitespace();
     words
         .find(|candidate| *candidate == word)
         .and_then(|_| words.next())
         .and_then(|value| value.parse().ok())
-        .ok_or_else(|| format!("the load generator printed no {word}: {line}"))
+        .with_context(|| format!("the load generator printed no {word}: {line}"))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_value_is_found_by_the_word_before_it() {
         let line = "messages 12 seconds 1.5";
-        assert_eq!(value(line, "seconds"), Ok(1.5));
+        assert_eq!(value(line, "seconds").ok(), Some(1.5));
         assert!(value(line, "cpu").is_err() && value("seconds", "seconds").is_err());
     }
 

@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, bail};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
     setup, workspace,
@@ -62,10 +63,10 @@ impl Input {
 
 /// Checks that `cat` exits with 0 if the server closes with 1000, and with 1 if it closes with another code or
 /// disappears.
-pub(super) fn cat() -> Outcome {
+pub(super) fn cat() -> Result<()> {
     let mut certificates = setup::python()?.script("python/certificates.py");
     let directory = workspace::target()?.join("endings");
-    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
     Running::start("certificates.py", certificates.arg(&directory))?.succeed(PATIENCE)?;
     let file = |name: &str| directory.join(name).display().to_string();
     let files = [file("valid.pem"), file("valid.key")];
@@ -76,7 +77,7 @@ pub(super) fn cat() -> Outcome {
 }
 
 /// Checks the same of `pipe`, which closes the connection itself at the end of its input, and exits with 0.
-pub(super) fn pipe() -> Outcome {
+pub(super) fn pipe() -> Result<()> {
     check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))
 }
 
@@ -86,8 +87,8 @@ fn check(
     options: &[&str],
     files: &[String],
     status: impl Fn(Input, &str) -> i32,
-) -> Outcome {
-    let server = || -> Outcome<Running> {
+) -> Result<()> {
+    let server = || -> Result<Running> {
         let mut server = setup::python()?.script("python/ending_server.py");
         Running::start("ending_server.py", server.args(files))
     };
@@ -104,14 +105,14 @@ fn check(
             let begun = Instant::now();
             let ended = Running::start(name, &mut input.command(&program))?
                 .finish_with_open_stdin(PATIENCE)
-                .map_err(|reason| format!("{case}: {reason}"))?;
+                .with_context(|| case.clone())?;
             let (took, expected) = (begun.elapsed(), status(input, path));
             if ended.status.code() != Some(expected) || took > LIMIT {
                 let (status, said) = (ended.status, [ended.lines.join("\n"), ended.stderr].concat());
-                return Err(format!(
+                bail!(
                     "{case}: {status} after {took:?}, expected {expected} within {LIMIT:?}: {}",
                     said.trim()
-                ));
+                );
             }
         }
     }
