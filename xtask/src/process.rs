@@ -1,8 +1,10 @@
-//! Running other programs: to completion, or alongside this one and in conversation with it.
+//! Programs that run alongside this one, in conversation with it.
+//!
+//! Commands that run to completion are xshell's. Neither it nor duct can read the lines of a running program under a
+//! deadline, with standard input still open and standard error collected for the message of a failure.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,34 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-
-/// Formats a command for human readers.
-pub(crate) fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program());
-    let mut words = vec![program.file_name().unwrap_or(program.as_os_str()).to_string_lossy()];
-    words.extend(command.get_args().map(|argument| argument.to_string_lossy()));
-    words.join(" ")
-}
-
-/// Runs a command to completion, with this program's own output.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let shown = shown(command);
-    println!("$ {shown}");
-    let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
-    ensure!(status.success(), "`{shown}` ended with {status}");
-    Ok(())
-}
-
-/// Runs a command to completion and returns its standard output.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let shown = shown(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{shown}`"))?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("`{shown}` ended with {}: {}", output.status, stderr.trim());
-    }
-    String::from_utf8(output.stdout).map_err(|_| anyhow!("`{shown}` printed something other than UTF-8"))
-}
+use xshell::{Shell, cmd};
 
 /// A program that runs alongside this one. It is killed when this value is dropped.
 pub(crate) struct Running {
@@ -165,8 +140,9 @@ impl Running {
 
     /// Sends SIGINT, as Ctrl-C does.
     pub(crate) fn interrupt(&self) -> Result<()> {
-        let pid = self.child.id().to_string();
-        output(Command::new("kill").args(["-INT", &pid])).map(drop)
+        let pid = self.id().to_string();
+        let sh = Shell::new()?;
+        Ok(cmd!(sh, "kill -INT {pid}").quiet().run()?)
     }
 
     /// Returns whether it has ended on its own.

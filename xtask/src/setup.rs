@@ -3,16 +3,19 @@
 //! If something cannot be installed, the check that needs it fails: nothing is skipped silently.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, bail};
+use xshell::cmd;
 
 use crate::{
-    process::{output, run, shown},
-    workspace::{interop, read, tools},
+    process::{PATIENCE, Running},
+    workspace::{interop, read, shell, tools},
 };
 
 /// Node.js with the packages of `interop/package.json`.
@@ -82,9 +85,9 @@ pub(crate) fn node() -> Result<Node> {
             let copy = directory.join(file.file_name().unwrap_or_default());
             fs::copy(file, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
         }
-        let mut npm = Command::new("npm");
-        npm.current_dir(&directory).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
-        run(&mut npm)
+        let sh = shell()?;
+        sh.change_dir(&directory);
+        Ok(cmd!(sh, "npm ci --ignore-scripts --no-audit --no-fund").run()?)
     })?;
     Ok(Node { modules: directory.join("node_modules") })
 }
@@ -93,7 +96,7 @@ pub(crate) fn node() -> Result<Node> {
 pub(crate) fn python() -> Result<Python> {
     let requirements = interop().join("python/requirements.txt");
     environment("python", std::slice::from_ref(&requirements), |python| {
-        run(Command::new(&python.interpreter).args(PIP).arg("-r").arg(&requirements))
+        pip(python, &["-r".as_ref(), requirements.as_ref()])
     })
 }
 
@@ -103,16 +106,12 @@ pub(crate) fn autobahn() -> Result<Python> {
     let requirements = of_suite("requirements.txt");
     let files = [requirements.clone(), of_suite("convert.py"), of_suite("octets.py")];
     environment("autobahn", &files, |python| {
-        let pip = || {
-            let mut command = Command::new(&python.interpreter);
-            command.args(PIP);
-            command
-        };
         // The suite is distributed as source, with a build script for these versions.
-        run(pip().args(["setuptools==75.8.0", "wheel==0.45.1"]))?;
+        pip(python, &["setuptools==75.8.0", "wheel==0.45.1"].map(OsStr::new))?;
         // Not compiled: files that are not yet converted are not valid Python 3.
-        run(pip().args(["--no-deps", "--no-compile", "--no-build-isolation", "-r"]).arg(&requirements))?;
-        run(&mut python.script("autobahn/convert.py"))
+        let options = ["--no-deps", "--no-compile", "--no-build-isolation", "-r"].map(OsStr::new);
+        pip(python, &[&options, &[requirements.as_ref()][..]].concat())?;
+        Running::start("convert.py", &mut python.script("autobahn/convert.py"))?.succeed(PATIENCE).map(drop)
     })
 }
 
@@ -143,7 +142,11 @@ pub(crate) fn visitors() -> Result<Visitors> {
     found().context("curl, a JDK, haproxy and nginx were installed, but are not found")
 }
 
-const PIP: [&str; 5] = ["-m", "pip", "--quiet", "--disable-pip-version-check", "install"];
+/// Installs packages of Python.
+fn pip(python: &Python, arguments: &[&OsStr]) -> Result<()> {
+    let (sh, interpreter) = (shell()?, &python.interpreter);
+    Ok(cmd!(sh, "{interpreter} -m pip --quiet --disable-pip-version-check install {arguments...}").run()?)
+}
 
 /// Creates the virtual environment `.tools/NAME`, once for each state of `files`.
 fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Result<()>) -> Result<Python> {
@@ -153,12 +156,12 @@ fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Resu
         if find(&["python3"]).is_none() {
             debian(&["python3", "python3-venv"])?;
         }
-        let mut venv = Command::new("python3");
-        venv.args(["-m", "venv"]).arg(&directory);
-        if run(&mut venv).is_err() {
+        let sh = shell()?;
+        let venv = cmd!(sh, "python3 -m venv {directory}");
+        if venv.run().is_err() {
             // Debian puts the modules needed for this in a separate package.
             debian(&["python3-venv"])?;
-            run(&mut venv)?;
+            venv.run()?;
         }
         fill(&python)
     })?;
@@ -192,22 +195,21 @@ fn debian(packages: &[&str]) -> Result<()> {
     if find(&["apt-get"]).is_none() {
         bail!("{wanted} must be installed, and this system has no apt-get to do it with");
     }
+    let sh = shell()?;
+    let root = cmd!(sh, "id -u").quiet().read()? == "0";
+    let as_root: &[&str] = if root { &["env"] } else { &["sudo", "--non-interactive", "env"] };
+    let (program, options) = (as_root[0], &as_root[1..]);
     let apt = |arguments: &[&str]| {
-        let mut command = Command::new(if is_root() { "env" } else { "sudo" });
-        if !is_root() {
-            command.args(["--non-interactive", "env"]);
-        }
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "--yes"]).args(arguments);
-        println!("$ {}", shown(&command));
-        // Its output matters only if it fails.
-        output(&mut command).map(drop).with_context(|| format!("cannot install {wanted}"))
+        let command =
+            cmd!(sh, "{program} {options...} DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes");
+        let command = command.args(arguments);
+        // The command is shown; its output is not, except that of a failure.
+        eprintln!("$ {command}");
+        command.quiet().read().with_context(|| format!("cannot install {wanted}"))
     };
     apt(&["update"])?;
-    apt(&[["install", "--no-install-recommends"].as_slice(), packages].concat())
-}
-
-fn is_root() -> bool {
-    output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+    apt(&[["install", "--no-install-recommends"].as_slice(), packages].concat())?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,17 +3,23 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result};
 
-use crate::process;
+use xshell::{Shell, cmd};
 
 /// Returns the directory of the root manifest.
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().expect("xtask lies in the root of the workspace").to_owned()
+}
+
+/// Returns a shell in the root of the workspace.
+pub(crate) fn shell() -> Result<Shell> {
+    let sh = Shell::new()?;
+    sh.change_dir(root());
+    Ok(sh)
 }
 
 /// Returns the directory of the tools installed for the checks; it is not in version control.
@@ -49,9 +55,8 @@ pub(crate) fn read(path: &Path) -> Result<String> {
 
 /// Returns the paths, from the root, of all files that are in version control or about to be.
 pub(crate) fn files() -> Result<Vec<String>> {
-    let mut git = Command::new("git");
-    git.current_dir(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
-    let listed = process::output(&mut git)?;
+    let sh = shell()?;
+    let listed = cmd!(sh, "git ls-files --cached --others --exclude-standard").read()?;
     // A removed file stays listed until the removal is committed.
     let mut files: Vec<_> =
         listed.lines().filter(|file| root().join(file).is_file()).map(str::to_owned).collect();

@@ -20,8 +20,9 @@ use std::{
 
 use anyhow::{Result, anyhow, bail, ensure};
 use clap::Args;
+use xshell::cmd;
 
-use crate::{cargo, process, process::Running, programs::Program};
+use crate::{cargo, process::Running, programs::Program, workspace::shell};
 use healthy::Healthy;
 use peer::Peer;
 use verdict::{Bounds, End, Measured, Tally};
@@ -109,7 +110,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // The examples are built as for users; only the server is built for this.
     cargo::build_optimized(&["echo"])?;
     let pid = std::process::id().to_string();
-    process::output(Command::new("prlimit").args(["--pid", &pid, DESCRIPTORS]))?;
+    let sh = shell()?;
+    cmd!(sh, "prlimit --pid {pid} {DESCRIPTORS}").quiet().run()?;
 
     let began = Instant::now();
     let asked = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     cargo,
-    process::{self, PATIENCE, Running},
+    process::{PATIENCE, Running},
     programs::Program,
     setup::{self, Python},
     workspace,
@@ -116,8 +116,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn known_cases(python: &Python) -> Result<Vec<String>> {
-    let listed = process::output(python.script("autobahn/fuzzer.py").arg("list"))?;
-    Ok(listed.lines().filter_map(|line| line.strip_prefix("case\t")).map(str::to_owned).collect())
+    let mut fuzzer = python.script("autobahn/fuzzer.py");
+    let listed = Running::start("the suite", fuzzer.arg("list"))?.succeed(PATIENCE)?;
+    Ok(listed.iter().filter_map(|line| line.strip_prefix("case\t")).map(str::to_owned).collect())
 }
 
 /// Returns the requested cases of the suite. A pattern that matches none is a mistake.

@@ -9,15 +9,15 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
 use anyhow::{Context, Result};
 use clap::Args;
+use xshell::cmd;
 
 use super::machine;
-use crate::{process, workspace};
+use crate::workspace::{self, shell};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -221,7 +221,7 @@ fn prepare(number: usize, program: &Program) -> Result<PathBuf> {
     let manifest = MANIFEST.to_owned() + &program.dependencies.replace("{root}", root) + "\n";
     write(&directory.join("Cargo.toml"), &manifest)?;
     write(&directory.join("main.rs"), program.source)?;
-    process::output(cargo(&directory).arg("fetch"))?;
+    cargo(&directory, &["fetch"])?;
     Ok(directory)
 }
 
@@ -229,12 +229,13 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn cargo(directory: &Path) -> Command {
-    let mut command = crate::cargo::cargo(&[]);
-    command.current_dir(directory).env("CARGO_TARGET_DIR", directory.join("target"));
+/// Runs cargo in the directory of a program, and returns its standard output.
+fn cargo(directory: &Path, arguments: &[&str]) -> Result<String> {
+    let sh = shell()?;
+    sh.change_dir(directory);
+    let command = cmd!(sh, "cargo {arguments...}").env("CARGO_TARGET_DIR", directory.join("target"));
     // The project's flags and settings are not those of its users.
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    command
+    Ok(command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").read()?)
 }
 
 struct Built {
@@ -248,13 +249,7 @@ struct Built {
 fn build(directory: &Path) -> Result<Built> {
     workspace::empty_directory(&directory.join("target"))?;
     let (began, cpu) = (Instant::now(), children_cpu()?);
-    let messages = process::output(cargo(directory).args([
-        "build",
-        "--release",
-        "--offline",
-        "--message-format",
-        "json",
-    ]))?;
+    let messages = cargo(directory, &["build", "--release", "--offline", "--message-format", "json"])?;
     let (crates, own) = crates(&messages)?;
     Ok(Built { crates, own, seconds: began.elapsed().as_secs_f64(), cpu: children_cpu()? - cpu })
 }

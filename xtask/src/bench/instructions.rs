@@ -4,17 +4,18 @@
 //! Two runs differ only in the number of messages, so their difference does not include starting, connecting and
 //! ending.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use xshell::cmd;
 
 use super::{
     machine,
     servers::{Programs, Server, Tuning},
 };
 use crate::{
-    process::{PATIENCE, Running, output},
-    workspace,
+    process::{PATIENCE, Running},
+    workspace::{self, shell},
 };
 
 /// Counts and prints the table.
@@ -74,7 +75,9 @@ fn count(
     let name = format!("the load generator for {}", server.name());
     Running::start(&name, &mut command)?.succeed(LIMIT)?;
     // Not SIGINT: a process that a shell starts in the background ignores it by inheritance.
-    output(Command::new("kill").args(["-TERM", &started.running.id().to_string()]))?;
+    let pid = started.running.id().to_string();
+    let sh = shell()?;
+    cmd!(sh, "kill -TERM {pid}").quiet().run()?;
     // Peers end with the status of the signal; what counts is that the figures were written.
     started.running.finish(PATIENCE)?;
     let counts = workspace::read(&counted)?;

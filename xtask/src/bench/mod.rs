@@ -16,11 +16,9 @@ mod table;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use xshell::cmd;
 
-use crate::{
-    cargo::cargo,
-    process::{self, output},
-};
+use crate::workspace::shell;
 use servers::Server;
 
 #[derive(Args)]
@@ -68,7 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             packages.iter().try_for_each(|package| {
                 // `cargo bench` turns a library's unit tests into a benchmark that takes no arguments and finds
                 // nothing to run.
-                process::run(&mut cargo(&["bench", "--package", package, "--all-features", "--benches"]))
+                let sh = shell()?;
+                Ok(cmd!(sh, "cargo bench --package {package} --all-features --benches").run()?)
             })
         }
     }
@@ -82,11 +81,12 @@ fn machine() -> Result<String> {
         cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
     let model = model.trim_start_matches([' ', '\t', ':']);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let kernel = output(std::process::Command::new("uname").arg("-sr"))?;
-    let compiler = output(std::process::Command::new("rustc").arg("--version"))?;
+    let sh = shell()?;
+    let kernel = cmd!(sh, "uname -sr").read()?;
+    let compiler = cmd!(sh, "rustc --version").read()?;
     let load = read("/proc/loadavg");
     let load = load.split_whitespace().next().unwrap_or("?");
-    Ok(format!("{model}, {cores} cores, {}, {}; load average before: {load}", kernel.trim(), compiler.trim()))
+    Ok(format!("{model}, {cores} cores, {kernel}, {compiler}; load average before: {load}"))
 }
 
 /// Returns the value of a word in a line of alternating words and values, as the load generator prints it.

@@ -1,14 +1,18 @@
 //! Building and starting the echo servers and the load generator.
 
-use std::{ffi::OsStr, path::PathBuf, process::Command};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 use clap::ValueEnum;
+use xshell::cmd;
 
 use crate::{
-    cargo::cargo,
-    process::{self, Running},
-    workspace,
+    process::Running,
+    workspace::{self, shell},
 };
 
 /// An echo server. The peers' programs have the names of their libraries.
@@ -96,14 +100,15 @@ impl Programs {
     fn build_into(directory: &str, environment: &[(&str, &str)]) -> Result<Self> {
         let benches = workspace::root().join("benches");
         let (ours, peers) = (workspace::target()?.join(directory), benches.join("target").join(directory));
-        let build = |arguments: &[&str], target: &PathBuf| {
+        let sh = shell()?;
+        let build = |arguments: &[&str], target: &Path| {
             // Not `--locked`: the programs that use longwire follow its dependencies.
-            let mut command = cargo(&["build", "--release"]);
-            command.args(arguments).arg("--target-dir").arg(target).envs(environment.iter().copied());
-            command
+            let command = cmd!(sh, "cargo build --release {arguments...} --target-dir {target}");
+            command.envs(environment.iter().copied()).run()
         };
-        process::run(&mut build(&EXAMPLES, &ours))?;
-        process::run(build(&[], &peers).current_dir(&benches))?;
+        build(&EXAMPLES, &ours)?;
+        sh.change_dir(&benches);
+        build(&[], &peers)?;
         Ok(Self { ours: ours.join("release"), peers: peers.join("release") })
     }
 

@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -15,12 +15,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use xshell::cmd;
 
 use crate::{
-    process::{PATIENCE, Running, output},
+    process::{PATIENCE, Running},
     programs::Program,
     setup::{self, Visitors},
-    workspace,
+    workspace::{self, shell},
 };
 
 use super::tries::{Expected, Try, run_all};
@@ -84,9 +85,10 @@ impl Visitors {
     /// Fetches a page with curl, and expects status 200.
     fn fetch(&self, port: &str, options: &[&str]) -> Result<String> {
         let url = format!("http://127.0.0.1:{port}/");
-        let mut curl = Command::new(&self.curl);
-        curl.args(["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"]);
-        let told = output(curl.args(options).arg(&url))?;
+        let (sh, curl, status) = (shell()?, &self.curl, "\n%{http_code}");
+        let command =
+            cmd!(sh, "{curl} --silent --show-error --max-time 20 --write-out {status} {options...} {url}");
+        let told = command.read()?;
         match told.rsplit_once('\n') {
             Some((page, "200")) => Ok(page.to_owned()),
             _ => Err(anyhow!("curl {} {url} was to get 200: {told}", options.join(" "))),
@@ -196,7 +198,9 @@ fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory:
     command.args(["-e", "stderr"]).arg("-p").arg(directory).arg("-c").arg(file);
     let mut nginx = Running::start("nginx", &mut command)?;
     for (port, site) in &ways {
-        wait_until("nginx listens", &mut nginx, || Ok(visitors.fetch(port, &[]).is_ok()))?;
+        wait_until("nginx listens", &mut nginx, || {
+            Ok(TcpStream::connect(format!("127.0.0.1:{port}")).is_ok())
+        })?;
         for options in
             [&["--http1.1"][..], &["--http2"], &["--http1.0"], &["--http2", "--head"], &["--http1.1"]]
         {
@@ -217,8 +221,9 @@ fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory:
 
 /// Returns `HAProxy`'s statistics, one line for each server.
 fn csv(visitors: &Visitors, port: &str) -> Result<String> {
-    let mut curl = Command::new(&visitors.curl);
-    output(curl.args(["--silent", "--show-error", &format!("http://127.0.0.1:{port}/;csv")]))
+    let curl = &visitors.curl;
+    let sh = shell()?;
+    Ok(cmd!(sh, "{curl} --silent --fail http://127.0.0.1:{port}/;csv").read()?)
 }
 
 /// Returns whether `HAProxy`'s statistics show that a check of this server has passed.

@@ -1,8 +1,9 @@
 //! Checks the layers: which crate may know which, and that tokio stays above the sans-IO crates.
 
 use anyhow::Result;
+use xshell::cmd;
 
-use crate::{cargo::cargo, process};
+use crate::workspace::shell;
 
 use super::File;
 
@@ -60,8 +61,9 @@ fn crate_of(path: &str) -> Option<&str> {
 
 /// Returns the names of a crate's dependencies, itself first, a line each, with every feature and on every platform.
 fn tree(name: &str, more: &[&str]) -> Result<String> {
-    let arguments = ["tree", "--package", name, "--edges", "normal", "--all-features", "--target", "all"];
-    process::output(cargo(&arguments).args(["--prefix", "none", "--format", "{p}"]).args(more))
+    let sh = shell()?;
+    let tree = cmd!(sh, "cargo tree --package {name} --edges normal --all-features --target all {more...}");
+    Ok(tree.args(["--prefix", "none", "--format", "{p}"]).read()?)
 }
 
 /// Returns the names of the packages in a tree, except the first.

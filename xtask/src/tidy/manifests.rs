@@ -1,8 +1,9 @@
 //! Requirements for every manifest: the lints, the Rust version and the other values of the workspace.
 
 use anyhow::{Context, Result};
+use xshell::cmd;
 
-use crate::{cargo::cargo, process};
+use crate::workspace::shell;
 
 use super::File;
 
@@ -19,7 +20,8 @@ pub(super) fn check(files: &[File]) -> Result<Vec<String>> {
     let root = files.iter().find(|file| file.path == "Cargo.toml").context("there is no Cargo.toml")?;
     let mut complaints: Vec<_> =
         files.iter().filter(|file| is_member(&file.path)).flat_map(check_manifest).collect();
-    let metadata = process::output(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+    let sh = shell()?;
+    let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1").read()?;
     complaints.extend(check_rust_versions(&root.text, &metadata));
     Ok(complaints)
 }
