@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::{Result, anyhow, ensure};
+
 use crate::{
-    Outcome,
     interop::{self, tls::Certificates},
     process::{PATIENCE, Running},
     programs::{self, Program},
@@ -28,7 +29,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs `interop/python/browser.py` to drive the page; it leaves a screenshot in the target directory.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let chromium = setup::chromium()?;
     let python = setup::python()?;
     programs::build(&[&arguments.demo, &arguments.echo, &arguments.session, &arguments.hyper_echo])?;
@@ -59,18 +60,20 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         match driver.next_line(LIMIT)?.as_deref() {
             Some("ready") => break,
             Some(line) => lines.push(line.to_owned()),
-            None => return driver.succeed(PATIENCE).and(Err("browser.py ended early".into())),
+            None => return driver.succeed(PATIENCE).and(Err(anyhow!("browser.py ended early"))),
         }
     }
     secure.interrupt()?;
     lines.extend(driver.succeed(LIMIT)?);
     println!("{}", lines.join("\n"));
-    if lines.iter().filter(|line| line.ends_with("permessage-deflate")).count() != 3 {
-        return Err("the pages with `echo --deflate` and `hyper_echo --deflate` did not compress".into());
-    }
-    if lines.last().is_none_or(|line| line != "secure: closed with 1001") {
-        return Err("`hyper_echo` was to close its socket over HTTP/2 with 1001 on SIGINT".into());
-    }
+    ensure!(
+        lines.iter().filter(|line| line.ends_with("permessage-deflate")).count() == 3,
+        "the pages with `echo --deflate` and `hyper_echo --deflate` did not compress"
+    );
+    ensure!(
+        lines.last().is_none_or(|line| line == "secure: closed with 1001"),
+        "`hyper_echo` was to close its socket over HTTP/2 with 1001 on SIGINT"
+    );
     expect_versions(&secure.succeed(PATIENCE)?)?;
     for server in [demo, session] {
         server.interrupt()?;
@@ -84,14 +87,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// Checks the HTTP versions: a page of another origin shares no connection; pages of the server's own origin do
 /// (RFC 8441).
-fn expect_versions(told: &[String]) -> Outcome {
+fn expect_versions(told: &[String]) -> Result<()> {
     let versions: Vec<_> = told.iter().filter_map(|line| line.strip_prefix("a WebSocket over ")).collect();
     println!("secure: sockets over {}", versions.join(", "));
-    if versions == ["HTTP/1.1", "HTTP/2.0", "HTTP/2.0"] {
-        Ok(())
-    } else {
-        Err("sockets over HTTP/1.1, HTTP/2.0 and HTTP/2.0 were expected".into())
-    }
+    ensure!(
+        versions == ["HTTP/1.1", "HTTP/2.0", "HTTP/2.0"],
+        "sockets over HTTP/1.1, HTTP/2.0 and HTTP/2.0 were expected"
+    );
+    Ok(())
 }
 
 const LIMIT: Duration = Duration::from_secs(240);

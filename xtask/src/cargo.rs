@@ -1,66 +1,71 @@
 //! The checks performed by cargo.
 
-use std::{env, process::Command};
+use anyhow::Result;
+use xshell::{Shell, cmd};
 
-use crate::{Outcome, process, workspace};
-
-/// Returns a cargo command in the root of the workspace.
-pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
-    command.current_dir(workspace::root()).args(arguments);
-    command
-}
+use crate::workspace::{self, shell};
 
 /// Checks the formatting.
-pub(crate) fn fmt() -> Outcome {
-    process::run(&mut cargo(&["fmt", "--all", "--check"]))
+pub(crate) fn fmt() -> Result<()> {
+    let sh = shell()?;
+    Ok(cmd!(sh, "cargo fmt --all --check").run()?)
 }
 
 /// Runs clippy over every target, and checks the facade with the sets of features that omit something.
-pub(crate) fn clippy() -> Outcome {
-    let everything = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
-    process::run(&mut cargo(&everything))?;
+pub(crate) fn clippy() -> Result<()> {
+    let sh = shell()?;
+    cmd!(sh, "cargo clippy --workspace --all-targets --all-features -- -D warnings").run()?;
     for features in ["", "client", "server"] {
-        let facade = ["clippy", "-p", "longwire", "--no-default-features", "--features", features];
-        process::run(cargo(&facade).args(["--", "-D", "warnings"]))?;
+        cmd!(sh, "cargo clippy -p longwire --no-default-features --features {features} -- -D warnings")
+            .run()?;
     }
     Ok(())
 }
 
 /// Runs the tests, with nextest if it is installed: it runs the tests of all crates side by side.
-pub(crate) fn test() -> Outcome {
-    let nextest = process::output(&mut cargo(&["nextest", "--version"])).is_ok();
-    let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
-    process::run(cargo(runner).args(["--workspace", "--all-features", "--lib", "--bins", "--tests"]))
+pub(crate) fn test() -> Result<()> {
+    let sh = shell()?;
+    let runner = runner(&sh);
+    Ok(cmd!(sh, "cargo {runner...} --workspace --all-features --lib --bins --tests").run()?)
+}
+
+/// Returns cargo's arguments that run tests.
+fn runner(sh: &Shell) -> &'static [&'static str] {
+    let nextest = cmd!(sh, "cargo nextest --version").quiet().ignore_stderr().read().is_ok();
+    if nextest { &["nextest", "run"] } else { &["test"] }
 }
 
 /// Runs the loom models: the interleavings of the threads that share a connection.
-pub(crate) fn loom() -> Outcome {
-    let mut command = cargo(&["test", "--package", "longwire-connection", "--lib", "models"]);
+pub(crate) fn loom() -> Result<()> {
     // A separate directory: the flag would cause a full rebuild, here and afterwards.
     let directory = workspace::target()?.join("loom");
-    process::run(command.env("RUSTFLAGS", "--cfg longwire_loom").env("CARGO_TARGET_DIR", directory))
+    let sh = shell()?;
+    let command = cmd!(sh, "cargo test --package longwire-connection --lib models");
+    Ok(command.env("RUSTFLAGS", "--cfg longwire_loom").env("CARGO_TARGET_DIR", directory).run()?)
 }
 
 /// Runs the examples in the documentation.
-pub(crate) fn doctest() -> Outcome {
-    process::run(&mut cargo(&["test", "--doc", "--workspace", "--all-features"]))
+pub(crate) fn doctest() -> Result<()> {
+    let sh = shell()?;
+    Ok(cmd!(sh, "cargo test --doc --workspace --all-features").run()?)
 }
 
 /// Builds the documentation of the crates.
-pub(crate) fn doc() -> Outcome {
-    let mut command = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
-    process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+pub(crate) fn doc() -> Result<()> {
+    let sh = shell()?;
+    let command = cmd!(sh, "cargo doc --workspace --all-features --no-deps");
+    Ok(command.env("RUSTDOCFLAGS", "-D warnings").run()?)
 }
 
 /// Builds the examples, reusing what the tests have built.
-pub(crate) fn build_examples() -> Outcome {
-    process::run(&mut cargo(&["build", "--workspace", "--all-features", "--examples"]))
+pub(crate) fn build_examples() -> Result<()> {
+    let sh = shell()?;
+    Ok(cmd!(sh, "cargo build --workspace --all-features --examples").run()?)
 }
 
 /// Builds some examples for load: optimized, but without link-time optimization, which would take minutes.
-pub(crate) fn build_optimized(names: &[&str]) -> Outcome {
-    let mut command = cargo(&["build", "--profile", "checks", "--package", "longwire-examples"]);
-    process::run(command.args(names.iter().flat_map(|name| ["--example", name])))
+pub(crate) fn build_optimized(names: &[&str]) -> Result<()> {
+    let examples = names.iter().flat_map(|name| ["--example", name]);
+    let sh = shell()?;
+    Ok(cmd!(sh, "cargo build --profile checks --package longwire-examples {examples...}").run()?)
 }

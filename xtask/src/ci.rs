@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, abuse, autobahn, browser, cargo, examples, interop, tidy};
+use anyhow::{Result, anyhow};
+
+use crate::{abuse, autobahn, browser, cargo, examples, interop, tidy};
 
 /// A part of the check: its own command, which repeats it, and its action.
-type Part = (&'static str, fn() -> Outcome);
+type Part = (&'static str, fn() -> Result<()>);
 
 /// From cheap to expensive, so that a small mistake is reported quickly.
 const PARTS: &[Part] = &[
@@ -24,13 +26,13 @@ const PARTS: &[Part] = &[
 ];
 
 /// Runs the parts one after the other, and stops at the first that fails.
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result<()> {
     let (table, outcome) = run_parts(PARTS);
     println!("\n{table}");
     outcome
 }
 
-fn run_parts(parts: &[Part]) -> (String, Outcome) {
+fn run_parts(parts: &[Part]) -> (String, Result<()>) {
     let began = Instant::now();
     let mut rows = Vec::new();
     for &(command, part) in parts {
@@ -42,7 +44,7 @@ fn run_parts(parts: &[Part]) -> (String, Outcome) {
         rows.push((name, verdict, part_began.elapsed()));
         if let Err(reason) = outcome {
             let table = table(&rows, parts, began.elapsed());
-            return (table, Err(format!("{name} failed: {reason}\nto repeat it: cargo xtask {command}")));
+            return (table, Err(anyhow!("{name} failed: {reason:#}\nto repeat it: cargo xtask {command}")));
         }
     }
     (table(&rows, parts, began.elapsed()), Ok(()))
@@ -74,11 +76,12 @@ mod tests {
     fn the_first_failure_is_the_last_part_and_says_why() {
         let parts: &[Part] = &[
             ("one", || Ok(())),
-            ("two --fast", || Err("the reason".to_owned())),
+            ("two --fast", || Err(anyhow!("the reason").context("the cause"))),
             ("three", || panic!("ran after a failure")),
         ];
         let (table, outcome) = run_parts(parts);
-        assert_eq!(outcome, Err("two failed: the reason\nto repeat it: cargo xtask two --fast".to_owned()));
+        let reason = outcome.unwrap_err().to_string();
+        assert_eq!(reason, "two failed: the cause: the reason\nto repeat it: cargo xtask two --fast");
         let verdicts: Vec<_> =
             table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(verdicts[1][..2], ["one", "ok"]);

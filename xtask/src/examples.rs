@@ -1,14 +1,16 @@
 //! Runs each example with a fixed script, as a reader would.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, bail, ensure};
+
 use crate::{
-    Outcome, cargo,
+    cargo,
     process::{PATIENCE, Running},
     programs::Program,
     setup, workspace,
@@ -20,7 +22,7 @@ mod mounted;
 
 /// The test of an example.
 enum Script {
-    Here(fn() -> Outcome),
+    Here(fn() -> Result<()>),
     /// The part of `cargo xtask` with this name, which tests this example.
     Part(&'static str),
 }
@@ -56,12 +58,12 @@ const SCRIPTS: &[(&str, Script)] = &[
 ];
 
 /// Builds the examples and runs them.
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result<()> {
     cargo::build_examples()?;
     for (name, script) in SCRIPTS {
         match script {
             Script::Here(script) => {
-                script().map_err(|reason| format!("example {name}: {reason}"))?;
+                script().with_context(|| format!("example {name}"))?;
                 println!("example {name}: ok");
             }
             Script::Part(part) => println!("example {name}: see `cargo xtask {part}`"),
@@ -84,50 +86,49 @@ pub(crate) fn name_of(file: &str) -> Option<&str> {
     (in_examples && name != "lib").then_some(name)
 }
 
-fn start(name: &'static str, arguments: &[&str]) -> Outcome<Running> {
+fn start(name: &'static str, arguments: &[&str]) -> Result<Running> {
     Running::start(name, Program::new(name, None)?.command().args(arguments))
 }
 
-fn start_server(name: &'static str, arguments: &[&str]) -> Outcome<(Running, String)> {
+fn start_server(name: &'static str, arguments: &[&str]) -> Result<(Running, String)> {
     let server = start(name, &[&["--listen", "127.0.0.1:0"], arguments].concat())?;
     let url = server.url()?;
     Ok((server, url))
 }
 
-fn interrupt(server: Running) -> Outcome {
+fn interrupt(server: Running) -> Result<()> {
     server.interrupt()?;
     server.succeed(PATIENCE).map(drop)
 }
 
-fn expect_lines(program: Running, expected: &[&str]) -> Outcome {
+fn expect_lines(program: Running, expected: &[&str]) -> Result<()> {
     let lines = program.succeed(PATIENCE)?;
-    if lines == expected { Ok(()) } else { Err(format!("printed {lines:?}, expected {expected:?}")) }
+    ensure!(lines == expected, "printed {lines:?}, expected {expected:?}");
+    Ok(())
 }
 
 /// Starts an example that takes its address as an argument.
-fn start_at_port(name: &'static str, more: &[&str]) -> Outcome<(Running, String)> {
+fn start_at_port(name: &'static str, more: &[&str]) -> Result<(Running, String)> {
     let server = start(name, &[&["127.0.0.1:0"], more].concat())?;
     let url = server.url()?;
     Ok((server, url))
 }
 
 /// Starts an example that takes its address as an argument and does not report when it listens.
-fn start_in_silence(name: &'static str) -> Outcome<(Running, String)> {
+fn start_in_silence(name: &'static str) -> Result<(Running, String)> {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let address = free.map_err(|error| format!("no port is free: {error}"))?;
+    let address = free.context("no port is free")?;
     let server = start(name, &[&address.to_string()])?;
     let begun = Instant::now();
     while TcpStream::connect(address).is_err() {
-        if begun.elapsed() > PATIENCE {
-            return Err(format!("{name} does not listen on {address}"));
-        }
+        ensure!(begun.elapsed() <= PATIENCE, "{name} does not listen on {address}");
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok((server, format!("ws://{address}")))
 }
 
 /// Checks that the server sends a greeting, and prints the messages it receives.
-fn text_server() -> Outcome {
+fn text_server() -> Result<()> {
     let (server, url) = start_in_silence("text_server")?;
     let client = start("cat", &[&url])?;
     client.write_line("hello")?;
@@ -136,9 +137,9 @@ fn text_server() -> Outcome {
 }
 
 /// Checks that the server sends five numbers, and adds up the numbers it receives.
-fn binary_server() -> Outcome {
+fn binary_server() -> Result<()> {
     let (_server, url) = start_at_port("binary_server", &[])?;
-    let exchange = || {
+    let exchange = || -> io::Result<_> {
         let mut stream = TcpStream::connect(url.trim_start_matches("ws://").trim_end_matches('/'))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -150,30 +151,31 @@ fn binary_server() -> Outcome {
         stream.read_to_end(&mut answer)?;
         Ok(answer)
     };
-    let answer = exchange().map_err(|error: std::io::Error| format!("{url}: {error}"))?;
+    let answer = exchange().with_context(|| url.clone())?;
     let sum = b"\x81\x251 numbers, sum 1.5, 1 bytes left over\x88\x00";
     let numbers: Vec<u8> = [0.0_f32, 0.5, 1.0, 1.5, 2.0].map(f32::to_le_bytes).concat();
-    if answer.ends_with(&[b"\x82\x14", &*numbers, sum].concat()) {
-        Ok(())
-    } else {
-        Err(format!("{url} answered {}", answer.escape_ascii()))
-    }
+    ensure!(
+        answer.ends_with(&[b"\x82\x14", &*numbers, sum].concat()),
+        "{url} answered {}",
+        answer.escape_ascii()
+    );
+    Ok(())
 }
 
 /// Checks that the server has a page, and sends figures to it.
-fn statistics() -> Outcome {
+fn statistics() -> Result<()> {
     let (_server, url) = start_at_port("statistics", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
-    let page = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    let page = get(address).with_context(|| format!("{url} cannot be fetched"))?;
     if !page.starts_with("HTTP/1.1 200 ") || !page.contains("new WebSocket") {
-        return Err(format!("{url} is not the page: {page}"));
+        bail!("{url} is not the page: {page}");
     }
     let client = start("cat", &[&format!("ws://{address}")])?;
     client.wait_for("that it is counted", |line| line.contains(r#""clients":1,"#).then_some(()))
 }
 
 /// Checks that a client is told the reason for the shutdown.
-fn graceful_shutdown() -> Outcome {
+fn graceful_shutdown() -> Result<()> {
     let (server, url) = start_at_port("graceful_shutdown", &[])?;
     let client = start("cat", &[&url])?;
     client.write_line("hello")?;
@@ -181,17 +183,18 @@ fn graceful_shutdown() -> Outcome {
     server.interrupt()?;
     let ended = client.finish(PATIENCE)?;
     if !ended.stderr.contains("1012") || !ended.stderr.contains("back in a minute") {
-        return Err(format!("the client was to be told: {}", ended.stderr.trim()));
+        bail!("the client was to be told: {}", ended.stderr.trim());
     }
     let lines = server.succeed(PATIENCE)?;
-    if lines.last().map(String::as_str) != Some("1 clients in total, none left: true") {
-        return Err(format!("it printed {lines:?}"));
-    }
+    ensure!(
+        lines.last().map(String::as_str) == Some("1 clients in total, none left: true"),
+        "it printed {lines:?}"
+    );
     Ok(())
 }
 
 /// Checks that a newcomer is announced to all clients, and that a message reaches all except its sender.
-fn send_to_all() -> Outcome {
+fn send_to_all() -> Result<()> {
     let (_server, url) = start_at_port("send_to_all", &[])?;
     let ada = start("cat", &[&url])?;
     ada.wait_for("that it is here", |line| (line == "client 1 is here").then_some(()))?;
@@ -205,7 +208,7 @@ fn send_to_all() -> Outcome {
 }
 
 /// Checks that the server trusts the proxy on this machine.
-fn client_address() -> Outcome {
+fn client_address() -> Result<()> {
     let (_server, url) = start_at_port("client_address", &[])?;
     let behind = start("cat", &["--header", "X-Forwarded-For: 198.51.100.7, 203.0.113.9", &url])?;
     behind
@@ -215,7 +218,7 @@ fn client_address() -> Outcome {
 }
 
 /// Checks that a client that answers pings stays connected; testing the other case would take half a minute.
-fn heartbeat() -> Outcome {
+fn heartbeat() -> Result<()> {
     let (_server, url) = start_at_port("heartbeat", &[])?;
     let client = start("cat", &[&url])?;
     client.write_line("nobody answers")?;
@@ -223,7 +226,7 @@ fn heartbeat() -> Outcome {
 }
 
 /// Checks that only known clients are let in.
-fn auth() -> Outcome {
+fn auth() -> Result<()> {
     let (_server, url) = start_at_port("auth", &[])?;
     let with = |credentials: &str| url.replace("ws://", &format!("ws://{credentials}@"));
     let ada = start("cat", &[&with("ada:lovelace")])?;
@@ -232,14 +235,14 @@ fn auth() -> Outcome {
     for (url, status) in [(&url, "401"), (&with("ada:wrong"), "401"), (&with("mallory:eve"), "403")] {
         let ended = start("cat", &[url])?.finish_with_open_stdin(PATIENCE)?;
         if ended.status.code() != Some(1) || !ended.stderr.contains(status) {
-            return Err(format!("{url} was to be refused with {status}: {}", ended.stderr.trim()));
+            bail!("{url} was to be refused with {status}: {}", ended.stderr.trim());
         }
     }
     Ok(())
 }
 
 /// Checks TLS with clients that trust the server's certificate, and with clients that do not.
-fn tls_server() -> Outcome {
+fn tls_server() -> Result<()> {
     let file = workspace::target()?.join("tls_server.pem").display().to_string();
     let (_server, url) = start_at_port("tls_server", &[&file])?;
     let mut client = setup::python()?.script("python/tls_client.py");
@@ -255,14 +258,14 @@ fn tls_server() -> Outcome {
     for (arguments, told) in [(&[&*url][..], "certificate"), (&["--ca", &file, &other_host], "")] {
         let ended = start("cat", arguments)?.finish_with_open_stdin(PATIENCE)?;
         if ended.status.code() != Some(1) || !ended.stderr.contains(told) {
-            return Err(format!("{arguments:?} was to be refused: {}", ended.stderr.trim()));
+            bail!("{arguments:?} was to be refused: {}", ended.stderr.trim());
         }
     }
     Ok(())
 }
 
 /// Checks that the server echoes on one thread and on several, and ends on SIGINT.
-fn echo() -> Outcome {
+fn echo() -> Result<()> {
     for threads in ["1", "2"] {
         let (server, url) = start_server("echo", &["--threads", threads])?;
         let client = start("cat", &[&url])?;
@@ -284,21 +287,19 @@ fn echo() -> Outcome {
     let ended = client.finish_with_open_stdin(PATIENCE)?;
     if ended.status.code() != Some(1) || !ended.stderr.contains("1009") {
         let stderr = ended.stderr.trim();
-        return Err(format!("a message over the limit was to end cat with 1009; {}: {stderr}", ended.status));
+        bail!("a message over the limit was to end cat with 1009; {}: {stderr}", ended.status);
     }
     interrupt(server)
 }
 
 /// Checks that each reply is shown as it arrives, and that errors in the command line are reported.
-fn cat() -> Outcome {
+fn cat() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     let client = start("cat", &[&url])?;
     for line in ["one", "", "three"] {
         client.write_line(line)?;
         let reply = client.next_line(PATIENCE)?;
-        if reply.as_deref() != Some(line) {
-            return Err(format!("sent {line:?}, got {reply:?}"));
-        }
+        ensure!(reply.as_deref() == Some(line), "sent {line:?}, got {reply:?}");
     }
     expect_lines(client, &[])?;
 
@@ -308,21 +309,24 @@ fn cat() -> Outcome {
     client.next_line(PATIENCE)?;
     interrupt(server)?;
     let ended = client.finish_with_open_stdin(PATIENCE)?;
-    if !ended.status.success() {
-        return Err(format!("a close with 1001 was to end cat; {}: {}", ended.status, ended.stderr.trim()));
-    }
+    ensure!(
+        ended.status.success(),
+        "a close with 1001 was to end cat; {}: {}",
+        ended.status,
+        ended.stderr.trim()
+    );
 
     for (arguments, status) in [(&["no URL at all"][..], 1), (&[], 2), (&["--no-such-flag", &url], 2)] {
         let ended = start("cat", arguments)?.finish_with_open_stdin(PATIENCE)?;
         if ended.status.code() != Some(status) || ended.stderr.trim().is_empty() {
-            return Err(format!("{arguments:?} was to end with status {status}: {}", ended.status));
+            bail!("{arguments:?} was to end with status {status}: {}", ended.status);
         }
     }
     endings::cat()
 }
 
 /// Checks that every client except the sender gets a message.
-fn broadcast() -> Outcome {
+fn broadcast() -> Result<()> {
     let (server, url) = start_server("broadcast", &[])?;
     let ada = start("cat", &[&url])?;
     let grace = start("cat", &[&url])?;
@@ -333,25 +337,21 @@ fn broadcast() -> Outcome {
         if let Some(line) = ada.try_line(Duration::from_millis(200)) {
             break line;
         }
-        if Instant::now() > deadline {
-            return Err("what one client says does not reach the other".to_owned());
-        }
+        ensure!(Instant::now() <= deadline, "what one client says does not reach the other");
     };
-    if heard != "Grace was here" {
-        return Err(format!("one client said `Grace was here`, the other heard `{heard}`"));
-    }
+    ensure!(heard == "Grace was here", "one client said `Grace was here`, the other heard `{heard}`");
     ada.write_line("Ada was here")?;
     expect_next(&grace, "Ada was here")?;
     let own = ada.succeed(PATIENCE)?.into_iter().find(|line| line != "Grace was here");
     if let Some(own) = own {
-        return Err(format!("a client was sent its own message `{own}`"));
+        bail!("a client was sent its own message `{own}`");
     }
     expect_lines(grace, &[])?;
     interrupt(server)
 }
 
 /// Checks that a client that enters a room receives its newest lines, and no further lines after it has left.
-fn chat() -> Outcome {
+fn chat() -> Result<()> {
     let (server, url) = start_server("chat", &[])?;
     let client = |name: &str| start("cat", &[&format!("{}/{name}", url.trim_end_matches('/'))]);
     let expect =
@@ -373,22 +373,19 @@ fn chat() -> Outcome {
     interrupt(server)
 }
 
-fn expect_next(program: &Running, expected: &str) -> Outcome {
+fn expect_next(program: &Running, expected: &str) -> Result<()> {
     let line = program.next_line(PATIENCE)?;
-    if line.as_deref() == Some(expected) {
-        Ok(())
-    } else {
-        Err(format!("printed {line:?}, not {expected:?}"))
-    }
+    ensure!(line.as_deref() == Some(expected), "printed {line:?}, not {expected:?}");
+    Ok(())
 }
 
 /// Checks that the page is served; `cargo xtask browser` uses it.
-fn demo() -> Outcome {
+fn demo() -> Result<()> {
     let (server, url) = start_server("demo", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
-    let page = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    let page = get(address).with_context(|| format!("{url} cannot be fetched"))?;
     if !page.starts_with("HTTP/1.1 200 ") || !page.contains("id=\"echo-input\"") {
-        return Err(format!("{url} is not the page: {}", page.lines().next().unwrap_or_default()));
+        bail!("{url} is not the page: {}", page.lines().next().unwrap_or_default());
     }
     newcomers_miss_nothing(&format!("ws://{address}/chat"))?;
     interrupt(server)
@@ -396,7 +393,7 @@ fn demo() -> Outcome {
 
 /// Checks that a client that joins a busy chat receives every message from some point on, once each and in the same
 /// order as all others.
-fn newcomers_miss_nothing(url: &str) -> Outcome {
+fn newcomers_miss_nothing(url: &str) -> Result<()> {
     const MESSAGES: usize = 200;
     let say = |member: &Running, text: &str| member.write_line(&format!(r#"{{"name":"x","text":"{text}"}}"#));
     let first = start("cat", &[url])?;
@@ -427,46 +424,46 @@ fn newcomers_miss_nothing(url: &str) -> Outcome {
         let same = all.iter().rev().zip(heard.iter().rev()).take_while(|(all, heard)| all == heard).count();
         if same < heard.len() {
             let (all, heard) = (&all[all.len() - same - 1], &heard[heard.len() - same - 1]);
-            return Err(format!(
-                "a newcomer heard `{heard}` where the others did `{all}`, {same} messages before the last"
-            ));
+            bail!("a newcomer heard `{heard}` where the others did `{all}`, {same} messages before the last");
         }
     }
     Ok(())
 }
 
 /// Reads the texts of the next line; the line with the history contains several.
-fn read_texts(member: &Running, texts: &mut Vec<String>) -> Outcome {
-    let line = member.next_line(PATIENCE)?.ok_or("a member of the chat was dropped")?;
+fn read_texts(member: &Running, texts: &mut Vec<String>) -> Result<()> {
+    let line = member.next_line(PATIENCE)?.context("a member of the chat was dropped")?;
     let found = line.split(r#""text":""#).skip(1).filter_map(|rest| rest.split_once('"'));
     texts.extend(found.map(|(text, _)| text.to_owned()));
     Ok(())
 }
 
 /// Checks that a login permits a socket, and that the logout closes it.
-fn session() -> Outcome {
+fn session() -> Result<()> {
     let (server, url) = start_server("session", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let login = request(address, "POST /login", "");
-    let login = login.map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+    let login = login.with_context(|| format!("{url} cannot be fetched"))?;
     let cookie = login.lines().find_map(|line| line.strip_prefix("set-cookie: ")?.split(';').next());
-    let cookie = format!("Cookie: {}", cookie.ok_or("the login sets no cookie")?);
+    let cookie = format!("Cookie: {}", cookie.context("the login sets no cookie")?);
     let client = start("cat", &["--header", &cookie, &format!("ws://{address}/ws")])?;
     expect_next(&client, "session 1")?;
     request(address, "POST /logout", &format!("{cookie}\r\n"))
-        .map_err(|error| format!("{url} cannot be fetched: {error}"))?;
+        .with_context(|| format!("{url} cannot be fetched"))?;
     let ended = client.finish(PATIENCE)?;
-    if !ended.stderr.contains("1008") {
-        return Err(format!("the logout was to close the socket with 1008: {}", ended.stderr.trim()));
-    }
+    ensure!(
+        ended.stderr.contains("1008"),
+        "the logout was to close the socket with 1008: {}",
+        ended.stderr.trim()
+    );
     interrupt(server)
 }
 
-fn get(address: &str) -> std::io::Result<String> {
+fn get(address: &str) -> io::Result<String> {
     request(address, "GET /", "")
 }
 
-fn request(address: &str, what: &str, fields: &str) -> std::io::Result<String> {
+fn request(address: &str, what: &str, fields: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "{what} HTTP/1.1\r\nHost: {address}\r\n{fields}Connection: close\r\n\r\n")?;

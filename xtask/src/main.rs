@@ -20,9 +20,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The result of a part of the work: nothing, or the reason why it failed.
-type Outcome<T = ()> = Result<T, String>;
-
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
 struct Arguments {
@@ -85,7 +82,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("xtask: {reason}");
+            eprintln!("xtask: {reason:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,8 +1,10 @@
-//! Running other programs: to completion, or alongside this one and in conversation with it.
+//! Programs that run alongside this one, in conversation with it.
+//!
+//! Commands that run to completion are xshell's. Neither it nor duct can read the lines of a running program under a
+//! deadline, with standard input still open and standard error collected for the message of a failure.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,35 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Outcome;
-
-/// Formats a command for human readers.
-pub(crate) fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program());
-    let mut words = vec![program.file_name().unwrap_or(program.as_os_str()).to_string_lossy()];
-    words.extend(command.get_args().map(|argument| argument.to_string_lossy()));
-    words.join(" ")
-}
-
-/// Runs a command to completion, with this program's own output.
-pub(crate) fn run(command: &mut Command) -> Outcome {
-    let shown = shown(command);
-    println!("$ {shown}");
-    let status = command.status().map_err(|error| format!("cannot run `{shown}`: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("`{shown}` ended with {status}")) }
-}
-
-/// Runs a command to completion and returns its standard output.
-pub(crate) fn output(command: &mut Command) -> Outcome<String> {
-    let shown = shown(command);
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|error| format!("cannot run `{shown}`: {error}"))?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("`{shown}` ended with {}: {}", output.status, stderr.trim()));
-    }
-    String::from_utf8(output.stdout).map_err(|_| format!("`{shown}` printed something other than UTF-8"))
-}
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use xshell::{Shell, cmd};
 
 /// A program that runs alongside this one. It is killed when this value is dropped.
 pub(crate) struct Running {
@@ -65,11 +40,11 @@ pub(crate) struct Ended {
 
 impl Running {
     /// Starts a program; `name` identifies it in messages.
-    pub(crate) fn start(name: &str, command: &mut Command) -> Outcome<Self> {
+    pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
             .spawn()
-            .map_err(|error| format!("cannot start {name} ({}): {error}", command.get_program().display()))?;
+            .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
         let stdout = child.stdout.take().expect("standard output is piped");
         let (line, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -109,13 +84,13 @@ impl Running {
     }
 
     /// Returns the next line of standard output, or `None` at its end.
-    pub(crate) fn next_line(&self, limit: Duration) -> Outcome<Option<String>> {
+    pub(crate) fn next_line(&self, limit: Duration) -> Result<Option<String>> {
         match self.lines.recv_timeout(limit) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = limit.as_secs_f64();
-                Err(format!("{} printed nothing for {seconds} s{}", self.name, self.said()))
+                Err(anyhow!("{} printed nothing for {seconds} s{}", self.name, self.said()))
             }
         }
     }
@@ -126,7 +101,7 @@ impl Running {
     }
 
     /// Reads lines until one is accepted.
-    pub(crate) fn wait_for<T>(&self, what: &str, accept: impl Fn(&str) -> Option<T>) -> Outcome<T> {
+    pub(crate) fn wait_for<T>(&self, what: &str, accept: impl Fn(&str) -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -136,20 +111,21 @@ impl Running {
                         return Ok(found);
                     }
                 }
-                None => return Err(format!("{} ended before it printed {what}{}", self.name, self.said())),
+                None => bail!("{} ended before it printed {what}{}", self.name, self.said()),
             }
         }
     }
 
     /// Waits for a server to be ready, and returns its URL.
-    pub(crate) fn url(&self) -> Outcome<String> {
+    pub(crate) fn url(&self) -> Result<String> {
         self.wait_for("the URL it listens on", url_in)
     }
 
     /// Queues a line for standard input; it may wait until the program reads it.
-    pub(crate) fn write_line(&self, line: &str) -> Outcome {
+    pub(crate) fn write_line(&self, line: &str) -> Result<()> {
         let sent = self.stdin.as_ref().is_some_and(|stdin| stdin.send(line.to_owned()).is_ok());
-        if sent { Ok(()) } else { Err(format!("{} takes no more standard input{}", self.name, self.said())) }
+        ensure!(sent, "{} takes no more standard input{}", self.name, self.said());
+        Ok(())
     }
 
     /// Closes standard input.
@@ -163,9 +139,10 @@ impl Running {
     }
 
     /// Sends SIGINT, as Ctrl-C does.
-    pub(crate) fn interrupt(&self) -> Outcome {
-        let pid = self.child.id().to_string();
-        output(Command::new("kill").args(["-INT", &pid])).map(drop)
+    pub(crate) fn interrupt(&self) -> Result<()> {
+        let pid = self.id().to_string();
+        let sh = Shell::new()?;
+        Ok(cmd!(sh, "kill -INT {pid}").quiet().run()?)
     }
 
     /// Returns whether it has ended on its own.
@@ -174,23 +151,22 @@ impl Running {
     }
 
     /// Closes standard input, and waits for the program to end on its own.
-    pub(crate) fn finish(mut self, limit: Duration) -> Outcome<Ended> {
+    pub(crate) fn finish(mut self, limit: Duration) -> Result<Ended> {
         self.close_stdin();
         self.finish_with_open_stdin(limit)
     }
 
     /// Waits for the program to end on its own, while standard input stays open, as with a terminal.
-    pub(crate) fn finish_with_open_stdin(mut self, limit: Duration) -> Outcome<Ended> {
+    pub(crate) fn finish_with_open_stdin(mut self, limit: Duration) -> Result<Ended> {
         let deadline = Instant::now() + limit;
         let status = loop {
-            let status =
-                self.child.try_wait().map_err(|error| format!("cannot wait for {}: {error}", self.name))?;
+            let status = self.child.try_wait().with_context(|| format!("cannot wait for {}", self.name))?;
             if let Some(status) = status {
                 break status;
             }
             if Instant::now() > deadline {
                 let seconds = limit.as_secs_f64();
-                return Err(format!("{} did not end within {seconds} s{}", self.name, self.said()));
+                bail!("{} did not end within {seconds} s{}", self.name, self.said());
             }
             thread::sleep(Duration::from_millis(10));
         };
@@ -201,14 +177,14 @@ impl Running {
     }
 
     /// Waits for the program to end on its own with status 0, and returns the rest of its output.
-    pub(crate) fn succeed(self, limit: Duration) -> Outcome<Vec<String>> {
+    pub(crate) fn succeed(self, limit: Duration) -> Result<Vec<String>> {
         let name = self.name.clone();
         let ended = self.finish(limit)?;
         if ended.status.success() {
             return Ok(ended.lines);
         }
         let said = [ended.lines.join("\n"), ended.stderr].concat();
-        Err(format!("{name} ended with {}: {}", ended.status, said.trim()))
+        Err(anyhow!("{name} ended with {}: {}", ended.status, said.trim()))
     }
 
     /// Returns its standard error so far.
@@ -260,15 +236,16 @@ mod tests {
 
     #[test]
     fn a_failure_tells_the_status_and_standard_error() {
-        let reason = shell("echo the reason >&2; exit 3").succeed(PATIENCE).unwrap_err();
+        let reason = shell("echo the reason >&2; exit 3").succeed(PATIENCE).unwrap_err().to_string();
         assert!(reason.contains("exit status: 3") && reason.contains("the reason"), "{reason}");
-        let reason = shell("echo why >&2").url().unwrap_err();
+        let reason = shell("echo why >&2").url().unwrap_err().to_string();
         assert!(reason.contains("ended before"), "{reason}");
     }
 
     #[test]
     fn a_program_that_does_not_end_is_a_failure() {
-        let reason = shell("exec sleep 60").finish(Duration::from_millis(50)).map(drop).unwrap_err();
+        let reason =
+            shell("exec sleep 60").finish(Duration::from_millis(50)).map(drop).unwrap_err().to_string();
         assert!(reason.contains("did not end within"), "{reason}");
     }
 

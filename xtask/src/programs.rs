@@ -2,7 +2,9 @@
 
 use std::{ffi::OsString, process::Command};
 
-use crate::{Outcome, cargo, workspace};
+use anyhow::{Result, anyhow};
+
+use crate::{cargo, workspace};
 
 /// An example's program, or its stand-in.
 ///
@@ -15,23 +17,23 @@ pub(crate) struct Program {
 
 impl Program {
     /// Returns the program of the example `name`, which must have been built, or the stand-in.
-    pub(crate) fn new(name: &'static str, stand_in: Option<&str>) -> Outcome<Self> {
+    pub(crate) fn new(name: &'static str, stand_in: Option<&str>) -> Result<Self> {
         Self::built(name, stand_in, "debug")
     }
 
     /// The same, optimized.
-    pub(crate) fn optimized(name: &'static str, stand_in: Option<&str>) -> Outcome<Self> {
+    pub(crate) fn optimized(name: &'static str, stand_in: Option<&str>) -> Result<Self> {
         Self::built(name, stand_in, "checks")
     }
 
-    fn built(name: &'static str, stand_in: Option<&str>, profile: &str) -> Outcome<Self> {
+    fn built(name: &'static str, stand_in: Option<&str>, profile: &str) -> Result<Self> {
         let words: Vec<OsString> = if let Some(words) = stand_in {
             words.split_whitespace().map(Into::into).collect()
         } else {
             vec![workspace::target()?.join(profile).join("examples").join(name).into()]
         };
         if words.is_empty() {
-            Err(format!("the stand-in for {name} is empty"))
+            Err(anyhow!("the stand-in for {name} is empty"))
         } else {
             Ok(Self { name, words })
         }
@@ -51,6 +53,6 @@ impl Program {
 }
 
 /// Builds the examples, unless every required one has a stand-in.
-pub(crate) fn build(stand_ins: &[&Option<String>]) -> Outcome {
+pub(crate) fn build(stand_ins: &[&Option<String>]) -> Result<()> {
     if stand_ins.iter().all(|stand_in| stand_in.is_some()) { Ok(()) } else { cargo::build_examples() }
 }

@@ -3,15 +3,19 @@
 //! If something cannot be installed, the check that needs it fails: nothing is skipped silently.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use anyhow::{Context, Result, bail};
+use xshell::cmd;
+
 use crate::{
-    Outcome,
-    process::{output, run, shown},
-    workspace::{interop, read, tools},
+    process::{PATIENCE, Running},
+    workspace::{interop, read, shell, tools},
 };
 
 /// Node.js with the packages of `interop/package.json`.
@@ -58,7 +62,7 @@ pub(crate) struct Visitors {
 }
 
 /// Installs everything.
-pub(crate) fn everything() -> Outcome {
+pub(crate) fn everything() -> Result<()> {
     node()?;
     python()?;
     autobahn()?;
@@ -70,7 +74,7 @@ pub(crate) fn everything() -> Outcome {
 }
 
 /// Sets up Node.js with the packages that `cargo xtask interop` needs.
-pub(crate) fn node() -> Outcome<Node> {
+pub(crate) fn node() -> Result<Node> {
     if find(&["node"]).is_none() || find(&["npm"]).is_none() {
         debian(&["nodejs", "npm"])?;
     }
@@ -79,44 +83,40 @@ pub(crate) fn node() -> Outcome<Node> {
     once(&directory, &files, || {
         for file in &files {
             let copy = directory.join(file.file_name().unwrap_or_default());
-            fs::copy(file, &copy).map_err(|error| format!("cannot write {}: {error}", copy.display()))?;
+            fs::copy(file, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
         }
-        let mut npm = Command::new("npm");
-        npm.current_dir(&directory).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
-        run(&mut npm)
+        let sh = shell()?;
+        sh.change_dir(&directory);
+        Ok(cmd!(sh, "npm ci --ignore-scripts --no-audit --no-fund").run()?)
     })?;
     Ok(Node { modules: directory.join("node_modules") })
 }
 
 /// Sets up a Python environment with the packages that `cargo xtask interop` needs.
-pub(crate) fn python() -> Outcome<Python> {
+pub(crate) fn python() -> Result<Python> {
     let requirements = interop().join("python/requirements.txt");
     environment("python", std::slice::from_ref(&requirements), |python| {
-        run(Command::new(&python.interpreter).args(PIP).arg("-r").arg(&requirements))
+        pip(python, &["-r".as_ref(), requirements.as_ref()])
     })
 }
 
 /// Sets up a Python environment with the Autobahn test suite.
-pub(crate) fn autobahn() -> Outcome<Python> {
+pub(crate) fn autobahn() -> Result<Python> {
     let of_suite = |name| interop().join("autobahn").join(name);
     let requirements = of_suite("requirements.txt");
     let files = [requirements.clone(), of_suite("convert.py"), of_suite("octets.py")];
     environment("autobahn", &files, |python| {
-        let pip = || {
-            let mut command = Command::new(&python.interpreter);
-            command.args(PIP);
-            command
-        };
         // The suite is distributed as source, with a build script for these versions.
-        run(pip().args(["setuptools==75.8.0", "wheel==0.45.1"]))?;
+        pip(python, &["setuptools==75.8.0", "wheel==0.45.1"].map(OsStr::new))?;
         // Not compiled: files that are not yet converted are not valid Python 3.
-        run(pip().args(["--no-deps", "--no-compile", "--no-build-isolation", "-r"]).arg(&requirements))?;
-        run(&mut python.script("autobahn/convert.py"))
+        let options = ["--no-deps", "--no-compile", "--no-build-isolation", "-r"].map(OsStr::new);
+        pip(python, &[&options, &[requirements.as_ref()][..]].concat())?;
+        Running::start("convert.py", &mut python.script("autobahn/convert.py"))?.succeed(PATIENCE).map(drop)
     })
 }
 
 /// Finds Chromium and its driver, and installs them if they are missing.
-pub(crate) fn chromium() -> Outcome<Chromium> {
+pub(crate) fn chromium() -> Result<Chromium> {
     let browsers = ["chromium", "chromium-browser", "google-chrome"];
     let found = || Some(Chromium { browser: find(&browsers)?, driver: find(&["chromedriver"])? });
     if let Some(chromium) = found() {
@@ -124,11 +124,11 @@ pub(crate) fn chromium() -> Outcome<Chromium> {
     }
     // The fonts are for the screenshot.
     debian(&["chromium", "chromium-driver", "fonts-dejavu-core"])?;
-    found().ok_or_else(|| "chromium and chromedriver were installed, but are not in the PATH".to_owned())
+    found().context("chromium and chromedriver were installed, but are not in the PATH")
 }
 
 /// Finds the programs that fetch pages or forward them, and installs them if they are missing.
-pub(crate) fn visitors() -> Outcome<Visitors> {
+pub(crate) fn visitors() -> Result<Visitors> {
     let found = || {
         // Java compiles a single-file program when it runs it.
         find(&["javac"])?;
@@ -139,25 +139,29 @@ pub(crate) fn visitors() -> Outcome<Visitors> {
         return Ok(visitors);
     }
     debian(&["curl", "default-jdk-headless", "haproxy", "nginx"])?;
-    found().ok_or_else(|| "curl, a JDK, haproxy and nginx were installed, but are not found".to_owned())
+    found().context("curl, a JDK, haproxy and nginx were installed, but are not found")
 }
 
-const PIP: [&str; 5] = ["-m", "pip", "--quiet", "--disable-pip-version-check", "install"];
+/// Installs packages of Python.
+fn pip(python: &Python, arguments: &[&OsStr]) -> Result<()> {
+    let (sh, interpreter) = (shell()?, &python.interpreter);
+    Ok(cmd!(sh, "{interpreter} -m pip --quiet --disable-pip-version-check install {arguments...}").run()?)
+}
 
 /// Creates the virtual environment `.tools/NAME`, once for each state of `files`.
-fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Outcome) -> Outcome<Python> {
+fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Result<()>) -> Result<Python> {
     let directory = tools().join(name);
     let python = Python { interpreter: directory.join("bin/python") };
     once(&directory, files, || {
         if find(&["python3"]).is_none() {
             debian(&["python3", "python3-venv"])?;
         }
-        let mut venv = Command::new("python3");
-        venv.args(["-m", "venv"]).arg(&directory);
-        if run(&mut venv).is_err() {
+        let sh = shell()?;
+        let venv = cmd!(sh, "python3 -m venv {directory}");
+        if venv.run().is_err() {
             // Debian puts the modules needed for this in a separate package.
             debian(&["python3-venv"])?;
-            run(&mut venv)?;
+            venv.run()?;
         }
         fill(&python)
     })?;
@@ -165,8 +169,8 @@ fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Outc
 }
 
 /// Fills a directory, unless that was already done and none of `files` has changed since.
-fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Outcome) -> Outcome {
-    let contents = files.iter().map(|file| read(file)).collect::<Outcome<Vec<_>>>()?.concat();
+fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Result<()>) -> Result<()> {
+    let contents = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?.concat();
     // An environment does not survive a move: its programs contain their own location.
     let state = format!("{}\n{contents}", directory.display());
     let stamp = directory.join("longwire.stamp");
@@ -175,7 +179,7 @@ fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Outcome) -> 
     }
     crate::workspace::empty_directory(directory)?;
     fill()?;
-    fs::write(&stamp, state).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+    fs::write(&stamp, state).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 /// Returns the first of the programs that is in the PATH, or where Debian has servers.
@@ -186,31 +190,32 @@ fn find(names: &[&str]) -> Option<PathBuf> {
 }
 
 /// Installs packages of Debian or Ubuntu.
-fn debian(packages: &[&str]) -> Outcome {
+fn debian(packages: &[&str]) -> Result<()> {
     let wanted = packages.join(" ");
     if find(&["apt-get"]).is_none() {
-        return Err(format!("{wanted} must be installed, and this system has no apt-get to do it with"));
+        bail!("{wanted} must be installed, and this system has no apt-get to do it with");
     }
+    let sh = shell()?;
+    let root = cmd!(sh, "id -u").quiet().read()? == "0";
+    let as_root: &[&str] = if root { &["env"] } else { &["sudo", "--non-interactive", "env"] };
+    let (program, options) = (as_root[0], &as_root[1..]);
     let apt = |arguments: &[&str]| {
-        let mut command = Command::new(if is_root() { "env" } else { "sudo" });
-        if !is_root() {
-            command.args(["--non-interactive", "env"]);
-        }
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "--yes"]).args(arguments);
-        println!("$ {}", shown(&command));
-        // Its output matters only if it fails.
-        output(&mut command).map(drop).map_err(|reason| format!("cannot install {wanted}: {reason}"))
+        let command =
+            cmd!(sh, "{program} {options...} DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes");
+        let command = command.args(arguments);
+        // The command is shown; its output is not, except that of a failure.
+        eprintln!("$ {command}");
+        command.quiet().read().with_context(|| format!("cannot install {wanted}"))
     };
     apt(&["update"])?;
-    apt(&[["install", "--no-install-recommends"].as_slice(), packages].concat())
-}
-
-fn is_root() -> bool {
-    output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+    apt(&[["install", "--no-install-recommends"].as_slice(), packages].concat())?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
 
     #[test]
@@ -220,7 +225,7 @@ mod tests {
         let (directory, file) = (scratch.join("tool"), scratch.join("requirements"));
         let mut filled = 0;
         for (contents, outcome, expected) in [
-            ("one", Err("no network".to_owned()), 1),
+            ("one", Err(anyhow!("no network")), 1),
             ("one", Ok(()), 2),
             ("one", Ok(()), 2),
             ("two", Ok(()), 3),

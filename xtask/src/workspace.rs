@@ -3,15 +3,23 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use crate::{Outcome, process};
+use anyhow::{Context, Result};
+
+use xshell::{Shell, cmd};
 
 /// Returns the directory of the root manifest.
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().expect("xtask lies in the root of the workspace").to_owned()
+}
+
+/// Returns a shell in the root of the workspace.
+pub(crate) fn shell() -> Result<Shell> {
+    let sh = Shell::new()?;
+    sh.change_dir(root());
+    Ok(sh)
 }
 
 /// Returns the directory of the tools installed for the checks; it is not in version control.
@@ -25,31 +33,30 @@ pub(crate) fn interop() -> PathBuf {
 }
 
 /// Returns the directory that cargo builds into, which also contains this program.
-pub(crate) fn target() -> Outcome<PathBuf> {
-    let program = env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+pub(crate) fn target() -> Result<PathBuf> {
+    let program = env::current_exe().context("cannot find this program")?;
     // target/PROFILE/xtask; its tests are one directory deeper, and do not call this.
-    let target = program.ancestors().nth(2).ok_or("this program lies in no target directory")?;
+    let target = program.ancestors().nth(2).context("this program lies in no target directory")?;
     Ok(target.to_owned())
 }
 
 /// Creates an empty directory for results.
-pub(crate) fn empty_directory(path: &Path) -> Outcome {
+pub(crate) fn empty_directory(path: &Path) -> Result<()> {
     if path.exists() {
-        fs::remove_dir_all(path).map_err(|error| format!("cannot empty {}: {error}", path.display()))?;
+        fs::remove_dir_all(path).with_context(|| format!("cannot empty {}", path.display()))?;
     }
-    fs::create_dir_all(path).map_err(|error| format!("cannot make {}: {error}", path.display()))
+    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// Reads a text file.
-pub(crate) fn read(path: &Path) -> Outcome<String> {
-    fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+pub(crate) fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Returns the paths, from the root, of all files that are in version control or about to be.
-pub(crate) fn files() -> Outcome<Vec<String>> {
-    let mut git = Command::new("git");
-    git.current_dir(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
-    let listed = process::output(&mut git)?;
+pub(crate) fn files() -> Result<Vec<String>> {
+    let sh = shell()?;
+    let listed = cmd!(sh, "git ls-files --cached --others --exclude-standard").read()?;
     // A removed file stays listed until the removal is committed.
     let mut files: Vec<_> =
         listed.lines().filter(|file| root().join(file).is_file()).map(str::to_owned).collect();

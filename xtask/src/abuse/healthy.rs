@@ -9,18 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Result, anyhow};
+
 use super::{peer::Peer, verdict::Latencies};
-use crate::Outcome;
 
 /// A client that runs until it is stopped, or until an echo fails.
 pub(super) struct Healthy {
     stop: Sender<()>,
-    thread: JoinHandle<(Vec<Duration>, Outcome)>,
+    thread: JoinHandle<(Vec<Duration>, Result<()>)>,
 }
 
 impl Healthy {
     /// Connects, and begins once the first echo has arrived.
-    pub(super) fn start(addr: SocketAddr) -> Outcome<Self> {
+    pub(super) fn start(addr: SocketAddr) -> Result<Self> {
         let mut peer = Peer::open(addr)?;
         peer.echo(b"warm")?;
         let (stop, stopped) = mpsc::channel();
@@ -43,12 +44,12 @@ impl Healthy {
     }
 
     /// Stops, and returns its latencies and the reason it stopped early, if it did.
-    pub(super) fn finish(self) -> (Latencies, Outcome) {
+    pub(super) fn finish(self) -> (Latencies, Result<()>) {
         drop(self.stop);
         let (samples, outcome) = self
             .thread
             .join()
-            .unwrap_or_else(|_| (Vec::new(), Err("the honest client's thread panicked".to_owned())));
+            .unwrap_or_else(|_| (Vec::new(), Err(anyhow!("the honest client's thread panicked"))));
         (Latencies::new(samples), outcome)
     }
 }

@@ -18,9 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Result, anyhow, bail, ensure};
 use clap::Args;
+use xshell::cmd;
 
-use crate::{Outcome, cargo, process, process::Running, programs::Program};
+use crate::{cargo, process::Running, programs::Program, workspace::shell};
 use healthy::Healthy;
 use peer::Peer;
 use verdict::{Bounds, End, Measured, Tally};
@@ -55,12 +57,12 @@ struct Attack {
     /// Whether a quick run skips it.
     only_full: bool,
     /// Attacks, and returns when all its connections are gone.
-    run: fn(&Target) -> Outcome<Tally>,
+    run: fn(&Target) -> Result<Tally>,
 }
 
 impl Attack {
     /// Creates an attack with the common bounds, on a server with its defaults.
-    const fn new(name: &'static str, ends: &'static [End], run: fn(&Target) -> Outcome<Tally>) -> Self {
+    const fn new(name: &'static str, ends: &'static [End], run: fn(&Target) -> Result<Tally>) -> Self {
         Self { name, server: &[], ends, growth: 64 << 20, only_full: false, run }
     }
 
@@ -85,11 +87,11 @@ impl Target {
     }
 
     /// Runs `one` in `count` threads, and counts how each ended; if any fails, the first failure is returned.
-    fn crowd(&self, count: usize, one: impl Fn(&Self) -> Outcome<End> + Sync) -> Outcome<Tally> {
+    fn crowd(&self, count: usize, one: impl Fn(&Self) -> Result<End> + Sync) -> Result<Tally> {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| one(self))).collect();
             let ends = threads.into_iter().map(|thread| {
-                thread.join().unwrap_or_else(|_| Err("an attacker's thread panicked".to_owned()))
+                thread.join().unwrap_or_else(|_| Err(anyhow!("an attacker's thread panicked")))
             });
             ends.collect::<Vec<_>>().into_iter().collect()
         })
@@ -97,11 +99,12 @@ impl Target {
 }
 
 /// Runs the attacks and prints the table; fails if a bound is broken.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // The examples are built as for users; only the server is built for this.
     cargo::build_optimized(&["echo"])?;
     let pid = std::process::id().to_string();
-    process::output(Command::new("prlimit").args(["--pid", &pid, DESCRIPTORS]))?;
+    let sh = shell()?;
+    cmd!(sh, "prlimit --pid {pid} {DESCRIPTORS}").quiet().run()?;
 
     let began = Instant::now();
     let asked = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
@@ -111,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         .collect();
     let with_shutdown = asked(shutdown::NAME);
     if attacks.is_empty() && !with_shutdown {
-        return Err("no attack has that name".to_owned());
+        bail!("no attack has that name");
     }
     println!("{}", verdict::HEAD);
     let mut broken = Vec::new();
@@ -130,17 +133,18 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if with_shutdown {
         match shutdown::run(arguments.quick) {
             Ok(line) => println!("{line}"),
-            Err(fault) => broken.push(format!("{}: {fault}", shutdown::NAME)),
+            Err(fault) => broken.push(format!("{}: {fault:#}", shutdown::NAME)),
         }
     }
     println!("All of it took {:.0} s.", began.elapsed().as_secs_f64());
-    if broken.is_empty() { Ok(()) } else { Err(format!("bounds are broken:\n  {}", broken.join("\n  "))) }
+    ensure!(broken.is_empty(), "bounds are broken:\n  {}", broken.join("\n  "));
+    Ok(())
 }
 
 /// Starts a new server, attacks it, and measures.
 ///
 /// A fresh server for each attack: memory left behind by an earlier one would hide the memory that this one takes.
-fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
+fn attack_once(attack: &Attack, quick: bool) -> Result<Measured> {
     let (mut running, addr) = start_server(attack.server)?;
     let pid = running.id();
     let healthy = Healthy::start(addr)?;
@@ -172,24 +176,22 @@ fn attack_once(attack: &Attack, quick: bool) -> Outcome<Measured> {
 }
 
 /// Starts `echo` on a port of its choice.
-fn start_server(arguments: &[&str]) -> Outcome<(Running, SocketAddr)> {
+fn start_server(arguments: &[&str]) -> Result<(Running, SocketAddr)> {
     let program = Program::optimized("echo", None)?.command();
     let mut command = Command::new("prlimit");
     command.arg(DESCRIPTORS).arg(program.get_program()).args(["--listen", "127.0.0.1:0"]).args(arguments);
     let running = Running::start("echo", &mut command)?;
     let url = running.url()?;
     let addr = url.trim_start_matches("ws://").trim_end_matches('/');
-    let addr = addr.parse().map_err(|_| format!("echo printed an URL without an address: {url}"))?;
+    let addr = addr.parse().map_err(|_| anyhow!("echo printed an URL without an address: {url}"))?;
     Ok((running, addr))
 }
 
 /// Checks that the server runs, has not panicked, and serves a new client.
-fn is_alive(running: &mut Running, addr: SocketAddr) -> Outcome {
-    if running.has_ended() {
-        return Err(format!("it ended: {}", running.stderr().trim()));
-    }
+fn is_alive(running: &mut Running, addr: SocketAddr) -> Result<()> {
+    ensure!(!running.has_ended(), "it ended: {}", running.stderr().trim());
     if running.stderr().contains("panicked") {
-        return Err(running.stderr());
+        bail!("{}", running.stderr());
     }
     Peer::open(addr)?.echo(b"still there?")
 }

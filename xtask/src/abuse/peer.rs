@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{verdict::End, wire};
-use crate::Outcome;
 
 /// A connection, and the bytes that were read but not yet examined.
 pub(super) struct Peer {
@@ -30,55 +30,58 @@ pub(super) struct Frame {
 
 impl Peer {
     /// Connects and sends nothing.
-    pub(super) fn connect(addr: SocketAddr) -> Outcome<Self> {
-        let stream = TcpStream::connect_timeout(&addr, LIMIT).map_err(said("connect"))?;
+    pub(super) fn connect(addr: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, LIMIT).context("an attacker cannot connect")?;
         Self::new(stream)
     }
 
     /// Connects with the smallest possible receive buffer, so that a peer that does not read is noticed early.
-    pub(super) fn connect_narrow(addr: SocketAddr) -> Outcome<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).map_err(said("open"))?;
-        socket.set_recv_buffer_size(4096).map_err(said("set up"))?;
-        socket.connect_timeout(&addr.into(), LIMIT).map_err(said("connect"))?;
+    pub(super) fn connect_narrow(addr: SocketAddr) -> Result<Self> {
+        let socket =
+            Socket::new(Domain::for_address(addr), Type::STREAM, None).context("an attacker cannot open")?;
+        socket.set_recv_buffer_size(4096).context("an attacker cannot set up")?;
+        socket.connect_timeout(&addr.into(), LIMIT).context("an attacker cannot connect")?;
         Self::new(socket.into())
     }
 
-    fn new(stream: TcpStream) -> Outcome<Self> {
-        stream.set_nodelay(true).map_err(said("set up"))?;
+    fn new(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true).context("an attacker cannot set up")?;
         Ok(Self { stream, buf: Vec::new(), deadline: Instant::now() + LIMIT })
     }
 
     /// Connects and performs the handshake.
-    pub(super) fn open(addr: SocketAddr) -> Outcome<Self> {
+    pub(super) fn open(addr: SocketAddr) -> Result<Self> {
         Self::connect(addr)?.shake_hands("")
     }
 
     /// Connects and performs the handshake with compression, which the server must agree to.
-    pub(super) fn open_deflate(addr: SocketAddr) -> Outcome<Self> {
+    pub(super) fn open_deflate(addr: SocketAddr) -> Result<Self> {
         Self::connect(addr)?.shake_hands(wire::DEFLATE)
     }
 
     /// Performs the handshake; `more` is further fields of the request.
-    pub(super) fn shake_hands(mut self, more: &str) -> Outcome<Self> {
-        self.send(wire::request(more).as_bytes()).map_err(said("shake hands"))?;
+    pub(super) fn shake_hands(mut self, more: &str) -> Result<Self> {
+        self.send(wire::request(more).as_bytes()).context("an attacker cannot shake hands")?;
         let head = self.response_head()?;
-        if status(&head) != Some(101) {
-            return Err(format!("a handshake was answered {:?}", head.lines().next().unwrap_or_default()));
-        }
+        ensure!(
+            status(&head) == Some(101),
+            "a handshake was answered {:?}",
+            head.lines().next().unwrap_or_default()
+        );
         if !more.is_empty() && !head.contains("permessage-deflate") {
-            return Err("the server did not agree to compression".to_owned());
+            bail!("the server did not agree to compression");
         }
         Ok(self)
     }
 
-    fn response_head(&mut self) -> Outcome<String> {
+    fn response_head(&mut self) -> Result<String> {
         loop {
             if let Some(len) = head_len(&self.buf) {
                 let head = self.buf.drain(..len).collect();
-                return String::from_utf8(head).map_err(|_| "a response is not text".to_owned());
+                return String::from_utf8(head).map_err(|_| anyhow!("a response is not text"));
             }
-            if self.fill().map_err(said("read a response"))? == 0 {
-                return Err("the server ended the connection in the handshake".to_owned());
+            if self.fill().context("an attacker cannot read a response")? == 0 {
+                bail!("the server ended the connection in the handshake");
             }
         }
     }
@@ -152,12 +155,12 @@ impl Peer {
     /// # Errors
     ///
     /// Frames after a close frame, and no end before the deadline.
-    pub(super) fn end(&mut self, echoes: &mut usize) -> Outcome<End> {
+    pub(super) fn end(&mut self, echoes: &mut usize) -> Result<End> {
         let mut closed = None;
         loop {
             match self.next_frame() {
                 Ok(Some(frame)) if closed.is_some() => {
-                    return Err(format!("a frame with opcode {} came after the close frame", frame.opcode));
+                    bail!("a frame with opcode {} came after the close frame", frame.opcode);
                 }
                 Ok(Some(Frame { opcode: 8, payload })) => {
                     let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
@@ -169,7 +172,7 @@ impl Peer {
                 Err(error) => match closed {
                     Some(end) if is_reset(&error) => return Ok(end),
                     None if is_reset(&error) => return Ok(End::Reset),
-                    _ => return Err(format!("no end came: {error}")),
+                    _ => bail!("no end came: {error}"),
                 },
             }
         }
@@ -180,47 +183,47 @@ impl Peer {
     /// # Errors
     ///
     /// More than one response, and no end before the deadline.
-    pub(super) fn refusal(&mut self) -> Outcome<End> {
+    pub(super) fn refusal(&mut self) -> Result<End> {
         let end = loop {
             match self.fill() {
                 Ok(0) => break End::Ended,
                 Ok(_) => {}
                 Err(error) if is_reset(&error) => break End::Reset,
-                Err(error) => return Err(format!("no end came: {error}")),
+                Err(error) => bail!("no end came: {error}"),
             }
         };
         answer(&self.buf, end)
     }
 
     /// Returns whether the server still holds the connection and has sent nothing.
-    pub(super) fn is_open(&self) -> Outcome<bool> {
-        self.stream.set_nonblocking(true).map_err(said("look"))?;
+    pub(super) fn is_open(&self) -> Result<bool> {
+        self.stream.set_nonblocking(true).context("an attacker cannot look")?;
         let seen = self.stream.peek(&mut [0]);
-        self.stream.set_nonblocking(false).map_err(said("look"))?;
+        self.stream.set_nonblocking(false).context("an attacker cannot look")?;
         Ok(seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
     }
 
     /// Sends a message as an honest client would, and expects it back.
-    pub(super) fn echo(&mut self, payload: &[u8]) -> Outcome {
-        self.send(&wire::frame(wire::BINARY, payload)).map_err(said("send"))?;
+    pub(super) fn echo(&mut self, payload: &[u8]) -> Result<()> {
+        self.send(&wire::frame(wire::BINARY, payload)).context("an attacker cannot send")?;
         loop {
-            match self.next_frame().map_err(said("read an echo"))? {
+            match self.next_frame().context("an attacker cannot read an echo")? {
                 Some(frame) if frame.opcode < 8 && frame.payload == payload => return Ok(()),
                 Some(frame) if frame.opcode == 9 => {}
-                Some(frame) => return Err(format!("a frame with opcode {} came for an echo", frame.opcode)),
-                None => return Err("the server ended the connection".to_owned()),
+                Some(frame) => bail!("a frame with opcode {} came for an echo", frame.opcode),
+                None => bail!("the server ended the connection"),
             }
         }
     }
 
     /// Ends the sending direction.
-    pub(super) fn end_sending(&self) -> Outcome {
-        self.stream.shutdown(std::net::Shutdown::Write).map_err(said("end sending"))
+    pub(super) fn end_sending(&self) -> Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Write).context("an attacker cannot end sending")
     }
 
     /// Leaves with a reset instead of an end.
-    pub(super) fn reset(self) -> Outcome {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).map_err(said("reset"))
+    pub(super) fn reset(self) -> Result<()> {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).context("an attacker cannot reset")
     }
 
     /// Sets the time for the connection, counted from now.
@@ -229,35 +232,35 @@ impl Peer {
     }
 
     /// Returns the same connection for another thread; bytes already read stay here.
-    pub(super) fn split(&self) -> Outcome<Self> {
-        let stream = self.stream.try_clone().map_err(said("split"))?;
+    pub(super) fn split(&self) -> Result<Self> {
+        let stream = self.stream.try_clone().context("an attacker cannot split")?;
         Ok(Self { stream, buf: Vec::new(), deadline: self.deadline })
     }
 
     /// Takes the bytes that have arrived, without waiting; returns the end of the stream, if it has come.
-    pub(super) fn look(&mut self) -> Outcome<Option<End>> {
-        self.stream.set_nonblocking(true).map_err(said("look"))?;
+    pub(super) fn look(&mut self) -> Result<Option<End>> {
+        self.stream.set_nonblocking(true).context("an attacker cannot look")?;
         let end = loop {
             match self.fill() {
                 Ok(0) => break Some(End::Ended),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
                 Err(error) if is_reset(&error) => break Some(End::Reset),
-                Err(error) => return Err(format!("cannot look: {error}")),
+                Err(error) => bail!("cannot look: {error}"),
             }
         };
-        self.stream.set_nonblocking(false).map_err(said("look"))?;
+        self.stream.set_nonblocking(false).context("an attacker cannot look")?;
         end.map(|end| answer(&self.buf, end)).transpose()
     }
 }
 
 /// Returns the status of a response, or `end` if there is none.
-fn answer(bytes: &[u8], end: End) -> Outcome<End> {
+fn answer(bytes: &[u8], end: End) -> Result<End> {
     let text = String::from_utf8_lossy(bytes);
     match (status(&text), text.matches("HTTP/1.").count()) {
         (Some(status), 1) => Ok(End::Status(status)),
         (None, 0) if bytes.is_empty() => Ok(end),
-        _ => Err(format!("an unexpected answer: {:?}", text.chars().take(200).collect::<String>())),
+        _ => Err(anyhow!("an unexpected answer: {:?}", text.chars().take(200).collect::<String>())),
     }
 }
 
@@ -290,10 +293,6 @@ fn is_reset(error: &io::Error) -> bool {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
-fn said(what: &'static str) -> impl Fn(io::Error) -> String {
-    move |error| format!("an attacker cannot {what}: {error}")
 }
 
 /// The total time for a connection, unless set otherwise. Longer than every deadline of the server.

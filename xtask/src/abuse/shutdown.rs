@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Result, anyhow, bail, ensure};
+
 use super::{peer::Peer, start_server, wire};
-use crate::Outcome;
 
 /// The name of this attack for `--only`.
 pub(super) const NAME: &str = "SIGINT";
@@ -15,7 +16,7 @@ pub(super) const NAME: &str = "SIGINT";
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// A hostile client, connected and in the middle of its action.
-type Hostile = fn(std::net::SocketAddr) -> Outcome<Peer>;
+type Hostile = fn(std::net::SocketAddr) -> Result<Peer>;
 
 const HOSTILE: &[Hostile] = &[
     // Answers no close frame.
@@ -36,7 +37,7 @@ const HOSTILE: &[Hostile] = &[
         let message = wire::frame(wire::BINARY, &vec![7; 1 << 20]);
         for _ in 0..16 {
             let taken = peer.send_patiently(&message, Duration::from_millis(200));
-            if !taken.map_err(|error| error.to_string())? {
+            if !taken? {
                 break;
             }
         }
@@ -44,13 +45,13 @@ const HOSTILE: &[Hostile] = &[
     },
 ];
 
-fn with(mut peer: Peer, bytes: &[u8]) -> Outcome<Peer> {
-    peer.send(bytes).map_err(|error| error.to_string())?;
+fn with(mut peer: Peer, bytes: &[u8]) -> Result<Peer> {
+    peer.send(bytes)?;
     Ok(peer)
 }
 
 /// Interrupts a server with ten of each kind, and returns a line that describes how it ended.
-pub(super) fn run(quick: bool) -> Outcome<String> {
+pub(super) fn run(quick: bool) -> Result<String> {
     let (running, addr) = start_server(&[])?;
     let mut peers = Vec::new();
     for hostile in HOSTILE {
@@ -66,13 +67,11 @@ pub(super) fn run(quick: bool) -> Outcome<String> {
     let told = thread::spawn(move || honest.end(&mut 0));
     let ended = running.finish(LIMIT)?;
     let took = began.elapsed();
-    let told = told.join().map_err(|_| "the honest client panicked")??;
+    let told = told.join().map_err(|_| anyhow!("the honest client panicked"))??;
     if !ended.status.success() || ended.stderr.contains("panicked") {
-        return Err(format!("the server ended with {}: {}", ended.status, ended.stderr.trim()));
+        bail!("the server ended with {}: {}", ended.status, ended.stderr.trim());
     }
-    if told != super::verdict::End::Close(1001) {
-        return Err(format!("the honest client received {told}"));
-    }
+    ensure!(told == super::verdict::End::Close(1001), "the honest client received {told}");
     let count = peers.len();
     drop(peers);
     Ok(format!(

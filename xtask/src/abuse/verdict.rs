@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use anyhow::Result;
+
 /// The way in which one attacker's connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum End {
@@ -95,10 +97,10 @@ impl Latencies {
 }
 
 /// The effects of an attack.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Measured {
     /// The ways in which the attackers' connections ended, or the failure.
-    pub(super) ends: Result<Tally, String>,
+    pub(super) ends: Result<Tally>,
     /// The number of bytes by which the server's memory grew at its peak.
     pub(super) growth: u64,
     /// Descriptors before the attack, at most during it, and at the end.
@@ -107,9 +109,9 @@ pub(super) struct Measured {
     pub(super) back: Option<Duration>,
     /// The honest client's latencies, and the reason why it stopped, if it did.
     pub(super) latencies: Latencies,
-    pub(super) healthy: Result<(), String>,
+    pub(super) healthy: Result<()>,
     /// The result of serving a new client afterwards, or the reason it failed.
-    pub(super) alive: Result<(), String>,
+    pub(super) alive: Result<()>,
     /// The duration of the attack.
     pub(super) lasted: Duration,
 }
@@ -149,7 +151,7 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
             let others = tally.0.iter().filter(|(end, _)| !allowed.contains(end));
             faults.extend(others.map(|(end, count)| format!("{end} ×{count} is not how it should end")));
         }
-        Err(reason) => faults.push(reason.clone()),
+        Err(reason) => faults.push(format!("{reason:#}")),
     }
     if measured.growth > bounds.growth {
         faults.push(format!("memory grew by {}, {} are allowed", mib(measured.growth), mib(bounds.growth)));
@@ -164,7 +166,7 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
         )),
     }
     if let Err(reason) = &measured.healthy {
-        faults.push(format!("the honest client: {reason}"));
+        faults.push(format!("the honest client: {reason:#}"));
     }
     if measured.latencies.count() == 0 {
         faults.push("the honest client had no echo".to_owned());
@@ -178,7 +180,7 @@ pub(super) fn faults(measured: &Measured, allowed: &[End], bounds: &Bounds) -> V
         }
     }
     if let Err(reason) = &measured.alive {
-        faults.push(format!("the server afterwards: {reason}"));
+        faults.push(format!("the server afterwards: {reason:#}"));
     }
     faults
 }
@@ -220,6 +222,8 @@ fn seconds(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
 
     fn ms(millis: &[u64]) -> Latencies {
@@ -257,15 +261,15 @@ mod tests {
         let breaks: &[(&str, Break, &str)] = &[
             ("a wrong end", |m| m.ends = Ok([End::Open].into_iter().collect()), "still open ×1"),
             ("no end", |m| m.ends = Ok(Tally::default()), "no attacker"),
-            ("a failure", |m| m.ends = Err("refused".to_owned()), "refused"),
+            ("a failure", |m| m.ends = Err(anyhow!("refused")), "refused"),
             ("memory", |m| m.growth += 1, "memory grew by 64.0 MiB"),
             ("late descriptors", |m| m.back = Some(Duration::from_millis(15_001)), "descriptors"),
             ("lost descriptors", |m| m.back = None, "descriptors"),
             ("p99", |m| m.latencies = ms(&[1, 400]), "p99 echo took 400 ms"),
             ("one long echo", slow_tail, "longest echo took 2000 ms"),
             ("no echo", |m| m.latencies = ms(&[]), "had no echo"),
-            ("a lost client", |m| m.healthy = Err("cut off".to_owned()), "cut off"),
-            ("a dead server", |m| m.alive = Err("gone".to_owned()), "gone"),
+            ("a lost client", |m| m.healthy = Err(anyhow!("cut off")), "cut off"),
+            ("a dead server", |m| m.alive = Err(anyhow!("gone")), "gone"),
         ];
         for (case, break_it, word) in breaks {
             let mut measured = good();

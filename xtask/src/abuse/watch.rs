@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Outcome;
+use anyhow::{Context, Result, anyhow};
 
 /// The resources of a process at one time, or its maxima.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,10 +24,10 @@ pub(super) struct Usage {
 
 impl Usage {
     /// Reads the current figures of a process.
-    pub(super) fn of(pid: u32) -> Outcome<Self> {
+    pub(super) fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/status");
-        let status = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
-        let value = |name| kibibytes(&status, name).ok_or_else(|| format!("{path} has no {name}"));
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let value = |name| kibibytes(&status, name).with_context(|| format!("{path} has no {name}"));
         let resident = value("VmRSS")? << 10;
         // Not every kernel reports it; then the samples must do.
         let peak = kibibytes(&status, "VmHWM").map_or(resident, |peak| peak << 10);
@@ -45,15 +45,15 @@ impl Usage {
 }
 
 /// Returns the number of open descriptors of a process.
-pub(super) fn descriptors(pid: u32) -> Outcome<usize> {
+pub(super) fn descriptors(pid: u32) -> Result<usize> {
     let path = format!("/proc/{pid}/fd");
-    let entries = fs::read_dir(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let entries = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
     Ok(entries.count())
 }
 
 /// Waits until a process has no more than `most` descriptors, and returns for how long; `None` if `limit` passes
 /// first.
-pub(super) fn until_descriptors(pid: u32, most: usize, limit: Duration) -> Outcome<Option<Duration>> {
+pub(super) fn until_descriptors(pid: u32, most: usize, limit: Duration) -> Result<Option<Duration>> {
     let began = Instant::now();
     loop {
         if descriptors(pid)? <= most {
@@ -91,9 +91,9 @@ impl Sampler {
     }
 
     /// Takes a last sample and returns the maxima.
-    pub(super) fn finish(self) -> Outcome<Usage> {
+    pub(super) fn finish(self) -> Result<Usage> {
         drop(self.stop);
-        self.thread.join().map_err(|_| "the thread that samples the server panicked".to_owned())
+        self.thread.join().map_err(|_| anyhow!("the thread that samples the server panicked"))
     }
 }
 

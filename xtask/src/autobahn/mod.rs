@@ -11,9 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, ensure};
+
 use crate::{
-    Outcome, cargo,
-    process::{self, PATIENCE, Running},
+    cargo,
+    process::{PATIENCE, Running},
     programs::Program,
     setup::{self, Python},
     workspace,
@@ -99,7 +101,7 @@ const SHARDS: usize = 4;
 const LIMIT: u64 = 900;
 
 /// Runs the suite against all roles, or the one requested; every case must pass.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let roles = arguments.role.map_or(Role::ALL.to_vec(), |role| vec![role]);
     let python = setup::autobahn()?;
     let ours: Vec<_> = roles.iter().filter_map(|role| role.example(arguments)).collect();
@@ -113,21 +115,20 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn known_cases(python: &Python) -> Outcome<Vec<String>> {
-    let listed = process::output(python.script("autobahn/fuzzer.py").arg("list"))?;
-    Ok(listed.lines().filter_map(|line| line.strip_prefix("case\t")).map(str::to_owned).collect())
+fn known_cases(python: &Python) -> Result<Vec<String>> {
+    let mut fuzzer = python.script("autobahn/fuzzer.py");
+    let listed = Running::start("the suite", fuzzer.arg("list"))?.succeed(PATIENCE)?;
+    Ok(listed.iter().filter_map(|line| line.strip_prefix("case\t")).map(str::to_owned).collect())
 }
 
 /// Returns the requested cases of the suite. A pattern that matches none is a mistake.
-fn select(known: &[String], arguments: &Arguments) -> Outcome<Vec<String>> {
+fn select(known: &[String], arguments: &Arguments) -> Result<Vec<String>> {
     if arguments.cases.is_empty() {
         let wanted = |case: &&String| arguments.full || !is_of_deflate(case) || is_short(case);
         return Ok(known.iter().filter(wanted).cloned().collect());
     }
     for pattern in &arguments.cases {
-        if !known.iter().any(|case| matches(pattern, case)) {
-            return Err(format!("the suite has no case {pattern}"));
-        }
+        ensure!(known.iter().any(|case| matches(pattern, case)), "the suite has no case {pattern}");
     }
     let wanted = |case: &&String| arguments.cases.iter().any(|pattern| matches(pattern, case));
     Ok(known.iter().filter(wanted).cloned().collect())
@@ -153,7 +154,7 @@ fn matches(pattern: &str, case: &str) -> bool {
     }
 }
 
-fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]) -> Outcome {
+fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]) -> Result<()> {
     let began = Instant::now();
     let deadline = began + Duration::from_secs(arguments.limit);
     let name = format!("{role:?}").to_lowercase();
@@ -178,7 +179,7 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
                 None => Shard::against_client(python, &client, &cases, log),
             }
         })
-        .collect::<Outcome<Vec<_>>>()?;
+        .collect::<Result<Vec<_>>>()?;
     while !shards.iter_mut().map(Shard::step).fold(true, |all, ended| all & ended) {
         if Instant::now() > deadline {
             println!("the limit of {} s is reached", arguments.limit);
@@ -201,8 +202,7 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
     }
     let table = logs.join("results.tsv");
     let rows: Vec<_> = results.iter().map(ToString::to_string).collect();
-    fs::write(&table, rows.join("\n"))
-        .map_err(|error| format!("cannot write {}: {error}", table.display()))?;
+    fs::write(&table, rows.join("\n")).with_context(|| format!("cannot write {}", table.display()))?;
 
     let verdict = judge(cases, &results);
     for failed in &verdict.failed {
@@ -210,10 +210,11 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
     }
     println!("autobahn, {name}: {verdict} ({:.1} s; {})", began.elapsed().as_secs_f64(), logs.display());
     complaints.extend(verdict.complaint());
-    if complaints.is_empty() { Ok(()) } else { Err(format!("{name}: {}", complaints.join("; "))) }
+    ensure!(complaints.is_empty(), "{name}: {}", complaints.join("; "));
+    Ok(())
 }
 
-fn start(program: &Program, deflate: bool) -> Outcome<(Running, String)> {
+fn start(program: &Program, deflate: bool) -> Result<(Running, String)> {
     let mut command = program.command();
     command.args(["--listen", "127.0.0.1:0"]);
     if deflate {
@@ -246,10 +247,11 @@ mod tests {
             (&[], true, Ok(known.clone())),
             (&["1.*"], false, Ok(owned(&["1.1.1", "1.1.2"]))),
             (&["1.1.1", "12.*"], false, Ok(owned(&["1.1.1", "12.1.1"]))),
-            (&["1.1"], false, Err("the suite has no case 1.1".to_owned())),
+            (&["1.1"], false, Err("the suite has no case 1.1")),
         ] {
             let arguments = Arguments { full, cases: owned(patterns), ..Arguments::default() };
-            assert_eq!(select(&known, &arguments), expected, "{patterns:?} {full}");
+            let selected = select(&known, &arguments).map_err(|reason| reason.to_string());
+            assert_eq!(selected, expected.map_err(str::to_owned), "{patterns:?} {full}");
         }
     }
 

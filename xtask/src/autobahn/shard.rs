@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
     setup::Python,
@@ -35,12 +36,7 @@ enum State {
 
 impl Shard {
     /// Starts a fuzzing client against the server at `url`.
-    pub(crate) fn against_server(
-        python: &Python,
-        url: &str,
-        cases: &[String],
-        log: PathBuf,
-    ) -> Outcome<Self> {
+    pub(crate) fn against_server(python: &Python, url: &str, cases: &[String], log: PathBuf) -> Result<Self> {
         let mut command = python.script("autobahn/fuzzer.py");
         command.args(["client", url]).args(cases);
         let fuzzer = Running::start("the fuzzing client", &mut command)?;
@@ -53,7 +49,7 @@ impl Shard {
         client: &Program,
         cases: &[String],
         log: PathBuf,
-    ) -> Outcome<Self> {
+    ) -> Result<Self> {
         let mut command = python.script("autobahn/fuzzer.py");
         command.arg("server").args(cases);
         let fuzzer = Running::start("the fuzzing server", &mut command)?;
@@ -87,7 +83,7 @@ impl Shard {
     }
 
     /// Stops everything still running, keeps the log, and returns the results and any other complaint.
-    pub(crate) fn end(mut self) -> Outcome<(Vec<CaseResult>, Option<String>)> {
+    pub(crate) fn end(mut self) -> Result<(Vec<CaseResult>, Option<String>)> {
         let mut complaint = None;
         let mut log = String::new();
         match self.client.take() {
@@ -114,7 +110,7 @@ impl Shard {
             }
             None => log.push_str(&self.fuzzer.stderr()),
         }
-        fs::write(&self.log, log).map_err(|error| format!("cannot write {}: {error}", self.log.display()))?;
+        fs::write(&self.log, log).with_context(|| format!("cannot write {}", self.log.display()))?;
         Ok((self.results, complaint))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{
@@ -11,10 +12,7 @@ use super::{
     table::median,
     value,
 };
-use crate::{
-    Outcome,
-    process::{PATIENCE, Running},
-};
+use crate::process::{PATIENCE, Running};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -47,7 +45,7 @@ impl Server {
         }
     }
 
-    fn start(self, programs: &Programs) -> Outcome<Started> {
+    fn start(self, programs: &Programs) -> Result<Started> {
         let program = match self {
             Self::Standalone => programs.ours("examples/echo"),
             Self::OnAxum => programs.ours("examples/axum_echo"),
@@ -62,7 +60,7 @@ impl Server {
 }
 
 /// Measures and prints the table.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let programs = Programs::build()?;
     println!("{}; {} rounds of {} s\n", machine()?, arguments.rounds, arguments.seconds);
     println!("CPU time of the server for an echoed message, in µs; medians.\n");
@@ -100,12 +98,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Returns the CPU time per message, in microseconds.
-fn measure(programs: &Programs, server: Server, cell: Cell, seconds: f64) -> Outcome<f64> {
+fn measure(programs: &Programs, server: Server, cell: Cell, seconds: f64) -> Result<f64> {
     let started = server.start(programs)?;
     let mut command = programs.load("loadgen", &started);
     command.args(cell.arguments()).arg("--seconds").arg(seconds.to_string());
     let lines = Running::start("the load generator", &mut command)?.succeed(PATIENCE)?;
-    value(lines.first().ok_or("the load generator printed nothing")?, "cpu_us_per_message")
+    value(lines.first().context("the load generator printed nothing")?, "cpu_us_per_message")
 }
 
 const CELLS: [Cell; 6] = [

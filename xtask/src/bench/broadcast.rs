@@ -3,6 +3,7 @@
 
 use std::{process::Command, time::Duration};
 
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     table::median,
     value,
 };
-use crate::{Outcome, process::Running, setup};
+use crate::{process::Running, setup};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -72,7 +73,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(&self, server: Server) -> Outcome<Started> {
+    fn start(&self, server: Server) -> Result<Started> {
         let mut command = match server {
             Server::Longwire => Command::new(self.programs.ours("examples/broadcast")),
             Server::TokioTungstenite => Command::new(self.programs.peers("broadcast")),
@@ -85,7 +86,7 @@ impl Bench {
     }
 
     /// Runs the load on a new server, and returns the lines that it prints.
-    fn load(&self, server: Server, options: &[(&str, String)], flags: &[&str]) -> Outcome<Vec<String>> {
+    fn load(&self, server: Server, options: &[(&str, String)], flags: &[&str]) -> Result<Vec<String>> {
         let started = self.start(server)?;
         let mut command = self.programs.load("broadcast-load", &started);
         for (option, value) in options {
@@ -97,7 +98,7 @@ impl Bench {
 }
 
 /// Measures and prints the tables.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let bench = Bench { programs: Programs::build()?, node: setup::node()? };
     println!("{}\n", machine()?);
     if arguments.only != Some(Only::Stalled) {
@@ -109,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn rate(bench: &Bench, arguments: &Arguments) -> Outcome {
+fn rate(bench: &Bench, arguments: &Arguments) -> Result<()> {
     let Arguments { conns, rounds, seconds, size, .. } = arguments;
     println!(
         "Broadcasts of {size} B of text to {conns} clients, {seconds} s each, medians of {rounds} rounds. CPU time"
@@ -134,7 +135,7 @@ fn rate(bench: &Bench, arguments: &Arguments) -> Outcome {
                     ("--in-flight", in_flight.to_string()),
                 ];
                 let lines = bench.load(server, &options, &[])?;
-                let line = lines.first().ok_or("the load printed nothing")?;
+                let line = lines.first().context("the load printed nothing")?;
                 for (samples, word) in figures[index].iter_mut().zip(FIGURES) {
                     samples.push(value(line, word)?);
                 }
@@ -161,7 +162,7 @@ fn rate(bench: &Bench, arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn stalled(bench: &Bench, arguments: &Arguments) -> Outcome {
+fn stalled(bench: &Bench, arguments: &Arguments) -> Result<()> {
     let Arguments { readers, size, backlog, .. } = arguments;
     let messages = u64::from(*backlog) * 1024 * 1024 / u64::from(*size);
     println!(
@@ -190,7 +191,7 @@ fn stalled(bench: &Bench, arguments: &Arguments) -> Outcome {
                 ("--warm-up", "100".to_owned()),
             ];
             let lines = bench.load(server, &options, flags)?;
-            let line = lines.first().ok_or("the load printed nothing")?;
+            let line = lines.first().context("the load printed nothing")?;
             let figures = [("latency_us_p50", 1000.0), ("latency_us_p99", 1000.0), ("memory_growth", 1024.0)];
             for (cell, (word, unit)) in row[index].iter_mut().zip(figures) {
                 *cell = value(line, word)? / unit;
@@ -213,7 +214,7 @@ fn stalled(bench: &Bench, arguments: &Arguments) -> Outcome {
 }
 
 /// Rephrases the load's line about the client that did not read for human readers.
-fn found(line: &str) -> Outcome<String> {
+fn found(line: &str) -> Result<String> {
     let (messages, gaps) = (value(line, "messages")?, value(line, "gaps")?);
     let end = line.split_whitespace().last().unwrap_or_default();
     let end = match end {
@@ -245,7 +246,7 @@ mod tests {
             ("stalled messages 12 gaps 0 end 1013", "12 messages, no gap; close code 1013"),
             ("stalled messages 9 gaps 2 end open", "9 messages, gaps: 2; still connected"),
         ] {
-            assert_eq!(found(line).as_deref(), Ok(expected));
+            assert_eq!(found(line).unwrap(), expected);
         }
         assert!(found("stalled end open").is_err());
     }

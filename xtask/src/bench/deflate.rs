@@ -3,6 +3,7 @@
 
 use std::{process::Command, time::Duration};
 
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     servers::{Programs, Started},
     value,
 };
-use crate::{Outcome, process::Running, setup};
+use crate::{process::Running, setup};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -89,7 +90,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(&self, server: Server, parameters: Parameters) -> Outcome<Started> {
+    fn start(&self, server: Server, parameters: Parameters) -> Result<Started> {
         let mut command = match server {
             Server::Longwire => Command::new(self.programs.ours("examples/echo")),
             Server::Ws => self.node.script("bench_server.js"),
@@ -108,16 +109,16 @@ impl Bench {
     }
 
     /// Runs the load, and returns the lines that it prints.
-    fn load(&self, started: &Started, parameters: Parameters, arguments: &[&str]) -> Outcome<Vec<String>> {
+    fn load(&self, started: &Started, parameters: Parameters, arguments: &[&str]) -> Result<Vec<String>> {
         let mut command = self.programs.load("deflate-load", started);
         command.args(arguments).args(parameters.flags());
         let lines = Running::start("the load", &mut command)?.succeed(LIMIT)?;
-        if lines.is_empty() { Err("the load printed nothing".to_owned()) } else { Ok(lines) }
+        if lines.is_empty() { Err(anyhow!("the load printed nothing")) } else { Ok(lines) }
     }
 }
 
 /// Measures and prints the tables.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let bench = Bench { programs: Programs::build()?, node: setup::node()? };
     println!("{}\n", machine()?);
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
@@ -139,7 +140,7 @@ fn median(samples: &mut [f64]) -> f64 {
     samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn echo(bench: &Bench, arguments: &Arguments) -> Outcome {
+fn echo(bench: &Bench, arguments: &Arguments) -> Result<()> {
     println!(
         "CPU time of the server for a message that is echoed, in µs, and bytes of the echo on the wire with its"
     );
@@ -178,7 +179,7 @@ fn echo(bench: &Bench, arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn idle(bench: &Bench, arguments: &Arguments) -> Outcome {
+fn idle(bench: &Bench, arguments: &Arguments) -> Result<()> {
     let conns = arguments.conns.to_string();
     println!(
         "Resident bytes of the process for each of {conns} connections that exchanged 100 messages of 256 B,"
@@ -201,7 +202,7 @@ fn idle(bench: &Bench, arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn fanout(bench: &Bench, arguments: &Arguments) -> Outcome {
+fn fanout(bench: &Bench, arguments: &Arguments) -> Result<()> {
     let conns = arguments.conns.to_string();
     println!(
         "CPU time of longwire for one delivery of a broadcast of 1 KiB of JSON to {conns} clients, in µs, and the part"
@@ -219,8 +220,8 @@ fn fanout(bench: &Bench, arguments: &Arguments) -> Outcome {
             parameters,
             &["--what", "fanout", "--conns", &conns, "--messages", "100"],
         )?;
-        let figures = |order: &str| -> Outcome<[f64; 2]> {
-            let line = lines.iter().find(|line| line.contains(order)).ok_or("a line is missing")?;
+        let figures = |order: &str| -> Result<[f64; 2]> {
+            let line = lines.iter().find(|line| line.contains(order)).context("a line is missing")?;
             Ok([value(line, "cpu_ns")? / 1000.0, value(line, "user_ns")? / 1000.0])
         };
         let ([once, once_user], [each, each_user]) = (figures("order prepared")?, figures("order each")?);

@@ -9,14 +9,15 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
+use anyhow::{Context, Result};
 use clap::Args;
+use xshell::cmd;
 
 use super::machine;
-use crate::{Outcome, process, workspace};
+use crate::workspace::{self, shell};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -190,7 +191,7 @@ path = "main.rs"
 "#;
 
 /// Builds all programs, and prints the table.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     println!("{}\n", machine()?);
     println!(
         "| for | library | crates compiled | of these, its own | clean release build, s | of CPU time, s |\n|---|---|---|---|---|---|"
@@ -204,7 +205,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                 best = Some(built);
             }
         }
-        let Built { crates, own, seconds, cpu } = best.ok_or("nothing was built")?;
+        let Built { crates, own, seconds, cpu } = best.context("nothing was built")?;
         let Program { purpose, name, .. } = program;
         println!("| {purpose} | {name} | {crates} | {own} | {seconds:.1} | {cpu:.1} |");
     }
@@ -212,28 +213,29 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Writes the program, and fetches its dependencies.
-fn prepare(number: usize, program: &Program) -> Outcome<PathBuf> {
+fn prepare(number: usize, program: &Program) -> Result<PathBuf> {
     let directory = workspace::target()?.join("dependencies").join(number.to_string());
     workspace::empty_directory(&directory)?;
     let root = workspace::root();
-    let root = root.to_str().ok_or("the path of the project is not UTF-8")?;
+    let root = root.to_str().context("the path of the project is not UTF-8")?;
     let manifest = MANIFEST.to_owned() + &program.dependencies.replace("{root}", root) + "\n";
     write(&directory.join("Cargo.toml"), &manifest)?;
     write(&directory.join("main.rs"), program.source)?;
-    process::output(cargo(&directory).arg("fetch"))?;
+    cargo(&directory, &["fetch"])?;
     Ok(directory)
 }
 
-fn write(path: &Path, text: &str) -> Outcome {
-    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn cargo(directory: &Path) -> Command {
-    let mut command = crate::cargo::cargo(&[]);
-    command.current_dir(directory).env("CARGO_TARGET_DIR", directory.join("target"));
+/// Runs cargo in the directory of a program, and returns its standard output.
+fn cargo(directory: &Path, arguments: &[&str]) -> Result<String> {
+    let sh = shell()?;
+    sh.change_dir(directory);
+    let command = cmd!(sh, "cargo {arguments...}").env("CARGO_TARGET_DIR", directory.join("target"));
     // The project's flags and settings are not those of its users.
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    command
+    Ok(command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").read()?)
 }
 
 struct Built {
@@ -244,32 +246,26 @@ struct Built {
     cpu: f64,
 }
 
-fn build(directory: &Path) -> Outcome<Built> {
+fn build(directory: &Path) -> Result<Built> {
     workspace::empty_directory(&directory.join("target"))?;
     let (began, cpu) = (Instant::now(), children_cpu()?);
-    let messages = process::output(cargo(directory).args([
-        "build",
-        "--release",
-        "--offline",
-        "--message-format",
-        "json",
-    ]))?;
+    let messages = cargo(directory, &["build", "--release", "--offline", "--message-format", "json"])?;
     let (crates, own) = crates(&messages)?;
     Ok(Built { crates, own, seconds: began.elapsed().as_secs_f64(), cpu: children_cpu()? - cpu })
 }
 
 /// Returns the number of packages in cargo's messages, not counting the program itself, and the number of those that
 /// belong to the compared libraries.
-fn crates(messages: &str) -> Outcome<(usize, usize)> {
+fn crates(messages: &str) -> Result<(usize, usize)> {
     let mut packages = BTreeSet::new();
     for line in messages.lines().filter(|line| line.contains("compiler-artifact")) {
-        let (_, id) = line.split_once("\"package_id\":\"").ok_or("a message of cargo names no package")?;
+        let (_, id) = line.split_once("\"package_id\":\"").context("a message of cargo names no package")?;
         packages.insert(id.split('"').next().unwrap_or_default());
     }
     let is_own =
         |id: &&&str| id.rsplit('/').next().is_some_and(|name| OWN.iter().any(|own| name.contains(own)));
     let own = packages.iter().filter(is_own).count();
-    let crates = packages.len().checked_sub(1).ok_or("cargo compiled nothing")?;
+    let crates = packages.len().checked_sub(1).context("cargo compiled nothing")?;
     Ok((crates, own))
 }
 
@@ -277,9 +273,9 @@ fn crates(messages: &str) -> Outcome<(usize, usize)> {
 const OWN: [&str; 2] = ["longwire", "tungstenite"];
 
 /// Returns the CPU time of processes that this one has waited for, in seconds.
-fn children_cpu() -> Outcome<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").map_err(|error| format!("needs Linux: {error}"))?;
-    let ticks = children_ticks(&stat).ok_or("/proc/self/stat has another form")?;
+fn children_cpu() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").context("needs Linux")?;
+    let ticks = children_ticks(&stat).context("/proc/self/stat has another form")?;
     // The kernel's unit for user space, on every architecture that Rust supports.
     Ok(f64::from(ticks) / 100.0)
 }
@@ -304,7 +300,7 @@ mod tests {
 {"reason":"compiler-artifact","package_id":"index#tungstenite@1","target":{}}
 {"reason":"compiler-artifact","package_id":"path+file:///longwire/crates/longwire-frame#0.1.0","target":{}}
 {"reason":"compiler-artifact","package_id":"path+file:///longwire/probe#0","target":{}}"#;
-        assert_eq!(crates(messages), Ok((3, 2)));
+        assert_eq!(crates(messages).unwrap(), (3, 2));
         assert!(crates("").is_err());
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     servers::{Programs, Server, Tuning},
     value,
 };
-use crate::{Outcome, process::Running};
+use crate::process::Running;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -19,7 +20,7 @@ pub(crate) struct Arguments {
 }
 
 /// Measures and prints the table.
-pub(crate) fn run(arguments: &Arguments, servers: &[Server]) -> Outcome {
+pub(crate) fn run(arguments: &Arguments, servers: &[Server]) -> Result<()> {
     let programs = Programs::build()?;
     println!("{}\n", machine()?);
     println!(
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments, servers: &[Server]) -> Outcome {
         let lines = Running::start(&name, &mut command)?.succeed(LIMIT)?;
         let states = ["state fresh ", "state after_1024 ", "state after_65536 "];
         let figures = states.map(|state| {
-            let line = lines.iter().find(|line| line.starts_with(state)).ok_or("a state is missing")?;
+            let line = lines.iter().find(|line| line.starts_with(state)).context("a state is missing")?;
             value(line, "rss_per_connection")
         });
         let [fresh, small, large] = figures;

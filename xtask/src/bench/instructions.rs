@@ -4,20 +4,22 @@
 //! Two runs differ only in the number of messages, so their difference does not include starting, connecting and
 //! ending.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use xshell::cmd;
 
 use super::{
     machine,
     servers::{Programs, Server, Tuning},
 };
 use crate::{
-    Outcome,
-    process::{PATIENCE, Running, output},
-    workspace,
+    process::{PATIENCE, Running},
+    workspace::{self, shell},
 };
 
 /// Counts and prints the table.
-pub(crate) fn run(servers: &[Server]) -> Outcome {
+pub(crate) fn run(servers: &[Server]) -> Result<()> {
     let programs = Programs::build_v3()?;
     let directory = workspace::target()?.join("bench-callgrind");
     workspace::empty_directory(&directory)?;
@@ -30,9 +32,9 @@ pub(crate) fn run(servers: &[Server]) -> Outcome {
             let count = |messages| count(&programs, server, message, messages, &directory);
             let more = more(server);
             // Fewer instructions for more messages are noise, and must not be reported as a figure.
-            let difference = count(more)?
-                .checked_sub(count(FEWER)?)
-                .ok_or_else(|| format!("{}, {name}: more messages took fewer instructions", server.name()))?;
+            let difference = count(more)?.checked_sub(count(FEWER)?).with_context(|| {
+                format!("{}, {name}: more messages took fewer instructions", server.name())
+            })?;
             row.push((difference / (more - FEWER)).to_string());
         }
         println!("| {} |", row.join(" | "));
@@ -55,7 +57,7 @@ fn count(
     message: Message,
     messages: u64,
     directory: &Path,
-) -> Outcome<u64> {
+) -> Result<u64> {
     let Message { size, depth, text } = message;
     let kind = if text { "text" } else { "binary" };
     let counted = directory.join(format!("{}-{size}-{depth}-{kind}-{messages}", server.name()));
@@ -73,11 +75,13 @@ fn count(
     let name = format!("the load generator for {}", server.name());
     Running::start(&name, &mut command)?.succeed(LIMIT)?;
     // Not SIGINT: a process that a shell starts in the background ignores it by inheritance.
-    output(Command::new("kill").args(["-TERM", &started.running.id().to_string()]))?;
+    let pid = started.running.id().to_string();
+    let sh = shell()?;
+    cmd!(sh, "kill -TERM {pid}").quiet().run()?;
     // Peers end with the status of the signal; what counts is that the figures were written.
     started.running.finish(PATIENCE)?;
     let counts = workspace::read(&counted)?;
-    total(&counts).ok_or_else(|| format!("{} holds no total", counted.display()))
+    total(&counts).with_context(|| format!("{} holds no total", counted.display()))
 }
 
 /// Returns the total from a file that callgrind wrote.

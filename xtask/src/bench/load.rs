@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::{
@@ -12,10 +13,7 @@ use super::{
     table::{Results, Sample},
     value,
 };
-use crate::{
-    Outcome,
-    process::{PATIENCE, Running},
-};
+use crate::process::{PATIENCE, Running};
 
 #[derive(Args)]
 pub(crate) struct Extent {
@@ -34,7 +32,7 @@ pub(crate) struct Extent {
 }
 
 /// Measures and prints the table.
-pub(crate) fn run(extent: &Extent, servers: &[Server]) -> Outcome {
+pub(crate) fn run(extent: &Extent, servers: &[Server]) -> Result<()> {
     let programs = Programs::build()?;
     let machine = machine()?;
     let (rounds, seconds) = if extent.quick { (1, 0.3) } else { (extent.rounds, extent.seconds) };
@@ -45,9 +43,7 @@ pub(crate) fn run(extent: &Extent, servers: &[Server]) -> Outcome {
     };
     let (cells, skipped) = Cell::all();
     let cells: Vec<_> = cells.into_iter().filter(wanted).collect();
-    if cells.is_empty() {
-        return Err("no cell has such a name".to_owned());
-    }
+    ensure!(!cells.is_empty(), "no cell has such a name");
 
     let mut results = Results::new(cells.clone(), servers.to_vec());
     let mut failures = Vec::new();
@@ -60,7 +56,7 @@ pub(crate) fn run(extent: &Extent, servers: &[Server]) -> Outcome {
                 let server = (turn + round + index) % servers.len();
                 match measure(&programs, servers[server], cell, seconds) {
                     Ok(sample) => results.add(index, server, sample),
-                    Err(reason) => failures.push(format!("{cell}: {reason}")),
+                    Err(reason) => failures.push(format!("{cell}: {reason:#}")),
                 }
             }
         }
@@ -71,15 +67,16 @@ pub(crate) fn run(extent: &Extent, servers: &[Server]) -> Outcome {
     for cell in skipped {
         println!("Skipped, as more than 256 MiB would be in flight: {cell}.");
     }
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
 }
 
-fn measure(programs: &Programs, server: Server, cell: Cell, seconds: f64) -> Outcome<Sample> {
+fn measure(programs: &Programs, server: Server, cell: Cell, seconds: f64) -> Result<Sample> {
     let started = programs.start(server, Tuning::Speed { depth: cell.depth })?;
     let mut command = programs.load_generator(&started);
     command.args(cell.arguments()).arg("--seconds").arg(seconds.to_string());
     let name = format!("the load generator for {}", server.name());
     let lines = Running::start(&name, &mut command)?.succeed(PATIENCE + Duration::from_secs_f64(seconds))?;
-    let line = lines.first().ok_or("the load generator printed nothing")?;
+    let line = lines.first().context("the load generator printed nothing")?;
     Ok(Sample { cpu_us: value(line, "cpu_us_per_message")?, rate: value(line, "messages_per_second")? })
 }

@@ -14,13 +14,11 @@ mod load;
 mod servers;
 mod table;
 
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use xshell::cmd;
 
-use crate::{
-    Outcome,
-    cargo::cargo,
-    process::{self, output},
-};
+use crate::workspace::shell;
 use servers::Server;
 
 #[derive(Args)]
@@ -53,7 +51,7 @@ enum Part {
 }
 
 /// Runs the load, or the requested part.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let servers = if arguments.servers.is_empty() { &Server::COMPARED[..] } else { &arguments.servers };
     match &arguments.part {
         None => load::run(&arguments.load, servers),
@@ -68,35 +66,37 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             packages.iter().try_for_each(|package| {
                 // `cargo bench` turns a library's unit tests into a benchmark that takes no arguments and finds
                 // nothing to run.
-                process::run(&mut cargo(&["bench", "--package", package, "--all-features", "--benches"]))
+                let sh = shell()?;
+                Ok(cmd!(sh, "cargo bench --package {package} --all-features --benches").run()?)
             })
         }
     }
 }
 
 /// Returns a line that describes the machine.
-fn machine() -> Outcome<String> {
+fn machine() -> Result<String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let model =
         cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
     let model = model.trim_start_matches([' ', '\t', ':']);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let kernel = output(std::process::Command::new("uname").arg("-sr"))?;
-    let compiler = output(std::process::Command::new("rustc").arg("--version"))?;
+    let sh = shell()?;
+    let kernel = cmd!(sh, "uname -sr").read()?;
+    let compiler = cmd!(sh, "rustc --version").read()?;
     let load = read("/proc/loadavg");
     let load = load.split_whitespace().next().unwrap_or("?");
-    Ok(format!("{model}, {cores} cores, {}, {}; load average before: {load}", kernel.trim(), compiler.trim()))
+    Ok(format!("{model}, {cores} cores, {kernel}, {compiler}; load average before: {load}"))
 }
 
 /// Returns the value of a word in a line of alternating words and values, as the load generator prints it.
-fn value(line: &str, word: &str) -> Outcome<f64> {
+fn value(line: &str, word: &str) -> Result<f64> {
     let mut words = line.split_whitespace();
     words
         .find(|candidate| *candidate == word)
         .and_then(|_| words.next())
         .and_then(|value| value.parse().ok())
-        .ok_or_else(|| format!("the load generator printed no {word}: {line}"))
+        .with_context(|| format!("the load generator printed no {word}: {line}"))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_value_is_found_by_the_word_before_it() {
         let line = "messages 12 seconds 1.5";
-        assert_eq!(value(line, "seconds"), Ok(1.5));
+        assert_eq!(value(line, "seconds").ok(), Some(1.5));
         assert!(value(line, "cpu").is_err() && value("seconds", "seconds").is_err());
     }
 

@@ -1,14 +1,18 @@
 //! Building and starting the echo servers and the load generator.
 
-use std::{ffi::OsStr, path::PathBuf, process::Command};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
+use anyhow::Result;
 use clap::ValueEnum;
+use xshell::cmd;
 
 use crate::{
-    Outcome,
-    cargo::cargo,
-    process::{self, Running},
-    workspace,
+    process::Running,
+    workspace::{self, shell},
 };
 
 /// An echo server. The peers' programs have the names of their libraries.
@@ -84,26 +88,27 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// Builds everything as installed by users.
-    pub(crate) fn build() -> Outcome<Self> {
+    pub(crate) fn build() -> Result<Self> {
         Self::build_into("", &[])
     }
 
     /// Builds for processors of the last ten years, which is the target for counting instructions.
-    pub(crate) fn build_v3() -> Outcome<Self> {
+    pub(crate) fn build_v3() -> Result<Self> {
         Self::build_into("bench-v3", &[("RUSTFLAGS", "-Ctarget-cpu=x86-64-v3")])
     }
 
-    fn build_into(directory: &str, environment: &[(&str, &str)]) -> Outcome<Self> {
+    fn build_into(directory: &str, environment: &[(&str, &str)]) -> Result<Self> {
         let benches = workspace::root().join("benches");
         let (ours, peers) = (workspace::target()?.join(directory), benches.join("target").join(directory));
-        let build = |arguments: &[&str], target: &PathBuf| {
+        let sh = shell()?;
+        let build = |arguments: &[&str], target: &Path| {
             // Not `--locked`: the programs that use longwire follow its dependencies.
-            let mut command = cargo(&["build", "--release"]);
-            command.args(arguments).arg("--target-dir").arg(target).envs(environment.iter().copied());
-            command
+            let command = cmd!(sh, "cargo build --release {arguments...} --target-dir {target}");
+            command.envs(environment.iter().copied()).run()
         };
-        process::run(&mut build(&EXAMPLES, &ours))?;
-        process::run(build(&[], &peers).current_dir(&benches))?;
+        build(&EXAMPLES, &ours)?;
+        sh.change_dir(&benches);
+        build(&[], &peers)?;
         Ok(Self { ours: ours.join("release"), peers: peers.join("release") })
     }
 
@@ -122,7 +127,7 @@ impl Programs {
     }
 
     /// Starts a server on the first core.
-    pub(crate) fn start(&self, server: Server, tuning: Tuning) -> Outcome<Started> {
+    pub(crate) fn start(&self, server: Server, tuning: Tuning) -> Result<Started> {
         self.start_under(server, tuning, &["prlimit", DESCRIPTORS, "taskset", "--cpu-list", "0"])
     }
 
@@ -132,7 +137,7 @@ impl Programs {
         server: Server,
         tuning: Tuning,
         wrapper: &[W],
-    ) -> Outcome<Started> {
+    ) -> Result<Started> {
         let mut command = Command::new(&wrapper[0]);
         command.args(&wrapper[1..]).args(self.server(server, tuning));
         let running = Running::start(server.name(), &mut command)?;
@@ -140,7 +145,7 @@ impl Programs {
     }
 
     /// Starts a program that takes part in no other comparison, on the first core and on a port that it picks.
-    pub(crate) fn start_other(name: &str, command: &Command) -> Outcome<Started> {
+    pub(crate) fn start_other(name: &str, command: &Command) -> Result<Started> {
         let mut on_core = Command::new("prlimit");
         on_core.args([DESCRIPTORS, "taskset", "--cpu-list", "0"]).arg(command.get_program());
         on_core.args(command.get_args());
@@ -187,7 +192,7 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    fn new(server: Server, running: Running) -> Outcome<Self> {
+    fn new(server: Server, running: Running) -> Result<Self> {
         let url = running.url()?;
         let addr = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
         Ok(Self { server, running, addr })

@@ -6,14 +6,13 @@ use std::{
     thread,
 };
 
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
 use super::{endings, expect_lines, expect_next, interrupt, start, start_server};
-use crate::{
-    Outcome,
-    process::{PATIENCE, Running},
-};
+use crate::process::{PATIENCE, Running};
 
 /// Checks that the numbers come back unchanged.
-pub(super) fn binary() -> Outcome {
+pub(super) fn binary() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     expect_lines(start("binary", &[&url])?, &["[0.0, 0.5, 1.0, 1.5, 2.0]"])?;
     interrupt(server)
@@ -21,19 +20,20 @@ pub(super) fn binary() -> Outcome {
 
 /// Checks that the number of round trips is the requested one, and that the connection's beginning and end are
 /// reported.
-pub(super) fn round_trip() -> Outcome {
+pub(super) fn round_trip() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     let lines = start("round_trip", &["--count", "3", &url])?.succeed(PATIENCE)?;
-    let [first, times @ .., last] = &lines[..] else { return Err(format!("printed {lines:?}")) };
+    let [first, times @ .., last] = &lines[..] else { bail!("printed {lines:?}") };
     let are_times = times.iter().all(|line| line.starts_with("round trip: ") && line.ends_with('s'));
-    if (first.as_str(), times.len(), are_times, last.as_str()) != ("connected", 3, true, "disconnected") {
-        return Err(format!("printed {lines:?}"));
-    }
+    ensure!(
+        (first.as_str(), times.len(), are_times, last.as_str()) == ("connected", 3, true, "disconnected"),
+        "printed {lines:?}"
+    );
     interrupt(server)
 }
 
 /// Checks that the result of each send is reported, and that the example fails without a server.
-pub(super) fn acknowledge() -> Outcome {
+pub(super) fn acknowledge() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     let client = start("acknowledge", &[&url])?;
     expect_next(&client, "sent")?;
@@ -43,13 +43,13 @@ pub(super) fn acknowledge() -> Outcome {
     interrupt(server)?;
     let ended = start("acknowledge", &[&url])?.finish(PATIENCE)?;
     if ended.status.code() != Some(1) || ended.stderr.is_empty() {
-        return Err(format!("without a server it was to end with status 1: {}", ended.status));
+        bail!("without a server it was to end with status 1: {}", ended.status);
     }
     Ok(())
 }
 
 /// Checks that every byte of the input comes back.
-pub(super) fn pipe() -> Outcome {
+pub(super) fn pipe() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     let client = start("pipe", &[&url])?;
     let lines: Vec<String> = (0..20_000).map(|n| format!("line {n}")).collect();
@@ -57,16 +57,14 @@ pub(super) fn pipe() -> Outcome {
         client.write_line(line)?;
     }
     let printed = client.succeed(PATIENCE)?;
-    if printed != lines {
-        return Err(format!("{} lines came back of {}, or other ones", printed.len(), lines.len()));
-    }
+    ensure!(printed == lines, "{} lines came back of {}, or other ones", printed.len(), lines.len());
     interrupt(server)?;
     endings::pipe()
 }
 
 /// Checks that the client reconnects when its server is back, and then delivers the messages it could not deliver
 /// before.
-pub(super) fn reconnect() -> Outcome {
+pub(super) fn reconnect() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     let address = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
     let client = start("reconnect", &[&url])?;
@@ -84,7 +82,7 @@ pub(super) fn reconnect() -> Outcome {
 }
 
 /// Reads lines until each prefix in `expected` has matched one, in any order.
-fn wait_for_each(client: &Running, expected: &[&str]) -> Outcome {
+fn wait_for_each(client: &Running, expected: &[&str]) -> Result<()> {
     let mut missing = expected.to_vec();
     while !missing.is_empty() {
         let what = missing.join(", ");
@@ -96,26 +94,28 @@ fn wait_for_each(client: &Running, expected: &[&str]) -> Outcome {
 }
 
 /// Checks that the connection goes through either kind of proxy, and never bypasses it.
-pub(super) fn proxy() -> Outcome {
+pub(super) fn proxy() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     for (scheme, serve) in [("http", http as fn(TcpStream) -> _), ("socks5h", socks)] {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
         let proxy = format!("{scheme}://{address}");
         let proxying = thread::spawn(move || serve(listener.accept()?.0));
         expect_lines(start_through(&proxy, &url)?, &["connected", "through the proxy"])?;
-        let proxied = proxying.join().map_err(|_| format!("the {scheme} proxy panicked"))?;
-        proxied.map_err(|error| format!("nobody came through the {scheme} proxy: {error}"))?;
+        let proxied = proxying.join().map_err(|_| anyhow!("the {scheme} proxy panicked"))?;
+        proxied.with_context(|| format!("nobody came through the {scheme} proxy"))?;
         // The proxy is gone now.
         let ended = start_through(&proxy, &url)?.finish(PATIENCE)?;
-        if ended.status.code() != Some(1) {
-            return Err(format!("without the {scheme} proxy it was to end with status 1: {}", ended.status));
-        }
+        ensure!(
+            ended.status.code() == Some(1),
+            "without the {scheme} proxy it was to end with status 1: {}",
+            ended.status
+        );
     }
     interrupt(server)
 }
 
-fn start_through(proxy: &str, url: &str) -> Outcome<Running> {
+fn start_through(proxy: &str, url: &str) -> Result<Running> {
     start("proxy", &[proxy, url])
 }
 

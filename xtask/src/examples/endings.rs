@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, bail, ensure};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
     setup, workspace,
@@ -62,10 +63,10 @@ impl Input {
 
 /// Checks that `cat` exits with 0 if the server closes with 1000, and with 1 if it closes with another code or
 /// disappears.
-pub(super) fn cat() -> Outcome {
+pub(super) fn cat() -> Result<()> {
     let mut certificates = setup::python()?.script("python/certificates.py");
     let directory = workspace::target()?.join("endings");
-    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
     Running::start("certificates.py", certificates.arg(&directory))?.succeed(PATIENCE)?;
     let file = |name: &str| directory.join(name).display().to_string();
     let files = [file("valid.pem"), file("valid.key")];
@@ -76,14 +77,14 @@ pub(super) fn cat() -> Outcome {
 }
 
 /// Checks the same of `pipe`, which closes the connection itself at the end of its input, and exits with 0.
-pub(super) fn pipe() -> Outcome {
+pub(super) fn pipe() -> Result<()> {
     check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))?;
     pipe_whose_input_ends_after_the_connection()
 }
 
 /// Checks that `pipe` exits with 0 if its input ends after the server has closed with 1000, while `pipe` cannot yet
 /// write what it received: its own close then comes too late.
-fn pipe_whose_input_ends_after_the_connection() -> Outcome {
+fn pipe_whose_input_ends_after_the_connection() -> Result<()> {
     let server = Running::start("ending_server.py", &mut setup::python()?.script("python/ending_server.py"))?;
     let program = Program::new("pipe", None)?.command();
     let mut command = Command::new("bash");
@@ -95,11 +96,8 @@ fn pipe_whose_input_ends_after_the_connection() -> Outcome {
     server.wait_for("that the client has answered", |line| (line == "answered").then_some(()))?;
     let printed = pipe.succeed(PATIENCE)?;
     let expected = (65536 + "message".len()).to_string();
-    if printed == [expected.as_str()] {
-        Ok(())
-    } else {
-        Err(format!("expected {expected} bytes of output: {printed:?}"))
-    }
+    ensure!(printed == [expected.as_str()], "expected {expected} bytes of output: {printed:?}");
+    Ok(())
 }
 
 /// Runs a program with each kind of input against each way in which a server ends.
@@ -108,8 +106,8 @@ fn check(
     options: &[&str],
     files: &[String],
     status: impl Fn(Input, &str) -> i32,
-) -> Outcome {
-    let server = || -> Outcome<Running> {
+) -> Result<()> {
+    let server = || -> Result<Running> {
         let mut server = setup::python()?.script("python/ending_server.py");
         Running::start("ending_server.py", server.args(files))
     };
@@ -126,14 +124,14 @@ fn check(
             let begun = Instant::now();
             let ended = Running::start(name, &mut input.command(&program))?
                 .finish_with_open_stdin(PATIENCE)
-                .map_err(|reason| format!("{case}: {reason}"))?;
+                .with_context(|| case.clone())?;
             let (took, expected) = (begun.elapsed(), status(input, path));
             if ended.status.code() != Some(expected) || took > LIMIT {
                 let (status, said) = (ended.status, [ended.lines.join("\n"), ended.stderr].concat());
-                return Err(format!(
+                bail!(
                     "{case}: {status} after {took:?}, expected {expected} within {LIMIT:?}: {}",
                     said.trim()
-                ));
+                );
             }
         }
     }

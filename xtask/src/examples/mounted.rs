@@ -5,17 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, bail, ensure};
+
 use super::{expect_lines, expect_next, get, interrupt, start, start_server};
-use crate::{Outcome, process::PATIENCE};
+use crate::process::PATIENCE;
 
 /// Checks JSON and a chat at one path, for known clients.
-pub(super) fn axum_chat() -> Outcome {
+pub(super) fn axum_chat() -> Result<()> {
     let (server, url) = start_server("axum_chat", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
-    let json = get(address).map_err(|error| format!("{url} cannot be fetched: {error}"))?;
-    if !json.contains(r#""msg":"hello""#) {
-        return Err(format!("{url} is not the JSON: {json}"));
-    }
+    let json = get(address).with_context(|| format!("{url} cannot be fetched"))?;
+    ensure!(json.contains(r#""msg":"hello""#), "{url} is not the JSON: {json}");
     let ada = start("cat", &[&format!("ws://{address}/?access_token=ada")])?;
     expect_next(&ada, "something")?;
     let grace = start("cat", &["--header", "Cookie: a=b; session=grace", &format!("ws://{address}/")])?;
@@ -28,13 +28,13 @@ pub(super) fn axum_chat() -> Outcome {
     expect_lines(grace, &[])?;
     let stranger = start("cat", &[&format!("ws://{address}/")])?.finish_with_open_stdin(PATIENCE)?;
     if stranger.status.code() != Some(1) || !stranger.stderr.contains("401") {
-        return Err(format!("a stranger was to meet 401: {}", stranger.stderr.trim()));
+        bail!("a stranger was to meet 401: {}", stranger.stderr.trim());
     }
     interrupt(server)
 }
 
 /// Checks that two endpoints do not affect each other.
-pub(super) fn endpoints() -> Outcome {
+pub(super) fn endpoints() -> Result<()> {
     let (server, url) = start_server("endpoints", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let at = |path: &str| start("cat", &[&format!("ws://{address}{path}")]);
@@ -52,14 +52,12 @@ pub(super) fn endpoints() -> Outcome {
     let long = at("/chat/blue")?;
     long.write_line(&"x".repeat(1001))?;
     let refused = long.finish(PATIENCE)?;
-    if !refused.stderr.contains("1009") {
-        return Err(format!("a long message was to meet 1009: {}", refused.stderr.trim()));
-    }
+    ensure!(refused.stderr.contains("1009"), "a long message was to meet 1009: {}", refused.stderr.trim());
     interrupt(server)
 }
 
 /// Checks the echo, compressed and not.
-pub(super) fn hyper_echo() -> Outcome {
+pub(super) fn hyper_echo() -> Result<()> {
     for arguments in [&[][..], &["--deflate"]] {
         let (server, url) = start_server("hyper_echo", arguments)?;
         let client = start("cat", &[&url])?;
@@ -71,12 +69,10 @@ pub(super) fn hyper_echo() -> Outcome {
 }
 
 /// Repeats a check until it succeeds.
-fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Outcome {
+fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
-        if Instant::now() > deadline {
-            return Err(format!("it never came to be that {what}"));
-        }
+        ensure!(Instant::now() <= deadline, "it never came to be that {what}");
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())

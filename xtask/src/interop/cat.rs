@@ -2,8 +2,9 @@
 
 use std::{net::TcpListener, time::Duration};
 
+use anyhow::{Context, Result, anyhow, ensure};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
 };
@@ -14,20 +15,20 @@ use super::{
 };
 
 /// Checks that lines are echoed, flags reach the server, and failures are reported.
-pub(super) fn run(cat: &Program, peers: &Peers) -> Outcome {
+pub(super) fn run(cat: &Program, peers: &Peers) -> Result<()> {
     let servers =
         [("ws", peers.node.script("server.js")), ("websockets", peers.python.script("python/server.py"))];
     for (name, mut command) in servers {
         let server = Running::start(name, &mut command)?;
         let url = server.url()?;
-        echo_lines(cat, &server, &url).map_err(|reason| format!("cat with {name}: {reason}"))?;
-        send_flags(cat, &server, &url).map_err(|reason| format!("cat with {name}: {reason}"))?;
+        echo_lines(cat, &server, &url).with_context(|| format!("cat with {name}"))?;
+        send_flags(cat, &server, &url).with_context(|| format!("cat with {name}"))?;
         let (forbidden, secure) = (format!("{url}/forbidden"), url.replace("ws://", "wss://"));
         let failures = [
             Try::new("a refusal", &[&forbidden], Expected::Failure("403")),
             Try::new("TLS with a server that has none", &[&secure], Expected::Failure("")),
         ];
-        run_all(cat, &failures).map_err(|reason| format!("cat with {name}: {reason}"))?;
+        run_all(cat, &failures).with_context(|| format!("cat with {name}"))?;
         println!(
             "cat with {name}: {} lines echoed, flags sent, closed with 1000, 403 told",
             LENGTHS.len() + 1
@@ -42,7 +43,7 @@ pub(super) fn run(cat: &Program, peers: &Peers) -> Outcome {
 const LENGTHS: [usize; 6] = [0, 125, 126, 65_535, 65_536, 1 << 20];
 
 /// Pipes lines through `cat`, and expects them back in order.
-fn echo_lines(cat: &Program, server: &Running, url: &str) -> Outcome {
+fn echo_lines(cat: &Program, server: &Running, url: &str) -> Result<()> {
     let mut lines: Vec<_> = LENGTHS.iter().map(|&len| line_of(len)).collect();
     lines.push("aé€𝄞".to_owned());
 
@@ -53,16 +54,12 @@ fn echo_lines(cat: &Program, server: &Running, url: &str) -> Outcome {
     }
     let received = running.succeed(LIMIT)?;
     for (i, line) in lines.iter().enumerate() {
-        let reply = received.get(i).ok_or_else(|| {
+        let reply = received.get(i).with_context(|| {
             format!("{} lines were sent, {} came back before it ended", lines.len(), received.len())
         })?;
-        if reply != line {
-            return Err(format!("a line of {} bytes came back as another of {}", line.len(), reply.len()));
-        }
+        ensure!(reply == line, "a line of {} bytes came back as another of {}", line.len(), reply.len());
     }
-    if received.len() > lines.len() {
-        return Err(format!("{} lines were sent, {} came back", lines.len(), received.len()));
-    }
+    ensure!(received.len() <= lines.len(), "{} lines were sent, {} came back", lines.len(), received.len());
     expect_close(server)
 }
 
@@ -72,7 +69,7 @@ fn line_of(len: usize) -> String {
 }
 
 /// Passes headers, an origin and a subprotocol, and has the server report them.
-fn send_flags(cat: &Program, server: &Running, url: &str) -> Outcome {
+fn send_flags(cat: &Program, server: &Running, url: &str) -> Result<()> {
     let flags = [
         ["--header", "X-Interop: a value"],
         ["--origin", "http://origin.example"],
@@ -83,24 +80,21 @@ fn send_flags(cat: &Program, server: &Running, url: &str) -> Outcome {
     running.write_line("what did I ask for?")?;
     let received = running.succeed(LIMIT)?;
     let expected = "origin=http://origin.example subprotocol=chat.example x-interop=a value";
-    if received != [expected] {
-        return Err(format!("the server was to see `{expected}`, it saw `{}`", received.join("\n")));
-    }
+    ensure!(received == [expected], "the server was to see `{expected}`, it saw `{}`", received.join("\n"));
     expect_close(server)
 }
 
-fn expect_close(server: &Running) -> Outcome {
+fn expect_close(server: &Running) -> Result<()> {
     match server.next_line(PATIENCE)?.as_deref() {
         Some("closed 1000") => Ok(()),
-        other => Err(format!("the server was to see a close with 1000, it tells {other:?}")),
+        other => Err(anyhow!("the server was to see a close with 1000, it tells {other:?}")),
     }
 }
 
 /// Returns the URL of a port that was free a moment ago.
-pub(super) fn refused_url() -> Outcome<String> {
-    let listener =
-        TcpListener::bind("127.0.0.1:0").map_err(|error| format!("cannot find a free port: {error}"))?;
-    let address = listener.local_addr().map_err(|error| format!("cannot find a free port: {error}"))?;
+pub(super) fn refused_url() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
+    let address = listener.local_addr().context("cannot find a free port")?;
     Ok(format!("ws://{address}"))
 }
 

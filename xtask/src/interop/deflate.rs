@@ -2,8 +2,9 @@
 
 use std::{fmt::Write, time::Duration};
 
+use anyhow::{Context, Result, bail, ensure};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
 };
@@ -14,7 +15,7 @@ use super::Peers;
 const COMBINATIONS: usize = 2 * 2 * 3 * 3;
 
 /// Checks that `echo` agrees to whatever its clients ask for.
-pub(super) fn serve(echo: &Program, peers: &Peers) -> Outcome {
+pub(super) fn serve(echo: &Program, peers: &Peers) -> Result<()> {
     let clients = [
         ("ws", peers.node.script("deflate_client.js")),
         ("websockets", peers.python.script("python/deflate_client.py")),
@@ -25,7 +26,7 @@ pub(super) fn serve(echo: &Program, peers: &Peers) -> Outcome {
         let lines = Running::start(name, client.arg(server.url()?))?.succeed(LIMIT)?.join(" ");
         println!("echo with {name}: {lines}");
         if !lines.starts_with(&format!("{COMBINATIONS} combinations")) {
-            return Err(format!("{name} was to try {COMBINATIONS} combinations"));
+            bail!("{name} was to try {COMBINATIONS} combinations");
         }
         server.interrupt()?;
         let told = server.succeed(PATIENCE)?;
@@ -35,12 +36,12 @@ pub(super) fn serve(echo: &Program, peers: &Peers) -> Outcome {
 }
 
 /// Checks by the server's own counters that messages were compressed in both directions, and to less than half.
-pub(crate) fn expect_counted(told: &[String]) -> Outcome {
+pub(crate) fn expect_counted(told: &[String]) -> Result<()> {
     for way in ["received", "sent"] {
         let counted = told.iter().find(|line| line.starts_with(way)).and_then(|line| compressed(line));
         match counted {
             Some([messages, from, to]) if messages > 0 && to < from / 2 => {}
-            _ => return Err(format!("echo was to tell of messages {way} compressed: {}", told.join("; "))),
+            _ => bail!("echo was to tell of messages {way} compressed: {}", told.join("; ")),
         }
     }
     Ok(())
@@ -55,7 +56,7 @@ fn compressed(line: &str) -> Option<[u64; 3]> {
 }
 
 /// Checks that `cat` agrees to whatever its servers demand.
-pub(super) fn connect(cat: &Program, peers: &Peers) -> Outcome {
+pub(super) fn connect(cat: &Program, peers: &Peers) -> Result<()> {
     let servers = [
         ("ws", peers.node.script("deflate_server.js")),
         ("websockets", peers.python.script("python/deflate_server.py")),
@@ -65,27 +66,27 @@ pub(super) fn connect(cat: &Program, peers: &Peers) -> Outcome {
         let server = Running::start(name, &mut command)?;
         let mut cats = Vec::new();
         loop {
-            let line = server.next_line(PATIENCE)?.ok_or_else(|| format!("{name} has ended"))?;
+            let line = server.next_line(PATIENCE)?.with_context(|| format!("{name} has ended"))?;
             if line == "listening" {
                 break;
             }
             let (combination, url) =
-                line.split_once(' ').ok_or_else(|| format!("{name} printed `{line}`"))?;
+                line.split_once(' ').with_context(|| format!("{name} printed `{line}`"))?;
             let cat = Running::start(cat.name(), cat.command().arg(url))?;
             for line in &lines {
                 cat.write_line(line)?;
             }
             cats.push((combination.to_owned(), cat));
         }
-        if cats.len() != COMBINATIONS {
-            return Err(format!("{name} serves {} combinations, {COMBINATIONS} were expected", cats.len()));
-        }
+        ensure!(
+            cats.len() == COMBINATIONS,
+            "{name} serves {} combinations, {COMBINATIONS} were expected",
+            cats.len()
+        );
         for (combination, cat) in cats {
-            let reason = |reason| format!("cat with {name}, {combination}: {reason}");
-            let received = cat.succeed(LIMIT).map_err(reason)?;
-            if received != lines {
-                return Err(reason(format!("{} lines came back, or as others", received.len())));
-            }
+            let case = format!("cat with {name}, {combination}");
+            let received = cat.succeed(LIMIT).with_context(|| case.clone())?;
+            ensure!(received == lines, "{case}: {} lines came back, or as others", received.len());
         }
         for _ in 0..COMBINATIONS {
             let line = server.next_line(PATIENCE)?.unwrap_or_default();
@@ -94,9 +95,7 @@ pub(super) fn connect(cat: &Program, peers: &Peers) -> Outcome {
                 // compressed ones.
                 ["closed", "1000", all, part] if came_compressed(name, all, part) => {}
                 _ => {
-                    return Err(format!(
-                        "cat with {name}: it was to see compressed messages, it tells `{line}`"
-                    ));
+                    bail!("cat with {name}: it was to see compressed messages, it tells `{line}`");
                 }
             }
         }

@@ -2,8 +2,9 @@
 
 use std::{process::Command, time::Duration};
 
+use anyhow::{Result, ensure};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
 };
@@ -14,7 +15,7 @@ use super::{Peers, tls::Certificates};
 /// interrupted.
 ///
 /// Every client offers to compress; with `--deflate` the server accepts.
-pub(super) fn run(echo: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
+pub(super) fn run(echo: &Program, peers: &Peers, certificates: &Certificates) -> Result<()> {
     let ca = certificates.file("ca.pem");
     let [cert, key] = certificates.of_server("valid");
     for (options, compression) in [
@@ -29,7 +30,7 @@ pub(super) fn run(echo: &Program, peers: &Peers, certificates: &Certificates) ->
     Ok(())
 }
 
-fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compression: &str) -> Outcome {
+fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compression: &str) -> Result<()> {
     let mut command = echo.command();
     let server = Running::start(echo.name(), command.args(["--listen", "127.0.0.1:0"]).args(options))?;
     let url = server.url()?;
@@ -39,9 +40,10 @@ fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compressi
         let lines = Running::start(name, client("exchange").arg(&url))?.succeed(LIMIT)?.join(" ");
         println!("echo{over_tls} with {name}: {lines}");
         // Some clients add the negotiated parameters to the name of the extension.
-        if !lines.rsplit(", ").next().is_some_and(|agreed| agreed.starts_with(compression)) {
-            return Err(format!("echo {options:?} with {name}: {compression} was expected"));
-        }
+        ensure!(
+            lines.rsplit(", ").next().is_some_and(|agreed| agreed.starts_with(compression)),
+            "echo {options:?} with {name}: {compression} was expected"
+        );
     }
 
     let mut waiting = Vec::new();
@@ -53,12 +55,11 @@ fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compressi
     server.interrupt()?;
     for (name, client) in waiting {
         let lines = client.succeed(LIMIT)?;
-        if lines != ["closed with 1001"] {
-            return Err(format!(
-                "{name} was to be closed with 1001 on SIGINT, it tells: {}",
-                lines.join(" ")
-            ));
-        }
+        ensure!(
+            lines == ["closed with 1001"],
+            "{name} was to be closed with 1001 on SIGINT, it tells: {}",
+            lines.join(" ")
+        );
     }
     // The server prints its counters last.
     server.succeed(PATIENCE)?;

@@ -12,8 +12,9 @@ mod tries;
 
 use std::time::Duration;
 
+use anyhow::{Result, anyhow, bail};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::{self, Program},
     setup::{self, Node, Python},
@@ -58,7 +59,7 @@ struct Setting {
 }
 
 /// A part: its name and its action.
-type Part = (&'static str, fn(&Setting) -> Outcome);
+type Part = (&'static str, fn(&Setting) -> Result<()>);
 
 const PARTS: &[Part] = &[
     ("echo", |with| echo::run(&with.echo, &with.peers, &with.certificates)),
@@ -74,12 +75,12 @@ const PARTS: &[Part] = &[
 ];
 
 /// Runs all parts, or the requested one.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let only = arguments.only.as_deref();
     let parts: Vec<_> = PARTS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
     if parts.is_empty() {
         let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
-        return Err(format!("there is no such part; those of interop are {}", names.join(", ")));
+        bail!("there is no such part; those of interop are {}", names.join(", "));
     }
     let peers = Peers { node: setup::node()?, python: setup::python()? };
     programs::build(&[&arguments.echo, &arguments.cat, &arguments.page, &arguments.mounted])?;
@@ -95,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Expects these lines from a server, in any order, and no others.
-fn expect_lines(server: &Running, mut expected: Vec<String>) -> Outcome {
+fn expect_lines(server: &Running, mut expected: Vec<String>) -> Result<()> {
     let mut lines = Vec::new();
     while lines.len() < expected.len() {
         match server.next_line(PATIENCE)? {
@@ -116,5 +117,5 @@ fn expect_lines(server: &Running, mut expected: Vec<String>) -> Outcome {
     if lines.is_empty() && expected.is_empty() {
         return Ok(());
     }
-    Err(format!("the server tells {lines:#?}, and in place of that was to tell {expected:#?}"))
+    Err(anyhow!("the server tells {lines:#?}, and in place of that was to tell {expected:#?}"))
 }

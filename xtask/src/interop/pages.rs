@@ -7,19 +7,21 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use xshell::cmd;
+
 use crate::{
-    Outcome,
-    process::{PATIENCE, Running, output},
+    process::{PATIENCE, Running},
     programs::Program,
     setup::{self, Visitors},
-    workspace,
+    workspace::{self, shell},
 };
 
 use super::tries::{Expected, Try, run_all};
@@ -49,7 +51,7 @@ const CHECKS_OF_MOUNT: &[(&str, &str)] = &[
 ];
 
 /// Fetches every page with every program.
-pub(super) fn run(page: &Program, mounted: &Program, cat: &Program) -> Outcome {
+pub(super) fn run(page: &Program, mounted: &Program, cat: &Program) -> Result<()> {
     let visitors = setup::visitors()?;
     let start = |program: &Program| {
         Running::start(program.name(), program.command().args(["--listen", "127.0.0.1:0"]))
@@ -57,7 +59,7 @@ pub(super) fn run(page: &Program, mounted: &Program, cat: &Program) -> Outcome {
     let (page_server, mounted_server) = (start(page)?, start(mounted)?);
     let urls = [page_server.url()?, mounted_server.url()?];
     let ports = [port_of(&urls[0])?, port_of(&urls[1])?];
-    let site = |name, port, checks| -> Outcome<Site<'_>> {
+    let site = |name, port, checks| -> Result<Site<'_>> {
         let page = visitors.fetch(port, &["--http1.1"])?;
         Ok(Site { name, port, page, checks })
     };
@@ -74,44 +76,43 @@ pub(super) fn run(page: &Program, mounted: &Program, cat: &Program) -> Outcome {
 }
 
 /// Returns the port at the end of a server's URL.
-fn port_of(url: &str) -> Outcome<&str> {
+fn port_of(url: &str) -> Result<&str> {
     let port = url.trim_end_matches('/').rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
-    port.ok_or_else(|| format!("{url} has no port"))
+    port.with_context(|| format!("{url} has no port"))
 }
 
 impl Visitors {
     /// Fetches a page with curl, and expects status 200.
-    fn fetch(&self, port: &str, options: &[&str]) -> Outcome<String> {
+    fn fetch(&self, port: &str, options: &[&str]) -> Result<String> {
         let url = format!("http://127.0.0.1:{port}/");
-        let mut curl = Command::new(&self.curl);
-        curl.args(["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"]);
-        let told = output(curl.args(options).arg(&url))?;
+        let (sh, curl, status) = (shell()?, &self.curl, "\n%{http_code}");
+        let command =
+            cmd!(sh, "{curl} --silent --show-error --max-time 20 --write-out {status} {options...} {url}");
+        let told = command.read()?;
         match told.rsplit_once('\n') {
             Some((page, "200")) => Ok(page.to_owned()),
-            _ => Err(format!("curl {} {url} was to get 200: {told}", options.join(" "))),
+            _ => Err(anyhow!("curl {} {url} was to get 200: {told}", options.join(" "))),
         }
     }
 }
 
 /// Checks that the page is the same whatever else curl asks for.
-fn with_curl(visitors: &Visitors, site: &Site<'_>) -> Outcome {
+fn with_curl(visitors: &Visitors, site: &Site<'_>) -> Result<()> {
     for options in [&["--http2"][..], &["--http1.0"], &["--http2", "--header", "Accept-Encoding: gzip"]] {
         let page = visitors.fetch(site.port, options)?;
-        if page != site.page {
-            return Err(format!("curl {} of {}: another page: {page}", options.join(" "), site.name));
-        }
+        ensure!(page == site.page, "curl {} of {}: another page: {page}", options.join(" "), site.name);
     }
     let head = visitors.fetch(site.port, &["--http2", "--head"])?;
     let length = format!("content-length: {}", site.page.len());
     if !head.to_lowercase().contains(&length) || head.contains(&site.page) {
-        return Err(format!("curl --head of {}: no `{length}`, or a body: {head}", site.name));
+        bail!("curl --head of {}: no `{length}`, or a body: {head}", site.name);
     }
     println!("curl --http2, --http1.0 and --head of {}: the page", site.name);
     Ok(())
 }
 
 /// Checks the same with the client of the JDK.
-fn with_java(visitors: &Visitors, sites: &[Site<'_>]) -> Outcome {
+fn with_java(visitors: &Visitors, sites: &[Site<'_>]) -> Result<()> {
     let mut java = Command::new(&visitors.java);
     java.arg(workspace::interop().join("java/Pages.java"));
     let mut expected = Vec::new();
@@ -121,15 +122,13 @@ fn with_java(visitors: &Visitors, sites: &[Site<'_>]) -> Outcome {
         java.arg(url);
     }
     let lines = Running::start("Pages.java", &mut java)?.succeed(Duration::from_secs(120))?;
-    if lines != expected {
-        return Err(format!("Java's HttpClient was to tell {expected:#?}, it tells {lines:#?}"));
-    }
+    ensure!(lines == expected, "Java's HttpClient was to tell {expected:#?}, it tells {lines:#?}");
     println!("Java's HttpClient, GET and HEAD: {} pages", sites.len());
     Ok(())
 }
 
 /// Checks that `HAProxy` considers the servers healthy by each of its checks, and forwards pages and sockets.
-fn with_haproxy(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory: &Path) -> Outcome {
+fn with_haproxy(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory: &Path) -> Result<()> {
     let limits = "timeout connect 5s\n timeout client 60s\n timeout server 60s\n timeout tunnel 60s";
     let counts = free_port()?;
     let mut config = format!(
@@ -156,9 +155,7 @@ fn with_haproxy(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, director
         wait_until(&format!("HAProxy finds {name} well"), &mut haproxy, || {
             Ok(is_well(&csv(visitors, &counts)?, name))
         })?;
-        if visitors.fetch(port, &[])? != site.page {
-            return Err(format!("HAProxy passes another page on as that of {name}"));
-        }
+        ensure!(visitors.fetch(port, &[])? == site.page, "HAProxy passes another page on as that of {name}");
     }
     let echo = ways.iter().rfind(|(_, _, site)| site.port == sites[1].port);
     let url = echo.map(|(_, port, _)| format!("ws://127.0.0.1:{port}/echo")).unwrap_or_default();
@@ -168,7 +165,7 @@ fn with_haproxy(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, director
 }
 
 /// Checks that nginx, which considers a server broken after one failure, forwards one page after the other.
-fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory: &Path) -> Outcome {
+fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory: &Path) -> Result<()> {
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!(" {name}_temp_path {}/{name};\n", directory.display()))
         .concat();
@@ -201,13 +198,15 @@ fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory:
     command.args(["-e", "stderr"]).arg("-p").arg(directory).arg("-c").arg(file);
     let mut nginx = Running::start("nginx", &mut command)?;
     for (port, site) in &ways {
-        wait_until("nginx listens", &mut nginx, || Ok(visitors.fetch(port, &[]).is_ok()))?;
+        wait_until("nginx listens", &mut nginx, || {
+            Ok(TcpStream::connect(format!("127.0.0.1:{port}")).is_ok())
+        })?;
         for options in
             [&["--http1.1"][..], &["--http2"], &["--http1.0"], &["--http2", "--head"], &["--http1.1"]]
         {
             let page = visitors.fetch(port, options)?;
             if !options.contains(&"--head") && page != site.page {
-                return Err(format!("nginx passes another page on as that of {}: {page}", site.name));
+                bail!("nginx passes another page on as that of {}: {page}", site.name);
             }
         }
     }
@@ -221,9 +220,10 @@ fn with_nginx(visitors: &Visitors, sites: &[Site<'_>], cat: &Program, directory:
 }
 
 /// Returns `HAProxy`'s statistics, one line for each server.
-fn csv(visitors: &Visitors, port: &str) -> Outcome<String> {
-    let mut curl = Command::new(&visitors.curl);
-    output(curl.args(["--silent", "--show-error", &format!("http://127.0.0.1:{port}/;csv")]))
+fn csv(visitors: &Visitors, port: &str) -> Result<String> {
+    let curl = &visitors.curl;
+    let sh = shell()?;
+    Ok(cmd!(sh, "{curl} --silent --fail http://127.0.0.1:{port}/;csv").read()?)
 }
 
 /// Returns whether `HAProxy`'s statistics show that a check of this server has passed.
@@ -242,30 +242,30 @@ fn is_well(counts: &str, name: &str) -> bool {
 }
 
 /// Repeats a check until it succeeds.
-fn wait_until(what: &str, program: &mut Running, is_so: impl Fn() -> Outcome<bool>) -> Outcome {
+fn wait_until(what: &str, program: &mut Running, is_so: impl Fn() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let seen = is_so();
-        if seen == Ok(true) {
+        if matches!(seen, Ok(true)) {
             return Ok(());
         }
         if program.has_ended() || Instant::now() > deadline {
-            return Err(format!("it never came to be that {what}: {seen:?}; {}", program.stderr()));
+            bail!("it never came to be that {what}: {seen:?}; {}", program.stderr());
         }
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-fn written(directory: &Path, name: &str, text: &str) -> Outcome<PathBuf> {
+fn written(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let file = directory.join(name);
-    fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
 }
 
 /// Returns a port that was free a moment ago.
-fn free_port() -> Outcome<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no port is free: {error}"))?;
-    let address = listener.local_addr().map_err(|error| format!("no port is free: {error}"))?;
+fn free_port() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+    let address = listener.local_addr().context("no port is free")?;
     Ok(address.port().to_string())
 }
 

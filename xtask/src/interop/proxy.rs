@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result, anyhow, ensure};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
 };
@@ -29,7 +30,7 @@ const KINDS: [(&str, &str, &str, &str); 3] = [
 ];
 
 /// Tests every kind of proxy, without and with a login, to servers with and without TLS.
-pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
+pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Result<()> {
     let plain = Running::start("ws", &mut peers.node.script("server.js"))?;
     let secure = Running::start("ws", peers.node.script("server.js").args(certificates.of_server("valid")))?;
     let open = Running::start("pproxy", &mut peers.python.script("python/proxy.py"))?;
@@ -42,11 +43,11 @@ pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> 
     };
     let (open_url, closed_url) = (open.url()?, closed.url()?);
 
-    setting.arrive(&open, &open_url, "").map_err(|reason| format!("cat through pproxy: {reason}"))?;
-    let with_login = |reason| format!("cat through pproxy with a login: {reason}");
-    setting.arrive(&closed, &closed_url, &format!("{}@", LOGIN.1)).map_err(with_login)?;
-    setting.fail_to_log_in(&closed, &closed_url).map_err(with_login)?;
-    setting.fail_behind(&open, &open_url).map_err(|reason| format!("cat through pproxy: {reason}"))?;
+    setting.arrive(&open, &open_url, "").context("cat through pproxy")?;
+    let with_login = "cat through pproxy with a login";
+    setting.arrive(&closed, &closed_url, &format!("{}@", LOGIN.1)).context(with_login)?;
+    setting.fail_to_log_in(&closed, &closed_url).context(with_login)?;
+    setting.fail_behind(&open, &open_url).context("cat through pproxy")?;
 
     // One connection without a login and one with it for each kind of proxy, and none that failed.
     for server in [&plain, &secure] {
@@ -66,7 +67,7 @@ struct Setting<'a> {
 
 impl Setting<'_> {
     /// Reaches both servers through each kind of proxy, according to the proxy's own output.
-    fn arrive(&self, proxy: &Running, proxy_url: &str, login: &str) -> Outcome {
+    fn arrive(&self, proxy: &Running, proxy_url: &str, login: &str) -> Result<()> {
         let mut runs = Vec::new();
         let mut seen = Vec::new();
         for (scheme, host, protocol, seen_host) in KINDS {
@@ -88,7 +89,7 @@ impl Setting<'_> {
     }
 
     /// Checks that other credentials, or none, are refused, even if another client has just logged in.
-    fn fail_to_log_in(&self, proxy: &Running, proxy_url: &str) -> Outcome {
+    fn fail_to_log_in(&self, proxy: &Running, proxy_url: &str) -> Result<()> {
         let mut runs = Vec::new();
         for login in ["", "ada:wrong@", "grace:p%40ss%3Aword@", "ada@"] {
             for (scheme, host, _, _) in KINDS {
@@ -107,17 +108,15 @@ impl Setting<'_> {
         run_all(self.cat, &tries)?;
         for _ in &tries {
             let line = proxy.next_line(PATIENCE)?.unwrap_or_default();
-            if !line.starts_with("Unauthorized ") {
-                return Err(format!("the proxy was to refuse, it tells `{line}`"));
-            }
+            ensure!(line.starts_with("Unauthorized "), "the proxy was to refuse, it tells `{line}`");
         }
         proxy
             .try_line(Duration::from_millis(100))
-            .map_or(Ok(()), |line| Err(format!("it tells `{line}` too")))
+            .map_or(Ok(()), |line| Err(anyhow!("it tells `{line}` too")))
     }
 
     /// Checks failures that a proxy cannot prevent; the client must not bypass the proxy.
-    fn fail_behind(&self, proxy: &Running, proxy_url: &str) -> Outcome {
+    fn fail_behind(&self, proxy: &Running, proxy_url: &str) -> Result<()> {
         let [plain, secure] = &self.servers;
         let secure = secure.replace("127.0.0.1", "server.test");
         let nowhere = super::cat::refused_url()?;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, Result};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
 };
@@ -72,13 +73,13 @@ const CASES: &[Case] = &[
 ];
 
 /// Runs all cases at once. The servers tell them apart by a header that is part of every request.
-pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
+pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Result<()> {
     let mut command = peers.node.script("redirect.js");
     let server = Running::start("redirect.js", command.args(certificates.of_server("valid")))?;
     let mut urls = BTreeMap::new();
     for _ in 0..3 {
         let line = server.next_line(PATIENCE)?.unwrap_or_default();
-        let (origin, url) = line.split_once(' ').ok_or_else(|| format!("redirect.js printed `{line}`"))?;
+        let (origin, url) = line.split_once(' ').with_context(|| format!("redirect.js printed `{line}`"))?;
         urls.insert(origin.to_owned(), url.replace("://", "://ada:lovelace@"));
     }
 
@@ -87,7 +88,7 @@ pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> 
     let mut expected = Vec::new();
     for (number, case) in CASES.iter().enumerate() {
         let (origin, path) = case.begin.split_once(' ').unwrap_or_default();
-        let url = urls.get(origin).ok_or_else(|| format!("redirect.js has no origin {origin}"))?;
+        let url = urls.get(origin).with_context(|| format!("redirect.js has no origin {origin}"))?;
         command_lines.push((format!("X-Interop: {number}"), format!("{url}{path}")));
         for request in case.requests {
             let trusted = if request.ends_with('+') {
@@ -110,7 +111,7 @@ pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> 
         .collect();
     run_all(cat, &tries)
         .and_then(|()| super::expect_lines(&server, expected))
-        .map_err(|reason| format!("cat with redirects: {reason}"))?;
+        .context("cat with redirects")?;
     println!("cat with redirects: {} ways, credentials for the first origin alone", CASES.len());
     Ok(())
 }

@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
+
 use crate::{
-    Outcome,
     process::{PATIENCE, Running},
     programs::Program,
     setup::Python,
@@ -23,7 +24,7 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     /// Makes the certificates, in the target directory.
-    pub(crate) fn make(python: &Python, name: &str) -> Outcome<Self> {
+    pub(crate) fn make(python: &Python, name: &str) -> Result<Self> {
         let directory = workspace::target()?.join("certificates").join(name);
         empty_directory(&directory)?;
         Running::start("certificates.py", python.script("python/certificates.py").arg(&directory))?
@@ -53,7 +54,7 @@ const SHOWN: &[(&str, Result<(), &str>)] = &[
 ];
 
 /// Checks that certificates are verified unless `--insecure` is given.
-pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Outcome {
+pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> Result<()> {
     for name in ["ws", "websockets"] {
         // All at once, because each takes a moment to start.
         let mut servers = Vec::new();
@@ -66,9 +67,8 @@ pub(super) fn run(cat: &Program, peers: &Peers, certificates: &Certificates) -> 
             servers.push((*certificate, *outcome, Running::start(name, &mut command)?));
         }
         for (certificate, outcome, server) in servers {
-            try_server(cat, certificates, &server, certificate, outcome).map_err(|reason| {
-                format!("cat with {name} over TLS, certificate `{certificate}`: {reason}")
-            })?;
+            try_server(cat, certificates, &server, certificate, outcome)
+                .with_context(|| format!("cat with {name} over TLS, certificate `{certificate}`"))?;
         }
         println!(
             "cat with {name} over TLS: {} certificates, the good ones echo with --ca, all with --insecure",
@@ -90,7 +90,7 @@ fn try_server(
     server: &Running,
     certificate: &str,
     outcome: Result<(), &'static str>,
-) -> Outcome {
+) -> Result<()> {
     let (ca, stranger) = (certificates.file("ca.pem"), certificates.file("stranger.pem"));
     let url = server.url()?;
     let by_name = url.replace("127.0.0.1", "localhost");

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::{Outcome, process::Running, programs::Program};
+use anyhow::{Result, anyhow};
+
+use crate::{process::Running, programs::Program};
 
 /// The arguments of a run, and its name in messages.
 pub(super) struct Try<'a> {
@@ -28,7 +30,7 @@ impl<'a> Try<'a> {
     }
 
     /// Starts `cat` and sends it a line.
-    fn start<'t>(&'t self, cat: &Program) -> Outcome<Started<'t>> {
+    fn start<'t>(&'t self, cat: &Program) -> Result<Started<'t>> {
         let mut running = Running::start(cat.name(), cat.command().args(&self.arguments))?;
         running.write_line(LINE)?;
         if let Expected::Echo = self.expected {
@@ -40,8 +42,8 @@ impl<'a> Try<'a> {
 }
 
 /// Runs several at once, because each waits most of the time. Returns the first unexpected result as an error.
-pub(super) fn run_all(cat: &Program, tries: &[Try<'_>]) -> Outcome {
-    let started = tries.iter().map(|one| one.start(cat)).collect::<Outcome<Vec<_>>>()?;
+pub(super) fn run_all(cat: &Program, tries: &[Try<'_>]) -> Result<()> {
+    let started = tries.iter().map(|one| one.start(cat)).collect::<Result<Vec<_>>>()?;
     started.into_iter().try_for_each(Started::finish)
 }
 
@@ -54,7 +56,7 @@ struct Started<'t> {
 }
 
 impl Started<'_> {
-    fn finish(self) -> Outcome {
+    fn finish(self) -> Result<()> {
         let Self { case, arguments, expected, running } = self;
         // A run that is to fail has standard input still open: it must end without waiting for it.
         let ended = running.finish_with_open_stdin(LIMIT)?;
@@ -72,7 +74,7 @@ impl Started<'_> {
         if is_as_expected {
             return Ok(());
         }
-        Err(format!(
+        Err(anyhow!(
             "{case}: cat {} was to {due}; {}, standard output {:?}, standard error `{}`",
             arguments.join(" "),
             ended.status,

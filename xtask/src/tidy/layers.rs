@@ -1,6 +1,9 @@
 //! Checks the layers: which crate may know which, and that tokio stays above the sans-IO crates.
 
-use crate::{Outcome, cargo::cargo, process};
+use anyhow::Result;
+use xshell::cmd;
+
+use crate::workspace::shell;
 
 use super::File;
 
@@ -36,7 +39,7 @@ const EDGE_OF_SERVERS: &[&str] = &["longwire-handshake", "longwire-connection", 
 const NOT_SANS_IO: &[&str] = &["tokio", "mio", "socket2", "async-io", "smol", "hyper", "getrandom", "rand"];
 
 /// Checks the dependencies of every crate.
-pub(super) fn check(files: &[File]) -> Outcome<Vec<String>> {
+pub(super) fn check(files: &[File]) -> Result<Vec<String>> {
     let mut complaints = Vec::new();
     for name in files.iter().filter_map(|file| crate_of(&file.path)) {
         let Some(layer) = LAYERS.iter().find(|layer| layer.name == name) else {
@@ -57,9 +60,10 @@ fn crate_of(path: &str) -> Option<&str> {
 }
 
 /// Returns the names of a crate's dependencies, itself first, a line each, with every feature and on every platform.
-fn tree(name: &str, more: &[&str]) -> Outcome<String> {
-    let arguments = ["tree", "--package", name, "--edges", "normal", "--all-features", "--target", "all"];
-    process::output(cargo(&arguments).args(["--prefix", "none", "--format", "{p}"]).args(more))
+fn tree(name: &str, more: &[&str]) -> Result<String> {
+    let sh = shell()?;
+    let tree = cmd!(sh, "cargo tree --package {name} --edges normal --all-features --target all {more...}");
+    Ok(tree.args(["--prefix", "none", "--format", "{p}"]).read()?)
 }
 
 /// Returns the names of the packages in a tree, except the first.

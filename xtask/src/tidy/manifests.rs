@@ -1,6 +1,9 @@
 //! Requirements for every manifest: the lints, the Rust version and the other values of the workspace.
 
-use crate::{Outcome, cargo::cargo, process};
+use anyhow::{Context, Result};
+use xshell::cmd;
+
+use crate::workspace::shell;
 
 use super::File;
 
@@ -13,11 +16,12 @@ const SHARED: &[&str] = &[
 ];
 
 /// Checks the manifests of the packages, and cargo's view of them.
-pub(super) fn check(files: &[File]) -> Outcome<Vec<String>> {
-    let root = files.iter().find(|file| file.path == "Cargo.toml").ok_or("there is no Cargo.toml")?;
+pub(super) fn check(files: &[File]) -> Result<Vec<String>> {
+    let root = files.iter().find(|file| file.path == "Cargo.toml").context("there is no Cargo.toml")?;
     let mut complaints: Vec<_> =
         files.iter().filter(|file| is_member(&file.path)).flat_map(check_manifest).collect();
-    let metadata = process::output(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+    let sh = shell()?;
+    let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1").read()?;
     complaints.extend(check_rust_versions(&root.text, &metadata));
     Ok(complaints)
 }

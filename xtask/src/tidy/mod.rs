@@ -12,7 +12,9 @@ mod text;
 
 use std::path::Path;
 
-use crate::{Outcome, workspace};
+use anyhow::{Context, Result, anyhow};
+
+use crate::workspace;
 
 /// A file of the repository: its path from the root, and its text.
 struct File {
@@ -21,11 +23,11 @@ struct File {
 }
 
 /// Runs every check and prints all complaints.
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result<()> {
     let mut files = Vec::new();
     for path in workspace::files()? {
         let bytes = std::fs::read(workspace::root().join(&path));
-        let bytes = bytes.map_err(|error| format!("cannot read {path}: {error}"))?;
+        let bytes = bytes.with_context(|| format!("cannot read {path}"))?;
         // A file that is not UTF-8 is an image or the like, and is not checked.
         if let Ok(text) = String::from_utf8(bytes) {
             files.push(File { path, text });
@@ -54,7 +56,7 @@ pub(crate) fn run() -> Outcome {
     for complaint in &complaints {
         println!("{complaint}");
     }
-    Err(format!("{} complaints", complaints.len()))
+    Err(anyhow!("{} complaints", complaints.len()))
 }
 
 #[cfg(test)]

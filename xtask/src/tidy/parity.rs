@@ -6,6 +6,8 @@
 
 use std::collections::HashSet;
 
+use anyhow::{Result, anyhow, bail};
+
 use super::File;
 
 const PAGES: [&str; 2] = ["docs/ws-parity.md", "SECURITY.md"];
@@ -25,7 +27,7 @@ fn check_page(path: &str, files: &[File]) -> Vec<String> {
         for reference in code_of(line).filter(|code| is_reference(code)) {
             named += 1;
             if let Err(reason) = look_up(reference, files) {
-                complaints.push(format!("{path}:{}: `{reference}`: {reason}", i + 1));
+                complaints.push(format!("{path}:{}: `{reference}`: {reason:#}", i + 1));
             }
         }
     }
@@ -45,17 +47,17 @@ fn is_reference(code: &str) -> bool {
     code.starts_with("longwire") && code.contains(": ")
 }
 
-fn look_up(reference: &str, files: &[File]) -> Result<(), String> {
+fn look_up(reference: &str, files: &[File]) -> Result<()> {
     let parts = reference.split_once(": ").and_then(|(name, rest)| Some((name, rest.split_once("::")?)));
     let Some((name, (file, test))) = parts else {
-        return Err("has not the form `crate: file::test`".to_owned());
+        bail!("has not the form `crate: file::test`");
     };
     let below = if file.starts_with("src/") { "" } else { "tests/" };
     let path = format!("crates/{name}/{below}{file}.rs");
     match files.iter().find(|file| file.path == path) {
-        None => Err(format!("there is no {path}")),
+        None => Err(anyhow!("there is no {path}")),
         Some(file) if tests_of(&file.text).contains(test) => Ok(()),
-        Some(_) => Err(format!("{path} has no such test")),
+        Some(_) => Err(anyhow!("{path} has no such test")),
     }
 }
 

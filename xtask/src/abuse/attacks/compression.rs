@@ -1,12 +1,13 @@
 //! Compressed messages that are larger than they look, or empty.
 
+use anyhow::Result;
+
 use super::super::{
     Attack, Target,
     peer::Peer,
     verdict::{End, Tally},
     wire,
 };
-use crate::Outcome;
 
 const DEFLATE: &[&str] = &["--deflate"];
 
@@ -34,7 +35,7 @@ pub(super) fn attacks() -> Vec<Attack> {
 const NOTHING: &[u8] = &[0x00, 0x00, 0x00, 0xff, 0xff];
 
 /// Sends more fragments than allowed, each of which yields nothing.
-fn fragments_of_nothing(target: &Target) -> Outcome<Tally> {
+fn fragments_of_nothing(target: &Target) -> Result<Tally> {
     let block = wire::frame(wire::CONTINUES, NOTHING).repeat(1000);
     target.crowd(target.count(10), |target| {
         let mut peer = Peer::open_deflate(target.addr)?;
@@ -47,7 +48,7 @@ fn fragments_of_nothing(target: &Target) -> Outcome<Tally> {
 }
 
 /// Sends more compressed bytes than a message may have, yielding nothing.
-fn long_fragments_of_nothing(target: &Target) -> Outcome<Tally> {
+fn long_fragments_of_nothing(target: &Target) -> Result<Tally> {
     let content = NOTHING.repeat(50_000);
     let (first, next) =
         (wire::frame(wire::COMPRESSED_BEGINS, &content), wire::frame(wire::CONTINUES, &content));
@@ -62,7 +63,7 @@ fn long_fragments_of_nothing(target: &Target) -> Outcome<Tally> {
 }
 
 /// Sends messages of 64 MiB in 65 KiB, simultaneously.
-fn bombs(target: &Target, count: usize, piece: usize) -> Outcome<Tally> {
+fn bombs(target: &Target, count: usize, piece: usize) -> Result<Tally> {
     let bomb = wire::bomb(64 << 20);
     let bytes = wire::compressed(&bomb, piece.min(bomb.len()));
     target.crowd(count, |target| {

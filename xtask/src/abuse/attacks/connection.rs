@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
 use super::super::{
     Attack, Target,
     peer::Peer,
     verdict::{End, Tally},
     watch, wire,
 };
-use crate::Outcome;
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![
@@ -30,21 +31,21 @@ pub(super) fn attacks() -> Vec<Attack> {
             hit_and_run(target, |target| {
                 let mut peer = Peer::open(target.addr)?;
                 let frame = wire::frame(wire::BINARY, &[7; 1000]);
-                peer.send(&frame[..500]).map_err(|error| error.to_string())?;
+                peer.send(&frame[..500])?;
                 peer.reset()
             })
         }),
         Attack::new("reset while written to", &[End::Left], |target| {
             hit_and_run(target, |target| {
                 let mut peer = Peer::open(target.addr)?;
-                peer.send(&wire::frame(wire::BINARY, &[7; 100_000])).map_err(|error| error.to_string())?;
+                peer.send(&wire::frame(wire::BINARY, &[7; 100_000]))?;
                 peer.reset()
             })
         }),
         Attack::new("reset mid-handshake", &[End::Left], |target| {
             hit_and_run(target, |target| {
                 let mut peer = Peer::connect(target.addr)?;
-                peer.send(&wire::request("").as_bytes()[..60]).map_err(|error| error.to_string())?;
+                peer.send(&wire::request("").as_bytes()[..60])?;
                 peer.reset()
             })
         }),
@@ -64,7 +65,7 @@ pub(super) fn attacks() -> Vec<Attack> {
 pub(super) const NEVER_READS_GROWTH: u64 = 100 * (3 << 20) + (20 << 20);
 
 /// Closes on ten connections, and continues with ten thousand messages.
-fn after_close(target: &Target) -> Outcome<Tally> {
+fn after_close(target: &Target) -> Result<Tally> {
     let messages = wire::frame(wire::TEXT, b"after the close").repeat(1000);
     target.crowd(target.count(10), |target| {
         let mut peer = Peer::open(target.addr)?;
@@ -74,26 +75,26 @@ fn after_close(target: &Target) -> Outcome<Tally> {
         }
         let mut echoes = 0;
         let end = peer.end(&mut echoes)?;
-        if echoes == 0 { Ok(end) } else { Err(format!("{echoes} messages were echoed")) }
+        if echoes == 0 { Ok(end) } else { Err(anyhow!("{echoes} messages were echoed")) }
     })
 }
 
 /// Connects fifty clients: one half closes, the other breaks a rule; none ever ends the connection, and all keep
 /// dripping bytes.
-fn never_closes(target: &Target) -> Outcome<Tally> {
+fn never_closes(target: &Target) -> Result<Tally> {
     let mut peers = Vec::new();
     for number in 0..target.count(50) {
         let mut peer = Peer::open(target.addr)?;
         let last =
             if number % 2 == 0 { wire::frame(wire::CLOSE, wire::NORMAL) } else { wire::frame(0x83, b"") };
-        peer.send(&last).map_err(|error| format!("no close: {error}"))?;
+        peer.send(&last).context("no close")?;
         peers.push(peer);
     }
     let began = Instant::now();
     while watch::descriptors(target.pid)? > target.descriptors {
         if began.elapsed() > Duration::from_secs(15) {
             let left = watch::descriptors(target.pid)?.saturating_sub(target.descriptors);
-            return Err(format!("{left} connections were still held"));
+            bail!("{left} connections were still held");
         }
         for peer in &mut peers {
             // Fails once the server has dropped the connection, which this loop waits for.
@@ -108,7 +109,7 @@ fn never_closes(target: &Target) -> Outcome<Tally> {
 ///
 /// Four threads take turns to write as much as each connection takes: one thread per connection would leave the
 /// honest client no processor.
-fn never_reads(target: &Target, len: usize) -> Outcome<Tally> {
+fn never_reads(target: &Target, len: usize) -> Result<Tally> {
     let message = wire::frame(wire::BINARY, &vec![7; len]);
     let each = target.count(100).div_ceil(THREADS);
     let barrier = Barrier::new(THREADS);
@@ -127,7 +128,7 @@ fn never_reads(target: &Target, len: usize) -> Outcome<Tally> {
 }
 
 /// Sends on `count` connections until none has taken anything for a second, and returns them.
-fn flood(target: &Target, message: &[u8], count: usize) -> Outcome<Vec<Peer>> {
+fn flood(target: &Target, message: &[u8], count: usize) -> Result<Vec<Peer>> {
     let mut floods = Vec::new();
     for _ in 0..count {
         floods.push((Peer::connect_narrow(target.addr)?.shake_hands("")?, 0));
@@ -137,12 +138,10 @@ fn flood(target: &Target, message: &[u8], count: usize) -> Outcome<Vec<Peer>> {
         let mut stuck = true;
         for (peer, sent) in &mut floods {
             let taken = peer.offer(&message[*sent % message.len()..]);
-            let taken = taken.map_err(|error| format!("it was cut off: {error}"))?;
+            let taken = taken.context("it was cut off")?;
             *sent += taken;
             stuck &= taken == 0;
-            if *sent > 64 << 20 {
-                return Err("64 MiB were taken from a client that reads nothing".to_owned());
-            }
+            ensure!(*sent <= 64 << 20, "64 MiB were taken from a client that reads nothing");
         }
         if stuck {
             thread::sleep(Duration::from_millis(10));
@@ -154,7 +153,7 @@ fn flood(target: &Target, message: &[u8], count: usize) -> Outcome<Vec<Peer>> {
 }
 
 /// Sends a hundred messages from each of twenty clients and ends their direction: all echoes arrive, then the end.
-fn half_closes(target: &Target) -> Outcome<Tally> {
+fn half_closes(target: &Target) -> Result<Tally> {
     const MESSAGES: usize = 100;
     let bytes = &wire::frame(wire::BINARY, &[7; 10_000]).repeat(MESSAGES);
     target.crowd(target.count(20), |target| {
@@ -163,18 +162,18 @@ fn half_closes(target: &Target) -> Outcome<Tally> {
         let mut echoes = 0;
         let end = thread::scope(|scope| {
             let writing = scope.spawn(move || {
-                writer.send(bytes).map_err(|error| error.to_string())?;
+                writer.send(bytes)?;
                 writer.end_sending()
             });
             let end = reader.end(&mut echoes);
-            writing.join().unwrap_or_else(|_| Err("the writer panicked".to_owned())).and(end)
+            writing.join().unwrap_or_else(|_| Err(anyhow!("the writer panicked"))).and(end)
         })?;
-        if echoes == MESSAGES { Ok(end) } else { Err(format!("{echoes} of {MESSAGES} echoes came ({end})")) }
+        if echoes == MESSAGES { Ok(end) } else { Err(anyhow!("{echoes} of {MESSAGES} echoes came ({end})")) }
     })
 }
 
 /// Calls `once` two thousand times, from four threads.
-fn hit_and_run(target: &Target, once: impl Fn(&Target) -> Outcome + Sync) -> Outcome<Tally> {
+fn hit_and_run(target: &Target, once: impl Fn(&Target) -> Result<()> + Sync) -> Result<Tally> {
     let times = target.count(2000) / THREADS;
     target.crowd(THREADS, |target| (0..times).try_for_each(|_| once(target)).map(|()| End::Left))?;
     let mut tally = Tally::default();

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, anyhow, ensure};
+
 use super::super::{
     Attack, Target,
     peer::Peer,
     verdict::{End, Tally},
     wire,
 };
-use crate::Outcome;
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![
@@ -35,13 +36,13 @@ pub(super) fn attacks() -> Vec<Attack> {
 }
 
 /// Claims a mebibyte on each connection, sends a hundred bytes of it, and waits.
-fn length_lies(target: &Target) -> Outcome<Tally> {
+fn length_lies(target: &Target) -> Result<Tally> {
     let mut lie = wire::header(wire::BINARY, 1 << 20);
     lie.extend([7; 100]);
     let mut peers = Vec::new();
     for _ in 0..target.count(200) {
         let mut peer = Peer::open(target.addr)?;
-        peer.send(&lie).map_err(|error| format!("a lie was not taken: {error}"))?;
+        peer.send(&lie).context("a lie was not taken")?;
         peers.push(peer);
     }
     thread::sleep(Duration::from_secs(1));
@@ -49,7 +50,7 @@ fn length_lies(target: &Target) -> Outcome<Tally> {
 }
 
 /// Sends ten messages of endless fragments: more than the 131 072 allowed.
-fn fragments(target: &Target, fragment: &[u8]) -> Outcome<Tally> {
+fn fragments(target: &Target, fragment: &[u8]) -> Result<Tally> {
     let block = fragment.repeat(1000);
     target.crowd(target.count(10), |target| {
         let mut peer = Peer::open(target.addr)?;
@@ -64,20 +65,20 @@ fn fragments(target: &Target, fragment: &[u8]) -> Outcome<Tally> {
 
 /// Sends a hundred thousand of the longest control frames on each of ten connections, which read only at the very
 /// end.
-fn controls(target: &Target, first: u8) -> Outcome<Tally> {
+fn controls(target: &Target, first: u8) -> Result<Tally> {
     let block = wire::frame(first, &[b'p'; 125]).repeat(100);
     target.crowd(target.count(10), |target| {
         let mut peer = Peer::open(target.addr)?;
         for _ in 0..1000 {
-            peer.send(&block).map_err(|error| format!("a flood of control frames was stopped: {error}"))?;
+            peer.send(&block).context("a flood of control frames was stopped")?;
         }
-        peer.send(&wire::frame(wire::CLOSE, wire::NORMAL)).map_err(|error| format!("no close: {error}"))?;
+        peer.send(&wire::frame(wire::CLOSE, wire::NORMAL)).context("no close")?;
         peer.end(&mut 0)
     })
 }
 
 /// Sends messages of ten bytes on one connection as fast as it can, and reads the echoes.
-fn small_messages(target: &Target) -> Outcome<Tally> {
+fn small_messages(target: &Target) -> Result<Tally> {
     let mut writer = Peer::open(target.addr)?;
     let mut reader = writer.split()?;
     let block = wire::frame(wire::TEXT, b"ten bytes.").repeat(4000);
@@ -94,12 +95,10 @@ fn small_messages(target: &Target) -> Outcome<Tally> {
         }
         // If this fails, the reader knows the reason better.
         let _ = writer.send(&wire::frame(wire::CLOSE, wire::NORMAL));
-        let (echoes, end) = reading.join().unwrap_or((0, Err("the reader panicked".to_owned())));
+        let (echoes, end) = reading.join().unwrap_or((0, Err(anyhow!("the reader panicked"))));
         (sent, echoes, end)
     });
     let end = end?;
-    if echoes != sent {
-        return Err(format!("{echoes} of {sent} messages came back ({end})"));
-    }
+    ensure!(echoes == sent, "{echoes} of {sent} messages came back ({end})");
     Ok([end].into_iter().collect())
 }

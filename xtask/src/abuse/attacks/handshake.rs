@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result, ensure};
+
 use super::super::{
     Attack, Target,
     peer::Peer,
     verdict::{End, Tally},
     wire,
 };
-use crate::Outcome;
 
 pub(super) fn attacks() -> Vec<Attack> {
     let refused = &[End::Status(400), End::Status(414), End::Status(431)];
@@ -47,7 +48,7 @@ const SMUGGLED: &[End] = &[End::Status(400), End::Status(405), End::Status(426),
 /// Connects `each` clients that send a byte every 100 ms, as many that send nothing, and as many that stop halfway.
 ///
 /// At the peak an honest client connects. The server ends all the others; they stay until it does.
-fn slow(target: &Target, each: usize) -> Outcome<Tally> {
+fn slow(target: &Target, each: usize) -> Result<Tally> {
     let request = wire::request("");
     let half = &request.as_bytes()[..request.len() / 2];
     let mut drip = request.as_bytes().iter();
@@ -67,9 +68,7 @@ fn slow(target: &Target, each: usize) -> Outcome<Tally> {
     drop(honest);
     let began = Instant::now();
     while !peers.is_empty() {
-        if began.elapsed() > SLOW_LIMIT {
-            return Err(format!("{} requests were still unfinished", peers.len()));
-        }
+        ensure!(began.elapsed() <= SLOW_LIMIT, "{} requests were still unfinished", peers.len());
         let byte = drip.next();
         let mut rest = Vec::new();
         for (drips, mut peer) in peers {
@@ -91,7 +90,7 @@ fn slow(target: &Target, each: usize) -> Outcome<Tally> {
 const SLOW_LIMIT: Duration = Duration::from_secs(15);
 
 /// Connects ten clients that send a head, or the last part of it up to `times` times, and receive the response.
-fn heads(target: &Target, head: &str, times: usize) -> Outcome<Tally> {
+fn heads(target: &Target, head: &str, times: usize) -> Result<Tally> {
     target.crowd(target.count(10), |target| {
         let mut peer = Peer::connect(target.addr)?;
         for _ in 0..times {
@@ -104,7 +103,7 @@ fn heads(target: &Target, head: &str, times: usize) -> Outcome<Tally> {
 }
 
 /// Sends each form once, followed by a good request and a message: there must be one refusal, and both are ignored.
-fn smuggled(target: &Target) -> Outcome<Tally> {
+fn smuggled(target: &Target) -> Result<Tally> {
     let mut behind = wire::request("").into_bytes();
     behind.extend(wire::frame(wire::TEXT, b"smuggled"));
     let good = wire::request("");
@@ -133,11 +132,9 @@ fn smuggled(target: &Target) -> Outcome<Tally> {
     for (form, head) in forms {
         let mut peer = Peer::connect(target.addr)?;
         let bytes = [head.as_bytes(), &behind].concat();
-        peer.send(&bytes).map_err(|error| format!("{form}: {error}"))?;
-        let end = peer.refusal().map_err(|reason| format!("{form}: {reason}"))?;
-        if !SMUGGLED.contains(&end) {
-            return Err(format!("{form}: {end}"));
-        }
+        peer.send(&bytes).context(form)?;
+        let end = peer.refusal().context(form)?;
+        ensure!(SMUGGLED.contains(&end), "{form}: {end}");
         tally.add(end, 1);
     }
     Ok(tally)
