@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use crate::{abuse, autobahn, browser, cargo, examples, interop, tidy};
+use crate::{abuse, api, autobahn, browser, cargo, examples, interop, tidy};
 
 /// A part of the check: its own command, which repeats it, and its action.
 type Part = (&'static str, fn() -> Result<()>);
@@ -18,6 +18,7 @@ const PARTS: &[Part] = &[
     ("loom", cargo::loom),
     ("doctest", cargo::doctest),
     ("doc", cargo::doc),
+    ("api", api::check),
     ("examples", examples::run),
     ("interop", || interop::run(&interop::Arguments::default())),
     ("browser", || browser::run(&browser::Arguments::default())),

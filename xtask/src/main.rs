@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod abuse;
+mod api;
 mod autobahn;
 mod bench;
 mod browser;
@@ -45,6 +46,8 @@ enum Command {
     Doctest,
     /// Builds the documentation.
     Doc,
+    /// Compares the public API with the listing in `docs/api`.
+    Api(api::Arguments),
     /// Builds the examples and runs each with a fixed script.
     Examples,
     /// Tests the examples against Node's `ws`, undici, Python's `websockets`, curl, Java and proxies.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Loom => cargo::loom(),
         Command::Doctest => cargo::doctest(),
         Command::Doc => cargo::doc(),
+        Command::Api(arguments) => api::run(&arguments),
         Command::Examples => examples::run(),
         Command::Interop(arguments) => interop::run(&arguments),
         Command::Browser(arguments) => browser::run(&arguments),
