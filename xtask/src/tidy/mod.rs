@@ -2,7 +2,6 @@
 //!
 //! Each check takes text and returns complaints, so its tests can show it a violation.
 
-mod code;
 mod layers;
 mod manifests;
 mod parity;
@@ -13,6 +12,7 @@ mod text;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
 
 use crate::workspace;
 
@@ -46,8 +46,9 @@ pub(crate) fn run() -> Result<()> {
     }
     complaints.extend(repository::check(&files));
     complaints.extend(parity::check(&files));
-    complaints.extend(manifests::check(&files)?);
-    complaints.extend(layers::check(&files)?);
+    let metadata = metadata()?;
+    complaints.extend(manifests::check(&metadata)?);
+    complaints.extend(layers::check(&files, &metadata));
 
     if complaints.is_empty() {
         println!("{} files are tidy", files.len());
@@ -57,6 +58,12 @@ pub(crate) fn run() -> Result<()> {
         println!("{complaint}");
     }
     Err(anyhow!("{} complaints", complaints.len()))
+}
+
+/// Returns cargo's view of the workspace, with every feature.
+fn metadata() -> Result<Metadata> {
+    let mut command = MetadataCommand::new();
+    Ok(command.current_dir(workspace::root()).features(CargoOpt::AllFeatures).exec()?)
 }
 
 #[cfg(test)]
