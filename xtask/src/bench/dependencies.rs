@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::{Deserializer, Value};
 use xshell::cmd;
 
 use super::machine;
@@ -258,12 +259,15 @@ fn build(directory: &Path) -> Result<Built> {
 /// belong to the compared libraries.
 fn crates(messages: &str) -> Result<(usize, usize)> {
     let mut packages = BTreeSet::new();
-    for line in messages.lines().filter(|line| line.contains("compiler-artifact")) {
-        let (_, id) = line.split_once("\"package_id\":\"").context("a message of cargo names no package")?;
-        packages.insert(id.split('"').next().unwrap_or_default());
+    for message in Deserializer::from_str(messages).into_iter::<Value>() {
+        let message = message.context("cargo printed something other than messages")?;
+        if message["reason"] == "compiler-artifact" {
+            let id = message["package_id"].as_str().context("a message of cargo names no package")?;
+            packages.insert(id.to_owned());
+        }
     }
     let is_own =
-        |id: &&&str| id.rsplit('/').next().is_some_and(|name| OWN.iter().any(|own| name.contains(own)));
+        |id: &&String| id.rsplit('/').next().is_some_and(|name| OWN.iter().any(|own| name.contains(own)));
     let own = packages.iter().filter(is_own).count();
     let crates = packages.len().checked_sub(1).context("cargo compiled nothing")?;
     Ok((crates, own))

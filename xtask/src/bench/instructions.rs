@@ -3,6 +3,10 @@
 //!
 //! Two runs differ only in the number of messages, so their difference does not include starting, connecting and
 //! ending.
+//!
+//! Gungraun does not serve here: it counts functions of a benchmark's own process, or one program from its start to its
+//! own end, while these servers pick a port, are driven by another process, end on a signal, and are compared in pairs
+//! of runs.
 
 use std::{path::Path, time::Duration};
 
