@@ -33,10 +33,11 @@ pub(crate) fn interop() -> PathBuf {
 }
 
 /// Returns the directory that cargo builds into, which also contains this program.
-pub(crate) fn target() -> Result<PathBuf> {
+pub fn target() -> Result<PathBuf> {
     let program = env::current_exe().context("cannot find this program")?;
-    // target/PROFILE/xtask; its tests are one directory deeper, and do not call this.
-    let target = program.ancestors().nth(2).context("this program lies in no target directory")?;
+    // target/PROFILE/xtask, or target/PROFILE/deps/TEST.
+    let mut directories = program.ancestors().skip(1).skip_while(|directory| directory.ends_with("deps"));
+    let target = directories.nth(1).context("this program lies in no target directory")?;
     Ok(target.to_owned())
 }
 

@@ -17,7 +17,7 @@ use crate::{
     cargo,
     process::{PATIENCE, Running},
     programs::Program,
-    setup::{self, Python},
+    setup::{self, Install, Python},
     workspace,
 };
 use shard::Shard;
@@ -101,9 +101,9 @@ const SHARDS: usize = 4;
 const LIMIT: u64 = 900;
 
 /// Runs the suite against all roles, or the one requested; every case must pass.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let roles = arguments.role.map_or(Role::ALL.to_vec(), |role| vec![role]);
-    let python = setup::autobahn()?;
+    let python = setup::autobahn(install)?;
     let ours: Vec<_> = roles.iter().filter_map(|role| role.example(arguments)).collect();
     if !ours.is_empty() {
         cargo::build_optimized(&ours)?;

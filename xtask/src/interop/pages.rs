@@ -20,7 +20,7 @@ use xshell::cmd;
 use crate::{
     process::{PATIENCE, Running},
     programs::Program,
-    setup::{self, Visitors},
+    setup::{self, Install, Visitors},
     workspace::{self, shell},
 };
 
@@ -51,8 +51,8 @@ const CHECKS_OF_MOUNT: &[(&str, &str)] = &[
 ];
 
 /// Fetches every page with every program.
-pub(super) fn run(page: &Program, mounted: &Program, cat: &Program) -> Result<()> {
-    let visitors = setup::visitors()?;
+pub(super) fn run(page: &Program, mounted: &Program, cat: &Program, install: Install) -> Result<()> {
+    let visitors = setup::visitors(install)?;
     let start = |program: &Program| {
         Running::start(program.name(), program.command().args(["--listen", "127.0.0.1:0"]))
     };

@@ -6,12 +6,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-
-use crate::{
+use xtask::{
     process::{PATIENCE, Running},
     programs::Program,
-    setup, workspace,
+    workspace,
 };
+
+use super::python;
 
 /// The standard input of a program.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +64,9 @@ impl Input {
 
 /// Checks that `cat` exits with 0 if the server closes with 1000, and with 1 if it closes with another code or
 /// disappears.
-pub(super) fn cat() -> Result<()> {
-    let mut certificates = setup::python()?.script("python/certificates.py");
+#[test]
+fn cat() -> Result<()> {
+    let mut certificates = python()?.script("python/certificates.py");
     let directory = workspace::target()?.join("endings");
     std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
     Running::start("certificates.py", certificates.arg(&directory))?.succeed(PATIENCE)?;
@@ -77,7 +79,8 @@ pub(super) fn cat() -> Result<()> {
 }
 
 /// Checks the same of `pipe`, which closes the connection itself at the end of its input, and exits with 0.
-pub(super) fn pipe() -> Result<()> {
+#[test]
+fn pipe() -> Result<()> {
     check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))
 }
 
@@ -89,7 +92,7 @@ fn check(
     status: impl Fn(Input, &str) -> i32,
 ) -> Result<()> {
     let server = || -> Result<Running> {
-        let mut server = setup::python()?.script("python/ending_server.py");
+        let mut server = python()?.script("python/ending_server.py");
         Running::start("ending_server.py", server.args(files))
     };
     let shared = server()?;

@@ -6,12 +6,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use xtask::process::PATIENCE;
 
 use super::{expect_lines, expect_next, get, interrupt, start, start_server};
-use crate::process::PATIENCE;
 
 /// Checks JSON and a chat at one path, for known clients.
-pub(super) fn axum_chat() -> Result<()> {
+#[test]
+fn axum_chat() -> Result<()> {
     let (server, url) = start_server("axum_chat", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let json = get(address).with_context(|| format!("{url} cannot be fetched"))?;
@@ -34,7 +35,8 @@ pub(super) fn axum_chat() -> Result<()> {
 }
 
 /// Checks that two endpoints do not affect each other.
-pub(super) fn endpoints() -> Result<()> {
+#[test]
+fn endpoints() -> Result<()> {
     let (server, url) = start_server("endpoints", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let at = |path: &str| start("cat", &[&format!("ws://{address}{path}")]);
@@ -57,7 +59,8 @@ pub(super) fn endpoints() -> Result<()> {
 }
 
 /// Checks the echo, compressed and not.
-pub(super) fn hyper_echo() -> Result<()> {
+#[test]
+fn hyper_echo() -> Result<()> {
     for arguments in [&[][..], &["--deflate"]] {
         let (server, url) = start_server("hyper_echo", arguments)?;
         let client = start("cat", &[&url])?;
