@@ -6,7 +6,6 @@
 use std::{
     env,
     ffi::OsStr,
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,7 +16,7 @@ use xshell::cmd;
 
 use crate::{
     process::{PATIENCE, Running},
-    workspace::{interop, read, shell, tools},
+    workspace::{interop, shell, tools},
 };
 
 /// The permission to install what is missing.
@@ -107,7 +106,7 @@ pub(crate) fn node(install: Install) -> Result<Node> {
     once(install, &directory, &files, || {
         for file in &files {
             let copy = directory.join(file.file_name().unwrap_or_default());
-            fs::copy(file, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+            fs_err::copy(file, &copy)?;
         }
         let sh = shell()?;
         sh.change_dir(&directory);
@@ -204,11 +203,11 @@ fn once(
     files: &[PathBuf],
     fill: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let contents = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?.concat();
+    let contents = files.iter().map(fs_err::read_to_string).collect::<Result<Vec<_>, _>>()?.concat();
     // An environment does not survive a move: its programs contain their own location.
     let state = format!("{}\n{contents}", directory.display());
     let stamp = directory.join("longwire.stamp");
-    if fs::read_to_string(&stamp).is_ok_and(|done| done == state) {
+    if fs_err::read_to_string(&stamp).is_ok_and(|done| done == state) {
         return Ok(());
     }
     if install == Install::Forbidden {
@@ -220,7 +219,7 @@ fn once(
     }
     crate::workspace::empty_directory(directory)?;
     fill()?;
-    fs::write(&stamp, state).with_context(|| format!("cannot write {}", stamp.display()))
+    Ok(fs_err::write(&stamp, state)?)
 }
 
 /// Returns the first of the programs that is in the PATH, or where Debian has servers.
@@ -267,7 +266,7 @@ mod tests {
     #[test]
     fn a_directory_is_filled_once_for_each_state_of_its_files() {
         let scratch = env::temp_dir().join(format!("longwire-xtask-{}", std::process::id()));
-        fs::create_dir_all(&scratch).unwrap();
+        fs_err::create_dir_all(&scratch).unwrap();
         let (directory, file) = (scratch.join("tool"), scratch.join("requirements"));
         let mut filled = 0;
         for (contents, outcome, expected) in [
@@ -276,7 +275,7 @@ mod tests {
             ("one", Ok(()), 2),
             ("two", Ok(()), 3),
         ] {
-            fs::write(&file, contents).unwrap();
+            fs_err::write(&file, contents).unwrap();
             let _ = once(Install::Allowed, &directory, std::slice::from_ref(&file), || {
                 filled += 1;
                 outcome
@@ -285,10 +284,10 @@ mod tests {
         }
         let again = |install| once(install, &directory, std::slice::from_ref(&file), || Ok(()));
         again(Install::Forbidden).unwrap();
-        fs::write(&file, "three").unwrap();
+        fs_err::write(&file, "three").unwrap();
         let reason = again(Install::Forbidden).unwrap_err().to_string();
         assert!(reason.ends_with("run: cargo xtask setup tool"), "{reason}");
-        fs::remove_dir_all(&scratch).unwrap();
+        fs_err::remove_dir_all(&scratch).unwrap();
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Locations: the root of the workspace, its files, and the writable directories.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
-
 use xshell::{Shell, cmd};
 
 /// Returns the directory of the root manifest.
@@ -44,14 +43,9 @@ pub fn target() -> Result<PathBuf> {
 /// Creates an empty directory for results.
 pub(crate) fn empty_directory(path: &Path) -> Result<()> {
     if path.exists() {
-        fs::remove_dir_all(path).with_context(|| format!("cannot empty {}", path.display()))?;
+        fs_err::remove_dir_all(path)?;
     }
-    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
-}
-
-/// Reads a text file.
-pub(crate) fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    Ok(fs_err::create_dir_all(path)?)
 }
 
 /// Returns the paths, from the root, of all files that are in version control or about to be.

@@ -7,11 +7,11 @@ mod shard;
 mod verdict;
 
 use std::{
-    fs, thread,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{
     cargo,
@@ -202,7 +202,7 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
     }
     let table = logs.join("results.tsv");
     let rows: Vec<_> = results.iter().map(ToString::to_string).collect();
-    fs::write(&table, rows.join("\n")).with_context(|| format!("cannot write {}", table.display()))?;
+    fs_err::write(&table, rows.join("\n"))?;
 
     let verdict = judge(cases, &results);
     for failed in &verdict.failed {

@@ -7,7 +7,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -220,14 +219,10 @@ fn prepare(number: usize, program: &Program) -> Result<PathBuf> {
     let root = workspace::root();
     let root = root.to_str().context("the path of the project is not UTF-8")?;
     let manifest = MANIFEST.to_owned() + &program.dependencies.replace("{root}", root) + "\n";
-    write(&directory.join("Cargo.toml"), &manifest)?;
-    write(&directory.join("main.rs"), program.source)?;
+    fs_err::write(directory.join("Cargo.toml"), manifest)?;
+    fs_err::write(directory.join("main.rs"), program.source)?;
     cargo(&directory, &["fetch"])?;
     Ok(directory)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Runs cargo in the directory of a program, and returns its standard output.
@@ -278,7 +273,7 @@ const OWN: [&str; 2] = ["longwire", "tungstenite"];
 
 /// Returns the CPU time of processes that this one has waited for, in seconds.
 fn children_cpu() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").context("needs Linux")?;
+    let stat = fs_err::read_to_string("/proc/self/stat").context("needs Linux")?;
     let ticks = children_ticks(&stat).context("/proc/self/stat has another form")?;
     // The kernel's unit for user space, on every architecture that Rust supports.
     Ok(f64::from(ticks) / 100.0)

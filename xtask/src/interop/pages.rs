@@ -6,7 +6,6 @@
 //! (`endpoints`).
 
 use std::{
-    fs,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -258,7 +257,7 @@ fn wait_until(what: &str, program: &mut Running, is_so: impl Fn() -> Result<bool
 
 fn written(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let file = directory.join(name);
-    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    fs_err::write(&file, text)?;
     Ok(file)
 }
 

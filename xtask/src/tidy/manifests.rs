@@ -3,14 +3,12 @@
 use anyhow::Result;
 use cargo_metadata::{Metadata, Package};
 
-use crate::workspace;
-
 /// Checks the packages of the workspace, as cargo and users' resolvers see them.
 pub(super) fn check(metadata: &Metadata) -> Result<Vec<String>> {
     let packages = metadata.workspace_packages();
     let mut complaints = check_shared(&packages);
     for package in packages {
-        let manifest = workspace::read(package.manifest_path.as_std_path())?;
+        let manifest = fs_err::read_to_string(&package.manifest_path)?;
         complaints.extend(check_lints(&package.name, &manifest));
     }
     Ok(complaints)

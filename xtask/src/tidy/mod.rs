@@ -1,6 +1,7 @@
 //! Checks the promises of the architecture and the style that no compiler checks.
 //!
-//! Each check takes text and returns complaints, so its tests can show it a violation.
+//! What rustc, clippy and rustfmt can check is left to them. Each check takes text, or cargo's view of the workspace, and
+//! returns complaints, so its tests can show it a violation.
 
 mod layers;
 mod manifests;
@@ -11,7 +12,7 @@ mod text;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
 
 use crate::workspace;
@@ -26,8 +27,7 @@ struct File {
 pub(crate) fn run() -> Result<()> {
     let mut files = Vec::new();
     for path in workspace::files()? {
-        let bytes = std::fs::read(workspace::root().join(&path));
-        let bytes = bytes.with_context(|| format!("cannot read {path}"))?;
+        let bytes = fs_err::read(workspace::root().join(&path))?;
         // A file that is not UTF-8 is an image or the like, and is not checked.
         if let Ok(text) = String::from_utf8(bytes) {
             files.push(File { path, text });

@@ -1,4 +1,6 @@
 //! Requirements for every text file: no trailing white space, and one line break at the end.
+//!
+//! It is ours because these few lines spare every contributor one more tool.
 
 use super::File;
 

@@ -68,7 +68,7 @@ impl Input {
 fn cat() -> Result<()> {
     let mut certificates = python()?.script("python/certificates.py");
     let directory = workspace::target()?.join("endings");
-    std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
+    fs_err::create_dir_all(&directory)?;
     Running::start("certificates.py", certificates.arg(&directory))?.succeed(PATIENCE)?;
     let file = |name: &str| directory.join(name).display().to_string();
     let files = [file("valid.pem"), file("valid.key")];

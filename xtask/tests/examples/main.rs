@@ -48,6 +48,16 @@ fn expect_lines(program: Running, expected: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Expects a program to end on its own with a status, and with standard error that contains a text.
+fn expect_failure(program: Running, status: i32, telling: &str) -> Result<()> {
+    let ended = program.finish_with_open_stdin(PATIENCE)?;
+    let stderr = ended.stderr.trim();
+    let is_as_expected =
+        ended.status.code() == Some(status) && !stderr.is_empty() && stderr.contains(telling);
+    ensure!(is_as_expected, "was to end with status {status} and `{telling}`; {}: {stderr}", ended.status);
+    Ok(())
+}
+
 /// Starts an example that takes its address as an argument.
 fn start_at_port(name: &'static str, more: &[&str]) -> Result<(Running, String)> {
     let server = start(name, &[&["127.0.0.1:0"], more].concat())?;
@@ -185,10 +195,7 @@ fn auth() -> Result<()> {
     ada.write_line("hi")?;
     expect_lines(ada, &["hello, Ada", "Ada says: hi"])?;
     for (url, status) in [(&url, "401"), (&with("ada:wrong"), "401"), (&with("mallory:eve"), "403")] {
-        let ended = start("cat", &[url])?.finish_with_open_stdin(PATIENCE)?;
-        if ended.status.code() != Some(1) || !ended.stderr.contains(status) {
-            bail!("{url} was to be refused with {status}: {}", ended.stderr.trim());
-        }
+        expect_failure(start("cat", &[url])?, 1, status).with_context(|| url.clone())?;
     }
     Ok(())
 }
@@ -209,10 +216,7 @@ fn tls_server() -> Result<()> {
     }
     let other_host = url.replace("127.0.0.1", "127.0.0.2");
     for (arguments, told) in [(&[&*url][..], "certificate"), (&["--ca", &file, &other_host], "")] {
-        let ended = start("cat", arguments)?.finish_with_open_stdin(PATIENCE)?;
-        if ended.status.code() != Some(1) || !ended.stderr.contains(told) {
-            bail!("{arguments:?} was to be refused: {}", ended.stderr.trim());
-        }
+        expect_failure(start("cat", arguments)?, 1, told).with_context(|| format!("{arguments:?}"))?;
     }
     Ok(())
 }
@@ -238,11 +242,7 @@ fn echo() -> Result<()> {
     let (server, url) = start_server("echo", &["--max-message", "10"])?;
     let client = start("cat", &[&url])?;
     client.write_line("eleven bytes are too many")?;
-    let ended = client.finish_with_open_stdin(PATIENCE)?;
-    if ended.status.code() != Some(1) || !ended.stderr.contains("1009") {
-        let stderr = ended.stderr.trim();
-        bail!("a message over the limit was to end cat with 1009; {}: {stderr}", ended.status);
-    }
+    expect_failure(client, 1, "1009").context("a message over the limit")?;
     interrupt(server)
 }
 
@@ -272,10 +272,7 @@ fn cat() -> Result<()> {
     );
 
     for (arguments, status) in [(&["no URL at all"][..], 1), (&[], 2), (&["--no-such-flag", &url], 2)] {
-        let ended = start("cat", arguments)?.finish_with_open_stdin(PATIENCE)?;
-        if ended.status.code() != Some(status) || ended.stderr.trim().is_empty() {
-            bail!("{arguments:?} was to end with status {status}: {}", ended.status);
-        }
+        expect_failure(start("cat", arguments)?, status, "").with_context(|| format!("{arguments:?}"))?;
     }
     Ok(())
 }

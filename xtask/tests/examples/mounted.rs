@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use xtask::process::PATIENCE;
 
-use super::{expect_lines, expect_next, get, interrupt, start, start_server};
+use super::{expect_failure, expect_lines, expect_next, get, interrupt, start, start_server};
 
 /// Checks JSON and a chat at one path, for known clients.
 #[test]
@@ -27,10 +27,7 @@ fn axum_chat() -> Result<()> {
     expect_next(&ada, "grace: hello too")?;
     expect_lines(ada, &[])?;
     expect_lines(grace, &[])?;
-    let stranger = start("cat", &[&format!("ws://{address}/")])?.finish_with_open_stdin(PATIENCE)?;
-    if stranger.status.code() != Some(1) || !stranger.stderr.contains("401") {
-        bail!("a stranger was to meet 401: {}", stranger.stderr.trim());
-    }
+    expect_failure(start("cat", &[&format!("ws://{address}/")])?, 1, "401").context("a stranger")?;
     interrupt(server)
 }
 
