@@ -3,9 +3,10 @@
 //! The items come from rustdoc's JSON, whose format belongs to the toolchain: the crate `public-api` reads that of one
 //! range of toolchains, and the error says so if this toolchain is outside of it.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, ensure};
+use fs_err as fs;
 use xshell::cmd;
 
 use crate::workspace::{self, shell};
@@ -41,9 +42,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let items = items(&json)?;
         let listing = listings.join(format!("{name}.txt"));
         if arguments.update {
-            fs::write(&listing, items).with_context(|| format!("cannot write {}", listing.display()))?;
+            fs::write(&listing, items)?;
         } else {
-            changes.extend(difference(&workspace::read(&listing)?, &items));
+            changes.extend(difference(&fs::read_to_string(&listing)?, &items));
         }
     }
     ensure!(

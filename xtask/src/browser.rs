@@ -8,7 +8,8 @@ use crate::{
     interop::{self, tls::Certificates},
     process::{PATIENCE, Running},
     programs::{self, Program},
-    setup, workspace,
+    setup::{self, Install},
+    workspace,
 };
 
 /// Programs to use instead of the examples, to test the check itself.
@@ -29,9 +30,9 @@ pub(crate) struct Arguments {
 }
 
 /// Runs `interop/python/browser.py` to drive the page; it leaves a screenshot in the target directory.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let chromium = setup::chromium()?;
-    let python = setup::python()?;
+pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
+    let chromium = setup::chromium(install)?;
+    let python = setup::python(install)?;
     programs::build(&[&arguments.demo, &arguments.echo, &arguments.session, &arguments.hyper_echo])?;
 
     let listen = ["--listen", "127.0.0.1:0"];

@@ -63,6 +63,13 @@ pub(crate) fn build_examples() -> Result<()> {
     Ok(cmd!(sh, "cargo build --workspace --all-features --examples").run()?)
 }
 
+/// Runs the tests of the examples, which must have been built; `test` leaves them out.
+pub(crate) fn test_examples() -> Result<()> {
+    let sh = shell()?;
+    let runner = runner(&sh);
+    Ok(cmd!(sh, "cargo {runner...} --package xtask --test examples").run()?)
+}
+
 /// Builds some examples for load: optimized, but without link-time optimization, which would take minutes.
 pub(crate) fn build_optimized(names: &[&str]) -> Result<()> {
     let examples = names.iter().flat_map(|name| ["--example", name]);

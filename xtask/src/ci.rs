@@ -4,43 +4,43 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use crate::{abuse, api, autobahn, browser, cargo, examples, interop, tidy};
+use crate::{abuse, api, autobahn, browser, cargo, examples, interop, setup::Install, tidy};
 
 /// A part of the check: its own command, which repeats it, and its action.
-type Part = (&'static str, fn() -> Result<()>);
+type Part = (&'static str, fn(Install) -> Result<()>);
 
 /// From cheap to expensive, so that a small mistake is reported quickly.
 const PARTS: &[Part] = &[
-    ("fmt", cargo::fmt),
-    ("tidy", tidy::run),
-    ("clippy", cargo::clippy),
-    ("test", cargo::test),
-    ("loom", cargo::loom),
-    ("doctest", cargo::doctest),
-    ("doc", cargo::doc),
-    ("api", api::check),
+    ("fmt", |_| cargo::fmt()),
+    ("tidy", |_| tidy::run()),
+    ("clippy", |_| cargo::clippy()),
+    ("test", |_| cargo::test()),
+    ("loom", |_| cargo::loom()),
+    ("doctest", |_| cargo::doctest()),
+    ("doc", |_| cargo::doc()),
+    ("api", |_| api::check()),
     ("examples", examples::run),
-    ("interop", || interop::run(&interop::Arguments::default())),
-    ("browser", || browser::run(&browser::Arguments::default())),
-    ("abuse --quick", || abuse::run(&abuse::Arguments::quick())),
-    ("autobahn", || autobahn::run(&autobahn::Arguments::default())),
+    ("interop", |install| interop::run(&interop::Arguments::default(), install)),
+    ("browser", |install| browser::run(&browser::Arguments::default(), install)),
+    ("abuse --quick", |_| abuse::run(&abuse::Arguments::quick())),
+    ("autobahn", |install| autobahn::run(&autobahn::Arguments::default(), install)),
 ];
 
 /// Runs the parts one after the other, and stops at the first that fails.
-pub(crate) fn run() -> Result<()> {
-    let (table, outcome) = run_parts(PARTS);
+pub(crate) fn run(install: Install) -> Result<()> {
+    let (table, outcome) = run_parts(PARTS, install);
     println!("\n{table}");
     outcome
 }
 
-fn run_parts(parts: &[Part]) -> (String, Result<()>) {
+fn run_parts(parts: &[Part], install: Install) -> (String, Result<()>) {
     let began = Instant::now();
     let mut rows = Vec::new();
     for &(command, part) in parts {
         let name = name(command);
         println!("\n== {name} ==");
         let part_began = Instant::now();
-        let outcome = part();
+        let outcome = part(install);
         let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
         rows.push((name, verdict, part_began.elapsed()));
         if let Err(reason) = outcome {
@@ -76,11 +76,11 @@ mod tests {
     #[test]
     fn the_first_failure_is_the_last_part_and_says_why() {
         let parts: &[Part] = &[
-            ("one", || Ok(())),
-            ("two --fast", || Err(anyhow!("the reason").context("the cause"))),
-            ("three", || panic!("ran after a failure")),
+            ("one", |_| Ok(())),
+            ("two --fast", |_| Err(anyhow!("the reason").context("the cause"))),
+            ("three", |_| panic!("ran after a failure")),
         ];
-        let (table, outcome) = run_parts(parts);
+        let (table, outcome) = run_parts(parts, Install::Allowed);
         let reason = outcome.unwrap_err().to_string();
         assert_eq!(reason, "two failed: the cause: the reason\nto repeat it: cargo xtask two --fast");
         let verdicts: Vec<_> =

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use xshell::{Shell, cmd};
 
 /// A program that runs alongside this one. It is killed when this value is dropped.
-pub(crate) struct Running {
+pub struct Running {
     name: String,
     child: Child,
     /// The lines for standard input; a thread writes them, because a program that does not read must not block this
@@ -31,21 +31,23 @@ pub(crate) struct Running {
 }
 
 /// A program that has ended.
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
+pub struct Ended {
+    /// The way in which it ended.
+    pub status: ExitStatus,
     /// The lines of standard output that had not been read before.
-    pub(crate) lines: Vec<String>,
-    pub(crate) stderr: String,
+    pub lines: Vec<String>,
+    /// All of its standard error.
+    pub stderr: String,
 }
 
 impl Running {
     /// Starts a program; `name` identifies it in messages.
-    pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self> {
+    pub fn start(name: &str, command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
-        let stdout = child.stdout.take().expect("standard output is piped");
+        let stdout = child.stdout.take().context("standard output is not piped")?;
         let (line, lines) = mpsc::channel();
         thread::spawn(move || {
             for text in BufReader::new(stdout).lines() {
@@ -55,7 +57,7 @@ impl Running {
                 }
             }
         });
-        let mut errors = child.stderr.take().expect("standard error is piped");
+        let mut errors = child.stderr.take().context("standard error is not piped")?;
         let stderr = Arc::new(Mutex::new(String::new()));
         let (ended, stderr_ended) = mpsc::channel();
         thread::spawn({
@@ -70,7 +72,7 @@ impl Running {
                 let _ = ended.send(());
             }
         });
-        let mut input = child.stdin.take().expect("standard input is piped");
+        let mut input = child.stdin.take().context("standard input is not piped")?;
         let (stdin, to_write) = mpsc::channel::<String>();
         thread::spawn(move || {
             for line in to_write {
@@ -84,7 +86,7 @@ impl Running {
     }
 
     /// Returns the next line of standard output, or `None` at its end.
-    pub(crate) fn next_line(&self, limit: Duration) -> Result<Option<String>> {
+    pub fn next_line(&self, limit: Duration) -> Result<Option<String>> {
         match self.lines.recv_timeout(limit) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
@@ -96,12 +98,12 @@ impl Running {
     }
 
     /// Returns the next line, if it comes within `limit`.
-    pub(crate) fn try_line(&self, limit: Duration) -> Option<String> {
+    pub fn try_line(&self, limit: Duration) -> Option<String> {
         self.lines.recv_timeout(limit).ok()
     }
 
     /// Reads lines until one is accepted.
-    pub(crate) fn wait_for<T>(&self, what: &str, accept: impl Fn(&str) -> Option<T>) -> Result<T> {
+    pub fn wait_for<T>(&self, what: &str, accept: impl Fn(&str) -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -117,47 +119,47 @@ impl Running {
     }
 
     /// Waits for a server to be ready, and returns its URL.
-    pub(crate) fn url(&self) -> Result<String> {
+    pub fn url(&self) -> Result<String> {
         self.wait_for("the URL it listens on", url_in)
     }
 
     /// Queues a line for standard input; it may wait until the program reads it.
-    pub(crate) fn write_line(&self, line: &str) -> Result<()> {
+    pub fn write_line(&self, line: &str) -> Result<()> {
         let sent = self.stdin.as_ref().is_some_and(|stdin| stdin.send(line.to_owned()).is_ok());
         ensure!(sent, "{} takes no more standard input{}", self.name, self.said());
         Ok(())
     }
 
     /// Closes standard input.
-    pub(crate) fn close_stdin(&mut self) {
+    pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
     /// Returns the process ID.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends SIGINT, as Ctrl-C does.
-    pub(crate) fn interrupt(&self) -> Result<()> {
+    pub fn interrupt(&self) -> Result<()> {
         let pid = self.id().to_string();
         let sh = Shell::new()?;
         Ok(cmd!(sh, "kill -INT {pid}").quiet().run()?)
     }
 
     /// Returns whether it has ended on its own.
-    pub(crate) fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// Closes standard input, and waits for the program to end on its own.
-    pub(crate) fn finish(mut self, limit: Duration) -> Result<Ended> {
+    pub fn finish(mut self, limit: Duration) -> Result<Ended> {
         self.close_stdin();
         self.finish_with_open_stdin(limit)
     }
 
     /// Waits for the program to end on its own, while standard input stays open, as with a terminal.
-    pub(crate) fn finish_with_open_stdin(mut self, limit: Duration) -> Result<Ended> {
+    pub fn finish_with_open_stdin(mut self, limit: Duration) -> Result<Ended> {
         let deadline = Instant::now() + limit;
         let status = loop {
             let status = self.child.try_wait().with_context(|| format!("cannot wait for {}", self.name))?;
@@ -177,7 +179,7 @@ impl Running {
     }
 
     /// Waits for the program to end on its own with status 0, and returns the rest of its output.
-    pub(crate) fn succeed(self, limit: Duration) -> Result<Vec<String>> {
+    pub fn succeed(self, limit: Duration) -> Result<Vec<String>> {
         let name = self.name.clone();
         let ended = self.finish(limit)?;
         if ended.status.success() {
@@ -188,7 +190,7 @@ impl Running {
     }
 
     /// Returns its standard error so far.
-    pub(crate) fn stderr(&self) -> String {
+    pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -213,7 +215,7 @@ fn url_in(line: &str) -> Option<String> {
 }
 
 /// The time for actions that should be immediate: start, answer, end.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -10,14 +10,14 @@ use crate::{cargo, workspace};
 ///
 /// A stand-in is a command line of words without quotes. It shows that a check itself works: that it passes with a
 /// correct program of another implementation, and fails with a broken one.
-pub(crate) struct Program {
+pub struct Program {
     name: &'static str,
     words: Vec<OsString>,
 }
 
 impl Program {
     /// Returns the program of the example `name`, which must have been built, or the stand-in.
-    pub(crate) fn new(name: &'static str, stand_in: Option<&str>) -> Result<Self> {
+    pub fn new(name: &'static str, stand_in: Option<&str>) -> Result<Self> {
         Self::built(name, stand_in, "debug")
     }
 
@@ -40,12 +40,12 @@ impl Program {
     }
 
     /// Returns the name of the example.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.name
     }
 
     /// Returns a command that runs it.
-    pub(crate) fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);
         command

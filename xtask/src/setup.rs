@@ -1,22 +1,42 @@
 //! Installs missing requirements of the checks: into `.tools`, or with the system's packages.
 //!
-//! If something cannot be installed, the check that needs it fails: nothing is skipped silently.
+//! Every command that installs something is printed before it runs, above all one with `sudo`. If something cannot be
+//! installed, or must not be, the check that needs it fails: nothing is skipped silently.
 
 use std::{
     env,
     ffi::OsStr,
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use xshell::cmd;
 
 use crate::{
     process::{PATIENCE, Running},
-    workspace::{interop, read, shell, tools},
+    workspace::{interop, shell, tools},
 };
+
+/// The permission to install what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Install {
+    /// Installs into `.tools`, or with the system's packages.
+    Allowed,
+    /// A missing tool is a failure, which names the command that would install it.
+    Forbidden,
+}
+
+/// A requirement that can be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tool {
+    Node,
+    Python,
+    Autobahn,
+    Visitors,
+    Chromium,
+}
 
 /// Node.js with the packages of `interop/package.json`.
 pub(crate) struct Node {
@@ -33,13 +53,13 @@ impl Node {
 }
 
 /// A Python virtual environment.
-pub(crate) struct Python {
+pub struct Python {
     interpreter: PathBuf,
 }
 
 impl Python {
     /// Returns a command that runs a script in `interop`.
-    pub(crate) fn script(&self, name: &str) -> Command {
+    pub fn script(&self, name: &str) -> Command {
         let mut command = Command::new(&self.interpreter);
         // The Autobahn suite is old, and interpreters warn about it.
         command.args(["-B", "-u", "-W", "ignore"]).arg(interop().join(name));
@@ -61,29 +81,32 @@ pub(crate) struct Visitors {
     pub(crate) nginx: PathBuf,
 }
 
-/// Installs everything.
-pub(crate) fn everything() -> Result<()> {
-    node()?;
-    python()?;
-    autobahn()?;
-    visitors()?;
-    let Chromium { browser, driver } = chromium()?;
-    println!("node, python and autobahn are in {}", tools().display());
-    println!("chromium: {}, driver: {}", browser.display(), driver.display());
+/// Installs some tools, or all if none is named, and prints where they are.
+pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
+    for tool in if only.is_empty() { Tool::value_variants() } else { only } {
+        let place = match tool {
+            Tool::Node => node(install)?.modules,
+            Tool::Python => python(install)?.interpreter,
+            Tool::Autobahn => autobahn(install)?.interpreter,
+            Tool::Visitors => visitors(install)?.java,
+            Tool::Chromium => chromium(install)?.browser,
+        };
+        println!("{tool:?}: {}", place.display());
+    }
     Ok(())
 }
 
 /// Sets up Node.js with the packages that `cargo xtask interop` needs.
-pub(crate) fn node() -> Result<Node> {
+pub(crate) fn node(install: Install) -> Result<Node> {
     if find(&["node"]).is_none() || find(&["npm"]).is_none() {
-        debian(&["nodejs", "npm"])?;
+        debian(install, &["nodejs", "npm"])?;
     }
     let directory = tools().join("node");
     let files = [interop().join("package.json"), interop().join("package-lock.json")];
-    once(&directory, &files, || {
+    once(install, &directory, &files, || {
         for file in &files {
             let copy = directory.join(file.file_name().unwrap_or_default());
-            fs::copy(file, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+            fs_err::copy(file, &copy)?;
         }
         let sh = shell()?;
         sh.change_dir(&directory);
@@ -93,19 +116,19 @@ pub(crate) fn node() -> Result<Node> {
 }
 
 /// Sets up a Python environment with the packages that `cargo xtask interop` needs.
-pub(crate) fn python() -> Result<Python> {
+pub fn python(install: Install) -> Result<Python> {
     let requirements = interop().join("python/requirements.txt");
-    environment("python", std::slice::from_ref(&requirements), |python| {
+    environment(install, "python", std::slice::from_ref(&requirements), |python| {
         pip(python, &["-r".as_ref(), requirements.as_ref()])
     })
 }
 
 /// Sets up a Python environment with the Autobahn test suite.
-pub(crate) fn autobahn() -> Result<Python> {
+pub(crate) fn autobahn(install: Install) -> Result<Python> {
     let of_suite = |name| interop().join("autobahn").join(name);
     let requirements = of_suite("requirements.txt");
     let files = [requirements.clone(), of_suite("convert.py"), of_suite("octets.py")];
-    environment("autobahn", &files, |python| {
+    environment(install, "autobahn", &files, |python| {
         // The suite is distributed as source, with a build script for these versions.
         pip(python, &["setuptools==75.8.0", "wheel==0.45.1"].map(OsStr::new))?;
         // Not compiled: files that are not yet converted are not valid Python 3.
@@ -116,19 +139,19 @@ pub(crate) fn autobahn() -> Result<Python> {
 }
 
 /// Finds Chromium and its driver, and installs them if they are missing.
-pub(crate) fn chromium() -> Result<Chromium> {
+pub(crate) fn chromium(install: Install) -> Result<Chromium> {
     let browsers = ["chromium", "chromium-browser", "google-chrome"];
     let found = || Some(Chromium { browser: find(&browsers)?, driver: find(&["chromedriver"])? });
     if let Some(chromium) = found() {
         return Ok(chromium);
     }
     // The fonts are for the screenshot.
-    debian(&["chromium", "chromium-driver", "fonts-dejavu-core"])?;
+    debian(install, &["chromium", "chromium-driver", "fonts-dejavu-core"])?;
     found().context("chromium and chromedriver were installed, but are not in the PATH")
 }
 
 /// Finds the programs that fetch pages or forward them, and installs them if they are missing.
-pub(crate) fn visitors() -> Result<Visitors> {
+pub(crate) fn visitors(install: Install) -> Result<Visitors> {
     let found = || {
         // Java compiles a single-file program when it runs it.
         find(&["javac"])?;
@@ -138,7 +161,7 @@ pub(crate) fn visitors() -> Result<Visitors> {
     if let Some(visitors) = found() {
         return Ok(visitors);
     }
-    debian(&["curl", "default-jdk-headless", "haproxy", "nginx"])?;
+    debian(install, &["curl", "default-jdk-headless", "haproxy", "nginx"])?;
     found().context("curl, a JDK, haproxy and nginx were installed, but are not found")
 }
 
@@ -149,18 +172,23 @@ fn pip(python: &Python, arguments: &[&OsStr]) -> Result<()> {
 }
 
 /// Creates the virtual environment `.tools/NAME`, once for each state of `files`.
-fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Result<()>) -> Result<Python> {
+fn environment(
+    install: Install,
+    name: &str,
+    files: &[PathBuf],
+    fill: impl FnOnce(&Python) -> Result<()>,
+) -> Result<Python> {
     let directory = tools().join(name);
     let python = Python { interpreter: directory.join("bin/python") };
-    once(&directory, files, || {
+    once(install, &directory, files, || {
         if find(&["python3"]).is_none() {
-            debian(&["python3", "python3-venv"])?;
+            debian(install, &["python3", "python3-venv"])?;
         }
         let sh = shell()?;
         let venv = cmd!(sh, "python3 -m venv {directory}");
         if venv.run().is_err() {
             // Debian puts the modules needed for this in a separate package.
-            debian(&["python3-venv"])?;
+            debian(install, &["python3-venv"])?;
             venv.run()?;
         }
         fill(&python)
@@ -169,17 +197,29 @@ fn environment(name: &str, files: &[PathBuf], fill: impl FnOnce(&Python) -> Resu
 }
 
 /// Fills a directory, unless that was already done and none of `files` has changed since.
-fn once(directory: &Path, files: &[PathBuf], fill: impl FnOnce() -> Result<()>) -> Result<()> {
-    let contents = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?.concat();
+fn once(
+    install: Install,
+    directory: &Path,
+    files: &[PathBuf],
+    fill: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let contents = files.iter().map(fs_err::read_to_string).collect::<Result<Vec<_>, _>>()?.concat();
     // An environment does not survive a move: its programs contain their own location.
     let state = format!("{}\n{contents}", directory.display());
     let stamp = directory.join("longwire.stamp");
-    if fs::read_to_string(&stamp).is_ok_and(|done| done == state) {
+    if fs_err::read_to_string(&stamp).is_ok_and(|done| done == state) {
         return Ok(());
+    }
+    if install == Install::Forbidden {
+        let name = directory.file_name().unwrap_or_default().display();
+        let directory = directory.display();
+        bail!(
+            "{directory} is missing or out of date; --no-install was given, so run: cargo xtask setup {name}"
+        );
     }
     crate::workspace::empty_directory(directory)?;
     fill()?;
-    fs::write(&stamp, state).with_context(|| format!("cannot write {}", stamp.display()))
+    Ok(fs_err::write(&stamp, state)?)
 }
 
 /// Returns the first of the programs that is in the PATH, or where Debian has servers.
@@ -190,7 +230,7 @@ fn find(names: &[&str]) -> Option<PathBuf> {
 }
 
 /// Installs packages of Debian or Ubuntu.
-fn debian(packages: &[&str]) -> Result<()> {
+fn debian(install: Install, packages: &[&str]) -> Result<()> {
     let wanted = packages.join(" ");
     if find(&["apt-get"]).is_none() {
         bail!("{wanted} must be installed, and this system has no apt-get to do it with");
@@ -202,13 +242,18 @@ fn debian(packages: &[&str]) -> Result<()> {
     let apt = |arguments: &[&str]| {
         let command =
             cmd!(sh, "{program} {options...} DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes");
-        let command = command.args(arguments);
-        // The command is shown; its output is not, except that of a failure.
-        eprintln!("$ {command}");
-        command.quiet().read().with_context(|| format!("cannot install {wanted}"))
+        command.args(arguments)
     };
-    apt(&["update"])?;
-    apt(&[["install", "--no-install-recommends"].as_slice(), packages].concat())?;
+    let commands = [apt(&["update"]), apt(&["install", "--no-install-recommends"]).args(packages)];
+    if install == Install::Forbidden {
+        let [update, packages] = commands;
+        bail!("{wanted} are not all installed; --no-install was given, so run: {update} && {packages}");
+    }
+    for command in commands {
+        // The command is shown; its output is not, except for the errors.
+        eprintln!("$ {command}");
+        command.quiet().read().with_context(|| format!("cannot install {wanted}"))?;
+    }
     Ok(())
 }
 
@@ -221,7 +266,7 @@ mod tests {
     #[test]
     fn a_directory_is_filled_once_for_each_state_of_its_files() {
         let scratch = env::temp_dir().join(format!("longwire-xtask-{}", std::process::id()));
-        fs::create_dir_all(&scratch).unwrap();
+        fs_err::create_dir_all(&scratch).unwrap();
         let (directory, file) = (scratch.join("tool"), scratch.join("requirements"));
         let mut filled = 0;
         for (contents, outcome, expected) in [
@@ -230,13 +275,27 @@ mod tests {
             ("one", Ok(()), 2),
             ("two", Ok(()), 3),
         ] {
-            fs::write(&file, contents).unwrap();
-            let _ = once(&directory, std::slice::from_ref(&file), || {
+            fs_err::write(&file, contents).unwrap();
+            let _ = once(Install::Allowed, &directory, std::slice::from_ref(&file), || {
                 filled += 1;
                 outcome
             });
             assert_eq!(filled, expected, "{contents}");
         }
-        fs::remove_dir_all(&scratch).unwrap();
+        let again = |install| once(install, &directory, std::slice::from_ref(&file), || Ok(()));
+        again(Install::Forbidden).unwrap();
+        fs_err::write(&file, "three").unwrap();
+        let reason = again(Install::Forbidden).unwrap_err().to_string();
+        assert!(reason.ends_with("run: cargo xtask setup tool"), "{reason}");
+        fs_err::remove_dir_all(&scratch).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_installed_against_the_users_will() {
+        let reason = debian(Install::Forbidden, &["one", "two"]).unwrap_err().to_string();
+        assert!(reason.starts_with("one two "), "{reason}");
+        if find(&["apt-get"]).is_some() {
+            assert!(reason.ends_with("install --no-install-recommends one two"), "{reason}");
+        }
     }
 }

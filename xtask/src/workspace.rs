@@ -1,12 +1,11 @@
 //! Locations: the root of the workspace, its files, and the writable directories.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
-
 use xshell::{Shell, cmd};
 
 /// Returns the directory of the root manifest.
@@ -33,24 +32,20 @@ pub(crate) fn interop() -> PathBuf {
 }
 
 /// Returns the directory that cargo builds into, which also contains this program.
-pub(crate) fn target() -> Result<PathBuf> {
+pub fn target() -> Result<PathBuf> {
     let program = env::current_exe().context("cannot find this program")?;
-    // target/PROFILE/xtask; its tests are one directory deeper, and do not call this.
-    let target = program.ancestors().nth(2).context("this program lies in no target directory")?;
+    // target/PROFILE/xtask, or target/PROFILE/deps/TEST.
+    let mut directories = program.ancestors().skip(1).skip_while(|directory| directory.ends_with("deps"));
+    let target = directories.nth(1).context("this program lies in no target directory")?;
     Ok(target.to_owned())
 }
 
 /// Creates an empty directory for results.
 pub(crate) fn empty_directory(path: &Path) -> Result<()> {
     if path.exists() {
-        fs::remove_dir_all(path).with_context(|| format!("cannot empty {}", path.display()))?;
+        fs_err::remove_dir_all(path)?;
     }
-    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
-}
-
-/// Reads a text file.
-pub(crate) fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    Ok(fs_err::create_dir_all(path)?)
 }
 
 /// Returns the paths, from the root, of all files that are in version control or about to be.

@@ -56,6 +56,7 @@ const RESPONSE: &[u8] =
 
 /// A parser that starts over for each byte would take days.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test is about time")]
 fn a_head_that_drips_takes_time_in_proportion_to_its_length() {
     let limits =
         HeadLimits::default().with_max_bytes(usize::MAX).with_max_headers(1 << 20).with_max_line(usize::MAX);

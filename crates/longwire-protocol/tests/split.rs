@@ -410,6 +410,7 @@ fn item() -> impl Strategy<Value = Item> {
 }
 
 /// Returns the number of cases to run: `PROPTEST_CASES` if it is set.
+#[expect(clippy::disallowed_methods, reason = "the environment configures this test, not the crate")]
 fn cases(default: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default)
 }

@@ -3,7 +3,6 @@
 //! Owns reading and sampling. The bounds on the figures are in `verdict`.
 
 use std::{
-    fs,
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -26,7 +25,7 @@ impl Usage {
     /// Reads the current figures of a process.
     pub(super) fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/status");
-        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let status = fs_err::read_to_string(&path)?;
         let value = |name| kibibytes(&status, name).with_context(|| format!("{path} has no {name}"));
         let resident = value("VmRSS")? << 10;
         // Not every kernel reports it; then the samples must do.
@@ -46,9 +45,7 @@ impl Usage {
 
 /// Returns the number of open descriptors of a process.
 pub(super) fn descriptors(pid: u32) -> Result<usize> {
-    let path = format!("/proc/{pid}/fd");
-    let entries = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
-    Ok(entries.count())
+    Ok(fs_err::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 /// Waits until a process has no more than `most` descriptors, and returns for how long; `None` if `limit` passes

@@ -7,17 +7,17 @@ mod shard;
 mod verdict;
 
 use std::{
-    fs, thread,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{
     cargo,
     process::{PATIENCE, Running},
     programs::Program,
-    setup::{self, Python},
+    setup::{self, Install, Python},
     workspace,
 };
 use shard::Shard;
@@ -101,9 +101,9 @@ const SHARDS: usize = 4;
 const LIMIT: u64 = 900;
 
 /// Runs the suite against all roles, or the one requested; every case must pass.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let roles = arguments.role.map_or(Role::ALL.to_vec(), |role| vec![role]);
-    let python = setup::autobahn()?;
+    let python = setup::autobahn(install)?;
     let ours: Vec<_> = roles.iter().filter_map(|role| role.example(arguments)).collect();
     if !ours.is_empty() {
         cargo::build_optimized(&ours)?;
@@ -202,7 +202,7 @@ fn run_role(role: Role, arguments: &Arguments, python: &Python, cases: &[String]
     }
     let table = logs.join("results.tsv");
     let rows: Vec<_> = results.iter().map(ToString::to_string).collect();
-    fs::write(&table, rows.join("\n")).with_context(|| format!("cannot write {}", table.display()))?;
+    fs_err::write(&table, rows.join("\n"))?;
 
     let verdict = judge(cases, &results);
     for failed in &verdict.failed {

@@ -1,12 +1,11 @@
 //! A part of the cases, run by its own fuzzing client or fuzzing server.
 
 use std::{
-    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
     process::{PATIENCE, Running},
@@ -110,7 +109,7 @@ impl Shard {
             }
             None => log.push_str(&self.fuzzer.stderr()),
         }
-        fs::write(&self.log, log).with_context(|| format!("cannot write {}", self.log.display()))?;
+        fs_err::write(&self.log, log)?;
         Ok((self.results, complaint))
     }
 }

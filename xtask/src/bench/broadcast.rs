@@ -12,7 +12,10 @@ use super::{
     table::median,
     value,
 };
-use crate::{process::Running, setup};
+use crate::{
+    process::Running,
+    setup::{self, Install},
+};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -98,8 +101,8 @@ impl Bench {
 }
 
 /// Measures and prints the tables.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let bench = Bench { programs: Programs::build()?, node: setup::node()? };
+pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
+    let bench = Bench { programs: Programs::build()?, node: setup::node(install)? };
     println!("{}\n", machine()?);
     if arguments.only != Some(Only::Stalled) {
         rate(&bench, arguments)?;

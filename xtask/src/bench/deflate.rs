@@ -11,7 +11,10 @@ use super::{
     servers::{Programs, Started},
     value,
 };
-use crate::{process::Running, setup};
+use crate::{
+    process::Running,
+    setup::{self, Install},
+};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -118,8 +121,8 @@ impl Bench {
 }
 
 /// Measures and prints the tables.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let bench = Bench { programs: Programs::build()?, node: setup::node()? };
+pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
+    let bench = Bench { programs: Programs::build()?, node: setup::node(install)? };
     println!("{}\n", machine()?);
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
     if wanted(Only::Echo) {

@@ -7,13 +7,13 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::{Deserializer, Value};
 use xshell::cmd;
 
 use super::machine;
@@ -219,14 +219,10 @@ fn prepare(number: usize, program: &Program) -> Result<PathBuf> {
     let root = workspace::root();
     let root = root.to_str().context("the path of the project is not UTF-8")?;
     let manifest = MANIFEST.to_owned() + &program.dependencies.replace("{root}", root) + "\n";
-    write(&directory.join("Cargo.toml"), &manifest)?;
-    write(&directory.join("main.rs"), program.source)?;
+    fs_err::write(directory.join("Cargo.toml"), manifest)?;
+    fs_err::write(directory.join("main.rs"), program.source)?;
     cargo(&directory, &["fetch"])?;
     Ok(directory)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Runs cargo in the directory of a program, and returns its standard output.
@@ -258,12 +254,15 @@ fn build(directory: &Path) -> Result<Built> {
 /// belong to the compared libraries.
 fn crates(messages: &str) -> Result<(usize, usize)> {
     let mut packages = BTreeSet::new();
-    for line in messages.lines().filter(|line| line.contains("compiler-artifact")) {
-        let (_, id) = line.split_once("\"package_id\":\"").context("a message of cargo names no package")?;
-        packages.insert(id.split('"').next().unwrap_or_default());
+    for message in Deserializer::from_str(messages).into_iter::<Value>() {
+        let message = message.context("cargo printed something other than messages")?;
+        if message["reason"] == "compiler-artifact" {
+            let id = message["package_id"].as_str().context("a message of cargo names no package")?;
+            packages.insert(id.to_owned());
+        }
     }
     let is_own =
-        |id: &&&str| id.rsplit('/').next().is_some_and(|name| OWN.iter().any(|own| name.contains(own)));
+        |id: &&String| id.rsplit('/').next().is_some_and(|name| OWN.iter().any(|own| name.contains(own)));
     let own = packages.iter().filter(is_own).count();
     let crates = packages.len().checked_sub(1).context("cargo compiled nothing")?;
     Ok((crates, own))
@@ -274,7 +273,7 @@ const OWN: [&str; 2] = ["longwire", "tungstenite"];
 
 /// Returns the CPU time of processes that this one has waited for, in seconds.
 fn children_cpu() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").context("needs Linux")?;
+    let stat = fs_err::read_to_string("/proc/self/stat").context("needs Linux")?;
     let ticks = children_ticks(&stat).context("/proc/self/stat has another form")?;
     // The kernel's unit for user space, on every architecture that Rust supports.
     Ok(f64::from(ticks) / 100.0)

@@ -3,6 +3,10 @@
 //!
 //! Two runs differ only in the number of messages, so their difference does not include starting, connecting and
 //! ending.
+//!
+//! Gungraun does not serve here: it counts functions of a benchmark's own process, or one program from its start to its
+//! own end, while these servers pick a port, are driven by another process, end on a signal, and are compared in pairs
+//! of runs.
 
 use std::{path::Path, time::Duration};
 
@@ -80,7 +84,7 @@ fn count(
     cmd!(sh, "kill -TERM {pid}").quiet().run()?;
     // Peers end with the status of the signal; what counts is that the figures were written.
     started.running.finish(PATIENCE)?;
-    let counts = workspace::read(&counted)?;
+    let counts = fs_err::read_to_string(&counted)?;
     total(&counts).with_context(|| format!("{} holds no total", counted.display()))
 }
 

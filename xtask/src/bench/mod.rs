@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use xshell::cmd;
 
-use crate::workspace::shell;
+use crate::{setup::Install, workspace::shell};
 use servers::Server;
 
 #[derive(Args)]
@@ -51,14 +51,14 @@ enum Part {
 }
 
 /// Runs the load, or the requested part.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let servers = if arguments.servers.is_empty() { &Server::COMPARED[..] } else { &arguments.servers };
     match &arguments.part {
         None => load::run(&arguments.load, servers),
         Some(Part::Idle(arguments)) => idle::run(arguments, servers),
-        Some(Part::Deflate(arguments)) => deflate::run(arguments),
+        Some(Part::Deflate(arguments)) => deflate::run(arguments, install),
         Some(Part::Axum(arguments)) => axum::run(arguments),
-        Some(Part::Broadcast(arguments)) => broadcast::run(arguments),
+        Some(Part::Broadcast(arguments)) => broadcast::run(arguments, install),
         Some(Part::Dependencies(arguments)) => dependencies::run(arguments),
         Some(Part::Instructions) => instructions::run(servers),
         Some(Part::Micro) => {

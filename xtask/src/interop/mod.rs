@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::{
     process::{PATIENCE, Running},
     programs::{self, Program},
-    setup::{self, Node, Python},
+    setup::{self, Install, Node, Python},
 };
 
 use tls::Certificates;
@@ -56,6 +56,7 @@ struct Setting {
     mounted: Program,
     peers: Peers,
     certificates: Certificates,
+    install: Install,
 }
 
 /// A part: its name and its action.
@@ -70,19 +71,19 @@ const PARTS: &[Part] = &[
     }),
     ("tls", |with| tls::run(&with.cat, &with.peers, &with.certificates)),
     ("proxy", |with| proxy::run(&with.cat, &with.peers, &with.certificates)),
-    ("pages", |with| pages::run(&with.page, &with.mounted, &with.cat)),
+    ("pages", |with| pages::run(&with.page, &with.mounted, &with.cat, with.install)),
     ("redirect", |with| redirect::run(&with.cat, &with.peers, &with.certificates)),
 ];
 
 /// Runs all parts, or the requested one.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let only = arguments.only.as_deref();
     let parts: Vec<_> = PARTS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
     if parts.is_empty() {
         let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
         bail!("there is no such part; those of interop are {}", names.join(", "));
     }
-    let peers = Peers { node: setup::node()?, python: setup::python()? };
+    let peers = Peers { node: setup::node(install)?, python: setup::python(install)? };
     programs::build(&[&arguments.echo, &arguments.cat, &arguments.page, &arguments.mounted])?;
     let setting = Setting {
         echo: Program::new("echo", arguments.echo.as_deref())?,
@@ -91,6 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         mounted: Program::new("endpoints", arguments.mounted.as_deref())?,
         certificates: Certificates::make(&peers.python, "interop")?,
         peers,
+        install,
     };
     parts.iter().try_for_each(|(_, part)| part(&setting))
 }

@@ -6,7 +6,6 @@
 //! (`endpoints`).
 
 use std::{
-    fs,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -20,7 +19,7 @@ use xshell::cmd;
 use crate::{
     process::{PATIENCE, Running},
     programs::Program,
-    setup::{self, Visitors},
+    setup::{self, Install, Visitors},
     workspace::{self, shell},
 };
 
@@ -51,8 +50,8 @@ const CHECKS_OF_MOUNT: &[(&str, &str)] = &[
 ];
 
 /// Fetches every page with every program.
-pub(super) fn run(page: &Program, mounted: &Program, cat: &Program) -> Result<()> {
-    let visitors = setup::visitors()?;
+pub(super) fn run(page: &Program, mounted: &Program, cat: &Program, install: Install) -> Result<()> {
+    let visitors = setup::visitors(install)?;
     let start = |program: &Program| {
         Running::start(program.name(), program.command().args(["--listen", "127.0.0.1:0"]))
     };
@@ -258,7 +257,7 @@ fn wait_until(what: &str, program: &mut Running, is_so: impl Fn() -> Result<bool
 
 fn written(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let file = directory.join(name);
-    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    fs_err::write(&file, text)?;
     Ok(file)
 }
 

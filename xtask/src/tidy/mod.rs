@@ -1,8 +1,8 @@
 //! Checks the promises of the architecture and the style that no compiler checks.
 //!
-//! Each check takes text and returns complaints, so its tests can show it a violation.
+//! What rustc, clippy and rustfmt can check is left to them. Each check takes text, or cargo's view of the workspace, and
+//! returns complaints, so its tests can show it a violation.
 
-mod code;
 mod layers;
 mod manifests;
 mod parity;
@@ -12,7 +12,8 @@ mod text;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
 
 use crate::workspace;
 
@@ -26,8 +27,7 @@ struct File {
 pub(crate) fn run() -> Result<()> {
     let mut files = Vec::new();
     for path in workspace::files()? {
-        let bytes = std::fs::read(workspace::root().join(&path));
-        let bytes = bytes.with_context(|| format!("cannot read {path}"))?;
+        let bytes = fs_err::read(workspace::root().join(&path))?;
         // A file that is not UTF-8 is an image or the like, and is not checked.
         if let Ok(text) = String::from_utf8(bytes) {
             files.push(File { path, text });
@@ -46,8 +46,9 @@ pub(crate) fn run() -> Result<()> {
     }
     complaints.extend(repository::check(&files));
     complaints.extend(parity::check(&files));
-    complaints.extend(manifests::check(&files)?);
-    complaints.extend(layers::check(&files)?);
+    let metadata = metadata()?;
+    complaints.extend(manifests::check(&metadata)?);
+    complaints.extend(layers::check(&files, &metadata));
 
     if complaints.is_empty() {
         println!("{} files are tidy", files.len());
@@ -57,6 +58,12 @@ pub(crate) fn run() -> Result<()> {
         println!("{complaint}");
     }
     Err(anyhow!("{} complaints", complaints.len()))
+}
+
+/// Returns cargo's view of the workspace, with every feature.
+fn metadata() -> Result<Metadata> {
+    let mut command = MetadataCommand::new();
+    Ok(command.current_dir(workspace::root()).features(CargoOpt::AllFeatures).exec()?)
 }
 
 #[cfg(test)]

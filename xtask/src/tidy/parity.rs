@@ -62,7 +62,7 @@ fn look_up(reference: &str, files: &[File]) -> Result<()> {
 }
 
 /// Returns the names of the functions that an attribute marks as tests.
-fn tests_of(text: &str) -> HashSet<&str> {
+pub(super) fn tests_of(text: &str) -> HashSet<&str> {
     let mut tests = HashSet::new();
     let mut is_test = false;
     for line in text.lines().map(str::trim) {

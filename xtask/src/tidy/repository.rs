@@ -1,8 +1,8 @@
 //! Requirements for the repository as a whole: its documents, its lock file, its examples.
 
-use crate::examples;
+use std::path::Path;
 
-use super::File;
+use super::{File, parity::tests_of};
 
 const DOCUMENTS: &[&str] = &[
     "README.md",
@@ -26,8 +26,8 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
     complaints.extend(
         files
             .iter()
-            .filter_map(|file| examples::name_of(&file.path))
-            .flat_map(|name| check_example(name, readme, examples::has_script(name))),
+            .filter_map(|file| example(&file.path))
+            .flat_map(|name| check_example(name, readme, is_tested(name, files))),
     );
     for command in [".ci/run", ".github/workflows/ci.yml", "README.md"] {
         if text(command).is_some_and(|text| !text.contains("cargo xtask ci")) {
@@ -37,18 +37,36 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
     complaints
 }
 
+/// Returns the name of the example in a file, from the file's path in the repository.
+fn example(file: &str) -> Option<&str> {
+    let path = Path::new(file);
+    let in_examples = path.parent() == Some(Path::new("examples"));
+    let name = path.file_name()?.to_str()?.strip_suffix(".rs")?;
+    // The library only exists because a package must have a target that is not an example.
+    (in_examples && name != "lib").then_some(name)
+}
+
+/// Returns whether an example has a test, which has its name.
+fn is_tested(name: &str, files: &[File]) -> bool {
+    let mut tests = files.iter().filter(|file| file.path.starts_with("xtask/tests/examples/"));
+    TESTED_BY_AUTOBAHN.contains(&name) || tests.any(|file| tests_of(&file.text).contains(name))
+}
+
+/// The examples that `cargo xtask autobahn` tests.
+const TESTED_BY_AUTOBAHN: &[&str] = &["axum_echo", "autobahn_client"];
+
 fn check_changelog(changelog: &str) -> Option<String> {
     let has_section = changelog.lines().any(|line| line == "## Unreleased" || line == "## [Unreleased]");
     (!has_section).then(|| "CHANGELOG.md: has no section `## Unreleased`".to_owned())
 }
 
-fn check_example(name: &str, readme: &str, has_script: bool) -> Vec<String> {
+fn check_example(name: &str, readme: &str, is_tested: bool) -> Vec<String> {
     let mut complaints = Vec::new();
     if !readme.contains(&format!("`{name}`")) && !readme.contains(&format!("examples/{name}.rs")) {
         complaints.push(format!("README.md: does not list the example `{name}`"));
     }
-    if !has_script {
-        complaints.push(format!("examples/{name}.rs: no script runs it (xtask/src/examples.rs)"));
+    if !is_tested {
+        complaints.push(format!("examples/{name}.rs: no test runs it (xtask/tests/examples)"));
     }
     complaints
 }
@@ -62,6 +80,7 @@ mod tests {
         files.retain(|file| file.path != "CHANGELOG.md");
         files.push(file("CHANGELOG.md", "# Changelog\n\n## Unreleased\n"));
         files.push(file("examples/echo.rs", "//! Echoes.\n"));
+        files.push(file("xtask/tests/examples/main.rs", "#[test]\nfn echo() {}\nfn unknown() {}\n"));
         files
     }
 
@@ -103,6 +122,19 @@ mod tests {
             files.retain(|file| file.path != path);
             files.push(file(path, "`echo`: cargo test\n"));
             assert_eq!(check(&files).len(), 1, "{path}");
+        }
+    }
+
+    #[test]
+    fn examples_are_the_files_of_their_directory() {
+        for (file, name) in [
+            ("examples/echo.rs", Some("echo")),
+            ("examples/lib.rs", None),
+            ("examples/demo/page.html", None),
+            ("examples/demo/page.rs", None),
+            ("crates/longwire/examples/echo.rs", None),
+        ] {
+            assert_eq!(example(file), name, "{file}");
         }
     }
 }

@@ -1,17 +1,8 @@
-//! Requirements for every text file: no trailing white space, one line break at the end, no machine-specific path.
+//! Requirements for every text file: no trailing white space, and one line break at the end.
+//!
+//! It is ours because these few lines spare every contributor one more tool.
 
 use super::File;
-
-/// Directories of the machine on which a line was written.
-///
-/// Assembled here so that this file passes its own check.
-const MACHINE_PATHS: &[&str] = &[
-    concat!("/wo", "rk/"),
-    concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
-    concat!("/Us", "ers/"),
-    concat!("..", "/shared"),
-];
 
 /// Returns whether a file contains verbatim text by others.
 fn is_foreign(path: &str) -> bool {
@@ -25,12 +16,8 @@ pub(super) fn check(file: &File) -> Vec<String> {
     }
     let mut complaints = Vec::new();
     for (i, line) in file.text.split('\n').enumerate() {
-        let place = format!("{}:{}", file.path, i + 1);
         if line.ends_with([' ', '\t', '\r']) {
-            complaints.push(format!("{place}: white space at the end of the line"));
-        }
-        if let Some(path) = MACHINE_PATHS.iter().find(|path| has_path(line, path)) {
-            complaints.push(format!("{place}: `{path}` is a path of one machine"));
+            complaints.push(format!("{}:{}: white space at the end of the line", file.path, i + 1));
         }
     }
     if !file.text.is_empty() && (!file.text.ends_with('\n') || file.text.ends_with("\n\n")) {
@@ -41,12 +28,6 @@ pub(super) fn check(file: &File) -> Vec<String> {
         complaints.push(format!("{}: records a host (`\"resolved\"`)", file.path));
     }
     complaints
-}
-
-/// Returns whether a path appears in a line, not as the end of another word, as in a URL.
-fn has_path(line: &str, path: &str) -> bool {
-    line.match_indices(path)
-        .any(|(start, _)| !line[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || "-_~".contains(c)))
 }
 
 #[cfg(test)]
@@ -67,19 +48,6 @@ mod tests {
             ("no end", &["a.md: does not end with one line break"]),
         ] {
             assert_eq!(check(&file("a.md", text)), complaints, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn paths_of_a_machine_are_found_and_urls_are_not() {
-        for (path, found) in [
-            (concat!("see /wo", "rk/main"), true),
-            (concat!("`/ro", "ot/.cargo`"), true),
-            (concat!("../", "shared/notes"), true),
-            (concat!("https://example.com/wo", "rk/"), false),
-            (concat!("net/wo", "rk/"), false),
-        ] {
-            assert_eq!(check(&file("a.md", &format!("{path}\n"))).len(), usize::from(found), "{path}");
         }
     }
 

@@ -6,12 +6,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use xtask::process::PATIENCE;
 
-use super::{expect_lines, expect_next, get, interrupt, start, start_server};
-use crate::process::PATIENCE;
+use super::{expect_failure, expect_lines, expect_next, get, interrupt, start, start_server};
 
 /// Checks JSON and a chat at one path, for known clients.
-pub(super) fn axum_chat() -> Result<()> {
+#[test]
+fn axum_chat() -> Result<()> {
     let (server, url) = start_server("axum_chat", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let json = get(address).with_context(|| format!("{url} cannot be fetched"))?;
@@ -26,15 +27,13 @@ pub(super) fn axum_chat() -> Result<()> {
     expect_next(&ada, "grace: hello too")?;
     expect_lines(ada, &[])?;
     expect_lines(grace, &[])?;
-    let stranger = start("cat", &[&format!("ws://{address}/")])?.finish_with_open_stdin(PATIENCE)?;
-    if stranger.status.code() != Some(1) || !stranger.stderr.contains("401") {
-        bail!("a stranger was to meet 401: {}", stranger.stderr.trim());
-    }
+    expect_failure(start("cat", &[&format!("ws://{address}/")])?, 1, "401").context("a stranger")?;
     interrupt(server)
 }
 
 /// Checks that two endpoints do not affect each other.
-pub(super) fn endpoints() -> Result<()> {
+#[test]
+fn endpoints() -> Result<()> {
     let (server, url) = start_server("endpoints", &[])?;
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let at = |path: &str| start("cat", &[&format!("ws://{address}{path}")]);
@@ -57,7 +56,8 @@ pub(super) fn endpoints() -> Result<()> {
 }
 
 /// Checks the echo, compressed and not.
-pub(super) fn hyper_echo() -> Result<()> {
+#[test]
+fn hyper_echo() -> Result<()> {
     for arguments in [&[][..], &["--deflate"]] {
         let (server, url) = start_server("hyper_echo", arguments)?;
         let client = start("cat", &[&url])?;

@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use xtask::process::{PATIENCE, Running};
 
-use super::{endings, expect_lines, expect_next, interrupt, start, start_server};
-use crate::process::{PATIENCE, Running};
+use super::{expect_lines, expect_next, interrupt, start, start_server};
 
 /// Checks that the numbers come back unchanged.
-pub(super) fn binary() -> Result<()> {
+#[test]
+fn binary() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     expect_lines(start("binary", &[&url])?, &["[0.0, 0.5, 1.0, 1.5, 2.0]"])?;
     interrupt(server)
@@ -20,7 +21,8 @@ pub(super) fn binary() -> Result<()> {
 
 /// Checks that the number of round trips is the requested one, and that the connection's beginning and end are
 /// reported.
-pub(super) fn round_trip() -> Result<()> {
+#[test]
+fn round_trip() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     let lines = start("round_trip", &["--count", "3", &url])?.succeed(PATIENCE)?;
     let [first, times @ .., last] = &lines[..] else { bail!("printed {lines:?}") };
@@ -33,7 +35,8 @@ pub(super) fn round_trip() -> Result<()> {
 }
 
 /// Checks that the result of each send is reported, and that the example fails without a server.
-pub(super) fn acknowledge() -> Result<()> {
+#[test]
+fn acknowledge() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     let client = start("acknowledge", &[&url])?;
     expect_next(&client, "sent")?;
@@ -49,7 +52,8 @@ pub(super) fn acknowledge() -> Result<()> {
 }
 
 /// Checks that every byte of the input comes back.
-pub(super) fn pipe() -> Result<()> {
+#[test]
+fn pipe() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     let client = start("pipe", &[&url])?;
     let lines: Vec<String> = (0..20_000).map(|n| format!("line {n}")).collect();
@@ -58,14 +62,16 @@ pub(super) fn pipe() -> Result<()> {
     }
     let printed = client.succeed(PATIENCE)?;
     ensure!(printed == lines, "{} lines came back of {}, or other ones", printed.len(), lines.len());
-    interrupt(server)?;
-    endings::pipe()
+    interrupt(server)
 }
 
 /// Checks that the client reconnects when its server is back, and then delivers the messages it could not deliver
 /// before.
-pub(super) fn reconnect() -> Result<()> {
-    let (server, url) = start_server("echo", &[])?;
+#[test]
+fn reconnect() -> Result<()> {
+    // No other test has this address, so none can take the port while the server is away.
+    let server = start("echo", &["--listen", "127.0.0.2:0"])?;
+    let url = server.url()?;
     let address = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
     let client = start("reconnect", &[&url])?;
     // Separate tasks print these lines, so their order is not fixed. A short-lived state, such as an attempt, may
@@ -94,7 +100,8 @@ fn wait_for_each(client: &Running, expected: &[&str]) -> Result<()> {
 }
 
 /// Checks that the connection goes through either kind of proxy, and never bypasses it.
-pub(super) fn proxy() -> Result<()> {
+#[test]
+fn proxy() -> Result<()> {
     let (server, url) = start_server("echo", &[])?;
     for (scheme, serve) in [("http", http as fn(TcpStream) -> _), ("socks5h", socks)] {
         let listener = TcpListener::bind("127.0.0.1:0")?;

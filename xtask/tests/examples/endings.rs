@@ -6,12 +6,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-
-use crate::{
+use xtask::{
     process::{PATIENCE, Running},
     programs::Program,
-    setup, workspace,
+    workspace,
 };
+
+use super::python;
 
 /// The standard input of a program.
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +64,11 @@ impl Input {
 
 /// Checks that `cat` exits with 0 if the server closes with 1000, and with 1 if it closes with another code or
 /// disappears.
-pub(super) fn cat() -> Result<()> {
-    let mut certificates = setup::python()?.script("python/certificates.py");
+#[test]
+fn cat() -> Result<()> {
+    let mut certificates = python()?.script("python/certificates.py");
     let directory = workspace::target()?.join("endings");
-    std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
+    fs_err::create_dir_all(&directory)?;
     Running::start("certificates.py", certificates.arg(&directory))?.succeed(PATIENCE)?;
     let file = |name: &str| directory.join(name).display().to_string();
     let files = [file("valid.pem"), file("valid.key")];
@@ -77,15 +79,16 @@ pub(super) fn cat() -> Result<()> {
 }
 
 /// Checks the same of `pipe`, which closes the connection itself at the end of its input, and exits with 0.
-pub(super) fn pipe() -> Result<()> {
-    check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))?;
-    pipe_whose_input_ends_after_the_connection()
+#[test]
+fn pipe() -> Result<()> {
+    check("pipe", &[], &[], |input, path| i32::from(path != "1000" && !input.has_ended()))
 }
 
 /// Checks that `pipe` exits with 0 if its input ends after the server has closed with 1000, while `pipe` cannot yet
 /// write what it received: its own close then comes too late.
+#[test]
 fn pipe_whose_input_ends_after_the_connection() -> Result<()> {
-    let server = Running::start("ending_server.py", &mut setup::python()?.script("python/ending_server.py"))?;
+    let server = Running::start("ending_server.py", &mut python()?.script("python/ending_server.py"))?;
     let program = Program::new("pipe", None)?.command();
     let mut command = Command::new("bash");
     // The 64 KiB that a pipe of Linux holds are there before its output, and nobody reads them for a second.
@@ -108,7 +111,7 @@ fn check(
     status: impl Fn(Input, &str) -> i32,
 ) -> Result<()> {
     let server = || -> Result<Running> {
-        let mut server = setup::python()?.script("python/ending_server.py");
+        let mut server = python()?.script("python/ending_server.py");
         Running::start("ending_server.py", server.args(files))
     };
     let shared = server()?;

@@ -1,0 +1,106 @@
+//! The project's own commands: `cargo xtask ci` runs every check, and each check has its own name.
+//!
+//! A library, so that the tests of the examples can use what the commands use: programs in conversation with a test.
+
+#![forbid(unsafe_code)]
+
+mod abuse;
+mod api;
+mod autobahn;
+mod bench;
+mod browser;
+mod cargo;
+mod ci;
+mod examples;
+mod interop;
+pub mod process;
+pub mod programs;
+pub mod setup;
+mod tidy;
+pub mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use setup::{Install, Tool};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Installs nothing: if a tool is missing, fails with the command that would install it.
+    #[arg(long, global = true)]
+    no_install: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs every check, the cheap ones first, and stops at the first that fails.
+    Ci,
+    /// Checks the formatting.
+    Fmt,
+    /// Runs clippy over everything, and checks the facade with each set of its features.
+    Clippy,
+    /// Checks the promises of the architecture and the style that no compiler checks.
+    Tidy,
+    /// Runs the tests.
+    Test,
+    /// Runs the loom models of the state that the tasks of a connection share.
+    Loom,
+    /// Runs the examples in the documentation.
+    Doctest,
+    /// Builds the documentation.
+    Doc,
+    /// Compares the public API with the listing in `docs/api`.
+    Api(api::Arguments),
+    /// Builds the examples and runs each with a fixed script.
+    Examples,
+    /// Tests the examples against Node's `ws`, undici, Python's `websockets`, curl, Java and proxies.
+    Interop(interop::Arguments),
+    /// Drives the pages of `demo` and `session`, and pages that exchange messages with servers, in headless Chromium.
+    Browser(browser::Arguments),
+    /// Runs the Autobahn test suite against longwire's server and its client.
+    Autobahn(autobahn::Arguments),
+    /// Attacks the echo server, and fails if memory, descriptors or an honest client suffer (Linux).
+    Abuse(abuse::Arguments),
+    /// Compares longwire's echo server with those of other libraries.
+    Bench(bench::Arguments),
+    /// Installs the requirements of the other commands that are missing.
+    Setup {
+        /// Only these tools.
+        only: Vec<Tool>,
+    },
+}
+
+/// Runs the command that the arguments of this program name.
+pub fn main() -> ExitCode {
+    let Arguments { command, no_install } = Arguments::parse();
+    let install = if no_install { Install::Forbidden } else { Install::Allowed };
+    let outcome = match command {
+        Command::Ci => ci::run(install),
+        Command::Fmt => cargo::fmt(),
+        Command::Clippy => cargo::clippy(),
+        Command::Tidy => tidy::run(),
+        Command::Test => cargo::test(),
+        Command::Loom => cargo::loom(),
+        Command::Doctest => cargo::doctest(),
+        Command::Doc => cargo::doc(),
+        Command::Api(arguments) => api::run(&arguments),
+        Command::Examples => examples::run(install),
+        Command::Interop(arguments) => interop::run(&arguments, install),
+        Command::Browser(arguments) => browser::run(&arguments, install),
+        Command::Autobahn(arguments) => autobahn::run(&arguments, install),
+        Command::Abuse(arguments) => abuse::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments, install),
+        Command::Setup { only } => setup::run(&only, install),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
