@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub(crate) use environment::Environment;
 pub(crate) use uri::{ProxyScheme, ProxyUri};
 
+use crate::connector::Connector;
 use crate::dial;
-use crate::route::Route;
 use crate::{ClientStream, Error, InvalidOption};
 
 /// The source of a client's proxy.
@@ -103,29 +103,29 @@ pub(crate) fn is_final(status: StatusCode) -> bool {
 
 /// Connects to the server of `uri` through a proxy.
 pub(crate) async fn connect(
-    route: &Route,
+    connector: &Connector,
     proxy: &ProxyUri,
     uri: &WebSocketUri,
 ) -> Result<ClientStream, Error> {
     match proxy.scheme() {
         ProxyScheme::Https => {
-            let io = reach(route, proxy).await?;
-            let mut io = route.secure_proxy(io, proxy.host()).await?;
-            tunnel(&mut io, route, proxy, uri).await?;
+            let io = reach(connector, proxy).await?;
+            let mut io = connector.secure_proxy(io, proxy.host()).await?;
+            tunnel(&mut io, connector, proxy, uri).await?;
             Ok(io)
         }
         ProxyScheme::Socks5h => {
-            let mut io = reach(route, proxy).await?;
+            let mut io = reach(connector, proxy).await?;
             let target = socks::Target::of(uri.host(), uri.port())?;
             socks::connect(&mut io, proxy.login(), &target).await?;
             Ok(io)
         }
         ProxyScheme::Socks5 => {
             // A zone is meaningless to the proxy and is not sent.
-            let addresses = route.resolve(uri.host(), uri.port()).await?;
+            let addresses = connector.resolve(uri.host(), uri.port()).await?;
             let mut failure = None;
             for address in addresses.into_iter().take(MOST_ADDRESSES) {
-                let mut io = reach(route, proxy).await?;
+                let mut io = reach(connector, proxy).await?;
                 match socks::connect(&mut io, proxy.login(), &address.into()).await {
                     Ok(()) => return Ok(io),
                     // The proxy may reach another address.
@@ -136,26 +136,26 @@ pub(crate) async fn connect(
             Err(failure.map_or_else(|| dial::no_address(uri.host()), Error::Proxy))
         }
         ProxyScheme::Http => {
-            let mut io = reach(route, proxy).await?;
-            tunnel(&mut io, route, proxy, uri).await?;
+            let mut io = reach(connector, proxy).await?;
+            tunnel(&mut io, connector, proxy, uri).await?;
             Ok(io)
         }
     }
 }
 
 /// Connects to the proxy itself.
-async fn reach(route: &Route, proxy: &ProxyUri) -> Result<ClientStream, Error> {
-    route.tcp(&dial::with_zone(proxy.host(), proxy.zone()), proxy.port()).await
+async fn reach(connector: &Connector, proxy: &ProxyUri) -> Result<ClientStream, Error> {
+    connector.tcp(&dial::with_zone(proxy.host(), proxy.zone()), proxy.port()).await
 }
 
 /// Asks an HTTP proxy for a connection (RFC 9110 §9.3.6).
 async fn tunnel(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    route: &Route,
+    connector: &Connector,
     proxy: &ProxyUri,
     uri: &WebSocketUri,
 ) -> Result<(), Error> {
-    io.write_all(&proxy.connect_request(uri, &route.proxy_headers)?).await?;
+    io.write_all(&proxy.connect_request(uri, &connector.proxy_headers)?).await?;
     io.flush().await?;
     let mut parser = ResponseParser::new(HeadLimits::default());
     loop {

@@ -1,4 +1,4 @@
-//! The route to a server: TCP, a proxy or a Unix socket, then TLS if the URL requires it.
+//! The connector of a client, and the route that it takes to a server: TCP, a proxy or a Unix socket, then TLS if the URL requires it.
 
 use std::net::{IpAddr, SocketAddr};
 #[cfg(unix)]
@@ -15,7 +15,7 @@ use crate::{ClientStream, Error};
 
 /// The means by which a client reaches servers. None of them depends on the URL.
 #[derive(Clone, Default)]
-pub(crate) struct Route {
+pub(crate) struct Connector {
     /// The Unix socket to use instead of any server's address.
     #[cfg(unix)]
     pub(crate) unix: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub(crate) struct Route {
     pub(crate) proxy_tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
 }
 
-impl Route {
+impl Connector {
     /// Removes the client certificate, which must not be shown to another origin.
     #[cfg(feature = "tls")]
     pub(crate) fn leave_origin(&mut self) {
