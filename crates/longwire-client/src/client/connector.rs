@@ -47,7 +47,7 @@ impl Client {
         let added = name.try_into().map_err(|_| InvalidOption::HeaderName).and_then(|name| {
             let mut value = header_value(&name, value)?;
             value.set_sensitive(name == PROXY_AUTHORIZATION);
-            let appended = self.connector_mut().proxy_headers.try_append(name, value);
+            let appended = self.connector_mut().proxy_options.headers.try_append(name, value);
             appended.map(drop).map_err(|_| InvalidOption::TooManyHeaders)
         });
         self.note(added);
@@ -85,7 +85,7 @@ impl Client {
         F: Fn(String, u16) -> R + Send + Sync + 'static,
         R: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        self.connector_mut().resolver =
+        self.connector_mut().dialer.resolver =
             Resolver::Custom(Arc::new(move |host, port| Box::pin(resolve(host, port))));
         self
     }
@@ -93,7 +93,7 @@ impl Client {
     /// Sets the local address to connect from, which must be one of this machine's. Only addresses of its family are
     /// dialed. Default: the system's choice.
     pub fn local_addr(mut self, address: impl Into<IpAddr>) -> Self {
-        self.connector_mut().local_addr = Some(address.into());
+        self.connector_mut().dialer.local_addr = Some(address.into());
         self
     }
 
@@ -120,7 +120,7 @@ impl Client {
     /// [`TlsConfig::default`](crate::TlsConfig), whatever is set for servers.
     #[cfg(feature = "tls")]
     pub fn proxy_tls(mut self, config: impl Into<crate::TlsConfig>) -> Self {
-        let set = config.into().build().map(|tls| self.connector_mut().proxy_tls = Some(tls));
+        let set = config.into().build().map(|tls| self.connector_mut().proxy_options.tls = Some(tls));
         self.note(set.map_err(Into::into));
         self
     }

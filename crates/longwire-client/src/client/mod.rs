@@ -9,12 +9,13 @@ use http::{HeaderName, HeaderValue, Response};
 use longwire_connection::WebSocket;
 use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol, WebSocketUri};
 
-use self::identity::Hook;
+use self::hook::Hook;
 use crate::connector::Connector;
 use crate::deadline::Deadline;
 use crate::{ClientStream, Config, Error, InvalidOption, RedirectError, handshake, random, redirect};
 
 mod connector;
+mod hook;
 mod identity;
 
 /// A client: a URL and the options of its request. It can connect any number of times.
