@@ -37,7 +37,8 @@ pub(crate) type OnReject = Arc<dyn Fn(&Rejection, Option<&Request>) -> Option<Re
 /// The settings and shared state that admit the connections of a server.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    pub(crate) config: ServerConfig,
+    /// Shared with each [`Admission`].
+    pub(crate) config: Arc<ServerConfig>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
     pub(crate) routes: Routes,
@@ -179,7 +180,7 @@ impl Gate {
     }
 
     async fn shake_hands(
-        self: &Arc<Self>,
+        &self,
         io: &mut ServerStream,
         ends: Ends,
         deadline: Deadline,
@@ -259,7 +260,7 @@ impl Gate {
 
     /// Decides on a request. Returns any answer other than 101 as the bytes to send.
     async fn judge(
-        self: &Arc<Self>,
+        &self,
         head: RequestHead,
         security: Security,
         ends: Ends,
@@ -275,9 +276,9 @@ impl Gate {
         let rejection = match accepted {
             Ok(accepted) => match self.hub.reserve(client_addr(&request)) {
                 Ok(reservation) => {
-                    let gate = Arc::clone(self);
+                    let config = Arc::clone(&self.config);
                     let client = ClientInfo::default();
-                    let admission = Admission { request, accepted, gate, connection: None, client };
+                    let admission = Admission { request, accepted, config, connection: None, client };
                     let Admission { request, accepted, connection, client, .. } =
                         self.ask(admission, peer_addr, deadline, ticket).await?;
                     return Ok(Passed { accepted, reservation, request, connection, client, read_ahead });

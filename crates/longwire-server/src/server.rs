@@ -176,7 +176,7 @@ impl Server {
         let (report, done) = mpsc::unbounded_channel();
         Self {
             gate: Arc::new(Gate {
-                config,
+                config: Arc::new(config),
                 #[cfg(feature = "tls")]
                 tls: None,
                 routes: Routes::default(),
@@ -216,7 +216,7 @@ impl Server {
     /// ```
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
-        let config = &mut Arc::make_mut(&mut self.gate).config;
+        let config = Arc::make_mut(&mut Arc::make_mut(&mut self.gate).config);
         change(config);
         self.lifecycle.configure(config);
         self
