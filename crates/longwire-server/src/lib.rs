@@ -73,6 +73,7 @@ mod pending;
 mod proxied;
 mod proxy_protocol;
 mod request;
+mod route;
 mod routes;
 mod serve;
 mod server;

@@ -70,7 +70,7 @@ impl<T: Stream> Builder<T> {
     /// own time.
     pub fn new<F>(mut connect: impl FnMut() -> F + Send + 'static) -> Self
     where
-        F: std::future::Future<Output = Result<WebSocket<T>, Error>> + Send + 'static,
+        F: Future<Output = Result<WebSocket<T>, Error>> + Send + 'static,
     {
         Self {
             settings: Settings {
@@ -111,7 +111,7 @@ impl<T: Stream> Builder<T> {
     /// connection is closed, which counts as a failure, [`Outage::Setup`](super::Outage::Setup).
     pub fn on_connect<F>(mut self, mut set_up: impl FnMut(WebSocket<T>) -> F + Send + 'static) -> Self
     where
-        F: std::future::Future<Output = Result<WebSocket<T>, BoxError>> + Send + 'static,
+        F: Future<Output = Result<WebSocket<T>, BoxError>> + Send + 'static,
     {
         self.settings.on_connect = Some(Box::new(move |ws| Box::pin(set_up(ws))));
         self
