@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use longwire_connection::{Config, Handover, WebSocket};
+use longwire_connection::{Config, Deadline, Handover, Late, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub, Reservation};
 use tokio::time::{Instant, timeout};
@@ -18,7 +18,6 @@ use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
 use crate::answer::{finish, finish_at_once, lost, read_some, write_whole};
-use crate::deadline::{Deadline, Late};
 use crate::hook::{self, Panicked};
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
@@ -89,7 +88,7 @@ impl Gate {
         ticket: Ticket,
     ) -> Option<(Socket, Request)> {
         let begun = Instant::now();
-        let deadline = Deadline::after(begun, self.config.handshake_timeout);
+        let deadline = Deadline::after(self.config.handshake_timeout);
         let mut progress = Progress::default();
         let mut beginning = pin!(self.begin(io, peer_addr, deadline));
         let (mut io, ends) = tokio::select! {

@@ -57,7 +57,6 @@
 mod admission;
 mod answer;
 mod config;
-mod deadline;
 mod error;
 mod forwarded;
 mod gate;
