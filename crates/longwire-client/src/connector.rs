@@ -47,13 +47,11 @@ impl Connector {
         if let Some(path) = &self.unix {
             return unix(path).await;
         }
-        match self.proxies.find(uri)? {
-            Some(proxy) => proxy::connect(&self.dialer, &self.proxy_options, proxy, uri).await,
-            None => {
-                let host = dial::with_zone(uri.host(), uri.zone());
-                self.dialer.connect(&host, uri.port()).await.map(ClientStream::Tcp)
-            }
+        if let Some(proxy) = self.proxies.find(uri)? {
+            return proxy::connect(&self.dialer, &self.proxy_options, proxy, uri).await;
         }
+        let host = dial::with_zone(uri.host(), uri.zone());
+        self.dialer.connect(&host, uri.port()).await.map(ClientStream::Tcp)
     }
 
     #[cfg(feature = "tls")]

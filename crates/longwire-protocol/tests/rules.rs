@@ -82,7 +82,9 @@ fn check_connection(
 ) {
     let keys = (role == Role::Client).then_some(KEYS);
     let mut answers = Outbound::new(keys);
-    events.iter().for_each(|event| answers.respond(event));
+    for event in events {
+        answers.respond(event);
+    }
     if let Some(error) = error {
         answers.fail(error);
     }
