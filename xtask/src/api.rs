@@ -70,7 +70,8 @@ fn items(json: &Path) -> Result<String> {
         .omit_auto_derived_impls(true)
         .build()
         .with_context(|| format!("cannot read {}: is this toolchain's rustdoc too new?", json.display()))?;
-    Ok(api.items().map(|item| format!("{item}\n")).collect())
+    let lines: Vec<_> = api.items().map(ToString::to_string).collect();
+    Ok(lines.join("\n") + "\n")
 }
 
 /// Returns the lines of only one of two listings, marked by `-` for the old one and `+` for the new one.

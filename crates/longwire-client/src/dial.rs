@@ -31,7 +31,7 @@ impl Resolver {
     /// Returns the addresses of a host.
     ///
     /// If the future is dropped, a query that the system's resolver has started continues on its thread.
-    pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
         // An IP address needs no resolver, least of all the caller's.
         if let Ok(ip) = host.parse() {
             return Ok(vec![SocketAddr::new(ip, port)]);
@@ -42,6 +42,27 @@ impl Resolver {
             _ => lookup_host((host, port)).await.map(Iterator::collect),
         };
         found.map_err(|source| Error::Resolve { host: host.to_owned(), source })
+    }
+}
+
+/// The means of a client to reach a host over TCP.
+#[derive(Clone, Default)]
+pub(crate) struct Dialer {
+    pub(crate) resolver: Resolver,
+    /// The address to connect from; the system's choice if `None`.
+    pub(crate) local_addr: Option<IpAddr>,
+}
+
+impl Dialer {
+    /// Returns the addresses of a host.
+    pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        self.resolver.resolve(host, port).await
+    }
+
+    /// Connects to a server or a proxy over TCP.
+    pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Error> {
+        let addresses = self.resolve(host, port).await?;
+        tcp(host, port, addresses, self.local_addr).await
     }
 }
 
@@ -64,7 +85,7 @@ pub(crate) fn no_address(host: &str) -> Error {
 /// Connects to one of a host's addresses over TCP, from a local address if one is given.
 ///
 /// If the future is dropped, all attempts end.
-pub(crate) async fn tcp(
+async fn tcp(
     host: &str,
     port: u16,
     mut addresses: Vec<SocketAddr>,

@@ -34,6 +34,7 @@
 
 mod body;
 mod client;
+mod connector;
 mod deadline;
 mod dial;
 mod error;
@@ -42,7 +43,6 @@ mod proxy;
 mod random;
 pub mod reconnect;
 mod redirect;
-mod route;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;

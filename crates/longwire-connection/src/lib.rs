@@ -39,6 +39,7 @@
 
 mod config;
 mod counting;
+mod deadline;
 mod ending;
 mod error;
 mod handle;
@@ -56,6 +57,8 @@ pub use config::{Config, Handover};
 pub use counting::histogram::{Histogram, HistogramCounts};
 pub use counting::measurements::{MeasurementCounts, Measurements};
 pub use counting::stats::Stats;
+#[doc(hidden)]
+pub use deadline::{Deadline, Late};
 pub use ending::drive::drive;
 pub use error::Error;
 pub use handle::byte_stream::ByteStream;

@@ -9,7 +9,8 @@
 //! | [`FrameHeader`] | reads and writes the 2 to 14 bytes before a payload |
 //! | [`mask`] | masks and unmasks payloads, in place or while copying |
 //! | [`Utf8Validator`] | checks text that arrives in parts, and fails at the first bad byte |
-//! | [`close`] | reads and writes the payload of close frames; [`CloseCode`] |
+//! | [`close`] | reads and writes the payload of close frames |
+//! | [`CloseCode`] | the codes, and which of them may be sent |
 //! | [`FrameError`] | reports which rule was broken, and the close code that is due |
 //!
 //! Rules that depend on earlier frames or on negotiation are left to the caller: whether a continuation continues
@@ -67,6 +68,7 @@
 #![forbid(unsafe_code)]
 
 pub mod close;
+mod close_code;
 mod error;
 mod header;
 pub mod mask;
@@ -74,7 +76,7 @@ mod opcode;
 mod role;
 mod utf8;
 
-pub use close::CloseCode;
+pub use close_code::CloseCode;
 pub use error::FrameError;
 pub use header::{EncodedHeader, FrameHeader};
 pub use mask::MaskingKey;

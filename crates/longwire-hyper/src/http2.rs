@@ -15,11 +15,11 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use longwire_connection::{Config, Handover, MaskingKey, WebSocket};
+use longwire_connection::{Config, Deadline, Handover, MaskingKey, WebSocket};
 use longwire_handshake::{
     ClientOptions, ConnectHandshake, OptionsError, ResponseError, UriError, WEBSOCKET, WebSocketUri,
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 use tracing::debug;
 
 use self::watch::{Seen, Watched};
@@ -133,7 +133,7 @@ where
     ///
     /// If the future is dropped, the stream is dropped with it.
     pub async fn handshake<T: longwire_connection::Transport>(io: T, limit: Duration) -> Result<Self, Error> {
-        let deadline = Instant::now().checked_add(limit);
+        let deadline = Deadline::after(limit);
         within(deadline, Error::Timeout { limit }, async {
             let (io, seen) = Watched::new(io);
             let (requests, connection) = http2::Builder::new(TokioExecutor::new())
@@ -205,7 +205,7 @@ where
     ) -> Result<(WebSocket<Http2Stream>, Response<()>), Error> {
         let handshake = ConnectHandshake::new(&WebSocketUri::parse(url)?, &options.handshake)?;
         let limit = options.handshake_timeout;
-        let deadline = Instant::now().checked_add(limit);
+        let deadline = Deadline::after(limit);
         let exchange = self.exchange(handshake.request());
         let response = within(deadline, Error::Timeout { limit }, exchange).await;
         let mut response = response.map_err(|error| self.explain(error))?;
@@ -310,18 +310,15 @@ pub enum Error {
 }
 
 async fn within<T>(
-    deadline: Option<Instant>,
+    deadline: Deadline,
     late: Error,
     step: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    match deadline {
-        None => step.await,
-        Some(deadline) => timeout_at(deadline, step).await.unwrap_or(Err(late)),
-    }
+    deadline.run(step).await.unwrap_or(Err(late))
 }
 
 /// Reads the body of a refusal until the deadline; returns it, and whether it is complete.
-async fn read_body(body: Incoming, deadline: Option<Instant>, limit: usize) -> (Bytes, bool) {
+async fn read_body(body: Incoming, deadline: Deadline, limit: usize) -> (Bytes, bool) {
     let mut kept = BytesMut::new();
     let mut body = pin!(body);
     let reading = async {
@@ -341,10 +338,7 @@ async fn read_body(body: Incoming, deadline: Option<Instant>, limit: usize) -> (
             }
         }
     };
-    let is_whole = match deadline {
-        None => reading.await,
-        Some(deadline) => timeout_at(deadline, reading).await.unwrap_or(false),
-    };
+    let is_whole = deadline.run(reading).await.unwrap_or(false);
     (kept.freeze(), is_whole)
 }
 

@@ -10,11 +10,10 @@ use std::time::Duration;
 use http::{Extensions, Request, Response, Version, request};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
-use longwire_connection::{Config, Handover, WebSocket};
+use longwire_connection::{Config, Deadline, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestView, Subprotocol, accept};
 use longwire_hub::{ClientInfo, HubError, Reservation};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::{HandlerResult, Mount, Socket, UpgradedStream};
@@ -81,7 +80,7 @@ pub struct Upgrade {
     info: ClientInfo,
     reservation: Reservation,
     /// `None` if it is beyond the range of the clock.
-    deadline: Option<Instant>,
+    deadline: Deadline,
 }
 
 impl Upgrade {
@@ -100,7 +99,7 @@ impl Upgrade {
             config: mount.config().connection.clone(),
             info: ClientInfo::default(),
             reservation,
-            deadline: Instant::now().checked_add(mount.config().upgrade_timeout),
+            deadline: Deadline::after(mount.config().upgrade_timeout),
         })
     }
 
@@ -145,13 +144,9 @@ impl Upgrade {
     ///
     /// If the future is dropped, the connection is closed.
     pub async fn socket(self) -> Result<Socket, UpgradeError> {
-        let upgraded = match self.deadline {
-            None => self.pending.await,
-            Some(deadline) => timeout_at(deadline, self.pending)
-                .await
-                .map_err(|_| UpgradeError::Timeout { limit: self.mount.config().upgrade_timeout })?,
-        };
-        let upgraded = upgraded.map_err(UpgradeError::NotHandedOver)?;
+        let upgraded = self.deadline.run(self.pending).await;
+        let late = |_| UpgradeError::Timeout { limit: self.mount.config().upgrade_timeout };
+        let upgraded = upgraded.map_err(late)?.map_err(UpgradeError::NotHandedOver)?;
         let (io, read_ahead) = UpgradedStream::recover(upgraded, self.version, self.config.close_timeout);
         let subprotocol = self.accepted.subprotocol().map(|name| name.as_str().to_owned());
         let handover = Handover::server().read_ahead(read_ahead).subprotocol(subprotocol);

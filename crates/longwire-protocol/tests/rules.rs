@@ -2,10 +2,14 @@
 //!
 //! The bytes are written by hand, so that no mistake of the codec can hide a mistake of the state machine.
 
+#![expect(clippy::disallowed_methods, reason = "a test needs some time to begin at")]
+
+use std::time::Instant;
+
 use bytes::Bytes;
 use longwire_protocol::{
-    CloseCode, CloseFrame, Event, FrameError, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode,
-    Outbound, PreparedMessage, ProtocolError, Role, SendError,
+    CloseCode, CloseFrame, Connection, Event, FrameError, Inbound, Limits, MaskingKey, MaskingKeys, Message,
+    Opcode, Outbound, PreparedMessage, ProtocolError, Role, SendError, State,
 };
 use wire_model::KEY;
 
@@ -56,7 +60,45 @@ fn receive(role: Role, limits: Limits, bytes: &[u8]) -> (Vec<Event>, Option<Prot
             assert_eq!((inbound.decode(&mut more), more), (Ok(None), &b""[..]));
         }
     }
+    check_connection(role, limits, bytes, &events, error.as_ref());
     (events, error, at)
+}
+
+/// Checks that a whole connection yields the same events and the same error, and queues the answers to them, for the
+/// bytes at once and one by one.
+fn check_connection(
+    role: Role,
+    limits: Limits,
+    bytes: &[u8],
+    events: &[Event],
+    error: Option<&ProtocolError>,
+) {
+    let keys = (role == Role::Client).then_some(KEYS);
+    let mut answers = Outbound::new(keys);
+    for event in events {
+        answers.respond(event);
+    }
+    if let Some(error) = error {
+        answers.fail(error);
+    }
+    let answers = drain(&mut answers, usize::MAX);
+    let ends = error.is_some() || matches!(events.last(), Some(Event::Close(_)));
+    for step in [bytes.len().max(1), 1] {
+        let mut connection = Connection::new(role, keys, limits);
+        let (mut found, mut failure) = (Vec::new(), None);
+        for mut piece in bytes.chunks(step) {
+            while !piece.is_empty() {
+                match connection.handle_bytes(&mut piece, Instant::now()) {
+                    Ok(event) => found.extend(event),
+                    Err(error) => assert_eq!(failure.replace(error), None, "nothing follows the first error"),
+                }
+            }
+        }
+        assert_eq!((&found[..], failure.as_ref()), (events, error), "{role:?} {bytes:02x?}, {step} at once");
+        assert_eq!(drain(connection.outbound_mut(), usize::MAX), answers, "{role:?} {bytes:02x?}");
+        assert_eq!(connection.state(), if ends { State::Closed } else { State::Open });
+        assert_eq!(connection.deadline().is_some(), ends, "the limit of the closing handshake");
+    }
 }
 
 /// Returns the close frame that a server sends for an error.

@@ -1,9 +1,13 @@
 //! The same bytes, in any split and through any of the input methods, give the same events and the same error.
 
+#![expect(clippy::disallowed_methods, reason = "a test needs some time to begin at")]
+
+use std::time::Instant;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use longwire_protocol::{
-    CloseCode, CloseFrame, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode, Outbound, Part,
-    PreparedMessage, ProtocolError, Role,
+    CloseCode, CloseFrame, Connection, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode,
+    Outbound, Part, PreparedMessage, ProtocolError, Role, State,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -71,6 +75,8 @@ proptest! {
             let split = receive(role, limits, bytes, &[(steps[0].0, way)]);
             prop_assert_eq!(&split, &whole);
         }
+        let connected = receive_by_connection(role, limits, bytes, &steps);
+        prop_assert_eq!(&connected, &whole);
     }
 
     #[test]
@@ -191,6 +197,42 @@ fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> 
             assert_eq!(input, b"");
         }
     }
+    outcome
+}
+
+/// Decodes all of `bytes` with a whole connection, in pieces of the lengths of `steps`, and checks that it queues the
+/// answers that its halves would give.
+fn receive_by_connection(role: Role, limits: Limits, bytes: &[u8], steps: &[(usize, Way)]) -> Outcome {
+    let keys: MaskingKeys = || MaskingKey::new([0x37, 0xfa, 0x21, 0x3d]);
+    let keys = (role == Role::Client).then_some(keys);
+    let (mut connection, mut answers) = (Connection::new(role, keys, limits), Outbound::new(keys));
+    let mut outcome = Outcome::default();
+    let mut rest = bytes;
+    let mut steps = steps.iter().cycle();
+    while !rest.is_empty() {
+        let len = steps.next().map_or(rest.len(), |(len, _)| rest.len().min(*len));
+        let (mut piece, after) = rest.split_at(len);
+        rest = after;
+        while !piece.is_empty() {
+            let ended = connection.state() == State::Closed;
+            match connection.handle_bytes(&mut piece, Instant::now()) {
+                Ok(None) => {}
+                result if ended => panic!("interpreted after the end: {result:?}"),
+                Ok(Some(event)) => {
+                    answers.respond(&event);
+                    outcome.events.push(event);
+                }
+                Err(error) => {
+                    answers.fail(&error);
+                    outcome.error = Some(error);
+                }
+            }
+        }
+        assert_eq!(drain(connection.outbound_mut()), drain(&mut answers));
+    }
+    let closed = outcome.error.is_some() || matches!(outcome.events.last(), Some(Event::Close(_)));
+    assert_eq!(connection.state(), if closed { State::Closed } else { State::Open });
+    assert_eq!(connection.deadline().is_some(), closed, "the limit of the closing handshake");
     outcome
 }
 

@@ -11,8 +11,7 @@ use longwire_connection::Config;
 use longwire_handshake::{Accepted, AcceptedError, Rejection, Subprotocol};
 use longwire_hub::ClientInfo;
 
-use crate::Request;
-use crate::gate::Gate;
+use crate::{Request, ServerConfig};
 
 /// A client whose request has passed every check of the handshake and that waits for the answer.
 ///
@@ -21,7 +20,9 @@ use crate::gate::Gate;
 pub struct Admission {
     pub(crate) request: Request,
     pub(crate) accepted: Accepted,
-    pub(crate) gate: Arc<Gate>,
+    /// The server's settings.
+    pub(crate) config: Arc<ServerConfig>,
+    /// Settings for this connection, once the application has asked for them.
     pub(crate) connection: Option<Box<Config>>,
     pub(crate) client: ClientInfo,
 }
@@ -85,7 +86,7 @@ impl Admission {
     /// # }
     /// ```
     pub fn connection_config(&mut self) -> &mut Config {
-        self.connection.get_or_insert_with(|| Box::new(self.gate.config.connection.clone()))
+        self.connection.get_or_insert_with(|| Box::new(self.config.connection.clone()))
     }
 
     /// Returns the hub's settings for this client, which can differ from those for all: its slow-client policy, its

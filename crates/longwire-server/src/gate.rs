@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use longwire_connection::{Config, Handover, WebSocket};
+use longwire_connection::{Config, Deadline, Handover, Late, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
 use longwire_hub::{ClientInfo, Hub, Reservation};
 use tokio::time::{Instant, timeout};
@@ -18,7 +18,6 @@ use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
 use crate::answer::{finish, finish_at_once, lost, read_some, write_whole};
-use crate::deadline::{Deadline, Late};
 use crate::hook::{self, Panicked};
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
@@ -37,7 +36,8 @@ pub(crate) type OnReject = Arc<dyn Fn(&Rejection, Option<&Request>) -> Option<Re
 /// The settings and shared state that admit the connections of a server.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    pub(crate) config: ServerConfig,
+    /// Shared with each [`Admission`].
+    pub(crate) config: Arc<ServerConfig>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
     pub(crate) routes: Routes,
@@ -88,7 +88,7 @@ impl Gate {
         ticket: Ticket,
     ) -> Option<(Socket, Request)> {
         let begun = Instant::now();
-        let deadline = Deadline::after(begun, self.config.handshake_timeout);
+        let deadline = Deadline::after(self.config.handshake_timeout);
         let mut progress = Progress::default();
         let mut beginning = pin!(self.begin(io, peer_addr, deadline));
         let (mut io, ends) = tokio::select! {
@@ -179,7 +179,7 @@ impl Gate {
     }
 
     async fn shake_hands(
-        self: &Arc<Self>,
+        &self,
         io: &mut ServerStream,
         ends: Ends,
         deadline: Deadline,
@@ -261,7 +261,7 @@ impl Gate {
 
     /// Decides on a request. Returns any answer other than 101 as the bytes to send.
     async fn judge(
-        self: &Arc<Self>,
+        &self,
         head: RequestHead,
         security: Security,
         ends: Ends,
@@ -277,9 +277,9 @@ impl Gate {
         let rejection = match accepted {
             Ok(accepted) => match self.hub.reserve(client_addr(&request)) {
                 Ok(reservation) => {
-                    let gate = Arc::clone(self);
+                    let config = Arc::clone(&self.config);
                     let client = ClientInfo::default();
-                    let admission = Admission { request, accepted, gate, connection: None, client };
+                    let admission = Admission { request, accepted, config, connection: None, client };
                     let Admission { request, accepted, connection, client, .. } =
                         self.ask(admission, peer_addr, deadline, ticket).await?;
                     return Ok(Passed { accepted, reservation, request, connection, client, read_ahead });

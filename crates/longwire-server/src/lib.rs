@@ -57,7 +57,6 @@
 mod admission;
 mod answer;
 mod config;
-mod deadline;
 mod error;
 mod forwarded;
 mod gate;
@@ -73,6 +72,7 @@ mod pending;
 mod proxied;
 mod proxy_protocol;
 mod request;
+mod route;
 mod routes;
 mod serve;
 mod server;

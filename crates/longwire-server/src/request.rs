@@ -8,7 +8,7 @@ use std::ops::Deref;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::routes::Route;
+use crate::route::Route;
 use crate::{ServerStream, TrustedProxies};
 
 /// The head of a client's request: an [`http::Request`] with the addresses of the connection.

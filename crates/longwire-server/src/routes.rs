@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use longwire_handshake::{PeerText, Rejection};
 
+use crate::route::Route;
 use crate::{Error, HandlerResult, Request, Socket};
 
 /// A boxed handler, because the handlers of different paths have different types.
@@ -19,13 +20,6 @@ pub(crate) struct Routes {
     handlers: Vec<BoxHandler>,
     /// Set if another handler serves the paths that are not listed.
     pub(crate) others: bool,
-}
-
-/// The handler of a request, and the parameters in its path.
-#[derive(Debug)]
-pub(crate) struct Route {
-    index: usize,
-    params: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Routes {
@@ -45,8 +39,7 @@ impl Routes {
         let path = request.uri().path();
         match self.table.at(path) {
             Ok(found) => {
-                let params = found.params.iter().map(|(name, value)| (name.into(), value.into())).collect();
-                let route = Route { index: *found.value, params };
+                let route = Route::new(*found.value, found.params.iter());
                 request.set_route(route);
                 Ok(())
             }
@@ -57,18 +50,11 @@ impl Routes {
 
     /// Returns the handler that was found for a request.
     pub(crate) fn handler(&self, request: &Request) -> Option<&BoxHandler> {
-        self.handlers.get(request.route()?.index)
+        self.handlers.get(request.route()?.index())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.handlers.is_empty()
-    }
-}
-
-impl Route {
-    /// Returns the text in the path that matched `{name}` in the route.
-    pub(crate) fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }
 }
 

@@ -14,6 +14,28 @@ use crate::lifecycle::Phase;
 use crate::listen::{Pause, next_connection};
 use crate::{Error, Request, Server, Socket};
 
+impl Server {
+    /// Runs `handler` for every client, each in its own task, once the returned value is awaited.
+    ///
+    /// Everything that a handler sends between two yields leaves in one write. When the handler returns, the
+    /// connection is closed: see [`HandlerResult`].
+    ///
+    /// Clients of a path that has a [`route`](Self::route) are served by the route's handler.
+    pub fn serve<H, Fut>(mut self, handler: H) -> Serve<H>
+    where
+        H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = HandlerResult> + Send + 'static,
+    {
+        self.allow_other_paths();
+        Serve::new(self, handler)
+    }
+
+    /// Runs the handlers of the routes. Requests for other paths are refused with 404.
+    pub fn serve_routes(self) -> Serve<impl Fn(Socket, Request) -> Nobody + Send + Sync + 'static> {
+        Serve::new(self, |_, _| std::future::ready(Ok(())))
+    }
+}
+
 /// A server with a handler. It runs while it is awaited.
 #[must_use = "a server runs while it is awaited"]
 pub struct Serve<H> {
@@ -23,7 +45,7 @@ pub struct Serve<H> {
 }
 
 impl<H> Serve<H> {
-    pub(crate) fn new(server: Server, handler: H) -> Self {
+    fn new(server: Server, handler: H) -> Self {
         Self { server, handler, signal: None }
     }
 
@@ -244,3 +266,6 @@ fn note_end(client: &ClientHandle, span: Option<&Span>, ended: Result<(), RunErr
     }
     client.log_end(ended);
 }
+
+/// The handler's future for clients without a route. They are refused before it could run.
+type Nobody = std::future::Ready<HandlerResult>;

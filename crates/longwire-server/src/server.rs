@@ -16,8 +16,8 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Pause, Several, next_connection};
 use crate::routes::Routes;
 use crate::{
-    Admission, Error, HandlerResult, Listen, ListenOptions, Listeners, Request, Serve, ServerConfig,
-    ServerHandle, ServerStream, Socket,
+    Admission, Error, HandlerResult, Listen, ListenOptions, Listeners, Request, ServerConfig, ServerHandle,
+    ServerStream, Socket,
 };
 
 /// A WebSocket server.
@@ -176,7 +176,7 @@ impl Server {
         let (report, done) = mpsc::unbounded_channel();
         Self {
             gate: Arc::new(Gate {
-                config,
+                config: Arc::new(config),
                 #[cfg(feature = "tls")]
                 tls: None,
                 routes: Routes::default(),
@@ -216,7 +216,7 @@ impl Server {
     /// ```
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
-        let config = &mut Arc::make_mut(&mut self.gate).config;
+        let config = Arc::make_mut(&mut Arc::make_mut(&mut self.gate).config);
         change(config);
         self.lifecycle.configure(config);
         self
@@ -397,26 +397,6 @@ impl Server {
         ServerHandle { lifecycle: Arc::clone(&self.lifecycle) }
     }
 
-    /// Runs `handler` for every client, each in its own task, once the returned value is awaited.
-    ///
-    /// Everything that a handler sends between two yields leaves in one write. When the handler returns, the
-    /// connection is closed: see [`HandlerResult`].
-    ///
-    /// Clients of a path that has a [`route`](Self::route) are served by the route's handler.
-    pub fn serve<H, Fut>(mut self, handler: H) -> Serve<H>
-    where
-        H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = HandlerResult> + Send + 'static,
-    {
-        Arc::make_mut(&mut self.gate).routes.others = true;
-        Serve::new(self, handler)
-    }
-
-    /// Runs the handlers of the routes. Requests for other paths are refused with 404.
-    pub fn serve_routes(self) -> Serve<impl Fn(Socket, Request) -> Nobody + Send + Sync + 'static> {
-        Serve::new(self, |_, _| std::future::ready(Ok(())))
-    }
-
     /// Accepts the next client.
     ///
     /// Handshakes run concurrently in their own tasks, so a slow one does not delay others. New connections are
@@ -470,6 +450,11 @@ impl Server {
         &self.gate.routes
     }
 
+    /// Lets requests for paths without a route pass, for the handler of all others.
+    pub(crate) fn allow_other_paths(&mut self) {
+        Arc::make_mut(&mut self.gate).routes.others = true;
+    }
+
     /// Starts the handshake of a connection.
     pub(crate) fn open(
         &self,
@@ -483,9 +468,6 @@ impl Server {
 
 /// The boxed future of a handler.
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = HandlerResult> + Send>>;
-
-/// The handler's future for clients without a route. They are refused before it could run.
-type Nobody = std::future::Ready<HandlerResult>;
 
 impl Drop for Server {
     fn drop(&mut self) {

@@ -1,12 +1,12 @@
 //! The builder's options for credentials: user and password, tokens, cookies, and headers computed for each request.
 
-use std::fmt;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use longwire_handshake::{ClientOptions, Login, WebSocketUri};
+use longwire_handshake::{Login, WebSocketUri};
 
+use super::hook::Hook;
 use crate::{Client, InvalidOption};
 
 impl Client {
@@ -70,34 +70,12 @@ impl Client {
     where
         F: Fn(&WebSocketUri, &mut HeaderMap) + Send + Sync + 'static,
     {
-        self.hook = Hook(Some(Arc::new(hook)));
+        self.hook = Hook::new(Arc::new(hook));
         self
     }
 
     fn insert(&mut self, name: HeaderName, value: HeaderValue) {
         self.options.headers.insert(name, sensitive(value));
-    }
-}
-
-/// The function to call before each request.
-#[derive(Clone, Default)]
-pub(super) struct Hook(Option<Arc<OnRequest>>);
-
-type OnRequest = dyn Fn(&WebSocketUri, &mut HeaderMap) + Send + Sync;
-
-impl Hook {
-    /// Returns the options for one request; `None` if there is no function to change them.
-    pub(super) fn options(&self, uri: &WebSocketUri, options: &ClientOptions) -> Option<ClientOptions> {
-        let hook = self.0.as_ref()?;
-        let mut options = options.clone();
-        hook(uri, &mut options.headers);
-        Some(options)
-    }
-}
-
-impl fmt::Debug for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
     }
 }
 

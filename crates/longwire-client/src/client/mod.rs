@@ -9,13 +9,14 @@ use http::{HeaderName, HeaderValue, Response};
 use longwire_connection::WebSocket;
 use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol, WebSocketUri};
 
-use self::identity::Hook;
+use self::hook::Hook;
+use crate::connector::Connector;
 use crate::deadline::Deadline;
-use crate::route::Route;
 use crate::{ClientStream, Config, Error, InvalidOption, RedirectError, handshake, random, redirect};
 
+mod connector;
+mod hook;
 mod identity;
-mod route;
 
 /// A client: a URL and the options of its request. It can connect any number of times.
 ///
@@ -63,7 +64,7 @@ pub struct Client {
     redirects: usize,
     /// Allows redirects from TLS to a plain connection.
     follows_to_plain: bool,
-    route: Route,
+    connector: Connector,
 }
 
 impl Client {
@@ -86,7 +87,7 @@ impl Client {
             config: Config::default(),
             redirects: 0,
             follows_to_plain: false,
-            route: Route::default(),
+            connector: Connector::default(),
         };
         #[cfg(unix)]
         match crate::unix::parse(&client.url) {
@@ -226,14 +227,14 @@ impl Client {
     pub async fn connect(&self) -> Result<(WebSocket<ClientStream>, Response<()>), Error> {
         let mut uri = self.uri()?;
         let mut options = Cow::Borrowed(&self.options);
-        let mut route = Cow::Borrowed(&self.route);
+        let mut connector = Cow::Borrowed(&self.connector);
         let settings = self.settings(Deadline::after(self.handshake_timeout));
         for hop in 0.. {
             if uri.is_secure() && !cfg!(feature = "tls") {
                 return Err(Error::TlsUnsupported);
             }
             let handshake = self.handshake(&uri, &options)?;
-            let mut io = settings.deadline.run(route.open(&uri)).await?;
+            let mut io = settings.deadline.run(connector.open(&uri)).await?;
             let head = handshake::ask(&mut io, &handshake, settings).await?;
             let target = if self.redirects == 0 { None } else { redirect::target(&head.parts, &uri) };
             let Some(target) = target.transpose()? else {
@@ -247,7 +248,7 @@ impl Client {
             }
             if !target.is_same_origin(&uri) {
                 redirect::leave_origin(options.to_mut());
-                route.to_mut().leave_origin();
+                connector.to_mut().leave_origin();
             }
             uri = target;
         }
@@ -305,8 +306,8 @@ impl Client {
         &mut self.config
     }
 
-    fn route_mut(&mut self) -> &mut Route {
-        &mut self.route
+    fn connector_mut(&mut self) -> &mut Connector {
+        &mut self.connector
     }
 
     /// Keeps the first error.

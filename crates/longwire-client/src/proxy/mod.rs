@@ -4,128 +4,81 @@
 //! read, so no byte from the server is lost.
 
 mod environment;
+mod error;
+mod proxies;
 mod socks;
 mod uri;
 
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
-use longwire_handshake::{HeadError, HeadLimits, ResponseParser, WebSocketUri};
+use http::{HeaderMap, Response};
+use longwire_handshake::{HeadLimits, ResponseParser, WebSocketUri};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub(crate) use environment::Environment;
+pub use error::ProxyError;
+pub(crate) use error::is_final;
+pub(crate) use proxies::Proxies;
 pub(crate) use uri::{ProxyScheme, ProxyUri};
 
-use crate::dial;
-use crate::route::Route;
-use crate::{ClientStream, Error, InvalidOption};
+use crate::dial::{self, Dialer};
+use crate::{ClientStream, Error};
 
-/// The source of a client's proxy.
+/// The options of connections to proxies, which apply to every proxy.
 #[derive(Clone, Default)]
-pub(crate) enum Proxies {
-    /// No proxy.
-    #[default]
-    None,
-    /// One proxy for all servers.
-    One(Arc<ProxyUri>),
-    /// The proxies that the environment names.
-    Environment(Arc<Environment>),
-}
-
-impl Proxies {
-    /// Returns the proxy for a server, if there is one.
-    pub(crate) fn find(&self, uri: &WebSocketUri) -> Result<Option<&ProxyUri>, InvalidOption> {
-        match self {
-            Self::None => Ok(None),
-            Self::One(proxy) => Ok(Some(proxy)),
-            Self::Environment(environment) => environment.find(uri),
-        }
-    }
-}
-
-/// The reason why a proxy did not connect to the server.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProxyError {
-    /// An HTTP proxy refused or asked for credentials: its status is not 2xx.
-    #[error("proxy answered with status {}", .response.status())]
-    Refused {
-        /// The head of the response; its body is not read.
-        response: Box<Response<()>>,
-    },
-    /// An HTTP proxy's response is not HTTP/1.1, or its head exceeds 16 KiB or 100 fields.
-    #[error("malformed response from the proxy: {0}")]
-    Head(#[from] HeadError),
-    /// A SOCKS proxy's response is not SOCKS version 5.
-    #[error("proxy does not speak SOCKS version 5")]
-    NotSocks,
-    /// A SOCKS proxy requires a login and none is set, or it accepts no kind of login that was offered.
-    #[error("proxy requires a login, or a kind of login that is not supported")]
-    LoginRequired,
-    /// A SOCKS proxy refused the user and password.
-    #[error("proxy refused the user name and password")]
-    LoginRefused,
-    /// A SOCKS proxy could not or would not connect (RFC 1928 §6).
-    #[error("proxy did not connect: {}", socks::meaning(*.code))]
-    Socks {
-        /// The proxy's reply code, at least 1.
-        code: u8,
-    },
-    /// The server's name is longer than the 255 bytes that SOCKS can carry.
-    #[error("host name is too long for a SOCKS proxy")]
-    HostTooLong,
-    /// The proxy closed the connection before its response was complete.
-    #[error("proxy closed the connection before its response was complete")]
-    ClosedEarly,
-    /// TLS with the proxy failed.
+pub(crate) struct ProxyOptions {
+    /// The header fields of CONNECT besides `Host`.
+    pub(crate) headers: HeaderMap,
+    /// The TLS configuration; the default if `None`.
     #[cfg(feature = "tls")]
-    #[error("TLS with the proxy failed")]
-    Tls(#[source] crate::TlsError),
+    pub(crate) tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
 }
 
-impl ProxyError {
-    /// Returns whether another attempt can succeed: not if the proxy would refuse the same request again.
-    pub(crate) fn is_temporary(&self) -> bool {
-        match self {
-            Self::Refused { response } => !is_final(response.status()),
-            Self::LoginRequired | Self::LoginRefused | Self::HostTooLong => false,
-            // "connection not allowed by ruleset", "Command not supported", "Address type not supported" (RFC 1928 §6)
-            Self::Socks { code } => !matches!(code, 2 | 7 | 8),
-            _ => true,
-        }
+impl ProxyOptions {
+    /// Establishes TLS with a proxy. It uses neither the roots nor the certificate that are meant for servers.
+    #[cfg(feature = "tls")]
+    async fn secure(&self, io: ClientStream, host: &str) -> Result<ClientStream, Error> {
+        crate::tls::wrap(io, host, self.tls.as_ref()).await.map_err(|error| match error {
+            Error::Tls(error) => ProxyError::Tls(error).into(),
+            Error::ClosedEarly => ProxyError::ClosedEarly.into(),
+            error => error,
+        })
     }
-}
 
-/// Returns whether a request answered with this status would get the same response again.
-pub(crate) fn is_final(status: StatusCode) -> bool {
-    status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_async, reason = "with TLS it waits")]
+    async fn secure(&self, _: ClientStream, _: &str) -> Result<ClientStream, Error> {
+        Err(Error::TlsUnsupported)
+    }
 }
 
 /// Connects to the server of `uri` through a proxy.
 pub(crate) async fn connect(
-    route: &Route,
+    dialer: &Dialer,
+    options: &ProxyOptions,
     proxy: &ProxyUri,
     uri: &WebSocketUri,
 ) -> Result<ClientStream, Error> {
     match proxy.scheme() {
         ProxyScheme::Https => {
-            let io = reach(route, proxy).await?;
-            let mut io = route.secure_proxy(io, proxy.host()).await?;
-            tunnel(&mut io, route, proxy, uri).await?;
+            let io = reach(dialer, proxy).await?;
+            let mut io = options.secure(io, proxy.host()).await?;
+            tunnel(&mut io, &options.headers, proxy, uri).await?;
             Ok(io)
         }
         ProxyScheme::Socks5h => {
-            let mut io = reach(route, proxy).await?;
+            let mut io = reach(dialer, proxy).await?;
             let target = socks::Target::of(uri.host(), uri.port())?;
             socks::connect(&mut io, proxy.login(), &target).await?;
             Ok(io)
         }
         ProxyScheme::Socks5 => {
             // A zone is meaningless to the proxy and is not sent.
-            let addresses = route.resolve(uri.host(), uri.port()).await?;
+            let addresses = dialer.resolve(uri.host(), uri.port()).await?;
             let mut failure = None;
             for address in addresses.into_iter().take(MOST_ADDRESSES) {
-                let mut io = reach(route, proxy).await?;
+                let mut io = reach(dialer, proxy).await?;
                 match socks::connect(&mut io, proxy.login(), &address.into()).await {
                     Ok(()) => return Ok(io),
                     // The proxy may reach another address.
@@ -136,26 +89,26 @@ pub(crate) async fn connect(
             Err(failure.map_or_else(|| dial::no_address(uri.host()), Error::Proxy))
         }
         ProxyScheme::Http => {
-            let mut io = reach(route, proxy).await?;
-            tunnel(&mut io, route, proxy, uri).await?;
+            let mut io = reach(dialer, proxy).await?;
+            tunnel(&mut io, &options.headers, proxy, uri).await?;
             Ok(io)
         }
     }
 }
 
 /// Connects to the proxy itself.
-async fn reach(route: &Route, proxy: &ProxyUri) -> Result<ClientStream, Error> {
-    route.tcp(&dial::with_zone(proxy.host(), proxy.zone()), proxy.port()).await
+async fn reach(dialer: &Dialer, proxy: &ProxyUri) -> Result<ClientStream, Error> {
+    dialer.connect(&dial::with_zone(proxy.host(), proxy.zone()), proxy.port()).await.map(ClientStream::Tcp)
 }
 
 /// Asks an HTTP proxy for a connection (RFC 9110 §9.3.6).
 async fn tunnel(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    route: &Route,
+    headers: &HeaderMap,
     proxy: &ProxyUri,
     uri: &WebSocketUri,
 ) -> Result<(), Error> {
-    io.write_all(&proxy.connect_request(uri, &route.proxy_headers)?).await?;
+    io.write_all(&proxy.connect_request(uri, headers)?).await?;
     io.flush().await?;
     let mut parser = ResponseParser::new(HeadLimits::default());
     loop {

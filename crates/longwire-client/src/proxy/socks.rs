@@ -114,21 +114,6 @@ async fn receive<const N: usize>(io: &mut (impl AsyncRead + Unpin)) -> Result<[u
     Ok(bytes)
 }
 
-/// Returns the meaning of a reply other than 0 (RFC 1928 §6).
-pub(super) fn meaning(code: u8) -> &'static str {
-    match code {
-        1 => "general failure",
-        2 => "not allowed by the proxy's rules",
-        3 => "network unreachable",
-        4 => "host unreachable",
-        5 => "connection refused",
-        6 => "time to live expired",
-        7 => "command not supported",
-        8 => "address type not supported",
-        _ => "unknown reason",
-    }
-}
-
 const VERSION: u8 = 5;
 const LOGIN_VERSION: u8 = 1;
 const NO_LOGIN: u8 = 0;

@@ -1,6 +1,5 @@
-//! The settings of a reconnecting connection.
+//! The builder of a reconnecting connection.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,47 +7,11 @@ use longwire_connection::{Keepalive, Transport as Stream, WebSocket};
 
 use super::inbox::inbox;
 use super::outbox::Outbox;
+use super::settings::{Confirm, Settings};
 use super::shared::{Finish, Shared};
 use super::task::Task;
 use super::{Backoff, BoxError, Failure, Reconnecting, Sender};
 use crate::{Client, ClientStream, Error};
-
-/// The point at which a message counts as delivered. Until then, `send` waits, and the message is kept to be sent
-/// again on the next connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Confirm {
-    /// Once the whole message is written to the transport. Bytes that the system has accepted but not sent when the
-    /// connection fails are lost: without an answer from the peer, no more can be known.
-    Written,
-    /// Once the peer has answered a ping that was sent after the message (RFC 6455 §5.5.2, §5.5.3). The peer has then
-    /// read the message, so no message reported as delivered is lost. A peer that continues to read only after its
-    /// application has taken the earlier messages, as longwire does, has passed it to its application. Only an answer
-    /// from the application can show what it did with the message.
-    ///
-    /// **Another task must receive all the time** while one sends: a pong arrives after the messages that the peer
-    /// sent before it, and at most 256 messages or 1 MiB of them are buffered. A loop that sends and receives in turn
-    /// would wait for itself forever once the peer is that far ahead. [`Builder::delivery_timeout`] detects a peer
-    /// that does not answer pings.
-    Pong,
-}
-
-type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
-type Connect<T> = Box<dyn FnMut() -> Future<Result<WebSocket<T>, Error>> + Send>;
-type OnConnect<T> = Box<dyn FnMut(WebSocket<T>) -> Future<Result<WebSocket<T>, BoxError>> + Send>;
-type RetryIf = Box<dyn FnMut(&Failure<'_>) -> bool + Send>;
-
-/// The settings of the task.
-pub(super) struct Settings<T: Stream> {
-    pub(super) connect: Connect<T>,
-    pub(super) on_connect: Option<OnConnect<T>>,
-    pub(super) retry_if: RetryIf,
-    pub(super) backoff: Backoff,
-    pub(super) confirm: Confirm,
-    pub(super) setup_timeout: Duration,
-    pub(super) delivery_timeout: Option<Duration>,
-    pub(super) close_timeout: Duration,
-}
 
 /// A builder of a connection that is re-established whenever it is lost: see [`Reconnecting`].
 ///
@@ -107,7 +70,7 @@ impl<T: Stream> Builder<T> {
     /// own time.
     pub fn new<F>(mut connect: impl FnMut() -> F + Send + 'static) -> Self
     where
-        F: std::future::Future<Output = Result<WebSocket<T>, Error>> + Send + 'static,
+        F: Future<Output = Result<WebSocket<T>, Error>> + Send + 'static,
     {
         Self {
             settings: Settings {
@@ -148,7 +111,7 @@ impl<T: Stream> Builder<T> {
     /// connection is closed, which counts as a failure, [`Outage::Setup`](super::Outage::Setup).
     pub fn on_connect<F>(mut self, mut set_up: impl FnMut(WebSocket<T>) -> F + Send + 'static) -> Self
     where
-        F: std::future::Future<Output = Result<WebSocket<T>, BoxError>> + Send + 'static,
+        F: Future<Output = Result<WebSocket<T>, BoxError>> + Send + 'static,
     {
         self.settings.on_connect = Some(Box::new(move |ws| Box::pin(set_up(ws))));
         self

@@ -36,7 +36,6 @@ use std::fmt;
 
 use longwire_connection::{CloseCode, CloseFrame, Error, Message};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 mod backoff;
 mod builder;
@@ -45,37 +44,17 @@ mod outage;
 mod outbox;
 mod sender;
 mod serve;
+mod settings;
 mod shared;
 mod task;
 
 pub use backoff::{Backoff, Jitter};
-pub use builder::{Builder, Confirm};
+pub use builder::Builder;
 pub use inbox::Event;
 pub use outage::{BoxError, Failure, Gap, Outage};
 pub use sender::Sender;
-
-/// The state of a reconnecting connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Phase {
-    /// The connection is being established, and [`Builder::on_connect`] runs.
-    Connecting {
-        /// The number of this attempt, counted from 1. A connection that lasts [`Backoff::reset_after`] restarts the
-        /// count.
-        attempt: u32,
-    },
-    /// The connection is open.
-    Connected,
-    /// The next attempt is scheduled.
-    Waiting {
-        /// The number of failures in a row.
-        failures: u32,
-        /// The time of the next attempt.
-        until: Instant,
-    },
-    /// This end has closed or given up. This state is final.
-    Stopped,
-}
+pub use settings::Confirm;
+pub use shared::Phase;
 
 /// A connection that is re-established whenever it is lost.
 ///

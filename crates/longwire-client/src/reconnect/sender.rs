@@ -6,9 +6,8 @@ use std::sync::Arc;
 use longwire_connection::{Error, Message};
 use tokio::sync::{oneshot, watch};
 
-use super::Phase;
 use super::outbox::Outbox;
-use super::shared::Shared;
+use super::shared::{Phase, Shared};
 
 /// A sending handle to a connection that is re-established whenever it is lost. It is cheap to clone and usable from
 /// any task.

@@ -4,9 +4,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use longwire_connection::{CloseFrame, Error};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::Outage;
 use super::outbox::Outbox;
-use super::{Outage, Phase};
+
+/// The state of a reconnecting connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// The connection is being established, and [`on_connect`](super::Builder::on_connect) runs.
+    Connecting {
+        /// The number of this attempt, counted from 1. A connection that lasts [`reset_after`](super::Backoff::reset_after) restarts the
+        /// count.
+        attempt: u32,
+    },
+    /// The connection is open.
+    Connected,
+    /// The next attempt is scheduled.
+    Waiting {
+        /// The number of failures in a row.
+        failures: u32,
+        /// The time of the next attempt.
+        until: Instant,
+    },
+    /// This end has closed or given up. This state is final.
+    Stopped,
+}
 
 pub(super) struct Shared {
     pub(super) outbox: Outbox,

@@ -9,11 +9,11 @@ use longwire_connection::{CloseFrame, Error, Transport, WebSocket};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::builder::Settings;
 use super::inbox::Filling;
 use super::serve::{End, Missed, Serving};
-use super::shared::{Finish, Shared};
-use super::{Failure, Outage, Phase};
+use super::settings::Settings;
+use super::shared::{Finish, Phase, Shared};
+use super::{Failure, Outage};
 
 pub(super) struct Task<T: Transport> {
     pub(super) settings: Settings<T>,

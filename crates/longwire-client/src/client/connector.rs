@@ -28,7 +28,7 @@ impl Client {
     /// [`HeadLimits`](crate::HeadLimits).
     pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
         let proxy = ProxyUri::parse(url.as_ref()).map(|proxy| Proxies::One(Arc::new(proxy)));
-        let set = proxy.map(|proxies| self.route_mut().proxies = proxies);
+        let set = proxy.map(|proxies| self.connector_mut().proxies = proxies);
         self.note(set.map_err(|error| InvalidOption::Proxy(Arc::new(error))));
         self
     }
@@ -47,7 +47,7 @@ impl Client {
         let added = name.try_into().map_err(|_| InvalidOption::HeaderName).and_then(|name| {
             let mut value = header_value(&name, value)?;
             value.set_sensitive(name == PROXY_AUTHORIZATION);
-            let appended = self.route_mut().proxy_headers.try_append(name, value);
+            let appended = self.connector_mut().proxy_options.headers.try_append(name, value);
             appended.map(drop).map_err(|_| InvalidOption::TooManyHeaders)
         });
         self.note(added);
@@ -64,7 +64,7 @@ impl Client {
     /// An invalid URL in a variable is an error only for connections that need it: [`InvalidOption::ProxyVariable`].
     pub fn proxy_from_env(mut self) -> Self {
         let environment = Environment::read(|name| std::env::var(name).ok());
-        self.route_mut().proxies = Proxies::Environment(Arc::new(environment));
+        self.connector_mut().proxies = Proxies::Environment(Arc::new(environment));
         self
     }
 
@@ -85,7 +85,7 @@ impl Client {
         F: Fn(String, u16) -> R + Send + Sync + 'static,
         R: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        self.route_mut().resolver =
+        self.connector_mut().dialer.resolver =
             Resolver::Custom(Arc::new(move |host, port| Box::pin(resolve(host, port))));
         self
     }
@@ -93,7 +93,7 @@ impl Client {
     /// Sets the local address to connect from, which must be one of this machine's. Only addresses of its family are
     /// dialed. Default: the system's choice.
     pub fn local_addr(mut self, address: impl Into<IpAddr>) -> Self {
-        self.route_mut().local_addr = Some(address.into());
+        self.connector_mut().dialer.local_addr = Some(address.into());
         self
     }
 
@@ -103,7 +103,7 @@ impl Client {
     /// The URL `ws+unix:/path/to/socket:/request?path` does the same, with `localhost` for its host.
     #[cfg(unix)]
     pub fn unix_socket(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.route_mut().unix = Some(path.into());
+        self.connector_mut().unix = Some(path.into());
         self
     }
 
@@ -111,7 +111,7 @@ impl Client {
     /// [`TlsConfig::default`](crate::TlsConfig), built once for the whole process.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: impl Into<crate::TlsConfig>) -> Self {
-        let set = config.into().build().map(|tls| self.route_mut().tls = Some(tls));
+        let set = config.into().build().map(|tls| self.connector_mut().tls = Some(tls));
         self.note(set.map_err(Into::into));
         self
     }
@@ -120,7 +120,7 @@ impl Client {
     /// [`TlsConfig::default`](crate::TlsConfig), whatever is set for servers.
     #[cfg(feature = "tls")]
     pub fn proxy_tls(mut self, config: impl Into<crate::TlsConfig>) -> Self {
-        let set = config.into().build().map(|tls| self.route_mut().proxy_tls = Some(tls));
+        let set = config.into().build().map(|tls| self.connector_mut().proxy_options.tls = Some(tls));
         self.note(set.map_err(Into::into));
         self
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
@@ -15,7 +15,7 @@ use tokio_rustls::rustls::client::{ResolvesClientCert, WantsClientCert};
 use tokio_rustls::rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{
@@ -23,6 +23,10 @@ use tokio_rustls::rustls::{
 };
 
 use crate::ClientStream;
+
+mod error;
+
+pub use error::{PemError, TlsError};
 
 /// The trusted roots and the client certificate for URLs that require TLS.
 ///
@@ -204,46 +208,6 @@ impl fmt::Debug for TlsConfig {
             .finish()
     }
 }
-
-/// The reason why TLS could not be set up, or why its handshake failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// A file could not be read.
-    #[error("cannot read {}", .path.display())]
-    File {
-        /// The path of the file.
-        path: PathBuf,
-        /// The system's error.
-        source: Arc<io::Error>,
-    },
-    /// A text is not PEM or has no private key.
-    #[error("invalid PEM")]
-    Pem(#[source] Arc<PemError>),
-    /// A PEM text has no certificate.
-    #[error("no certificate in the PEM data")]
-    NoCertificate,
-    /// The [`TlsConfig`] was made from a complete `rustls::ClientConfig`, which cannot be extended: it must already
-    /// contain the roots and the certificate.
-    #[error("TLS configuration made from a rustls::ClientConfig cannot be changed")]
-    RustlsConfig,
-    /// The build has no default roots: neither `platform-roots` nor `webpki-roots` is on.
-    #[error("no root certificates: add some, or enable the feature platform-roots or webpki-roots")]
-    NoRoots,
-    /// The configuration is invalid, or the system's roots could not be loaded.
-    #[error("cannot set up TLS")]
-    Config(#[source] rustls::Error),
-    /// No certificate can be issued for the host of the URL.
-    #[error("host is not a name that a certificate can contain")]
-    ServerName,
-    /// The handshake failed: the peer's certificate is untrusted, expired or for another host, the peer refused the
-    /// client's certificate, or the peer does not speak TLS.
-    #[error("TLS handshake failed")]
-    Handshake(#[source] rustls::Error),
-}
-
-#[doc(no_inline)]
-pub use pem::Error as PemError;
 
 /// Establishes TLS with `host` over a stream.
 pub(crate) async fn wrap(

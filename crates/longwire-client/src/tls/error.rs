@@ -1,0 +1,46 @@
+//! The error of TLS.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_rustls::rustls;
+#[doc(no_inline)]
+pub use tokio_rustls::rustls::pki_types::pem::Error as PemError;
+
+/// The reason why TLS could not be set up, or why its handshake failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file could not be read.
+    #[error("cannot read {}", .path.display())]
+    File {
+        /// The path of the file.
+        path: PathBuf,
+        /// The system's error.
+        source: Arc<io::Error>,
+    },
+    /// A text is not PEM or has no private key.
+    #[error("invalid PEM")]
+    Pem(#[source] Arc<PemError>),
+    /// A PEM text has no certificate.
+    #[error("no certificate in the PEM data")]
+    NoCertificate,
+    /// The [`TlsConfig`] was made from a complete `rustls::ClientConfig`, which cannot be extended: it must already
+    /// contain the roots and the certificate.
+    #[error("TLS configuration made from a rustls::ClientConfig cannot be changed")]
+    RustlsConfig,
+    /// The build has no default roots: neither `platform-roots` nor `webpki-roots` is on.
+    #[error("no root certificates: add some, or enable the feature platform-roots or webpki-roots")]
+    NoRoots,
+    /// The configuration is invalid, or the system's roots could not be loaded.
+    #[error("cannot set up TLS")]
+    Config(#[source] rustls::Error),
+    /// No certificate can be issued for the host of the URL.
+    #[error("host is not a name that a certificate can contain")]
+    ServerName,
+    /// The handshake failed: the peer's certificate is untrusted, expired or for another host, the peer refused the
+    /// client's certificate, or the peer does not speak TLS.
+    #[error("TLS handshake failed")]
+    Handshake(#[source] rustls::Error),
+}
