@@ -16,8 +16,8 @@ pub enum Event {
     Ping(Bytes),
     /// A pong with its payload of at most 125 bytes, solicited or not (RFC 6455 §5.5.3).
     Pong(Bytes),
-    /// The close frame, which is the last event; `None` if it was empty (RFC 6455 §5.5.1).
-    Close(Option<CloseFrame>),
+    /// The close frame, which is the last event; code 1005 if it was empty (RFC 6455 §7.1.5).
+    Close(CloseFrame),
 }
 
 /// A piece of a message that is received in parts.

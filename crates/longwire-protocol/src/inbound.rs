@@ -541,7 +541,10 @@ impl Inbound {
             Opcode::Ping => Ok(Event::Ping(payload.into())),
             Opcode::Pong => Ok(Event::Pong(payload.into())),
             _ => {
-                let frame = parse_close(&payload)?.map(|(code, reason)| CloseFrame::new(code, reason));
+                let frame = match parse_close(&payload)? {
+                    Some((code, reason)) => CloseFrame::new(code, reason),
+                    None => CloseFrame::empty(),
+                };
                 // "the application MUST NOT send any more data frames", and nothing that follows is interpreted (RFC
                 // 6455 §5.5.1, §1.4)
                 self.end();

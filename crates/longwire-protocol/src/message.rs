@@ -185,7 +185,9 @@ impl<const N: usize> From<[u8; N]> for Message {
 
 /// The content of a close frame: a code and a reason (RFC 6455 §5.5.1, §7.4).
 ///
-/// A close frame may also be empty; that is `None` in an `Option<CloseFrame>` and means code 1005 to the application.
+/// A close frame may also be empty. A received one is then represented by [`CloseCode::NO_STATUS_RECEIVED`] (1005) and
+/// no reason (RFC 6455 §7.1.5), a code that cannot be sent; to send an empty one, methods take `None`.
+/// [`on_wire`](Self::on_wire) converts from the first form to the second.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
     /// The reason the connection ends, as a code.
@@ -200,6 +202,16 @@ impl CloseFrame {
     /// A reserved code or a reason above 123 bytes is rejected only when it is sent.
     pub fn new(code: CloseCode, reason: impl Into<Text>) -> Self {
         Self { code, reason: reason.into() }
+    }
+
+    /// Creates the representation of an empty close frame: code 1005, no reason.
+    pub(crate) fn empty() -> Self {
+        Self::new(CloseCode::NO_STATUS_RECEIVED, "")
+    }
+
+    /// Returns the content that repeats this close frame on the wire: `None`, an empty frame, for code 1005.
+    pub fn on_wire(self) -> Option<Self> {
+        (self.code != CloseCode::NO_STATUS_RECEIVED).then_some(self)
     }
 
     /// Checks that this can be sent (RFC 6455 §5.5, §7.4).

@@ -60,9 +60,8 @@ struct Rare {
     deferred: VecDeque<PreparedMessage>,
     /// The newest ping that could not be answered immediately.
     owed_pong: Option<Bytes>,
-    /// The close frame that was queued; `Some(None)` if it was empty.
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    close: Option<Option<CloseFrame>>,
+    /// The close frame that was queued; code 1005 if it was empty.
+    close: Option<CloseFrame>,
 }
 
 /// A broadcast dropped by [`Outbound::drop_oldest`].
@@ -425,12 +424,13 @@ impl Outbound {
         }
         self.open = None;
         self.closing = true;
-        self.rare = Some(Box::new(Rare { close: Some(frame), ..Rare::default() }));
+        self.rare =
+            Some(Box::new(Rare { close: Some(frame.unwrap_or_else(CloseFrame::empty)), ..Rare::default() }));
         Ok(())
     }
 
-    /// Returns the close frame that was sent, if any; `Some(None)` if it was empty.
-    pub fn close_sent(&self) -> Option<&Option<CloseFrame>> {
+    /// Returns the close frame that was sent, if any; code 1005 if it was empty.
+    pub fn close_sent(&self) -> Option<&CloseFrame> {
         self.rare.as_ref()?.close.as_ref()
     }
 
@@ -460,7 +460,7 @@ impl Outbound {
             }
             Event::Close(frame) if !self.closing => {
                 // "the endpoint typically echos the status code it received" (RFC 6455 §5.5.1)
-                let answer = frame.as_ref().map(|frame| CloseFrame::new(frame.code, ""));
+                let answer = CloseFrame::new(frame.code, "").on_wire();
                 self.close(answer).expect("a code that may be received may be sent");
             }
             _ => {}

@@ -173,7 +173,7 @@ fn close_codes_that_may_be_received_are_echoed() {
         for code in allowed {
             let payload = [&u16::to_be_bytes(code)[..], "Grüße".as_bytes()].concat();
             let (events, error, _) = receive(role, Limits::default(), &short(role, 0x88, &payload));
-            let event = Event::Close(Some(CloseFrame::new(CloseCode::from(code), "Grüße")));
+            let event = Event::Close(CloseFrame::new(CloseCode::from(code), "Grüße"));
             assert_eq!((&events[..], error), (&[event][..], None));
             let mut outbound = Outbound::new(None);
             outbound.respond(&events[0]);
@@ -181,7 +181,7 @@ fn close_codes_that_may_be_received_are_echoed() {
             assert_eq!(outbound.queue().contiguous().unwrap(), [0x88, 2, high, low]);
         }
         let (events, _, _) = receive(role, Limits::default(), &short(role, 0x88, b""));
-        assert_eq!(events, [Event::Close(None)]);
+        assert_eq!(events, [Event::Close(CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, ""))]);
         let mut outbound = Outbound::new(Some(KEYS));
         outbound.respond(&events[0]);
         assert_eq!(outbound.queue().contiguous().unwrap(), [&[0x88, 0x80][..], &KEY].concat());
@@ -191,7 +191,7 @@ fn close_codes_that_may_be_received_are_echoed() {
         let mut inbound = Inbound::new(role, Limits::default());
         let mut input = &both[..];
         assert!(
-            matches!(inbound.decode(&mut input), Ok(Some(Event::Close(Some(frame)))) if frame.code == 1000.into())
+            matches!(inbound.decode(&mut input), Ok(Some(Event::Close(frame))) if frame.code == 1000.into())
         );
         assert_eq!((inbound.decode(&mut input), input.len()), (Ok(None), 0));
     }

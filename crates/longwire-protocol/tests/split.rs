@@ -451,7 +451,7 @@ fn fragmented_text_survives_any_cut() {
                     let expected = [
                         Event::Ping(Bytes::new()),
                         Event::Message(Message::text(text)),
-                        Event::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))),
+                        Event::Close(CloseFrame::new(CloseCode::NORMAL, "")),
                     ];
                     assert_eq!(got.events, expected, "{first} {second} {len} {way:?}");
                     assert_eq!(got.error, None);

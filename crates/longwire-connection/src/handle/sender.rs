@@ -39,8 +39,7 @@ trait Outlet: Send + Sync {
     fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error>;
     fn queued(&self) -> usize;
     fn stats(&self) -> Stats;
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    fn close_sent(&self) -> Option<Option<CloseFrame>>;
+    fn close_sent(&self) -> Option<CloseFrame>;
     fn is_closed(&self) -> bool;
     fn abort(&self);
 }
@@ -102,7 +101,7 @@ impl<T: Transport> Outlet for Shared<T> {
         self.lock().stats()
     }
 
-    fn close_sent(&self) -> Option<Option<CloseFrame>> {
+    fn close_sent(&self) -> Option<CloseFrame> {
         self.lock().out.close_sent().cloned()
     }
 
@@ -368,8 +367,9 @@ impl Sender {
         self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`start_close`](Self::start_close), with a close frame as another connection received it. With `None`, the
-    /// frame is empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
+    /// As [`start_close`](Self::start_close), with a whole close frame. With `None`, the frame is empty, and the peer
+    /// sees code 1005 (RFC 6455 §7.1.5). [`CloseFrame::on_wire`] converts a close frame that another connection
+    /// received.
     ///
     /// # Errors
     ///
@@ -394,10 +394,9 @@ impl Sender {
         self.outlet.stats()
     }
 
-    /// Returns the close frame that this end has sent or queued, `Some(None)` if it is empty. If the peer closed
-    /// first, this is the answer, with the peer's code (RFC 6455 §5.5.1).
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    pub fn close_sent(&self) -> Option<Option<CloseFrame>> {
+    /// Returns the close frame that this end has sent or queued. The code of an empty one is 1005 (RFC 6455 §7.1.5).
+    /// If the peer closed first, this is the answer, with the peer's code (RFC 6455 §5.5.1).
+    pub fn close_sent(&self) -> Option<CloseFrame> {
         self.outlet.close_sent()
     }
 

@@ -326,9 +326,9 @@ impl<T: Transport> WebSocket<T> {
         self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`start_close`](Self::start_close), with a close frame in the form that
-    /// [`close_received`](Self::close_received) returns, so that a proxy can forward it. With `None`, the frame is
-    /// empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
+    /// As [`start_close`](Self::start_close), with a whole close frame. With `None`, the frame is empty, and the peer
+    /// sees code 1005 (RFC 6455 §7.1.5). To forward a close frame that another connection received, convert it with
+    /// [`CloseFrame::on_wire`].
     ///
     /// # Errors
     ///
@@ -337,14 +337,15 @@ impl<T: Transport> WebSocket<T> {
     /// # Examples
     ///
     /// ```
-    /// use longwire_connection::{Config, Error, testing::pair};
+    /// use longwire_connection::{CloseCode, Config, Error, testing::pair};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Error> {
     /// let (mut client, mut server) = pair(Config::default());
     /// client.start_close_with(None)?;
     /// assert_eq!(server.recv().await?, None);
-    /// assert_eq!(server.close_received(), Some(None));
+    /// let frame = server.close_received().expect("a close frame");
+    /// assert_eq!(frame.code, CloseCode::NO_STATUS_RECEIVED);
     /// # Ok(())
     /// # }
     /// ```
@@ -378,8 +379,9 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.state()
     }
 
-    /// Returns the close frame that the peer sent: `None` if none has arrived, `Some(None)` if it was empty.
-    pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
+    /// Returns the close frame that the peer sent: `None` if none has arrived. The code of an empty one is
+    /// 1005 (RFC 6455 §7.1.5).
+    pub fn close_received(&self) -> Option<&CloseFrame> {
         self.receiver.close_received()
     }
 
