@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use longwire_protocol::{Message, Opcode, Outbound};
+use longwire_protocol::{Message, MessageKind, Outbound};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sending::request::{Item, Sending, Until};
@@ -171,7 +171,7 @@ fn the_end_of_a_message_in_parts_reaches_who_waits() {
     model(|| {
         let io = Io::new(true);
         let shared = shared(&io, &Config::default());
-        send(&shared, Item::Begin(Opcode::Text), Until::Queued).unwrap();
+        send(&shared, Item::Begin(MessageKind::Text), Until::Queued).unwrap();
         let waiting = {
             let shared = Arc::clone(&shared);
             loom::thread::spawn(move || send(&shared, message("b"), Until::Written))

@@ -1,9 +1,8 @@
 //! The peer's actions, as the receiving half reports them.
 
 use bytes::Bytes;
-use longwire_frame::Opcode;
 
-use crate::{CloseFrame, Message};
+use crate::{CloseFrame, Message, MessageKind};
 
 /// An action of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +25,8 @@ pub enum Event {
 /// together; a single one may begin or end inside a character.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// [`Opcode::Text`] or [`Opcode::Binary`], the same for all pieces of a message.
-    pub opcode: Opcode,
+    /// The kind of the message, the same for all of its pieces.
+    pub kind: MessageKind,
     /// The bytes of the piece, possibly none.
     pub data: Bytes,
     /// Whether the message ends with this piece.

@@ -33,6 +33,26 @@ pub enum Message {
     Binary(Bytes),
 }
 
+/// The kind of a message (RFC 6455 §5.6): the protocol has these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageKind {
+    /// UTF-8 text (opcode 1).
+    Text,
+    /// Arbitrary bytes (opcode 2).
+    Binary,
+}
+
+impl MessageKind {
+    /// Returns the opcode of the first frame of such a message.
+    #[inline]
+    pub const fn opcode(self) -> Opcode {
+        match self {
+            Self::Text => Opcode::Text,
+            Self::Binary => Opcode::Binary,
+        }
+    }
+}
+
 /// Whether to compress a message, if compression was negotiated (RFC 7692 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Compress {
@@ -106,11 +126,25 @@ impl Message {
         self.payload().is_empty()
     }
 
-    /// Returns the opcode of the message's first frame.
-    pub const fn opcode(&self) -> Opcode {
+    /// Returns whether this is a text or a binary message.
+    pub const fn kind(&self) -> MessageKind {
         match self {
-            Self::Text(_) => Opcode::Text,
-            Self::Binary(_) => Opcode::Binary,
+            Self::Text(_) => MessageKind::Text,
+            Self::Binary(_) => MessageKind::Binary,
+        }
+    }
+
+    /// Returns the opcode of the message's first frame.
+    pub(crate) const fn opcode(&self) -> Opcode {
+        self.kind().opcode()
+    }
+
+    /// Creates a message of this kind. The payload of a text message has been validated.
+    #[inline]
+    pub(crate) fn from_validated(kind: MessageKind, payload: Bytes) -> Self {
+        match kind {
+            MessageKind::Text => Self::Text(Text::from_validated(payload)),
+            MessageKind::Binary => Self::Binary(payload),
         }
     }
 }

@@ -12,8 +12,8 @@ use longwire_frame::{CloseCode, FrameHeader, MaskingKey, Opcode, close::encode_c
 use crate::compression::{COMPRESSOR_MEMORY, Deflating};
 use crate::data_frame::{DataFrame, gather_frame};
 use crate::{
-    CloseFrame, Compress, CompressionStats, Event, Message, PreparedMessage, ProtocolError, SendError,
-    WriteQueue,
+    CloseFrame, Compress, CompressionStats, Event, Message, MessageKind, PreparedMessage, ProtocolError,
+    SendError, WriteQueue,
 };
 
 /// The source of a client's masking keys.
@@ -76,7 +76,7 @@ pub struct Dropped {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OpenMessage {
-    opcode: Opcode,
+    kind: MessageKind,
     compress: Compress,
     /// Whether the message is compressed, once its first frame was queued.
     begun: Option<bool>,
@@ -261,12 +261,8 @@ impl Outbound {
     /// # Errors
     ///
     /// As for [`message`](Self::message).
-    ///
-    /// # Panics
-    ///
-    /// If `opcode` is neither text nor binary.
-    pub fn begin(&mut self, opcode: Opcode) -> Result<(), SendError> {
-        self.begin_with(opcode, Compress::Auto)
+    pub fn begin(&mut self, kind: MessageKind) -> Result<(), SendError> {
+        self.begin_with(kind, Compress::Auto)
     }
 
     /// Opens a message that is sent in parts, compressed or not according to `compress`; [`Compress::Auto`] decides by
@@ -275,14 +271,9 @@ impl Outbound {
     /// # Errors
     ///
     /// As for [`message`](Self::message).
-    ///
-    /// # Panics
-    ///
-    /// As for [`begin`](Self::begin).
-    pub fn begin_with(&mut self, opcode: Opcode, compress: Compress) -> Result<(), SendError> {
-        assert!(matches!(opcode, Opcode::Text | Opcode::Binary), "a message is text or binary");
+    pub fn begin_with(&mut self, kind: MessageKind, compress: Compress) -> Result<(), SendError> {
         self.check_idle()?;
-        self.open = Some(OpenMessage { opcode, compress, begun: None });
+        self.open = Some(OpenMessage { kind, compress, begun: None });
         Ok(())
     }
 
@@ -298,7 +289,7 @@ impl Outbound {
             return Err(SendError::Closing);
         }
         let open = self.open.ok_or(SendError::NoMessageOpen)?;
-        let opcode = if open.begun.is_some() { Opcode::Continuation } else { open.opcode };
+        let opcode = if open.begun.is_some() { Opcode::Continuation } else { open.kind.opcode() };
         let deflating = self
             .deflating
             .as_mut()

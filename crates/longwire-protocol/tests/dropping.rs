@@ -1,7 +1,7 @@
 //! Broadcasts that may be dropped: queued ones, and ones deferred until a message in parts ends.
 
 use bytes::Bytes;
-use longwire_protocol::{Dropped, Opcode, Outbound, PreparedMessage};
+use longwire_protocol::{Dropped, MessageKind, Outbound, PreparedMessage};
 
 /// Too long to be gathered, so it is queued by reference.
 const LONG: usize = 20_000;
@@ -29,7 +29,7 @@ fn queued(outbound: &mut Outbound) -> Vec<u8> {
 #[test]
 fn a_part_waits_only_for_the_queue_before_it() {
     let mut outbound = Outbound::new(None);
-    outbound.begin(Opcode::Binary).unwrap();
+    outbound.begin(MessageKind::Binary).unwrap();
     assert_eq!((outbound.queue_cost(), outbound.cost()), (0, 0));
     outbound.part(Bytes::from_static(b"part"), false).unwrap();
     let cost = outbound.queue_cost();
@@ -49,7 +49,7 @@ fn the_oldest_broadcast_is_dropped_first_wherever_it_waits() {
     for byte in 0..2 {
         outbound.prepared(&news(byte)).unwrap();
     }
-    outbound.begin(Opcode::Binary).unwrap();
+    outbound.begin(MessageKind::Binary).unwrap();
     outbound.part(Bytes::from_static(b"part"), false).unwrap();
     for byte in 2..5 {
         outbound.prepared(&news(byte)).unwrap();
@@ -81,7 +81,7 @@ fn room_is_foreseen_before_anything_is_dropped() {
     assert_eq!(outbound.droppable_cost(), outbound.cost());
     assert!(outbound.fits_by_dropping(FRAME, 10), "nothing is left after dropping");
     outbound.message(vec![0; LONG].into()).unwrap();
-    outbound.begin(Opcode::Binary).unwrap();
+    outbound.begin(MessageKind::Binary).unwrap();
     outbound.prepared(&news(2)).unwrap();
     for _ in 0..4 {
         let (cost, droppable) = (outbound.cost(), outbound.droppable_cost());

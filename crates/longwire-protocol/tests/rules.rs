@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use longwire_protocol::{
-    CloseCode, CloseFrame, Event, FrameError, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode,
-    Outbound, PreparedMessage, ProtocolError, Role, SendError,
+    CloseCode, CloseFrame, Event, FrameError, Inbound, Limits, MaskingKey, MaskingKeys, Message, MessageKind,
+    Opcode, Outbound, PreparedMessage, ProtocolError, Role, SendError,
 };
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -315,8 +315,8 @@ fn drain(outbound: &mut Outbound, step: usize) -> Vec<u8> {
 fn messages_in_parts_are_one_message() {
     let mut outbound = Outbound::new(None);
     assert_eq!(outbound.part(Bytes::new(), true), Err(SendError::NoMessageOpen));
-    outbound.begin(Opcode::Text).unwrap();
-    assert_eq!(outbound.begin(Opcode::Text), Err(SendError::MessageOpen));
+    outbound.begin(MessageKind::Text).unwrap();
+    assert_eq!(outbound.begin(MessageKind::Text), Err(SendError::MessageOpen));
     assert_eq!(outbound.message("other".into()), Err(SendError::MessageOpen));
     assert!(!outbound.gather_message(&"other".into()));
     outbound.part("a".into(), false).unwrap();
@@ -328,7 +328,7 @@ fn messages_in_parts_are_one_message() {
     assert_eq!(drain(&mut outbound, 5), b"\x01\x01a\x89\x01p\x00\x00\x80\x01b\x81\x04news");
     assert_eq!(outbound.part(Bytes::new(), true), Err(SendError::NoMessageOpen));
     // Closing abandons an open message.
-    outbound.begin(Opcode::Binary).unwrap();
+    outbound.begin(MessageKind::Binary).unwrap();
     outbound.close(Some(CloseFrame::new(CloseCode::NORMAL, "bye"))).unwrap();
     assert_eq!(outbound.part("c".into(), true), Err(SendError::Closing));
     assert_eq!(outbound.ping(b""), Err(SendError::Closing));

@@ -79,7 +79,7 @@
 //! | send from several tasks | [`WebSocket::sender`], [`WebSocket::split`], [`Sender`] |
 //! | send many messages in one write | [`WebSocket::feed`], [`WebSocket::flush`]; automatic in a server's handler |
 //! | check that the peer is alive, and measure the round trip | [`WebSocket::ping`], [`Config::keepalive`] |
-//! | send or receive one message in parts | [`WebSocket::binary_writer`], [`WebSocket::recv_parts`] |
+//! | send or receive one message in parts | [`WebSocket::message_writer`], [`WebSocket::recv_parts`] |
 //! | compress, or not | `ServerOptions::deflate` of a server's handshake, `Client::deflate`, [`WebSocket::send_with`] |
 //! | pipe bytes | [`WebSocket::into_byte_stream`] |
 //! | use combinators | `Stream` and `Sink` of the futures crates, on [`WebSocket`] |
@@ -140,9 +140,9 @@ pub use longwire_connection::testing;
 pub use longwire_connection::{
     ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess, FrameError,
     Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
-    MeasurementCounts, Measurements, MemoryBudget, Message, MessageReader, MessageWriter, OwnedMessageWriter,
-    Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats, Text, Transport,
-    WebSocket, drive,
+    MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageWriter,
+    OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State,
+    Stats, Text, Transport, WebSocket, WriterOptions, drive,
 };
 
 #[cfg(feature = "deflate")]

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, PreparedMessage};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, PreparedMessage};
 
 use crate::sending::ping::Pong;
 use crate::sending::request::{Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
-use crate::{Error, OwnedMessageWriter, Stats, Transport};
+use crate::{Error, OwnedMessageWriter, Stats, Transport, WriterOptions};
 
 /// The operations of a connection that a [`Sender`] needs, without the type of its transport.
 trait Outlet: Send + Sync {
@@ -252,62 +252,25 @@ impl Sender {
         self.outlet.try_send_prepared(prepared, limit, true)
     }
 
-    /// Begins a text message that is sent in parts. Other messages of this connection wait until it is finished.
+    /// Begins a message that is sent in parts: text, binary, or with [`WriterOptions`]. Other messages of this
+    /// connection wait until it is finished.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send).
+    /// As for [`send`](Self::send), and [`Error::QueueFull`] if the call would wait and [`WriterOptions::wait`] is
+    /// off.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, no message was begun.
-    pub async fn text_writer(&self) -> Result<OwnedMessageWriter, Error> {
-        self.writer(Opcode::Text, Compress::Auto).await
-    }
-
-    /// As [`text_writer`](Self::text_writer), for a binary message.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn binary_writer(&self) -> Result<OwnedMessageWriter, Error> {
-        self.writer(Opcode::Binary, Compress::Auto).await
-    }
-
-    /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used
-    /// for the whole message (RFC 7692 §6.1); [`Compress::Auto`] decides by the length of the first part.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn text_writer_with(&self, compress: Compress) -> Result<OwnedMessageWriter, Error> {
-        self.writer(Opcode::Text, compress).await
-    }
-
-    /// As [`text_writer_with`](Self::text_writer_with), for a binary message.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn binary_writer_with(&self, compress: Compress) -> Result<OwnedMessageWriter, Error> {
-        self.writer(Opcode::Binary, compress).await
-    }
-
-    async fn writer(&self, opcode: Opcode, compress: Compress) -> Result<OwnedMessageWriter, Error> {
-        Call::new(self, Sending::new(Item::Begin(opcode)).compress(compress), Until::Queued).await?;
-        Ok(OwnedMessageWriter::new(self.clone(), opcode))
+    pub async fn message_writer(
+        &self,
+        options: impl Into<WriterOptions>,
+    ) -> Result<OwnedMessageWriter, Error> {
+        let options = options.into();
+        let mut call = Call::new(self, options.sending(), Until::Queued);
+        poll_fn(|cx| options.outcome(Pin::new(&mut call).poll(cx))).await?;
+        Ok(OwnedMessageWriter::new(self.clone(), options.kind))
     }
 
     pub(crate) fn poll_send(

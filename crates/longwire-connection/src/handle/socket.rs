@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, State};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, State};
 
 use crate::handle::halves::Halves;
 use crate::handle::message_writer::MessageWriter;
@@ -16,7 +16,9 @@ use crate::handle::sender::close_frame;
 use crate::sending::request::{Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
-use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
+use crate::{
+    ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport, WriterOptions,
+};
 
 /// An open WebSocket connection.
 ///
@@ -187,59 +189,25 @@ impl<T: Transport> WebSocket<T> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Begins a text message that is sent in parts. Other messages of this connection wait until it is finished.
+    /// Begins a message that is sent in parts: text, binary, or with [`WriterOptions`]. Other messages of this
+    /// connection wait until it is finished.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send).
+    /// As for [`send`](Self::send), and [`Error::QueueFull`] if the call would wait and [`WriterOptions::wait`] is
+    /// off.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, no message was begun.
-    pub async fn text_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
-        self.text_writer_with(Compress::Auto).await
-    }
-
-    /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used.
-    ///
-    /// The choice applies to the whole message (RFC 7692 §6.1). [`Compress::Auto`] decides by the length of the
-    /// first part.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn text_writer_with(&mut self, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
-        self.writer(Opcode::Text, compress).await
-    }
-
-    /// Begins a binary message that is sent in parts. Other messages of this connection wait until it is finished.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn binary_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
-        self.binary_writer_with(Compress::Auto).await
-    }
-
-    /// As [`text_writer_with`](Self::text_writer_with), for a binary message.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn binary_writer_with(&mut self, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
-        self.writer(Opcode::Binary, compress).await
+    pub async fn message_writer(
+        &mut self,
+        options: impl Into<WriterOptions>,
+    ) -> Result<MessageWriter<'_, T>, Error> {
+        let options = options.into();
+        let mut sending = options.sending();
+        poll_fn(|cx| options.outcome(self.poll_send(&mut sending, Until::Queued, cx))).await?;
+        Ok(MessageWriter::new(self, options.kind))
     }
 
     /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong
@@ -465,16 +433,6 @@ impl<T: Transport> WebSocket<T> {
         if reader.is_unheard() {
             reader.poll_control(cx);
         }
-    }
-
-    async fn writer(&mut self, opcode: Opcode, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
-        let mut sending = Sending::new(Item::Begin(opcode)).compress(compress);
-        poll_fn(|cx| {
-            ready!(self.poll_send(&mut sending, Until::Queued, cx))?;
-            Poll::Ready(Ok(()))
-        })
-        .await
-        .map(|()| MessageWriter::new(self, opcode))
     }
 }
 

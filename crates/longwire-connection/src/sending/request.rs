@@ -2,7 +2,7 @@
 //! waits.
 
 use bytes::Bytes;
-use longwire_protocol::{Compress, Message, Opcode};
+use longwire_protocol::{Compress, Message, MessageKind};
 
 use crate::sending::wakers::Ticket;
 
@@ -21,7 +21,7 @@ pub(crate) struct Sending {
 pub(crate) enum Item {
     Message(Message),
     Part(Bytes, bool),
-    Begin(Opcode),
+    Begin(MessageKind),
     /// Nothing: marks the end of the queue as the position to flush.
     Mark,
 }

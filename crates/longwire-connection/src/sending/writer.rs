@@ -413,7 +413,7 @@ impl<T: Transport> Writer<T> {
         }
         match sending.item.take() {
             Some(Item::Message(message)) => self.queue_message(message, sending.compress)?,
-            Some(Item::Begin(opcode)) => self.out.begin_with(opcode, sending.compress)?,
+            Some(Item::Begin(kind)) => self.out.begin_with(kind, sending.compress)?,
             Some(Item::Part(data, last)) => {
                 self.lend_buffer();
                 let kept_before = self.out.keeps_compressor();
