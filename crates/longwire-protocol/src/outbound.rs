@@ -82,6 +82,12 @@ struct OpenMessage {
     begun: Option<bool>,
 }
 
+/// A part of a message in parts.
+struct DataPart {
+    data: Bytes,
+    last: bool,
+}
+
 impl Outbound {
     /// Creates a client's sending half if there are masking keys, otherwise a server's.
     pub fn new(keys: Option<MaskingKeys>) -> Self {
@@ -277,14 +283,27 @@ impl Outbound {
         Ok(())
     }
 
-    /// Queues one part of the open message as a frame; with `last`, the message ends.
+    /// Queues one part of the open message as a frame.
     ///
     /// The parts of a text message must be UTF-8 together: the caller ensures that.
     ///
     /// # Errors
     ///
     /// [`SendError::NoMessageOpen`], or [`SendError::Closing`] after a close frame.
-    pub fn part(&mut self, data: Bytes, last: bool) -> Result<(), SendError> {
+    pub fn part(&mut self, data: Bytes) -> Result<(), SendError> {
+        self.part_frame(DataPart { data, last: false })
+    }
+
+    /// Queues the last part of the open message as a frame, which ends the message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`part`](Self::part).
+    pub fn last_part(&mut self, data: Bytes) -> Result<(), SendError> {
+        self.part_frame(DataPart { data, last: true })
+    }
+
+    fn part_frame(&mut self, DataPart { data, last }: DataPart) -> Result<(), SendError> {
         if self.closing {
             return Err(SendError::Closing);
         }

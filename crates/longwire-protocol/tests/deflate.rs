@@ -80,10 +80,10 @@ fn send(outbound: &mut Outbound, message: &Message, how: &How) {
             outbound.begin_with(message.kind(), *compress).unwrap();
             let mut start = 0;
             for cut in cuts {
-                outbound.part(payload.slice(start..cut), false).unwrap();
+                outbound.part(payload.slice(start..cut)).unwrap();
                 start = cut;
             }
-            outbound.part(payload.slice(start..), true).unwrap();
+            outbound.last_part(payload.slice(start..)).unwrap();
         }
     }
 }

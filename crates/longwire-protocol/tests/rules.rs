@@ -314,23 +314,23 @@ fn drain(outbound: &mut Outbound, step: usize) -> Vec<u8> {
 #[test]
 fn messages_in_parts_are_one_message() {
     let mut outbound = Outbound::new(None);
-    assert_eq!(outbound.part(Bytes::new(), true), Err(SendError::NoMessageOpen));
+    assert_eq!(outbound.last_part(Bytes::new()), Err(SendError::NoMessageOpen));
     outbound.begin(MessageKind::Text).unwrap();
     assert_eq!(outbound.begin(MessageKind::Text), Err(SendError::MessageOpen));
     assert_eq!(outbound.message("other".into()), Err(SendError::MessageOpen));
     assert!(!outbound.gather_message(&"other".into()));
-    outbound.part("a".into(), false).unwrap();
+    outbound.part("a".into()).unwrap();
     outbound.ping(b"p").unwrap();
     outbound.prepared(&PreparedMessage::new("news")).unwrap();
     assert_eq!(outbound.pending(), 3 + 3 + 6, "the news waits");
-    outbound.part(Bytes::new(), false).unwrap();
-    outbound.part("b".into(), true).unwrap();
+    outbound.part(Bytes::new()).unwrap();
+    outbound.last_part("b".into()).unwrap();
     assert_eq!(drain(&mut outbound, 5), b"\x01\x01a\x89\x01p\x00\x00\x80\x01b\x81\x04news");
-    assert_eq!(outbound.part(Bytes::new(), true), Err(SendError::NoMessageOpen));
+    assert_eq!(outbound.last_part(Bytes::new()), Err(SendError::NoMessageOpen));
     // Closing abandons an open message.
     outbound.begin(MessageKind::Binary).unwrap();
     outbound.close(Some(CloseFrame::new(CloseCode::NORMAL, "bye"))).unwrap();
-    assert_eq!(outbound.part("c".into(), true), Err(SendError::Closing));
+    assert_eq!(outbound.last_part("c".into()), Err(SendError::Closing));
     assert_eq!(outbound.ping(b""), Err(SendError::Closing));
     assert_eq!(outbound.prepared(&PreparedMessage::new("news")), Err(SendError::Closing));
     assert_eq!(outbound.close(None), Err(SendError::Closing));

@@ -310,9 +310,9 @@ fn send(outbound: &mut Outbound, sent: Sent) -> Event {
             let mut rest = message.payload().clone();
             for cut in cuts {
                 let at = cut.index(rest.len() + 1);
-                outbound.part(rest.split_to(at), false).expect(IDLE);
+                outbound.part(rest.split_to(at)).expect(IDLE);
             }
-            outbound.part(rest, true).expect(IDLE);
+            outbound.last_part(rest).expect(IDLE);
             Event::Message(message)
         }
         Sent::Ping(payload) => {

@@ -280,8 +280,8 @@ impl<W: Target> Writing<W> {
     }
 
     async fn write(&mut self, part: Bytes) -> Result<(), Error> {
-        let checked = self.check(&part, false)?;
-        let mut sending = Sending::new(Item::Part(part, false)).ticket(self.ticket);
+        let checked = self.check(&part)?;
+        let mut sending = Sending::new(Item::Part { data: part, last: false }).ticket(self.ticket);
         poll_fn(|cx| {
             let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
             self.ticket = sending.ticket;
@@ -294,8 +294,8 @@ impl<W: Target> Writing<W> {
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
-        self.check(&[], true)?;
-        let mut sending = Sending::new(Item::Part(Bytes::new(), true)).ticket(self.ticket);
+        self.check_end()?;
+        let mut sending = Sending::new(Item::Part { data: Bytes::new(), last: true }).ticket(self.ticket);
         poll_fn(|cx| {
             let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
             self.ticket = sending.ticket;
@@ -306,21 +306,24 @@ impl<W: Target> Writing<W> {
     }
 
     /// Returns the state of the validator after `part`.
-    fn check(&self, part: &[u8], last: bool) -> Result<Option<Utf8Validator>, Error> {
+    fn check(&self, part: &[u8]) -> Result<Option<Utf8Validator>, Error> {
         let mut utf8 = self.utf8.clone();
         if let Some(utf8) = &mut utf8 {
             utf8.feed(part).map_err(|_| Error::NotText)?;
-            if last {
-                utf8.finish().map_err(|_| Error::NotText)?;
-            }
         }
         Ok(utf8)
     }
 
+    /// Checks that the message may end here.
+    fn check_end(&self) -> Result<(), Error> {
+        self.utf8.as_ref().map_or(Ok(()), |utf8| utf8.clone().finish().map_err(|_| Error::NotText))
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let checked = self.check(buf, false).map_err(into_io)?;
+        let checked = self.check(buf).map_err(into_io)?;
         // If the part cannot be queued at once, it is discarded, because a caller may retry with other bytes.
-        let mut sending = Sending::new(Item::Part(Bytes::copy_from_slice(buf), false)).ticket(self.ticket);
+        let mut sending =
+            Sending::new(Item::Part { data: Bytes::copy_from_slice(buf), last: false }).ticket(self.ticket);
         let polled = self.to.poll_send(&mut sending, Until::Queued, cx);
         self.ticket = sending.ticket;
         ready!(polled).map_err(into_io)?;
@@ -345,11 +348,11 @@ impl<W: Target> Writing<W> {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.finished {
             if self.ending.is_none() {
-                self.check(&[], true).map_err(into_io)?;
+                self.check_end().map_err(into_io)?;
             }
-            let ending = self
-                .ending
-                .get_or_insert_with(|| Sending::new(Item::Part(Bytes::new(), true)).ticket(self.ticket));
+            let ending = self.ending.get_or_insert_with(|| {
+                Sending::new(Item::Part { data: Bytes::new(), last: true }).ticket(self.ticket)
+            });
             let polled = self.to.poll_send(ending, Until::Queued, cx);
             self.ticket = ending.ticket;
             let result = ready!(polled);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, PreparedMessage};
 
 use crate::sending::ping::Pong;
-use crate::sending::request::{Item, Sending, Until};
+use crate::sending::request::{IfFull, Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
 use crate::{Error, OwnedMessageWriter, Stats, Transport, WriterOptions};
@@ -25,7 +25,7 @@ trait Outlet: Send + Sync {
         &self,
         prepared: &PreparedMessage,
         limit: usize,
-        drop_oldest: bool,
+        if_full: IfFull,
     ) -> Result<usize, Error>;
     fn poll_send_prepared(
         &self,
@@ -66,9 +66,9 @@ impl<T: Transport> Outlet for Shared<T> {
         &self,
         prepared: &PreparedMessage,
         limit: usize,
-        drop_oldest: bool,
+        if_full: IfFull,
     ) -> Result<usize, Error> {
-        self.try_send_prepared(prepared, limit, drop_oldest)
+        self.try_send_prepared(prepared, limit, if_full)
     }
 
     fn poll_send_prepared(
@@ -221,7 +221,7 @@ impl Sender {
     ///
     /// [`Error::QueueFull`] if it does not fit; otherwise as for [`send`](Self::send).
     pub fn try_send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
-        self.outlet.try_send_prepared(prepared, limit, false).map(drop)
+        self.outlet.try_send_prepared(prepared, limit, IfFull::Refuse).map(drop)
     }
 
     /// Sends a prepared message as soon as it fits into `limit` bytes of queue; an empty queue accepts any message.
@@ -249,7 +249,7 @@ impl Sender {
     /// [`Error::QueueFull`], without dropping any, if other messages leave no room; otherwise as for
     /// [`send`](Self::send).
     pub fn send_prepared_dropping(&self, prepared: &PreparedMessage, limit: usize) -> Result<usize, Error> {
-        self.outlet.try_send_prepared(prepared, limit, true)
+        self.outlet.try_send_prepared(prepared, limit, IfFull::DropOldest)
     }
 
     /// Begins a message that is sent in parts: text, binary, or with [`WriterOptions`]. Other messages of this

@@ -384,10 +384,10 @@ impl<T: Transport> WebSocket<T> {
         let mut flush = match self.flushing {
             0 => Sending::new(Item::Mark),
             // Messages queued later do not prolong it.
-            until => Sending { item: None, until, ..Sending::new(Item::Mark) },
+            position => Sending { item: None, position, ..Sending::new(Item::Mark) },
         };
         let polled = self.poll_send(&mut flush, Until::Written, cx);
-        self.flushing = if polled.is_pending() { flush.until } else { 0 };
+        self.flushing = if polled.is_pending() { flush.position } else { 0 };
         polled
     }
 
