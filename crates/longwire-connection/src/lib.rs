@@ -57,7 +57,7 @@ pub use counting::histogram::{Histogram, HistogramCounts};
 pub use counting::measurements::{MeasurementCounts, Measurements};
 pub use counting::stats::Stats;
 pub use ending::drive::drive;
-pub use error::Error;
+pub use error::{BoxError, Error};
 pub use handle::byte_stream::ByteStream;
 pub use handle::message_writer::{MessageWriter, OwnedMessageWriter, WriterOptions};
 pub use handle::parts::MessageReader;
@@ -66,7 +66,7 @@ pub use handle::sender::Sender;
 pub use handle::socket::WebSocket;
 pub use longwire_protocol::{
     CloseCode, CloseFrame, Compress, CompressionStats, FrameError, Keepalive, Limits, MaskingKey,
-    MaskingKeys, Message, MessageKind, PreparedMessage, ProtocolError, State, Text,
+    MaskingKeys, Message, MessageKind, Opcode, PreparedMessage, ProtocolError, State, Text,
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};

@@ -138,11 +138,11 @@
 pub use longwire_connection::testing;
 #[doc(inline)]
 pub use longwire_connection::{
-    ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess, FrameError,
-    Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
+    BoxError, ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess,
+    FrameError, Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
     MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageWriter,
-    OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State,
-    Stats, Text, Transport, WebSocket, WriterOptions, drive,
+    Opcode, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender,
+    State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
 };
 
 #[cfg(feature = "deflate")]
@@ -154,7 +154,9 @@ pub mod deflate {
     #[doc(inline)]
     pub use longwire_connection::Compression;
     #[doc(inline)]
-    pub use longwire_connection::deflate::{Agreement, Direction, Level, Pool, PoolOptions, WindowBits};
+    pub use longwire_connection::deflate::{
+        Agreement, AnswerError, Direction, Level, Offer, Pool, PoolOptions, WindowBits,
+    };
 }
 
 #[cfg(feature = "client")]
@@ -167,9 +169,7 @@ pub use longwire_server::{Request, Server, ServerConfig, ServerHandle, ServerSta
 
 #[cfg(any(feature = "server", feature = "hyper"))]
 #[doc(inline)]
-pub use longwire_hub::{
-    BoxError, ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Room, SlowPolicy,
-};
+pub use longwire_hub::{ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Room, SlowPolicy};
 
 /// The version of rustls whose configurations the client's and the server's `TlsConfig` accept.
 #[cfg(all(feature = "client", feature = "rustls"))]
@@ -185,17 +185,21 @@ pub use longwire_server::rustls;
 pub mod handshake {
     #[doc(inline)]
     pub use longwire_handshake::{
-        AcceptedError, HeadLimits, OptionsError, OriginPolicy, PeerText, Rejection, ResponseError,
-        ServerOptions, Subprotocol, TrustedProxies, UriError, WebSocketUri,
+        AcceptedError, AllowedOrigins, ClientOptions, ExtensionError, HeadError, HeadLimits, InvalidKey,
+        InvalidLogin, InvalidNetwork, InvalidOrigin, InvalidSubprotocol, OptionsError, OriginPolicy,
+        PeerText, Rejection, ResponseError, ServerOptions, Subprotocol, SubprotocolError, TrustedProxies,
+        UriError, WebSocketUri,
     };
 }
 
-/// Connected clients: handles, limits, statistics and shutdown. [`Hub`] itself is at the root.
+/// Connected clients: handles, sockets over any transport, limits, statistics and shutdown. [`Hub`] itself is at the
+/// root.
 #[cfg(any(feature = "server", feature = "hyper"))]
 pub mod hub {
     #[doc(inline)]
     pub use longwire_hub::{
-        ClientHandle, ClientInfo, ClientStats, Drained, Farewell, HubError, Reservation, RunError,
+        ClientHandle, ClientInfo, ClientStats, Drained, Farewell, HubError, Reservation, RunError, Socket,
+        SocketReceiver,
     };
 }
 

@@ -4,13 +4,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_connection::{Keepalive, Transport as Stream, WebSocket};
+use longwire_connection::{BoxError, Keepalive, Transport as Stream, WebSocket};
 
 use super::inbox::inbox;
 use super::outbox::Outbox;
 use super::shared::{Finish, Shared};
 use super::task::Task;
-use super::{Backoff, BoxError, Failure, Reconnecting, Sender};
+use super::{Backoff, Failure, Reconnecting, Sender};
 use crate::{Client, ClientStream, Error};
 
 /// The point at which a message counts as delivered. Until then, `send` waits, and the message is kept to be sent

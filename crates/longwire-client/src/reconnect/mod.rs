@@ -51,7 +51,7 @@ mod task;
 pub use backoff::{Backoff, Jitter};
 pub use builder::{Builder, Confirm};
 pub use inbox::Event;
-pub use outage::{BoxError, Failure, Gap, Outage};
+pub use outage::{Failure, Gap, Outage};
 pub use sender::Sender;
 
 /// The state of a reconnecting connection.

@@ -3,13 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use longwire_connection::{CloseCode, CloseFrame};
+use longwire_connection::{BoxError, CloseCode, CloseFrame};
 
 use crate::proxy::is_final;
 use crate::{Error, RedirectError};
-
-/// The error type of hooks.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
