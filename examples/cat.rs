@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use longwire::client::{self, TlsConfig};
-use longwire::{BoxError, Client, CloseCode, CloseFrame, Message, Sender};
+use longwire::{BoxError, Client, CloseCode, Message, Sender};
 use tokio::io::{AsyncWriteExt, stdout};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -115,8 +115,10 @@ async fn run(args: &Args) -> Result<(), BoxError> {
             message = receiver.recv() => {
                 let Some(message) = message? else {
                     // The server has closed, or has answered our close.
-                    if args.verbose {
-                        eprintln!("closed: {}", describe(receiver.close_received().flatten()));
+                    if args.verbose
+                        && let Some(close) = receiver.close_received()
+                    {
+                        eprintln!("closed: {close}");
                     }
                     return Ok(());
                 };
@@ -136,10 +138,6 @@ async fn run(args: &Args) -> Result<(), BoxError> {
             }
         }
     }
-}
-
-fn describe(close: Option<&CloseFrame>) -> String {
-    close.map_or_else(|| "without a code".to_owned(), ToString::to_string)
 }
 
 async fn send_lines(sender: &Sender) -> Result<(), BoxError> {

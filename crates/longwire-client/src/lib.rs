@@ -52,7 +52,7 @@ mod unix;
 pub use client::Client;
 pub use error::{Error, InvalidOption};
 #[doc(no_inline)]
-pub use longwire_connection::{Config, WebSocket};
+pub use longwire_connection::{BoxError, Config, WebSocket};
 #[doc(no_inline)]
 pub use longwire_handshake::{
     HeadLimits, OptionsError, PeerText, ResponseError, Subprotocol, UriError, WebSocketUri,

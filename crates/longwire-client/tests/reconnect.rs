@@ -458,7 +458,7 @@ async fn closes_when_it_is_dropped_however_many_senders_there_are() {
     drop(ws);
     assert_eq!(peer.recv().await.unwrap(), Some(Message::text("last words")));
     assert_eq!(peer.recv().await.unwrap(), None);
-    assert_eq!(peer.close_received().flatten().map(|frame| frame.code), Some(CloseCode::NORMAL));
+    assert_eq!(peer.close_received().map(|frame| frame.code), Some(CloseCode::NORMAL));
     assert!(matches!(sender.send("late").await, Err(longwire_connection::Error::Closed)));
     assert!(server.is_left_alone().await);
 }

@@ -55,6 +55,9 @@ pub enum Error {
     Invalid(FrameError),
 }
 
+/// The error type of handlers and hooks of an application: a boxed error of any type.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 impl Error {
     /// Returns the close code with which the connection ended: the peer's, the one sent to the peer, or 1006 for a
     /// connection that ended without one (RFC 6455 §7.1.5). Returns `None` if this error did not end the

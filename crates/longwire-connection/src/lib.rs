@@ -60,16 +60,16 @@ pub use counting::stats::Stats;
 #[doc(hidden)]
 pub use deadline::{Deadline, Late};
 pub use ending::drive::drive;
-pub use error::Error;
+pub use error::{BoxError, Error};
 pub use handle::byte_stream::ByteStream;
-pub use handle::message_writer::{MessageWriter, OwnedMessageWriter};
+pub use handle::message_writer::{MessageWriter, OwnedMessageWriter, WriterOptions};
 pub use handle::parts::MessageReader;
 pub use handle::receiver::{Incoming, Receiver};
 pub use handle::sender::Sender;
 pub use handle::socket::WebSocket;
 pub use longwire_protocol::{
     CloseCode, CloseFrame, Compress, CompressionStats, FrameError, Keepalive, Limits, MaskingKey,
-    MaskingKeys, Message, PreparedMessage, ProtocolError, State, Text,
+    MaskingKeys, Message, MessageKind, Opcode, PreparedMessage, ProtocolError, State, Text,
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};

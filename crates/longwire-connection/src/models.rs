@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use longwire_protocol::{Message, Opcode, Outbound};
+use longwire_protocol::{Message, MessageKind, Outbound};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sending::request::{Item, Sending, Until};
@@ -42,9 +42,14 @@ struct Gate {
 struct Owned(Io);
 
 impl Io {
-    fn new(is_open: bool) -> Self {
-        let gate = Mutex::new(Gate { is_open, ..Gate::default() });
-        Self(Arc::new(IoState { gate, is_dropped: AtomicBool::new(false) }))
+    fn closed() -> Self {
+        Self(Arc::new(IoState { gate: Mutex::default(), is_dropped: AtomicBool::new(false) }))
+    }
+
+    fn opened() -> Self {
+        let io = Self::closed();
+        io.open();
+        io
     }
 
     fn open(&self) {
@@ -131,7 +136,7 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn a_send_is_woken_whoever_writes_its_bytes() {
     model(|| {
-        let io = Io::new(false);
+        let io = Io::closed();
         let shared = shared(&io, &Config::default());
         let sender = {
             let shared = Arc::clone(&shared);
@@ -155,7 +160,7 @@ fn a_send_is_woken_whoever_writes_its_bytes() {
 #[test]
 fn room_reaches_the_sender_that_waits_for_it() {
     model(|| {
-        let io = Io::new(false);
+        let io = Io::closed();
         let shared = shared(&io, &Config::default().with_send_queue(1));
         let threads = ["a", "b"].map(|text| {
             let shared = Arc::clone(&shared);
@@ -173,14 +178,14 @@ fn room_reaches_the_sender_that_waits_for_it() {
 #[test]
 fn the_end_of_a_message_in_parts_reaches_who_waits() {
     model(|| {
-        let io = Io::new(true);
+        let io = Io::opened();
         let shared = shared(&io, &Config::default());
-        send(&shared, Item::Begin(Opcode::Text), Until::Queued).unwrap();
+        send(&shared, Item::Begin(MessageKind::Text), Until::Queued).unwrap();
         let waiting = {
             let shared = Arc::clone(&shared);
             loom::thread::spawn(move || send(&shared, message("b"), Until::Written))
         };
-        send(&shared, Item::Part("a".into(), true), Until::Queued).unwrap();
+        send(&shared, Item::Part { data: "a".into(), last: true }, Until::Queued).unwrap();
         waiting.join().unwrap().unwrap();
         assert_eq!(io.written(), b"\x81\x01a\x81\x01b");
     });
@@ -191,7 +196,7 @@ fn the_end_of_a_message_in_parts_reaches_who_waits() {
 #[test]
 fn the_cork_belongs_to_its_thread() {
     model(|| {
-        let io = Io::new(true);
+        let io = Io::opened();
         let shared = shared(&io, &Config::default());
         let other = {
             let shared = Arc::clone(&shared);
@@ -215,7 +220,7 @@ fn the_cork_belongs_to_its_thread() {
 #[test]
 fn the_end_reaches_who_waits() {
     model(|| {
-        let io = Io::new(false);
+        let io = Io::closed();
         let shared = shared(&io, &Config::default());
         let waiting = {
             let shared = Arc::clone(&shared);
@@ -232,7 +237,7 @@ fn the_end_reaches_who_waits() {
 #[test]
 fn a_dropped_socket_has_one_heir() {
     model(|| {
-        let io = Io::new(true);
+        let io = Io::opened();
         let ws = WebSocket::new(Owned(io.clone()), Handover::server(), &Config::default());
         let taken = Arc::new(std::sync::Mutex::new(None));
         let place = Arc::clone(&taken);
@@ -254,7 +259,7 @@ fn a_dropped_socket_has_one_heir() {
 #[test]
 fn close_and_drop_send_one_close_frame() {
     model(|| {
-        let io = Io::new(true);
+        let io = Io::opened();
         let ws = WebSocket::new(Owned(io.clone()), Handover::server(), &Config::default());
         let (sender, receiver) = ws.split();
         let dropping = loom::thread::spawn(move || drop(receiver));

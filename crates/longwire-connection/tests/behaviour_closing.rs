@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair};
-use longwire_connection::{Config, Error, State, WebSocket, drive};
+use longwire_connection::{CloseCode, CloseFrame, Config, Error, State, WebSocket, drive};
 use support::{CLOSE, TEXT, messages, socket, text_frame, whole_frames, write};
 use support::{End, close_code, close_frame, echo, frame, read_frames, read_to_end, recv_all, run, settle};
 use tokio::io::AsyncWriteExt;
@@ -178,7 +178,7 @@ fn the_code_of_the_peer_is_an_error_unless_it_is_a_proper_end() {
                 Err(Error::ClosedByPeer(frame)) => assert!(!is_clean && frame.code == code.into(), "{code}"),
                 Err(error) => panic!("{code}: {error}"),
             }
-            assert_eq!(ws.close_received().unwrap().unwrap().code, code.into());
+            assert_eq!(ws.close_received().unwrap().code, code.into());
             assert!(matches!(ws.send("x").await, Err(Error::Closed)));
             assert!(matches!(ws.recv().await, Ok(None)));
             drop(ws);
@@ -190,7 +190,7 @@ fn the_code_of_the_peer_is_an_error_unless_it_is_a_proper_end() {
         let mut ws = socket(End::Server, pipe, &Config::default());
         write(&mut peer, frame(End::Client, 0x80 | CLOSE, b"")).await;
         assert!(matches!(ws.recv().await, Ok(None)));
-        assert_eq!(ws.close_received(), Some(None));
+        assert_eq!(ws.close_received(), Some(&CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, "")));
         drop(ws);
         assert_eq!(read_to_end(&mut peer).await, frame(End::Server, 0x80 | CLOSE, b""));
     });
@@ -341,8 +341,8 @@ fn closes_may_cross() {
         assert_eq!(client.state(), State::Closing);
         let (one, other) = tokio::join!(client.recv(), server.recv());
         assert!(matches!((one, other), (Ok(None), Ok(None))));
-        assert_eq!(client.close_received().unwrap().unwrap().code, 4002.into());
-        assert_eq!(server.close_received().unwrap().unwrap().code, 4001.into());
+        assert_eq!(client.close_received().unwrap().code, 4002.into());
+        assert_eq!(server.close_received().unwrap().code, 4001.into());
     });
 }
 

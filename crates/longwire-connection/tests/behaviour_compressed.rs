@@ -6,7 +6,9 @@ mod support;
 
 use longwire_connection::deflate::{DeflateOptions, Pool, accept};
 use longwire_connection::testing::{Pipe, duplex};
-use longwire_connection::{Compress, Compression, Config, Error, Handover, Message, WebSocket};
+use longwire_connection::{
+    Compress, Compression, Config, Error, Handover, Message, MessageKind, WebSocket, WriterOptions,
+};
 use support::{End, one_key, recv_all, run, settle, socket, text_frame, write};
 use tokio::io::AsyncWriteExt;
 
@@ -112,24 +114,18 @@ fn the_threshold_and_the_caller_decide_what_is_compressed() {
                 ([String::new(), String::new()], Compress::Always, true),
             ] {
                 for (is_text, by_sender) in [(true, true), (true, false), (false, true), (false, false)] {
+                    let kind = if is_text { MessageKind::Text } else { MessageKind::Binary };
+                    let options = WriterOptions::new(kind).with_compress(compress);
                     let before = server.stats().sent_compressed.messages;
                     if by_sender {
                         let sender = server.sender();
-                        let mut writer = if is_text {
-                            sender.text_writer_with(compress).await.unwrap()
-                        } else {
-                            sender.binary_writer_with(compress).await.unwrap()
-                        };
+                        let mut writer = sender.message_writer(options).await.unwrap();
                         for part in &parts {
                             writer.write(part.clone()).await.unwrap();
                         }
                         writer.finish().await.unwrap();
                     } else {
-                        let mut writer = if is_text {
-                            server.text_writer_with(compress).await.unwrap()
-                        } else {
-                            server.binary_writer_with(compress).await.unwrap()
-                        };
+                        let mut writer = server.message_writer(options).await.unwrap();
                         for part in &parts {
                             writer.write(part.clone()).await.unwrap();
                         }
@@ -160,7 +156,10 @@ fn nothing_is_compressed_where_nothing_was_agreed() {
             let mut ws = socket(end, pipe, &Config::default());
             let long = "x".repeat(5000);
             ws.send_with(long.as_str(), Compress::Always).await.unwrap();
-            let mut writer = ws.text_writer_with(Compress::Always).await.unwrap();
+            let mut writer = ws
+                .message_writer(WriterOptions::new(MessageKind::Text).with_compress(Compress::Always))
+                .await
+                .unwrap();
             writer.write("x").await.unwrap();
             writer.finish().await.unwrap();
             assert!(tap.written().starts_with(&text_frame(end, &long)));

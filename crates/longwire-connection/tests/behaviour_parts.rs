@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use longwire_connection::testing::{Faults, Pipe, duplex, pair};
-use longwire_connection::{Config, Error, Message, WebSocket, drive};
+use longwire_connection::{Config, Error, Message, MessageKind, WebSocket, drive};
 use support::{BINARY, CONTINUATION, End, TEXT, close_code, close_frame, frame, read_frames, run, settle};
 use support::{messages, recv_all, socket, sockets, text_frame, whole_frames, write};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -21,7 +21,7 @@ fn a_writer_that_is_dropped_closes_with_1011() {
             let (pipe, mut peer) = duplex(1024);
             let ws = socket(End::Server, pipe, &Config::default());
             let abandon = async |mut ws: WebSocket<Pipe>| {
-                let mut writer = ws.text_writer().await.unwrap();
+                let mut writer = ws.message_writer(MessageKind::Text).await.unwrap();
                 writer.write("half a ").await.unwrap();
                 drop(writer);
                 assert!(matches!(ws.send("more").await, Err(Error::Closed)));
@@ -48,7 +48,7 @@ fn other_messages_wait_for_the_end_of_one_in_parts() {
         let (pipe, mut peer) = duplex(1024);
         let mut ws = socket(End::Server, pipe, &Config::default());
         let sender = ws.sender();
-        let mut writer = ws.binary_writer().await.unwrap();
+        let mut writer = ws.message_writer(MessageKind::Binary).await.unwrap();
         writer.write("one ").await.unwrap();
         let waiting = tokio::spawn({
             let sender = sender.clone();
@@ -73,12 +73,12 @@ fn text_in_parts_has_to_be_text() {
     run("text in parts", async {
         let (pipe, mut peer) = duplex(1024);
         let mut ws = socket(End::Server, pipe, &Config::default());
-        let mut writer = ws.text_writer().await.unwrap();
+        let mut writer = ws.message_writer(MessageKind::Text).await.unwrap();
         writer.write(vec![0xe2, 0x82]).await.expect("a character may be cut");
         assert!(matches!(writer.write(vec![0xff]).await, Err(Error::NotText)));
         writer.write(vec![0xac]).await.expect("what was refused was not sent");
         writer.finish().await.unwrap();
-        let mut writer = ws.text_writer().await.unwrap();
+        let mut writer = ws.message_writer(MessageKind::Text).await.unwrap();
         writer.write(vec![0xe2, 0x82]).await.unwrap();
         assert!(matches!(writer.finish().await, Err(Error::NotText)));
         let frames = read_frames(&mut peer, End::Server, 5).await;

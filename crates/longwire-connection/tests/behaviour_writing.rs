@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use longwire_connection::testing::{Faults, Pipe, duplex};
-use longwire_connection::{Config, Error, Message, Stats, WebSocket, drive};
+use longwire_connection::{Config, Error, Message, MessageKind, Stats, WebSocket, drive};
 use support::{
     BINARY, End, PING, TEXT, check_wire, close_code, close_frame, echo, frame, messages, read_to_end, run,
     settle, socket, text_frame, whole_frames, write,
@@ -257,7 +257,7 @@ fn stats_count_what_went_through() {
         assert_eq!(stats.messages_sent, 1);
         assert!(stats.bytes_queued >= 6, "{stats:?}");
         ws.flush().await.unwrap();
-        let mut writer = ws.text_writer().await.unwrap();
+        let mut writer = ws.message_writer(MessageKind::Text).await.unwrap();
         writer.write("a").await.unwrap();
         writer.write("b").await.unwrap();
         writer.finish().await.unwrap();

@@ -15,7 +15,7 @@ use std::task::Poll;
 
 use futures_util::{SinkExt, StreamExt};
 use longwire_connection::testing::{Faults, Pipe, duplex};
-use longwire_connection::{Config, Error, Incoming, Message, MessageReader, WebSocket, drive};
+use longwire_connection::{Config, Error, Incoming, Message, MessageKind, MessageReader, WebSocket, drive};
 use support::{End, check_wire, messages, recv_all, run, show, show_end, socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -272,7 +272,7 @@ fn check<P>(
 async fn talk(mut ws: WebSocket<Pipe>) -> Vec<String> {
     ws.send("Grüße").await.unwrap();
     ws.ping_with("here?").map(drop).unwrap();
-    let mut writer = ws.text_writer().await.unwrap();
+    let mut writer = ws.message_writer(MessageKind::Text).await.unwrap();
     let text = "of three € parts".as_bytes();
     for part in [&text[..3], &text[3..10], &text[10..]] {
         writer.write(part.to_vec()).await.unwrap();
@@ -577,7 +577,7 @@ fn message_writer() {
         Same::Everything,
         &async |mut ws, cancel| {
             ws.send("before").await.unwrap();
-            if let Some(writer) = cancel.watch(ws.text_writer()).await {
+            if let Some(writer) = cancel.watch(ws.message_writer(MessageKind::Text)).await {
                 let mut writer = writer.unwrap();
                 for part in ["in ", "several parts, of which some are long", "", "€"] {
                     sent(cancel.watch(writer.write(part)).await);
@@ -604,7 +604,7 @@ fn owned_message_writer() {
         &async |mut ws, cancel| {
             let sender = ws.sender();
             sender.send("before").await.unwrap();
-            if let Some(writer) = cancel.watch(sender.text_writer()).await {
+            if let Some(writer) = cancel.watch(sender.message_writer(MessageKind::Text)).await {
                 let mut writer = writer.unwrap();
                 for part in ["in ", "several parts, of which some are long", "", "€"] {
                     sent(cancel.watch(writer.write(part)).await);
@@ -629,7 +629,7 @@ fn message_writer_as_async_write() {
         Dropped::Left,
         Same::Everything,
         &async |mut ws, cancel| {
-            let mut writer = ws.binary_writer().await.unwrap();
+            let mut writer = ws.message_writer(MessageKind::Binary).await.unwrap();
             for part in [&[1; 5][..], &[2; 60], &[3; 1]] {
                 if let Some(n) = cancel.watch(AsyncWriteExt::write(&mut writer, part)).await {
                     assert_eq!(n.unwrap(), part.len());

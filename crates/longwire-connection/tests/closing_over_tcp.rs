@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use longwire_connection::testing::duplex;
-use longwire_connection::{Config, Error, Handover, Message, Transport, WebSocket, drive};
+use longwire_connection::{Config, Error, Handover, Message, MessageKind, Transport, WebSocket, drive};
 use support::{
     End, check_wire, close_code, close_frame, messages, one_key, socket, text_frame, whole_frames,
 };
@@ -322,7 +322,7 @@ fn a_message_in_parts_is_no_end_of_the_connection() {
     support::run("a message in parts", async {
         let (pipe, mut peer) = duplex(1024);
         let (sender, receiver) = socket(End::Server, pipe, &Config::default()).split();
-        let mut writer = sender.text_writer().await.unwrap();
+        let mut writer = sender.message_writer(MessageKind::Text).await.unwrap();
         writer.write("one ").await.unwrap();
         let refused = sender.try_send("two").unwrap_err();
         assert!(matches!(refused, Error::QueueFull) && !refused.is_disconnect(), "{refused}");
@@ -347,10 +347,10 @@ fn a_message_in_parts_is_no_end_of_the_connection() {
 #[test]
 fn errors_of_sending_are_what_they_are_in_the_protocol() {
     use longwire_connection::FrameError;
-    use longwire_protocol::{CloseCode, CloseFrame, Opcode, Outbound, SendError};
+    use longwire_protocol::{CloseCode, CloseFrame, Outbound, SendError};
 
     let mut out = Outbound::new(None);
-    out.begin(Opcode::Text).unwrap();
+    out.begin(MessageKind::Text).unwrap();
     let open = out.message("x".into()).unwrap_err();
     assert_eq!(open, SendError::MessageOpen);
     assert!(matches!(Error::from(open), Error::QueueFull));

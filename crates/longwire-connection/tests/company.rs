@@ -17,7 +17,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use longwire_connection::testing::{Faults, Pipe, duplex};
-use longwire_connection::{Compress, Config, Error, Message, PreparedMessage, Receiver, Sender, WebSocket};
+use longwire_connection::{
+    Compress, Config, Error, Message, MessageKind, PreparedMessage, Receiver, Sender, WebSocket,
+};
 use support::{End, check_wire, socket};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
@@ -180,14 +182,14 @@ impl Activity {
             }
             TrySend => allow_full(sender.try_send(bytes))?,
             Writer => {
-                let mut writer = sender.binary_writer().await?;
+                let mut writer = sender.message_writer(MessageKind::Binary).await?;
                 for part in bytes.chunks(bytes.len().div_ceil(3)) {
                     writer.write(part.to_vec()).await?;
                 }
                 writer.finish().await?;
             }
             WriterAsIo => {
-                let mut writer = sender.binary_writer().await?;
+                let mut writer = sender.message_writer(MessageKind::Binary).await?;
                 writer.write_all(&bytes).await?;
                 writer.flush().await?;
                 writer.shutdown().await?;

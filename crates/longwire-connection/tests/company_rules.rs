@@ -16,7 +16,7 @@ use futures_util::stream::FusedStream;
 use futures_util::{SinkExt, StreamExt};
 use longwire_connection::testing::{Gate, Gated, Pipe, Tap, duplex, gated};
 use longwire_connection::{
-    Config, Error, Handover, Keepalive, Message, PreparedMessage, Sender, WebSocket, drive,
+    Config, Error, Handover, Keepalive, Message, MessageKind, PreparedMessage, Sender, WebSocket, drive,
 };
 use support::{
     CLOSE, End, PING, PONG, TEXT, check_wire, close_code, close_frame, echo, frame, messages, one_key,
@@ -66,7 +66,7 @@ fn deferred_broadcasts_do_not_block_the_message_that_they_wait_for() {
                     let receiving = tokio::spawn(async move { receiver.recv().await });
                     let prepared = PreparedMessage::new(vec![7; 4096]);
                     let sending = tokio::spawn(async move {
-                        let mut writer = sender.binary_writer().await.unwrap();
+                        let mut writer = sender.message_writer(MessageKind::Binary).await.unwrap();
                         writer.write("one ").await.unwrap();
                         let mut accepted = 0;
                         for _ in 0..total / 4096 {
@@ -547,7 +547,7 @@ fn a_close_frame_ends_a_blocked_call() {
                             ws.flush().await.err().unwrap_or(Error::Closed)
                         }
                         _ => {
-                            let mut writer = ws.binary_writer().await.unwrap();
+                            let mut writer = ws.message_writer(MessageKind::Binary).await.unwrap();
                             loop {
                                 if let Err(error) = writer.write(vec![7; 40]).await {
                                     break error;
@@ -817,7 +817,7 @@ fn parking_and_a_blocked_send() {
                 for number in 1..8 {
                     sender.send(text(number)).await?;
                 }
-                let mut writer = sender.text_writer().await?;
+                let mut writer = sender.message_writer(MessageKind::Text).await?;
                 writer.write(text(8)).await?;
                 writer.finish().await
             }
@@ -854,7 +854,7 @@ fn a_ping_goes_between_the_parts_of_a_message() {
                 let message = peer.recv().await.unwrap();
                 (message, peer.recv().await.unwrap())
             });
-            let mut writer = sender.text_writer().await.unwrap();
+            let mut writer = sender.message_writer(MessageKind::Text).await.unwrap();
             writer.write("one ").await.unwrap();
             promptly("the pong", sender.ping().unwrap()).await.unwrap();
             writer.write("two").await.unwrap();

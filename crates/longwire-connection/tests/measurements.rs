@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use longwire_connection::testing::{Faults, Pipe, duplex};
 use longwire_connection::{
-    Config, HistogramCounts, Keepalive, Measurements, PreparedMessage, WebSocket, drive,
+    Config, HistogramCounts, Keepalive, Measurements, MessageKind, PreparedMessage, WebSocket, drive,
 };
 use support::{End, run, socket};
 use tokio::time::sleep;
@@ -48,7 +48,7 @@ fn messages_count_however_they_are_sent_and_received() {
             ws.sender().send("4444").await?;
             ws.sender().try_send_prepared(&PreparedMessage::new("55555"), 1 << 20)?;
             ws.send(vec![0; 100_000]).await?;
-            let mut parts = ws.text_writer().await?;
+            let mut parts = ws.message_writer(MessageKind::Text).await?;
             parts.write("in parts, which are not measured").await?;
             parts.finish().await?;
             ws.close(1000, "").await

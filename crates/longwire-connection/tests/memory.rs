@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex};
-use longwire_connection::{CloseCode, Config, Error, Handover, MemoryBudget, WebSocket, drive};
+use longwire_connection::{CloseCode, Config, Error, Handover, MemoryBudget, MessageKind, WebSocket, drive};
 use support::run;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -411,7 +411,7 @@ mod compressors {
                 let (mut client, _tap, ws) = pair(&pool, &budget);
                 let (sender, mut receiver): (Sender, _) = ws.split();
                 let receiving = tokio::spawn(async move { receiver.recv().await });
-                let mut writer = sender.text_writer().await.unwrap();
+                let mut writer = sender.message_writer(MessageKind::Text).await.unwrap();
                 writer.write(text(number)).await.unwrap();
                 settle().await;
                 assert!(budget.used() <= bound(&budget), "{number}: {}", budget.used());

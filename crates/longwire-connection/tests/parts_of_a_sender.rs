@@ -3,7 +3,7 @@
 mod support;
 
 use longwire_connection::testing::{duplex, pair};
-use longwire_connection::{Config, Error, Message};
+use longwire_connection::{Config, Error, Message, MessageKind, WriterOptions};
 use support::{
     BINARY, CONTINUATION, End, PONG, TEXT, close_code, close_frame, messages, read_frames, run, settle,
 };
@@ -19,8 +19,7 @@ fn parts_go_both_ways_at_once_through_a_split_connection() {
         let (back, mut there) = server.split();
         let echoing = tokio::spawn(async move {
             while let Some(mut reader) = there.recv_parts().await? {
-                let mut writer =
-                    if reader.is_text() { back.text_writer().await? } else { back.binary_writer().await? };
+                let mut writer = back.message_writer(reader.kind()).await?;
                 while let Some(part) = reader.next().await? {
                     writer.write(part).await?;
                 }
@@ -30,12 +29,12 @@ fn parts_go_both_ways_at_once_through_a_split_connection() {
         });
         let sending = tokio::spawn(async move {
             for len in [0, 1, 1000, 100_000] {
-                let mut writer = sender.text_writer().await?;
+                let mut writer = sender.message_writer(MessageKind::Text).await?;
                 for part in "€".repeat(len).as_bytes().chunks(777) {
                     writer.write(part.to_vec()).await?;
                 }
                 writer.finish().await?;
-                let mut writer = sender.binary_writer().await?;
+                let mut writer = sender.message_writer(MessageKind::Binary).await?;
                 writer.write_all(&vec![7; len]).await.unwrap();
                 writer.shutdown().await.unwrap();
             }
@@ -58,12 +57,12 @@ fn messages_in_parts_of_several_senders_are_not_mixed() {
         let (pipe, mut peer) = duplex(1024);
         let mut ws = socket(End::Server, pipe, &Config::default());
         let sender = ws.sender();
-        let mut first = sender.text_writer().await.unwrap();
+        let mut first = sender.message_writer(MessageKind::Text).await.unwrap();
         first.write("one ").await.unwrap();
         let second = tokio::spawn({
             let sender = sender.clone();
             async move {
-                let mut second = sender.binary_writer().await?;
+                let mut second = sender.message_writer(MessageKind::Binary).await?;
                 second.write("three ").await?;
                 second.write("four").await?;
                 second.finish().await
@@ -88,11 +87,44 @@ fn messages_in_parts_of_several_senders_are_not_mixed() {
 }
 
 #[test]
+fn a_writer_that_must_not_wait_is_refused_instead() {
+    let options = WriterOptions::new(MessageKind::Text).with_wait(false);
+    for obstacle in ["a message in parts", "a full queue"] {
+        run(obstacle, async {
+            let (pipe, mut peer) = duplex(16);
+            let mut config = Config::default();
+            config.send_queue = 100;
+            let mut ws = socket(End::Server, pipe, &config);
+            let sender = ws.sender();
+            let mut open = None;
+            if obstacle == "a message in parts" {
+                open = Some(sender.message_writer(options).await.unwrap());
+            } else {
+                ws.feed(vec![7; 200]).await.unwrap();
+            }
+            assert!(matches!(sender.message_writer(options).await, Err(Error::QueueFull)), "{obstacle}");
+            assert!(matches!(ws.message_writer(options).await, Err(Error::QueueFull)), "{obstacle}");
+            if let Some(open) = open {
+                open.finish().await.unwrap();
+            }
+            let reading = tokio::spawn(async move { read_frames(&mut peer, End::Server, usize::MAX).await });
+            ws.flush().await.unwrap();
+            ws.message_writer(options).await.unwrap().finish().await.unwrap();
+            sender.message_writer(options).await.unwrap().finish().await.unwrap();
+            ws.flush().await.unwrap();
+            ws.abort();
+            let first = if obstacle == "a full queue" { Message::binary(vec![7; 200]) } else { "".into() };
+            assert_eq!(messages(&reading.await.unwrap()), [first, "".into(), "".into()], "{obstacle}");
+        });
+    }
+}
+
+#[test]
 fn a_senders_writer_that_is_dropped_closes_with_1011() {
     run("a dropped writer", async {
         let (pipe, mut peer) = duplex(1024);
         let (sender, mut receiver) = socket(End::Server, pipe, &Config::default()).split();
-        let mut writer = sender.text_writer().await.unwrap();
+        let mut writer = sender.message_writer(MessageKind::Text).await.unwrap();
         assert!(matches!(writer.write(vec![0xff]).await, Err(Error::NotText)), "and nothing of it was sent");
         writer.write("half a ").await.unwrap();
         drop(writer);
@@ -109,12 +141,12 @@ fn a_writer_is_told_of_the_end_of_its_connection() {
     run("an end", async {
         let (client, mut server) = pair(Config::default());
         let (sender, receiver) = client.split();
-        let mut writer = sender.binary_writer().await.unwrap();
+        let mut writer = sender.message_writer(MessageKind::Binary).await.unwrap();
         writer.write("half").await.unwrap();
         receiver.abort();
         assert!(matches!(writer.write("other half").await, Err(Error::Closed)));
         assert!(writer.finish().await.is_err());
-        assert!(matches!(sender.text_writer().await, Err(Error::Closed)));
+        assert!(matches!(sender.message_writer(MessageKind::Text).await, Err(Error::Closed)));
         let (got, end) = recv_all(&mut server).await;
         assert!(got.is_empty() && matches!(end, Err(Error::Lost)));
     });

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, Sink, Stream};
 use longwire_connection::testing::{Gate, Gated, gated};
-use longwire_connection::{Config, Error, Handover, Keepalive, Message, Sender, WebSocket, drive};
+use longwire_connection::{
+    Config, Error, Handover, Keepalive, Message, MessageKind, Sender, WebSocket, drive,
+};
 use support::{End, PING, close_frame, frame, settle, text_frame, whole_frames};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -86,7 +88,7 @@ async fn a_flush_after_a_dropped_flush_flushes_all() {
 async fn a_shutdown_after_a_dropped_flush_flushes_the_end() {
     let (mut ws, gate) = server(&Config::default());
     gate.shut_writes();
-    let mut writer = ws.binary_writer().await.unwrap();
+    let mut writer = ws.message_writer(MessageKind::Binary).await.unwrap();
     writer.write_all(b"one").await.unwrap();
     assert!(AsyncWriteExt::flush(&mut writer).now_or_never().is_none());
     gate.admit(5);
@@ -147,7 +149,7 @@ async fn sends_in_a_row_write_the_pong() {
 async fn a_send_that_waits_for_parts_writes_the_pong() {
     let (mut ws, gate) = server(&Config::default());
     let sender = ws.sender();
-    let writer = sender.text_writer().await.unwrap();
+    let writer = sender.message_writer(MessageKind::Text).await.unwrap();
     let waiting = tokio::spawn(async move { ws.send("two").await });
     settle().await;
     gate.feed(frame(End::Client, 0x80 | PING, b"?"));
@@ -263,7 +265,7 @@ async fn a_compressor_is_given_back_after_a_slow_message_in_parts() {
     let handover = Handover::server().compression(Compression::new(agreement, &options, &pool));
     let (sender, mut receiver) = WebSocket::new(io, handover, &Config::default()).split();
     tokio::spawn(async move { receiver.recv().await });
-    let mut writer = sender.text_writer().await.unwrap();
+    let mut writer = sender.message_writer(MessageKind::Text).await.unwrap();
     writer.write("x".repeat(2000)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     writer.write("x".repeat(2000)).await.unwrap();
@@ -277,7 +279,7 @@ async fn a_sink_loses_no_message_silently() {
     let (mut ws, _gate) = server(&Config::default());
     let sender = ws.sender();
     std::future::poll_fn(|cx| Pin::new(&mut ws).poll_ready(cx)).await.unwrap();
-    let writer = sender.text_writer().await.unwrap(); // another task, in between
+    let writer = sender.message_writer(MessageKind::Text).await.unwrap(); // another task, in between
     let sent = Pin::new(&mut ws).start_send(Message::text("x"));
     assert!(matches!(sent, Err(Error::QueueFull)), "{sent:?}");
     drop(writer);
@@ -448,7 +450,7 @@ async fn pongs_by_hand_are_bounded() {
 async fn a_flush_does_not_wait_for_deferred_broadcasts() {
     let (ws, gate) = server(&Config::default());
     let sender = ws.sender();
-    let mut writer = sender.text_writer().await.unwrap();
+    let mut writer = sender.message_writer(MessageKind::Text).await.unwrap();
     writer.write("one").await.unwrap();
     sender.try_send_prepared(&longwire_connection::PreparedMessage::new("x"), 1000).unwrap();
     // The task that holds the writer may flush, and must not wait for itself.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair_over};
-use longwire_connection::{Config, Error, Excess, Incoming, Message, Rate, RateLimit, WebSocket};
+use longwire_connection::{
+    Config, Error, Excess, Incoming, Message, MessageKind, Rate, RateLimit, WebSocket,
+};
 use tokio::time::{sleep, timeout};
 
 /// A peer without a limit, and a server with one: two messages at once and one per second.
@@ -107,7 +109,7 @@ async fn control_frames_are_not_limited() {
 async fn a_message_in_parts_is_received_whole_or_not_at_all() {
     let (mut peer, mut server) = limited(Excess::Drop);
     for n in 0..3_u8 {
-        let mut writer = peer.binary_writer().await.unwrap();
+        let mut writer = peer.message_writer(MessageKind::Binary).await.unwrap();
         for _ in 0..3 {
             writer.write(vec![n; 100]).await.unwrap();
         }

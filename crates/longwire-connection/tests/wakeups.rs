@@ -12,7 +12,9 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use longwire_connection::testing::{Gate, Gated, gated};
-use longwire_connection::{Config, Error, Handover, Message, PreparedMessage, Receiver, Sender, WebSocket};
+use longwire_connection::{
+    Config, Error, Handover, Message, MessageKind, PreparedMessage, Receiver, Sender, WebSocket,
+};
 use support::{
     CLOSE, End, PING, TEXT, close_frame, frame, messages, one_key, settle, text_frame, whole_frames,
 };
@@ -369,12 +371,12 @@ fn send_prepared_that_waits_for_room_is_woken() {
 
 #[test]
 fn a_writer_that_waits_for_another_message_is_woken() {
-    check_all("text_writer", &NUDGES, async |case| {
+    check_all("message_writer", &NUDGES, async |case| {
         let mut setup = Setup::new(case, ROOM);
         let _receiving = setup.receiving().await;
         let first = setup
             .task(async |sender: Sender| {
-                let mut writer = sender.text_writer().await?;
+                let mut writer = sender.message_writer(MessageKind::Text).await?;
                 writer.write("on").await?;
                 writer.write("e").await?;
                 writer.finish().await
@@ -382,7 +384,7 @@ fn a_writer_that_waits_for_another_message_is_woken() {
             .await;
         let second = setup
             .task(async |sender: Sender| {
-                let mut writer = sender.text_writer().await?;
+                let mut writer = sender.message_writer(MessageKind::Text).await?;
                 writer.write("two").await?;
                 writer.finish().await
             })
@@ -398,7 +400,8 @@ fn a_send_that_waits_for_a_message_in_parts_is_woken() {
     check_all("send and writer", &NUDGES, async |case| {
         let mut setup = Setup::new(case, ROOM);
         let _receiving = setup.receiving().await;
-        let mut writer = timeout(PROMPTLY, setup.sender.text_writer()).await.unwrap().unwrap();
+        let mut writer =
+            timeout(PROMPTLY, setup.sender.message_writer(MessageKind::Text)).await.unwrap().unwrap();
         let send = setup.task(async |sender: Sender| sender.send("two").await).await;
         let writer = setup
             .task(async move |_| {

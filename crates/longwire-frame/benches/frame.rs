@@ -4,7 +4,7 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, Utf8Validator, mask};
+use longwire_frame::{FirstByte, FrameHeader, MaskingKey, Opcode, Role, Utf8Validator, mask};
 
 fn main() {
     divan::main();
@@ -16,10 +16,12 @@ const SIZES: [usize; 4] = [16, 125, 1024, 64 * 1024];
 const KEY: MaskingKey = MaskingKey::new([0x37, 0xfa, 0x21, 0x3d]);
 
 mod header {
-    use super::{Bencher, FrameHeader, KEY, Opcode, Role, SIZES, black_box};
+    use super::{Bencher, FirstByte, FrameHeader, KEY, Opcode, Role, SIZES, black_box};
+
+    const BINARY: FirstByte = FirstByte::whole(Opcode::Binary);
 
     fn client_frame(len: usize) -> FrameHeader {
-        FrameHeader::data(Opcode::Binary, true, false, len as u64, Some(KEY)).expect("a valid header")
+        FrameHeader::data(BINARY, len as u64, Some(KEY)).expect("a valid header")
     }
 
     #[divan::bench(args = SIZES)]
@@ -37,9 +39,7 @@ mod header {
     #[divan::bench(args = SIZES)]
     fn encode_unmasked(bencher: Bencher<'_, '_>, len: usize) {
         let len = len as u64;
-        bencher.bench_local(|| {
-            FrameHeader::data(Opcode::Binary, true, false, black_box(len), None).map(FrameHeader::encode)
-        });
+        bencher.bench_local(|| FrameHeader::data(BINARY, black_box(len), None).map(FrameHeader::encode));
     }
 }
 

@@ -82,8 +82,7 @@ impl FrameHeader {
 
     /// Creates the header of a data frame to be sent.
     ///
-    /// `fin` marks the last frame of its message, `rsv1` the first frame of a compressed one (RFC 7692 §6). `mask` is
-    /// the key if we are a client, `None` if we are a server.
+    /// `mask` is the key if we are a client, `None` if we are a server.
     ///
     /// # Errors
     ///
@@ -91,9 +90,7 @@ impl FrameHeader {
     /// continuation frame, [`FrameError::LengthTopBit`] for a length of 2^63 or more.
     #[inline]
     pub const fn data(
-        opcode: Opcode,
-        fin: bool,
-        rsv1: bool,
+        FirstByte { opcode, fin, rsv1 }: FirstByte,
         len: u64,
         mask: Option<MaskingKey>,
     ) -> Result<Self, FrameError> {
@@ -240,11 +237,22 @@ impl AsRef<[u8]> for EncodedHeader {
 }
 
 /// The contents of a header's first byte.
-#[derive(Clone, Copy)]
-struct FirstByte {
-    opcode: Opcode,
-    fin: bool,
-    rsv1: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FirstByte {
+    /// The opcode.
+    pub opcode: Opcode,
+    /// Whether this is the last frame of its message.
+    pub fin: bool,
+    /// Whether this is the first frame of a compressed message (RFC 7692 §6).
+    pub rsv1: bool,
+}
+
+impl FirstByte {
+    /// Creates the first byte of an uncompressed message of one frame.
+    #[inline]
+    pub const fn whole(opcode: Opcode) -> Self {
+        Self { opcode, fin: true, rsv1: false }
+    }
 }
 
 /// The result of [`parse_first_byte`] for every first byte: one load instead of its branches.
@@ -410,7 +418,7 @@ mod tests {
     }
 
     fn data(opcode: Opcode, fin: bool, len: u64, mask: Option<MaskingKey>) -> FrameHeader {
-        FrameHeader::data(opcode, fin, false, len, mask).expect("a valid data frame")
+        FrameHeader::data(FirstByte { opcode, fin, rsv1: false }, len, mask).expect("a valid data frame")
     }
 
     fn control(opcode: Opcode, len: u64, mask: Option<MaskingKey>) -> FrameHeader {
@@ -494,7 +502,7 @@ mod tests {
             );
         }
         assert_eq!(
-            FrameHeader::data(Opcode::Binary, true, false, 1 << 63, None),
+            FrameHeader::data(FirstByte::whole(Opcode::Binary), 1 << 63, None),
             Err(FrameError::LengthTopBit)
         );
         assert_eq!(FrameError::LengthTopBit.close_code(), CloseCode::PROTOCOL_ERROR);
@@ -582,14 +590,15 @@ mod tests {
     #[test]
     fn a_header_that_breaks_a_rule_cannot_be_built() {
         for opcode in [Opcode::Close, Opcode::Ping, Opcode::Pong] {
-            assert_eq!(FrameHeader::data(opcode, true, false, 0, None), Err(FrameError::NotData { opcode }));
+            let first = FirstByte::whole(opcode);
+            assert_eq!(FrameHeader::data(first, 0, None), Err(FrameError::NotData { opcode }));
         }
         for opcode in [Opcode::Continuation, Opcode::Text, Opcode::Binary] {
             assert_eq!(FrameHeader::control(opcode, 0, None), Err(FrameError::NotControl { opcode }));
         }
         let opcode = Opcode::Continuation;
         assert_eq!(
-            FrameHeader::data(opcode, true, true, 0, None),
+            FrameHeader::data(FirstByte { rsv1: true, ..FirstByte::whole(opcode) }, 0, None),
             Err(FrameError::UnexpectedRsv1 { opcode })
         );
     }
@@ -622,8 +631,10 @@ mod tests {
             1 => control(Opcode::Ping, len % 126, mask),
             2 => control(Opcode::Pong, len % 126, mask),
             3 => data(Opcode::Continuation, fin, len, mask),
-            4 | 5 => FrameHeader::data(Opcode::Text, fin, rsv1, len, mask).expect("a valid text frame"),
-            _ => FrameHeader::data(Opcode::Binary, fin, rsv1, len, mask).expect("a valid binary frame"),
+            4 | 5 => FrameHeader::data(FirstByte { opcode: Opcode::Text, fin, rsv1 }, len, mask)
+                .expect("a valid text frame"),
+            _ => FrameHeader::data(FirstByte { opcode: Opcode::Binary, fin, rsv1 }, len, mask)
+                .expect("a valid binary frame"),
         })
     }
 

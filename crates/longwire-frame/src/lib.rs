@@ -21,7 +21,7 @@
 //! A server reads a client's frame, and answers with the same text:
 //!
 //! ```
-//! use longwire_frame::{FrameHeader, Opcode, Role, Utf8Validator, mask};
+//! use longwire_frame::{FirstByte, FrameHeader, Opcode, Role, Utf8Validator, mask};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // "Hello", as RFC 6455 §5.7 has it from a client, in what a socket might have given.
@@ -46,7 +46,7 @@
 //! }
 //! assert_eq!(payload, b"Hello");
 //!
-//! let reply = FrameHeader::data(Opcode::Text, true, false, header.len(), None)?;
+//! let reply = FrameHeader::data(FirstByte::whole(Opcode::Text), header.len(), None)?;
 //! let mut out = reply.encode().to_vec();
 //! out.extend_from_slice(payload);
 //! assert_eq!(out, b"\x81\x05Hello");
@@ -78,7 +78,7 @@ mod utf8;
 
 pub use close_code::CloseCode;
 pub use error::FrameError;
-pub use header::{EncodedHeader, FrameHeader};
+pub use header::{EncodedHeader, FirstByte, FrameHeader};
 pub use mask::MaskingKey;
 pub use opcode::Opcode;
 pub use role::Role;

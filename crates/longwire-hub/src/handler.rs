@@ -1,12 +1,9 @@
 //! Results of handlers, and how their end is logged.
 
-use longwire_connection::Error;
+use longwire_connection::{BoxError, Error};
 use tracing::{debug, warn};
 
 use crate::{ClientHandle, RunError};
-
-/// A boxed error of any type.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of a handler: `?` converts any error to [`BoxError`].
 ///

@@ -67,11 +67,7 @@ impl Entry {
     pub(crate) fn depart(&self, departed: &mut Departed) -> CloseCode {
         departed.traffic += without_queue(self.sender.stats());
         departed.count += 1;
-        let code = match self.sender.close_sent() {
-            None => CloseCode::ABNORMAL_CLOSURE,
-            Some(None) => CloseCode::NO_STATUS_RECEIVED,
-            Some(Some(frame)) => frame.code,
-        };
+        let code = self.sender.close_sent().map_or(CloseCode::ABNORMAL_CLOSURE, |frame| frame.code);
         *departed.codes.entry(code.into()).or_default() += 1;
         code
     }

@@ -52,7 +52,7 @@ async fn a_message_may_be_made_of_what_the_socket_knows() {
     let (closed, ended) = tokio::join!(closing, peer.recv());
     closed.unwrap();
     assert_eq!(ended.unwrap(), None);
-    let reason = peer.close_received().flatten().map(|frame| frame.reason.to_string());
+    let reason = peer.close_received().map(|frame| frame.reason.to_string());
     assert_eq!(reason.as_deref(), Some("1"));
 }
 

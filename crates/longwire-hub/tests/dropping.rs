@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair_over};
-use longwire_connection::{Config, Message, WebSocket};
+use longwire_connection::{Config, Message, MessageKind, WebSocket};
 use longwire_hub::{ClientHandle, ClientInfo, Delivery, Hub, HubConfig, SlowPolicy, Socket};
 use tokio::time::timeout;
 
@@ -87,7 +87,7 @@ async fn as_many_are_dropped_as_the_new_one_needs_and_all_are_counted() {
 async fn broadcasts_that_wait_for_a_message_in_parts_are_dropped_as_well() {
     let hub = hub();
     let (client, mut socket, mut peer) = join(&hub);
-    let mut writer = client.sender().binary_writer().await.unwrap();
+    let mut writer = client.sender().message_writer(MessageKind::Binary).await.unwrap();
     for n in 0..10 {
         assert_eq!(hub.broadcast(vec![10 + n; 20 * 1024]).accepted, 1);
     }

@@ -137,6 +137,6 @@ async fn no_place_is_given_or_used_once_the_hub_shuts_down() {
     assert!(matches!(refused, Err(HubError::ShuttingDown)), "{refused:?}");
     drop(refused);
     assert_eq!(peer.recv().await.unwrap(), None);
-    assert_eq!(peer.close_received().unwrap().unwrap().code, 1001.into());
+    assert_eq!(peer.close_received().unwrap().code, 1001.into());
     assert_eq!(hub.stats().refused, 0, "that is no limit");
 }

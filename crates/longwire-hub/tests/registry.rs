@@ -171,7 +171,7 @@ async fn shutdown_tells_everybody_and_loses_nothing_that_was_sent_before() {
             client.send("3").await.unwrap();
             assert_eq!(client.recv().await.unwrap(), Some("before the end".into()));
             assert_eq!(client.recv().await.unwrap(), None);
-            let frame = client.close_received().unwrap().unwrap();
+            let frame = client.close_received().unwrap();
             assert_eq!((frame.code, frame.reason.as_str()), (1001.into(), "off to bed"));
         }
         clients.clear();
@@ -195,7 +195,7 @@ async fn shutdown_admits_nobody() {
     let ended = hub.run(server, ClientInfo::default(), |_| async { panic!("not called") }).await;
     assert!(matches!(ended, Err(RunError::<Error>::Refused(HubError::ShuttingDown))), "{ended:?}");
     assert_eq!(client.recv().await.unwrap(), None);
-    assert_eq!(client.close_received().unwrap().unwrap().code, 1001.into());
+    assert_eq!(client.close_received().unwrap().code, 1001.into());
 
     let (_client, server) = pair(Config::default());
     let refused = hub.admit(server, ClientInfo::default());
@@ -268,7 +268,7 @@ async fn a_second_shutdown_waits_for_the_same_end() {
         tokio::join!(hub.shutdown(1001, "", long), hub.shutdown(1012, "other", long), async {
             sleep(Duration::from_millis(100)).await;
             assert_eq!(client.recv().await.unwrap(), None);
-            assert_eq!(client.close_received().unwrap().unwrap().code, 1001.into());
+            assert_eq!(client.close_received().unwrap().code, 1001.into());
             drop(client);
         });
     assert_eq!((first.unwrap().aborted, second.unwrap().aborted), (0, 0));

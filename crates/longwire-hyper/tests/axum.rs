@@ -81,7 +81,7 @@ async fn axum_serve_takes_both_versions_of_http() {
     assert_eq!(soon(ws.recv()).await.unwrap(), None);
     assert_eq!(soon(over_http2.recv()).await.unwrap(), None);
     for frame in [ws.close_received(), over_http2.close_received()] {
-        assert_eq!(frame.flatten().map(|frame| frame.code), Some(CloseCode::GOING_AWAY));
+        assert_eq!(frame.map(|frame| frame.code), Some(CloseCode::GOING_AWAY));
     }
     assert_eq!(soon(shutdown).await.unwrap().unwrap().aborted, 0);
 }
@@ -296,7 +296,7 @@ async fn a_graceful_shutdown_of_axum_closes_the_sockets_of_the_mount() {
     check_echo("before", &mut ws).await;
     stop.send(()).unwrap();
     assert_eq!(soon(ws.recv()).await.unwrap(), None);
-    assert_eq!(ws.close_received().flatten().map(|frame| frame.code), Some(CloseCode::GOING_AWAY));
+    assert_eq!(ws.close_received().map(|frame| frame.code), Some(CloseCode::GOING_AWAY));
     soon(serving).await.unwrap().unwrap();
     assert!(mount.hub().is_empty(), "no handler is left");
 }

@@ -181,7 +181,7 @@ async fn visit(url: &str, row: &Row) -> (Vec<String>, Option<u16>) {
         }
     }
     seen.append(&mut pongs);
-    (seen, ws.close_received().flatten().map(|frame| frame.code.value()))
+    (seen, ws.close_received().map(|frame| frame.code.value()))
 }
 
 #[tokio::test]

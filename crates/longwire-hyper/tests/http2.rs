@@ -291,7 +291,7 @@ async fn a_shutdown_closes_each_stream_with_1001_and_waits() {
     let shutdown = tokio::spawn(async move { hub.shutdown(1001, "bye", LIMIT).await });
     for mut ws in sockets {
         assert_eq!(soon(ws.recv()).await.expect("a clean end"), None);
-        assert_eq!(ws.close_received().flatten().map(|frame| frame.code), Some(CloseCode::GOING_AWAY));
+        assert_eq!(ws.close_received().map(|frame| frame.code), Some(CloseCode::GOING_AWAY));
     }
     assert_eq!(soon(shutdown).await.unwrap().unwrap().aborted, 0);
     assert!(server.mount.hub().is_empty());

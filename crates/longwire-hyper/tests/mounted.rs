@@ -169,7 +169,7 @@ async fn a_shutdown_closes_each_socket_with_1001_and_waits_for_its_handler() {
     });
     for ws in &mut clients {
         assert_eq!(soon(ws.recv()).await.expect("a clean end"), None);
-        let frame = ws.close_received().flatten().expect("a close frame");
+        let frame = ws.close_received().expect("a close frame");
         assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::GOING_AWAY, "bye"));
     }
     assert_eq!(soon(shutdown).await.unwrap(), (0, 0));

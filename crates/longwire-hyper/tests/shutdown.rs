@@ -79,7 +79,7 @@ async fn talk(url: String) -> (usize, Option<u16>) {
         }
         echoes += 1;
     }
-    (echoes, ws.close_received().flatten().map(|frame| frame.code.into()))
+    (echoes, ws.close_received().map(|frame| frame.code.into()))
 }
 
 async fn run() {

@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use longwire_frame::{FrameHeader, InvalidUtf8, MaskingKey, Opcode, Utf8Validator, mask};
 
-use crate::{Message, Text};
+use crate::{Message, MessageKind};
 
 /// A frame's payload that has not arrived in full.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Admitted {
 /// A message in progress.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    pub(crate) text: bool,
+    pub(crate) kind: MessageKind,
     /// The payload so far, unmasked, and (for text) validated; excludes what was handed out in pieces.
     pub(crate) buf: Vec<u8>,
     /// The announced payload lengths of all frames so far.
@@ -49,7 +49,7 @@ impl Assembly {
     #[inline]
     pub(crate) fn new(first: &FrameHeader) -> Self {
         Self {
-            text: first.opcode() == Opcode::Text,
+            kind: kind(first),
             buf: Vec::new(),
             announced: 0,
             fragments: 0,
@@ -131,19 +131,19 @@ where
     B: AsRef<[u8]>,
     Bytes: From<B>,
 {
-    let text = header.opcode() == Opcode::Text;
-    if text {
+    let kind = kind(header);
+    if kind == MessageKind::Text {
         let mut utf8 = Utf8Validator::default();
         utf8.feed(payload.as_ref())?;
         utf8.finish()?;
     }
-    Ok(into_message(text, Bytes::from(payload)))
+    Ok(Message::from_validated(kind, Bytes::from(payload)))
 }
 
-/// Builds a message from its unmasked payload, which has been validated if it is text.
+/// Returns the kind of the message that begins with this frame.
 #[inline]
-pub(crate) fn into_message(text: bool, payload: Bytes) -> Message {
-    if text { Message::Text(Text::from_validated(payload)) } else { Message::Binary(payload) }
+fn kind(first: &FrameHeader) -> MessageKind {
+    if first.opcode() == Opcode::Text { MessageKind::Text } else { MessageKind::Binary }
 }
 
 #[inline]

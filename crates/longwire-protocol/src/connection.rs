@@ -28,7 +28,7 @@ pub enum State {
 ///
 /// ```
 /// use std::time::Instant;
-/// use longwire_protocol::{Connection, Event, Limits, Message, Role, State};
+/// use longwire_protocol::{CloseCode, CloseFrame, Connection, Event, Limits, Message, Role, State};
 ///
 /// let mut server = Connection::new(Role::Server, None, Limits::default());
 /// // "Hello", masked (RFC 6455 §5.7), and an empty close frame
@@ -36,7 +36,8 @@ pub enum State {
 /// let now = Instant::now();
 /// let event = server.handle_bytes(&mut input, now)?;
 /// assert_eq!(event, Some(Event::Message(Message::text("Hello"))));
-/// assert_eq!(server.handle_bytes(&mut input, now)?, Some(Event::Close(None)));
+/// let no_code = CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, "");
+/// assert_eq!(server.handle_bytes(&mut input, now)?, Some(Event::Close(no_code)));
 /// assert_eq!(server.state(), State::Closed);
 /// assert_eq!(server.outbound().queue().contiguous(), Some(&b"\x88\x00"[..]));
 /// # Ok::<(), longwire_protocol::ProtocolError>(())

@@ -1,6 +1,6 @@
 //! The frames of a message as bytes: header, mask and payload (RFC 6455 §5.2).
 
-use longwire_frame::{EncodedHeader, FrameHeader, MaskingKey, Opcode, mask};
+use longwire_frame::{EncodedHeader, FirstByte, FrameHeader, MaskingKey, Opcode, mask};
 
 /// A data frame without its payload.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,8 @@ impl DataFrame {
     /// Returns the header for a payload of `len` bytes in memory.
     #[inline]
     pub(crate) fn header(self, len: usize, key: Option<MaskingKey>) -> EncodedHeader {
-        let header = FrameHeader::data(self.opcode, self.fin, self.rsv1, len as u64, key);
+        let Self { opcode, fin, rsv1 } = self;
+        let header = FrameHeader::data(FirstByte { opcode, fin, rsv1 }, len as u64, key);
         header.expect("RSV1 is on first frames only, and what is in memory is below 2^63 bytes").encode()
     }
 }

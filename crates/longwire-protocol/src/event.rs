@@ -1,9 +1,8 @@
 //! The peer's actions, as the receiving half reports them.
 
 use bytes::Bytes;
-use longwire_frame::Opcode;
 
-use crate::{CloseFrame, Message};
+use crate::{CloseFrame, Message, MessageKind};
 
 /// An action of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +15,8 @@ pub enum Event {
     Ping(Bytes),
     /// A pong with its payload of at most 125 bytes, solicited or not (RFC 6455 §5.5.3).
     Pong(Bytes),
-    /// The close frame, which is the last event; `None` if it was empty (RFC 6455 §5.5.1).
-    Close(Option<CloseFrame>),
+    /// The close frame, which is the last event; code 1005 if it was empty (RFC 6455 §7.1.5).
+    Close(CloseFrame),
 }
 
 /// A piece of a message that is received in parts.
@@ -26,8 +25,8 @@ pub enum Event {
 /// together; a single one may begin or end inside a character.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// [`Opcode::Text`] or [`Opcode::Binary`], the same for all pieces of a message.
-    pub opcode: Opcode,
+    /// The kind of the message, the same for all of its pieces.
+    pub kind: MessageKind,
     /// The bytes of the piece, possibly none.
     pub data: Bytes,
     /// Whether the message ends with this piece.

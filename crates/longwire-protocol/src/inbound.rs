@@ -7,12 +7,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
 
 use crate::assembly::{
-    Admitted, Appended, Assembly, Payload, extend_unmasked, grow, grow_ahead, into_message, whole_message,
+    Admitted, Appended, Assembly, Payload, extend_unmasked, grow, grow_ahead, whole_message,
 };
 use crate::compression::{CONTEXT_MEMORY, Inflating};
 use crate::queue::SPARED;
 use crate::spill::Spill;
-use crate::{CloseFrame, CompressionStats, Event, Limits, Message, Part, ProtocolError};
+use crate::{CloseFrame, CompressionStats, Event, Limits, Message, MessageKind, Part, ProtocolError};
 
 /// The receiving half of a connection.
 ///
@@ -498,7 +498,7 @@ impl Inbound {
                 .finish(message.inflated.unwrap_or(0))
                 .map_err(|error| ProtocolError::of_inflating(error, max))?;
         }
-        if message.text {
+        if message.kind == MessageKind::Text {
             let start = message.buf.len() - yielded;
             message.utf8.feed(&message.buf[start..])?;
             if complete {
@@ -514,15 +514,14 @@ impl Inbound {
         let Some(message) = self.message.take() else {
             return Ok(None);
         };
-        Ok(Some(Event::Message(into_message(message.text, message.buf.into()))))
+        Ok(Some(Event::Message(Message::from_validated(message.kind, message.buf.into()))))
     }
 
     /// Hands out what has arrived since the last piece, unless the message is skipped.
     #[cold]
     fn hand_out_part(&mut self, last: bool) -> Option<Event> {
         let message = self.message.as_mut()?;
-        let opcode = if message.text { Opcode::Text } else { Opcode::Binary };
-        let skipped = message.skipped;
+        let (kind, skipped) = (message.kind, message.skipped);
         let data = Bytes::from(std::mem::take(&mut message.buf));
         if last {
             self.message = None;
@@ -531,7 +530,7 @@ impl Inbound {
         } else {
             message.in_parts = true;
         }
-        (!skipped).then_some(Event::Part(Part { opcode, data, last }))
+        (!skipped).then_some(Event::Part(Part { kind, data, last }))
     }
 
     #[cold]
@@ -541,7 +540,10 @@ impl Inbound {
             Opcode::Ping => Ok(Event::Ping(payload.into())),
             Opcode::Pong => Ok(Event::Pong(payload.into())),
             _ => {
-                let frame = parse_close(&payload)?.map(|(code, reason)| CloseFrame::new(code, reason));
+                let frame = match parse_close(&payload)? {
+                    Some((code, reason)) => CloseFrame::new(code, reason),
+                    None => CloseFrame::empty(),
+                };
                 // "the application MUST NOT send any more data frames", and nothing that follows is interpreted (RFC
                 // 6455 §5.5.1, §1.4)
                 self.end();

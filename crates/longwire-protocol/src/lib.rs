@@ -66,7 +66,7 @@ pub use limits::Limits;
 #[cfg(feature = "deflate")]
 pub use longwire_deflate as deflate;
 pub use longwire_frame::{CloseCode, FrameError, InvalidUtf8, MaskingKey, Opcode, Role, Utf8Validator};
-pub use message::{CloseFrame, Compress, Message};
+pub use message::{CloseFrame, Compress, Message, MessageKind};
 pub use outbound::{Dropped, MaskingKeys, Outbound};
 pub use prepared::PreparedMessage;
 pub use queue::WriteQueue;

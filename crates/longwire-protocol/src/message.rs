@@ -33,6 +33,26 @@ pub enum Message {
     Binary(Bytes),
 }
 
+/// The kind of a message (RFC 6455 §5.6): the protocol has these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageKind {
+    /// UTF-8 text (opcode 1).
+    Text,
+    /// Arbitrary bytes (opcode 2).
+    Binary,
+}
+
+impl MessageKind {
+    /// Returns the opcode of the first frame of such a message.
+    #[inline]
+    pub const fn opcode(self) -> Opcode {
+        match self {
+            Self::Text => Opcode::Text,
+            Self::Binary => Opcode::Binary,
+        }
+    }
+}
+
 /// The choice to compress a message, if compression was negotiated (RFC 7692 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -107,11 +127,25 @@ impl Message {
         self.payload().is_empty()
     }
 
-    /// Returns the opcode of the message's first frame.
-    pub const fn opcode(&self) -> Opcode {
+    /// Returns whether this is a text or a binary message.
+    pub const fn kind(&self) -> MessageKind {
         match self {
-            Self::Text(_) => Opcode::Text,
-            Self::Binary(_) => Opcode::Binary,
+            Self::Text(_) => MessageKind::Text,
+            Self::Binary(_) => MessageKind::Binary,
+        }
+    }
+
+    /// Returns the opcode of the message's first frame.
+    pub(crate) const fn opcode(&self) -> Opcode {
+        self.kind().opcode()
+    }
+
+    /// Creates a message of this kind. The payload of a text message has been validated.
+    #[inline]
+    pub(crate) fn from_validated(kind: MessageKind, payload: Bytes) -> Self {
+        match kind {
+            MessageKind::Text => Self::Text(Text::from_validated(payload)),
+            MessageKind::Binary => Self::Binary(payload),
         }
     }
 }
@@ -186,7 +220,9 @@ impl<const N: usize> From<[u8; N]> for Message {
 
 /// The content of a close frame: a code and a reason (RFC 6455 §5.5.1, §7.4).
 ///
-/// A close frame may also be empty; that is `None` in an `Option<CloseFrame>` and means code 1005 to the application.
+/// A close frame may also be empty. A received one is then represented by [`CloseCode::NO_STATUS_RECEIVED`] (1005) and
+/// no reason (RFC 6455 §7.1.5), a code that cannot be sent; to send an empty one, methods take `None`.
+/// [`on_wire`](Self::on_wire) converts from the first form to the second.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
     /// The reason the connection ends, as a code.
@@ -201,6 +237,16 @@ impl CloseFrame {
     /// A reserved code or a reason above 123 bytes is rejected only when it is sent.
     pub fn new(code: CloseCode, reason: impl Into<Text>) -> Self {
         Self { code, reason: reason.into() }
+    }
+
+    /// Creates the representation of an empty close frame: code 1005, no reason.
+    pub(crate) fn empty() -> Self {
+        Self::new(CloseCode::NO_STATUS_RECEIVED, "")
+    }
+
+    /// Returns the content that repeats this close frame on the wire: `None`, an empty frame, for code 1005.
+    pub fn on_wire(self) -> Option<Self> {
+        (self.code != CloseCode::NO_STATUS_RECEIVED).then_some(self)
     }
 
     /// Checks that this can be sent (RFC 6455 §5.5, §7.4).

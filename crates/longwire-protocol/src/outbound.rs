@@ -12,8 +12,8 @@ use longwire_frame::{CloseCode, FrameHeader, MaskingKey, Opcode, close::encode_c
 use crate::compression::{COMPRESSOR_MEMORY, Deflating};
 use crate::data_frame::{DataFrame, gather_frame};
 use crate::{
-    CloseFrame, Compress, CompressionStats, Event, Message, PreparedMessage, ProtocolError, SendError,
-    WriteQueue,
+    CloseFrame, Compress, CompressionStats, Event, Message, MessageKind, PreparedMessage, ProtocolError,
+    SendError, WriteQueue,
 };
 
 /// The source of a client's masking keys.
@@ -60,9 +60,8 @@ struct Rare {
     deferred: VecDeque<PreparedMessage>,
     /// The newest ping that could not be answered immediately.
     owed_pong: Option<Bytes>,
-    /// The close frame that was queued; `Some(None)` if it was empty.
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    close: Option<Option<CloseFrame>>,
+    /// The close frame that was queued; code 1005 if it was empty.
+    close: Option<CloseFrame>,
 }
 
 /// A broadcast dropped by [`Outbound::drop_oldest`].
@@ -77,10 +76,16 @@ pub struct Dropped {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OpenMessage {
-    opcode: Opcode,
+    kind: MessageKind,
     compress: Compress,
     /// Whether the message is compressed, once its first frame was queued.
     begun: Option<bool>,
+}
+
+/// A part of a message in parts.
+struct DataPart {
+    data: Bytes,
+    last: bool,
 }
 
 impl Outbound {
@@ -262,12 +267,8 @@ impl Outbound {
     /// # Errors
     ///
     /// As for [`message`](Self::message).
-    ///
-    /// # Panics
-    ///
-    /// If `opcode` is neither text nor binary.
-    pub fn begin(&mut self, opcode: Opcode) -> Result<(), SendError> {
-        self.begin_with(opcode, Compress::Auto)
+    pub fn begin(&mut self, kind: MessageKind) -> Result<(), SendError> {
+        self.begin_with(kind, Compress::Auto)
     }
 
     /// Opens a message that is sent in parts, compressed or not according to `compress`; [`Compress::Auto`] decides by
@@ -276,30 +277,38 @@ impl Outbound {
     /// # Errors
     ///
     /// As for [`message`](Self::message).
-    ///
-    /// # Panics
-    ///
-    /// As for [`begin`](Self::begin).
-    pub fn begin_with(&mut self, opcode: Opcode, compress: Compress) -> Result<(), SendError> {
-        assert!(matches!(opcode, Opcode::Text | Opcode::Binary), "a message is text or binary");
+    pub fn begin_with(&mut self, kind: MessageKind, compress: Compress) -> Result<(), SendError> {
         self.check_idle()?;
-        self.open = Some(OpenMessage { opcode, compress, begun: None });
+        self.open = Some(OpenMessage { kind, compress, begun: None });
         Ok(())
     }
 
-    /// Queues one part of the open message as a frame; with `last`, the message ends.
+    /// Queues one part of the open message as a frame.
     ///
     /// The parts of a text message must be UTF-8 together: the caller ensures that.
     ///
     /// # Errors
     ///
     /// [`SendError::NoMessageOpen`], or [`SendError::Closing`] after a close frame.
-    pub fn part(&mut self, data: Bytes, last: bool) -> Result<(), SendError> {
+    pub fn part(&mut self, data: Bytes) -> Result<(), SendError> {
+        self.part_frame(DataPart { data, last: false })
+    }
+
+    /// Queues the last part of the open message as a frame, which ends the message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`part`](Self::part).
+    pub fn last_part(&mut self, data: Bytes) -> Result<(), SendError> {
+        self.part_frame(DataPart { data, last: true })
+    }
+
+    fn part_frame(&mut self, DataPart { data, last }: DataPart) -> Result<(), SendError> {
         if self.closing {
             return Err(SendError::Closing);
         }
         let open = self.open.ok_or(SendError::NoMessageOpen)?;
-        let opcode = if open.begun.is_some() { Opcode::Continuation } else { open.opcode };
+        let opcode = if open.begun.is_some() { Opcode::Continuation } else { open.kind.opcode() };
         let deflating = self
             .deflating
             .as_mut()
@@ -425,12 +434,13 @@ impl Outbound {
         }
         self.open = None;
         self.closing = true;
-        self.rare = Some(Box::new(Rare { close: Some(frame), ..Rare::default() }));
+        self.rare =
+            Some(Box::new(Rare { close: Some(frame.unwrap_or_else(CloseFrame::empty)), ..Rare::default() }));
         Ok(())
     }
 
-    /// Returns the close frame that was sent, if any; `Some(None)` if it was empty.
-    pub fn close_sent(&self) -> Option<&Option<CloseFrame>> {
+    /// Returns the close frame that was sent, if any; code 1005 if it was empty.
+    pub fn close_sent(&self) -> Option<&CloseFrame> {
         self.rare.as_ref()?.close.as_ref()
     }
 
@@ -460,7 +470,7 @@ impl Outbound {
             }
             Event::Close(frame) if !self.closing => {
                 // "the endpoint typically echos the status code it received" (RFC 6455 §5.5.1)
-                let answer = frame.as_ref().map(|frame| CloseFrame::new(frame.code, ""));
+                let answer = CloseFrame::new(frame.code, "").on_wire();
                 self.close(answer).expect("a code that may be received may be sent");
             }
             _ => {}

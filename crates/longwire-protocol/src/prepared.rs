@@ -1,11 +1,9 @@
 //! Messages that are framed once and sent to many (RFC 6455 §5.1: a server's frame is the same for every client).
 
 use bytes::Bytes;
-#[cfg(feature = "deflate")]
-use longwire_frame::Opcode;
 
 use crate::data_frame::DataFrame;
-use crate::{Message, Text};
+use crate::{Message, MessageKind};
 
 /// A message with its frame, encoded once for any number of receivers.
 ///
@@ -26,7 +24,7 @@ use crate::{Message, Text};
 /// ```
 #[derive(Clone, Debug)]
 pub struct PreparedMessage {
-    text: bool,
+    kind: MessageKind,
     /// Header and payload as a server sends them.
     frame: Bytes,
     header_len: usize,
@@ -57,7 +55,7 @@ impl PreparedMessage {
         frame.extend_from_slice(&header);
         frame.extend_from_slice(message.as_bytes());
         Self {
-            text: message.is_text(),
+            kind: message.kind(),
             frame: frame.into(),
             header_len: header.len(),
             #[cfg(feature = "deflate")]
@@ -68,12 +66,12 @@ impl PreparedMessage {
     /// Returns the message that was framed; it shares its bytes with the frame.
     pub fn message(&self) -> Message {
         let payload = self.frame.slice(self.header_len..);
-        if self.text { Message::Text(Text::from_validated(payload)) } else { Message::Binary(payload) }
+        Message::from_validated(self.kind, payload)
     }
 
     /// Returns whether this is a text message.
     pub const fn is_text(&self) -> bool {
-        self.text
+        matches!(self.kind, MessageKind::Text)
     }
 
     /// Returns the frame for connections with these window bits, with `compress` applied to the payload. For each
@@ -87,8 +85,8 @@ impl PreparedMessage {
         let slot = self.compressed.get(usize::from(bits.get()).checked_sub(9)?)?;
         let frame = slot.get_or_init(|| {
             let payload = compress(&self.frame[self.header_len..])?;
-            let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
-            let header = DataFrame { opcode, fin: true, rsv1: true }.header(payload.len(), None);
+            let frame = DataFrame { opcode: self.kind.opcode(), fin: true, rsv1: true };
+            let header = frame.header(payload.len(), None);
             Some(CompressedFrame {
                 bytes: [&header[..], &payload].concat().into(),
                 payload_len: payload.len(),

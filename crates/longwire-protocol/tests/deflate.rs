@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use longwire_deflate::{Agreement, DeflateOptions, Pool, WindowBits, accept};
 use longwire_protocol::{
-    CloseCode, Compress, Compression, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode,
+    CloseCode, Compress, Compression, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, MessageKind,
     Outbound, PreparedMessage, ProtocolError, Role,
 };
 use proptest::collection::vec;
@@ -77,14 +77,13 @@ fn send(outbound: &mut Outbound, message: &Message, how: &How) {
             let payload = Bytes::copy_from_slice(message.as_bytes());
             let mut cuts: Vec<_> = cuts.iter().map(|&cut| payload.len() * usize::from(cut) / 255).collect();
             cuts.sort_unstable();
-            let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
-            outbound.begin_with(opcode, *compress).unwrap();
+            outbound.begin_with(message.kind(), *compress).unwrap();
             let mut start = 0;
             for cut in cuts {
-                outbound.part(payload.slice(start..cut), false).unwrap();
+                outbound.part(payload.slice(start..cut)).unwrap();
                 start = cut;
             }
-            outbound.part(payload.slice(start..), true).unwrap();
+            outbound.last_part(payload.slice(start..)).unwrap();
         }
     }
 }
@@ -129,9 +128,9 @@ fn receive_parts(
                     data.extend(part.data);
                     if part.last {
                         let data = std::mem::take(&mut data);
-                        messages.push(match part.opcode {
-                            Opcode::Text => String::from_utf8(data).expect("checked").into(),
-                            _ => data.into(),
+                        messages.push(match part.kind {
+                            MessageKind::Text => String::from_utf8(data).expect("checked").into(),
+                            MessageKind::Binary => data.into(),
                         });
                     }
                 }

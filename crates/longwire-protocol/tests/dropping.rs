@@ -1,7 +1,7 @@
 //! Broadcasts that may be dropped: queued ones, and ones deferred until a message in parts ends.
 
 use bytes::Bytes;
-use longwire_protocol::{Dropped, Opcode, Outbound, PreparedMessage};
+use longwire_protocol::{Dropped, MessageKind, Outbound, PreparedMessage};
 
 /// Too long to be gathered, so it is queued by reference.
 const LONG: usize = 20_000;
@@ -29,9 +29,9 @@ fn queued(outbound: &mut Outbound) -> Vec<u8> {
 #[test]
 fn a_part_waits_only_for_the_queue_before_it() {
     let mut outbound = Outbound::new(None);
-    outbound.begin(Opcode::Binary).unwrap();
+    outbound.begin(MessageKind::Binary).unwrap();
     assert_eq!((outbound.queue_cost(), outbound.cost()), (0, 0));
-    outbound.part(Bytes::from_static(b"part"), false).unwrap();
+    outbound.part(Bytes::from_static(b"part")).unwrap();
     let cost = outbound.queue_cost();
     assert_eq!(cost, outbound.cost());
     for byte in 0..3 {
@@ -39,7 +39,7 @@ fn a_part_waits_only_for_the_queue_before_it() {
     }
     assert_eq!(outbound.queue_cost(), cost, "the deferred broadcasts follow the message");
     assert!(outbound.cost() >= cost + 3 * FRAME);
-    outbound.part(Bytes::new(), true).unwrap();
+    outbound.last_part(Bytes::new()).unwrap();
     assert_eq!(outbound.queue_cost(), outbound.cost());
 }
 
@@ -49,8 +49,8 @@ fn the_oldest_broadcast_is_dropped_first_wherever_it_waits() {
     for byte in 0..2 {
         outbound.prepared(&news(byte)).unwrap();
     }
-    outbound.begin(Opcode::Binary).unwrap();
-    outbound.part(Bytes::from_static(b"part"), false).unwrap();
+    outbound.begin(MessageKind::Binary).unwrap();
+    outbound.part(Bytes::from_static(b"part")).unwrap();
     for byte in 2..5 {
         outbound.prepared(&news(byte)).unwrap();
     }
@@ -62,7 +62,7 @@ fn the_oldest_broadcast_is_dropped_first_wherever_it_waits() {
     assert_eq!(outbound.drop_oldest(), deferred, "the one in the queue has begun to be written");
     assert_eq!(outbound.drop_oldest(), deferred);
     assert_eq!(outbound.pending(), pending - 1 - 3 * FRAME);
-    outbound.part(Bytes::new(), true).unwrap();
+    outbound.last_part(Bytes::new()).unwrap();
     assert_eq!(outbound.drop_oldest(), in_queue, "once it is queued");
     assert_eq!(outbound.drop_oldest(), None);
     outbound.prepared(&news(5)).unwrap();
@@ -81,7 +81,7 @@ fn room_is_foreseen_before_anything_is_dropped() {
     assert_eq!(outbound.droppable_cost(), outbound.cost());
     assert!(outbound.fits_by_dropping(FRAME, 10), "nothing is left after dropping");
     outbound.message(vec![0; LONG].into()).unwrap();
-    outbound.begin(Opcode::Binary).unwrap();
+    outbound.begin(MessageKind::Binary).unwrap();
     outbound.prepared(&news(2)).unwrap();
     for _ in 0..4 {
         let (cost, droppable) = (outbound.cost(), outbound.droppable_cost());

@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use longwire_protocol::{
     CloseCode, CloseFrame, Connection, Event, FrameError, Inbound, Limits, MaskingKey, MaskingKeys, Message,
-    Opcode, Outbound, PreparedMessage, ProtocolError, Role, SendError, State,
+    MessageKind, Opcode, Outbound, PreparedMessage, ProtocolError, Role, SendError, State,
 };
 use wire_model::KEY;
 
@@ -206,7 +206,7 @@ fn close_codes_that_may_be_received_are_echoed() {
         for code in allowed {
             let payload = [&u16::to_be_bytes(code)[..], "Grüße".as_bytes()].concat();
             let (events, error, _) = receive(role, Limits::default(), &short(role, 0x88, &payload));
-            let event = Event::Close(Some(CloseFrame::new(CloseCode::from(code), "Grüße")));
+            let event = Event::Close(CloseFrame::new(CloseCode::from(code), "Grüße"));
             assert_eq!((&events[..], error), (&[event][..], None));
             let mut outbound = Outbound::new(None);
             outbound.respond(&events[0]);
@@ -214,7 +214,7 @@ fn close_codes_that_may_be_received_are_echoed() {
             assert_eq!(outbound.queue().contiguous().unwrap(), [0x88, 2, high, low]);
         }
         let (events, _, _) = receive(role, Limits::default(), &short(role, 0x88, b""));
-        assert_eq!(events, [Event::Close(None)]);
+        assert_eq!(events, [Event::Close(CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, ""))]);
         let mut outbound = Outbound::new(Some(KEYS));
         outbound.respond(&events[0]);
         assert_eq!(outbound.queue().contiguous().unwrap(), [&[0x88, 0x80][..], &KEY].concat());
@@ -224,7 +224,7 @@ fn close_codes_that_may_be_received_are_echoed() {
         let mut inbound = Inbound::new(role, Limits::default());
         let mut input = &both[..];
         assert!(
-            matches!(inbound.decode(&mut input), Ok(Some(Event::Close(Some(frame)))) if frame.code == 1000.into())
+            matches!(inbound.decode(&mut input), Ok(Some(Event::Close(frame))) if frame.code == 1000.into())
         );
         assert_eq!((inbound.decode(&mut input), input.len()), (Ok(None), 0));
     }
@@ -352,23 +352,23 @@ fn drain(outbound: &mut Outbound, step: usize) -> Vec<u8> {
 #[test]
 fn messages_in_parts_are_one_message() {
     let mut outbound = Outbound::new(None);
-    assert_eq!(outbound.part(Bytes::new(), true), Err(SendError::NoMessageOpen));
-    outbound.begin(Opcode::Text).unwrap();
-    assert_eq!(outbound.begin(Opcode::Text), Err(SendError::MessageOpen));
+    assert_eq!(outbound.last_part(Bytes::new()), Err(SendError::NoMessageOpen));
+    outbound.begin(MessageKind::Text).unwrap();
+    assert_eq!(outbound.begin(MessageKind::Text), Err(SendError::MessageOpen));
     assert_eq!(outbound.message("other".into()), Err(SendError::MessageOpen));
     assert!(!outbound.gather_message(&"other".into()));
-    outbound.part("a".into(), false).unwrap();
+    outbound.part("a".into()).unwrap();
     outbound.ping(b"p").unwrap();
     outbound.prepared(&PreparedMessage::new("news")).unwrap();
     assert_eq!(outbound.pending(), 3 + 3 + 6, "the news waits");
-    outbound.part(Bytes::new(), false).unwrap();
-    outbound.part("b".into(), true).unwrap();
+    outbound.part(Bytes::new()).unwrap();
+    outbound.last_part("b".into()).unwrap();
     assert_eq!(drain(&mut outbound, 5), b"\x01\x01a\x89\x01p\x00\x00\x80\x01b\x81\x04news");
-    assert_eq!(outbound.part(Bytes::new(), true), Err(SendError::NoMessageOpen));
+    assert_eq!(outbound.last_part(Bytes::new()), Err(SendError::NoMessageOpen));
     // Closing abandons an open message.
-    outbound.begin(Opcode::Binary).unwrap();
+    outbound.begin(MessageKind::Binary).unwrap();
     outbound.close(Some(CloseFrame::new(CloseCode::NORMAL, "bye"))).unwrap();
-    assert_eq!(outbound.part("c".into(), true), Err(SendError::Closing));
+    assert_eq!(outbound.last_part("c".into()), Err(SendError::Closing));
     assert_eq!(outbound.ping(b""), Err(SendError::Closing));
     assert_eq!(outbound.prepared(&PreparedMessage::new("news")), Err(SendError::Closing));
     assert_eq!(outbound.close(None), Err(SendError::Closing));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use longwire_protocol::{
-    CloseCode, CloseFrame, Connection, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, Opcode,
+    CloseCode, CloseFrame, Connection, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, MessageKind,
     Outbound, Part, PreparedMessage, ProtocolError, Role, State,
 };
 use proptest::collection::vec;
@@ -242,25 +242,25 @@ fn join_parts(outcome: Outcome) -> Outcome {
     let mut kind = None;
     let mut joined = Vec::new();
     for event in outcome.events {
-        let Event::Part(Part { opcode, data, last }) = event else {
+        let Event::Part(Part { kind: part_kind, data, last }) = event else {
             assert!(!matches!(event, Event::Message(_)), "a whole message among parts");
             events.push(event);
             continue;
         };
-        assert_eq!(*kind.get_or_insert(opcode), opcode);
+        assert_eq!(*kind.get_or_insert(part_kind), part_kind);
         joined.extend_from_slice(&data);
         if last {
             kind = None;
-            events.push(Event::Message(message(opcode, std::mem::take(&mut joined))));
+            events.push(Event::Message(message(part_kind, std::mem::take(&mut joined))));
         }
     }
     Outcome { events, ..outcome }
 }
 
-fn message(opcode: Opcode, payload: Vec<u8>) -> Message {
-    match opcode {
-        Opcode::Text => Message::text(String::from_utf8(payload).expect("text is UTF-8")),
-        _ => payload.into(),
+fn message(kind: MessageKind, payload: Vec<u8>) -> Message {
+    match kind {
+        MessageKind::Text => Message::text(String::from_utf8(payload).expect("text is UTF-8")),
+        MessageKind::Binary => payload.into(),
     }
 }
 
@@ -333,13 +333,13 @@ fn send(outbound: &mut Outbound, sent: Sent) -> Event {
             Event::Message(message)
         }
         Sent::Parts(message, cuts) => {
-            outbound.begin(message.opcode()).expect(IDLE);
+            outbound.begin(message.kind()).expect(IDLE);
             let mut rest = message.payload().clone();
             for cut in cuts {
                 let at = cut.index(rest.len() + 1);
-                outbound.part(rest.split_to(at), false).expect(IDLE);
+                outbound.part(rest.split_to(at)).expect(IDLE);
             }
-            outbound.part(rest, true).expect(IDLE);
+            outbound.last_part(rest).expect(IDLE);
             Event::Message(message)
         }
         Sent::Ping(payload) => {
@@ -475,7 +475,7 @@ fn fragmented_text_survives_any_cut() {
                     let expected = [
                         Event::Ping(Bytes::new()),
                         Event::Message(Message::text(text)),
-                        Event::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))),
+                        Event::Close(CloseFrame::new(CloseCode::NORMAL, "")),
                     ];
                     assert_eq!(got.events, expected, "{first} {second} {len} {way:?}");
                     assert_eq!(got.error, None);

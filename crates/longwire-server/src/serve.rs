@@ -257,10 +257,7 @@ fn note_end(client: &ClientHandle, span: Option<&Span>, ended: Result<(), RunErr
             }
             _ => None,
         };
-        let sent = client
-            .sender()
-            .close_sent()
-            .map(|frame| frame.map_or(CloseCode::NO_STATUS_RECEIVED, |frame| frame.code));
+        let sent = client.sender().close_sent().map(|frame| frame.code);
         let code = failed.or(sent).unwrap_or(CloseCode::ABNORMAL_CLOSURE);
         span.record("close_code", u16::from(code));
     }

@@ -73,7 +73,7 @@ async fn a_shutdown_ends_those_who_stayed() {
     sleep(Duration::from_millis(50)).await;
     let shutdown = tokio::spawn(old.handle.shutdown());
     assert_eq!(soon(stays.recv()).await.unwrap(), None);
-    let code = stays.close_received().flatten().map(|frame| u16::from(frame.code));
+    let code = stays.close_received().map(|frame| u16::from(frame.code));
     assert_eq!(code, Some(1001));
     drop(stays);
     soon(shutdown).await.unwrap();

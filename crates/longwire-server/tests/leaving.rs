@@ -62,7 +62,7 @@ async fn talk(stream: TcpStream) -> (usize, usize, Option<u16>) {
         assert_eq!(message.as_text(), Some(format!("message {count}").as_str()), "in order, none is missing");
         count += 1;
     }
-    let code = receiver.close_received().flatten().map(|frame| u16::from(frame.code));
+    let code = receiver.close_received().map(|frame| u16::from(frame.code));
     drop(receiver);
     (sending.await.unwrap(), count, code)
 }

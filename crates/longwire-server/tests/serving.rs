@@ -45,7 +45,7 @@ async fn everything_works() {
     let shutdown = tokio::spawn(server.handle.shutdown());
     for client in &mut clients {
         assert_eq!(soon(client.recv()).await.unwrap(), None);
-        assert_eq!(client.close_received().unwrap().unwrap().code, 1001.into());
+        assert_eq!(client.close_received().unwrap().code, 1001.into());
     }
     drop(clients);
     soon(shutdown).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_handler_that_ends_closes_with_the_code_that_fits() {
         let mut ws = open(server.addr).await;
         ws.send(message).await.unwrap();
         let end = soon(ws.recv()).await;
-        assert_eq!(ws.close_received().unwrap().unwrap().code, code.into(), "{message}: {end:?}");
+        assert_eq!(ws.close_received().unwrap().code, code.into(), "{message}: {end:?}");
         drop(ws);
     }
     soon(server.handle.hub().emptied()).await;
@@ -280,7 +280,7 @@ async fn shutdown_under_load_loses_nothing_that_was_accepted() {
                     Err(error) => panic!("{error}"),
                 }
             }
-            assert_eq!(ws.close_received().unwrap().unwrap().code, 1001.into());
+            assert_eq!(ws.close_received().unwrap().code, 1001.into());
             echoed
         }));
     }
@@ -376,7 +376,7 @@ async fn shutdown_says_what_it_is_told_to_say() {
             Ok(None) | Err(Error::ClosedByPeer(_)) => {}
             other => panic!("{other:?}"),
         }
-        let frame = ws.close_received().unwrap().unwrap();
+        let frame = ws.close_received().unwrap();
         assert_eq!((frame.code.value(), frame.reason.as_str()), seen);
         drop(ws);
         soon(task).await.unwrap().unwrap();

@@ -65,7 +65,7 @@ async fn a_broadcast_reaches_the_clients_of_every_worker() {
     let shutdown = tokio::spawn(handle.shutdown());
     for client in &mut clients {
         assert_eq!(soon(client.recv()).await.unwrap(), None);
-        let code = client.close_received().flatten().map(|frame| u16::from(frame.code));
+        let code = client.close_received().map(|frame| u16::from(frame.code));
         assert_eq!(code, Some(1001), "every worker's clients are told");
     }
     drop(clients);
@@ -98,7 +98,7 @@ async fn settings_hold_for_all_workers_together() {
     let shutdown = tokio::spawn(handle.shutdown());
     for client in &mut clients {
         assert_eq!(soon(client.recv()).await.unwrap(), None);
-        let reason = client.close_received().flatten().map(|frame| frame.reason.to_string());
+        let reason = client.close_received().map(|frame| frame.reason.to_string());
         assert_eq!(reason.as_deref(), Some("see you"));
     }
     drop(clients);

@@ -79,7 +79,7 @@
 //! | send from several tasks | [`WebSocket::sender`], [`WebSocket::split`], [`Sender`] |
 //! | send many messages in one write | [`WebSocket::feed`], [`WebSocket::flush`]; automatic in a server's handler |
 //! | check that the peer is alive, and measure the round trip | [`WebSocket::ping`], [`Config::keepalive`] |
-//! | send or receive one message in parts | [`WebSocket::binary_writer`], [`WebSocket::recv_parts`] |
+//! | send or receive one message in parts | [`WebSocket::message_writer`], [`WebSocket::recv_parts`] |
 //! | compress, or not | `ServerOptions::deflate` of a server's handshake, `Client::deflate`, [`WebSocket::send_with`] |
 //! | pipe bytes | [`WebSocket::into_byte_stream`] |
 //! | use combinators | `Stream` and `Sink` of the futures crates, on [`WebSocket`] |
@@ -138,11 +138,11 @@
 pub use longwire_connection::testing;
 #[doc(inline)]
 pub use longwire_connection::{
-    ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess, FrameError,
-    Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
-    MeasurementCounts, Measurements, MemoryBudget, Message, MessageReader, MessageWriter, OwnedMessageWriter,
-    Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender, State, Stats, Text, Transport,
-    WebSocket, drive,
+    BoxError, ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess,
+    FrameError, Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
+    MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageWriter,
+    Opcode, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender,
+    State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
 };
 
 #[cfg(feature = "deflate")]
@@ -154,7 +154,9 @@ pub mod deflate {
     #[doc(inline)]
     pub use longwire_connection::Compression;
     #[doc(inline)]
-    pub use longwire_connection::deflate::{Agreement, Direction, Level, Pool, PoolOptions, WindowBits};
+    pub use longwire_connection::deflate::{
+        Agreement, AnswerError, Direction, Level, Offer, ParamError, Pool, PoolOptions, WindowBits,
+    };
 }
 
 #[cfg(feature = "client")]
@@ -168,7 +170,7 @@ pub use longwire_server::{Request, Server, ServerConfig, ServerHandle, ServerSta
 #[cfg(any(feature = "server", feature = "hyper"))]
 #[doc(inline)]
 pub use longwire_hub::{
-    BoxError, ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Room, Shutdown, SlowPolicy,
+    ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Room, Shutdown, SlowPolicy,
 };
 
 /// The version of rustls whose configurations the client's and the server's `TlsConfig` accept.
@@ -185,16 +187,21 @@ pub use longwire_server::rustls;
 pub mod handshake {
     #[doc(inline)]
     pub use longwire_handshake::{
-        AcceptedError, ClientOptions, HeadLimits, OptionsError, OriginPolicy, PeerText, Rejection,
-        ResponseError, ServerOptions, Subprotocol, UriError, WebSocketUri,
+        AcceptedError, AllowedOrigins, ClientOptions, ExtensionError, HeadError, HeadLimits, InvalidKey,
+        InvalidLogin, InvalidOrigin, InvalidSubprotocol, OptionsError, OriginPolicy, PeerText, Rejection,
+        ResponseError, ServerOptions, Subprotocol, SubprotocolError, UriError, WebSocketUri,
     };
 }
 
-/// Connected clients: handles, limits, statistics and shutdown. [`Hub`] itself is at the root.
+/// Connected clients: handles, sockets over any transport, limits, statistics and shutdown. [`Hub`] itself is at the
+/// root.
 #[cfg(any(feature = "server", feature = "hyper"))]
 pub mod hub {
     #[doc(inline)]
-    pub use longwire_hub::{ClientHandle, ClientInfo, ClientStats, Drained, HubError, Reservation, RunError};
+    pub use longwire_hub::{
+        ClientHandle, ClientInfo, ClientStats, Drained, HubError, Reservation, RunError, Socket,
+        SocketReceiver,
+    };
 }
 
 /// Types of the client: its errors, its stream and its TLS configuration. [`Client`] itself is at the root.

@@ -20,8 +20,8 @@ use futures_util::{SinkExt, StreamExt};
 use longwire::BoxError;
 use longwire::client::TlsConfig;
 use longwire::{
-    Client, DeflateOptions, HandlerResult, Hub, Message, Request, Sender, Server, SlowPolicy, Socket, Stats,
-    WebSocket,
+    Client, DeflateOptions, HandlerResult, Hub, Message, MessageKind, Request, Sender, Server, SlowPolicy,
+    Socket, Stats, WebSocket,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Barrier;
@@ -703,7 +703,8 @@ async fn send_all(outlet: &mut Outlet, direction: &Direction, stopping: &AtomicB
                 task.call(|| "flush".into(), sender.flush()).await?;
             }
             (Outlet::Own(sender), 2) => {
-                let mut writer = task.call(|| "binary_writer".into(), sender.binary_writer()).await?;
+                let mut writer =
+                    task.call(|| "message_writer".into(), sender.message_writer(MessageKind::Binary)).await?;
                 for part in payload.chunks(len.div_ceil(5)) {
                     task.call(|| format!("write of a part of {len} bytes"), writer.write(part)).await?;
                 }

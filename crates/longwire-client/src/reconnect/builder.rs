@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_connection::{Keepalive, Transport as Stream, WebSocket};
+use longwire_connection::{BoxError, Keepalive, Transport as Stream, WebSocket};
 
 use super::inbox::inbox;
 use super::outbox::Outbox;
 use super::settings::{Confirm, Settings};
 use super::shared::{Finish, Shared};
 use super::task::Task;
-use super::{Backoff, BoxError, Failure, Reconnecting, Sender};
+use super::{Backoff, Failure, Reconnecting, Sender};
 use crate::{Client, ClientStream, Error};
 
 /// A builder of a connection that is re-established whenever it is lost: see [`Reconnecting`].

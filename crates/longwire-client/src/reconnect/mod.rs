@@ -51,7 +51,7 @@ mod task;
 pub use backoff::{Backoff, Jitter};
 pub use builder::Builder;
 pub use inbox::Event;
-pub use outage::{BoxError, Failure, Gap, Outage};
+pub use outage::{Failure, Gap, Outage};
 pub use sender::Sender;
 pub use settings::Confirm;
 pub use shared::Phase;

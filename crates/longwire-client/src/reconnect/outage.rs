@@ -3,13 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use longwire_connection::{CloseCode, CloseFrame};
+use longwire_connection::{BoxError, CloseCode, CloseFrame};
 
 use crate::proxy::is_final;
 use crate::{Error, RedirectError};
-
-/// The error type of hooks.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +27,7 @@ pub enum Outage {
     /// The connection ended with an error.
     #[error(transparent)]
     Lost(#[from] longwire_connection::Error),
-    /// The peer closed the connection with code 1000, 1001 or none.
+    /// The peer closed the connection with code 1000, 1001 or 1005, which represents no code.
     #[error("the peer closed the connection{}", Described(.0.as_ref()))]
     Closed(Option<CloseFrame>),
     /// A message was not delivered within [`delivery_timeout`](super::Builder::delivery_timeout).

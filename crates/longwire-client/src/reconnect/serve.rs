@@ -106,7 +106,7 @@ async fn receive<T: Transport>(
                     slot.message(message).await;
                 }
             }
-            Ok(None) => return Outage::Closed(receiver.close_received().flatten().cloned()),
+            Ok(None) => return Outage::Closed(receiver.close_received().cloned()),
             Err(error) => return error.into(),
         }
     }

@@ -3,9 +3,9 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use longwire_connection::{Transport as Stream, WebSocket};
+use longwire_connection::{BoxError, Transport as Stream, WebSocket};
 
-use super::{Backoff, BoxError, Failure};
+use super::{Backoff, Failure};
 use crate::Error;
 
 /// The point at which a message counts as delivered. Until then, `send` waits, and the message is kept to be sent

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use longwire_protocol::{CloseCode, CloseFrame};
 use pin_project_lite::pin_project;
 
 use crate::ending::heir::{Heir, Leaving};
@@ -100,13 +101,13 @@ where
         if let StateProjection::Running { handler } = this.state.as_mut().project() {
             match this.managed.poll_handler(handler, cx) {
                 Poll::Ready(output) => {
-                    let failed = output.is_err();
+                    let code = if output.is_err() { CloseCode::INTERNAL_ERROR } else { CloseCode::NORMAL };
                     // This drops the handler, and the socket with it.
                     this.state.set(State::Leaving { output: Some(output) });
-                    this.managed.take_over(failed);
+                    this.managed.take_over(code);
                 }
                 // The handler has dropped its socket and continues without it.
-                Poll::Pending if this.managed.is_left => this.managed.take_over(false),
+                Poll::Pending if this.managed.is_left => this.managed.take_over(CloseCode::NORMAL),
                 Poll::Pending => {}
             }
         }
@@ -154,11 +155,12 @@ impl<T: Transport> Managed<T> {
         polled
     }
 
-    /// Starts to close the connection if its socket was left here.
-    fn take_over(&mut self, failed: bool) {
+    /// Starts to close the connection if its socket was left here: with this code, unless a panic dropped the socket.
+    fn take_over(&mut self, code: CloseCode) {
         let left = self.shared.lock().heir.take_left();
         if let Some(left) = left {
-            self.leaving = Some(left.estate.leave(closing(failed || left.panicked)));
+            let frame = if left.panicked { closing(true) } else { CloseFrame::new(code, "") };
+            self.leaving = Some(left.estate.leave(frame));
         }
     }
 

@@ -26,9 +26,8 @@ enum Phase {
 #[derive(Debug, Default)]
 struct Known {
     error: Option<Error>,
-    /// The close frame received; its content may be empty.
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    close: Option<Option<CloseFrame>>,
+    /// The close frame received; code 1005 if it was empty.
+    close: Option<CloseFrame>,
 }
 
 impl Ending {
@@ -42,14 +41,13 @@ impl Ending {
     }
 
     /// Records the peer's close frame.
-    pub(crate) fn note_close(&mut self, frame: Option<CloseFrame>) {
+    pub(crate) fn note_close(&mut self, frame: CloseFrame) {
         self.known.get_or_insert_default().close = Some(frame);
     }
 
     /// Returns the peer's close frame, if it has arrived.
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    pub(crate) fn close_received(&self) -> Option<Option<&CloseFrame>> {
-        self.known.as_ref()?.close.as_ref().map(Option::as_ref)
+    pub(crate) fn close_received(&self) -> Option<&CloseFrame> {
+        self.known.as_ref()?.close.as_ref()
     }
 
     /// Starts the end. A later outcome replaces an earlier one.

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, Opcode, Utf8Validator};
+use longwire_protocol::{CloseCode, Compress, MessageKind, Utf8Validator};
 use tokio::io::AsyncWrite;
 
 use crate::handle::parts::into_io;
@@ -29,12 +29,12 @@ use crate::{Error, Sender, Transport, WebSocket};
 /// # Examples
 ///
 /// ```
-/// use longwire_connection::{Config, Error, Message, testing::pair};
+/// use longwire_connection::{Config, Error, Message, MessageKind, testing::pair};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Error> {
 /// # let (mut ws, mut peer) = pair(Config::default());
-/// let mut writer = ws.text_writer().await?;
+/// let mut writer = ws.message_writer(MessageKind::Text).await?;
 /// for word in ["one ", "two ", "three"] {
 ///     writer.write(word.as_bytes()).await?;
 /// }
@@ -51,14 +51,14 @@ pub struct MessageWriter<'a, T: Transport>(Writing<&'a mut WebSocket<T>>);
 /// # Examples
 ///
 /// ```
-/// use longwire_connection::{Config, Error, Message, testing::pair};
+/// use longwire_connection::{Config, Error, Message, MessageKind, testing::pair};
 /// use tokio::io::AsyncWriteExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let (ws, mut peer) = pair(Config::default());
 /// let (sender, _receiver) = ws.split();
-/// let mut writer = sender.binary_writer().await?;
+/// let mut writer = sender.message_writer(MessageKind::Binary).await?;
 /// let copying = tokio::spawn(async move {
 ///     tokio::io::copy(&mut &b"a file"[..], &mut writer).await?;
 ///     writer.shutdown().await
@@ -71,10 +71,77 @@ pub struct MessageWriter<'a, T: Transport>(Writing<&'a mut WebSocket<T>>);
 #[must_use = "a message in parts has to be finished"]
 pub struct OwnedMessageWriter(Writing<Sender>);
 
+/// The options of a message that is written in parts. A [`MessageKind`] converts into the defaults for that kind.
+///
+/// # Examples
+///
+/// ```
+/// use longwire_connection::{Compress, MessageKind, WriterOptions};
+///
+/// let options = WriterOptions::new(MessageKind::Binary).with_compress(Compress::Never);
+/// assert!(options.wait);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriterOptions {
+    /// The kind of the message.
+    pub kind: MessageKind,
+    /// Whether the message is compressed, if compression was negotiated. The choice applies to the whole message
+    /// (RFC 7692 §6.1). Default: [`Compress::Auto`], which decides by the length of the first part.
+    pub compress: Compress,
+    /// Whether to wait while the queue is full or another message in parts is open. Default: `true`. If `false`,
+    /// [`Error::QueueFull`] is returned instead.
+    pub wait: bool,
+}
+
+impl WriterOptions {
+    /// Creates the default options for a message of this kind.
+    pub const fn new(kind: MessageKind) -> Self {
+        Self { kind, compress: Compress::Auto, wait: true }
+    }
+
+    /// Sets [`kind`](Self::kind).
+    #[must_use]
+    pub const fn with_kind(mut self, kind: MessageKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Sets [`compress`](Self::compress).
+    #[must_use]
+    pub const fn with_compress(mut self, compress: Compress) -> Self {
+        self.compress = compress;
+        self
+    }
+
+    /// Sets [`wait`](Self::wait).
+    #[must_use]
+    pub const fn with_wait(mut self, wait: bool) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Returns the call that begins the message.
+    pub(crate) fn sending(self) -> Sending {
+        Sending::new(Item::Begin(self.kind)).compress(self.compress)
+    }
+
+    /// Returns the outcome of a poll of that call: an error instead of a wait, if waiting is off.
+    pub(crate) fn outcome(self, polled: Poll<Result<(), Error>>) -> Poll<Result<(), Error>> {
+        if polled.is_pending() && !self.wait { Poll::Ready(Err(Error::QueueFull)) } else { polled }
+    }
+}
+
+impl From<MessageKind> for WriterOptions {
+    fn from(kind: MessageKind) -> Self {
+        Self::new(kind)
+    }
+}
+
 impl<'a, T: Transport> MessageWriter<'a, T> {
     /// Creates the writer of a message that was begun.
-    pub(crate) fn new(ws: &'a mut WebSocket<T>, opcode: Opcode) -> Self {
-        Self(Writing::new(ws, opcode))
+    pub(crate) fn new(ws: &'a mut WebSocket<T>, kind: MessageKind) -> Self {
+        Self(Writing::new(ws, kind))
     }
 
     /// Sends one part. A part of a text message may end within a character.
@@ -108,8 +175,8 @@ impl<'a, T: Transport> MessageWriter<'a, T> {
 
 impl OwnedMessageWriter {
     /// Creates the writer of a message that was begun.
-    pub(crate) fn new(sender: Sender, opcode: Opcode) -> Self {
-        Self(Writing::new(sender, opcode))
+    pub(crate) fn new(sender: Sender, kind: MessageKind) -> Self {
+        Self(Writing::new(sender, kind))
     }
 
     /// Sends one part. A part of a text message may end within a character.
@@ -207,14 +274,14 @@ struct Writing<W: Target> {
 }
 
 impl<W: Target> Writing<W> {
-    fn new(to: W, opcode: Opcode) -> Self {
-        let utf8 = (opcode == Opcode::Text).then(Utf8Validator::default);
+    fn new(to: W, kind: MessageKind) -> Self {
+        let utf8 = (kind == MessageKind::Text).then(Utf8Validator::default);
         Self { to, utf8, ticket: None, flush: None, ending: None, finished: false }
     }
 
     async fn write(&mut self, part: Bytes) -> Result<(), Error> {
-        let checked = self.check(&part, false)?;
-        let mut sending = Sending::new(Item::Part(part, false)).ticket(self.ticket);
+        let checked = self.check(&part)?;
+        let mut sending = Sending::new(Item::Part { data: part, last: false }).ticket(self.ticket);
         poll_fn(|cx| {
             let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
             self.ticket = sending.ticket;
@@ -227,8 +294,8 @@ impl<W: Target> Writing<W> {
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
-        self.check(&[], true)?;
-        let mut sending = Sending::new(Item::Part(Bytes::new(), true)).ticket(self.ticket);
+        self.check_end()?;
+        let mut sending = Sending::new(Item::Part { data: Bytes::new(), last: true }).ticket(self.ticket);
         poll_fn(|cx| {
             let polled = self.to.poll_send(&mut sending, Until::Sent, cx);
             self.ticket = sending.ticket;
@@ -239,21 +306,24 @@ impl<W: Target> Writing<W> {
     }
 
     /// Returns the state of the validator after `part`.
-    fn check(&self, part: &[u8], last: bool) -> Result<Option<Utf8Validator>, Error> {
+    fn check(&self, part: &[u8]) -> Result<Option<Utf8Validator>, Error> {
         let mut utf8 = self.utf8.clone();
         if let Some(utf8) = &mut utf8 {
             utf8.feed(part).map_err(|_| Error::NotText)?;
-            if last {
-                utf8.finish().map_err(|_| Error::NotText)?;
-            }
         }
         Ok(utf8)
     }
 
+    /// Checks that the message may end here.
+    fn check_end(&self) -> Result<(), Error> {
+        self.utf8.as_ref().map_or(Ok(()), |utf8| utf8.clone().finish().map_err(|_| Error::NotText))
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let checked = self.check(buf, false).map_err(into_io)?;
+        let checked = self.check(buf).map_err(into_io)?;
         // If the part cannot be queued at once, it is discarded, because a caller may retry with other bytes.
-        let mut sending = Sending::new(Item::Part(Bytes::copy_from_slice(buf), false)).ticket(self.ticket);
+        let mut sending =
+            Sending::new(Item::Part { data: Bytes::copy_from_slice(buf), last: false }).ticket(self.ticket);
         let polled = self.to.poll_send(&mut sending, Until::Queued, cx);
         self.ticket = sending.ticket;
         ready!(polled).map_err(into_io)?;
@@ -278,11 +348,11 @@ impl<W: Target> Writing<W> {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.finished {
             if self.ending.is_none() {
-                self.check(&[], true).map_err(into_io)?;
+                self.check_end().map_err(into_io)?;
             }
-            let ending = self
-                .ending
-                .get_or_insert_with(|| Sending::new(Item::Part(Bytes::new(), true)).ticket(self.ticket));
+            let ending = self.ending.get_or_insert_with(|| {
+                Sending::new(Item::Part { data: Bytes::new(), last: true }).ticket(self.ticket)
+            });
             let polled = self.to.poll_send(ending, Until::Queued, cx);
             self.ticket = ending.ticket;
             let result = ready!(polled);

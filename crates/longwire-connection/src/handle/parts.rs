@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{Event, Opcode, Part};
+use longwire_protocol::{Event, MessageKind, Part};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{Error, Receiver, Transport};
@@ -38,7 +38,7 @@ use crate::{Error, Receiver, Transport};
 /// ```
 pub struct MessageReader<'a, T: Transport> {
     receiver: &'a mut Receiver<T>,
-    text: bool,
+    kind: MessageKind,
     /// Bytes received and not yet handed out.
     part: Bytes,
     last: bool,
@@ -54,17 +54,17 @@ impl<'a, T: Transport> MessageReader<'a, T> {
             poll_part(reader, cx)
         })
         .await?;
-        Ok(first.map(|Part { opcode, data, last }| Self {
-            receiver,
-            text: opcode == Opcode::Text,
-            part: data,
-            last,
-        }))
+        Ok(first.map(|Part { kind, data, last }| Self { receiver, kind, part: data, last }))
+    }
+
+    /// Returns the kind of the message.
+    pub fn kind(&self) -> MessageKind {
+        self.kind
     }
 
     /// Returns whether this is a text message. Its parts together are UTF-8, but a part may end within a character.
     pub fn is_text(&self) -> bool {
-        self.text
+        self.kind == MessageKind::Text
     }
 
     /// Receives the next part, `None` after the last.
@@ -131,7 +131,7 @@ impl<T: Transport> AsyncRead for MessageReader<'_, T> {
 
 impl<T: Transport> fmt::Debug for MessageReader<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageReader").field("text", &self.text).finish_non_exhaustive()
+        f.debug_struct("MessageReader").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 

@@ -119,8 +119,9 @@ impl<T: Transport> Receiver<T> {
         self.reader().state()
     }
 
-    /// Returns the close frame that the peer sent: `None` if none has arrived, `Some(None)` if it was empty.
-    pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
+    /// Returns the close frame that the peer sent: `None` if none has arrived. The code of an empty one is
+    /// 1005 (RFC 6455 §7.1.5).
+    pub fn close_received(&self) -> Option<&CloseFrame> {
         self.reader().close_received()
     }
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, PreparedMessage};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, PreparedMessage};
 
 use crate::sending::ping::Pong;
-use crate::sending::request::{Item, Sending, Until};
+use crate::sending::request::{IfFull, Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
-use crate::{Error, OwnedMessageWriter, Stats, Transport};
+use crate::{Error, OwnedMessageWriter, Stats, Transport, WriterOptions};
 
 /// The operations of a connection that a [`Sender`] needs, without the type of its transport.
 trait Outlet: Send + Sync {
@@ -25,7 +25,7 @@ trait Outlet: Send + Sync {
         &self,
         prepared: &PreparedMessage,
         limit: usize,
-        drop_oldest: bool,
+        if_full: IfFull,
     ) -> Result<usize, Error>;
     fn poll_send_prepared(
         &self,
@@ -39,8 +39,7 @@ trait Outlet: Send + Sync {
     fn close(&self, frame: Option<CloseFrame>) -> Result<(), Error>;
     fn queued(&self) -> usize;
     fn stats(&self) -> Stats;
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    fn close_sent(&self) -> Option<Option<CloseFrame>>;
+    fn close_sent(&self) -> Option<CloseFrame>;
     fn is_closed(&self) -> bool;
     fn abort(&self);
 }
@@ -67,9 +66,9 @@ impl<T: Transport> Outlet for Shared<T> {
         &self,
         prepared: &PreparedMessage,
         limit: usize,
-        drop_oldest: bool,
+        if_full: IfFull,
     ) -> Result<usize, Error> {
-        self.try_send_prepared(prepared, limit, drop_oldest)
+        self.try_send_prepared(prepared, limit, if_full)
     }
 
     fn poll_send_prepared(
@@ -102,7 +101,7 @@ impl<T: Transport> Outlet for Shared<T> {
         self.lock().stats()
     }
 
-    fn close_sent(&self) -> Option<Option<CloseFrame>> {
+    fn close_sent(&self) -> Option<CloseFrame> {
         self.lock().out.close_sent().cloned()
     }
 
@@ -222,7 +221,7 @@ impl Sender {
     ///
     /// [`Error::QueueFull`] if it does not fit; otherwise as for [`send`](Self::send).
     pub fn try_send_prepared(&self, prepared: &PreparedMessage, limit: usize) -> Result<(), Error> {
-        self.outlet.try_send_prepared(prepared, limit, false).map(drop)
+        self.outlet.try_send_prepared(prepared, limit, IfFull::Refuse).map(drop)
     }
 
     /// Sends a prepared message as soon as it fits into `limit` bytes of queue; an empty queue accepts any message.
@@ -250,65 +249,28 @@ impl Sender {
     /// [`Error::QueueFull`], without dropping any, if other messages leave no room; otherwise as for
     /// [`send`](Self::send).
     pub fn send_prepared_dropping(&self, prepared: &PreparedMessage, limit: usize) -> Result<usize, Error> {
-        self.outlet.try_send_prepared(prepared, limit, true)
+        self.outlet.try_send_prepared(prepared, limit, IfFull::DropOldest)
     }
 
-    /// Begins a text message that is sent in parts. Other messages of this connection wait until it is finished.
+    /// Begins a message that is sent in parts: text, binary, or with [`WriterOptions`]. Other messages of this
+    /// connection wait until it is finished.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send).
+    /// As for [`send`](Self::send), and [`Error::QueueFull`] if the call would wait and [`WriterOptions::wait`] is
+    /// off.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, no message was begun.
-    pub async fn text_writer(&self) -> Result<OwnedMessageWriter, Error> {
-        self.writer(Opcode::Text, Compress::Auto).await
-    }
-
-    /// As [`text_writer`](Self::text_writer), for a binary message.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn binary_writer(&self) -> Result<OwnedMessageWriter, Error> {
-        self.writer(Opcode::Binary, Compress::Auto).await
-    }
-
-    /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used
-    /// for the whole message (RFC 7692 §6.1); [`Compress::Auto`] decides by the length of the first part.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn text_writer_with(&self, compress: Compress) -> Result<OwnedMessageWriter, Error> {
-        self.writer(Opcode::Text, compress).await
-    }
-
-    /// As [`text_writer_with`](Self::text_writer_with), for a binary message.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn binary_writer_with(&self, compress: Compress) -> Result<OwnedMessageWriter, Error> {
-        self.writer(Opcode::Binary, compress).await
-    }
-
-    async fn writer(&self, opcode: Opcode, compress: Compress) -> Result<OwnedMessageWriter, Error> {
-        Call::new(self, Sending::new(Item::Begin(opcode)).compress(compress), Until::Queued).await?;
-        Ok(OwnedMessageWriter::new(self.clone(), opcode))
+    pub async fn message_writer(
+        &self,
+        options: impl Into<WriterOptions>,
+    ) -> Result<OwnedMessageWriter, Error> {
+        let options = options.into();
+        let mut call = Call::new(self, options.sending(), Until::Queued);
+        poll_fn(|cx| options.outcome(Pin::new(&mut call).poll(cx))).await?;
+        Ok(OwnedMessageWriter::new(self.clone(), options.kind))
     }
 
     pub(crate) fn poll_send(
@@ -368,8 +330,9 @@ impl Sender {
         self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`start_close`](Self::start_close), with a close frame as another connection received it. With `None`, the
-    /// frame is empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
+    /// As [`start_close`](Self::start_close), with a whole close frame. With `None`, the frame is empty, and the peer
+    /// sees code 1005 (RFC 6455 §7.1.5). [`CloseFrame::on_wire`] converts a close frame that another connection
+    /// received.
     ///
     /// # Errors
     ///
@@ -394,10 +357,9 @@ impl Sender {
         self.outlet.stats()
     }
 
-    /// Returns the close frame that this end has sent or queued, `Some(None)` if it is empty. If the peer closed
-    /// first, this is the answer, with the peer's code (RFC 6455 §5.5.1).
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    pub fn close_sent(&self) -> Option<Option<CloseFrame>> {
+    /// Returns the close frame that this end has sent or queued. The code of an empty one is 1005 (RFC 6455 §7.1.5).
+    /// If the peer closed first, this is the answer, with the peer's code (RFC 6455 §5.5.1).
+    pub fn close_sent(&self) -> Option<CloseFrame> {
         self.outlet.close_sent()
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, Opcode, State};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, State};
 
 use crate::handle::halves::Halves;
 use crate::handle::message_writer::MessageWriter;
@@ -16,7 +16,9 @@ use crate::handle::sender::close_frame;
 use crate::sending::request::{Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
-use crate::{ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport};
+use crate::{
+    ByteStream, Config, Error, Handover, Incoming, Pong, Receiver, Sender, Stats, Transport, WriterOptions,
+};
 
 /// An open WebSocket connection.
 ///
@@ -187,59 +189,25 @@ impl<T: Transport> WebSocket<T> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Begins a text message that is sent in parts. Other messages of this connection wait until it is finished.
+    /// Begins a message that is sent in parts: text, binary, or with [`WriterOptions`]. Other messages of this
+    /// connection wait until it is finished.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send).
+    /// As for [`send`](Self::send), and [`Error::QueueFull`] if the call would wait and [`WriterOptions::wait`] is
+    /// off.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, no message was begun.
-    pub async fn text_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
-        self.text_writer_with(Compress::Auto).await
-    }
-
-    /// As [`text_writer`](Self::text_writer). If compression was negotiated, `compress` decides whether it is used.
-    ///
-    /// The choice applies to the whole message (RFC 7692 §6.1). [`Compress::Auto`] decides by the length of the
-    /// first part.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn text_writer_with(&mut self, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
-        self.writer(Opcode::Text, compress).await
-    }
-
-    /// Begins a binary message that is sent in parts. Other messages of this connection wait until it is finished.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn binary_writer(&mut self) -> Result<MessageWriter<'_, T>, Error> {
-        self.binary_writer_with(Compress::Auto).await
-    }
-
-    /// As [`text_writer_with`](Self::text_writer_with), for a binary message.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`text_writer`](Self::text_writer).
-    pub async fn binary_writer_with(&mut self, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
-        self.writer(Opcode::Binary, compress).await
+    pub async fn message_writer(
+        &mut self,
+        options: impl Into<WriterOptions>,
+    ) -> Result<MessageWriter<'_, T>, Error> {
+        let options = options.into();
+        let mut sending = options.sending();
+        poll_fn(|cx| options.outcome(self.poll_send(&mut sending, Until::Queued, cx))).await?;
+        Ok(MessageWriter::new(self, options.kind))
     }
 
     /// Sends a ping with a unique payload. The returned future completes with the round-trip time when its pong
@@ -326,9 +294,9 @@ impl<T: Transport> WebSocket<T> {
         self.start_close_with(Some(close_frame(code.into(), reason)))
     }
 
-    /// As [`start_close`](Self::start_close), with a close frame in the form that
-    /// [`close_received`](Self::close_received) returns, so that a proxy can forward it. With `None`, the frame is
-    /// empty, and the peer sees code 1005 (RFC 6455 §7.1.5).
+    /// As [`start_close`](Self::start_close), with a whole close frame. With `None`, the frame is empty, and the peer
+    /// sees code 1005 (RFC 6455 §7.1.5). To forward a close frame that another connection received, convert it with
+    /// [`CloseFrame::on_wire`].
     ///
     /// # Errors
     ///
@@ -337,14 +305,15 @@ impl<T: Transport> WebSocket<T> {
     /// # Examples
     ///
     /// ```
-    /// use longwire_connection::{Config, Error, testing::pair};
+    /// use longwire_connection::{CloseCode, Config, Error, testing::pair};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Error> {
     /// let (mut client, mut server) = pair(Config::default());
     /// client.start_close_with(None)?;
     /// assert_eq!(server.recv().await?, None);
-    /// assert_eq!(server.close_received(), Some(None));
+    /// let frame = server.close_received().expect("a close frame");
+    /// assert_eq!(frame.code, CloseCode::NO_STATUS_RECEIVED);
     /// # Ok(())
     /// # }
     /// ```
@@ -378,8 +347,9 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.state()
     }
 
-    /// Returns the close frame that the peer sent: `None` if none has arrived, `Some(None)` if it was empty.
-    pub fn close_received(&self) -> Option<Option<&CloseFrame>> {
+    /// Returns the close frame that the peer sent: `None` if none has arrived. The code of an empty one is
+    /// 1005 (RFC 6455 §7.1.5).
+    pub fn close_received(&self) -> Option<&CloseFrame> {
         self.receiver.close_received()
     }
 
@@ -414,10 +384,10 @@ impl<T: Transport> WebSocket<T> {
         let mut flush = match self.flushing {
             0 => Sending::new(Item::Mark),
             // Messages queued later do not prolong it.
-            until => Sending { item: None, until, ..Sending::new(Item::Mark) },
+            position => Sending { item: None, position, ..Sending::new(Item::Mark) },
         };
         let polled = self.poll_send(&mut flush, Until::Written, cx);
-        self.flushing = if polled.is_pending() { flush.until } else { 0 };
+        self.flushing = if polled.is_pending() { flush.position } else { 0 };
         polled
     }
 
@@ -463,16 +433,6 @@ impl<T: Transport> WebSocket<T> {
         if reader.is_unheard() {
             reader.poll_control(cx);
         }
-    }
-
-    async fn writer(&mut self, opcode: Opcode, compress: Compress) -> Result<MessageWriter<'_, T>, Error> {
-        let mut sending = Sending::new(Item::Begin(opcode)).compress(compress);
-        poll_fn(|cx| {
-            ready!(self.poll_send(&mut sending, Until::Queued, cx))?;
-            Poll::Ready(Ok(()))
-        })
-        .await
-        .map(|()| MessageWriter::new(self, opcode))
     }
 }
 

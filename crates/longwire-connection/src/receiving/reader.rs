@@ -384,7 +384,7 @@ impl<T: Transport> Reader<T> {
         Step::Event(Ok(event))
     }
 
-    fn handle_close(&mut self, frame: Option<CloseFrame>, event: &Event) {
+    fn handle_close(&mut self, frame: CloseFrame, event: &Event) {
         let mut writer = self.shared.lock();
         let (ours, is_shed) = (writer.out.is_closing(), writer.is_shed);
         writer.respond(event);
@@ -392,10 +392,12 @@ impl<T: Transport> Reader<T> {
         writer.wake_met();
         drop(writer);
         self.alarm.start_closing();
-        let outcome = match &frame {
-            _ if is_shed => Err(Error::OutOfMemory),
-            Some(frame) if !ours && !is_clean(frame) => Err(Error::ClosedByPeer(frame.clone())),
-            _ => Ok(()),
+        let outcome = if is_shed {
+            Err(Error::OutOfMemory)
+        } else if ours || is_clean(&frame) {
+            Ok(())
+        } else {
+            Err(Error::ClosedByPeer(frame.clone()))
         };
         self.ending.note_close(frame);
         self.ending.begin(outcome);
@@ -553,8 +555,7 @@ impl<T: Transport> Reader<T> {
         }
     }
 
-    #[allow(clippy::option_option, reason = "no close frame and an empty one are two things")]
-    pub(crate) fn close_received(&self) -> Option<Option<&CloseFrame>> {
+    pub(crate) fn close_received(&self) -> Option<&CloseFrame> {
         self.ending.close_received()
     }
 
@@ -671,7 +672,7 @@ fn poll_read_payload<T: Transport>(
 
 /// Returns whether this close frame ends a connection without an error.
 fn is_clean(frame: &CloseFrame) -> bool {
-    matches!(frame.code, CloseCode::NORMAL | CloseCode::GOING_AWAY)
+    matches!(frame.code, CloseCode::NORMAL | CloseCode::GOING_AWAY | CloseCode::NO_STATUS_RECEIVED)
 }
 
 /// The work that one poll may do before the task yields. An event, or a read of up to [`BYTES_A_TURN`] bytes, costs

@@ -2,7 +2,7 @@
 //! waits.
 
 use bytes::Bytes;
-use longwire_protocol::{Compress, Message, Opcode};
+use longwire_protocol::{Compress, Message, MessageKind};
 
 use crate::sending::wakers::Ticket;
 
@@ -11,8 +11,8 @@ pub(crate) struct Sending {
     /// The item not yet queued.
     pub(crate) item: Option<Item>,
     pub(crate) compress: Compress,
-    /// The position that must be flushed.
-    pub(crate) until: u64,
+    /// The end of the item in the queue, once it was queued: the position up to which the queue must be flushed.
+    pub(crate) position: u64,
     /// The ticket under which the call waits, once it has waited.
     pub(crate) ticket: Option<Ticket>,
 }
@@ -20,15 +20,18 @@ pub(crate) struct Sending {
 /// An item that can be queued.
 pub(crate) enum Item {
     Message(Message),
-    Part(Bytes, bool),
-    Begin(Opcode),
+    Part {
+        data: Bytes,
+        last: bool,
+    },
+    Begin(MessageKind),
     /// Nothing: marks the end of the queue as the position to flush.
     Mark,
 }
 
 impl Sending {
     pub(crate) fn new(item: Item) -> Self {
-        Self { item: Some(item), compress: Compress::Auto, until: 0, ticket: None }
+        Self { item: Some(item), compress: Compress::Auto, position: 0, ticket: None }
     }
 
     pub(crate) fn compress(mut self, compress: Compress) -> Self {
@@ -52,4 +55,13 @@ pub(crate) enum Until {
     Sent,
     /// The transport has taken the message, whoever polls meanwhile.
     Written,
+}
+
+/// The handling of a prepared message that does not fit into the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfFull {
+    /// The message is refused.
+    Refuse,
+    /// Older prepared messages are dropped if that makes enough room.
+    DropOldest,
 }

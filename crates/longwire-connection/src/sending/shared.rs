@@ -17,7 +17,7 @@ use crate::receiving::policy::memory::Member;
 use crate::sending::cork::Cork;
 use crate::sending::due::Due;
 use crate::sending::ping::Pong;
-use crate::sending::request::{Sending, Until};
+use crate::sending::request::{IfFull, Sending, Until};
 use crate::sending::wakers::{Ticket, Waiter, Want};
 use crate::sending::writer::{Peer, Writer};
 use crate::sync::{self, Mutex, MutexGuard, held};
@@ -256,15 +256,15 @@ impl<T: Transport> Shared<T> {
         Ok(())
     }
 
-    /// Queues a message that was framed before, if it fits into `limit` bytes of queue. If `drop_oldest`, older
-    /// ones are dropped to make room. Returns the number of dropped messages.
+    /// Queues a message that was framed before, if it fits into `limit` bytes of queue or can be made to fit. Returns
+    /// the number of dropped messages.
     pub(crate) fn try_send_prepared(
         &self,
         prepared: &PreparedMessage,
         limit: usize,
-        drop_oldest: bool,
+        if_full: IfFull,
     ) -> Result<usize, Error> {
-        self.queue_prepared(&mut self.lock(), prepared, limit, drop_oldest)
+        self.queue_prepared(&mut self.lock(), prepared, limit, if_full)
     }
 
     /// Queues a message that was framed before, as soon as it fits into `limit` bytes of queue.
@@ -276,12 +276,12 @@ impl<T: Transport> Shared<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         let mut writer = self.lock();
-        let mut sent = self.queue_prepared(&mut writer, prepared, limit, false);
+        let mut sent = self.queue_prepared(&mut writer, prepared, limit, IfFull::Refuse);
         if matches!(sent, Err(Error::QueueFull)) {
             let want = Want::Fits(limit.saturating_sub(prepared.server_frame().len()));
             let ticket = writer.ticket(ticket);
             ready!(writer.poll_want(Waiter { ticket, want, waker: cx.waker() }))?;
-            sent = self.queue_prepared(&mut writer, prepared, limit, false);
+            sent = self.queue_prepared(&mut writer, prepared, limit, IfFull::Refuse);
         }
         Poll::Ready(sent.map(drop))
     }
@@ -291,7 +291,7 @@ impl<T: Transport> Shared<T> {
         writer: &mut Writer<T>,
         prepared: &PreparedMessage,
         limit: usize,
-        drop_oldest: bool,
+        if_full: IfFull,
     ) -> Result<usize, Error> {
         writer.check()?;
         let len = prepared.server_frame().len();
@@ -299,7 +299,7 @@ impl<T: Transport> Shared<T> {
         // An empty queue accepts any message: the limit applies to messages that wait.
         let fits =
             |writer: &Writer<T>| writer.out.pending() == 0 || writer.out.cost().saturating_add(len) <= limit;
-        if !(fits(writer) || drop_oldest && writer.out.fits_by_dropping(len, limit)) {
+        if !(fits(writer) || if_full == IfFull::DropOldest && writer.out.fits_by_dropping(len, limit)) {
             return Err(Error::QueueFull);
         }
         while !fits(writer) && writer.drop_oldest() {

@@ -85,6 +85,14 @@ struct Keeping {
     kept: Option<Kept>,
 }
 
+/// The state of the transport before [`Writer::poll_flush_waited`].
+#[derive(Clone, Copy)]
+enum Tried {
+    NotYet,
+    /// It has just returned pending.
+    Pending,
+}
+
 /// The peer's sending direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
@@ -398,7 +406,7 @@ impl<T: Transport> Writer<T> {
     pub(crate) fn poll_queue(&mut self, sending: &mut Sending, waker: &Waker) -> Poll<Result<(), Error>> {
         let want = match sending.item {
             Some(Item::Mark) | None => Want::Flushed(0),
-            Some(Item::Part(..)) => Want::PartRoom,
+            Some(Item::Part { .. }) => Want::PartRoom,
             Some(Item::Message(_) | Item::Begin(_)) => Want::Room,
         };
         if want == Want::Flushed(0) {
@@ -413,11 +421,15 @@ impl<T: Transport> Writer<T> {
         }
         match sending.item.take() {
             Some(Item::Message(message)) => self.queue_message(message, sending.compress)?,
-            Some(Item::Begin(opcode)) => self.out.begin_with(opcode, sending.compress)?,
-            Some(Item::Part(data, last)) => {
+            Some(Item::Begin(kind)) => self.out.begin_with(kind, sending.compress)?,
+            Some(Item::Part { data, last }) => {
                 self.lend_buffer();
                 let kept_before = self.out.keeps_compressor();
-                self.out.part(data, last)?;
+                if last {
+                    self.out.last_part(data)?;
+                } else {
+                    self.out.part(data)?;
+                }
                 self.watch_compressor(kept_before);
                 if last {
                     self.messages += 1;
@@ -430,20 +442,20 @@ impl<T: Transport> Writer<T> {
             }
             Some(Item::Mark) | None => {}
         }
-        sending.until = self.out.queue().end();
+        sending.position = self.out.queue().end();
         Poll::Ready(Ok(()))
     }
 
     /// Waits until the queue is flushed up to this position.
     pub(crate) fn poll_written(&mut self, sending: &mut Sending, waker: &Waker) -> Poll<Result<(), Error>> {
         // Bytes flushed before a failure count as flushed.
-        if self.flushed >= sending.until {
+        if self.flushed >= sending.position {
             return Poll::Ready(Ok(()));
         }
-        self.barrier = self.barrier.min(sending.until);
+        self.barrier = self.barrier.min(sending.position);
         let ticket = self.ticket(&mut sending.ticket);
-        let polled = self.poll_flush(Some(Waiter { ticket, want: Want::Flushed(sending.until), waker }));
-        if self.flushed >= sending.until {
+        let polled = self.poll_flush(Some(Waiter { ticket, want: Want::Flushed(sending.position), waker }));
+        if self.flushed >= sending.position {
             self.forget(ticket);
             return Poll::Ready(Ok(()));
         }
@@ -455,14 +467,14 @@ impl<T: Transport> Writer<T> {
     pub(crate) fn poll_flush(&mut self, waiter: Option<Waiter<'_>>) -> Poll<Result<(), Error>> {
         self.check_transport()?;
         if self.is_waited_for() {
-            return self.poll_flush_waited(waiter, false);
+            return self.poll_flush_waited(waiter, Tried::NotYet);
         }
         // A no-op waker is cheap, but it displaces the one that the transport holds, so it is used only while no
         // task waits.
         match self.poll_write_all(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.break_off(error))),
-            Poll::Pending if waiter.is_some() => self.poll_flush_waited(waiter, true),
+            Poll::Pending if waiter.is_some() => self.poll_flush_waited(waiter, Tried::Pending),
             Poll::Pending => {
                 self.settle();
                 Poll::Pending
@@ -470,15 +482,17 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Writes with a waker that wakes `waiter` and all tasks that already wait. If `is_full`, the transport has
-    /// just returned pending.
+    /// Writes with a waker that wakes `waiter` and all tasks that already wait.
     #[cold]
-    fn poll_flush_waited(&mut self, waiter: Option<Waiter<'_>>, is_full: bool) -> Poll<Result<(), Error>> {
+    fn poll_flush_waited(&mut self, waiter: Option<Waiter<'_>>, tried: Tried) -> Poll<Result<(), Error>> {
         let wakers = Arc::clone(self.wakers());
         let waker = Waker::from(Arc::clone(&wakers));
         let mut cx = Context::from_waker(&waker);
         let before = (self.written, self.flushed);
-        let mut polled = if is_full { Poll::Pending } else { self.poll_write_all(&mut cx) };
+        let mut polled = match tried {
+            Tried::NotYet => self.poll_write_all(&mut cx),
+            Tried::Pending => Poll::Pending,
+        };
         if polled.is_pending() && waiter.is_some() {
             self.register(&wakers, waiter);
             if let Some(Waiter { want: Want::Flushed(position), .. }) = waiter

@@ -349,7 +349,7 @@ impl WebSocket {
             Ok(Some(Incoming::Ping(payload))) => return Poll::Ready(Some(Ok(Message::Ping(payload)))),
             Ok(Some(Incoming::Pong(payload))) => return Poll::Ready(Some(Ok(Message::Pong(payload)))),
             ended => match (self.socket.close_received(), ended) {
-                (Some(frame), _) => Some(Ok(Message::Close(frame.cloned().map(Into::into)))),
+                (Some(frame), _) => Some(Ok(Message::Close(frame.clone().on_wire().map(Into::into)))),
                 (None, Err(error)) => Some(Err(error)),
                 (None, Ok(_)) => None,
             },
