@@ -26,7 +26,7 @@ pub enum TlsError {
     /// A PEM text has no certificate.
     #[error("no certificate in the PEM data")]
     NoCertificate,
-    /// The [`TlsConfig`] was made from a complete `rustls::ClientConfig`, which cannot be extended: it must already
+    /// The [`TlsConfig`](crate::TlsConfig) was made from a complete `rustls::ClientConfig`, which cannot be extended: it must already
     /// contain the roots and the certificate.
     #[error("TLS configuration made from a rustls::ClientConfig cannot be changed")]
     RustlsConfig,
