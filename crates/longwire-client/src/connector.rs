@@ -1,4 +1,5 @@
-//! The connector of a client, and the route that it takes to a server: TCP, a proxy or a Unix socket, then TLS if the URL requires it.
+//! The connector of a client, and the route that it takes to a server: TCP, a proxy or a Unix socket, then TLS if the
+//! URL requires it.
 
 #[cfg(unix)]
 use std::path::{Path, PathBuf};

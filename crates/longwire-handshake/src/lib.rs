@@ -9,8 +9,8 @@
 //!   [`ClientHandshake::verify`] checks it.
 //! - [`connect`]: the handshake over HTTP/2 and 3 (RFC 8441). [`accept`] takes both forms; [`ConnectHandshake`] is
 //!   the client's side.
-//! - [`WebSocketUri`], [`Authority`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary, as types
-//!   that cannot hold an invalid value.
+//! - [`WebSocketUri`], [`Authority`], [`Key`], [`Subprotocol`], [`ExtensionOffer`], [`OriginPolicy`]: the vocabulary,
+//!   as types that cannot hold an invalid value.
 //!
 //! With the feature `deflate`, [`ServerOptions::deflate`] and [`ClientOptions::deflate`] negotiate
 //! permessage-deflate (RFC 7692); both are off by default. No other extension is supported: a server declines

@@ -23,8 +23,8 @@ pub enum Confirm {
     ///
     /// **Another task must receive all the time** while one sends: a pong arrives after the messages that the peer
     /// sent before it, and at most 256 messages or 1 MiB of them are buffered. A loop that sends and receives in turn
-    /// would wait for itself forever once the peer is that far ahead. [`delivery_timeout`](super::Builder::delivery_timeout) detects a peer
-    /// that does not answer pings.
+    /// would wait for itself forever once the peer is that far ahead.
+    /// [`delivery_timeout`](super::Builder::delivery_timeout) detects a peer that does not answer pings.
     Pong,
 }
 

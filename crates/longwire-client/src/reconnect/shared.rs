@@ -15,8 +15,8 @@ use super::outbox::Outbox;
 pub enum Phase {
     /// The connection is being established, and [`on_connect`](super::Builder::on_connect) runs.
     Connecting {
-        /// The number of this attempt, counted from 1. A connection that lasts [`reset_after`](super::Backoff::reset_after) restarts the
-        /// count.
+        /// The number of this attempt, counted from 1. A connection that lasts
+        /// [`reset_after`](super::Backoff::reset_after) restarts the count.
         attempt: u32,
     },
     /// The connection is open.

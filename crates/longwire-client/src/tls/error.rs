@@ -26,8 +26,8 @@ pub enum TlsError {
     /// A PEM text has no certificate.
     #[error("no certificate in the PEM data")]
     NoCertificate,
-    /// The [`TlsConfig`](crate::TlsConfig) was made from a complete `rustls::ClientConfig`, which cannot be extended: it must already
-    /// contain the roots and the certificate.
+    /// The [`TlsConfig`](crate::TlsConfig) was made from a complete `rustls::ClientConfig`, which cannot be extended:
+    /// it must already contain the roots and the certificate.
     #[error("TLS configuration made from a rustls::ClientConfig cannot be changed")]
     RustlsConfig,
     /// The build has no default roots: neither `platform-roots` nor `webpki-roots` is on.
