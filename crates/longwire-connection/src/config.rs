@@ -79,6 +79,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Creates the configuration of a server that faces the open internet: the defaults, with [`Keepalive::default`]
+    /// and a new [`MemoryBudget`] of 1 GiB. The budget is shared by all connections that use clones of this value.
+    #[must_use]
+    pub fn for_server() -> Self {
+        Self::default().with_keepalive(Keepalive::default()).with_memory(MemoryBudget::new(SERVER_MEMORY))
+    }
+
     /// Sets [`limits`](Self::limits).
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
@@ -143,6 +150,9 @@ impl Config {
         self
     }
 }
+
+/// Enough for 64 clients that send messages of the maximum length at once, or for 16 000 that send 64 KiB.
+const SERVER_MEMORY: usize = 1 << 30;
 
 /// The result of an opening handshake, from which a connection is created.
 ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_connection::{CloseCode, Config, Keepalive, MemoryBudget};
+use longwire_connection::{CloseCode, Config};
 use longwire_handshake::ServerOptions;
 use longwire_hub::{Hub, HubConfig};
 
@@ -11,9 +11,8 @@ use longwire_hub::{Hub, HubConfig};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MountConfig {
-    /// The configuration of connections. Default: that of [`Config`], with [`Keepalive::default`] and a
-    /// [`MemoryBudget`] of 1 GiB for messages that are arriving, as in the standalone server. All sockets of the
-    /// mount share the budget, as do mounts whose configuration is a clone of this one.
+    /// The configuration of connections. Default: [`Config::for_server`], as in the standalone server. All sockets
+    /// of the mount share its memory budget of 1 GiB, as do mounts whose configuration is a clone of this one.
     pub connection: Config,
     /// Subprotocols, allowed origins, the path and compression. Default: no subprotocols, any origin, any path,
     /// no compression.
@@ -28,9 +27,7 @@ pub struct MountConfig {
 impl Default for MountConfig {
     fn default() -> Self {
         Self {
-            connection: Config::default()
-                .with_keepalive(Keepalive::default())
-                .with_memory(MemoryBudget::new(MEMORY)),
+            connection: Config::for_server(),
             handshake: ServerOptions::default(),
             hub: HubConfig::default(),
             upgrade_timeout: Duration::from_secs(10),
@@ -166,6 +163,3 @@ impl Default for Inner {
         Self { hub: Hub::new(config.hub), config }
     }
 }
-
-/// Enough for 64 clients that send messages of the maximum length at once, or for 16 000 that send 64 KiB.
-const MEMORY: usize = 1 << 30;

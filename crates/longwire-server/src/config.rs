@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longwire_connection::{Config, Keepalive, MemoryBudget};
+use longwire_connection::Config;
 use longwire_handshake::{HeadLimits, ServerOptions};
 use longwire_hub::{HubConfig, Shutdown};
 
@@ -22,8 +22,8 @@ use crate::TrustedProxies;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// The settings of connections. Default: those of [`Config`], with [`Keepalive::default`] and a
-    /// [`MemoryBudget`] of 1 GiB for incoming messages.
+    /// The settings of connections. Default: [`Config::for_server`], with keepalive and a memory budget of
+    /// 1 GiB for all clients.
     pub connection: Config,
     /// Subprotocols, allowed origins and the path. Default: none, any, any.
     pub handshake: ServerOptions,
@@ -63,9 +63,7 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            connection: Config::default()
-                .with_keepalive(Keepalive::default())
-                .with_memory(MemoryBudget::new(MEMORY)),
+            connection: Config::for_server(),
             handshake: ServerOptions::default(),
             trusted_proxies: TrustedProxies::default(),
             proxy_protocol: TrustedProxies::default(),
@@ -142,6 +140,3 @@ impl ServerConfig {
         self
     }
 }
-
-/// Enough for 64 concurrent clients with messages of the maximum length, or for 16 000 with 64 KiB.
-const MEMORY: usize = 1 << 30;
