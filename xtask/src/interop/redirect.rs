@@ -58,7 +58,12 @@ const CASES: &[Case] = &[
     arrives("first /round-trip", &["first /round-trip +", "second /back -", "first /end -"]),
     arrives("first /with-login", &["first /with-login +", "second /end -"]),
     arrives("first /to-tls", &["first /to-tls +", "secure /end -"]),
-    fails("secure /from-tls", Some("3"), &["secure /from-tls +"], "leads from tls to the plain connection"),
+    fails(
+        "secure /from-tls",
+        Some("3"),
+        &["secure /from-tls +"],
+        "redirect from a tls connection to the unencrypted",
+    ),
     fails(
         "first /chain/4",
         Some("3"),
