@@ -24,7 +24,7 @@ pub enum Error {
     /// was arriving, or the compressor of a message being sent in parts. A close frame with code 1013 was sent.
     #[error("the memory budget has no room for the message being received or sent")]
     OutOfMemory,
-    /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4).
+    /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4). An empty close frame is no error.
     #[error("the peer closed the connection: {0}")]
     ClosedByPeer(CloseFrame),
     /// The transport ended without a close frame: messages may be missing (close code 1006, RFC 6455 §7.1.5).

@@ -12,6 +12,10 @@ use http::{HeaderMap, Uri};
 use crate::field::Field;
 use crate::rejection::Rejection;
 
+/// The most header fields that an application can add to a request or a response. A map of headers holds 24 576 and
+/// panics at the next, and the handshake's own fields must fit as well.
+pub const MAX_ADDED_HEADERS: usize = 16 * 1024;
+
 pub(crate) fn check_target(uri: &Uri) -> Result<(), Rejection> {
     let scheme_is_known = uri.scheme().is_none_or(|scheme| {
         *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS || ["ws", "wss"].contains(&scheme.as_str())

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, response};
 
-use crate::checks::is_reserved;
+use crate::checks::{MAX_ADDED_HEADERS, is_reserved};
 #[cfg(feature = "deflate")]
 use crate::deflate::DeflateOptions;
 use crate::encode::encode_request;
@@ -86,7 +86,8 @@ impl ClientHandshake {
     /// # Errors
     ///
     /// [`OptionsError`] if `options` sets a field that belongs to the handshake, to HTTP's framing or to a proxy,
-    /// repeats a field that is sent only once, has a malformed `Host`, or names a subprotocol twice.
+    /// repeats a field that is sent only once, has more than [`MAX_ADDED_HEADERS`] fields or a malformed `Host`, or
+    /// names a subprotocol twice.
     pub fn new(uri: &WebSocketUri, key: Key, options: &ClientOptions) -> Result<Self, OptionsError> {
         let offered = Offered::new(options)?;
         let mut request = Request::new(());
@@ -247,6 +248,9 @@ pub enum OptionsError {
         /// The field.
         name: HeaderName,
     },
+    /// There are more fields than [`MAX_ADDED_HEADERS`].
+    #[error("too many headers")]
+    TooManyHeaders,
     /// The `Host` field is not a host with an optional port.
     #[error("Host header is not a host with an optional port")]
     Host,
@@ -374,6 +378,9 @@ impl Default for ResponseParser {
 }
 
 fn check_headers(options: &ClientOptions) -> Result<(), OptionsError> {
+    if options.headers.len() > MAX_ADDED_HEADERS {
+        return Err(OptionsError::TooManyHeaders);
+    }
     for name in options.headers.keys() {
         let reserved = [TE, TRAILER, EXPECT, PROXY_AUTHORIZATION];
         let by_name = ["keep-alive", "proxy-connection"];

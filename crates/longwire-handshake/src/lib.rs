@@ -55,7 +55,7 @@ mod encode;
 mod field;
 mod text;
 
-pub use checks::is_reserved;
+pub use checks::{MAX_ADDED_HEADERS, is_reserved};
 #[doc(inline)]
 pub use client::{
     Agreement, ClientHandshake, ClientOptions, OptionsError, ResponseError, ResponseHead, ResponseParser,

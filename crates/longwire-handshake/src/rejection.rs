@@ -311,7 +311,7 @@ pub enum AcceptedError {
         /// The field.
         name: HeaderName,
     },
-    /// There are more fields than a map of headers can hold.
+    /// There are more fields than [`MAX_ADDED_HEADERS`](crate::MAX_ADDED_HEADERS).
     #[error("too many headers")]
     TooManyHeaders,
 }

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 
-use crate::checks::{check_no_body, check_protocol_version, check_target, is_reserved};
+use crate::checks::{MAX_ADDED_HEADERS, check_no_body, check_protocol_version, check_target, is_reserved};
 use crate::connect;
 use crate::extension::ExtensionOffer;
 use crate::field::{Field, list_has, trim};
@@ -228,12 +228,17 @@ impl Accepted {
     ///
     /// # Errors
     ///
-    /// [`AcceptedError::Reserved`] if the field belongs to the handshake or to HTTP's framing.
+    /// [`AcceptedError::Reserved`] if the field belongs to the handshake or to HTTP's framing,
+    /// [`AcceptedError::TooManyHeaders`] from [`MAX_ADDED_HEADERS`] on.
     pub fn append_header(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), AcceptedError> {
         if is_reserved(&name) {
             return Err(AcceptedError::Reserved { name });
         }
-        self.headers.try_append(name, value).map(drop).map_err(|_| AcceptedError::TooManyHeaders)
+        if self.headers.len() >= MAX_ADDED_HEADERS {
+            return Err(AcceptedError::TooManyHeaders);
+        }
+        self.headers.append(name, value);
+        Ok(())
     }
 
     /// Returns the response that completes the handshake: a 101, or a 200 over HTTP/2 and 3.

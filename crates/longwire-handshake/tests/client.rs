@@ -2,8 +2,8 @@
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use longwire_handshake::{
-    Agreement, ClientHandshake, ClientOptions, Key, OptionsError, ResponseError, ResponseParser, Subprotocol,
-    WebSocketUri,
+    Agreement, ClientHandshake, ClientOptions, ConnectHandshake, Key, OptionsError, ResponseError,
+    ResponseParser, Subprotocol, WebSocketUri,
 };
 
 const KEY: Key = Key::new(*b"the sample nonce");
@@ -256,6 +256,26 @@ fn refuses_options_that_would_double_a_field() {
     let options = ClientOptions::default().with_subprotocols(names(&["a", "b", "a"]));
     let refused = handshake("ws://example.com/", &options).unwrap_err();
     assert_eq!(refused.to_string(), "subprotocol a is offered twice");
+}
+
+#[test]
+fn refuses_more_headers_than_a_request_can_hold() {
+    let uri = "ws://h/".parse().unwrap();
+    let with = |count: usize| {
+        let name = |n| HeaderName::try_from(format!("x-{n}")).unwrap();
+        let headers: HeaderMap = (0..count).map(|n| (name(n), HeaderValue::from_static("1"))).collect();
+        ClientOptions::default().with_headers(headers)
+    };
+    let most = with(16_384);
+    ClientHandshake::new(&uri, Key::new([7; 16]), &most).unwrap();
+    ConnectHandshake::new(&uri, &most).unwrap();
+    // The last is as many as the map of headers takes, which panics at the next.
+    for count in [16_385, 24_576] {
+        let refused = ClientHandshake::new(&uri, Key::new([7; 16]), &with(count)).map(drop);
+        assert_eq!(refused.unwrap_err().to_string(), "too many headers", "{count}");
+        let refused = ConnectHandshake::new(&uri, &with(count)).map(drop);
+        assert_eq!(refused.unwrap_err().to_string(), "too many headers", "{count}");
+    }
 }
 
 #[test]

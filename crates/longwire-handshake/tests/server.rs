@@ -68,6 +68,22 @@ fn assert_refused(case: &str, request: &str, status: u16) -> Rejection {
 }
 
 #[test]
+fn an_answer_never_has_more_headers_than_it_can_hold() {
+    let mut accepted = check_default(&request(&[], &[])).unwrap();
+    let mut added = 0;
+    let refused = loop {
+        let name = format!("x-{added}").parse().unwrap();
+        match accepted.append_header(name, HeaderValue::from_static("1")) {
+            Ok(()) => added += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((added, refused.to_string().as_str()), (16_384, "too many headers"));
+    // The handshake's own fields still fit.
+    assert!(accepted.response().headers().len() > added);
+}
+
+#[test]
 fn answers_the_example_of_rfc_6455() {
     let request = request(&[], &["Origin: http://example.com", "Sec-WebSocket-Protocol: chat, superchat"]);
     let options = ServerOptions::default().with_subprotocols(vec![Subprotocol::new("chat").unwrap()]);

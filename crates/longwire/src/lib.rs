@@ -188,8 +188,9 @@ pub mod handshake {
     #[doc(inline)]
     pub use longwire_handshake::{
         AcceptedError, AllowedOrigins, ClientOptions, ExtensionError, HeadError, HeadLimits, InvalidKey,
-        InvalidLogin, InvalidOrigin, InvalidSubprotocol, OptionsError, OriginPolicy, PeerText, Rejection,
-        ResponseError, ServerOptions, Subprotocol, SubprotocolError, UriError, WebSocketUri,
+        InvalidLogin, InvalidOrigin, InvalidSubprotocol, MAX_ADDED_HEADERS, OptionsError, OriginPolicy,
+        PeerText, Rejection, ResponseError, ServerOptions, Subprotocol, SubprotocolError, UriError,
+        WebSocketUri,
     };
 }
 

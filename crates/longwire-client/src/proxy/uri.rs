@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 use longwire_handshake::{
-    Authority, Login, OptionsError, UriError, WebSocketUri, encode_request, is_reserved,
+    Authority, Login, MAX_ADDED_HEADERS, OptionsError, UriError, WebSocketUri, encode_request, is_reserved,
 };
 
 /// The protocol of a proxy.
@@ -113,12 +113,15 @@ impl ProxyUri {
     /// # Errors
     ///
     /// [`OptionsError::ReservedHeader`] for `Host`, for headers of the handshake, and for headers that frame a
-    /// message or apply to one connection only.
+    /// message or apply to one connection only; [`OptionsError::TooManyHeaders`] above [`MAX_ADDED_HEADERS`].
     pub(crate) fn connect_request(
         &self,
         uri: &WebSocketUri,
         headers: &HeaderMap,
     ) -> Result<Bytes, OptionsError> {
+        if headers.len() > MAX_ADDED_HEADERS {
+            return Err(OptionsError::TooManyHeaders);
+        }
         if let Some(name) = headers.keys().find(|name| **name == HOST || is_reserved(name)) {
             return Err(OptionsError::ReservedHeader { name: name.clone() });
         }
@@ -128,11 +131,12 @@ impl ProxyUri {
         let mut request = Request::connect(target).body(()).map_err(|_| OptionsError::Host)?;
         let fields = request.headers_mut();
         fields.insert(HOST, host);
-        if let Some(basic) = &self.basic {
+        if let Some(basic) = self.basic.as_ref().filter(|_| !headers.contains_key(PROXY_AUTHORIZATION)) {
             fields.insert(PROXY_AUTHORIZATION, basic.clone());
         }
-        // Replaces the fields of the same name.
-        fields.extend(headers.clone());
+        for (name, value) in headers {
+            fields.append(name, value.clone());
+        }
         Ok(encode_request(&request))
     }
 }

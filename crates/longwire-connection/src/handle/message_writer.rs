@@ -89,8 +89,9 @@ pub struct WriterOptions {
     /// Whether the message is compressed, if compression was negotiated. The choice applies to the whole message
     /// (RFC 7692 §6.1). Default: [`Compress::Auto`], which decides by the length of the first part.
     pub compress: Compress,
-    /// Whether to wait while the queue is full or another message in parts is open. Default: `true`. If `false`,
-    /// [`Error::QueueFull`] is returned instead.
+    /// Whether the message waits for its beginning while the queue is full or another message in parts is open.
+    /// Default: `true`. If `false`, [`Error::QueueFull`] is returned instead. The parts of a message that was begun
+    /// wait in any case.
     pub wait: bool,
 }
 

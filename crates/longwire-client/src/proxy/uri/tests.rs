@@ -85,11 +85,26 @@ fn asks_with_the_headers_for_the_proxy() {
         "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\nProxy-Authorization: Basic dTpw\r\nUser-Agent: tool/1\r\n\r\n"
     );
     assert_eq!(
-        asked(&[("proxy-authorization", "Bearer t")]).unwrap(),
-        "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\nProxy-Authorization: Bearer t\r\n\r\n"
+        asked(&[("user-agent", "tool/1"), ("proxy-authorization", "Bearer t")]).unwrap(),
+        "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\nUser-Agent: tool/1\r\nProxy-Authorization: Bearer t\r\n\r\n"
     );
     for name in ["host", "content-length", "transfer-encoding", "connection", "upgrade"] {
         let refused = asked(&[(name, "1")]);
         assert!(matches!(refused, Err(OptionsError::ReservedHeader { .. })), "{name}: {refused:?}");
+    }
+}
+
+#[test]
+fn refuses_more_headers_than_a_request_can_hold() {
+    let uri = WebSocketUri::parse("ws://h/").unwrap();
+    let proxy = ProxyUri::parse("http://u:p@p").unwrap();
+    let with = |count: usize| -> HeaderMap {
+        let name = |n| HeaderName::try_from(format!("x-{n}")).unwrap();
+        (0..count).map(|n| (name(n), HeaderValue::from_static("1"))).collect()
+    };
+    assert!(proxy.connect_request(&uri, &with(16_384)).is_ok());
+    for count in [16_385, 24_576] {
+        let refused = proxy.connect_request(&uri, &with(count)).map(drop).unwrap_err();
+        assert_eq!(refused.to_string(), "too many headers", "{count}");
     }
 }
