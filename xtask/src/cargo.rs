@@ -15,6 +15,8 @@ pub(crate) fn fmt() -> Result<()> {
 pub(crate) fn clippy() -> Result<()> {
     let sh = shell()?;
     cmd!(sh, "cargo clippy --workspace --all-targets --all-features -- -D warnings").run()?;
+    // `--all-targets` omits what plain `cargo test` does not run.
+    cmd!(sh, "cargo clippy --package xtask --test examples -- -D warnings").run()?;
     for features in ["", "client", "server"] {
         cmd!(sh, "cargo clippy -p longwire --no-default-features --features {features} -- -D warnings")
             .run()?;

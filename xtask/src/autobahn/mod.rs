@@ -115,9 +115,12 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     Ok(())
 }
 
+/// The first start of the suite compiles its modules, on a machine that may be busy.
+const START: Duration = Duration::from_secs(180);
+
 fn known_cases(python: &Python) -> Result<Vec<String>> {
     let mut fuzzer = python.script("autobahn/fuzzer.py");
-    let listed = Running::start("the suite", fuzzer.arg("list"))?.succeed(PATIENCE)?;
+    let listed = Running::start("the suite", fuzzer.arg("list"))?.succeed(START)?;
     Ok(listed.iter().filter_map(|line| line.strip_prefix("case\t")).map(str::to_owned).collect())
 }
 

@@ -1,7 +1,7 @@
 //! Checks the promises of the architecture and the style that no compiler checks.
 //!
-//! What rustc, clippy and rustfmt can check is left to them. Each check takes text, or cargo's view of the workspace, and
-//! returns complaints, so its tests can show it a violation.
+//! Rules that rustc, clippy and rustfmt can check are left to them. Each check takes text, or cargo's view of the
+//! workspace, and returns complaints, so its tests can show it a violation.
 
 mod layers;
 mod manifests;

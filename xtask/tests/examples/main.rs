@@ -1,7 +1,7 @@
 //! Runs each example as a reader would. A test has the name of its example.
 //!
-//! `cargo xtask examples` builds the examples first. The tests run side by side: each has its own ports and files, and a
-//! test that needs a fixed port has its own address.
+//! `cargo xtask examples` builds the examples first. The tests run side by side: each has its own ports and files, and
+//! a test that needs a fixed port has its own address.
 
 use std::{
     io::{self, Read, Write},

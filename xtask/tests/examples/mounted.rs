@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use xtask::process::PATIENCE;
 
 use super::{expect_failure, expect_lines, expect_next, get, interrupt, start, start_server};
