@@ -9,8 +9,12 @@ use std::sync::atomic::Ordering;
 
 use longwire_connection::{CloseCode, Error, Message, PreparedMessage};
 
+use crate::config::{HubConfig, SlowPolicy};
+use crate::entry::ClientHandle;
+use crate::id::ClientId;
 use crate::leaving::drop_after;
-use crate::{ClientHandle, ClientId, Hub, HubConfig, SlowPolicy, metrics};
+use crate::metrics;
+use crate::registry::Hub;
 
 /// The outcome of a broadcast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

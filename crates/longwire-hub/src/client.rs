@@ -1,8 +1,6 @@
-//! A client as the rest of the application sees it: its identity, and how to reach it. Its state is in
-//! [`crate::entry`].
+//! The methods of [`ClientHandle`]: a client's identity, and how to reach it.
 
 use std::any::Any;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,113 +8,11 @@ use std::time::Duration;
 
 use longwire_connection::{Error, Message, Sender};
 
-use crate::entry::{Data, Entry};
+use crate::config::SlowPolicy;
+use crate::entry::{ClientHandle, Entry};
+use crate::error::HubError;
+use crate::id::ClientId;
 use crate::stats::ClientStats;
-use crate::{HubError, Reservation, SlowPolicy};
-
-/// The ID of a client, unique within its hub: counted from 1 and never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId(pub(crate) u64);
-
-impl ClientId {
-    /// Returns the number.
-    pub const fn value(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for ClientId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The information about a client that a hub needs to admit it.
-#[derive(Default)]
-#[non_exhaustive]
-pub struct ClientInfo {
-    /// The peer's address; `None` if it has none, as over a Unix socket.
-    pub peer_addr: Option<SocketAddr>,
-    /// The policy for this client if it does not keep up; `None` for the hub's,
-    /// [`HubConfig::slow`](crate::HubConfig::slow).
-    pub slow_policy: Option<SlowPolicy>,
-    /// The number of bytes that may wait for this client before a broadcast counts it as slow; `None` for
-    /// [`HubConfig::queue`](crate::HubConfig::queue).
-    pub queue: Option<usize>,
-    /// The maximum number of rooms that this client may be in; `None` for
-    /// [`HubConfig::max_rooms_per_client`](crate::HubConfig::max_rooms_per_client).
-    pub max_rooms: Option<usize>,
-    pub(crate) data: Option<Data>,
-    pub(crate) reservation: Option<Reservation>,
-}
-
-impl ClientInfo {
-    /// Sets the peer's address. Default: none.
-    #[must_use]
-    pub fn peer_addr(mut self, peer_addr: impl Into<Option<SocketAddr>>) -> Self {
-        self.peer_addr = peer_addr.into();
-        self
-    }
-
-    /// Sets the policy for this client if it does not keep up. Default: the hub's policy.
-    #[must_use]
-    pub fn slow_policy(mut self, slow_policy: impl Into<Option<SlowPolicy>>) -> Self {
-        self.slow_policy = slow_policy.into();
-        self
-    }
-
-    /// Sets the number of bytes that may wait for this client before a broadcast counts it as slow.
-    /// Default: the hub's limit.
-    #[must_use]
-    pub fn queue(mut self, queue: impl Into<Option<usize>>) -> Self {
-        self.queue = queue.into();
-        self
-    }
-
-    /// Sets the maximum number of rooms that this client may be in. Default: the hub's limit.
-    #[must_use]
-    pub fn max_rooms(mut self, max_rooms: impl Into<Option<usize>>) -> Self {
-        self.max_rooms = max_rooms.into();
-        self
-    }
-
-    /// Sets the place that was [reserved](crate::Hub::reserve) for this client, which is then admitted regardless
-    /// of the limits. Default: none; then a place must be free when the client is admitted.
-    ///
-    /// A place that was reserved with another hub, or for another address, is given back and not used. A place
-    /// that was reserved without an address is counted for the client's address from then on, if the limit for
-    /// that address allows it.
-    #[must_use]
-    pub fn reservation(mut self, reservation: Reservation) -> Self {
-        self.reservation = Some(reservation);
-        self
-    }
-
-    /// Sets the application's data for this client, which every task can read with [`ClientHandle::data`].
-    /// Default: none.
-    #[must_use]
-    pub fn data(mut self, data: impl Any + Send + Sync) -> Self {
-        self.data = Some(Box::new(data));
-        self
-    }
-}
-
-impl fmt::Debug for ClientInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientInfo")
-            .field("peer_addr", &self.peer_addr)
-            .field("slow_policy", &self.slow_policy)
-            .field("queue", &self.queue)
-            .field("max_rooms", &self.max_rooms)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A handle to one client of a hub; cheap to clone. It does not keep the client connected.
-#[derive(Clone)]
-pub struct ClientHandle {
-    pub(crate) entry: Arc<Entry>,
-}
 
 impl ClientHandle {
     /// Returns the client's ID.
@@ -224,14 +120,5 @@ impl ClientHandle {
     /// Returns the number of broadcast messages that this client did not get because it was slow.
     pub fn dropped(&self) -> u64 {
         self.entry.dropped.load(Ordering::Relaxed)
-    }
-}
-
-impl fmt::Debug for ClientHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientHandle")
-            .field("id", &self.entry.id)
-            .field("peer_addr", &self.entry.peer_addr)
-            .finish_non_exhaustive()
     }
 }

@@ -105,3 +105,6 @@ pub enum SlowPolicy {
     /// tokio runtime, the client is dropped at once, because nothing keeps the time.
     Close,
 }
+
+/// The maximum length of a room's name, in bytes. Names may come from peers, and each room keeps its own.
+pub(crate) const MAX_ROOM_NAME: usize = 1024;

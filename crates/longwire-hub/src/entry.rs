@@ -1,6 +1,9 @@
-//! The state that a hub keeps for one client, in one allocation; state that few clients need is in a second one.
+//! The state that a hub keeps for one client, and the handle to it.
+//!
+//! The state is one allocation; state that few clients need is in a second one.
 
 use std::any::Any;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -8,10 +11,19 @@ use std::task::Waker;
 
 use longwire_connection::Sender;
 
-use crate::leaving::Home;
-use crate::limits::Source;
+use crate::census::Source;
+use crate::config::{MAX_ROOM_NAME, SlowPolicy};
+use crate::error::HubError;
+use crate::id::ClientId;
+use crate::metrics;
+use crate::registry::{Home, Hub};
 use crate::rooms::Joined;
-use crate::{ClientId, ClientInfo, Hub, SlowPolicy};
+
+/// A handle to one client of a hub; cheap to clone. It does not keep the client connected.
+#[derive(Clone)]
+pub struct ClientHandle {
+    pub(crate) entry: Arc<Entry>,
+}
 
 /// An application's data for a client.
 pub(crate) type Data = Box<dyn Any + Send + Sync>;
@@ -44,11 +56,20 @@ pub(crate) struct Entry {
 
 /// State that few clients need.
 #[derive(Default)]
-pub(crate) struct Rare {
+struct Rare {
     data: OnceLock<Data>,
     /// This client's own limits.
     own: OwnLimits,
-    pub(crate) rooms: Mutex<Joined>,
+    rooms: Mutex<Joined<ClientHandle>>,
+}
+
+/// The properties with which a client is admitted.
+pub(crate) struct Properties {
+    pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) slow_policy: Option<SlowPolicy>,
+    pub(crate) queue: Option<usize>,
+    pub(crate) max_rooms: Option<usize>,
+    pub(crate) data: Option<Data>,
 }
 
 /// Limits of one client that override the hub's.
@@ -59,8 +80,8 @@ struct OwnLimits {
 }
 
 impl Entry {
-    pub(crate) fn new(id: ClientId, sender: Sender, info: ClientInfo, home: Arc<Home>) -> Self {
-        let ClientInfo { peer_addr, slow_policy, queue, max_rooms, data, .. } = info;
+    pub(crate) fn new(id: ClientId, sender: Sender, home: Arc<Home>, properties: Properties) -> Self {
+        let Properties { peer_addr, slow_policy, queue, max_rooms, data } = properties;
         let own = OwnLimits { queue, max_rooms };
         // Enough for 500 years.
         let since = u64::try_from(home.hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
@@ -112,13 +133,13 @@ impl Entry {
     }
 
     /// Returns the client's rare state, which is created if necessary; `None` once the client has left.
-    pub(crate) fn rare_if_connected(&self) -> Option<&Rare> {
+    fn rare_if_connected(&self) -> Option<&Rare> {
         let _unchanged = self.task();
         (self.departure() == 0).then(|| &**self.rare.get_or_init(Box::default))
     }
 
     /// Returns the client's rare state, if it was ever created.
-    pub(crate) fn rare(&self) -> Option<&Rare> {
+    fn rare(&self) -> Option<&Rare> {
         self.rare.get().map(|rare| &**rare)
     }
 
@@ -126,7 +147,7 @@ impl Entry {
     pub(crate) fn leave_hub(&self) {
         let hub = self.hub();
         let mut departed = hub.departed();
-        let code = self.depart(&mut departed);
+        let code = departed.add(&self.sender);
         let mut task = self.task();
         self.departure.store(departed.count(), Ordering::Relaxed);
         drop(departed);
@@ -134,10 +155,12 @@ impl Entry {
         let task_before = task.take();
         drop(task);
         drop(task_before);
-        crate::metrics::closed(code);
+        metrics::closed(code);
         // A call that found the client connected created `rare` before the lock of `task` was acquired here, so
         // its rooms are seen.
-        self.leave_all_rooms();
+        if let Some(joined) = self.joined() {
+            hub.inner.rooms.leave_all(self.id, joined);
+        }
         hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
     }
 
@@ -168,7 +191,7 @@ impl Entry {
     }
 
     /// Returns the maximum number of rooms for this client, where `of_all` is the hub's limit.
-    pub(crate) fn max_rooms(&self, of_all: Option<usize>) -> Option<usize> {
+    fn max_rooms(&self, of_all: Option<usize>) -> Option<usize> {
         self.rare().and_then(|rare| rare.own.max_rooms).or(of_all)
     }
 
@@ -184,9 +207,44 @@ impl Entry {
         self.slow_policy.store(index.map_or(0, |index| index as u8 + 1), Ordering::Relaxed);
     }
 
+    /// Adds this client to a room, as [`ClientHandle::join`] does.
+    pub(crate) fn join(self: &Arc<Self>, name: &str) -> Result<bool, HubError> {
+        if name.len() > MAX_ROOM_NAME {
+            return Err(HubError::RoomName { len: name.len() });
+        }
+        let limit = self.max_rooms(self.hub().config().max_rooms_per_client);
+        let rare = self.rare_if_connected().ok_or(HubError::NotConnected)?;
+        let joined = rare.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = ClientHandle { entry: Arc::clone(self) };
+        self.hub().inner.rooms.join(name, self.id, &client, limit, joined)
+    }
+
+    /// Removes this client from a room; `false` if it was not in it.
+    pub(crate) fn leave(&self, name: &str) -> bool {
+        self.joined().is_some_and(|joined| self.hub().inner.rooms.leave(name, self.id, joined))
+    }
+
+    pub(crate) fn room_names(&self) -> Vec<Arc<str>> {
+        self.joined().map_or_else(Vec::new, |joined| joined.names())
+    }
+
+    fn joined(&self) -> Option<MutexGuard<'_, Joined<ClientHandle>>> {
+        // No panic can leave the list half changed.
+        Some(self.rare()?.rooms.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
         // No panic can leave it half changed.
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ClientHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientHandle")
+            .field("id", &self.entry.id)
+            .field("peer_addr", &self.entry.peer_addr)
+            .finish_non_exhaustive()
     }
 }
 

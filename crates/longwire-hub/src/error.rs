@@ -2,6 +2,8 @@
 
 use longwire_connection::FrameError;
 
+use crate::config::MAX_ROOM_NAME;
+
 /// An error of a hub.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,7 +32,7 @@ pub enum HubError {
         limit: usize,
     },
     /// The name of a room is longer than [`Room::MAX_NAME`](crate::Room::MAX_NAME).
-    #[error("room name has {len} bytes, at most {max} are allowed", max = crate::Room::MAX_NAME)]
+    #[error("room name has {len} bytes, at most {max} are allowed", max = MAX_ROOM_NAME)]
     RoomName {
         /// The length of the name in bytes.
         len: usize,

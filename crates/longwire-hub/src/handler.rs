@@ -3,7 +3,8 @@
 use longwire_connection::{BoxError, Error};
 use tracing::{debug, warn};
 
-use crate::{ClientHandle, RunError};
+use crate::entry::ClientHandle;
+use crate::error::RunError;
 
 /// The result of a handler: `?` converts any error to [`BoxError`].
 ///

@@ -8,52 +8,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::entry::Entry;
-use crate::{ClientHandle, Hub};
-
-/// State shared by the clients of one hub that were admitted in the same runtime.
-pub(crate) struct Home {
-    pub(crate) hub: Hub,
-    /// `None` for clients that were admitted outside of any runtime.
-    runtime: Option<Handle>,
-}
-
-/// The [`Home`]s of a hub's clients.
-#[derive(Default)]
-pub(crate) struct Homes {
-    known: Vec<Weak<Home>>,
-}
-
-impl Homes {
-    /// Returns the home of clients that are admitted in the current runtime.
-    pub(crate) fn here(&mut self, hub: &Hub) -> Arc<Home> {
-        let runtime = Handle::try_current().ok();
-        let mut found = None;
-        self.known.retain(|home| {
-            let home = home.upgrade();
-            if let Some(home) = &home
-                && is_same(home.runtime.as_ref(), runtime.as_ref())
-            {
-                found = Some(Arc::clone(home));
-            }
-            home.is_some()
-        });
-        found.unwrap_or_else(|| {
-            let home = Arc::new(Home { hub: hub.clone(), runtime });
-            self.known.push(Arc::downgrade(&home));
-            home
-        })
-    }
-
-    /// Returns the runtime of some client, if any has one.
-    pub(crate) fn runtime(&self) -> Option<Handle> {
-        self.known.iter().find_map(|home| home.upgrade()?.runtime.clone())
-    }
-}
-
-fn is_same(one: Option<&Handle>, other: Option<&Handle>) -> bool {
-    one.map(Handle::id) == other.map(Handle::id)
-}
+use crate::entry::{ClientHandle, Entry};
+use crate::registry::is_same;
 
 /// Drops a client's connection after `limit`.
 ///

@@ -103,21 +103,26 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod admission;
 mod broadcast;
+mod census;
 mod client;
 mod config;
+mod departed;
 mod entry;
 mod error;
 mod handler;
-mod hub;
+mod id;
+mod info;
 mod leaving;
-mod limits;
 mod members;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "no_metrics.rs"]
 mod metrics;
+mod registry;
+mod reservation;
 mod room;
 mod rooms;
 mod shutdown;
@@ -127,13 +132,15 @@ mod traffic;
 mod waiting;
 
 pub use broadcast::Delivery;
-pub use client::{ClientHandle, ClientId, ClientInfo};
 pub use config::{HubConfig, SlowPolicy};
+pub use entry::ClientHandle;
 pub use error::{HubError, RunError};
 pub use handler::HandlerResult;
-pub use hub::Hub;
-pub use limits::Reservation;
+pub use id::ClientId;
+pub use info::ClientInfo;
 pub use longwire_connection::BoxError;
+pub use registry::Hub;
+pub use reservation::Reservation;
 pub use room::Room;
 pub use shutdown::{Drained, Shutdown};
 pub use socket::{Socket, SocketReceiver};

@@ -10,33 +10,37 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use crate::{ClientHandle, ClientId};
+use crate::id::ClientId;
 
-#[derive(Default)]
-pub(crate) struct Members {
-    clients: BTreeMap<ClientId, ClientHandle>,
+pub(crate) struct Members<C> {
+    clients: BTreeMap<ClientId, C>,
     /// A snapshot of `clients`, unless one has joined or left since it was made.
-    snapshot: Option<Arc<[ClientHandle]>>,
+    snapshot: Option<Arc<[C]>>,
     /// The number of times that a client has joined or left.
     changes: u64,
 }
 
-/// Values that a change to [`Members`] has made stale.
-#[must_use = "drop it where no lock is held"]
-#[derive(Default)]
-pub(crate) struct Stale {
-    _client: Option<ClientHandle>,
-    _snapshot: Option<Arc<[ClientHandle]>>,
+impl<C> Default for Members<C> {
+    fn default() -> Self {
+        Self { clients: BTreeMap::new(), snapshot: None, changes: 0 }
+    }
 }
 
-impl Members {
-    pub(crate) fn insert(&mut self, client: ClientHandle) -> Stale {
+/// Values that a change to [`Members`] has made stale.
+#[must_use = "drop it where no lock is held"]
+pub(crate) struct Stale<C> {
+    _client: Option<C>,
+    _snapshot: Option<Arc<[C]>>,
+}
+
+impl<C: Clone> Members<C> {
+    pub(crate) fn insert(&mut self, id: ClientId, client: C) -> Stale<C> {
         self.changes += 1;
-        let client = self.clients.insert(client.id(), client);
+        let client = self.clients.insert(id, client);
         Stale { _client: client, _snapshot: self.snapshot.take() }
     }
 
-    pub(crate) fn remove(&mut self, id: ClientId) -> Stale {
+    pub(crate) fn remove(&mut self, id: ClientId) -> Stale<C> {
         let client = self.clients.remove(&id);
         // A client that was not in the set is in no snapshot.
         let snapshot = if client.is_some() { self.snapshot.take() } else { None };
@@ -47,7 +51,7 @@ impl Members {
     /// Returns all clients in the order of their IDs, which is the order in which they connected.
     ///
     /// `lock` is called for each [`CHUNK`] of them. A client that joins or leaves meanwhile may or may not be included.
-    pub(crate) fn snapshot<G, M>(lock: impl Fn() -> G) -> Arc<[ClientHandle]>
+    pub(crate) fn snapshot<G, M>(lock: impl Fn() -> G) -> Arc<[C]>
     where
         G: DerefMut<Target = M>,
         M: AsMut<Self>,
@@ -58,17 +62,20 @@ impl Members {
             return Arc::clone(snapshot);
         }
         if members.clients.len() <= CHUNK {
-            let snapshot: Arc<[ClientHandle]> = members.clients.values().cloned().collect();
+            let snapshot: Arc<[C]> = members.clients.values().cloned().collect();
             members.snapshot = Some(Arc::clone(&snapshot));
             return snapshot;
         }
         let changes = members.changes;
         let last = members.clients.last_key_value().map(|(id, _)| *id);
         let mut copied = Vec::with_capacity(members.clients.len());
+        let mut from = None;
         loop {
             let before = copied.len();
-            let from = copied.last().map(ClientHandle::id);
-            copied.extend(guard.as_mut().between(from, last).take(CHUNK).cloned());
+            for (id, client) in guard.as_mut().between(from, last).take(CHUNK) {
+                from = Some(*id);
+                copied.push(client.clone());
+            }
             drop(guard);
             // Clients that have joined since come after `last`, so the loop ends.
             if copied.len() - before < CHUNK {
@@ -76,7 +83,7 @@ impl Members {
             }
             guard = lock();
         }
-        let snapshot: Arc<[ClientHandle]> = copied.into();
+        let snapshot: Arc<[C]> = copied.into();
         let mut guard = lock();
         let members = guard.as_mut();
         if members.changes == changes {
@@ -89,13 +96,17 @@ impl Members {
     }
 
     /// Returns the clients after `from`, up to and including `last`.
-    fn between(&self, from: Option<ClientId>, last: Option<ClientId>) -> impl Iterator<Item = &ClientHandle> {
+    fn between(
+        &self,
+        from: Option<ClientId>,
+        last: Option<ClientId>,
+    ) -> impl Iterator<Item = (&ClientId, &C)> {
         let from = from.map_or(Unbounded, Excluded);
         let clients = self.clients.range((from, Unbounded));
-        clients.take_while(move |(id, _)| last.is_some_and(|last| **id <= last)).map(|(_, client)| client)
+        clients.take_while(move |(id, _)| last.is_some_and(|last| **id <= last))
     }
 
-    pub(crate) fn get(&self, id: ClientId) -> Option<ClientHandle> {
+    pub(crate) fn get(&self, id: ClientId) -> Option<C> {
         self.clients.get(&id).cloned()
     }
 
@@ -120,69 +131,61 @@ pub(crate) const CHUNK: usize = 256;
 mod tests {
     use std::cell::{Cell, RefCell};
 
-    use longwire_connection::testing::pair;
-
     use super::*;
-    use crate::{ClientInfo, Hub, Socket};
 
-    struct Crowd(Members);
+    #[derive(Default)]
+    struct Crowd(Members<u64>);
 
-    impl AsMut<Members> for Crowd {
-        fn as_mut(&mut self) -> &mut Members {
+    impl Crowd {
+        /// The clients from 1 to `count`.
+        fn of(count: usize) -> RefCell<Self> {
+            let mut crowd = Self::default();
+            (1..=count as u64).for_each(|n| crowd.insert(n));
+            RefCell::new(crowd)
+        }
+
+        fn insert(&mut self, n: u64) {
+            drop(self.0.insert(ClientId(n), n));
+        }
+    }
+
+    impl AsMut<Members<u64>> for Crowd {
+        fn as_mut(&mut self) -> &mut Members<u64> {
             &mut self.0
         }
     }
 
-    fn ids(clients: &[ClientHandle]) -> Vec<u64> {
-        clients.iter().map(|client| client.id().value()).collect()
-    }
-
-    /// Admits `count` clients to a new hub.
-    fn clients(count: usize) -> Vec<Socket<longwire_connection::testing::Pipe>> {
-        let hub = Hub::default();
-        let admit = |_| hub.admit(pair(longwire_connection::Config::default()).1, ClientInfo::default());
-        (0..count).map(admit).collect::<Result<_, _>>().expect("there is a place")
-    }
-
-    #[tokio::test]
-    async fn others_join_and_leave_while_a_snapshot_is_made() {
-        const COUNT: usize = 4 * CHUNK;
-        let sockets = clients(COUNT + 3);
-        let crowd = RefCell::new(Crowd(Members::default()));
-        let insert = |n: usize| drop(crowd.borrow_mut().0.insert(sockets[n].client()));
-        (0..COUNT).for_each(insert);
+    #[test]
+    fn others_join_and_leave_while_a_snapshot_is_made() {
+        const COUNT: u64 = 4 * CHUNK as u64;
+        let crowd = Crowd::of(4 * CHUNK);
         let locked = Cell::new(0);
         let snapshot = Members::snapshot(|| {
             locked.set(locked.get() + 1);
             // Between two steps, one client joins, and the last of all leaves.
             if locked.get() == 3 {
-                insert(COUNT);
-                drop(crowd.borrow_mut().0.remove(sockets[COUNT - 1].id()));
+                crowd.borrow_mut().insert(COUNT + 1);
+                drop(crowd.borrow_mut().0.remove(ClientId(COUNT)));
             }
             crowd.borrow_mut()
         });
         assert!(locked.get() >= 5, "a step copies {CHUNK} at most, in {} steps", locked.get());
-        assert_eq!(ids(&snapshot), (1..COUNT as u64).collect::<Vec<_>>(), "those who stayed, in order");
+        assert_eq!(*snapshot, (1..COUNT).collect::<Vec<_>>(), "those who stayed, in order");
 
         // The change made this snapshot stale, and it is not kept.
         let next = Members::snapshot(|| crowd.borrow_mut());
-        assert_eq!(next.len(), COUNT);
-        assert_eq!(next.last().map(ClientHandle::id), Some(sockets[COUNT].id()));
+        assert_eq!((next.len() as u64, next.last()), (COUNT, Some(&(COUNT + 1))));
         assert!(Arc::ptr_eq(&next, &Members::snapshot(|| crowd.borrow_mut())), "this one is kept");
-        insert(COUNT + 1);
-        assert_eq!(Members::snapshot(|| crowd.borrow_mut()).len(), COUNT + 1);
+        crowd.borrow_mut().insert(COUNT + 2);
+        assert_eq!(Members::snapshot(|| crowd.borrow_mut()).len() as u64, COUNT + 1);
     }
 
-    #[tokio::test]
-    async fn a_snapshot_is_whole_at_every_size() {
-        let sockets = clients(2 * CHUNK + 1);
+    #[test]
+    fn a_snapshot_is_whole_at_every_size() {
         for count in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1] {
-            let crowd = RefCell::new(Crowd(Members::default()));
-            for socket in &sockets[..count] {
-                drop(crowd.borrow_mut().0.insert(socket.client()));
-            }
+            let crowd = Crowd::of(count);
             let snapshot = Members::snapshot(|| crowd.borrow_mut());
-            assert_eq!(ids(&snapshot), (1..=count as u64).collect::<Vec<_>>());
+            assert_eq!(*snapshot, (1..=count as u64).collect::<Vec<_>>());
         }
     }
 }

@@ -2,12 +2,8 @@
 //!
 //! Owns the names; other modules decide when something is counted.
 
-use std::sync::PoisonError;
-
-use longwire_connection::CloseCode;
+use longwire_connection::{CloseCode, Stats};
 use metrics::counter;
-
-use crate::Hub;
 
 pub(crate) fn opened() {
     counter!("longwire_connections_opened_total").increment(1);
@@ -37,22 +33,14 @@ pub(crate) fn dropped(count: u64) {
     }
 }
 
-impl Hub {
-    /// Reports the messages and bytes received and sent since the last call to the recorder of the `metrics` crate.
-    ///
-    /// It visits every client, as [`traffic`](Self::traffic) does. Longwire's own server calls it every 10 s and
-    /// when the server ends; with a hub of your own, call it before the recorder is read.
-    pub fn report_traffic(&self) {
-        let mut reported = self.inner.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.traffic();
-        for (name, now, before) in [
-            ("longwire_messages_received_total", now.messages_received, reported.messages_received),
-            ("longwire_messages_sent_total", now.messages_sent, reported.messages_sent),
-            ("longwire_bytes_received_total", now.bytes_received, reported.bytes_received),
-            ("longwire_bytes_sent_total", now.bytes_sent, reported.bytes_sent),
-        ] {
-            counter!(name).increment(now.saturating_sub(before));
-        }
-        *reported = now;
+/// Counts the traffic between two readings.
+pub(crate) fn traffic(now: &Stats, before: &Stats) {
+    for (name, now, before) in [
+        ("longwire_messages_received_total", now.messages_received, before.messages_received),
+        ("longwire_messages_sent_total", now.messages_sent, before.messages_sent),
+        ("longwire_bytes_received_total", now.bytes_received, before.bytes_received),
+        ("longwire_bytes_sent_total", now.bytes_sent, before.bytes_sent),
+    ] {
+        counter!(name).increment(now.saturating_sub(before));
     }
 }

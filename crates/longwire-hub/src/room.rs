@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use longwire_connection::{Message, PreparedMessage};
 
-use crate::{ClientHandle, ClientId, Delivery, Hub};
+use crate::broadcast::Delivery;
+use crate::config::MAX_ROOM_NAME;
+use crate::entry::ClientHandle;
+use crate::id::ClientId;
+use crate::registry::Hub;
 
 /// A handle to the room with a given name; cheap to clone.
 ///
@@ -67,7 +71,7 @@ impl Hub {
 
 impl Room {
     /// The maximum length of a room's name, in bytes: 1024. Names may come from peers, and each room keeps its own.
-    pub const MAX_NAME: usize = 1024;
+    pub const MAX_NAME: usize = MAX_ROOM_NAME;
 
     /// Returns the name.
     pub fn name(&self) -> &str {

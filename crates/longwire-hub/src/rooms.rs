@@ -7,51 +7,123 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::entry::Entry;
+use crate::error::HubError;
+use crate::id::ClientId;
 use crate::members::{Members, Stale};
-use crate::{ClientHandle, ClientId, HubError, Room};
 
 /// The rooms of a hub that have members.
 ///
 /// Names may come from peers: the table's hashes are keyed at random, so that no peer can make them collide.
-#[derive(Default)]
-pub(crate) struct Rooms {
-    by_name: Mutex<HashMap<Arc<str>, Arc<RoomState>>>,
+pub(crate) struct Rooms<C> {
+    by_name: Mutex<HashMap<Arc<str>, Arc<RoomState<C>>>>,
 }
 
 /// A room that has members, or had them: the table may already have a later room of the same name.
-pub(crate) struct RoomState {
+pub(crate) struct RoomState<C> {
     name: Arc<str>,
-    members: Mutex<Occupants>,
+    members: Mutex<Occupants<C>>,
 }
 
-#[derive(Default)]
-struct Occupants {
-    members: Members,
+struct Occupants<C> {
+    members: Members<C>,
     /// Set once the last member has left. No client can enter any more, and a new room takes the name.
     is_closed: bool,
 }
 
-impl AsMut<Members> for Occupants {
-    fn as_mut(&mut self) -> &mut Members {
+impl<C> Default for Occupants<C> {
+    fn default() -> Self {
+        Self { members: Members::default(), is_closed: false }
+    }
+}
+
+impl<C> AsMut<Members<C>> for Occupants<C> {
+    fn as_mut(&mut self) -> &mut Members<C> {
         &mut self.members
     }
 }
 
 /// The rooms that one client is in, in the order of their addresses.
-#[derive(Default)]
-pub(crate) struct Joined {
-    rooms: Vec<Arc<RoomState>>,
+pub(crate) struct Joined<C> {
+    rooms: Vec<Arc<RoomState<C>>>,
     /// Set once the client is no longer connected. Nothing more is added to the list.
     is_closed: bool,
 }
 
-impl Rooms {
-    pub(crate) fn find(&self, name: &str) -> Option<Arc<RoomState>> {
+impl<C> Default for Joined<C> {
+    fn default() -> Self {
+        Self { rooms: Vec::new(), is_closed: false }
+    }
+}
+
+impl<C> Default for Rooms<C> {
+    fn default() -> Self {
+        Self { by_name: Mutex::default() }
+    }
+}
+
+impl<C: Clone> Rooms<C> {
+    /// Adds a client to a room, and the room to the client's list; returns whether it was not in the room before.
+    pub(crate) fn join(
+        &self,
+        name: &str,
+        id: ClientId,
+        client: &C,
+        limit: Option<usize>,
+        mut joined: MutexGuard<'_, Joined<C>>,
+    ) -> Result<bool, HubError> {
+        if joined.is_closed {
+            return Err(HubError::NotConnected);
+        }
+        if self.find(name).is_some_and(|room| joined.position(&room).is_ok()) {
+            return Ok(false);
+        }
+        if let Some(limit) = limit
+            && joined.rooms.len() >= limit
+        {
+            return Err(HubError::TooManyRooms { limit });
+        }
+        let stale = loop {
+            let room = self.find_or_make(name);
+            if let Some(stale) = room.admit(id, client.clone()) {
+                let at = joined.position(&room).unwrap_or_else(|at| at);
+                joined.rooms.insert(at, room);
+                break stale;
+            }
+            // The room's last member is just leaving: either task may remove the room from the table.
+            self.forget(&room);
+        };
+        drop(joined);
+        drop(stale);
+        Ok(true)
+    }
+
+    /// Removes a client from a room; returns whether it was in the room.
+    pub(crate) fn leave(&self, name: &str, id: ClientId, mut joined: MutexGuard<'_, Joined<C>>) -> bool {
+        let Some(at) = self.find(name).and_then(|room| joined.position(&room).ok()) else {
+            return false;
+        };
+        let room = joined.rooms.remove(at);
+        let stale = room.release(id, self);
+        drop(joined);
+        drop(stale);
+        true
+    }
+
+    /// Removes a client from every room, for good.
+    pub(crate) fn leave_all(&self, id: ClientId, mut joined: MutexGuard<'_, Joined<C>>) {
+        joined.is_closed = true;
+        let left = std::mem::take(&mut joined.rooms);
+        drop(joined);
+        for room in left {
+            drop(room.release(id, self));
+        }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<RoomState<C>>> {
         self.lock().get(name).cloned()
     }
 
-    fn find_or_make(&self, name: &str) -> Arc<RoomState> {
+    fn find_or_make(&self, name: &str) -> Arc<RoomState<C>> {
         let mut rooms = self.lock();
         if let Some(room) = rooms.get(name) {
             return Arc::clone(room);
@@ -63,7 +135,7 @@ impl Rooms {
     }
 
     /// Removes a closed room from the table, unless a new one has its name.
-    fn forget(&self, room: &Arc<RoomState>) {
+    fn forget(&self, room: &Arc<RoomState<C>>) {
         let mut rooms = self.lock();
         if rooms.get(&*room.name).is_some_and(|known| Arc::ptr_eq(known, room)) {
             rooms.remove(&*room.name);
@@ -82,13 +154,13 @@ impl Rooms {
         self.lock().keys().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<RoomState>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<RoomState<C>>>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl RoomState {
-    pub(crate) fn members(&self) -> Arc<[ClientHandle]> {
+impl<C: Clone> RoomState<C> {
+    pub(crate) fn members(&self) -> Arc<[C]> {
         Members::snapshot(|| self.lock())
     }
 
@@ -101,13 +173,13 @@ impl RoomState {
     }
 
     /// Adds a client; returns `None` if the room is closed.
-    fn admit(&self, client: ClientHandle) -> Option<Stale> {
+    fn admit(&self, id: ClientId, client: C) -> Option<Stale<C>> {
         let mut occupants = self.lock();
-        (!occupants.is_closed).then(|| occupants.members.insert(client))
+        (!occupants.is_closed).then(|| occupants.members.insert(id, client))
     }
 
     /// Removes a client. Removing the last one closes the room.
-    fn release(self: &Arc<Self>, id: ClientId, rooms: &Rooms) -> Stale {
+    fn release(self: &Arc<Self>, id: ClientId, rooms: &Rooms<C>) -> Stale<C> {
         let mut occupants = self.lock();
         let stale = occupants.members.remove(id);
         let is_closed = occupants.members.is_empty();
@@ -119,91 +191,19 @@ impl RoomState {
         stale
     }
 
-    fn lock(&self) -> MutexGuard<'_, Occupants> {
+    fn lock(&self) -> MutexGuard<'_, Occupants<C>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Joined {
+impl<C> Joined<C> {
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.rooms.iter().map(|room| Arc::clone(&room.name)).collect()
+    }
+
     /// Returns the index of a room in the list, or as an error the index at which to insert it.
-    fn position(&self, room: &Arc<RoomState>) -> Result<usize, usize> {
+    fn position(&self, room: &Arc<RoomState<C>>) -> Result<usize, usize> {
         self.rooms.binary_search_by_key(&Arc::as_ptr(room), Arc::as_ptr)
-    }
-}
-
-impl Entry {
-    /// Adds this client to a room; returns whether it was not in the room before.
-    pub(crate) fn join(self: &Arc<Self>, name: &str) -> Result<bool, HubError> {
-        if name.len() > Room::MAX_NAME {
-            return Err(HubError::RoomName { len: name.len() });
-        }
-        let rooms = &self.hub().inner.rooms;
-        let limit = self.max_rooms(self.hub().config().max_rooms_per_client);
-        let rare = self.rare_if_connected().ok_or(HubError::NotConnected)?;
-        let mut joined = rare.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        if joined.is_closed {
-            return Err(HubError::NotConnected);
-        }
-        if rooms.find(name).is_some_and(|room| joined.position(&room).is_ok()) {
-            return Ok(false);
-        }
-        if let Some(limit) = limit
-            && joined.rooms.len() >= limit
-        {
-            return Err(HubError::TooManyRooms { limit });
-        }
-        let stale = loop {
-            let room = rooms.find_or_make(name);
-            if let Some(stale) = room.admit(ClientHandle { entry: Arc::clone(self) }) {
-                let at = joined.position(&room).unwrap_or_else(|at| at);
-                joined.rooms.insert(at, room);
-                break stale;
-            }
-            // The room's last member is just leaving: either task may remove the room from the table.
-            rooms.forget(&room);
-        };
-        drop(joined);
-        drop(stale);
-        Ok(true)
-    }
-
-    /// Removes this client from a room; returns whether it was in the room.
-    pub(crate) fn leave(&self, name: &str) -> bool {
-        let rooms = &self.hub().inner.rooms;
-        let Some(mut joined) = self.joined() else {
-            return false;
-        };
-        let Some(at) = rooms.find(name).and_then(|room| joined.position(&room).ok()) else {
-            return false;
-        };
-        let room = joined.rooms.remove(at);
-        let stale = room.release(self.id, rooms);
-        drop(joined);
-        drop(stale);
-        true
-    }
-
-    /// Removes this client from every room, for good.
-    pub(crate) fn leave_all_rooms(&self) {
-        let Some(mut joined) = self.joined() else {
-            return;
-        };
-        joined.is_closed = true;
-        let left = std::mem::take(&mut joined.rooms);
-        drop(joined);
-        for room in left {
-            drop(room.release(self.id, &self.hub().inner.rooms));
-        }
-    }
-
-    pub(crate) fn room_names(&self) -> Vec<Arc<str>> {
-        let joined = self.joined();
-        let rooms = joined.iter().flat_map(|joined| &joined.rooms);
-        rooms.map(|room| Arc::clone(&room.name)).collect()
-    }
-
-    fn joined(&self) -> Option<MutexGuard<'_, Joined>> {
-        Some(self.rare()?.rooms.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 use longwire_connection::{CloseCode, CloseFrame};
 use tokio::time::{Instant, timeout};
 
+use crate::entry::ClientHandle;
+use crate::error::HubError;
+use crate::registry::Hub;
 use crate::waiting::give_way;
-use crate::{ClientHandle, Hub, HubError};
 
 /// The parameters of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,8 +11,10 @@ use std::task::{Context, Poll, Waker};
 use longwire_connection::{CloseCode, Compress, Error, Message, Sender, Transport, WebSocket, drive};
 use pin_project_lite::pin_project;
 
-use crate::entry::Entry;
-use crate::{ClientHandle, ClientId, Hub, HubError, RunError};
+use crate::entry::{ClientHandle, Entry};
+use crate::error::{HubError, RunError};
+use crate::id::ClientId;
+use crate::registry::Hub;
 
 /// A [`WebSocket`] that is registered with a [`Hub`].
 ///

@@ -1,28 +1,15 @@
-//! The traffic of all clients of a hub, including those that have left, and the close codes with which they left.
+//! The traffic of all clients of a hub, including those that have left.
 
 use std::collections::BTreeMap;
-use std::sync::{MutexGuard, PoisonError};
+#[cfg(feature = "metrics")]
+use std::sync::PoisonError;
 
-use longwire_connection::{CloseCode, Stats};
+use longwire_connection::Stats;
 
-use crate::Hub;
-use crate::entry::Entry;
-
-/// Totals of the clients that have left.
-#[derive(Default)]
-pub(crate) struct Departed {
-    traffic: Stats,
-    count: u64,
-    // At most 5000 codes.
-    codes: BTreeMap<u16, u64>,
-}
-
-impl Departed {
-    /// Returns the number of clients that have left, which numbers the latest departure.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-}
+use crate::departed::without_queue;
+#[cfg(feature = "metrics")]
+use crate::metrics;
+use crate::registry::Hub;
 
 impl Hub {
     /// Returns the traffic of all clients since the hub was made, those that have left and those that are
@@ -34,7 +21,7 @@ impl Hub {
         // Taken first, so that no client that leaves in between is missed.
         let clients = self.clients();
         let departed = self.departed();
-        let (mut sum, left) = (departed.traffic, departed.count);
+        let (mut sum, left) = (departed.traffic(), departed.count());
         drop(departed);
         for client in clients.iter() {
             // Clients that leave from here on are not yet in the sum of the departed.
@@ -53,29 +40,18 @@ impl Hub {
     /// 1005 for a close frame without a code, and 1006 for a connection that ended without a close frame (RFC
     /// 6455 §7.4.1).
     pub fn close_codes(&self) -> BTreeMap<u16, u64> {
-        self.departed().codes.clone()
+        self.departed().codes().clone()
     }
 
-    pub(crate) fn departed(&self) -> MutexGuard<'_, Departed> {
-        // No panic can leave it half changed.
-        self.inner.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reports the messages and bytes received and sent since the last call to the recorder of the `metrics` crate.
+    ///
+    /// It visits every client, as [`traffic`](Self::traffic) does. Longwire's own server calls it every 10 s and
+    /// when the server ends; with a hub of your own, call it before the recorder is read.
+    #[cfg(feature = "metrics")]
+    pub fn report_traffic(&self) {
+        let mut reported = self.inner.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.traffic();
+        metrics::traffic(&now, &reported);
+        *reported = now;
     }
-}
-
-impl Entry {
-    /// Adds this client to the totals of those that have left; returns the code with which it left.
-    pub(crate) fn depart(&self, departed: &mut Departed) -> CloseCode {
-        departed.traffic += without_queue(self.sender.stats());
-        departed.count += 1;
-        let code = self.sender.close_sent().map_or(CloseCode::ABNORMAL_CLOSURE, |frame| frame.code);
-        *departed.codes.entry(code.into()).or_default() += 1;
-        code
-    }
-}
-
-/// Returns the counts of a client that has left: nothing is queued for it any more.
-fn without_queue(stats: Stats) -> Stats {
-    let mut stats = stats;
-    stats.bytes_queued = 0;
-    stats
 }

@@ -14,8 +14,11 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
+use crate::broadcast::Delivery;
+use crate::config::HubConfig;
+use crate::entry::ClientHandle;
 use crate::members::CHUNK;
-use crate::{ClientHandle, Delivery, Hub, HubConfig};
+use crate::registry::Hub;
 
 impl Hub {
     /// Sends a message to every client, and waits up to `wait` for those whose queue is full.

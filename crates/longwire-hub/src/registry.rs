@@ -1,28 +1,27 @@
-//! The registry of connected clients, and their admission.
+//! The registry of connected clients.
 //!
 //! The registry's lock is held for a lookup or a change, never while anything is sent. A call that sends to many
 //! clients works on a snapshot of [`crate::members`], so a broadcast allocates only its frame.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use longwire_connection::{CloseCode, CloseFrame, Transport, WebSocket};
+use longwire_connection::{CloseCode, CloseFrame};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::entry::Entry;
-use crate::leaving::{Home, Homes};
-use crate::limits::{Census, Source};
+use crate::census::{Census, Source};
+use crate::config::HubConfig;
+use crate::departed::Departed;
+use crate::entry::{ClientHandle, Entry};
+use crate::error::HubError;
+use crate::id::ClientId;
 use crate::members::Members;
+use crate::metrics;
 use crate::rooms::Rooms;
-use crate::socket::Member;
-use crate::stats::Counters;
-use crate::traffic::Departed;
-use crate::{
-    ClientHandle, ClientId, ClientInfo, HubConfig, HubError, HubStats, Reservation, RunError, Socket, metrics,
-};
+use crate::stats::{Counters, HubStats};
 
 /// The registry of connected clients. Clones are handles to the same registry.
 #[derive(Clone, Default)]
@@ -34,11 +33,11 @@ pub(crate) struct Inner {
     made: Instant,
     registry: Mutex<Registry>,
     config: Mutex<HubConfig>,
-    pub(crate) rooms: Rooms,
+    pub(crate) rooms: Rooms<ClientHandle>,
     /// Notified when the last client has left.
     pub(crate) emptied: Notify,
     pub(crate) counters: Counters,
-    pub(crate) departed: Mutex<Departed>,
+    departed: Mutex<Departed>,
     /// The traffic that was already reported.
     #[cfg(feature = "metrics")]
     pub(crate) reported: Mutex<longwire_connection::Stats>,
@@ -69,7 +68,7 @@ impl Default for Inner {
 
 #[derive(Default)]
 struct Registry {
-    clients: Members,
+    clients: Members<ClientHandle>,
     census: Census,
     homes: Homes,
     admitted: u64,
@@ -79,8 +78,8 @@ struct Registry {
     closing: Option<CloseFrame>,
 }
 
-impl AsMut<Members> for Registry {
-    fn as_mut(&mut self) -> &mut Members {
+impl AsMut<Members<ClientHandle>> for Registry {
+    fn as_mut(&mut self) -> &mut Members<ClientHandle> {
         &mut self.clients
     }
 }
@@ -103,100 +102,29 @@ impl Hub {
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a client and runs `handler` on its connection until both are done.
-    ///
-    /// The handler runs as under [`longwire_connection::drive`]: everything it sends between two yields leaves in
-    /// one write, and when it returns, the connection is closed with 1000, or with 1011 for an error. The client
-    /// is registered from this call until the future has ended or is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`RunError::Handler`] with the handler's error; [`RunError::Refused`] if the hub does not
-    /// [admit](Self::admit) the client; [`RunError::Aborted`] if the client had not left by the deadline of a shutdown.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, so is the handler; the connection is closed in the background.
-    pub fn run<T, F, Fut, E>(
+    /// Registers a client, whose place is counted as reserved until this returns `Ok`.
+    pub(crate) fn register(
         &self,
-        ws: WebSocket<T>,
-        info: ClientInfo,
-        handler: F,
-    ) -> impl Future<Output = Result<(), RunError<E>>> + use<T, F, Fut, E>
-    where
-        T: Transport,
-        F: FnOnce(Socket<T>) -> Fut,
-        Fut: Future<Output = Result<(), E>>,
-    {
-        let admitted = self.admit(ws, info);
-        async move {
-            match admitted {
-                Ok(socket) => socket.run(handler).await,
-                Err(error) => Err(RunError::Refused(error)),
-            }
-        }
-    }
-
-    /// Admits a client whose socket the caller drives. It is registered until the socket is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`HubError::ShuttingDown`]: the connection was closed with the shutdown's code. [`HubError::Full`] and
-    /// [`HubError::FullForAddress`]: the limit on clients is reached, and the connection was closed with 1013
-    /// (try again later).
-    pub fn admit<T: Transport>(
-        &self,
-        mut ws: WebSocket<T>,
-        mut info: ClientInfo,
-    ) -> Result<Socket<T>, HubError> {
-        let source = info.peer_addr.map(Source::from);
-        let mut reservation = info.reservation.take();
-        let fits = reservation.as_mut().map_or(Ok(false), |reservation| reservation.fits(self, source));
-        let admitted = fits.map_err(|error| (error, self.refusal())).and_then(|fits| {
-            let reservation = reservation.filter(|_| fits);
-            self.admit_to(reservation, source, |id, home| Entry::new(id, ws.sender(), info, home))
-        });
-        match admitted {
-            Ok(entry) => Ok(Socket::new(ws, Member::new(entry))),
-            Err((error, frame)) => {
-                // A connection that is already closing needs no second close frame.
-                let _ = ws.start_close(frame.code, &frame.reason);
-                Err(error)
-            }
-        }
-    }
-
-    fn admit_to(
-        &self,
-        reservation: Option<Reservation>,
-        source: Option<Source>,
         make: impl FnOnce(ClientId, Arc<Home>) -> Entry,
-    ) -> Result<Arc<Entry>, (HubError, CloseFrame)> {
-        let mut reservation = match reservation {
-            Some(reservation) => reservation,
-            None => self.reserve_for(source).map_err(|error| (error, self.refusal()))?,
-        };
+    ) -> Result<Arc<Entry>, CloseFrame> {
         let mut registry = self.registry();
         if let Some(frame) = registry.closing.clone() {
-            // The place is given back after the lock is released.
-            drop(registry);
-            return Err((HubError::ShuttingDown, frame));
+            return Err(frame);
         }
         let home = registry.homes.here(self);
         registry.census.occupy();
-        reservation.occupied = true;
         registry.admitted += 1;
         let entry = Arc::new(make(ClientId(registry.admitted), home));
-        let stale = registry.clients.insert(ClientHandle { entry: Arc::clone(&entry) });
+        let stale = registry.clients.insert(entry.id, ClientHandle { entry: Arc::clone(&entry) });
         registry.peak = registry.peak.max(registry.clients.len());
         drop(registry);
-        drop((stale, reservation));
+        drop(stale);
         metrics::opened();
         Ok(entry)
     }
 
-    /// Reserves a place for a client from this source, if one is free.
-    pub(crate) fn reserve_for(&self, source: Option<Source>) -> Result<Reservation, HubError> {
+    /// Counts a reserved place for a client from this source, if one is free.
+    pub(crate) fn reserve_for(&self, source: Option<Source>) -> Result<(), HubError> {
         let config = self.config();
         let mut registry = self.registry();
         let reserved = match registry.closing {
@@ -204,30 +132,27 @@ impl Hub {
             None => registry.census.reserve(source, &config),
         };
         drop(registry);
-        match reserved {
-            Ok(()) => Ok(Reservation { hub: self.clone(), source, occupied: false }),
-            Err(error) => {
-                if !matches!(error, HubError::ShuttingDown) {
-                    self.inner.counters.refused.add(1);
-                    metrics::refused();
-                }
-                Err(error)
+        reserved.inspect_err(|error| {
+            if !matches!(error, HubError::ShuttingDown) {
+                self.count_refusal();
             }
-        }
+        })
     }
 
     /// Counts a reserved place for this source, if one more client from it is allowed.
     pub(crate) fn assign(&self, source: Source) -> Result<(), HubError> {
         let config = self.config();
         let assigned = self.registry().census.assign(source, &config);
-        assigned.inspect_err(|_| {
-            self.inner.counters.refused.add(1);
-            metrics::refused();
-        })
+        assigned.inspect_err(|_| self.count_refusal())
+    }
+
+    fn count_refusal(&self) {
+        self.inner.counters.refused.add(1);
+        metrics::refused();
     }
 
     /// Returns the close frame for a client that is not admitted.
-    fn refusal(&self) -> CloseFrame {
+    pub(crate) fn refusal(&self) -> CloseFrame {
         let closing = self.registry().closing.clone();
         closing.unwrap_or_else(|| CloseFrame::new(CloseCode::TRY_AGAIN_LATER, ""))
     }
@@ -313,6 +238,12 @@ impl Hub {
         }
     }
 
+    /// Returns the totals of the clients that have left.
+    pub(crate) fn departed(&self) -> MutexGuard<'_, Departed> {
+        // No panic can leave it half changed.
+        self.inner.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry> {
         // No panic can leave the registry half changed.
         self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner)
@@ -323,4 +254,49 @@ impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").field("clients", &self.len()).finish_non_exhaustive()
     }
+}
+
+/// State shared by the clients of one hub that were admitted in the same runtime.
+pub(crate) struct Home {
+    pub(crate) hub: Hub,
+    /// `None` for clients that were admitted outside of any runtime.
+    pub(crate) runtime: Option<Handle>,
+}
+
+/// The [`Home`]s of a hub's clients.
+#[derive(Default)]
+struct Homes {
+    known: Vec<Weak<Home>>,
+}
+
+impl Homes {
+    /// Returns the home of clients that are admitted in the current runtime.
+    fn here(&mut self, hub: &Hub) -> Arc<Home> {
+        let runtime = Handle::try_current().ok();
+        let mut found = None;
+        self.known.retain(|home| {
+            let home = home.upgrade();
+            if let Some(home) = &home
+                && is_same(home.runtime.as_ref(), runtime.as_ref())
+            {
+                found = Some(Arc::clone(home));
+            }
+            home.is_some()
+        });
+        found.unwrap_or_else(|| {
+            let home = Arc::new(Home { hub: hub.clone(), runtime });
+            self.known.push(Arc::downgrade(&home));
+            home
+        })
+    }
+
+    /// Returns the runtime of some client, if any has one.
+    fn runtime(&self) -> Option<Handle> {
+        self.known.iter().find_map(|home| home.upgrade()?.runtime.clone())
+    }
+}
+
+/// Returns whether two tasks, or clients, are in the same runtime, or both in none.
+pub(crate) fn is_same(one: Option<&Handle>, other: Option<&Handle>) -> bool {
+    one.map(Handle::id) == other.map(Handle::id)
 }

@@ -1,13 +1,10 @@
-//! Limits on the number of clients, in all and from one address.
-//!
-//! Owns the counts, which are protected by the registry's lock, and the [`Reservation`] that an edge reserves before it
-//! answers a handshake. The cost of connected clients is limited elsewhere.
+//! Counts of clients and reserved places, in all and by address. The registry's lock protects them.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::{Hub, HubConfig, HubError};
+use crate::config::HubConfig;
+use crate::error::HubError;
 
 /// The origin of a client for limits per address: an IPv4 address, or an IPv6 network of 64 bits, which is the
 /// least that one customer has.
@@ -100,77 +97,6 @@ impl Census {
                 }
             }
         }
-    }
-}
-
-/// A place reserved for a client that is not connected yet. It is free again when it is dropped.
-///
-/// An edge [reserves](Hub::reserve) a place before it answers the opening handshake, while it can still answer
-/// with 503, and passes it on with [`ClientInfo::reservation`](crate::ClientInfo::reservation).
-#[must_use = "dropped, the reservation is given back"]
-pub struct Reservation {
-    pub(crate) hub: Hub,
-    pub(crate) source: Option<Source>,
-    /// Set once a client has the place; the client then gives it back when it leaves.
-    pub(crate) occupied: bool,
-}
-
-impl Reservation {
-    /// Sets the address that the place is for, if it was reserved without one: an edge may learn the address only
-    /// after it has reserved the place. Has no effect if the place already has an address.
-    ///
-    /// # Errors
-    ///
-    /// [`HubError::FullForAddress`] if [`HubConfig::max_clients_per_address`] is reached; the place still
-    /// has no address.
-    pub fn set_peer_addr(&mut self, peer_addr: SocketAddr) -> Result<(), HubError> {
-        match self.source {
-            Some(_) => Ok(()),
-            None => self.assign(peer_addr.into()),
-        }
-    }
-
-    fn assign(&mut self, source: Source) -> Result<(), HubError> {
-        self.hub.assign(source)?;
-        self.source = Some(source);
-        Ok(())
-    }
-
-    /// Returns whether a client from this source can have the place. A place without a source is assigned to this one.
-    pub(crate) fn fits(&mut self, hub: &Hub, source: Option<Source>) -> Result<bool, HubError> {
-        if !self.hub.is_same(hub) {
-            return Ok(false);
-        }
-        match source {
-            Some(source) if self.source.is_none() => self.assign(source).map(|()| true),
-            _ => Ok(self.source == source),
-        }
-    }
-}
-
-impl Hub {
-    /// Reserves a place for a client at this address, if one is free.
-    ///
-    /// # Errors
-    ///
-    /// [`HubError::Full`] and [`HubError::FullForAddress`] if a limit in [`HubConfig`] is reached;
-    /// [`HubError::ShuttingDown`] during a shutdown. Answer the client with status 503.
-    pub fn reserve(&self, peer_addr: impl Into<Option<SocketAddr>>) -> Result<Reservation, HubError> {
-        self.reserve_for(peer_addr.into().map(Source::from))
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if !self.occupied {
-            self.hub.give_back(self.source);
-        }
-    }
-}
-
-impl fmt::Debug for Reservation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reservation").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
