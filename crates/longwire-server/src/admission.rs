@@ -13,7 +13,7 @@ use longwire_hub::ClientInfo;
 
 use crate::{Request, ServerConfig};
 
-/// A client whose request has passed every check of the handshake and that waits for the answer.
+/// A client whose request has passed every check of the handshake and that waits for the response.
 ///
 /// The hook of [`Server::authorize`](crate::Server::authorize) receives it, may change it, and returns it. It
 /// derefs to the [`Request`].
@@ -56,7 +56,7 @@ impl Admission {
         self.accepted.select_subprotocol(subprotocol.cloned())
     }
 
-    /// Adds a header to the answer, such as `Set-Cookie`.
+    /// Adds a header to the response, such as `Set-Cookie`.
     ///
     /// # Errors
     ///

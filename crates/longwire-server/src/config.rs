@@ -35,19 +35,19 @@ pub struct ServerConfig {
     /// peer.
     ///
     /// The header is required from these peers: if it is not well formed, exceeds 4096 bytes or does not arrive
-    /// within the handshake's time, the connection is closed without an answer. It is not recognized from other
+    /// within the handshake's time, the connection is closed without a response. It is not recognized from other
     /// peers. Default: none.
     pub proxy_protocol: TrustedProxies,
     /// The size limits of a request head. Default: 16 KiB, 100 header fields.
     pub head: HeadLimits,
     /// The maximum duration of a handshake, from the connection to the 101: the request, `authorize` or the
-    /// fallback, and writing the 101. Any other answer is cut off only if the client takes none of it for
+    /// fallback, and writing the 101. Any other response is cut off only if the client takes none of it for
     /// [`close_timeout`](Config::close_timeout). Default: 10 s.
     pub handshake_timeout: Duration,
     /// The maximum number of concurrent handshakes, and also of those that wait for `authorize` or the fallback.
     /// The two are counted separately.
     ///
-    /// One more handshake ends the oldest that does not wait for the application with 503, or without an answer if
+    /// One more handshake ends the oldest that does not wait for the application with 503, or without a response if
     /// its TLS or proxy's header is not complete. An honest client needs its slot only for a moment; one that sends
     /// its request slowly on purpose keeps it as long as it can. A client that waits for the application keeps its
     /// slot. If the maximum number of clients is already waiting, the next complete request is answered with 503.

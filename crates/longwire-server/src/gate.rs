@@ -17,11 +17,11 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::admission::{Admission, Authorize};
-use crate::answer::{finish, finish_at_once, lost, read_some, write_whole};
 use crate::hook::{self, Panicked};
 use crate::pending::{Pending, Revoked, Ticket};
 use crate::proxied::{Ends, find_ends};
 use crate::request::Security;
+use crate::response::{finish, finish_at_once, lost, read_some, write_whole};
 use crate::routes::Routes;
 use crate::stats::Counters;
 use crate::{Request, ServerConfig, ServerStream, Socket};
@@ -30,7 +30,7 @@ use crate::{Request, ServerConfig, ServerStream, Socket};
 pub(crate) type Fallback =
     Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send>> + Send + Sync>;
 
-/// A function that sees every refusal and may replace the answer.
+/// A function that sees every refusal and may replace the response.
 pub(crate) type OnReject = Arc<dyn Fn(&Rejection, Option<&Request>) -> Option<Response<Bytes>> + Send + Sync>;
 
 /// The settings and shared state that admit the connections of a server.
@@ -70,12 +70,12 @@ impl Passed {
     }
 }
 
-/// The state of a handshake that affects its answer.
+/// The state of a handshake that affects its response.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     /// Set once a response was started. A connection must not get two responses.
     is_answered: bool,
-    /// Whether the request is a HEAD, whose answer has no body (RFC 9110 §9.3.2).
+    /// Whether the request is a HEAD, whose response has no body (RFC 9110 §9.3.2).
     is_head: bool,
 }
 
@@ -96,7 +96,7 @@ impl Gate {
             begun = &mut beginning => begun?,
             revoked = ticket.revoked() => {
                 debug!(?peer_addr, ?revoked, "a handshake was cut off before its request");
-                // Before the proxy's header and TLS are complete, the client would not understand an answer.
+                // Before the proxy's header and TLS are complete, the client would not understand a response.
                 if revoked == Revoked::ShutDown
                     && let Ok(Some((mut io, ends))) = timeout(FAREWELL, beginning).await
                 {
@@ -218,7 +218,7 @@ impl Gate {
                 }
             }
             Err(response) => {
-                // The application has decided, and the client may be slow to take the answer: newer handshakes may
+                // The application has decided, and the client may be slow to take the response: newer handshakes may
                 // have the slot.
                 ticket.release();
                 finish(io, progress.cut(&response), self.config.connection.close_timeout).await;
@@ -259,7 +259,7 @@ impl Gate {
         }
     }
 
-    /// Decides on a request. Returns any answer other than 101 as the bytes to send.
+    /// Decides on a request. Returns any response other than 101 as the bytes to send.
     async fn judge(
         &self,
         head: RequestHead,
@@ -344,9 +344,9 @@ impl Gate {
                 Err(Panicked) => Some(fault()),
             }
         });
-        let answer = own.as_ref().unwrap_or(rejection);
-        self.counters.rejected(answer.status());
-        answer.encode()
+        let response = own.as_ref().unwrap_or(rejection);
+        self.counters.rejected(response.status());
+        response.encode()
     }
 
     async fn turn_away(
@@ -356,13 +356,13 @@ impl Gate {
         progress: Progress,
         peer_addr: Option<SocketAddr>,
     ) {
-        let answer = self.refuse(&Rejection::Unavailable, None, peer_addr);
-        let answer = progress.cut(&answer);
+        let response = self.refuse(&Rejection::Unavailable, None, peer_addr);
+        let response = progress.cut(&response);
         match revoked {
-            // The slot is needed now, so the answer gets only one attempt.
-            Revoked::Crowded => finish_at_once(io, answer).await,
+            // The slot is needed now, so the response gets only one attempt.
+            Revoked::Crowded => finish_at_once(io, response).await,
             Revoked::ShutDown => {
-                finish(io, answer, FAREWELL.min(self.config.connection.close_timeout)).await;
+                finish(io, response, FAREWELL.min(self.config.connection.close_timeout)).await;
             }
         }
     }
@@ -394,20 +394,20 @@ fn is_plain(rejection: &Rejection, request: &Request) -> bool {
     }
 }
 
-/// Returns the answer for a failure of the application.
+/// Returns the response for a failure of the application.
 fn fault() -> Rejection {
     Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error\n")
 }
 
 impl Progress {
-    /// Returns the part of an answer that is to be sent.
-    fn cut(self, answer: &[u8]) -> &[u8] {
-        let head = || answer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+    /// Returns the part of a response that is to be sent.
+    fn cut(self, response: &[u8]) -> &[u8] {
+        let head = || response.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
         let end = if self.is_head { head() } else { None };
-        &answer[..end.unwrap_or(answer.len())]
+        &response[..end.unwrap_or(response.len())]
     }
 }
 
 /// The limit at shutdown for a client to complete the proxy's header and TLS, if any, and then again to take its
-/// answer.
+/// response.
 const FAREWELL: Duration = Duration::from_secs(1);

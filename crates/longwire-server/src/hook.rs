@@ -1,4 +1,4 @@
-//! Calls the application's hooks. If a hook panics, the client still gets an answer and the task continues.
+//! Calls the application's hooks. If a hook panics, the client still gets a response and the task continues.
 
 use std::any::Any;
 use std::future::poll_fn;

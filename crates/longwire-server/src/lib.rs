@@ -32,8 +32,8 @@
 //! | more concurrent handshakes than [`ServerConfig::max_handshakes`] | the oldest is answered with 503 |
 //! | no descriptors left | accepting pauses, for at most 1 s at a time |
 //!
-//! Every answer ends the connection: the server shuts down the sending direction, then reads and drops the peer's
-//! bytes for a bounded time, so that a TCP reset does not destroy the answer.
+//! Every response ends the connection: the server shuts down the sending direction, then reads and drops the peer's
+//! bytes for a bounded time, so that a TCP reset does not destroy the response.
 //!
 //! # HTTP
 //!
@@ -55,7 +55,6 @@
 #![forbid(unsafe_code)]
 
 mod admission;
-mod answer;
 mod config;
 mod error;
 mod forwarded;
@@ -72,6 +71,7 @@ mod pending;
 mod proxied;
 mod proxy_protocol;
 mod request;
+mod response;
 mod route;
 mod routes;
 mod serve;

@@ -253,7 +253,7 @@ impl Server {
 
     /// Calls `authorize` for each client whose request has passed all checks, before the handshake completes.
     ///
-    /// The hook sees the request. It can pass a value to the handler, change the answer and the connection's
+    /// The hook sees the request. It can pass a value to the handler, change the response and the connection's
     /// settings, or refuse with any status, headers and body. If it does not decide within
     /// [`ServerConfig::handshake_timeout`], the client is answered with 503. Default: every client is accepted.
     ///
@@ -293,12 +293,12 @@ impl Server {
         self
     }
 
-    /// Calls `hook` for every refused request, whatever the reason. The hook can replace the answer; `None` leaves
+    /// Calls `hook` for every refused request, whatever the reason. The hook can replace the response; `None` leaves
     /// it unchanged.
     ///
     /// The request is present if its head could be read, unless [`authorize`](Self::authorize) refused it, or the
     /// client was turned away with 503 because of [`ServerConfig::max_handshakes`] or a shutdown. The body of an
-    /// answer to a HEAD request is not sent (RFC 9110 §9.3.2), only its length.
+    /// response to a HEAD request is not sent (RFC 9110 §9.3.2), only its length.
     #[must_use]
     pub fn on_reject<F>(mut self, hook: F) -> Self
     where
@@ -349,7 +349,7 @@ impl Server {
     /// as `h2c` and no `Sec-WebSocket-Key`.
     ///
     /// The response's body is sent whole, and the connection ends after it. The request's own body, if any, is not
-    /// read. If the answer is not ready within [`ServerConfig::handshake_timeout`], the client is answered with
+    /// read. If the response is not ready within [`ServerConfig::handshake_timeout`], the client is answered with
     /// 503.
     ///
     /// # Examples

@@ -24,7 +24,7 @@ pub struct ServerStats {
     /// The number of refused requests, by status. 503 includes clients turned away because there were too many
     /// handshakes.
     pub rejections: BTreeMap<u16, u64>,
-    /// The durations of completed handshakes, from the connection to the answer, in microseconds.
+    /// The durations of completed handshakes, from the connection to the response, in microseconds.
     pub handshakes: HistogramCounts,
     /// The lengths of messages and the round-trip times of keepalive pings, if
     /// [`Config::measurements`](longwire_connection::Config::measurements) of

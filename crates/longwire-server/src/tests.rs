@@ -56,9 +56,9 @@ async fn errors_of_accept_are_survived() {
         let serving = tokio::spawn(server.serve(|_, _| async { Ok(()) }).into_future());
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        soon(stream.read_to_string(&mut answer)).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 426 "), "{case}: {answer}");
+        let mut response = String::new();
+        soon(stream.read_to_string(&mut response)).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 426 "), "{case}: {response}");
         let took = begun.elapsed().as_millis();
         assert!((shortest..longest).contains(&took), "{case}: {took} ms");
         let asked = listener.asked.load(Ordering::Relaxed);

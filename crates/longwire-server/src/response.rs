@@ -1,6 +1,6 @@
-//! Ends a connection with an HTTP answer, and makes sure that the answer arrives.
+//! Ends a connection with an HTTP response, and makes sure that the response arrives.
 //!
-//! If a socket is closed with unread bytes in it, TCP resets the connection, and the reset can overtake the answer.
+//! If a socket is closed with unread bytes in it, TCP resets the connection, and the reset can overtake the response.
 //! So the sending direction is shut down first; then the peer's bytes are read and dropped until its end of stream,
 //! within bounds.
 
@@ -20,10 +20,10 @@ use crate::ServerStream;
 /// Writes the last bytes of a connection and makes sure that the peer can read them.
 ///
 /// `limit` is the maximum time without progress while writing, and then the maximum time for the peer to end the
-/// connection. So a slow reader still gets a long answer whole.
-pub(crate) async fn finish(io: &mut ServerStream, answer: &[u8], limit: Duration) {
+/// connection. So a slow reader still gets a long response whole.
+pub(crate) async fn finish(io: &mut ServerStream, response: &[u8], limit: Duration) {
     let result = async {
-        let mut left = answer;
+        let mut left = response;
         while !left.is_empty() {
             match within(limit, io.write(left)).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -48,9 +48,9 @@ async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -
 }
 
 /// Writes as much of the last bytes of a connection as possible without waiting. The rest may be lost.
-pub(crate) async fn finish_at_once(io: &mut ServerStream, answer: &[u8]) {
+pub(crate) async fn finish_at_once(io: &mut ServerStream, response: &[u8]) {
     let ending = async {
-        write_whole(io, answer).await?;
+        write_whole(io, response).await?;
         io.shutdown().await?;
         // Unread bytes would reset the connection.
         drain(io).await
@@ -59,9 +59,9 @@ pub(crate) async fn finish_at_once(io: &mut ServerStream, answer: &[u8]) {
     let _ = timeout(Duration::ZERO, ending).await;
 }
 
-/// Writes an answer and flushes it, because a buffered stream sends nothing before the flush.
-pub(crate) async fn write_whole(io: &mut ServerStream, answer: &[u8]) -> io::Result<()> {
-    io.write_all(answer).await?;
+/// Writes a response and flushes it, because a buffered stream sends nothing before the flush.
+pub(crate) async fn write_whole(io: &mut ServerStream, response: &[u8]) -> io::Result<()> {
+    io.write_all(response).await?;
     io.flush().await
 }
 
@@ -79,7 +79,7 @@ async fn drain(io: &mut ServerStream) -> io::Result<()> {
 /// Waits until the connection has failed. Meanwhile, appends the client's bytes to `early`.
 ///
 /// The end of the client's sending side is not a failure: the client can still receive. Once `early` holds 16 KiB,
-/// nothing more is read, and a failure goes unnoticed until the answer is written.
+/// nothing more is read, and a failure goes unnoticed until the response is written.
 ///
 /// # Cancel safety
 ///
