@@ -189,6 +189,19 @@ impl Running {
         Err(anyhow!("{name} ended with {}: {}", ended.status, said.trim()))
     }
 
+    /// Waits for `count` lines while standard input stays open, and then for the end, as [`succeed`](Self::succeed)
+    /// does. At the end of its input, a program may stop waiting for lines that a busy machine delays.
+    pub fn succeed_after(self, count: usize, limit: Duration) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        while lines.len() < count
+            && let Some(line) = self.next_line(limit)?
+        {
+            lines.push(line);
+        }
+        lines.extend(self.succeed(limit)?);
+        Ok(lines)
+    }
+
     /// Returns its standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()

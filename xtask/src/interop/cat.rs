@@ -48,11 +48,10 @@ fn echo_lines(cat: &Program, server: &Running, url: &str) -> Result<()> {
     lines.push("aé€𝄞".to_owned());
 
     let running = Running::start(cat.name(), cat.command().arg(url))?;
-    // All lines and then the end, as from a pipe: the replies are still on their way when standard input ends.
     for line in &lines {
         running.write_line(line)?;
     }
-    let received = running.succeed(LIMIT)?;
+    let received = running.succeed_after(lines.len(), LIMIT)?;
     for (i, line) in lines.iter().enumerate() {
         let reply = received.get(i).with_context(|| {
             format!("{} lines were sent, {} came back before it ended", lines.len(), received.len())
@@ -78,7 +77,7 @@ fn send_flags(cat: &Program, server: &Running, url: &str) -> Result<()> {
     let url = format!("{url}/request");
     let running = Running::start(cat.name(), cat.command().args(flags.as_flattened()).arg(url))?;
     running.write_line("what did I ask for?")?;
-    let received = running.succeed(LIMIT)?;
+    let received = running.succeed_after(1, LIMIT)?;
     let expected = "origin=http://origin.example subprotocol=chat.example x-interop=a value";
     ensure!(received == [expected], "the server was to see `{expected}`, it saw `{}`", received.join("\n"));
     expect_close(server)
