@@ -53,6 +53,10 @@ pub enum Error {
     /// code that must not be sent (RFC 6455 §5.5, §7.4). Nothing was sent.
     #[error(transparent)]
     Invalid(FrameError),
+    /// The value to be sent has no form in JSON. Clones share the cause. Nothing was sent.
+    #[cfg(feature = "json")]
+    #[error("the value to be sent has no form in JSON")]
+    Json(#[source] Arc<serde_json::Error>),
 }
 
 /// The error type of handlers and hooks of an application: a boxed error of any type.
@@ -72,12 +76,19 @@ impl Error {
                 Some(CloseCode::ABNORMAL_CLOSURE)
             }
             Self::Closed | Self::QueueFull | Self::NotText | Self::Invalid(_) => None,
+            #[cfg(feature = "json")]
+            Self::Json(_) => None,
         }
     }
 
     /// Returns whether this error ends a connection, instead of refusing one message or close.
     pub fn is_disconnect(&self) -> bool {
-        !matches!(self, Self::QueueFull | Self::NotText | Self::Invalid(_))
+        match self {
+            Self::QueueFull | Self::NotText | Self::Invalid(_) => false,
+            #[cfg(feature = "json")]
+            Self::Json(_) => false,
+            _ => true,
+        }
     }
 }
 

@@ -66,6 +66,7 @@ pub use handle::message_writer::{MessageWriter, OwnedMessageWriter, WriterOption
 pub use handle::parts::MessageReader;
 pub use handle::receiver::{Incoming, Receiver};
 pub use handle::sender::Sender;
+pub use handle::sink::SenderSink;
 pub use handle::socket::WebSocket;
 pub use longwire_protocol::{
     CloseCode, CloseFrame, Compress, CompressionStats, FrameError, Keepalive, Limits, MaskingKey,

@@ -46,6 +46,8 @@ mod data_frame;
 mod error;
 mod event;
 mod inbound;
+#[cfg(feature = "json")]
+mod json;
 mod limits;
 mod message;
 mod outbound;

@@ -3,7 +3,9 @@
 //! Owns the application's view of data and the content of close frames. Splitting messages into frames belongs to
 //! [`crate::outbound`], assembling them to [`crate::inbound`].
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use longwire_frame::close::encode_close;
@@ -176,34 +178,29 @@ impl fmt::Debug for Message {
     }
 }
 
-impl From<Text> for Message {
-    fn from(text: Text) -> Self {
-        Self::Text(text)
-    }
+/// Strings become text, byte containers become binary.
+macro_rules! impl_from {
+    ($($from:ty => $kind:ident,)*) => {$(
+        impl From<$from> for Message {
+            #[inline]
+            fn from(payload: $from) -> Self {
+                Self::$kind(payload.into())
+            }
+        }
+    )*};
 }
 
-impl From<String> for Message {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<&str> for Message {
-    fn from(text: &str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<Bytes> for Message {
-    fn from(bytes: Bytes) -> Self {
-        Self::Binary(bytes)
-    }
-}
-
-impl From<Vec<u8>> for Message {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Binary(bytes.into())
-    }
+impl_from! {
+    Text => Text,
+    String => Text,
+    &String => Text,
+    &str => Text,
+    Box<str> => Text,
+    Arc<str> => Text,
+    Cow<'_, str> => Text,
+    Bytes => Binary,
+    Vec<u8> => Binary,
+    Box<[u8]> => Binary,
 }
 
 impl From<&[u8]> for Message {
@@ -212,9 +209,34 @@ impl From<&[u8]> for Message {
     }
 }
 
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
 impl<const N: usize> From<[u8; N]> for Message {
     fn from(bytes: [u8; N]) -> Self {
-        Self::Binary(Bytes::copy_from_slice(&bytes))
+        bytes.as_slice().into()
+    }
+}
+
+impl From<&Vec<u8>> for Message {
+    fn from(bytes: &Vec<u8>) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl From<Cow<'_, [u8]>> for Message {
+    fn from(bytes: Cow<'_, [u8]>) -> Self {
+        bytes.into_owned().into()
+    }
+}
+
+/// Shares the bytes, which are not copied.
+impl From<Arc<[u8]>> for Message {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self::Binary(Bytes::from_owner(bytes))
     }
 }
 

@@ -3,10 +3,11 @@
 //! Owns the one place where validated bytes become a `str` without a second check. The check itself belongs to
 //! [`Utf8Validator`](longwire_frame::Utf8Validator).
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -109,6 +110,36 @@ impl From<&str> for Text {
 impl From<&String> for Text {
     fn from(text: &String) -> Self {
         text.as_str().into()
+    }
+}
+
+impl From<Cow<'_, str>> for Text {
+    fn from(text: Cow<'_, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
+impl From<Box<str>> for Text {
+    fn from(text: Box<str>) -> Self {
+        text.into_string().into()
+    }
+}
+
+/// Shares the string, which is not copied.
+impl From<Arc<str>> for Text {
+    fn from(text: Arc<str>) -> Self {
+        struct Owner(Arc<str>);
+
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+        }
+
+        Self { bytes: Bytes::from_owner(Owner(text)) }
     }
 }
 

@@ -2,9 +2,12 @@
 
 pub(crate) mod byte_stream;
 pub(crate) mod halves;
+#[cfg(feature = "json")]
+mod json;
 pub(crate) mod message_writer;
 pub(crate) mod parts;
 pub(crate) mod receiver;
 pub(crate) mod sender;
+pub(crate) mod sink;
 pub(crate) mod socket;
 mod stream;

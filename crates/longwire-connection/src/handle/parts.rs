@@ -144,6 +144,8 @@ pub(crate) fn into_io(error: Error) -> io::Error {
         Error::RateExceeded | Error::OutOfMemory => io::ErrorKind::ConnectionAborted,
         Error::Lost => io::ErrorKind::UnexpectedEof,
         Error::Invalid(_) => io::ErrorKind::InvalidInput,
+        #[cfg(feature = "json")]
+        Error::Json(_) => io::ErrorKind::InvalidInput,
         Error::QueueFull => io::ErrorKind::WouldBlock,
         Error::ClosedByPeer(_) | Error::Closed => io::ErrorKind::BrokenPipe,
     };

@@ -160,6 +160,25 @@ impl<T: Transport> WebSocket<T> {
         SendMessage { ws: self, sending, until: Until::Sent }
     }
 
+    /// Sends one message and waits until it is written to the transport, as [`Sender::send_flushed`] does. Meanwhile
+    /// control frames are handled, as by [`send`](Self::send).
+    ///
+    /// A message that was written has not necessarily reached the peer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and also if the connection ends while the message is still queued.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send), but the caller does not learn whether the message is sent.
+    pub fn send_flushed(
+        &mut self,
+        message: impl Into<Message>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Written }
+    }
+
     /// Queues one message. The next [`flush`](Self::flush), [`send`](Self::send) or [`recv`](Self::recv) writes it.
     /// Waits while the queue is full.
     ///
