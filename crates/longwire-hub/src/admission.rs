@@ -1,6 +1,6 @@
 //! Admission of a client to a hub.
 
-use longwire_connection::{Transport, WebSocket};
+use longwire_connection::{CloseCode, CloseFrame, Transport, WebSocket};
 
 use crate::census::Source;
 use crate::entry::{Entry, Properties};
@@ -51,9 +51,9 @@ impl Hub {
     ///
     /// [`HubError::ShuttingDown`]: the connection was closed with the shutdown's code. [`HubError::Full`] and
     /// [`HubError::FullForAddress`]: the limit on clients is reached, and the connection was closed with 1013
-    /// (try again later).
+    /// (try again later). [`HubError::Key`]: the key in `info` is too long, and the connection was closed with 1011.
     pub fn admit<T: Transport>(&self, mut ws: WebSocket<T>, info: ClientInfo) -> Result<Socket<T>, HubError> {
-        let ClientInfo { peer_addr, slow_policy, queue, max_rooms, data, reservation } = info;
+        let ClientInfo { peer_addr, slow_policy, queue, max_rooms, data, key, reservation } = info;
         let properties = Properties { peer_addr, slow_policy, queue, max_rooms, data };
         let admitted = self
             .place_for(peer_addr.map(Source::from), reservation)
@@ -62,10 +62,14 @@ impl Hub {
                 let entry = self.register(|id, home| Entry::new(id, ws.sender(), home, properties));
                 let entry = entry.map_err(|frame| (HubError::ShuttingDown, frame))?;
                 place.occupy();
-                Ok(entry)
+                Ok(Member::new(entry))
+            })
+            .and_then(|member| match member.set_key(key.as_deref()) {
+                Ok(()) => Ok(member),
+                Err(error) => Err((error, CloseFrame::new(CloseCode::INTERNAL_ERROR, ""))),
             });
         match admitted {
-            Ok(entry) => Ok(Socket::new(ws, Member::new(entry))),
+            Ok(member) => Ok(Socket::new(ws, member)),
             Err((error, frame)) => {
                 // A connection that is already closing needs no second close frame.
                 let _ = ws.start_close(frame.code, &frame.reason);

@@ -25,6 +25,8 @@ pub struct Delivery {
     /// The number of messages that slow clients lost because of this one: itself or, with
     /// [`SlowPolicy::DropOldest`], older ones.
     pub dropped: usize,
+    /// Older values that this one replaced before they were sent: see [`Hub::publish_latest`].
+    pub replaced: usize,
 }
 
 impl Hub {
@@ -59,6 +61,7 @@ impl Hub {
         prepared: &PreparedMessage,
         mut to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {
+        self.warn_without_mount();
         let config = self.config();
         let mut delivery = Delivery::default();
         for client in clients.iter().filter(|client| to(client)) {
@@ -99,10 +102,8 @@ impl Hub {
             // The client is leaving, and its handler will learn how.
             Err(_) => 0,
         };
-        if dropped > 0 {
-            delivery.dropped += dropped;
-            client.entry.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
-        }
+        delivery.dropped += dropped;
+        client.entry.count_dropped(dropped);
     }
 
     /// Adds one message to the hub's counters.
@@ -112,11 +113,12 @@ impl Hub {
         counters.broadcast_bytes.add(prepared.message().len() as u64);
         counters.delivered.add(delivery.accepted as u64);
         counters.dropped.add(delivery.dropped as u64);
+        counters.replaced.add(delivery.replaced as u64);
         metrics::dropped(delivery.dropped as u64);
     }
 
     /// Closes a client that does not keep up, and drops it if it does not leave in time.
-    fn close_slow(&self, client: &ClientHandle, config: &HubConfig) {
+    pub(crate) fn close_slow(&self, client: &ClientHandle, config: &HubConfig) {
         if client.entry.too_slow.swap(true, Ordering::Relaxed) {
             return;
         }

@@ -31,16 +31,40 @@ impl ClientHandle {
         self.entry.data()
     }
 
-    /// Sets the application's data for this client, once.
+    /// Sets the application's data of this type for this client, once.
     ///
     /// All tasks read it by reference, so anything in it that changes needs its own lock or atomic. It is dropped
     /// with the last handle to this client.
     ///
     /// # Errors
     ///
-    /// The data that was passed in, if the client already has data.
+    /// The data that was passed in, if the client already has data of this type.
     pub fn set_data<T: Any + Send + Sync>(&self, data: T) -> Result<(), T> {
         self.entry.set_data(data)
+    }
+
+    /// Returns this client's key, if it has one.
+    pub fn key(&self) -> Option<Arc<str>> {
+        self.entry.key()
+    }
+
+    /// Sets this client's key, such as the ID of its user, instead of an earlier one.
+    ///
+    /// Several clients may have the same key, like the windows in which one user is logged in.
+    /// [`Hub::send_to`](crate::Hub::send_to) sends to all clients with a key, and
+    /// [`Hub::clients_of`](crate::Hub::clients_of) returns them.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Key`] for a key of more than 1024 bytes, [`HubError::NotConnected`] if the client has left.
+    pub fn set_key(&self, key: impl AsRef<str>) -> Result<(), HubError> {
+        self.entry.set_key(Some(key.as_ref()))
+    }
+
+    /// Removes this client's key. Does nothing if it has none.
+    pub fn remove_key(&self) {
+        // A client that has left has no key.
+        let _ = self.entry.set_key(None);
     }
 
     /// Returns this client's own policy; `None` if the hub's policy applies.
@@ -113,6 +137,7 @@ impl ClientHandle {
         ClientStats {
             connected_for: home.hub.inner.age().saturating_sub(Duration::from_nanos(*since)),
             dropped: self.dropped(),
+            replaced: self.entry.replaced(),
             connection: sender.stats(),
         }
     }

@@ -13,8 +13,10 @@ use longwire_connection::Sender;
 
 use crate::census::Source;
 use crate::config::{MAX_ROOM_NAME, SlowPolicy};
+use crate::data::ClientData;
 use crate::error::HubError;
 use crate::id::ClientId;
+use crate::latest::Latest;
 use crate::metrics;
 use crate::registry::{Home, Hub};
 use crate::rooms::Joined;
@@ -24,9 +26,6 @@ use crate::rooms::Joined;
 pub struct ClientHandle {
     pub(crate) entry: Arc<Entry>,
 }
-
-/// An application's data for a client.
-pub(crate) type Data = Box<dyn Any + Send + Sync>;
 
 /// One client.
 pub(crate) struct Entry {
@@ -57,10 +56,14 @@ pub(crate) struct Entry {
 /// State that few clients need.
 #[derive(Default)]
 struct Rare {
-    data: OnceLock<Data>,
+    data: ClientData,
     /// This client's own limits.
     own: OwnLimits,
     rooms: Mutex<Joined<ClientHandle>>,
+    /// The client's key, as a list of at most one.
+    keys: Mutex<Joined<ClientHandle>>,
+    latest: Mutex<Latest>,
+    replaced: AtomicU64,
 }
 
 /// The properties with which a client is admitted.
@@ -69,7 +72,7 @@ pub(crate) struct Properties {
     pub(crate) slow_policy: Option<SlowPolicy>,
     pub(crate) queue: Option<usize>,
     pub(crate) max_rooms: Option<usize>,
-    pub(crate) data: Option<Data>,
+    pub(crate) data: ClientData,
 }
 
 /// Limits of one client that override the hub's.
@@ -85,8 +88,7 @@ impl Entry {
         let own = OwnLimits { queue, max_rooms };
         // Enough for 500 years.
         let since = u64::try_from(home.hub.inner.age().as_nanos()).unwrap_or(u64::MAX);
-        let is_rare = data.is_some() || own != OwnLimits::default();
-        let data = data.map(OnceLock::from).unwrap_or_default();
+        let is_rare = !data.is_empty() || own != OwnLimits::default();
         let rare = is_rare.then(|| Box::new(Rare { data, own, ..Rare::default() }));
         let entry = Self {
             id,
@@ -158,8 +160,9 @@ impl Entry {
         metrics::closed(code);
         // A call that found the client connected created `rare` before the lock of `task` was acquired here, so
         // its rooms are seen.
-        if let Some(joined) = self.joined() {
-            hub.inner.rooms.leave_all(self.id, joined);
+        if let Some(rare) = self.rare() {
+            hub.inner.rooms.leave_all(self.id, lock(&rare.rooms));
+            hub.inner.keys.leave_all(self.id, lock(&rare.keys));
         }
         hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
     }
@@ -174,14 +177,11 @@ impl Entry {
     }
 
     pub(crate) fn data<T: Any>(&self) -> Option<&T> {
-        self.rare()?.data.get()?.downcast_ref()
+        self.rare()?.data.get()
     }
 
     pub(crate) fn set_data<T: Any + Send + Sync>(&self, data: T) -> Result<(), T> {
-        let mut given = Some(data);
-        let rare = self.rare.get_or_init(Box::default);
-        rare.data.get_or_init(|| Box::new(given.take().expect("it is asked for once")));
-        given.map_or(Ok(()), Err)
+        self.rare.get_or_init(Box::default).data.set(data)
     }
 
     /// Returns the number of bytes that may wait for this client, where `of_all` is the hub's limit.
@@ -207,36 +207,75 @@ impl Entry {
         self.slow_policy.store(index.map_or(0, |index| index as u8 + 1), Ordering::Relaxed);
     }
 
-    /// Adds this client to a room, as [`ClientHandle::join`] does.
+    /// Adds this client to a room; returns whether it was not in it before.
     pub(crate) fn join(self: &Arc<Self>, name: &str) -> Result<bool, HubError> {
         if name.len() > MAX_ROOM_NAME {
             return Err(HubError::RoomName { len: name.len() });
         }
+        self.hub().warn_without_mount();
         let limit = self.max_rooms(self.hub().config().max_rooms_per_client);
         let rare = self.rare_if_connected().ok_or(HubError::NotConnected)?;
-        let joined = rare.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         let client = ClientHandle { entry: Arc::clone(self) };
-        self.hub().inner.rooms.join(name, self.id, &client, limit, joined)
+        self.hub().inner.rooms.join(name, self.id, &client, limit, lock(&rare.rooms))
     }
 
-    /// Removes this client from a room; `false` if it was not in it.
+    /// Removes this client from a room; returns whether it was in it.
     pub(crate) fn leave(&self, name: &str) -> bool {
-        self.joined().is_some_and(|joined| self.hub().inner.rooms.leave(name, self.id, joined))
+        self.rare().is_some_and(|rare| self.hub().inner.rooms.leave(name, self.id, lock(&rare.rooms)))
     }
 
     pub(crate) fn room_names(&self) -> Vec<Arc<str>> {
-        self.joined().map_or_else(Vec::new, |joined| joined.names())
+        self.rare().map_or_else(Vec::new, |rare| lock(&rare.rooms).names())
     }
 
-    fn joined(&self) -> Option<MutexGuard<'_, Joined<ClientHandle>>> {
-        // No panic can leave the list half changed.
-        Some(self.rare()?.rooms.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn set_key(self: &Arc<Self>, key: Option<&str>) -> Result<(), HubError> {
+        let len = key.map_or(0, str::len);
+        if len > MAX_ROOM_NAME {
+            return Err(HubError::Key { len });
+        }
+        let rare = self.rare_if_connected().ok_or(HubError::NotConnected)?;
+        let client = ClientHandle { entry: Arc::clone(self) };
+        self.hub().inner.keys.move_to(key, self.id, &client, lock(&rare.keys))
+    }
+
+    pub(crate) fn key(&self) -> Option<Arc<str>> {
+        lock(&self.rare()?.keys).names().pop()
+    }
+
+    /// Returns the values that wait for this client, if any ever did.
+    pub(crate) fn latest_if_any(&self) -> Option<MutexGuard<'_, Latest>> {
+        self.rare().map(|rare| lock(&rare.latest))
+    }
+
+    /// Returns the values that wait for this client; `None` once it has left.
+    pub(crate) fn latest(&self) -> Option<MutexGuard<'_, Latest>> {
+        self.rare_if_connected().map(|rare| lock(&rare.latest))
+    }
+
+    pub(crate) fn count_dropped(&self, count: usize) {
+        if count > 0 {
+            self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn count_replaced(&self, count: usize) {
+        if let Some(rare) = self.rare() {
+            rare.replaced.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn replaced(&self) -> u64 {
+        self.rare().map_or(0, |rare| rare.replaced.load(Ordering::Relaxed))
     }
 
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
-        // No panic can leave it half changed.
-        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.task)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No panic can leave the values here half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for ClientHandle {

@@ -37,6 +37,12 @@ pub enum HubError {
         /// The length of the name in bytes.
         len: usize,
     },
+    /// The key of a client is longer than 1024 bytes.
+    #[error("the client's key has {len} bytes, at most {max} are allowed", max = MAX_ROOM_NAME)]
+    Key {
+        /// The length of the key in bytes.
+        len: usize,
+    },
     /// The client is no longer registered with the hub.
     #[error("the client is no longer connected")]
     NotConnected,

@@ -1,6 +1,10 @@
 //! Results of handlers, and how their end is logged.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use longwire_connection::{BoxError, Error};
+use pin_project_lite::pin_project;
 use tracing::{debug, warn};
 
 use crate::entry::ClientHandle;
@@ -11,6 +15,56 @@ use crate::error::RunError;
 /// The connection is closed with 1000 after `Ok` and with 1011 after `Err`, unless it was closed before. Errors
 /// are logged with `tracing`: errors that end a connection at level debug, others as warnings.
 pub type HandlerResult = Result<(), BoxError>;
+
+/// The return types of handlers: [`HandlerResult`], or `()` for a handler that cannot fail.
+#[diagnostic::on_unimplemented(
+    message = "a handler returns `Result<(), BoxError>` or `()`, not `{Self}`",
+    label = "returns `{Self}`",
+    note = "end the handler with `Ok(())`; in it, `?` converts any error",
+    note = "a function that returns another `Result`, such as anyhow's, is called with `Ok(function(ws).await?)`"
+)]
+pub trait HandlerOutput {
+    /// Converts the output.
+    fn into_result(self) -> HandlerResult;
+}
+
+impl HandlerOutput for HandlerResult {
+    #[inline]
+    fn into_result(self) -> HandlerResult {
+        self
+    }
+}
+
+impl HandlerOutput for () {
+    #[inline]
+    fn into_result(self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+pin_project! {
+    /// The future of a handler, with its output as a result. An `async` block would store the handler twice.
+    pub struct Handling<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F> Handling<F> {
+    /// Wraps the future of a handler.
+    pub fn new(future: F) -> Self {
+        Self { future }
+    }
+}
+
+impl<F: Future<Output: HandlerOutput>> Future for Handling<F> {
+    type Output = HandlerResult;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HandlerResult> {
+        self.project().future.poll(cx).map(HandlerOutput::into_result)
+    }
+}
 
 impl RunError<BoxError> {
     /// Returns whether the handler ended because its connection did: [`Error::is_disconnect`] is true for its error.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::config::SlowPolicy;
-use crate::entry::Data;
+use crate::data::ClientData;
 use crate::reservation::Reservation;
 
 /// The information about a client that a hub needs to admit it.
@@ -23,7 +23,8 @@ pub struct ClientInfo {
     /// The maximum number of rooms that this client may be in; `None` for
     /// [`HubConfig::max_rooms_per_client`](crate::HubConfig::max_rooms_per_client).
     pub max_rooms: Option<usize>,
-    pub(crate) data: Option<Data>,
+    pub(crate) data: ClientData,
+    pub(crate) key: Option<String>,
     pub(crate) reservation: Option<Reservation>,
 }
 
@@ -69,11 +70,32 @@ impl ClientInfo {
         self
     }
 
-    /// Sets the application's data for this client, which every task can read with [`ClientHandle::data`].
+    /// Sets the application's data of this type for the client, which every task can read with
+    /// [`ClientHandle::data`](crate::ClientHandle::data). It takes the place of an earlier value of the same type.
     /// Default: none.
     #[must_use]
-    pub fn data(mut self, data: impl Any + Send + Sync) -> Self {
-        self.data = Some(Box::new(data));
+    pub fn data(self, data: impl Any + Send + Sync) -> Self {
+        self.data.replace(data);
+        self
+    }
+
+    /// Sets all the application's data for the client: the client and the holders of clones share it, if it has a value.
+    #[must_use]
+    pub fn all_data(mut self, data: ClientData) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// Returns the application's data for the client.
+    pub fn client_data(&self) -> &ClientData {
+        &self.data
+    }
+
+    /// Sets the client's key, such as the ID of its user; see [`ClientHandle::set_key`](crate::ClientHandle::set_key).
+    /// Default: none.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
         self
     }
 }

@@ -63,6 +63,8 @@
 //! | send to all without waiting | [`Hub::broadcast`], [`Hub::publish`], and a [`SlowPolicy`] for all or for one |
 //! | send to all, waiting for each independently | [`Hub::broadcast_waiting`], [`Hub::publish_waiting`] |
 //! | send to one, and learn whether the message was written | [`ClientHandle::send`] |
+//! | send to the sockets of one user | [`ClientHandle::set_key`], [`Hub::send_to`] |
+//! | send values of which only the latest matters | [`Hub::publish_latest`] |
 //!
 //! # Many clients
 //!
@@ -108,12 +110,17 @@ mod broadcast;
 mod census;
 mod client;
 mod config;
+mod data;
 mod departed;
 mod entry;
 mod error;
 mod handler;
 mod id;
 mod info;
+#[cfg(feature = "json")]
+mod json;
+mod keys;
+mod latest;
 mod leaving;
 mod members;
 #[cfg(feature = "metrics")]
@@ -133,9 +140,12 @@ mod waiting;
 
 pub use broadcast::Delivery;
 pub use config::{HubConfig, SlowPolicy};
+pub use data::ClientData;
 pub use entry::ClientHandle;
 pub use error::{HubError, RunError};
-pub use handler::HandlerResult;
+#[doc(hidden)]
+pub use handler::Handling;
+pub use handler::{HandlerOutput, HandlerResult};
 pub use id::ClientId;
 pub use info::ClientInfo;
 pub use longwire_connection::BoxError;

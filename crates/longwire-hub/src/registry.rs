@@ -4,13 +4,15 @@
 //! clients works on a snapshot of [`crate::members`], so a broadcast allocates only its frame.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use longwire_connection::{CloseCode, CloseFrame};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::census::{Census, Source};
 use crate::config::HubConfig;
@@ -34,6 +36,10 @@ pub(crate) struct Inner {
     registry: Mutex<Registry>,
     config: Mutex<HubConfig>,
     pub(crate) rooms: Rooms<ClientHandle>,
+    /// The clients by key: a "room" for each key.
+    pub(crate) keys: Rooms<ClientHandle>,
+    /// The warning due when the hub is used for more than one client, and whether it was given.
+    misuse: OnceLock<(&'static str, AtomicBool)>,
     /// Notified when the last client has left.
     pub(crate) emptied: Notify,
     pub(crate) counters: Counters,
@@ -57,6 +63,8 @@ impl Default for Inner {
             registry: Mutex::default(),
             config: Mutex::default(),
             rooms: Rooms::default(),
+            keys: Rooms::default(),
+            misuse: OnceLock::new(),
             emptied: Notify::new(),
             counters: Counters::default(),
             departed: Mutex::default(),
@@ -157,6 +165,24 @@ impl Hub {
         closing.unwrap_or_else(|| CloseFrame::new(CloseCode::TRY_AGAIN_LATER, ""))
     }
 
+    /// Makes a hub for one client only. It logs `warning` when it is first used to reach other clients.
+    #[doc(hidden)]
+    pub fn for_one_client(config: HubConfig, warning: &'static str) -> Self {
+        let hub = Self::new(config);
+        // A new hub has no warning yet.
+        let _ = hub.inner.misuse.set((warning, AtomicBool::new(false)));
+        hub
+    }
+
+    /// Logs the warning of [`for_one_client`](Self::for_one_client), once.
+    pub(crate) fn warn_without_mount(&self) {
+        if let Some((warning, given)) = self.inner.misuse.get()
+            && !given.swap(true, Ordering::Relaxed)
+        {
+            warn!("{warning}");
+        }
+    }
+
     /// Returns a runtime in which clients were admitted, if there is one.
     pub(crate) fn any_runtime(&self) -> Option<Handle> {
         self.registry().homes.runtime()
@@ -215,6 +241,7 @@ impl Hub {
             broadcast_bytes: counters.broadcast_bytes.value(),
             delivered: counters.delivered.value(),
             dropped: counters.dropped.value(),
+            replaced: counters.replaced.value(),
             closed_slow: counters.closed_slow.value(),
         }
     }

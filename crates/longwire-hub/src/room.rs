@@ -78,6 +78,10 @@ impl Room {
         &self.name
     }
 
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
     /// Returns the clients that are in the room now, in the order in which they connected.
     pub fn members(&self) -> Arc<[ClientHandle]> {
         self.hub.members_of(&self.name).unwrap_or_default()

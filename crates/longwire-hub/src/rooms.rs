@@ -82,19 +82,47 @@ impl<C: Clone> Rooms<C> {
         {
             return Err(HubError::TooManyRooms { limit });
         }
-        let stale = loop {
+        let stale = self.enter(name, id, client, &mut joined);
+        drop(joined);
+        drop(stale);
+        Ok(true)
+    }
+
+    /// Moves a client from all its rooms into one, or into none.
+    pub(crate) fn move_to(
+        &self,
+        name: Option<&str>,
+        id: ClientId,
+        client: &C,
+        mut joined: MutexGuard<'_, Joined<C>>,
+    ) -> Result<(), HubError> {
+        if joined.is_closed {
+            return Err(HubError::NotConnected);
+        }
+        let mut stale = Vec::new();
+        for room in std::mem::take(&mut joined.rooms) {
+            stale.push(room.release(id, self));
+        }
+        if let Some(name) = name {
+            stale.push(self.enter(name, id, client, &mut joined));
+        }
+        drop(joined);
+        drop(stale);
+        Ok(())
+    }
+
+    /// Adds a client to a room in which it is not.
+    fn enter(&self, name: &str, id: ClientId, client: &C, joined: &mut Joined<C>) -> Stale<C> {
+        loop {
             let room = self.find_or_make(name);
             if let Some(stale) = room.admit(id, client.clone()) {
                 let at = joined.position(&room).unwrap_or_else(|at| at);
                 joined.rooms.insert(at, room);
-                break stale;
+                return stale;
             }
             // The room's last member is just leaving: either task may remove the room from the table.
             self.forget(&room);
-        };
-        drop(joined);
-        drop(stale);
-        Ok(true)
+        }
     }
 
     /// Removes a client from a room; returns whether it was in the room.

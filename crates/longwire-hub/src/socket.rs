@@ -73,6 +73,15 @@ impl<T: Transport> Socket<T> {
         self.member.entry.leave(room.as_ref())
     }
 
+    /// Sets this client's key, as [`ClientHandle::set_key`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ClientHandle::set_key`].
+    pub fn set_key(&self, key: impl AsRef<str>) -> Result<(), HubError> {
+        self.member.entry.set_key(Some(key.as_ref()))
+    }
+
     // The methods of `WebSocket` that take `&mut self` and further arguments. An argument may borrow the socket,
     // as in `ws.send(format!("{}", ws.id()))`, only if the method is defined on `Socket` itself: a call through
     // `DerefMut` borrows the socket before the arguments are evaluated.
@@ -117,6 +126,22 @@ impl<T: Transport> Socket<T> {
         compress: Compress,
     ) -> impl Future<Output = Result<(), Error>> + Send {
         self.ws.send_with(message, compress)
+    }
+
+    /// Sends one message and waits until it is written, as [`WebSocket::send_flushed`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`WebSocket::send_flushed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`WebSocket::send_flushed`].
+    pub fn send_flushed(
+        &mut self,
+        message: impl Into<Message>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        self.ws.send_flushed(message)
     }
 
     /// Queues one message, as [`WebSocket::feed`] does.
@@ -291,6 +316,11 @@ impl Member {
     /// Makes the first `Member` of an entry, which is already counted in `holders`.
     pub(crate) fn new(entry: Arc<Entry>) -> Self {
         Self { entry }
+    }
+
+    /// Sets the client's key, if it has one.
+    pub(crate) fn set_key(&self, key: Option<&str>) -> Result<(), HubError> {
+        key.map_or(Ok(()), |key| self.entry.set_key(Some(key)))
     }
 }
 

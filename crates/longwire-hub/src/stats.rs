@@ -32,6 +32,8 @@ pub struct HubStats {
     pub delivered: u64,
     /// Copies of these messages that were dropped because a client was slow.
     pub dropped: u64,
+    /// Copies of [latest values](crate::Hub::publish_latest) that were replaced by newer ones before they were sent.
+    pub replaced: u64,
     /// Clients that were closed for being slow.
     pub closed_slow: u64,
 }
@@ -44,6 +46,8 @@ pub struct ClientStats {
     pub connected_for: Duration,
     /// Broadcast and published messages that were dropped because the client was slow.
     pub dropped: u64,
+    /// Latest values for this client that were replaced by newer ones before they were sent.
+    pub replaced: u64,
     /// Traffic of its connection.
     pub connection: Stats,
 }
@@ -57,6 +61,7 @@ pub(crate) struct Counters {
     pub(crate) broadcast_bytes: Counter,
     pub(crate) delivered: Counter,
     pub(crate) dropped: Counter,
+    pub(crate) replaced: Counter,
     pub(crate) closed_slow: Counter,
 }
 

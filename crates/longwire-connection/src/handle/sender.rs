@@ -241,6 +241,35 @@ impl Sender {
         poll_fn(|cx| self.outlet.poll_send_prepared(prepared, limit, &mut call.sending.ticket, cx)).await
     }
 
+    /// Sends a prepared message that is chosen once there is room for it, as [`send_prepared`](Self::send_prepared)
+    /// does. Returns the message that was sent, or `None` if `next` returned none.
+    ///
+    /// `next` returns the message to send now. It is called whenever the future is polled, so a value that has become
+    /// outdated meanwhile need not be sent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, no message was sent.
+    pub async fn send_prepared_with(
+        &self,
+        limit: usize,
+        mut next: impl FnMut() -> Option<PreparedMessage>,
+    ) -> Result<Option<PreparedMessage>, Error> {
+        let mut call = Call::new(self, Sending::new(Item::Mark), Until::Queued);
+        poll_fn(|cx| {
+            let Some(prepared) = next() else {
+                return Poll::Ready(Ok(None));
+            };
+            let polled = self.outlet.poll_send_prepared(&prepared, limit, &mut call.sending.ticket, cx);
+            polled.map_ok(|()| Some(prepared))
+        })
+        .await
+    }
+
     /// Sends a prepared message. To make room for it, drops older prepared messages of which no byte was written.
     /// Returns the number of dropped messages.
     ///

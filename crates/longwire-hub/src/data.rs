@@ -1,0 +1,111 @@
+//! The application's data for a client: values of any types, of each type the latest.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// The application's data for a client: at most one value of each type. Clones share it once it has a value.
+///
+/// Values are only ever added, so all tasks read them by reference, without a lock. They are dropped with the last
+/// handle to the client.
+#[derive(Clone, Default)]
+pub struct ClientData {
+    // Most clients have no data.
+    first: OnceLock<Arc<Link>>,
+}
+
+/// A value, and the values that were added later.
+struct Link {
+    value: Box<dyn Any + Send + Sync>,
+    next: OnceLock<Box<Link>>,
+}
+
+impl ClientData {
+    /// Sets the value of this type, once.
+    ///
+    /// # Errors
+    ///
+    /// The value that was passed in, if there is already one of this type.
+    pub fn set<T: Any + Send + Sync>(&self, value: T) -> Result<(), T> {
+        self.add(value, |known| !known.is::<T>())
+    }
+
+    /// Sets the value of this type. It takes the place of an earlier one, which is kept until the client is gone.
+    pub(crate) fn replace<T: Any + Send + Sync>(&self, value: T) {
+        let added = self.add(value, |_| true);
+        debug_assert!(added.is_ok(), "no value stands in its way");
+    }
+
+    /// Adds a value after those that are there, if `passes` is true for each of them.
+    fn add<T: Any + Send + Sync>(&self, value: T, passes: impl Fn(&dyn Any) -> bool) -> Result<(), T> {
+        let link = Link { value: Box::new(value), next: OnceLock::new() };
+        let mut link = match self.first.set(Arc::new(link)) {
+            Ok(()) => return Ok(()),
+            Err(refused) => Arc::into_inner(refused).expect("it has one handle"),
+        };
+        let mut last = self.first.get().expect("it was just found to be set").as_ref();
+        loop {
+            if !passes(&*last.value) {
+                return Err(*link.value.downcast().expect("it is the value that was passed in"));
+            }
+            // Another task may add a value at the same time.
+            match last.next.set(Box::new(link)) {
+                Ok(()) => return Ok(()),
+                Err(refused) => link = *refused,
+            }
+            last = last.next.get().expect("it was just found to be set");
+        }
+    }
+
+    /// Returns the value of this type.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        let first = self.first.get().map(|first| &**first);
+        std::iter::successors(first, |link| link.next.get().map(|next| &**next))
+            .filter_map(|link| link.value.downcast_ref())
+            .last()
+    }
+
+    /// Returns whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.first.get().is_none()
+    }
+}
+
+impl fmt::Debug for ClientData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientData").field("is_empty", &self.is_empty()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_value_of_each_type() {
+        let data = ClientData::default();
+        assert!(data.is_empty() && data.get::<u8>().is_none());
+        assert_eq!((data.set(1_u8), data.set("text"), data.set(2_u8)), (Ok(()), Ok(()), Err(2)));
+        let shared = data.clone();
+        assert_eq!(shared.set(3_u16), Ok(()));
+        assert_eq!((data.get::<u8>(), data.get::<u16>()), (Some(&1), Some(&3)));
+        shared.replace(4_u8);
+        assert_eq!((data.get::<u8>(), data.get::<&str>()), (Some(&4), Some(&"text")));
+        assert_eq!((data.get::<u32>(), data.is_empty()), (None, false));
+    }
+
+    #[test]
+    fn of_several_threads_one_sets_the_value() {
+        let data = ClientData::default();
+        let set = std::thread::scope(|scope| {
+            let set = [1_u32, 2].map(|value| {
+                scope.spawn({
+                    let data = &data;
+                    move || (0..1000).filter(|_| data.set(value).is_ok()).count()
+                })
+            });
+            set.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(set.iter().sum::<usize>(), 1);
+    }
+}
