@@ -39,7 +39,7 @@ impl OriginPolicy {
     /// # Errors
     ///
     /// [`InvalidOrigin`] if one is neither of these two nor a scheme, a host and an optional port.
-    pub fn only<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
+    pub fn only(origins: impl IntoIterator<Item: AsRef<str>>) -> Result<Self, InvalidOrigin> {
         AllowedOrigins::new(origins).map(Self::Only)
     }
 
@@ -86,8 +86,9 @@ impl Listed {
 
 impl AllowedOrigins {
     /// Creates a list of origins such as `https://example.com`; see [`OriginPolicy::only`].
-    pub fn new<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
-        let origins = origins.into_iter().map(Listed::parse).collect::<Result<_, _>>()?;
+    pub fn new(origins: impl IntoIterator<Item: AsRef<str>>) -> Result<Self, InvalidOrigin> {
+        let origins = origins.into_iter().map(|origin| Listed::parse(origin.as_ref()));
+        let origins = origins.collect::<Result<_, _>>()?;
         Ok(Self { origins, missing: false })
     }
 

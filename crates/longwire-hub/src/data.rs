@@ -31,7 +31,7 @@ impl ClientData {
     }
 
     /// Sets the value of this type. It takes the place of an earlier one, which is kept until the client is gone.
-    pub(crate) fn replace<T: Any + Send + Sync>(&self, value: T) {
+    pub fn replace<T: Any + Send + Sync>(&self, value: T) {
         let added = self.add(value, |_| true);
         debug_assert!(added.is_ok(), "no value stands in its way");
     }

@@ -16,7 +16,7 @@ use crate::error::RunError;
 /// are logged with `tracing`: errors that end a connection at level debug, others as warnings.
 pub type HandlerResult = Result<(), BoxError>;
 
-/// The return types of handlers: [`HandlerResult`], or `()` for a handler that cannot fail.
+/// The return types of handlers: [`HandlerResult`], `()` for a handler that cannot fail, and `!`.
 #[diagnostic::on_unimplemented(
     message = "a handler returns `Result<(), BoxError>` or `()`, not `{Self}`",
     label = "returns `{Self}`",
@@ -40,6 +40,25 @@ impl HandlerOutput for () {
     fn into_result(self) -> HandlerResult {
         Ok(())
     }
+}
+
+/// A handler that never returns, such as one that is a loop without an end.
+#[allow(private_interfaces, reason = "the type is `!`, which is not private")]
+impl HandlerOutput for Never {
+    fn into_result(self) -> HandlerResult {
+        self
+    }
+}
+
+/// The type `!`, which can be written only as the output of a function.
+type Never = <fn() -> ! as Function>::Output;
+
+trait Function {
+    type Output;
+}
+
+impl<T> Function for fn() -> T {
+    type Output = T;
 }
 
 pin_project! {
@@ -77,6 +96,11 @@ impl RunError<BoxError> {
 }
 
 impl ClientHandle {
+    /// Logs with `tracing` that this client has connected, as servers and mounts do, at level debug.
+    pub fn log_start(&self) {
+        debug!(id = self.id().value(), peer_addr = ?self.peer_addr(), "a client connected");
+    }
+
     /// Logs the end of this client's handler with `tracing`, as servers and mounts do: at level debug if the client
     /// has left, as a warning if the handler failed.
     pub fn log_end(&self, ended: Result<(), RunError<BoxError>>) {

@@ -49,7 +49,9 @@ use tracing::debug;
 pub mod ws;
 
 use crate::upgrade::upgrade_parts;
-use crate::{HandlerResult, Mount, Socket, Upgrade, UpgradeError};
+#[doc(inline)]
+pub use crate::{HandlerOutput, HandlerResult, Mount, MountConfig, Socket};
+use crate::{Upgrade, UpgradeError};
 
 /// An extractor for WebSocket requests; [`on_upgrade`](Self::on_upgrade) takes over the connection.
 ///
@@ -58,7 +60,8 @@ use crate::{HandlerResult, Mount, Socket, Upgrade, UpgradeError};
 ///
 /// The configuration and the hub are those of the [`Mount`] that the router has as an `axum::Extension`. Without
 /// one, the defaults apply, with a separate hub for each client. This is enough for sockets that know nothing of
-/// each other, but then no call can close them all. [`FromState`] takes the mount from the router's state.
+/// each other, but then no call can close them all; a handler that broadcasts or joins a room without a mount is
+/// reported with `tracing`, once for each client, as a warning. [`FromState`] takes the mount from the router's state.
 ///
 /// An `Option<WebSocketUpgrade>` is `None` for a request that does not ask for a WebSocket, so that one
 /// path can serve both.
@@ -151,7 +154,7 @@ impl WebSocketUpgrade {
     pub fn on_upgrade<H, Fut>(mut self, handler: H) -> Response
     where
         H: FnOnce(Socket) -> Fut + Send + 'static,
-        Fut: Future<Output = HandlerResult> + Send + 'static,
+        Fut: Future<Output: HandlerOutput> + Send + 'static,
     {
         if let Err(error) = self.upgrade.check_address() {
             (self.failed)(error);
@@ -167,7 +170,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
     type Rejection = WebSocketUpgradeRejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let mount = parts.extensions.get::<Mount>().cloned().unwrap_or_default();
+        let mount = parts.extensions.get::<Mount>().cloned().unwrap_or_else(Mount::for_one_client);
         Self::new(parts, &mount)
     }
 }

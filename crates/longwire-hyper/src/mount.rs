@@ -1,6 +1,8 @@
 //! State shared by all sockets of an application.
 
 use std::sync::Arc;
+#[cfg(feature = "axum")]
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use longwire_connection::{CloseCode, Config};
@@ -104,6 +106,20 @@ impl Mount {
     /// [`MountConfig::hub`] is ignored: the hub has its own configuration.
     pub fn with_hub(config: MountConfig, hub: Hub) -> Self {
         Self { inner: Arc::new(Inner { config, hub }) }
+    }
+
+    /// Makes a mount for one client of a router that has none. Its hub warns if it is used.
+    #[cfg(feature = "axum")]
+    pub(crate) fn for_one_client() -> Self {
+        // All of them share one budget of memory.
+        static CONFIG: OnceLock<MountConfig> = OnceLock::new();
+        let config = CONFIG.get_or_init(MountConfig::default).clone();
+        let hub = Hub::for_one_client(
+            config.hub,
+            "a handler uses its hub, which reaches no other client: the router has no mount; add \
+             `.layer(Extension(Mount::default()))` to it",
+        );
+        Self::with_hub(config, hub)
     }
 
     /// Returns the configuration of sockets.

@@ -15,7 +15,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::debug;
 
-use crate::{HandlerResult, Mount, Socket, upgrade_parts};
+use crate::{HandlerOutput, Mount, Socket, upgrade_parts};
 
 /// A layer that mounts a handler at a path.
 ///
@@ -52,7 +52,7 @@ struct Mounted<H> {
 impl<H, Fut> WebSocketLayer<H>
 where
     H: Fn(Socket, Request<()>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = HandlerResult> + Send + 'static,
+    Fut: Future<Output: HandlerOutput> + Send + 'static,
 {
     /// Makes a layer for one path, which is compared exactly and without the query.
     pub fn new(path: impl Into<String>, mount: Mount, handler: H) -> Self {
@@ -90,7 +90,7 @@ impl<S, H, Fut, B, R> Service<Request<B>> for WebSocketService<S, H>
 where
     S: Service<Request<B>, Response = Response<R>>,
     H: Fn(Socket, Request<()>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = HandlerResult> + Send + 'static,
+    Fut: Future<Output: HandlerOutput> + Send + 'static,
     R: Default + From<Bytes>,
 {
     type Response = Response<R>;

@@ -12,11 +12,11 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use longwire_connection::{Config, Deadline, Handover, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestView, Subprotocol, accept};
-use longwire_hub::{ClientInfo, HubError, Reservation};
+use longwire_hub::{ClientInfo, Handling, HubError, Reservation};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
-use crate::{HandlerResult, Mount, Socket, UpgradedStream};
+use crate::{HandlerOutput, Mount, Socket, UpgradedStream};
 
 /// Checks a WebSocket request, over HTTP/1.1 or HTTP/2, and takes over its connection.
 ///
@@ -175,8 +175,8 @@ impl Upgrade {
     /// Runs `handler` on the socket, in a separate task, once the response is sent.
     ///
     /// Everything that the handler sends between two yields leaves in one write. When it returns, the connection
-    /// is closed; see [`HandlerResult`]. [`Hub::shutdown`](longwire_hub::Hub::shutdown) closes it and waits for
-    /// the handler. Aborting the task drops the handler and closes the connection.
+    /// is closed; see [`HandlerResult`](crate::HandlerResult). [`Hub::shutdown`](longwire_hub::Hub::shutdown) closes
+    /// it and waits for the handler. Aborting the task drops the handler and closes the connection.
     ///
     /// # Panics
     ///
@@ -184,7 +184,7 @@ impl Upgrade {
     pub fn on_upgrade<H, Fut>(self, handler: H) -> JoinHandle<()>
     where
         H: FnOnce(Socket) -> Fut + Send + 'static,
-        Fut: Future<Output = HandlerResult> + Send + 'static,
+        Fut: Future<Output: HandlerOutput> + Send + 'static,
     {
         self.spawn(handler, |error| debug!(%error, "an upgrade failed"))
     }
@@ -196,7 +196,7 @@ impl Upgrade {
     ) -> JoinHandle<()>
     where
         H: FnOnce(Socket) -> Fut + Send + 'static,
-        Fut: Future<Output = HandlerResult> + Send + 'static,
+        Fut: Future<Output: HandlerOutput> + Send + 'static,
     {
         // Boxed, and dropped with the handshake, so that its state is not part of the connection's task.
         let opening: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(self.socket());
@@ -204,7 +204,8 @@ impl Upgrade {
             match opening.await {
                 Ok(socket) => {
                     let client = socket.client();
-                    client.log_end(socket.run(handler).await);
+                    client.log_start();
+                    client.log_end(socket.run(|socket| Handling::new(handler(socket))).await);
                 }
                 Err(error) => failed(error),
             }

@@ -28,11 +28,21 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Passes a value to the handler, such as the client's identity or permissions. The handler gets it from
-    /// [`Request::data`]. A second value replaces the first.
+    /// Attaches a value to the client, such as its identity or permissions. It is read with [`Request::data`],
+    /// `Socket::data` and [`ClientHandle::data`](crate::ClientHandle::data). There can be one value of each type; a
+    /// second one takes the place of the first.
     #[must_use]
-    pub fn with_data<D: Any + Send + Sync>(mut self, data: D) -> Self {
-        self.request.set_data(Box::new(data));
+    pub fn with_data<D: Any + Send + Sync>(self, data: D) -> Self {
+        self.request.client_data().replace(data);
+        self
+    }
+
+    /// Sets the client's key, such as the ID of its user, for `Hub::send_to`: see
+    /// [`ClientHandle::set_key`](crate::ClientHandle::set_key). A connection whose key is longer than 1024 bytes is
+    /// closed with 1011.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<String>) -> Self {
+        self.client = self.client.key(key);
         self
     }
 

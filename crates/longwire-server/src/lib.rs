@@ -62,6 +62,7 @@ mod gate;
 mod hook;
 mod lifecycle;
 mod listen;
+mod lookup;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(not(feature = "metrics"))]
@@ -94,9 +95,10 @@ pub use listen::{Listen, ListenOptions, Listeners};
 pub use longwire_handshake::{
     AcceptedError, HeadLimits, OriginPolicy, Rejection, ServerOptions, Subprotocol,
 };
+use longwire_hub::Handling;
 pub use longwire_hub::{
-    BoxError, ClientHandle, ClientId, ClientInfo, ClientStats, Delivery, Drained, HandlerResult, Hub,
-    HubConfig, HubError, HubStats, Reservation, Room, RunError, Shutdown, SlowPolicy,
+    BoxError, ClientData, ClientHandle, ClientId, ClientInfo, ClientStats, Delivery, Drained, HandlerOutput,
+    HandlerResult, Hub, HubConfig, HubError, HubStats, Reservation, Room, RunError, Shutdown, SlowPolicy,
 };
 pub use request::Request;
 pub use serve::Serve;

@@ -164,11 +164,20 @@ pub struct ListenOptions {
     /// Whether a listener on an IPv6 address accepts no IPv4 clients. Default: `false`, so `[::]:8080` accepts
     /// both.
     pub only_v6: bool,
+    /// The size of each connection's send buffer in the kernel (`SO_SNDBUF`), in bytes. Linux doubles it, for its own
+    /// bookkeeping. Default: the system's choice, which grows to some megabytes on a fast connection. A value ends
+    /// that growth: a connection then sends at most this much in each round trip.
+    pub send_buffer: Option<usize>,
+    /// The bytes that may wait in the kernel before they are sent (`TCP_NOTSENT_LOWAT`; Linux, Android and Apple
+    /// systems). Above it, messages wait in the server, where the policies for slow clients see them. Default: the
+    /// system's choice, usually no limit. 16 to 64 KiB keeps values fresh that
+    /// [`Hub::publish_latest`](crate::Hub::publish_latest) sends, and does not limit the speed.
+    pub unsent_low_water: Option<u32>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 1024, reuse_port: false, only_v6: false }
+        Self { backlog: 1024, reuse_port: false, only_v6: false, send_buffer: None, unsent_low_water: None }
     }
 }
 
@@ -191,6 +200,20 @@ impl ListenOptions {
     #[must_use]
     pub fn with_only_v6(mut self, only_v6: bool) -> Self {
         self.only_v6 = only_v6;
+        self
+    }
+
+    /// Sets [`send_buffer`](Self::send_buffer).
+    #[must_use]
+    pub fn with_send_buffer(mut self, send_buffer: impl Into<Option<usize>>) -> Self {
+        self.send_buffer = send_buffer.into();
+        self
+    }
+
+    /// Sets [`unsent_low_water`](Self::unsent_low_water).
+    #[must_use]
+    pub fn with_unsent_low_water(mut self, unsent_low_water: impl Into<Option<u32>>) -> Self {
+        self.unsent_low_water = unsent_low_water.into();
         self
     }
 }
@@ -216,6 +239,14 @@ impl ListenOptions {
         socket.set_reuse_address(true)?;
         #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
         socket.set_reuse_port(self.reuse_port)?;
+        // Accepted connections inherit both.
+        if let Some(size) = self.send_buffer {
+            socket.set_send_buffer_size(size)?;
+        }
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        if let Some(limit) = self.unsent_low_water {
+            socket.set_tcp_notsent_lowat(limit)?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;

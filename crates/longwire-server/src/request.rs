@@ -1,13 +1,16 @@
 //! The request of a client, with the client's address.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
+use longwire_hub::ClientData;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
+use crate::lookup;
 use crate::route::Route;
 use crate::{ServerStream, TrustedProxies};
 
@@ -55,7 +58,7 @@ struct Inner {
     local_addr: Option<SocketAddr>,
     client_ip: Option<IpAddr>,
     security: Security,
-    data: Option<Box<dyn Any + Send + Sync>>,
+    data: ClientData,
     route: Option<Route>,
 }
 
@@ -69,12 +72,20 @@ impl Request {
     ) -> Self {
         let head = http::Request::from_parts(head, ());
         let client_ip = proxies.find_client(head.headers(), peer_addr.map(|peer| peer.ip()));
-        let inner = Inner { head, peer_addr, local_addr, client_ip, security, data: None, route: None };
+        let inner = Inner {
+            head,
+            peer_addr,
+            local_addr,
+            client_ip,
+            security,
+            data: ClientData::default(),
+            route: None,
+        };
         Self { inner: Box::new(inner) }
     }
 
-    pub(crate) fn set_data(&mut self, data: Box<dyn Any + Send + Sync>) {
-        self.inner.data = Some(data);
+    pub(crate) fn client_data(&self) -> &ClientData {
+        &self.inner.data
     }
 
     pub(crate) fn set_route(&mut self, route: Route) {
@@ -122,27 +133,48 @@ impl Request {
         self.inner.security.server_name.as_deref()
     }
 
-    /// Returns the value attached by [`Server::authorize`](crate::Server::authorize), if it is of this type.
+    /// Returns the value of this type that [`Server::authorize`](crate::Server::authorize) attached. The socket and
+    /// the client have it too: `Socket::data` and [`ClientHandle::data`](crate::ClientHandle::data).
     pub fn data<D: Any + Send + Sync>(&self) -> Option<&D> {
-        self.inner.data.as_deref()?.downcast_ref()
+        self.inner.data.get()
     }
 
-    /// Removes and returns the value attached by [`Server::authorize`](crate::Server::authorize), if it is of this
-    /// type.
-    pub fn take_data<D: Any + Send + Sync>(&mut self) -> Option<D> {
-        match self.inner.data.take()?.downcast() {
-            Ok(data) => Some(*data),
-            Err(other) => {
-                self.inner.data = Some(other);
-                None
-            }
-        }
-    }
-
-    /// Returns the text in the path that matched `{name}` in its route; see
-    /// [`Server::route`](crate::Server::route). The text is as the client sent it, without percent-decoding.
+    /// Returns the text in the path that matched `{name}` in its route, percent-decoded; see
+    /// [`Server::route`](crate::Server::route).
     pub fn param(&self, name: &str) -> Option<&str> {
         self.inner.route.as_ref()?.param(name)
+    }
+
+    /// Returns the first value of a parameter in the URL's query, decoded as HTML forms are encoded
+    /// (`application/x-www-form-urlencoded`): `+` is a space, and bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// A URL appears in the logs of proxies. A token in it should be valid only briefly.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn name(request: &longwire_server::Request) {
+    /// // ws://127.0.0.1:8080/?name=Ada+L.
+    /// let name = request.query("name"); // "Ada L."
+    /// # }
+    /// ```
+    pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        lookup::query(self.uri().query()?, name)
+    }
+
+    /// Returns the value of a cookie (RFC 6265 §5.4) as the client sent it, without quotes around it. If there are
+    /// several of the same name, the first one counts, which is the one with the longest path.
+    ///
+    /// A browser sends a site's cookies with every WebSocket request, also one by a page of another site. A server
+    /// that trusts cookies should check [`allowed_origins`](crate::Server::allowed_origins).
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        lookup::cookie(self.headers(), name)
+    }
+
+    /// Returns the token of `Authorization: Bearer` (RFC 6750 §2.1). Browsers cannot send this header with a
+    /// WebSocket request.
+    pub fn bearer(&self) -> Option<&str> {
+        lookup::bearer(self.headers())
     }
 
     /// Returns the address that the client connected to, if there is one.
@@ -164,12 +196,16 @@ impl Deref for Request {
     }
 }
 
+/// Shows the method, the path and the names of header fields, but no values: they may be cookies and tokens.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers().keys().map(http::HeaderName::as_str).collect();
         f.debug_struct("Request")
-            .field("head", &self.inner.head)
+            .field("method", self.method())
+            .field("path", &self.uri().path())
+            .field("headers", &headers)
             .field("peer_addr", &self.inner.peer_addr)
             .field("local_addr", &self.inner.local_addr)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

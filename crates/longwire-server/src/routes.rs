@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use longwire_handshake::{PeerText, Rejection};
 
-use crate::route::Route;
+use crate::route::{Route, mistake};
 use crate::{Error, HandlerResult, Request, Socket};
 
 /// A boxed handler, because the handlers of different paths have different types.
@@ -24,6 +24,9 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn add(&mut self, path: &str, handler: BoxHandler) -> Result<(), Error> {
+        if let Some(reason) = mistake(path) {
+            return Err(Error::Route { path: path.to_owned(), reason });
+        }
         self.table
             .insert(path, self.handlers.len())
             .map_err(|error| Error::Route { path: path.to_owned(), reason: error.to_string() })?;
@@ -38,11 +41,13 @@ impl Routes {
         }
         let path = request.uri().path();
         match self.table.at(path) {
-            Ok(found) => {
-                let route = Route::new(*found.value, found.params.iter());
-                request.set_route(route);
-                Ok(())
-            }
+            Ok(found) => match Route::new(*found.value, found.params.iter()) {
+                Some(route) => {
+                    request.set_route(route);
+                    Ok(())
+                }
+                None => Err(Rejection::NotFound { path: PeerText::new(path) }),
+            },
             Err(_) if self.others => Ok(()),
             Err(_) => Err(Rejection::NotFound { path: PeerText::new(path) }),
         }

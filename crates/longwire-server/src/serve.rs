@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use longwire_connection::CloseCode;
-use longwire_hub::{BoxError, ClientHandle, HandlerResult, RunError};
+use longwire_hub::{BoxError, ClientHandle, HandlerOutput, HandlerResult, Handling, RunError};
 use pin_project_lite::pin_project;
-use tracing::{Span, info_span};
+use tokio::task::JoinHandle;
+use tracing::{Span, info, info_span};
 
 use crate::lifecycle::Phase;
 use crate::listen::{Pause, next_connection};
@@ -24,7 +25,7 @@ impl Server {
     pub fn serve<H, Fut>(mut self, handler: H) -> Serve<H>
     where
         H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = HandlerResult> + Send + 'static,
+        Fut: Future<Output: HandlerOutput> + Send + 'static,
     {
         self.allow_other_paths();
         Serve::new(self, handler)
@@ -76,6 +77,36 @@ impl<H> Serve<H> {
     }
 }
 
+impl<H, Fut> Serve<H>
+where
+    H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: HandlerOutput> + Send + 'static,
+{
+    /// Runs the server in a task of its own. It ends as the awaited server does; aborting the task is like dropping
+    /// that future.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = longwire_server::Server::bind("127.0.0.1:0").await?;
+    /// let handle = server.handle();
+    /// let served = server.serve(|mut ws, _| async move { Ok(ws.send("welcome").await?) }).spawn();
+    /// handle.shutdown().await;
+    /// served.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn(self) -> JoinHandle<Result<(), Error>> {
+        tokio::spawn(self.into_future())
+    }
+}
+
 /// Runs the server until it no longer listens and all clients have left.
 ///
 /// A shutdown stops listening and closes the clients. A server whose listeners were handed over
@@ -87,7 +118,7 @@ impl<H> Serve<H> {
 impl<H, Fut> IntoFuture for Serve<H>
 where
     H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = HandlerResult> + Send + 'static,
+    Fut: Future<Output: HandlerOutput> + Send + 'static,
 {
     type Output = Result<(), Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
@@ -97,6 +128,7 @@ where
         let lifecycle = Arc::clone(&server.lifecycle);
         let report = crate::metrics::report(lifecycle.hub.clone());
         let serving = async move {
+            info!(addr = %server.local_addr(), "serving");
             let mut signal = signal.unwrap_or_else(|| Box::pin(std::future::pending()));
             tokio::select! {
                 biased;
@@ -110,10 +142,15 @@ where
                     biased;
                     () = lifecycle.reached(Phase::Stopped) => {}
                     () = &mut signal => lifecycle.stop(),
-                    () = lifecycle.deserted() => return Ok(()),
+                    () = lifecycle.deserted() => {
+                        info!("the server has handed over, and its last client has left");
+                        return Ok(());
+                    }
                 }
             }
+            info!(clients = lifecycle.hub.len(), "shutting down");
             lifecycle.drain().await;
+            info!("the server has ended");
             Ok(())
         };
         Box::pin(async move {
@@ -136,7 +173,7 @@ impl<H> fmt::Debug for Serve<H> {
 async fn serve_all<H, Fut>(server: &Server, handler: H)
 where
     H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = HandlerResult> + Send + 'static,
+    Fut: Future<Output: HandlerOutput> + Send + 'static,
 {
     let routes = server.routes();
     if routes.is_empty() {
@@ -145,7 +182,7 @@ where
     let routes = routes.clone();
     let by_path = move |socket, request: Request| match routes.handler(&request) {
         Some(own) => own(socket, request),
-        None => Box::pin(handler(socket, request)),
+        None => Box::pin(Handling::new(handler(socket, request))),
     };
     accept_all(server, by_path).await;
 }
@@ -154,7 +191,7 @@ where
 async fn accept_all<H, Fut>(server: &Server, handler: H)
 where
     H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = HandlerResult> + Send + 'static,
+    Fut: Future<Output: HandlerOutput> + Send + 'static,
 {
     let Some(listener) = server.listener() else {
         return;
@@ -168,7 +205,7 @@ where
         let opening = Box::pin(server.open(io, peer_addr));
         let handler = Arc::clone(&handler);
         tokio::spawn(connection(opening, |socket, request| {
-            socket.run(move |socket| handler(socket, request))
+            socket.run(move |socket| Handling::new(handler(socket, request)))
         }));
     }
 }
@@ -213,7 +250,10 @@ where
                     };
                     let client = socket.client();
                     let span = client_span(&socket, &request);
-                    let run = in_span(span.as_deref(), || start(socket, request));
+                    let run = in_span(span.as_deref(), || {
+                        client.log_start();
+                        start(socket, request)
+                    });
                     self.set(Self::Running { run, client, span });
                 }
                 ConnectionProjection::Running { run, client, span } => {

@@ -16,8 +16,8 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Pause, Several, next_connection};
 use crate::routes::Routes;
 use crate::{
-    Admission, Error, HandlerResult, Listen, ListenOptions, Listeners, Request, ServerConfig, ServerHandle,
-    ServerStream, Socket,
+    Admission, Error, HandlerOutput, HandlerResult, Handling, Listen, ListenOptions, Listeners, Request,
+    ServerConfig, ServerHandle, ServerStream, Socket,
 };
 
 /// A WebSocket server.
@@ -227,8 +227,12 @@ impl Server {
     /// # Errors
     ///
     /// [`Error::Subprotocol`] for a name that is not a token.
-    pub fn subprotocols<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
-        let names = names.into_iter().map(Subprotocol::new).collect::<Result<_, _>>()?;
+    pub fn subprotocols<I>(self, names: I) -> Result<Self, Error>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let names = names.into_iter().map(|name| Subprotocol::new(name.as_ref()));
+        let names = names.collect::<Result<_, _>>()?;
         Ok(self.configure(|config| config.handshake.subprotocols = names))
     }
 
@@ -238,7 +242,10 @@ impl Server {
     /// # Errors
     ///
     /// [`Error::Origin`] for a value that is not a scheme, a host and an optional port.
-    pub fn allowed_origins<'a>(self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
+    pub fn allowed_origins<I>(self, origins: I) -> Result<Self, Error>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
         let policy = OriginPolicy::only(origins)?;
         Ok(self.configure(|config| config.handshake.origins = policy))
     }
@@ -311,13 +318,15 @@ impl Server {
     /// Serves the clients of one path with `handler`: `/echo`, `/rooms/{room}`, or `/files/{*path}` for everything
     /// below it.
     ///
-    /// [`Request::param`] returns the text that matched a name in braces. Run the server with
+    /// [`Request::param`] returns the text that matched a name in braces, percent-decoded. Paths are compared as they
+    /// are sent, percent-encoded; a request is refused with 404 if a parameter is not UTF-8. Run the server with
     /// [`serve_routes`](Self::serve_routes), or with [`serve`](Self::serve), whose handler then serves all other
     /// paths.
     ///
     /// # Errors
     ///
-    /// [`Error::Route`] if the path is malformed or conflicts with an existing route.
+    /// [`Error::Route`] if the path is malformed, conflicts with an existing route, or cannot match a request as it was
+    /// meant, such as `/rooms/:id`; the error then says what to write.
     ///
     /// # Examples
     ///
@@ -336,9 +345,11 @@ impl Server {
     pub fn route<H, Fut>(mut self, path: &str, handler: H) -> Result<Self, Error>
     where
         H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = HandlerResult> + Send + 'static,
+        Fut: Future<Output: HandlerOutput> + Send + 'static,
     {
-        let handler = Arc::new(move |socket, request| -> BoxFuture { Box::pin(handler(socket, request)) });
+        let handler = Arc::new(move |socket, request| -> BoxFuture {
+            Box::pin(Handling::new(handler(socket, request)))
+        });
         Arc::make_mut(&mut self.gate).routes.add(path, handler)?;
         Ok(self)
     }

@@ -35,13 +35,18 @@ async fn ask(server: &common::Running, request: &str) -> (String, Option<String>
     (head, Some(String::from_utf8(answer).unwrap()))
 }
 
-async fn whoami(mut ws: Socket, mut request: Request) -> HandlerResult {
+async fn whoami(mut ws: Socket, request: Request) -> HandlerResult {
     assert_eq!(request.data::<String>(), None, "of another type");
-    assert!(request.take_data::<String>().is_none());
     let seen = request.data::<User>().map(|user| user.0.clone());
-    let taken = request.take_data::<User>().map(|user| user.0);
-    assert_eq!(seen, taken);
-    assert!(request.data::<User>().is_none(), "it was taken");
+    // Request, socket and client have one store.
+    assert_eq!(ws.data::<User>(), request.data());
+    assert_eq!(ws.client().data::<User>(), request.data());
+    if seen.is_some() {
+        assert_eq!(request.data(), Some(&"kept"), "of each type");
+        assert_eq!(ws.set_data(User(String::new())), Err(User(String::new())));
+        ws.set_data(7_u8).expect("of another type");
+        assert_eq!(request.data(), Some(&7_u8));
+    }
     while ws.recv().await?.is_some() {
         ws.send(seen.clone().unwrap_or_default()).await?;
     }
@@ -56,7 +61,7 @@ fn guarded(server: Server) -> Server {
         match token.as_bytes() {
             b"Bearer ada" => {
                 admission.response_header(SET_COOKIE, HeaderValue::from_static("seen=1"))?;
-                Ok(admission.with_data("replaced").with_data(User("Ada".into())))
+                Ok(admission.with_data("replaced").with_data(User("Ada".into())).with_data("kept"))
             }
             b"Bearer banned" => Err(Rejection::new(StatusCode::FORBIDDEN, "go away\n")),
             b"Bearer chat" => {
@@ -156,7 +161,7 @@ async fn routes_lead_to_their_handlers() {
     let others = start_with(server().await, |ws, _| named(ws, "elsewhere"));
     for (path, by_only, by_others) in [
         ("/rooms/42", Some("room Some(\"42\") None"), Some("room Some(\"42\") None")),
-        ("/rooms/a%2Fb?x=/y", Some("room Some(\"a%2Fb\") None"), Some("room Some(\"a%2Fb\") None")),
+        ("/rooms/a%2Fb?x=/y", Some("room Some(\"a/b\") None"), Some("room Some(\"a/b\") None")),
         ("/rooms/lobby", Some("the lobby"), Some("the lobby")),
         ("/rooms/", None, Some("elsewhere")),
         ("/rooms/1/2", None, Some("elsewhere")),

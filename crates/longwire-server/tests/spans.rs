@@ -114,7 +114,9 @@ fn each_client_has_a_span() {
                 let said: Vec<_> = std::mem::take(&mut state.said);
                 let within: Vec<_> =
                     said.iter().filter(|(within, _)| *within == Some(id)).map(|(_, text)| &**text).collect();
-                assert_eq!(within, ["it begins", "it was told hello", "a client disconnected"], "{said:?}");
+                let expected =
+                    ["a client connected", "it begins", "it was told hello", "a client disconnected"];
+                assert_eq!(within, expected, "{said:?}");
             }
         });
     });

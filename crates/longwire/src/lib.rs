@@ -82,10 +82,13 @@
 //! | send or receive one message in parts | [`WebSocket::message_writer`], [`WebSocket::recv_parts`] |
 //! | compress, or not | `ServerOptions::deflate` of a server's handshake, `Client::deflate`, [`WebSocket::send_with`] |
 //! | pipe bytes | [`WebSocket::into_byte_stream`] |
-//! | use combinators | `Stream` and `Sink` of the futures crates, on [`WebSocket`] |
+//! | use combinators | `Stream` and `Sink` of the futures crates, on [`WebSocket`]; [`Sender::into_sink`] |
 //! | send one message to many clients | `Hub::broadcast`, [`PreparedMessage`] |
 //! | send to some of them | `Socket::join` and `Hub::publish`: rooms |
-//! | store data for a client | `Socket::set_data`, `Client::data` |
+//! | store data for a client | `Admission::with_data`, `Socket::set_data`, `ClientHandle::data` |
+//! | send to all sockets of one user | `Admission::with_key`, `Hub::send_to` |
+//! | send values of which only the latest matters | `Hub::publish_latest` |
+//! | send and receive JSON | the feature `json`: `WebSocket::send_json`, `Message::json` |
 //! | limit what a peer can do | [`Limits`], [`RateLimit`], [`Config`], `ServerConfig` |
 //! | decide which clients are accepted | `Server::authorize`, `Server::allowed_origins`, `Server::on_reject` |
 //! | serve several paths | `Server::route` |
@@ -128,6 +131,7 @@
 //! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
 //! | `http2` | no | `http2`: the client over HTTP/2 (RFC 8441); with `hyper` |
 //! | `metrics` | no | server and hub metrics for the `metrics` crate; with hyper, call `Hub::report_traffic` |
+//! | `json` | no | messages as JSON: `send_json`, `publish_json`, `Message::json` |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -142,7 +146,7 @@ pub use longwire_connection::{
     FrameError, Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
     MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageWriter,
     Opcode, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender,
-    State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
+    SenderSink, State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
 };
 
 #[cfg(feature = "deflate")]
@@ -170,7 +174,7 @@ pub use longwire_server::{Request, Server, ServerConfig, ServerHandle, ServerSta
 #[cfg(any(feature = "server", feature = "hyper"))]
 #[doc(inline)]
 pub use longwire_hub::{
-    ClientId, Delivery, HandlerResult, Hub, HubConfig, HubStats, Room, Shutdown, SlowPolicy,
+    ClientId, Delivery, HandlerOutput, HandlerResult, Hub, HubConfig, HubStats, Room, Shutdown, SlowPolicy,
 };
 
 /// The version of rustls whose configurations the client's and the server's `TlsConfig` accept.
@@ -200,7 +204,7 @@ pub mod handshake {
 pub mod hub {
     #[doc(inline)]
     pub use longwire_hub::{
-        ClientHandle, ClientInfo, ClientStats, Drained, HubError, Reservation, RunError, Socket,
+        ClientData, ClientHandle, ClientInfo, ClientStats, Drained, HubError, Reservation, RunError, Socket,
         SocketReceiver,
     };
 }
