@@ -20,7 +20,7 @@ async fn a_message_reaches_all_sockets_of_a_user() {
     assert_eq!(hub.send_to("ada", "hello").accepted, 2);
     assert_eq!(one.recv().await.unwrap(), Some("hello".into()));
     assert_eq!(two.recv().await.unwrap(), Some("hello".into()));
-    let ids = |key: &str| hub.clients_of(key).iter().map(|client| client.id()).collect::<Vec<_>>();
+    let ids = |key: &str| hub.clients_of(key).iter().map(longwire_hub::ClientHandle::id).collect::<Vec<_>>();
     assert_eq!(ids("ada"), [socket_one.id(), socket_two.id()]);
     assert_eq!(hub.send_to("nobody", "hello").accepted, 0);
 

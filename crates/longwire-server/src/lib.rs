@@ -79,6 +79,8 @@ mod serve;
 mod server;
 mod stats;
 mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tls")]
 mod tls;
 mod workers;

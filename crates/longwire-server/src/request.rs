@@ -188,6 +188,13 @@ impl Request {
     }
 }
 
+/// A request without addresses, for tests of handlers and hooks.
+impl From<http::Request<()>> for Request {
+    fn from(request: http::Request<()>) -> Self {
+        Self::new(request.into_parts().0, None, None, &TrustedProxies::default(), Security::default())
+    }
+}
+
 impl Deref for Request {
     type Target = http::Request<()>;
 

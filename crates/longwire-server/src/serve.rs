@@ -13,7 +13,7 @@ use tracing::{Span, info, info_span};
 
 use crate::lifecycle::Phase;
 use crate::listen::{Pause, next_connection};
-use crate::{Error, Request, Server, Socket};
+use crate::{Error, Request, Server, ServerHandle, Socket};
 
 impl Server {
     /// Runs `handler` for every client, each in its own task, once the returned value is awaited.
@@ -48,6 +48,11 @@ pub struct Serve<H> {
 impl<H> Serve<H> {
     fn new(server: Server, handler: H) -> Self {
         Self { server, handler, signal: None }
+    }
+
+    /// Returns a handle that can shut the server down.
+    pub fn handle(&self) -> ServerHandle {
+        self.server.handle()
     }
 
     /// Shuts the server down when `signal` completes, as [`ServerHandle::shutdown`](crate::ServerHandle::shutdown)

@@ -81,13 +81,13 @@ async fn a_handler_may_return_nothing() {
 async fn a_spawned_server_ends_with_its_shutdown() {
     let server = bind().await;
     let (addr, handle) = (server.local_addr(), server.handle());
-    let served = server.serve(|mut ws, _| async move { Ok(ws.send("welcome").await?) }).spawn();
+    let task = server.serve(|mut ws, _| async move { Ok(ws.send("welcome").await?) }).spawn();
     let mut stream = tcp(addr).await;
     stream.write_all(REQUEST.as_bytes()).await.unwrap();
     head(&mut stream).await;
     assert!(rest(&mut stream).await.contains("welcome"));
     common::soon(handle.shutdown()).await;
-    common::soon(served).await.unwrap().unwrap();
+    common::soon(task).await.unwrap().unwrap();
 }
 
 #[tokio::test]

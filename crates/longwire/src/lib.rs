@@ -137,9 +137,17 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+/// Tests of your own code: sockets and servers in memory, with faults, in virtual time.
+///
+/// The server in memory for tower services, such as axum's routers, is `hyper::testing::serve`.
 #[cfg(feature = "testing")]
-#[doc(inline)]
-pub use longwire_connection::testing;
+pub mod testing {
+    #[doc(inline)]
+    pub use longwire_connection::testing::*;
+    #[cfg(feature = "server")]
+    #[doc(inline)]
+    pub use longwire_server::testing::{InMemory, serve};
+}
 #[doc(inline)]
 pub use longwire_connection::{
     BoxError, ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess,
