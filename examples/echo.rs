@@ -10,11 +10,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use longwire::deflate::{Level, WindowBits};
-use longwire::server::{self, TlsConfig};
-use longwire::{DeflateOptions, Limits, Server, Stats};
+use longwire::server::{self, TlsConfig, TrustedProxies};
+use longwire::{DeflateOptions, Keepalive, Limits, Request, Server, Stats};
 use tokio::runtime::{Builder, Runtime};
 
 #[derive(Parser)]
@@ -52,6 +53,24 @@ struct Args {
     /// The certificate's private key, as PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// The silence in seconds after which a client is pinged. Default: 30.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    keepalive: Option<Duration>,
+    /// Ping no client.
+    #[arg(long, conflicts_with = "keepalive")]
+    no_keepalive: bool,
+    /// How a proxy on this machine passes on the addresses of clients. Each client's is printed, with the host that
+    /// it asked for.
+    #[arg(long, value_name = "WAY", conflicts_with = "unix")]
+    proxy: Option<Proxy>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Proxy {
+    /// In `X-Forwarded-For`.
+    ForwardedFor,
+    /// In a header of the PROXY protocol.
+    ProxyProtocol,
 }
 
 fn main() -> ExitCode {
@@ -71,6 +90,11 @@ fn window_bits(bits: &str) -> Result<WindowBits, String> {
 
 fn level(level: &str) -> Result<Level, String> {
     level.parse().ok().and_then(Level::new).ok_or_else(|| "the level must be from 1 to 9".to_owned())
+}
+
+fn seconds(seconds: &str) -> Result<Duration, String> {
+    let seconds = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|seconds| !seconds.is_zero()).ok_or_else(|| "a positive number was expected".to_owned())
 }
 
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
@@ -93,7 +117,14 @@ async fn run(args: &Args) -> Result<(), longwire::BoxError> {
     } else if let Some(path) = &args.unix {
         url = format!("ws+unix:{}", path.display());
     }
+    let this_machine = TrustedProxies::networks(["127.0.0.1", "::1"])?;
     let server = server.configure(|config| {
+        match args.proxy {
+            Some(Proxy::ForwardedFor) => config.trusted_proxies = this_machine,
+            Some(Proxy::ProxyProtocol) => config.proxy_protocol = this_machine,
+            None => (),
+        }
+        config.connection.keepalive = keepalive(args);
         let default = Limits::default();
         let max_message = args.max_message.or(default.max_message);
         let max_frame = args.max_message.or(default.max_frame);
@@ -102,7 +133,11 @@ async fn run(args: &Args) -> Result<(), longwire::BoxError> {
     });
     println!("listening on {url}");
 
-    let echo = server.serve(|mut ws, _request| async move {
+    let prints_clients = args.proxy.is_some();
+    let echo = server.serve(move |mut ws, request| async move {
+        if prints_clients {
+            print_client(&request);
+        }
         let ended = async {
             while let Some(message) = ws.recv().await? {
                 ws.send(message).await?;
@@ -119,6 +154,18 @@ async fn run(args: &Args) -> Result<(), longwire::BoxError> {
         std::fs::remove_file(path)?;
     }
     Ok(())
+}
+
+fn keepalive(args: &Args) -> Option<Keepalive> {
+    let mut keepalive = Keepalive::default();
+    keepalive.interval = args.keepalive.unwrap_or(keepalive.interval);
+    (!args.no_keepalive).then_some(keepalive)
+}
+
+fn print_client(request: &Request) {
+    let address = request.client_ip().map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
+    let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
+    println!("client {address} asks for {}", host.unwrap_or("no host"));
 }
 
 fn deflate_options(args: &Args) -> DeflateOptions {

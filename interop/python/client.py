@@ -1,9 +1,9 @@
 """A client of Python's `websockets` for an echo server.
 
-usage: client.py exchange|farewell URL
+usage: client.py exchange|farewell|forge URL
 
 `exchange` has messages echoed and closes; `farewell` prints `ready`, waits for the server to close, and prints the
-close code.
+close code. `forge` connects from 127.0.0.2, claims in `X-Forwarded-For` to be 203.0.113.9, and closes.
 """
 
 import asyncio
@@ -72,9 +72,16 @@ async def farewell(url):
             sys.exit(f"client.py: a close was due, got {describe(message)}")
 
 
+async def forge(url):
+    claim = {"X-Forwarded-For": "203.0.113.9"}
+    async with connect(url, local_addr=("127.0.0.2", 0), additional_headers=claim, open_timeout=LIMIT) as socket:
+        await socket.send("hello")
+        await expect_echo(socket, "hello")
+
+
 def main():
     try:
-        asyncio.run({"exchange": exchange, "farewell": farewell}[sys.argv[1]](sys.argv[2]))
+        asyncio.run({"exchange": exchange, "farewell": farewell, "forge": forge}[sys.argv[1]](sys.argv[2]))
     except (OSError, TimeoutError, ConnectionClosed) as error:
         sys.exit(f"client.py {sys.argv[1]}: {type(error).__name__}: {error}")
 

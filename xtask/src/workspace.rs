@@ -31,6 +31,11 @@ pub(crate) fn interop() -> PathBuf {
     root().join("interop")
 }
 
+/// Returns the directory of the guide, with its configuration files.
+pub(crate) fn guide() -> PathBuf {
+    root().join("docs/guide")
+}
+
 /// Returns the directory that cargo builds into, which also contains this program.
 pub fn target() -> Result<PathBuf> {
     let program = env::current_exe().context("cannot find this program")?;

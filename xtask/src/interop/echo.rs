@@ -69,7 +69,7 @@ fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compressi
 
 /// Returns the name of each client, and its command for a task. The client trusts the certificates in the file
 /// `ca`.
-fn clients(peers: &Peers, ca: &str) -> [(&'static str, impl Fn(&str) -> Command); 3] {
+pub(super) fn clients(peers: &Peers, ca: &str) -> [(&'static str, impl Fn(&str) -> Command); 3] {
     let client = |name: &'static str| {
         let command = move |task: &str| {
             let mut command = match name {
@@ -88,4 +88,4 @@ fn clients(peers: &Peers, ca: &str) -> [(&'static str, impl Fn(&str) -> Command)
     [client("ws"), client("undici"), client("websockets")]
 }
 
-const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);

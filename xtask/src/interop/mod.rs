@@ -1,9 +1,10 @@
 //! The examples with other implementations: `echo` with their clients, `cat` with their servers and proxies, and
-//! pages with the programs that fetch them.
+//! pages with the programs that fetch them. The proxies of the guide run with the guide's configuration files.
 
 mod cat;
 pub(crate) mod deflate;
 mod echo;
+mod guide;
 mod pages;
 mod proxy;
 mod redirect;
@@ -72,6 +73,7 @@ const PARTS: &[Part] = &[
     ("tls", |with| tls::run(&with.cat, &with.peers, &with.certificates)),
     ("proxy", |with| proxy::run(&with.cat, &with.peers, &with.certificates)),
     ("pages", |with| pages::run(&with.page, &with.mounted, &with.cat, with.install)),
+    ("guide", |with| guide::run(&with.echo, &with.cat, &with.peers, &with.certificates, with.install)),
     ("redirect", |with| redirect::run(&with.cat, &with.peers, &with.certificates)),
 ];
 

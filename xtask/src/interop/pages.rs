@@ -75,7 +75,7 @@ pub(super) fn run(page: &Program, mounted: &Program, cat: &Program, install: Ins
 }
 
 /// Returns the port at the end of a server's URL.
-fn port_of(url: &str) -> Result<&str> {
+pub(super) fn port_of(url: &str) -> Result<&str> {
     let port = url.trim_end_matches('/').rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
     port.with_context(|| format!("{url} has no port"))
 }
@@ -241,7 +241,7 @@ fn is_well(counts: &str, name: &str) -> bool {
 }
 
 /// Repeats a check until it succeeds.
-fn wait_until(what: &str, program: &mut Running, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+pub(super) fn wait_until(what: &str, program: &mut Running, is_so: impl Fn() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let seen = is_so();
@@ -255,14 +255,14 @@ fn wait_until(what: &str, program: &mut Running, is_so: impl Fn() -> Result<bool
     }
 }
 
-fn written(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
+pub(super) fn written(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let file = directory.join(name);
     fs_err::write(&file, text)?;
     Ok(file)
 }
 
 /// Returns a port that was free a moment ago.
-fn free_port() -> Result<String> {
+pub(super) fn free_port() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
     let address = listener.local_addr().context("no port is free")?;
     Ok(address.port().to_string())
