@@ -32,7 +32,7 @@ pub(crate) fn interop() -> PathBuf {
 }
 
 /// Returns the directory of the guide, with its configuration files.
-pub(crate) fn guide() -> PathBuf {
+pub fn guide() -> PathBuf {
     root().join("docs/guide")
 }
 

@@ -20,6 +20,7 @@ use xtask::{
 
 mod clients;
 mod endings;
+mod monitoring;
 mod mounted;
 
 /// Returns the Python environment. Installing it is left to `cargo xtask examples`: these tests run side by side.
