@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use xtask::{process::PATIENCE, workspace};
 
@@ -27,7 +27,7 @@ fn prometheus() -> Result<()> {
     let not_found = request(&metrics, "GET /", "")?;
     ensure!(not_found.starts_with("HTTP/1.1 404 "), "metrics have one path: {not_found}");
 
-    let stalled = connect_and_stall(address)?;
+    let stalled = connect_and_stall(address, "/")?;
     let (speaker, listener) = (start("cat", &[&url])?, start("cat", &[&url])?);
     let count = |text: &str| value(text, "longwire_connections_opened_total");
     wait_until("three clients are counted", || {
@@ -60,8 +60,43 @@ fn prometheus() -> Result<()> {
     interrupt(server)
 }
 
+/// Checks that the page is served, and that its data show a room, a client that does not read, the close codes and the
+/// round trips.
+#[test]
+fn admin() -> Result<()> {
+    let (server, url) = start_server("admin", &["--admin", "127.0.0.1:0"])?;
+    let page = server.wait_for("the address of the page", |line| {
+        line.strip_prefix("page on http://").map(str::to_owned)
+    })?;
+    let html = request(&page, "GET /", "")?;
+    ensure!(html.starts_with("HTTP/1.1 200 ") && html.contains("Slowest clients"), "not the page: {html}");
+    let address = url.trim_start_matches("ws://").trim_end_matches('/');
+    let data = || -> Result<Value> {
+        let response = request(&page, "GET /data", "")?;
+        let body = response.split_once("\r\n\r\n").context("the response has no body")?.1;
+        serde_json::from_str(body).with_context(|| response.clone())
+    };
+
+    let _stalled = connect_and_stall(address, "/rooms/blue")?;
+    let room = format!("{}/rooms/blue", url.trim_end_matches('/'));
+    let (speaker, listener) = (start("cat", &[&room])?, start("cat", &[&room])?);
+    let row = json!({ "name": "blue", "members": 3 });
+    wait_until("the room has three members", || Ok(data()?["largest_rooms"][0] == row))?;
+    let line = "x".repeat(1 << 14);
+    wait_until("the first client is the slowest", || {
+        speaker.write_line(&line)?;
+        let slowest = &data()?["slowest_clients"][0];
+        Ok(slowest["id"] == 1 && slowest["queued"].as_u64() > Some(0))
+    })?;
+    speaker.succeed(PATIENCE)?;
+    wait_until("a close code is counted", || Ok(data()?["close_codes"]["1000"] == 1))?;
+    wait_until("a round trip is measured", || Ok(data()?["round_trips"]["median"].is_u64()))?;
+    drop(listener);
+    interrupt(server)
+}
+
 /// Opens a WebSocket from which nothing is read.
-fn connect_and_stall(address: &str) -> Result<Socket> {
+fn connect_and_stall(address: &str, path: &str) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     // Small, so that the server's queue fills up soon.
     socket.set_recv_buffer_size(4096)?;
@@ -69,7 +104,7 @@ fn connect_and_stall(address: &str) -> Result<Socket> {
     let mut stream = TcpStream::from(socket.try_clone()?);
     let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n")?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer)?;
     ensure!(answer.ends_with(b"101"), "not a WebSocket: {}", answer.escape_ascii());
@@ -105,7 +140,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()>
     let deadline = Instant::now() + PATIENCE;
     while !is_so()? {
         ensure!(Instant::now() <= deadline, "it never came to be that {what}");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
