@@ -12,12 +12,26 @@ use http::{HeaderValue, Response, header};
 use longwire::{ServerHandle, SlowPolicy};
 use serde_json::json;
 
-const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>Statistics</title><pre id="numbers">connecting</pre><script>
+const PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Statistics</title>
+<style>
+  :root { color-scheme: light dark; }
+  body { margin: 0 auto; max-width: 40rem; padding: 1.25rem; font: 1rem/1.5 system-ui, sans-serif; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+</style>
+<h1>Statistics</h1>
+<pre id="numbers">connecting</pre>
+<script>
 const numbers = document.getElementById('numbers');
 const ws = new WebSocket(location.href.replace(/^http/, 'ws'));
 ws.onmessage = (event) => { numbers.textContent = JSON.stringify(JSON.parse(event.data), null, 2); };
 ws.onclose = () => { numbers.textContent += '\ngone'; };
-</script>"#;
+</script>
+</html>
+"#;
 
 #[tokio::main]
 async fn main() -> Result<(), longwire::server::Error> {

@@ -1,6 +1,7 @@
-"""Drives headless Chromium: the pages of `demo` and `session` as a visitor would, and the exchange with echo servers.
+"""Drives headless Chromium: the pages of examples as a visitor would, and the exchange with echo servers.
 
-usage: browser.py --driver PROGRAM --chromium PROGRAM --demo URL --echo URL --secure URL --session URL --screenshot FILE
+usage: browser.py --driver PROGRAM --chromium PROGRAM --demo URL --echo URL --secure URL --session URL
+    --statistics URL --admin URL --screenshot FILE
 
 The secure server speaks HTTP/2. It must close its clients when this program prints `ready`.
 """
@@ -56,19 +57,8 @@ const [done] = arguments;
 window.goodbye.then((what) => done({ what }), (error) => done({ error: String(error) }));
 """
 
-# In a frame, because a window of a headless browser cannot be that narrow.
-MEASURE = """
-const [width, done] = arguments;
-const frame = document.createElement("iframe");
-frame.style = `width: ${width}px; height: 640px; border: 0`;
-frame.onload = () => {
-  const what = frame.contentDocument.documentElement.scrollWidth;
-  frame.remove();
-  done({ what });
-};
-frame.src = location.href;
-document.body.append(frame);
-"""
+# The widths of phones in CSS pixels.
+WIDTHS = [320, 375, 390]
 
 
 class Failure(Exception):
@@ -185,12 +175,43 @@ def statistics(browser, tabs):
         wait(browser, f"the statistic moves on from {old!r}", f"#stats-{name}", lambda text: text != old)
 
 
-def phone(browser):
-    """Checks that the page fits the width of a small phone."""
-    for width in [320, 375]:
-        needed = result_of(browser, "the page on a phone", MEASURE, width)
+def plots(browser):
+    """Checks that the demo plots round trips and rates."""
+    for name in ["trip", "rate"]:
+        points = f"return (document.querySelector('#{name}-plot polyline')?.getAttribute('points') ?? '').split(' ').length"
+        waiting = WebDriverWait(browser, 15, poll_frequency=0.05)
+        try:
+            waiting.until(lambda browser: browser.execute_script(points) >= 2)
+        except WebDriverException as error:
+            raise Failure(f"the plot #{name}-plot has no line") from error
+
+
+def phone(browser, name):
+    """Checks that the page that is shown fits phones without scrolling sideways."""
+    for width in WIDTHS:
+        # A page that does not declare its viewport is laid out 980 pixels wide on phones.
+        metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        needed = browser.execute_script("return Math.max(document.scrollingElement.scrollWidth, innerWidth)")
         if needed > width:
-            raise Failure(f"the page takes {needed} pixels on a phone that is {width} wide")
+            raise Failure(f"the page of {name} takes {needed} pixels on a phone that is {width} wide")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    print(f"{name}: it fits on a phone", flush=True)
+
+
+def figures(browser, url):
+    """Checks the page of `statistics`."""
+    browser.get(url)
+    wait(browser, "figures are shown", "#numbers", lambda shown: '"clients": 1' in shown)
+    phone(browser, "statistics")
+
+
+def admin(browser, url):
+    """Checks the page of `admin`, which shows a client once one has connected."""
+    browser.get(url)
+    wait(browser, "the page has data", "#status", lambda shown: shown == "connected")
+    wait(browser, "no client is shown", "#clients", lambda shown: shown == "0")
+    phone(browser, "admin")
 
 
 def exchange(browser, url):
@@ -254,7 +275,7 @@ def session(browser, url):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ["driver", "chromium", "demo", "echo", "secure", "session", "screenshot"]:
+    for name in ["driver", "chromium", "demo", "echo", "secure", "session", "statistics", "admin", "screenshot"]:
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
 
@@ -273,12 +294,16 @@ def main():
         print("demo: two tabs chat", flush=True)
         statistics(browser, tabs)
         print("demo: the statistics move", flush=True)
-        phone(browser)
-        print("demo: it fits on a phone", flush=True)
+        plots(browser)
+        print("demo: round trips and rates are plotted", flush=True)
+        phone(browser, "demo")
         browser.save_screenshot(args.screenshot)
         print("demo: screenshot in", args.screenshot)
         print("echo:", exchange(browser, args.echo), flush=True)
         session(browser, args.session)
+        phone(browser, "session")
+        figures(browser, args.statistics)
+        admin(browser, args.admin)
         print("secure, another's page:", exchange(browser, args.secure))
         http2(browser, args.secure)
 

@@ -1,4 +1,4 @@
-//! The examples with pages (`demo`, `session`), `echo`, and `hyper_echo` over TLS, with headless Chromium.
+//! The examples with pages (`demo`, `session`, `statistics`, `admin`), `echo`, and `hyper_echo` over TLS, with headless Chromium.
 
 use std::time::Duration;
 
@@ -24,6 +24,12 @@ pub(crate) struct Arguments {
     /// A server to use instead of `session`
     #[arg(long, value_name = "COMMAND")]
     session: Option<String>,
+    /// A server to use instead of `statistics`
+    #[arg(long, value_name = "COMMAND")]
+    statistics: Option<String>,
+    /// A server to use instead of `admin`
+    #[arg(long, value_name = "COMMAND")]
+    admin: Option<String>,
     /// A server to use instead of `hyper_echo`
     #[arg(long, value_name = "COMMAND")]
     hyper_echo: Option<String>,
@@ -33,7 +39,14 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let chromium = setup::chromium(install)?;
     let python = setup::python(install)?;
-    programs::build(&[&arguments.demo, &arguments.echo, &arguments.session, &arguments.hyper_echo])?;
+    programs::build(&[
+        &arguments.demo,
+        &arguments.echo,
+        &arguments.session,
+        &arguments.statistics,
+        &arguments.admin,
+        &arguments.hyper_echo,
+    ])?;
 
     let listen = ["--listen", "127.0.0.1:0"];
     let demo = Program::new("demo", arguments.demo.as_deref())?;
@@ -44,6 +57,12 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
 
     let session = Program::new("session", arguments.session.as_deref())?;
     let session = Running::start(session.name(), session.command().args(listen))?;
+    let statistics = Program::new("statistics", arguments.statistics.as_deref())?;
+    let statistics = Running::start(statistics.name(), statistics.command().arg("127.0.0.1:0"))?;
+    let admin = Program::new("admin", arguments.admin.as_deref())?;
+    let admin = Running::start(admin.name(), admin.command().args(listen).args(["--admin", "127.0.0.1:0"]))?;
+    let page =
+        admin.wait_for("the address of its page", |line| line.strip_prefix("page on ").map(str::to_owned))?;
     let [cert, key] = Certificates::make(&python, "browser")?.of_server("valid");
     let secure = Program::new("hyper_echo", arguments.hyper_echo.as_deref())?;
     let mut command = secure.command();
@@ -54,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     driver.arg("--driver").arg(chromium.driver).arg("--chromium").arg(chromium.browser);
     driver.args(["--demo", &demo.url()?, "--echo", &echo.url()?]);
     driver.args(["--session", &session.url()?, "--secure", &secure.url()?]);
+    driver.args(["--statistics", &statistics.url()?, "--admin", &page]);
     driver.arg("--screenshot").arg(workspace::target()?.join("demo.png"));
     let driver = Running::start("browser.py", &mut driver)?;
     let mut lines = Vec::new();
@@ -76,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
         "`hyper_echo` was to close its socket over HTTP/2 with 1001 on SIGINT"
     );
     expect_versions(&secure.succeed(PATIENCE)?)?;
-    for server in [demo, session] {
+    for server in [demo, session, admin] {
         server.interrupt()?;
         server.succeed(PATIENCE)?;
     }

@@ -59,7 +59,7 @@ enum Command {
     Examples,
     /// Tests the examples against Node's `ws`, undici, Python's `websockets`, curl, Java and proxies.
     Interop(interop::Arguments),
-    /// Drives the pages of `demo` and `session`, and pages that exchange messages with servers, in headless Chromium.
+    /// Drives the pages of examples, and pages that exchange messages with servers, in headless Chromium.
     Browser(browser::Arguments),
     /// Runs the Autobahn test suite against longwire's server and its client.
     Autobahn(autobahn::Arguments),
