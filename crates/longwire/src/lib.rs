@@ -104,6 +104,9 @@
 //! | open many connections over one HTTP/2 connection | `http2::Http2` |
 //! | do without IO | the crates `longwire-protocol`, `longwire-handshake`, `longwire-deflate` and `longwire-frame` |
 //!
+//! The [guide](https://github.com/longwire/longwire/tree/main/docs/guide) has a page for each task, such as a chat, a
+//! feed, a login, a proxy in front, a container, metrics: a whole program first, then the traps.
+//!
 //! # Defaults
 //!
 //! Messages and frames of up to 16 MiB, in up to 131 072 fragments. Pings are answered. A server pings a client that

@@ -3,6 +3,7 @@
 //! Rules that rustc, clippy and rustfmt can check are left to them. Each check takes text, or cargo's view of the
 //! workspace, and returns complaints, so its tests can show it a violation.
 
+mod guide;
 mod layers;
 mod manifests;
 mod parity;
@@ -45,6 +46,7 @@ pub(crate) fn run() -> Result<()> {
         }
     }
     complaints.extend(repository::check(&files));
+    complaints.extend(guide::check(&files));
     complaints.extend(parity::check(&files));
     let metadata = metadata()?;
     complaints.extend(manifests::check(&metadata)?);
