@@ -46,10 +46,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Some(_) => {}
                 None => return Ok(()),
             },
-            Ok(()) = state.changed() => match *state.borrow_and_update() {
+            Ok(()) = state.changed() => match &*state.borrow_and_update() {
                 Phase::Connecting { attempt } => println!("connecting, attempt {attempt}"),
                 Phase::Connected => println!("connected"),
-                Phase::Waiting { until, .. } => println!("next attempt in {:?}", until - Instant::now()),
+                Phase::Waiting { until, cause, .. } => {
+                    println!("{cause}; next attempt in {:?}", *until - Instant::now());
+                }
                 _ => {}
             },
             interrupted = tokio::signal::ctrl_c() => {

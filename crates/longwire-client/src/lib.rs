@@ -36,6 +36,8 @@ mod body;
 mod client;
 mod connector;
 mod deadline;
+#[cfg(feature = "tls")]
+mod diagnosis;
 mod dial;
 mod error;
 mod handshake;

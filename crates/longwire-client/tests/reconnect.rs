@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, StatusCode};
 use longwire_client::reconnect::{Backoff, Event, Gap, Jitter, Outage, Phase, Reconnecting, Sender};
-use longwire_client::{Client, Error, RedirectError};
+use longwire_client::{Client, Error, ProxyError, RedirectError, ResponseError};
 use longwire_connection::testing::Faults;
-use longwire_connection::{CloseCode, Message};
+use longwire_connection::{CloseCode, CloseFrame, Message};
+use longwire_handshake::HeadError;
 use support::attempts::{SECOND, TICK, client, steady};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
@@ -68,7 +69,7 @@ async fn tells_of_one_gap_for_all_attempts_that_it_took() {
     }
     let _peer = server.accept().await;
     let gap = gap(&mut ws).await;
-    assert!(matches!(gap.outage, Outage::Lost(longwire_connection::Error::Lost)), "{gap:?}");
+    assert!(matches!(*gap.outage, Outage::Lost(longwire_connection::Error::Lost)), "{gap:?}");
     assert_eq!(gap.attempts, 4);
     assert!(about(4 * SECOND, gap.duration), "{gap:?}");
     assert!(timeout(SECOND, ws.next_event()).await.is_err(), "one");
@@ -94,7 +95,7 @@ async fn tells_of_a_gap_for_which_there_was_no_room_at_first() {
         assert_eq!(ws.gaps(), 0);
     }
     let gap = gap(&mut ws).await;
-    assert!(matches!(gap.outage, Outage::Undelivered { .. }), "{gap:?}");
+    assert!(matches!(*gap.outage, Outage::Undelivered { .. }), "{gap:?}");
     assert_eq!(gap.attempts, 2);
 }
 
@@ -128,12 +129,13 @@ async fn forgets_failures_only_after_a_connection_that_lasted() {
         server.refuse().await;
         server.refuse().await;
         let peer = server.accept().await;
-        state.wait_for(|state| *state == Phase::Connected).await.unwrap();
+        state.wait_for(|state| matches!(state, Phase::Connected)).await.unwrap();
         sleep(lasted * SECOND + TICK).await;
         peer.abort();
-        let waiting = *state.wait_for(|state| matches!(state, Phase::Waiting { .. })).await.unwrap();
-        let until = Instant::now() + SECOND;
-        assert_eq!(waiting, Phase::Waiting { failures, until }, "lasted {lasted} s");
+        let waiting = state.wait_for(|state| matches!(state, Phase::Waiting { .. })).await.unwrap().clone();
+        let Phase::Waiting { failures: counted, until, cause, .. } = waiting else { unreachable!() };
+        assert_eq!((counted, until), (failures, Instant::now() + SECOND), "lasted {lasted} s");
+        assert!(matches!(*cause, Outage::Lost(longwire_connection::Error::Lost)), "{cause:?}");
     }
 }
 
@@ -142,10 +144,10 @@ async fn can_be_watched() {
     let (builder, mut server) = client();
     let mut ws = builder.backoff(steady()).start();
     let mut state = ws.phase();
-    let mut seen = vec![*state.borrow_and_update()];
+    let mut seen = vec![state.borrow_and_update().clone()];
     let mut next = async |state: &mut tokio::sync::watch::Receiver<Phase>| {
         state.changed().await.unwrap();
-        seen.push(*state.borrow_and_update());
+        seen.push(state.borrow_and_update().clone());
     };
     let start = Instant::now();
     // The task sets the first state again when it starts.
@@ -158,16 +160,13 @@ async fn can_be_watched() {
     let (closed, ()) = tokio::join!(ws.close(1000, ""), async { drop(peer) });
     closed.unwrap();
     next(&mut state).await;
-    assert_eq!(
-        seen[1..],
-        [
-            Phase::Connecting { attempt: 1 },
-            Phase::Waiting { failures: 1, until: start + SECOND },
-            Phase::Connecting { attempt: 2 },
-            Phase::Connected,
-            Phase::Stopped,
-        ]
-    );
+    let [_, Phase::Connecting { attempt: 1 }, waiting, rest @ ..] = &seen[..] else { panic!("{seen:?}") };
+    let Phase::Waiting { failures: 1, until, cause, .. } = waiting else { panic!("{waiting:?}") };
+    assert_eq!(*until, start + SECOND);
+    assert!(matches!(&**cause, Outage::Connect(Error::Io(_))), "{cause:?}");
+    let [Phase::Connecting { attempt: 2 }, Phase::Connected, Phase::Stopped] = rest else {
+        panic!("{rest:?}")
+    };
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +196,7 @@ async fn gives_up_where_it_is_told_to_and_tells_why() {
     assert!(matches!(ws.feed("later").await, Err(longwire_connection::Error::Closed)));
     assert!(matches!(ws.try_send("later"), Err(longwire_connection::Error::Closed)));
     assert!(matches!(ws.flush().await, Err(longwire_connection::Error::Closed)), "one was dropped");
-    assert_eq!(*ws.phase().borrow(), Phase::Stopped);
+    assert!(matches!(*ws.phase().borrow(), Phase::Stopped));
     assert!(ws.sender().is_closed());
     assert!(matches!(ws.close(1000, "").await, Err(longwire_connection::Error::Closed)), "one was dropped");
 }
@@ -263,6 +262,32 @@ async fn gives_up_by_itself_where_another_attempt_would_do_no_better() {
         server.fail(error).await;
         assert_eq!(!server.is_left_alone().await, again, "{status}");
     }
+    for (case, error) in [
+        ("an answer without the key's", Error::from(ResponseError::Accept)),
+        ("an answer that is no HTTP", ResponseError::Head(HeadError::StartLine).into()),
+        ("a proxy that speaks no SOCKS", ProxyError::NotSocks.into()),
+        ("a redirect without end", RedirectError::TooMany { limit: 3 }.into()),
+    ] {
+        let (builder, mut server) = client();
+        let _ws = builder.start();
+        server.fail(error).await;
+        assert!(server.is_left_alone().await, "{case}");
+    }
+    for (case, error) in [
+        ("time", Error::Timeout { limit: SECOND }),
+        ("name", Error::Resolve { host: "h".to_owned(), source: io::ErrorKind::NotFound.into() }),
+        (
+            "refusal",
+            Error::Connect { host: "h".to_owned(), port: 1, source: io::ErrorKind::ConnectionRefused.into() },
+        ),
+        ("end", Error::ClosedEarly),
+        ("end of the proxy", ProxyError::ClosedEarly.into()),
+    ] {
+        let (builder, mut server) = client();
+        let _ws = builder.start();
+        server.fail(error).await;
+        assert!(!server.is_left_alone().await, "{case}");
+    }
     let (builder, mut server) = client();
     let mut ws = builder.start();
     let location = Box::new("ws://elsewhere/".parse().unwrap());
@@ -277,6 +302,69 @@ async fn gives_up_by_itself_where_another_attempt_would_do_no_better() {
     let error =
         Client::new("ws://host/").header("a", "b\r\nc").reconnecting().start().recv().await.unwrap_err();
     assert!(matches!(error, Outage::Connect(Error::Option(_))), "{error:?}");
+}
+
+/// Returns a refusal with this status and `Retry-After`.
+fn refusal(status: u16, after: &str) -> Error {
+    let response = Response::builder().status(status).header("retry-after", after).body(bytes::Bytes::new());
+    Error::UnexpectedResponse { response: Box::new(response.unwrap()), body_is_whole: true }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_as_long_as_the_server_asks_for() {
+    for (case, status, after, limit, seconds) in [
+        ("overloaded", 503, "20", 300, 20),
+        ("too many", 429, "20", 300, 20),
+        ("above the limit", 503, "3600", 300, 300),
+        ("ignored", 503, "20", 0, 0),
+        ("malformed", 503, "soon", 300, 0),
+        ("another status", 500, "20", 300, 0),
+    ] {
+        let (builder, mut server) = client();
+        let ws = builder.backoff(steady().with_max_retry_after(limit * SECOND)).start();
+        server.fail(refusal(status, after)).await;
+        let refused = Instant::now();
+        let mut state = ws.phase();
+        let waiting = state.wait_for(|state| matches!(state, Phase::Waiting { .. })).await.unwrap().clone();
+        let Phase::Waiting { until, cause, .. } = waiting else { unreachable!() };
+        let asked = cause.retry_after();
+        let again = server.refuse().await;
+        assert!(about((seconds + 1) * SECOND, again - refused), "{case}: {:?}", again - refused);
+        assert_eq!(until, again, "{case}");
+        assert_eq!(asked.is_some(), status != 500 && after != "soon", "{case}");
+    }
+    let response = Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).header("retry-after", "7");
+    let by_proxy =
+        Outage::from(Error::from(ProxyError::Refused { response: Box::new(response.body(()).unwrap()) }));
+    assert_eq!(by_proxy.retry_after(), Some(7 * SECOND), "a proxy is heard as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_names_its_first_and_its_last_cause() {
+    let (builder, mut server) = client();
+    let mut ws = builder.backoff(steady()).start();
+    server.accept().await.abort();
+    server.refuse().await;
+    server.fail(refusal(503, "")).await;
+    let _peer = server.accept().await;
+    let gap = gap(&mut ws).await;
+    assert!(matches!(*gap.outage, Outage::Lost(longwire_connection::Error::Lost)), "{gap:?}");
+    assert!(matches!(*gap.last_failure, Outage::Connect(Error::UnexpectedResponse { .. })), "{gap:?}");
+    assert_eq!(gap.attempts, 3);
+}
+
+/// A hook may receive the end of its connection and return the connection nevertheless.
+#[tokio::test(start_paused = true)]
+async fn a_hook_may_return_a_connection_that_has_ended() {
+    let (builder, mut server) = client();
+    let builder = builder.retry_if(|_| false).on_connect(|mut ws| async move {
+        assert!(ws.recv().await.is_err());
+        Ok(ws)
+    });
+    let mut ws = builder.start();
+    server.accept().await.abort();
+    let outage = ws.recv().await.unwrap_err();
+    assert!(matches!(outage, Outage::Lost(longwire_connection::Error::Closed)), "{outage:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,7 +390,7 @@ async fn runs_the_hook_on_each_connection_before_anything_else() {
     for call in 0..3 {
         let mut peer = server.accept().await;
         assert_eq!(peer.recv().await.unwrap(), Some(Message::text(format!("subscribe {call}"))));
-        assert_ne!(*state.borrow_and_update(), Phase::Connected, "not yet");
+        assert!(!matches!(*state.borrow_and_update(), Phase::Connected), "not yet");
         if call == 1 {
             assert_eq!(peer.recv().await.unwrap(), None, "it is closed");
             continue;
@@ -347,7 +435,7 @@ async fn a_hook_that_panics_is_told_of() {
     let outage = ws.recv().await.unwrap_err();
     assert!(matches!(outage, Outage::TaskGone), "{outage:?}");
     assert!(sending.await.unwrap().is_err());
-    assert_eq!(*ws.phase().borrow(), Phase::Stopped);
+    assert!(matches!(*ws.phase().borrow(), Phase::Stopped));
     assert!(ws.close(1000, "").await.is_err());
 }
 
@@ -522,7 +610,7 @@ fn tells_in_words_what_happened() {
         (lost, "the connection was lost: it ended without a close frame"),
         (refused, "connection failed during the handshake"),
         (Outage::Setup("no".into()), "setting up the connection failed: no"),
-        (Outage::Closed(None), "the peer closed the connection"),
+        (Outage::Closed(CloseFrame::new(CloseCode::GOING_AWAY, "")), "the peer closed the connection: 1001"),
     ] {
         assert_eq!(outage.to_string(), words);
     }

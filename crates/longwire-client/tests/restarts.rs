@@ -56,7 +56,7 @@ async fn run(confirm: Confirm, kills: usize, life: Duration) {
 
     for kill in 0..kills {
         server.start();
-        let connected = state.wait_for(|state| *state == Phase::Connected);
+        let connected = state.wait_for(|state| matches!(state, Phase::Connected));
         timeout(PATIENCE, connected).await.expect("it connects").unwrap();
         // Vary the point at which the server is killed.
         sleep(life + Duration::from_millis(kill as u64 * 7 % 31)).await;

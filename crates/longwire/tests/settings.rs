@@ -133,6 +133,7 @@ fn each_setter_sets_its_own_field() {
             max, with_max: second;
             jitter, with_jitter: Jitter::Full;
             reset_after, with_reset_after: second;
+            max_retry_after, with_max_retry_after: second;
         }
     }
 }

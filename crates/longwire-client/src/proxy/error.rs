@@ -51,7 +51,10 @@ impl ProxyError {
             Self::LoginRequired | Self::LoginRefused | Self::HostTooLong => false,
             // "connection not allowed by ruleset", "Command not supported", "Address type not supported" (RFC 1928 §6)
             Self::Socks { code } => !matches!(code, 2 | 7 | 8),
-            _ => true,
+            Self::Head(_) | Self::NotSocks => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.is_temporary(),
+            Self::ClosedEarly => true,
         }
     }
 }

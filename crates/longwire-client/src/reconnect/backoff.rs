@@ -37,6 +37,13 @@ pub struct Backoff {
     /// A connection that is lost sooner adds to the failures, so a server that accepts and hangs up is not retried at
     /// an ever faster rate.
     pub reset_after: Duration,
+    /// The longest time to wait because of a server's or proxy's [`Retry-After`](super::Outage::retry_after). Default
+    /// 5 min: ten times the longest step, so that a value that is too large by mistake does not disconnect clients for
+    /// hours. Zero ignores the field.
+    ///
+    /// The time requested, up to this limit, is added to the wait of the step. The step keeps clients apart that were
+    /// all given the same date.
+    pub max_retry_after: Duration,
 }
 
 /// The rule for drawing a wait from a step of a [`Backoff`]. Clients that lost the same server must not all return at
@@ -59,6 +66,7 @@ impl Default for Backoff {
             max: Duration::from_secs(30),
             jitter: Jitter::Equal,
             reset_after: Duration::from_secs(10),
+            max_retry_after: Duration::from_secs(5 * 60),
         }
     }
 }
@@ -91,6 +99,13 @@ impl Backoff {
         self.reset_after = reset_after;
         self
     }
+
+    /// Sets [`max_retry_after`](Self::max_retry_after).
+    #[must_use]
+    pub fn with_max_retry_after(mut self, max_retry_after: Duration) -> Self {
+        self.max_retry_after = max_retry_after;
+        self
+    }
 }
 
 impl Backoff {
@@ -104,6 +119,12 @@ impl Backoff {
             Jitter::Equal => random::between(step / 2, step),
             Jitter::Full => random::between(Duration::ZERO, step),
         }
+    }
+
+    /// Draws the wait after the `failures`-th failure in a row, for which a server may have requested a minimum.
+    pub(super) fn wait_after(&self, failures: u32, requested: Option<Duration>) -> Duration {
+        let requested = requested.unwrap_or_default().min(self.max_retry_after);
+        self.wait(failures).saturating_add(requested)
     }
 }
 

@@ -89,14 +89,15 @@ impl<T: Stream> Builder<T> {
     }
 
     /// Sets how long to wait between attempts. Default: half a second, doubled up to 30 s; half of each step
-    /// is random.
+    /// is random. A `Retry-After` of the server adds up to 5 min.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self
     }
 
     /// Decides after each failure whether to make another attempt. Default: as long as
-    /// [`Outage::is_temporary`](super::Outage::is_temporary) returns `true`, without limit.
+    /// [`Outage::is_temporary`](super::Outage::is_temporary) returns `true`, without limit. Failures that another
+    /// attempt cannot change, such as an invalid certificate or status 404, are therefore final.
     ///
     /// If it returns `false`, [`Reconnecting::recv`] fails with the outage, or returns `None` if the peer closed with
     /// 1000.

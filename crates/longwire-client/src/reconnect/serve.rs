@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ pub(super) struct Serving<'a> {
 
 /// An outage to report to the application as soon as it is over.
 pub(super) struct Missed {
-    pub(super) outage: Outage,
+    pub(super) outage: Arc<Outage>,
+    pub(super) last_failure: Arc<Outage>,
     pub(super) since: Instant,
     pub(super) attempts: u32,
     /// The time at which there was a connection again.
@@ -94,9 +96,9 @@ async fn receive<T: Transport>(
 ) -> Outage {
     loop {
         let mut slot = incoming.slot().await;
-        if let Some(Missed { outage, since, attempts, until }) = missed.take() {
+        if let Some(Missed { outage, last_failure, since, attempts, until }) = missed.take() {
             if let Some(slot) = slot {
-                slot.gap(Gap { outage, attempts, duration: until - since });
+                slot.gap(Gap { outage, last_failure, attempts, duration: until - since });
             }
             slot = incoming.slot().await;
         }
@@ -106,7 +108,11 @@ async fn receive<T: Transport>(
                     slot.message(message).await;
                 }
             }
-            Ok(None) => return Outage::Closed(receiver.close_received().cloned()),
+            // Without a close frame, `on_connect` received the error with which the connection ended.
+            Ok(None) => {
+                let frame = receiver.close_received().cloned();
+                return frame.map_or(Outage::Lost(Error::Closed), Outage::Closed);
+            }
             Err(error) => return error.into(),
         }
     }

@@ -10,7 +10,9 @@ use super::Outage;
 use super::outbox::Outbox;
 
 /// The state of a reconnecting connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// There is no `==`, because causes cannot be compared: use `matches!`.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Phase {
     /// The connection is being established, and [`on_connect`](super::Builder::on_connect) runs.
@@ -27,6 +29,8 @@ pub enum Phase {
         failures: u32,
         /// The time of the next attempt.
         until: Instant,
+        /// The last failure.
+        cause: Arc<Outage>,
     },
     /// This end has closed or given up. This state is final.
     Stopped,

@@ -21,6 +21,14 @@ pub(super) struct Task<T: Transport> {
     pub(super) incoming: Filling,
 }
 
+impl Missed {
+    fn now(outage: &Arc<Outage>) -> Self {
+        let now = Instant::now();
+        let (outage, last_failure) = (Arc::clone(outage), Arc::clone(outage));
+        Self { outage, last_failure, since: now, attempts: 0, until: now }
+    }
+}
+
 /// Consecutive failures.
 struct Row {
     failures: u32,
@@ -73,13 +81,15 @@ impl<T: Transport> Task<T> {
                 let (_, closed) = self.closed_without_connection();
                 return (Some(outage).filter(|outage| !outage.is_clean()), closed);
             }
-            if was_connected && missed.is_none() {
+            let until = later(self.settings.backoff.wait_after(row.failures, outage.retry_after()));
+            let cause = Arc::new(outage);
+            match &mut missed {
                 // An older outage that was not yet reported to the application takes precedence.
-                let now = Instant::now();
-                missed = Some(Missed { outage, since: now, attempts: 0, until: now });
+                Some(missed) => missed.last_failure = Arc::clone(&cause),
+                None if was_connected => missed = Some(Missed::now(&cause)),
+                None => {}
             }
-            let until = later(self.settings.backoff.wait(row.failures));
-            self.shared.state.send_replace(Phase::Waiting { failures: row.failures, until });
+            self.shared.state.send_replace(Phase::Waiting { failures: row.failures, until, cause });
             tokio::select! {
                 biased;
                 _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
