@@ -5,7 +5,7 @@
 //! ```
 //! The URL is optional.
 
-use longwire::Error;
+use longwire::connection::Error;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

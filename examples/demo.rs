@@ -216,7 +216,7 @@ impl App {
     }
 
     /// Sends the newest messages to a client, and makes it a member.
-    fn enter(&self, ws: &Socket) -> Result<(), longwire::Error> {
+    fn enter(&self, ws: &Socket) -> Result<(), longwire::connection::Error> {
         // One lock for both steps and for every new message: nothing is missed, repeated or out of order.
         let mut chat = self.chat();
         ws.sender().try_send(json!({ "history": chat.history }).to_string())?;

@@ -9,7 +9,7 @@
 
 use std::io;
 
-use longwire::Error;
+use longwire::connection::Error;
 use tokio::io::{AsyncWriteExt, copy, split, stdin, stdout};
 
 #[tokio::main]

@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             event = ws.next_event() => match event? {
                 Some(Event::Message(message)) => println!("received {message}"),
                 // Messages that the server sent in the meantime are missing here.
-                Some(Event::Reconnected(gap)) => println!("there was a gap of {:?}: {}", gap.duration, gap.outage),
+                Some(Event::Reconnected(gap)) => println!("there was a gap of {:?}: {:?}", gap.duration, gap.outage),
                 Some(_) => {}
                 None => return Ok(()),
             },
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Phase::Connecting { attempt } => println!("connecting, attempt {attempt}"),
                 Phase::Connected => println!("connected"),
                 Phase::Waiting { until, cause, .. } => {
-                    println!("{cause}; next attempt in {:?}", *until - Instant::now());
+                    println!("{cause:?}; next attempt in {:?}", *until - Instant::now());
                 }
                 _ => {}
             },

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use longwire_handshake::WebSocketUri;
 
+use crate::deadline::{Deadline, Stage};
 use crate::dial::{self, Dialer};
 use crate::proxy::{self, Proxies, ProxyOptions};
 use crate::{ClientStream, Error};
@@ -38,21 +39,30 @@ impl Connector {
     pub(crate) fn leave_origin(&mut self) {}
 
     /// Connects to the server of a URL and stops before the HTTP request.
-    pub(crate) async fn open(&self, uri: &WebSocketUri) -> Result<ClientStream, Error> {
-        let io = self.connect(uri).await?;
-        if uri.is_secure() { self.secure(io, uri.host()).await } else { Ok(io) }
+    pub(crate) async fn open(&self, uri: &WebSocketUri, deadline: &Deadline) -> Result<ClientStream, Error> {
+        let io = self.connect(uri, deadline).await?;
+        if !uri.is_secure() {
+            return Ok(io);
+        }
+        deadline.enter(Stage::Tls);
+        self.secure(io, uri.host()).await
     }
 
-    async fn connect(&self, uri: &WebSocketUri) -> Result<ClientStream, Error> {
+    async fn connect(&self, uri: &WebSocketUri, deadline: &Deadline) -> Result<ClientStream, Error> {
         #[cfg(unix)]
         if let Some(path) = &self.unix {
+            deadline.enter(Stage::Connect);
             return unix(path).await;
         }
         if let Some(proxy) = self.proxies.find(uri)? {
+            deadline.enter(Stage::Proxy);
             return proxy::connect(&self.dialer, &self.proxy_options, proxy, uri).await;
         }
         let host = dial::with_zone(uri.host(), uri.zone());
-        self.dialer.connect(&host, uri.port()).await.map(ClientStream::Tcp)
+        deadline.enter(Stage::Resolve);
+        let addresses = self.dialer.resolve(&host, uri.port()).await?;
+        deadline.enter(Stage::Connect);
+        self.dialer.dial(&host, uri.port(), addresses).await.map(ClientStream::Tcp)
     }
 
     #[cfg(feature = "tls")]

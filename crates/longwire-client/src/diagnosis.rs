@@ -1,6 +1,6 @@
-//! The meaning of TLS errors for a client: whether another attempt can succeed.
+//! The meaning of TLS errors for a client: whether another attempt can succeed, and what would help.
 
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
+use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use crate::TlsError;
 
@@ -25,6 +25,19 @@ impl TlsError {
     }
 }
 
+/// Returns the end of the sentence about a failed handshake, if something can be recommended.
+pub(crate) fn hint(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            " (TlsConfig::root_certificates_file makes a client trust the issuer of the certificate)"
+        }
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            " (the peer does not speak TLS on this port: the scheme without TLS is ws)"
+        }
+        _ => "",
+    }
+}
+
 /// The alerts with which a peer refuses this end's certificate, versions or algorithms (RFC 8446 §6.2).
 const FINAL_ALERTS: [AlertDescription; 13] = [
     AlertDescription::HandshakeFailure,
@@ -44,7 +57,7 @@ const FINAL_ALERTS: [AlertDescription; 13] = [
 
 #[cfg(test)]
 mod tests {
-    use tokio_rustls::rustls::{InvalidMessage, PeerIncompatible};
+    use tokio_rustls::rustls::PeerIncompatible;
 
     use super::*;
 

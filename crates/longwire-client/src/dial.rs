@@ -59,9 +59,13 @@ impl Dialer {
         self.resolver.resolve(host, port).await
     }
 
-    /// Connects to a server or a proxy over TCP.
-    pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Error> {
-        let addresses = self.resolve(host, port).await?;
+    /// Connects to one of the addresses of a server or a proxy over TCP.
+    pub(crate) async fn dial(
+        &self,
+        host: &str,
+        port: u16,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<TcpStream, Error> {
         tcp(host, port, addresses, self.local_addr).await
     }
 }

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use http::{HeaderName, Response};
 use longwire_handshake::{InvalidLogin, InvalidSubprotocol, OptionsError, ResponseError, UriError};
 
+use crate::Stage;
+
 /// The reason why a connection attempt failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server refused, redirected or asked for credentials: its status is not 101.
@@ -28,13 +30,19 @@ pub enum Error {
     #[error("connection closed before the handshake was complete")]
     ClosedEarly,
     /// The attempt did not complete by its deadline.
-    #[error("handshake did not complete within {limit:?}")]
+    #[error("timed out after {limit:?} while {stage} {host} port {port}")]
     Timeout {
         /// The time allowed for the whole attempt.
         limit: Duration,
+        /// The server's name or address.
+        host: String,
+        /// The server's port.
+        port: u16,
+        /// The step that was not complete.
+        stage: Stage,
     },
     /// The URL is not a valid WebSocket URL. Nothing was sent.
-    #[error("invalid URL: {0}")]
+    #[error(transparent)]
     Uri(#[from] UriError),
     /// An option of the client is invalid, such as a header or the proxy's URL. The request that it concerns was not
     /// sent; if that request follows a redirect, earlier ones were.
@@ -45,7 +53,9 @@ pub enum Error {
     #[error(transparent)]
     Options(#[from] OptionsError),
     /// The URL of the server or of the proxy requires TLS, and the feature `tls` is off; nothing was sent to it.
-    #[error("TLS is not supported by this build")]
+    #[error(
+        "TLS is not supported by this build: enable the feature rustls of longwire (tls of longwire-client)"
+    )]
     TlsUnsupported,
     /// The client did not follow the server's redirect.
     #[error(transparent)]
@@ -88,8 +98,10 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+longwire_connection::debug_with_causes!(Error, InvalidOption);
+
 /// An invalid option of a [`Client`](crate::Client).
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidOption {
     /// A header name is not a token (RFC 9110 §5.1).
@@ -124,14 +136,14 @@ pub enum InvalidOption {
     UnixSocket,
     /// The proxy's URL is invalid.
     #[error("invalid proxy URL: {0}")]
-    Proxy(#[source] Arc<UriError>),
+    Proxy(Arc<UriError>),
     /// The environment variable that names the proxy for the URL contains an invalid URL.
-    #[error("invalid proxy URL in environment variable {name}: {source}")]
+    #[error("invalid proxy URL in environment variable {name}: {error}")]
     ProxyVariable {
         /// The name of the variable.
         name: String,
         /// The error in its value.
-        source: Arc<UriError>,
+        error: Arc<UriError>,
     },
     /// The TLS configuration is invalid.
     #[cfg(feature = "tls")]

@@ -10,13 +10,13 @@ use longwire_handshake::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::body::{BodyFraming, BodyReader};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Stage};
 use crate::{Config, Error, random};
 
 /// The settings of a handshake, apart from its request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings<'a> {
-    pub(crate) deadline: Deadline,
+    pub(crate) deadline: &'a Deadline,
     pub(crate) head_limits: &'a HeadLimits,
     pub(crate) max_refusal_body: usize,
     pub(crate) config: &'a Config,
@@ -27,10 +27,12 @@ pub(crate) struct Settings<'a> {
 /// Sends the request and reads the head of the response.
 pub(crate) async fn ask(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    uri: &WebSocketUri,
     handshake: &ClientHandshake,
     settings: Settings<'_>,
 ) -> Result<ResponseHead, Error> {
-    settings.deadline.run(exchange(io, handshake, settings.head_limits)).await
+    settings.deadline.enter(Stage::Response);
+    settings.deadline.run(uri, exchange(io, handshake, settings.head_limits)).await
 }
 
 /// Verifies the response and creates the connection. Stores `uri` in the response's extensions.
@@ -41,7 +43,7 @@ pub(crate) async fn conclude<T: longwire_connection::Transport>(
     handshake: &ClientHandshake,
     settings: Settings<'_>,
 ) -> Result<(WebSocket<T>, Response<()>), Error> {
-    head.parts.extensions.insert(uri);
+    head.parts.extensions.insert(uri.clone());
     match handshake.verify(&head.parts) {
         Ok(agreement) => {
             let subprotocol = agreement.subprotocol.map(|name| name.as_str().to_owned());
@@ -55,9 +57,7 @@ pub(crate) async fn conclude<T: longwire_connection::Transport>(
             let ws = WebSocket::new(io, handover, settings.config);
             Ok((ws, Response::from_parts(head.parts, ())))
         }
-        Err(ResponseError::Status { .. }) => {
-            Err(read_refusal(&mut io, head, settings.deadline, settings.max_refusal_body).await)
-        }
+        Err(ResponseError::Status { .. }) => Err(read_refusal(&mut io, head, &uri, settings).await),
         Err(error) => Err(error.into()),
     }
 }
@@ -71,10 +71,17 @@ async fn exchange(
     io.flush().await?;
     let mut parser = ResponseParser::new(limits.clone());
     let mut buf = vec![0; READ_LEN];
+    let mut is_first = true;
     loop {
         let len = io.read(&mut buf).await?;
         if len == 0 {
             return Err(Error::ClosedEarly);
+        }
+        // A server of another protocol may wait for its client before it sends anything that the parser refuses.
+        if std::mem::take(&mut is_first)
+            && let Some(error) = ResponseError::of_start(&buf[..len])
+        {
+            return Err(error.into());
         }
         if let Some(head) = parser.handle_bytes(&buf[..len]).map_err(ResponseError::Head)? {
             return Ok(head);
@@ -86,12 +93,12 @@ async fn exchange(
 async fn read_refusal(
     io: &mut (impl AsyncRead + Unpin),
     head: ResponseHead,
-    deadline: Deadline,
-    limit: usize,
+    uri: &WebSocketUri,
+    settings: Settings<'_>,
 ) -> Error {
-    let mut body = BodyReader::new(BodyFraming::of(&head.parts), limit);
+    let mut body = BodyReader::new(BodyFraming::of(&head.parts), settings.max_refusal_body);
     body.handle_bytes(&head.read_ahead);
-    let reading = deadline.run(async {
+    let reading = settings.deadline.run(uri, async {
         let mut buf = vec![0; READ_LEN];
         while !body.is_complete() {
             match io.read(&mut buf).await? {

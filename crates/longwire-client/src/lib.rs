@@ -52,6 +52,7 @@ mod tls;
 mod unix;
 
 pub use client::Client;
+pub use deadline::Stage;
 pub use error::{Error, InvalidOption};
 #[doc(no_inline)]
 pub use longwire_connection::{BoxError, Config, WebSocket};

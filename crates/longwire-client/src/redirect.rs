@@ -5,16 +5,16 @@ use http::{StatusCode, response};
 use longwire_handshake::{ClientOptions, PeerText, UriError, WebSocketUri};
 
 /// The reason why a redirect was not followed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RedirectError {
     /// The target is not a WebSocket URL.
-    #[error("redirect to {location} cannot be followed")]
+    #[error("redirect to {location} cannot be followed: {error}")]
     Location {
         /// The value of `Location`.
         location: PeerText,
         /// The error in it.
-        source: UriError,
+        error: UriError,
     },
     /// The redirect leads from TLS to a plain connection, which
     /// [`dangerously_follow_to_plain`](crate::Client::dangerously_follow_to_plain) would allow.
@@ -33,6 +33,8 @@ pub enum RedirectError {
         limit: usize,
     },
 }
+
+longwire_connection::debug_with_causes!(RedirectError);
 
 /// Returns the target of a redirect; `None` if the response is not a redirect.
 pub(crate) fn target(
@@ -56,7 +58,7 @@ pub(crate) fn target(
         return Some(Err(RedirectError::Repeated));
     }
     let joined = location.to_str().map_err(|_| UriError::Target).and_then(|text| from.join(text));
-    Some(joined.map_err(|source| RedirectError::Location { location: PeerText::new(location), source }))
+    Some(joined.map_err(|error| RedirectError::Location { location: PeerText::new(location), error }))
 }
 
 /// Removes the options that are meant only for the first origin. They stay removed, even if a redirect leads back.

@@ -376,7 +376,7 @@ async fn finds_an_invalid_url_of_a_proxy_before_it_dials() {
         assert!(matches!(error, Error::Option(InvalidOption::Proxy(_))), "{url:?}: {error:?}");
     }
     let error = Client::new("ws://h/").proxy("http://127.0.0.1:1").connect().await.unwrap_err();
-    let Error::Connect { host, port, source } = error else { panic!("{error:?}") };
+    let Error::Proxy(ProxyError::Connect { host, port, source }) = error else { panic!("{error:?}") };
     assert_eq!((host.as_str(), port, source.kind()), ("127.0.0.1", 1, io::ErrorKind::ConnectionRefused));
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 use longwire_client::reconnect::{Backoff, Event, Gap, Jitter, Outage, Phase, Reconnecting, Sender};
-use longwire_client::{Client, Error, ProxyError, RedirectError, ResponseError};
+use longwire_client::{Client, Error, ProxyError, RedirectError, ResponseError, Stage};
 use longwire_connection::testing::Faults;
 use longwire_connection::{CloseCode, CloseFrame, Message};
 use longwire_handshake::HeadError;
@@ -274,7 +274,7 @@ async fn gives_up_by_itself_where_another_attempt_would_do_no_better() {
         assert!(server.is_left_alone().await, "{case}");
     }
     for (case, error) in [
-        ("time", Error::Timeout { limit: SECOND }),
+        ("time", Error::Timeout { limit: SECOND, host: "h".to_owned(), port: 1, stage: Stage::Response }),
         ("name", Error::Resolve { host: "h".to_owned(), source: io::ErrorKind::NotFound.into() }),
         (
             "refusal",
@@ -609,8 +609,11 @@ fn tells_in_words_what_happened() {
     for (outage, words) in [
         (lost, "the connection was lost: it ended without a close frame"),
         (refused, "connection failed during the handshake"),
-        (Outage::Setup("no".into()), "setting up the connection failed: no"),
-        (Outage::Closed(CloseFrame::new(CloseCode::GOING_AWAY, "")), "the peer closed the connection: 1001"),
+        (Outage::Setup("no".into()), "setting up the connection failed"),
+        (
+            Outage::Closed(CloseFrame::new(CloseCode::GOING_AWAY, "")),
+            "the peer closed the connection: 1001 going away",
+        ),
     ] {
         assert_eq!(outage.to_string(), words);
     }

@@ -8,13 +8,13 @@ use longwire_protocol::{CloseCode, CloseFrame, FrameError, ProtocolError, SendEr
 /// The reason why a message could not be received or sent.
 ///
 /// A closing handshake with code 1000, 1001 or none is not an error: receiving then ends with `None`.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The peer broke the protocol or crossed a limit. A close frame with [`ProtocolError::close_code`] was sent, and
     /// nothing after the violation was interpreted.
     #[error("the peer broke the protocol: {0}")]
-    Protocol(#[from] ProtocolError),
+    Protocol(ProtocolError),
     /// The peer exceeded [`Config::rate_limit`](crate::Config::rate_limit), and its policy is
     /// [`Excess::Close`](crate::Excess::Close). A close frame with code 1008 was sent, and nothing after the
     /// message that exceeded the limit was interpreted.
@@ -37,7 +37,7 @@ pub enum Error {
     #[error("the peer did not finish the closing handshake in time")]
     CloseTimeout,
     /// The transport failed. Clones share the cause.
-    #[error("the transport failed: {0}")]
+    #[error("the transport failed")]
     Io(#[source] Arc<io::Error>),
     /// Nothing can be sent any more: a close frame was sent or received, or the connection is gone.
     #[error("the connection is closed")]
@@ -61,6 +61,8 @@ pub enum Error {
 
 /// The error type of handlers and hooks of an application: a boxed error of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+longwire_protocol::debug_with_causes!(Error);
 
 impl Error {
     /// Returns the close code with which the connection ended: the peer's, the one sent to the peer, or 1006 for a
@@ -89,6 +91,12 @@ impl Error {
             Self::Json(_) => false,
             _ => true,
         }
+    }
+}
+
+impl From<ProtocolError> for Error {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
     }
 }
 

@@ -74,6 +74,8 @@ pub use longwire_protocol::{
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};
+#[doc(hidden)]
+pub use longwire_protocol::{causes, debug_with_causes};
 pub use receiving::policy::memory::MemoryBudget;
 pub use receiving::policy::rate::{Excess, Rate, RateLimit};
 pub use sending::ping::Pong;

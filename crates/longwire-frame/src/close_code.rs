@@ -52,6 +52,29 @@ impl CloseCode {
         self.0
     }
 
+    /// Returns the name of this code, as in the registry of IANA: `message too big` for 1009. `None` for a code without
+    /// a name, such as those of applications.
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NORMAL => "normal closure",
+            Self::GOING_AWAY => "going away",
+            Self::PROTOCOL_ERROR => "protocol error",
+            Self::UNSUPPORTED_DATA => "unsupported data",
+            Self::NO_STATUS_RECEIVED => "no status received",
+            Self::ABNORMAL_CLOSURE => "abnormal closure",
+            Self::INVALID_PAYLOAD => "invalid payload",
+            Self::POLICY_VIOLATION => "policy violation",
+            Self::MESSAGE_TOO_BIG => "message too big",
+            Self::MANDATORY_EXTENSION => "mandatory extension",
+            Self::INTERNAL_ERROR => "internal error",
+            Self::SERVICE_RESTART => "service restart",
+            Self::TRY_AGAIN_LATER => "try again later",
+            Self::BAD_GATEWAY => "bad gateway",
+            Self::TLS_HANDSHAKE => "TLS handshake",
+            _ => return None,
+        })
+    }
+
     /// Returns whether this code may appear in a close frame, sent or received.
     ///
     /// These are 1000–1003, 1007–1014 and 3000–4999. Below 1000 no code is used; 1004 is reserved; 1005, 1006 and
@@ -89,6 +112,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_codes_of_the_registry_have_a_name() {
+        assert_eq!(CloseCode::MESSAGE_TOO_BIG.name(), Some("message too big"));
+        for value in [0, 999, 1004, 1016, 2999, 3000, 4000, u16::MAX] {
+            assert_eq!(CloseCode::new(value).name(), None, "{value}");
+        }
+    }
+
+    #[test]
     fn named_codes_have_the_numbers_of_the_registry() {
         for (code, value) in [
             (CloseCode::NORMAL, 1000),
@@ -110,6 +141,7 @@ mod tests {
             assert_eq!(code.value(), value);
             assert_eq!(code, CloseCode::from(value));
             assert_eq!(code.to_string(), value.to_string());
+            assert!(code.name().is_some(), "{value}");
         }
     }
 }

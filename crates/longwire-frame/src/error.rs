@@ -8,7 +8,7 @@ use crate::{CloseCode, Opcode};
 ///
 /// The rules of a frame are the same in both directions, and so are their errors. Variants marked
 /// "(caller)" cannot come from the peer's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum FrameError {
     /// RSV2 or RSV3 is set, which no extension known here defines (RFC 6455 §5.2). Close code 1002.
@@ -102,6 +102,8 @@ pub enum FrameError {
         opcode: Opcode,
     },
 }
+
+crate::debug_with_causes!(FrameError);
 
 impl FrameError {
     /// Returns the close code with which to fail the connection when the peer's bytes caused this error.

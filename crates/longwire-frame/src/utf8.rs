@@ -8,9 +8,11 @@ use thiserror::Error;
 /// Text with an invalid byte, or that ends in the middle of a character (RFC 6455 §8.1).
 ///
 /// A text message that contains it fails the connection with close code 1007.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Error)]
 #[error("text is not valid UTF-8")]
 pub struct InvalidUtf8;
+
+crate::debug_with_causes!(InvalidUtf8);
 
 /// Checks that text arriving in parts is UTF-8, and fails at the first byte that rules it out.
 ///

@@ -231,7 +231,7 @@ pub struct Agreement {
 }
 
 /// An error in the options of a handshake, found while its request is built.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
     /// The field belongs to the handshake (such as `Upgrade`), to HTTP's framing (such as `Content-Length`) or to a
@@ -262,13 +262,24 @@ pub enum OptionsError {
     },
 }
 
+longwire_frame::debug_with_causes!(OptionsError);
+
 /// A response that does not complete the handshake (RFC 6455 §4.1).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
     /// The head of the response breaks HTTP's grammar, is not that of an HTTP/1 response, or exceeds a limit.
     #[error("malformed response: {0}")]
-    Head(#[from] HeadError),
+    Head(HeadError),
+    /// The server does not speak HTTP.
+    #[error("server did not answer with HTTP, but with {received}")]
+    NotHttp {
+        /// The first bytes that arrived.
+        received: PeerText,
+    },
+    /// The server speaks TLS on this port.
+    #[error("server answered with TLS instead of HTTP: a wss URL is needed")]
+    Tls,
     /// The server did not switch protocols: the status is not 101.
     #[error("server answered with status {status} instead of 101")]
     Status {
@@ -295,11 +306,11 @@ pub enum ResponseError {
     Accept,
     /// `Sec-WebSocket-Extensions` breaks its grammar.
     #[error("invalid Sec-WebSocket-Extensions header in the response: {0}")]
-    Extensions(#[from] ExtensionError),
+    Extensions(ExtensionError),
     /// The server agreed to permessage-deflate with parameters that no offer allows.
     #[cfg(feature = "deflate")]
     #[error("permessage-deflate was not negotiated: {0}")]
-    Deflate(#[from] longwire_deflate::AnswerError),
+    Deflate(longwire_deflate::AnswerError),
     /// The server selected an extension that was not offered, or selected one twice.
     #[error("server selected extension {name}, which was not offered or is repeated")]
     Extension {
@@ -315,6 +326,44 @@ pub enum ResponseError {
     /// `Sec-WebSocket-Protocol` is repeated.
     #[error("server selected a subprotocol more than once")]
     RepeatedSubprotocol,
+}
+
+longwire_frame::debug_with_causes!(ResponseError);
+
+impl ResponseError {
+    /// Returns the error for a connection that starts with these bytes; `None` if an HTTP response may start with
+    /// them.
+    ///
+    /// [`ResponseParser`] fails for such bytes as well, but without quoting them, and possibly later.
+    pub fn of_start(bytes: &[u8]) -> Option<Self> {
+        const START: &[u8] = b"HTTP/";
+        let len = bytes.len().min(START.len());
+        match bytes {
+            _ if bytes[..len].eq_ignore_ascii_case(&START[..len]) => None,
+            // An alert or a handshake record, and the first byte of its version (RFC 8446 §5.1).
+            [0x15 | 0x16] | [0x15 | 0x16, 0x03, ..] => Some(Self::Tls),
+            _ => Some(Self::NotHttp { received: PeerText::new(bytes) }),
+        }
+    }
+}
+
+impl From<HeadError> for ResponseError {
+    fn from(error: HeadError) -> Self {
+        Self::Head(error)
+    }
+}
+
+impl From<ExtensionError> for ResponseError {
+    fn from(error: ExtensionError) -> Self {
+        Self::Extensions(error)
+    }
+}
+
+#[cfg(feature = "deflate")]
+impl From<longwire_deflate::AnswerError> for ResponseError {
+    fn from(error: longwire_deflate::AnswerError) -> Self {
+        Self::Deflate(error)
+    }
 }
 
 /// Reads the head of the response from the bytes of a connection.

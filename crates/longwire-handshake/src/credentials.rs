@@ -16,9 +16,11 @@ pub struct Login {
 }
 
 /// A user or a password that cannot be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("user name or password contains control characters, or the user name a colon")]
 pub struct InvalidLogin;
+
+longwire_frame::debug_with_causes!(InvalidLogin);
 
 impl Login {
     /// Takes a user and a password; each may be empty.

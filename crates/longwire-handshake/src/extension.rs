@@ -83,7 +83,7 @@ impl ExtensionParam {
 }
 
 /// A `Sec-WebSocket-Extensions` field that breaks its grammar (RFC 6455 §9.1); positions count bytes from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtensionError {
     /// A byte that the grammar does not allow here.
@@ -106,6 +106,8 @@ pub enum ExtensionError {
         at: usize,
     },
 }
+
+longwire_frame::debug_with_causes!(ExtensionError);
 
 struct Cursor<'a> {
     bytes: &'a [u8],

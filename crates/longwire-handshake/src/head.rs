@@ -62,7 +62,7 @@ impl HeadLimits {
 }
 
 /// A head that is not HTTP/1.1 or exceeds a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadError {
     /// A byte that is not allowed in a head: a control byte (including NUL) or DEL.
@@ -127,6 +127,8 @@ pub enum HeadError {
         limit: usize,
     },
 }
+
+longwire_frame::debug_with_causes!(HeadError);
 
 impl HeadError {
     /// Returns the status of a server's response: 414, 431 or 400.

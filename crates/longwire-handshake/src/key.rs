@@ -59,9 +59,11 @@ impl AcceptKey {
 }
 
 /// A `Sec-WebSocket-Key` that is not the base64 form of 16 bytes (RFC 6455 §4.2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("key is not the canonical base64 form of exactly 16 bytes")]
 pub struct InvalidKey(());
+
+longwire_frame::debug_with_causes!(InvalidKey);
 
 /// The constant that is appended to the key before hashing (RFC 6455 §1.3).
 const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -146,11 +146,13 @@ impl Origin {
 }
 
 /// An origin that is not a scheme, a host and an optional port.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{origin} is not an origin such as https://example.com")]
 pub struct InvalidOrigin {
     origin: PeerText,
 }
+
+longwire_frame::debug_with_causes!(InvalidOrigin);
 
 /// Splits `host` or `host:port`. The host is returned in lower case.
 pub(crate) fn split_authority(text: &str) -> Option<(String, Option<u16>)> {

@@ -15,12 +15,12 @@ use crate::text::PeerText;
 ///
 /// `Display` is meant for the server's log and may quote the peer (escaped). The body of the response never does, so
 /// it cannot carry a script back into a page.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// The request head is malformed (400), or too large (431, or 414 for its target).
     #[error("malformed request: {0}")]
-    Head(#[from] HeadError),
+    Head(HeadError),
     /// The method is not GET (RFC 6455 §4.2.1 item 1). Status 405 with `Allow`.
     #[error("method {method} instead of GET")]
     Method {
@@ -70,7 +70,7 @@ pub enum Rejection {
     MissingKey,
     /// `Sec-WebSocket-Key` is not 16 bytes in base64 (RFC 6455 §4.2.1 item 5). Status 400.
     #[error("invalid Sec-WebSocket-Key header: {0}")]
-    Key(#[from] InvalidKey),
+    Key(InvalidKey),
     /// `Sec-WebSocket-Version` is absent, repeated or not a number (RFC 6455 §4.2.1 item 6). Status 400, naming
     /// version 13.
     #[error("missing or malformed Sec-WebSocket-Version header")]
@@ -90,10 +90,10 @@ pub enum Rejection {
     },
     /// `Sec-WebSocket-Protocol` breaks its grammar (RFC 6455 §4.2.1 item 8). Status 400.
     #[error("invalid Sec-WebSocket-Protocol header: {0}")]
-    Subprotocol(#[from] SubprotocolError),
+    Subprotocol(SubprotocolError),
     /// `Sec-WebSocket-Extensions` breaks its grammar (RFC 6455 §9.1). Status 400.
     #[error("invalid Sec-WebSocket-Extensions header: {0}")]
-    Extensions(#[from] ExtensionError),
+    Extensions(ExtensionError),
     /// `Origin` is repeated. Status 400.
     #[error("repeated Origin header")]
     RepeatedOrigin,
@@ -122,6 +122,32 @@ pub enum Rejection {
     /// The application's own response, such as a 401 that asks for credentials.
     #[error("refused by the application with status {}", .0.status())]
     Response(Box<Response<Bytes>>),
+}
+
+longwire_frame::debug_with_causes!(Rejection);
+
+impl From<HeadError> for Rejection {
+    fn from(error: HeadError) -> Self {
+        Self::Head(error)
+    }
+}
+
+impl From<InvalidKey> for Rejection {
+    fn from(error: InvalidKey) -> Self {
+        Self::Key(error)
+    }
+}
+
+impl From<SubprotocolError> for Rejection {
+    fn from(error: SubprotocolError) -> Self {
+        Self::Subprotocol(error)
+    }
+}
+
+impl From<ExtensionError> for Rejection {
+    fn from(error: ExtensionError) -> Self {
+        Self::Extensions(error)
+    }
 }
 
 impl Rejection {
@@ -296,7 +322,7 @@ impl Rejection {
 }
 
 /// A change to a response that the handshake does not allow.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcceptedError {
     /// The subprotocol is not one of those offered.
@@ -315,6 +341,8 @@ pub enum AcceptedError {
     #[error("too many headers")]
     TooManyHeaders,
 }
+
+longwire_frame::debug_with_causes!(AcceptedError);
 
 impl From<AcceptedError> for Rejection {
     /// Converts a mistake of the application. The client gets a 500 that does not describe it.

@@ -121,14 +121,16 @@ impl PartialEq<&str> for Subprotocol {
 }
 
 /// A name that is not valid for a subprotocol.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is not a token and cannot name a subprotocol")]
 pub struct InvalidSubprotocol {
     name: PeerText,
 }
 
+longwire_frame::debug_with_causes!(InvalidSubprotocol);
+
 /// A `Sec-WebSocket-Protocol` list that breaks its grammar (RFC 6455 §11.3.4).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubprotocolError {
     /// An element is empty or contains a character that is not allowed in a token.
@@ -144,6 +146,8 @@ pub enum SubprotocolError {
         name: PeerText,
     },
 }
+
+longwire_frame::debug_with_causes!(SubprotocolError);
 
 /// Finds a name that occurs twice, in O(n log n) steps: a request head can hold thousands of names.
 pub(crate) fn first_duplicate(names: &[Subprotocol]) -> Option<&Subprotocol> {

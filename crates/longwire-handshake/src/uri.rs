@@ -10,6 +10,7 @@ use http::{HeaderValue, Uri};
 use crate::credentials::{InvalidLogin, Login};
 use crate::field::ascii_value;
 use crate::origin::parse_port;
+use crate::text::PeerText;
 
 mod reference;
 
@@ -43,6 +44,10 @@ impl WebSocketUri {
         if text.contains('#') {
             return Err(UriError::Fragment);
         }
+        // Without a scheme, `http::Uri` takes a host and port alone, and calls anything longer malformed.
+        if !text.is_empty() && scheme(text).is_none() {
+            return Err(UriError::NoScheme { meant: meant(text) });
+        }
         Self::from_uri(&text.parse().map_err(UriError::Syntax)?)
     }
 
@@ -53,7 +58,8 @@ impl WebSocketUri {
             Some("wss" | "https") => true,
             Some(other) if other.eq_ignore_ascii_case("ws") => false,
             Some(other) if other.eq_ignore_ascii_case("wss") => true,
-            _ => return Err(UriError::Scheme),
+            Some(other) => return Err(UriError::Scheme { scheme: PeerText::new(other) }),
+            None => return Err(UriError::NoScheme { meant: meant(&uri.to_string()) }),
         };
         let Authority { host, zone, port, login } = Authority::of(uri)?;
         Ok(Self {
@@ -173,18 +179,30 @@ impl Authority {
 }
 
 /// A URI that does not name a WebSocket.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum UriError {
     /// The text is not a URI.
-    #[error("malformed URL")]
-    Syntax(#[source] http::uri::InvalidUri),
-    /// The scheme is absent or not one of `ws`, `wss`, `http`, `https`.
-    #[error("URL scheme is not one of ws, wss, http, https")]
-    Scheme,
+    #[error("malformed URL: {0}")]
+    Syntax(http::uri::InvalidUri),
+    /// The scheme is absent.
+    #[error("URL has no scheme{}", Meant(.meant.as_deref()))]
+    NoScheme {
+        /// The URL that was probably meant, without user, password and query.
+        meant: Option<String>,
+    },
+    /// The scheme is not one of `ws`, `wss`, `http`, `https`.
+    #[error("URL scheme {scheme} is not one of ws, wss, http, https")]
+    Scheme {
+        /// The scheme.
+        scheme: PeerText,
+    },
     /// The scheme of a proxy's URL is not one of `http`, `https`, `socks`, `socks5`, `socks5h`.
-    #[error("proxy URL scheme is not one of http, https, socks, socks5, socks5h")]
-    ProxyScheme,
+    #[error("scheme {scheme} is not one of http, https, socks, socks5, socks5h")]
+    ProxyScheme {
+        /// The scheme.
+        scheme: PeerText,
+    },
     /// The host is absent, or is neither a name nor an address.
     #[error("missing or invalid host in the URL")]
     Host,
@@ -202,10 +220,45 @@ pub enum UriError {
     Credentials,
 }
 
+longwire_frame::debug_with_causes!(UriError);
+
 impl From<InvalidLogin> for UriError {
     fn from(_: InvalidLogin) -> Self {
         Self::Credentials
     }
+}
+
+/// The end of the sentence about a missing scheme.
+struct Meant<'a>(Option<&'a str>);
+
+impl fmt::Display for Meant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |meant| write!(f, ", did you mean {meant}?"))
+    }
+}
+
+/// Returns the scheme of a URI; `None` if the text starts with a host instead, as in `localhost:8080/chat`.
+fn scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(':')?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let is_port = authority.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = !rest.starts_with("//") && (is_port || authority.contains('@'));
+    (is_scheme && !is_host).then_some(scheme)
+}
+
+/// Returns the URL that a text without a scheme may have been meant to be: without user, password and query, which are
+/// not for a log.
+fn meant(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("//").unwrap_or(text);
+    if rest.starts_with('/') {
+        return None;
+    }
+    let uri = WebSocketUri::parse(&format!("ws://{rest}")).ok()?;
+    let uri = if uri.port == 443 { WebSocketUri { secure: true, ..uri } } else { uri };
+    let (scheme, path) = (if uri.secure { "wss" } else { "ws" }, uri.target.path());
+    Some(format!("{scheme}://{}{}", uri.authority(), if path == "/" { "" } else { path }))
 }
 
 fn default_port(secure: bool) -> u16 {

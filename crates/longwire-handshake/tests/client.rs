@@ -121,24 +121,24 @@ fn a_zone_is_kept_apart_from_the_address() {
 #[allow(clippy::too_many_lines, reason = "one table")]
 fn refuses_uris_that_name_no_websocket() {
     for (text, error) in [
-        ("", "malformed URL"),
-        ("example.com", "URL scheme is not one of ws, wss, http, https"),
-        ("/chat", "URL scheme is not one of ws, wss, http, https"),
-        ("ftp://example.com/", "URL scheme is not one of ws, wss, http, https"),
-        ("ws:example.com", "URL scheme is not one of ws, wss, http, https"),
-        ("ws:///chat", "malformed URL"),
-        ("ws://", "malformed URL"),
+        ("", "malformed URL: empty string"),
+        ("example.com", "URL has no scheme, did you mean ws://example.com?"),
+        ("/chat", "URL has no scheme"),
+        ("ftp://example.com/", "URL scheme \"ftp\" is not one of ws, wss, http, https"),
+        ("ws:example.com", "URL has no scheme"),
+        ("ws:///chat", "malformed URL: invalid format"),
+        ("ws://", "malformed URL: empty string"),
         ("ws://:80/", "missing or invalid host in the URL"),
-        ("ws://user@/", "malformed URL"),
-        ("ws://exa mple.com/", "malformed URL"),
-        ("ws://exa%20mple.com/", "malformed URL"),
-        ("ws://ex\u{e4}mple.com/", "malformed URL"),
-        ("ws://example.com/a b", "malformed URL"),
-        ("ws://example.com/a\r\nX: y", "malformed URL"),
-        ("ws://example.com/?a\r\nX: y", "malformed URL"),
-        ("ws://example.com\r\nX: y/", "malformed URL"),
+        ("ws://user@/", "malformed URL: invalid authority"),
+        ("ws://exa mple.com/", "malformed URL: invalid uri character"),
+        ("ws://exa%20mple.com/", "malformed URL: invalid authority"),
+        ("ws://ex\u{e4}mple.com/", "malformed URL: invalid uri character"),
+        ("ws://example.com/a b", "malformed URL: invalid uri character"),
+        ("ws://example.com/a\r\nX: y", "malformed URL: invalid uri character"),
+        ("ws://example.com/?a\r\nX: y", "malformed URL: invalid uri character"),
+        ("ws://example.com\r\nX: y/", "malformed URL: invalid uri character"),
         ("ws://example.com/\u{e4}", "path or query of the URL has characters that need percent-encoding"),
-        ("ws://[::1/", "malformed URL"),
+        ("ws://[::1/", "malformed URL: invalid authority"),
         ("ws://[::g]/", "missing or invalid host in the URL"),
         ("ws://[127.0.0.1]/", "missing or invalid host in the URL"),
         ("ws://[127.0.0.1%25lo]/", "missing or invalid host in the URL"),
@@ -146,7 +146,7 @@ fn refuses_uris_that_name_no_websocket() {
         ("ws://[fe80::1%]/", "missing or invalid host in the URL"),
         ("ws://[fe80::1%25a%25b]/", "missing or invalid host in the URL"),
         ("ws://[fe80::1%25a:b]/", "missing or invalid host in the URL"),
-        ("ws://::1/", "malformed URL"),
+        ("ws://::1/", "malformed URL: invalid authority"),
         ("ws://example.com:0/", "port in the URL is not a number from 1 to 65535"),
         ("ws://example.com:65536/", "port in the URL is not a number from 1 to 65535"),
         ("ws://example.com:99999/", "port in the URL is not a number from 1 to 65535"),
@@ -162,9 +162,20 @@ fn refuses_uris_that_name_no_websocket() {
             "ws://a%3Ab:c@example.com/",
             "user name or password in the URL contains control characters, or the user name a colon",
         ),
+        ("localhost:8080", "URL has no scheme, did you mean ws://localhost:8080?"),
+        ("localhost:8080/chat", "URL has no scheme, did you mean ws://localhost:8080/chat?"),
+        ("[::1]:80/", "URL has no scheme, did you mean ws://[::1]?"),
+        ("//example.com/chat", "URL has no scheme, did you mean ws://example.com/chat?"),
+        ("example.com:443", "URL has no scheme, did you mean wss://example.com?"),
+        ("user:secret@example.com/a?token=b", "URL has no scheme, did you mean ws://example.com/a?"),
+        ("example.com/?to=http://other/", "URL has no scheme, did you mean ws://example.com?"),
+        ("exa mple.com", "URL has no scheme"),
+        ("unix:/run/socket", "URL has no scheme"),
+        ("mailto:a", "URL scheme \"mailto\" is not one of ws, wss, http, https"),
     ] {
         let refused = WebSocketUri::parse(text).expect_err(text);
         assert_eq!(refused.to_string(), error, "{text}");
+        assert_eq!(format!("{refused:?}"), error, "{text}");
     }
 }
 
@@ -582,4 +593,25 @@ fn hands_on_the_bytes_behind_the_head() {
         (403, &"4".parse().unwrap())
     );
     assert_eq!(head.read_ahead, "body");
+}
+
+#[test]
+fn bytes_that_start_no_response_are_quoted() {
+    for (start, error) in [
+        (&b""[..], None),
+        (b"H", None),
+        (b"HTTP/1.1 101", None),
+        (b"http/1.1", None),
+        (b"HTTPS", Some("server did not answer with HTTP, but with \"HTTPS\"")),
+        (b"SSH-2.0-x\r\n", Some("server did not answer with HTTP, but with \"SSH-2.0-x\\r\\n\"")),
+        (
+            b"\x15\x03\x03\0\x02\x02\x0a",
+            Some("server answered with TLS instead of HTTP: a wss URL is needed"),
+        ),
+        (b"\x16", Some("server answered with TLS instead of HTTP: a wss URL is needed")),
+        (b"\x15\x02", Some("server did not answer with HTTP, but with \"\\x15\\x02\"")),
+    ] {
+        let found = ResponseError::of_start(start).map(|error| error.to_string());
+        assert_eq!(found.as_deref(), error, "{start:?}");
+    }
 }

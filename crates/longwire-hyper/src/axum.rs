@@ -92,7 +92,7 @@ pub struct WebSocketUpgrade {
 impl WebSocketUpgrade {
     fn new(parts: &mut Parts, mount: &Mount) -> Result<Self, WebSocketUpgradeRejection> {
         let (_, upgrade) = upgrade_parts::<()>(parts, mount).map_err(WebSocketUpgradeRejection)?;
-        Ok(Self { upgrade, failed: Box::new(|error| debug!(%error, "an upgrade failed")) })
+        Ok(Self { upgrade, failed: Box::new(|error| debug!(?error, "an upgrade failed")) })
     }
 
     fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {

@@ -263,7 +263,7 @@ impl<B> fmt::Debug for Http2<B> {
 }
 
 /// The reason why a WebSocket or its connection could not be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server refused, redirected or asked for credentials: its status is not a 2xx.
@@ -299,15 +299,17 @@ pub enum Error {
     #[error("connection closed before the handshake was complete")]
     ClosedEarly,
     /// The URL is not that of a WebSocket; nothing was sent.
-    #[error("invalid URL: {0}")]
+    #[error(transparent)]
     Uri(#[from] UriError),
     /// The headers or subprotocols cannot be sent; nothing was sent.
     #[error(transparent)]
     Options(#[from] OptionsError),
     /// The HTTP/2 connection or the stream failed.
-    #[error("HTTP/2 failed during the handshake: {0}")]
+    #[error("HTTP/2 failed during the handshake")]
     Http(#[from] hyper::Error),
 }
+
+longwire_connection::debug_with_causes!(Error);
 
 async fn within<T>(
     deadline: Deadline,

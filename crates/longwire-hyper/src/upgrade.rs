@@ -186,7 +186,7 @@ impl Upgrade {
         H: FnOnce(Socket) -> Fut + Send + 'static,
         Fut: Future<Output: HandlerOutput> + Send + 'static,
     {
-        self.spawn(handler, |error| debug!(%error, "an upgrade failed"))
+        self.spawn(handler, |error| debug!(?error, "an upgrade failed"))
     }
 
     pub(crate) fn spawn<H, Fut>(
@@ -223,11 +223,11 @@ impl fmt::Debug for Upgrade {
 }
 
 /// The reason why an accepted request did not become a socket.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum UpgradeError {
     /// The connection ended before the response was sent, or a different response was sent.
-    #[error("connection was not handed over: {0}")]
+    #[error("connection was not handed over")]
     NotHandedOver(#[source] hyper::Error),
     /// The response was not sent by the deadline.
     #[error("connection was not handed over within {limit:?}")]
@@ -241,8 +241,10 @@ pub enum UpgradeError {
     /// The hub has as many clients from this address as it allows. The connection was closed with code 1013, or
     /// the request was answered with status 503 if the address was known before the response was sent.
     #[error("the client was not admitted: {0}")]
-    Refused(#[source] HubError),
+    Refused(HubError),
 }
+
+longwire_connection::debug_with_causes!(UpgradeError);
 
 impl From<HubError> for UpgradeError {
     fn from(error: HubError) -> Self {

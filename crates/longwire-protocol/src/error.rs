@@ -8,7 +8,7 @@ use longwire_frame::{CloseCode, FrameError, InvalidUtf8};
 ///
 /// After one of these the connection has failed (RFC 6455 §7.1.7): no further byte of the peer is interpreted, and a
 /// close frame with [`close_code`](Self::close_code) is due.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
     /// A frame is malformed in itself (RFC 6455 §5.2, §5.5). Close code 1002, or 1007 for a close reason that is not
@@ -59,6 +59,8 @@ pub enum ProtocolError {
     TooManyFinalBlocks,
 }
 
+longwire_frame::debug_with_causes!(ProtocolError, SendError);
+
 impl ProtocolError {
     /// Returns the close code that reports the violation to the peer (RFC 6455 §7.4.1).
     pub fn close_code(&self) -> CloseCode {
@@ -83,7 +85,7 @@ impl From<InvalidUtf8> for ProtocolError {
 /// A request of the application that cannot be sent.
 ///
 /// Nothing was sent, and the connection is unchanged.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// A close frame was already sent: no frame may follow it (RFC 6455 §5.5.1).

@@ -68,6 +68,8 @@ pub use limits::Limits;
 #[cfg(feature = "deflate")]
 pub use longwire_deflate as deflate;
 pub use longwire_frame::{CloseCode, FrameError, InvalidUtf8, MaskingKey, Opcode, Role, Utf8Validator};
+#[doc(hidden)]
+pub use longwire_frame::{causes, debug_with_causes};
 pub use message::{CloseFrame, Compress, Message, MessageKind};
 pub use outbound::{Dropped, MaskingKeys, Outbound};
 pub use prepared::PreparedMessage;

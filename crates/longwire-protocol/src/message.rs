@@ -281,14 +281,15 @@ impl CloseFrame {
     }
 }
 
-/// Formats as `1000` or `1008 (no entry)`; control characters in the peer's reason are escaped.
+/// Formats as `1009 message too big`, `4000` or `1008 policy violation (no entry)`; control characters in the peer's
+/// reason are escaped.
 impl fmt::Display for CloseFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.reason.is_empty() {
-            write!(f, "{}", self.code)
-        } else {
-            write!(f, "{} ({})", self.code, self.reason.escape_debug())
+        write!(f, "{}", self.code)?;
+        if let Some(name) = self.code.name() {
+            write!(f, " {name}")?;
         }
+        if self.reason.is_empty() { Ok(()) } else { write!(f, " ({})", self.reason.escape_debug()) }
     }
 }
 
@@ -307,6 +308,6 @@ mod tests {
     #[test]
     fn a_reason_cannot_forge_log_lines() {
         let frame = CloseFrame::new(CloseCode::NORMAL, "a\r\nb\u{1b}[31m");
-        assert_eq!(frame.to_string(), "1000 (a\\r\\nb\\u{1b}[31m)");
+        assert_eq!(frame.to_string(), "1000 normal closure (a\\r\\nb\\u{1b}[31m)");
     }
 }

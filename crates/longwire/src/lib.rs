@@ -3,7 +3,7 @@
 //! # A client
 //!
 //! ```no_run
-//! # async fn client() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn client() -> Result<(), longwire::Error> {
 //! let mut ws = longwire::connect("wss://example.com/chat").await?;
 //! ws.send("something").await?;
 //! while let Some(message) = ws.recv().await? {
@@ -13,13 +13,13 @@
 //! # }
 //! ```
 //!
-//! [`recv`](WebSocket::recv) returns `None` when the connection was closed cleanly, and an [`Error`] with a close
-//! code when it was not. [`Client`] sets headers, an origin, subprotocols, TLS and time limits.
+//! [`recv`](WebSocket::recv) returns `None` when the connection was closed cleanly, and a [`connection::Error`] with a
+//! close code when it was not. `?` converts it and all other errors to [`Error`]. [`Client`] sets headers, an origin, subprotocols, TLS and time limits.
 //!
 //! # A server
 //!
 //! ```no_run
-//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn serve() -> Result<(), longwire::Error> {
 //! let server = longwire::Server::bind("127.0.0.1:8080").await?;
 //! server
 //!     .serve(|mut ws, request| async move {
@@ -140,6 +140,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod error;
+
 /// Tests of your own code: sockets and servers in memory, with faults, in virtual time.
 ///
 /// The server in memory for tower services, such as axum's routers, is `hyper::testing::serve`.
@@ -153,12 +155,20 @@ pub mod testing {
 }
 #[doc(inline)]
 pub use longwire_connection::{
-    BoxError, ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Error, Excess,
-    FrameError, Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
+    BoxError, ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Excess, FrameError,
+    Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
     MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageWriter,
     Opcode, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender,
     SenderSink, State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
 };
+
+pub use error::Error;
+
+/// The error of an established connection. [`WebSocket`] itself is at the root.
+pub mod connection {
+    #[doc(inline)]
+    pub use longwire_connection::Error;
+}
 
 #[cfg(feature = "deflate")]
 #[doc(inline)]
@@ -224,7 +234,7 @@ pub mod hub {
 #[cfg(feature = "client")]
 pub mod client {
     #[doc(inline)]
-    pub use longwire_client::{ClientStream, Error, InvalidOption, ProxyError, RedirectError};
+    pub use longwire_client::{ClientStream, Error, InvalidOption, ProxyError, RedirectError, Stage};
     #[cfg(feature = "rustls")]
     #[doc(inline)]
     pub use longwire_client::{TlsConfig, TlsError};

@@ -8,7 +8,8 @@ use std::alloc::System;
 
 use cap::Cap;
 use flate2::{Compress, Compression, FlushCompress};
-use longwire::{Client, CloseCode, DeflateOptions, Error, ProtocolError, Server};
+use longwire::connection::Error;
+use longwire::{Client, CloseCode, DeflateOptions, ProtocolError, Server};
 use longwire_handshake::{HeadLimits, RequestParser, ServerOptions, accept, encode_response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -633,7 +633,7 @@ impl Direction {
     }
 }
 
-type MessageSink = dyn futures_util::Sink<Message, Error = longwire::Error> + Send + Unpin;
+type MessageSink = dyn futures_util::Sink<Message, Error = longwire::connection::Error> + Send + Unpin;
 
 /// The sending half of any split.
 enum Outlet {

@@ -2,8 +2,9 @@
 
 #![cfg(all(feature = "deflate", feature = "client", feature = "server"))]
 
+use longwire::connection::Error;
 use longwire::deflate::WindowBits;
-use longwire::{Client, CloseCode, DeflateOptions, Error, Message, Server};
+use longwire::{Client, CloseCode, DeflateOptions, Message, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

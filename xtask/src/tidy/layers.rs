@@ -21,7 +21,7 @@ struct Layer {
 const LAYERS: &[Layer] = &[
     Layer { name: "longwire-frame", may_know: &[], sans_io: true },
     Layer { name: "longwire-deflate", may_know: &[], sans_io: true },
-    Layer { name: "longwire-handshake", may_know: &["longwire-deflate"], sans_io: true },
+    Layer { name: "longwire-handshake", may_know: &["longwire-frame", "longwire-deflate"], sans_io: true },
     Layer { name: "longwire-protocol", may_know: &["longwire-frame", "longwire-deflate"], sans_io: true },
     Layer { name: "longwire-connection", may_know: &["longwire-protocol"], sans_io: false },
     Layer { name: "longwire-hub", may_know: &["longwire-connection"], sans_io: false },

@@ -228,14 +228,15 @@ impl Client {
         let mut uri = self.uri()?;
         let mut options = Cow::Borrowed(&self.options);
         let mut connector = Cow::Borrowed(&self.connector);
-        let settings = self.settings(Deadline::after(self.handshake_timeout));
+        let deadline = Deadline::after(self.handshake_timeout);
+        let settings = self.settings(&deadline);
         for hop in 0.. {
             if uri.is_secure() && !cfg!(feature = "tls") {
                 return Err(Error::TlsUnsupported);
             }
             let handshake = self.handshake(&uri, &options)?;
-            let mut io = settings.deadline.run(connector.open(&uri)).await?;
-            let head = handshake::ask(&mut io, &handshake, settings).await?;
+            let mut io = deadline.run(&uri, connector.open(&uri, &deadline)).await?;
+            let head = handshake::ask(&mut io, &uri, &handshake, settings).await?;
             let target = if self.redirects == 0 { None } else { redirect::target(&head.parts, &uri) };
             let Some(target) = target.transpose()? else {
                 return handshake::conclude(io, head, uri, &handshake, settings).await;
@@ -272,8 +273,9 @@ impl Client {
     ) -> Result<(WebSocket<T>, Response<()>), Error> {
         let uri = self.uri()?;
         let handshake = self.handshake(&uri, &self.options)?;
-        let settings = self.settings(Deadline::after(self.handshake_timeout));
-        let head = handshake::ask(&mut io, &handshake, settings).await?;
+        let deadline = Deadline::after(self.handshake_timeout);
+        let settings = self.settings(&deadline);
+        let head = handshake::ask(&mut io, &uri, &handshake, settings).await?;
         handshake::conclude(io, head, uri, &handshake, settings).await
     }
 
@@ -291,7 +293,7 @@ impl Client {
         Ok(ClientHandshake::new(uri, random::nonce(), hooked.as_ref().unwrap_or(options))?)
     }
 
-    fn settings(&self, deadline: Deadline) -> handshake::Settings<'_> {
+    fn settings<'a>(&'a self, deadline: &'a Deadline) -> handshake::Settings<'a> {
         handshake::Settings {
             deadline,
             head_limits: &self.head_limits,

@@ -56,7 +56,7 @@ impl Environment {
         let proxy = |name| {
             let (name, url) = get(name).or_else(|| get("all_proxy"))?;
             let proxy = ProxyUri::parse(&url);
-            Some(proxy.map_err(|error| InvalidOption::ProxyVariable { name, source: Arc::new(error) }))
+            Some(proxy.map_err(|error| InvalidOption::ProxyVariable { name, error: Arc::new(error) }))
         };
         let listed = get("no_proxy").map(|(_, listed)| listed).unwrap_or_default();
         let entries = listed.split(|at: char| at == ',' || at.is_ascii_whitespace());

@@ -1,12 +1,32 @@
 //! The errors of proxies.
 
+use std::io;
+
 use http::{Response, StatusCode};
 use longwire_handshake::HeadError;
 
 /// The reason why a proxy did not connect to the server.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
+    /// The name of the proxy could not be resolved.
+    #[error("cannot resolve proxy {host}")]
+    Resolve {
+        /// The host of the proxy's URL.
+        host: String,
+        /// The resolver's error.
+        source: io::Error,
+    },
+    /// No address of the proxy accepted a connection.
+    #[error("cannot connect to proxy {host} port {port}")]
+    Connect {
+        /// The host of the proxy's URL.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The error of the last attempt.
+        source: io::Error,
+    },
     /// An HTTP proxy refused or asked for credentials: its status is not 2xx.
     #[error("proxy answered with status {}", .response.status())]
     Refused {
@@ -15,7 +35,7 @@ pub enum ProxyError {
     },
     /// An HTTP proxy's response is not HTTP/1.1, or its head exceeds 16 KiB or 100 fields.
     #[error("malformed response from the proxy: {0}")]
-    Head(#[from] HeadError),
+    Head(HeadError),
     /// A SOCKS proxy's response is not SOCKS version 5.
     #[error("proxy does not speak SOCKS version 5")]
     NotSocks,
@@ -43,6 +63,14 @@ pub enum ProxyError {
     Tls(#[source] crate::TlsError),
 }
 
+longwire_connection::debug_with_causes!(ProxyError);
+
+impl From<HeadError> for ProxyError {
+    fn from(error: HeadError) -> Self {
+        Self::Head(error)
+    }
+}
+
 impl ProxyError {
     /// Returns whether another attempt can succeed: not if the proxy would refuse the same request again.
     pub(crate) fn is_temporary(&self) -> bool {
@@ -54,7 +82,7 @@ impl ProxyError {
             Self::Head(_) | Self::NotSocks => false,
             #[cfg(feature = "tls")]
             Self::Tls(error) => error.is_temporary(),
-            Self::ClosedEarly => true,
+            Self::Resolve { .. } | Self::Connect { .. } | Self::ClosedEarly => true,
         }
     }
 }

@@ -98,7 +98,16 @@ pub(crate) async fn connect(
 
 /// Connects to the proxy itself.
 async fn reach(dialer: &Dialer, proxy: &ProxyUri) -> Result<ClientStream, Error> {
-    dialer.connect(&dial::with_zone(proxy.host(), proxy.zone()), proxy.port()).await.map(ClientStream::Tcp)
+    let (host, port) = (dial::with_zone(proxy.host(), proxy.zone()), proxy.port());
+    let reached = match dialer.resolve(&host, port).await {
+        Ok(addresses) => dialer.dial(&host, port, addresses).await,
+        Err(error) => Err(error),
+    };
+    reached.map(ClientStream::Tcp).map_err(|error| match error {
+        Error::Resolve { host, source } => ProxyError::Resolve { host, source }.into(),
+        Error::Connect { host, port, source } => ProxyError::Connect { host, port, source }.into(),
+        error => error,
+    })
 }
 
 /// Asks an HTTP proxy for a connection (RFC 9110 §9.3.6).

@@ -194,28 +194,51 @@ mod tests {
 
     #[tokio::test]
     async fn names_every_refusal() {
+        const NOT_SOCKS: &str = "proxy does not speak SOCKS version 5";
+        const LOGIN_REQUIRED: &str = "proxy requires a login, or a kind of login that is not supported";
+        const CLOSED_EARLY: &str = "proxy closed the connection before its response was complete";
         for (case, login, answers, error) in [
-            ("HTTP", None, &[&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]][..], "NotSocks"),
-            ("SOCKS 4", None, &[b"\x04\x00"], "NotSocks"),
-            ("no method", None, &[b"\x05\xff"], "LoginRequired"),
-            ("login that was not offered", None, &[b"\x05\x02"], "LoginRequired"),
-            ("other login", Some(("u", "p")), &[b"\x05\x01"], "LoginRequired"),
-            ("login refused", Some(("u", "p")), &[b"\x05\x02", b"\x01\x01"], "LoginRefused"),
-            ("login's version", Some(("u", "p")), &[b"\x05\x02", b"\x05\x00"], "NotSocks"),
-            ("refused", None, &[b"\x05\x00", b"\x05\x05\x00\x01"], "Socks { code: 5 }"),
-            ("refused, cut off", None, &[b"\x05\x00", b"\x05\x05"], "Socks { code: 5 }"),
-            ("cut off before the code", None, &[b"\x05\x00", b"\x05"], "ClosedEarly"),
-            ("unknown reason", None, &[b"\x05\x00", b"\x05\xff\x00\x01"], "Socks { code: 255 }"),
-            ("reply's version", None, &[b"\x05\x00", b"\x00\x00\x00\x01"], "NotSocks"),
-            ("unknown address", None, &[b"\x05\x00", b"\x05\x00\x00\x02"], "NotSocks"),
-            ("silence", None, &[], "ClosedEarly"),
-            ("cut off", None, &[b"\x05\x00", &OK[..9]], "ClosedEarly"),
-            ("cut off in a name", None, &[b"\x05\x00", b"\x05\x00\x00\x03\xffproxy"], "ClosedEarly"),
+            ("HTTP", None, &[&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]][..], NOT_SOCKS),
+            ("SOCKS 4", None, &[b"\x04\x00"], NOT_SOCKS),
+            ("no method", None, &[b"\x05\xff"], LOGIN_REQUIRED),
+            ("login that was not offered", None, &[b"\x05\x02"], LOGIN_REQUIRED),
+            ("other login", Some(("u", "p")), &[b"\x05\x01"], LOGIN_REQUIRED),
+            (
+                "login refused",
+                Some(("u", "p")),
+                &[b"\x05\x02", b"\x01\x01"],
+                "proxy refused the user name and password",
+            ),
+            ("login's version", Some(("u", "p")), &[b"\x05\x02", b"\x05\x00"], NOT_SOCKS),
+            (
+                "refused",
+                None,
+                &[b"\x05\x00", b"\x05\x05\x00\x01"],
+                "proxy did not connect: connection refused",
+            ),
+            (
+                "refused, cut off",
+                None,
+                &[b"\x05\x00", b"\x05\x05"],
+                "proxy did not connect: connection refused",
+            ),
+            ("cut off before the code", None, &[b"\x05\x00", b"\x05"], CLOSED_EARLY),
+            (
+                "unknown reason",
+                None,
+                &[b"\x05\x00", b"\x05\xff\x00\x01"],
+                "proxy did not connect: unknown reason",
+            ),
+            ("reply's version", None, &[b"\x05\x00", b"\x00\x00\x00\x01"], NOT_SOCKS),
+            ("unknown address", None, &[b"\x05\x00", b"\x05\x00\x00\x02"], NOT_SOCKS),
+            ("silence", None, &[], CLOSED_EARLY),
+            ("cut off", None, &[b"\x05\x00", &OK[..9]], CLOSED_EARLY),
+            ("cut off in a name", None, &[b"\x05\x00", b"\x05\x00\x00\x03\xffproxy"], CLOSED_EARLY),
         ] {
             let (outcome, sent, _) = play(login, "h", answers).await;
             let Err(Error::Proxy(refused)) = outcome else { panic!("{case}: {outcome:?}") };
             assert_eq!(format!("{refused:?}"), error, "{case}");
-            if error == "LoginRequired" {
+            if error == LOGIN_REQUIRED {
                 assert!(sent.len() <= 4, "{case}: the login was not sent");
             }
         }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 use longwire_handshake::{
-    Authority, Login, MAX_ADDED_HEADERS, OptionsError, UriError, WebSocketUri, encode_request, is_reserved,
+    Authority, Login, MAX_ADDED_HEADERS, OptionsError, PeerText, UriError, WebSocketUri, encode_request,
+    is_reserved,
 };
 
 /// The protocol of a proxy.
@@ -55,14 +56,14 @@ impl ProxyUri {
         }
         let scheme = if text.contains("://") { "" } else { "http://" };
         let uri: Uri = format!("{scheme}{text}").parse().map_err(UriError::Syntax)?;
-        let (scheme, default_port) = match uri.scheme_str().unwrap_or_default().to_ascii_lowercase().as_str()
-        {
+        let named = uri.scheme_str().unwrap_or_default();
+        let (scheme, default_port) = match named.to_ascii_lowercase().as_str() {
             "http" => (ProxyScheme::Http, 80),
             "https" => (ProxyScheme::Https, 443),
             // Desktop settings write `socks`, without a version.
             "socks" | "socks5" => (ProxyScheme::Socks5, 1080),
             "socks5h" => (ProxyScheme::Socks5h, 1080),
-            _ => return Err(UriError::ProxyScheme),
+            _ => return Err(UriError::ProxyScheme { scheme: PeerText::new(named) }),
         };
         let Authority { host, zone, port, login } = Authority::of(&uri)?;
         if uri.path_and_query().is_some_and(|target| !["", "/"].contains(&target.as_str())) {

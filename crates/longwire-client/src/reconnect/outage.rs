@@ -11,14 +11,14 @@ use crate::proxy::is_final;
 use crate::{Error, ProxyError};
 
 /// The reason why there is no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Outage {
     /// The connection could not be established.
     #[error(transparent)]
     Connect(#[from] Error),
     /// The connection was established, and [`on_connect`](super::Builder::on_connect) failed.
-    #[error("setting up the connection failed: {0}")]
+    #[error("setting up the connection failed")]
     Setup(#[source] BoxError),
     /// The connection was established, and [`on_connect`](super::Builder::on_connect) took too long.
     #[error("setting up the connection did not complete within {limit:?}")]
@@ -43,6 +43,8 @@ pub enum Outage {
     #[error("the task that maintains the connection has ended")]
     TaskGone,
 }
+
+longwire_connection::debug_with_causes!(Outage);
 
 impl Outage {
     /// Returns whether another attempt can succeed. It decides unless [`retry_if`](super::Builder::retry_if) does.

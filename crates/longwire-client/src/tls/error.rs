@@ -9,7 +9,7 @@ use tokio_rustls::rustls;
 pub use tokio_rustls::rustls::pki_types::pem::Error as PemError;
 
 /// The reason why TLS could not be set up, or why its handshake failed.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file could not be read.
@@ -41,6 +41,8 @@ pub enum TlsError {
     ServerName,
     /// The handshake failed: the peer's certificate is untrusted, expired or for another host, the peer refused the
     /// client's certificate, or the peer does not speak TLS.
-    #[error("TLS handshake failed")]
+    #[error("TLS handshake failed{}", crate::diagnosis::hint(.0))]
     Handshake(#[source] rustls::Error),
 }
+
+longwire_connection::debug_with_causes!(TlsError);
