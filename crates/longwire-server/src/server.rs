@@ -97,14 +97,15 @@ impl Server {
     pub async fn bind(addr: impl ToSocketAddrs) -> Result<Self, Error> {
         // Not `TcpListener::bind`: its backlog of 128 overflows in a burst, and a dropped client retries only after
         // a second.
-        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the host name has no address");
-        for addr in lookup_host(addr).await.map_err(Error::Bind)? {
+        let none = io::Error::new(io::ErrorKind::InvalidInput, "the host name has no address");
+        let mut failure = Error::bind_any(none);
+        for addr in lookup_host(addr).await.map_err(Error::bind_any)? {
             match ListenOptions::default().listen(addr) {
                 Ok(listener) => return Self::from_listener(listener),
-                Err(error) => failure = error,
+                Err(error) => failure = Error::bind(addr)(error),
             }
         }
-        Err(Error::Bind(failure))
+        Err(failure)
     }
 
     /// Listens on an address with options: the length of the backlog, several listeners on one port, IPv6 only.
@@ -113,7 +114,7 @@ impl Server {
     ///
     /// [`Error::Bind`] if the address is taken.
     pub fn bind_with(addr: SocketAddr, options: ListenOptions) -> Result<Self, Error> {
-        Self::from_listener(options.listen(addr).map_err(Error::Bind)?)
+        Self::from_listener(options.listen(addr).map_err(Error::bind(addr))?)
     }
 
     /// Listens on a Unix socket. The file must not exist yet.
@@ -123,7 +124,9 @@ impl Server {
     /// [`Error::Bind`] if the file exists or cannot be created.
     #[cfg(unix)]
     pub fn bind_unix(path: impl AsRef<std::path::Path>) -> Result<Self, Error> {
-        Ok(Self::from_listen(Arc::new(tokio::net::UnixListener::bind(path).map_err(Error::Bind)?)))
+        let path = path.as_ref();
+        let listener = tokio::net::UnixListener::bind(path).map_err(Error::bind(path.display()))?;
+        Ok(Self::from_listen(Arc::new(listener)))
     }
 
     /// Uses a listener that was created elsewhere, or handed over by another process.
@@ -132,7 +135,7 @@ impl Server {
     ///
     /// [`Error::Bind`] if its address cannot be determined.
     pub fn from_listener(listener: TcpListener) -> Result<Self, Error> {
-        listener.local_addr().map_err(Error::Bind)?;
+        listener.local_addr().map_err(Error::bind_any)?;
         Ok(Self::from_listen(Arc::new(listener)))
     }
 
@@ -155,9 +158,9 @@ impl Server {
     ///
     /// [`Error::Bind`] if there is no listener, or if one cannot be used.
     pub fn from_listeners(listeners: Listeners) -> Result<Self, Error> {
-        let mut listeners = listeners.listen().map_err(Error::Bind)?;
+        let mut listeners = listeners.listen().map_err(Error::bind_any)?;
         let listener: Arc<dyn Listen> = match listeners.len() {
-            0 => return Err(Error::Bind(io::ErrorKind::InvalidInput.into())),
+            0 => return Err(Error::bind_any(io::ErrorKind::InvalidInput.into())),
             1 => listeners.swap_remove(0),
             _ => Arc::new(Several::new(listeners)),
         };

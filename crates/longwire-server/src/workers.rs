@@ -72,12 +72,12 @@ impl Workers {
     /// [`Error::Bind`] if the address is taken.
     pub fn bind_with(addr: SocketAddr, count: usize, options: ListenOptions) -> Result<Self, Error> {
         let options = options.with_reuse_port(SHARES_PORT);
-        let first = options.listen_std(addr).map_err(Error::Bind)?;
-        let addr = first.local_addr().map_err(Error::Bind)?;
+        let first = options.listen_std(addr).map_err(Error::bind(addr))?;
+        let addr = first.local_addr().map_err(Error::bind(addr))?;
         let mut listeners = vec![first];
         while listeners.len() < count {
             let next = if SHARES_PORT { options.listen_std(addr) } else { listeners[0].try_clone() };
-            listeners.push(next.map_err(Error::Bind)?);
+            listeners.push(next.map_err(Error::bind(addr))?);
         }
         let config = ServerConfig::default();
         let lifecycle = Arc::new(Lifecycle::new(Hub::new(config.hub)));
@@ -165,7 +165,7 @@ where
     let _stop = StopAll(lifecycle);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Worker)?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Bind)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::bind_any)?;
         worker(Server::join(Arc::clone(lifecycle), Arc::new(listener), config)).await
     })
 }

@@ -114,7 +114,7 @@ async fn what_cannot_be_given_away_stays() {
     let server = start(bind().await.add_listener(Own));
     assert!(matches!(server.handle.hand_over(), Err(Error::HandOver(_))));
     check_echo(&mut open(server.addr).await, "still here").await;
-    assert!(matches!(Server::from_listeners(Listeners::default()), Err(Error::Bind(_))));
+    assert!(matches!(Server::from_listeners(Listeners::default()), Err(Error::Bind { .. })));
 }
 
 #[cfg(unix)]

@@ -198,6 +198,6 @@ async fn a_client_that_sends_nothing_more_is_answered_all_the_same() {
 async fn an_address_that_is_taken_is_an_error() {
     let server = start(bind().await);
     let taken = Server::bind(server.addr).await;
-    assert!(matches!(taken, Err(longwire_server::Error::Bind(_))), "{taken:?}");
+    assert!(matches!(taken, Err(longwire_server::Error::Bind { .. })), "{taken:?}");
     check_echo(&mut open(server.addr).await, "the first goes on").await;
 }
