@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longwire_handshake::WebSocketUri;
+use tracing::debug;
 
 use crate::deadline::{Deadline, Stage};
 use crate::dial::{self, Dialer};
@@ -56,7 +57,9 @@ impl Connector {
         }
         if let Some(proxy) = self.proxies.find(uri)? {
             deadline.enter(Stage::Proxy);
-            return proxy::connect(&self.dialer, &self.proxy_options, proxy, uri).await;
+            let io = proxy::connect(&self.dialer, &self.proxy_options, proxy, uri).await?;
+            debug!(%proxy, "connected through a proxy");
+            return Ok(io);
         }
         let host = dial::with_zone(uri.host(), uri.zone());
         deadline.enter(Stage::Resolve);
@@ -67,7 +70,9 @@ impl Connector {
 
     #[cfg(feature = "tls")]
     async fn secure(&self, io: ClientStream, host: &str) -> Result<ClientStream, Error> {
-        crate::tls::wrap(io, host, self.tls.as_ref()).await
+        let io = crate::tls::wrap(io, host, self.tls.as_ref()).await?;
+        debug!(version = ?io.tls().and_then(|session| session.protocol_version()), "TLS is established");
+        Ok(io)
     }
 
     #[cfg(not(feature = "tls"))]
@@ -79,6 +84,11 @@ impl Connector {
 
 #[cfg(unix)]
 async fn unix(path: &Path) -> Result<ClientStream, Error> {
-    let connected = tokio::net::UnixStream::connect(path).await;
-    connected.map(ClientStream::Unix).map_err(|source| Error::ConnectUnix { path: path.to_owned(), source })
+    match tokio::net::UnixStream::connect(path).await {
+        Ok(stream) => {
+            debug!(path = %path.display(), "connected to a Unix socket");
+            Ok(ClientStream::Unix(stream))
+        }
+        Err(source) => Err(Error::ConnectUnix { path: path.to_owned(), source }),
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::debug;
 
 use crate::Error;
 
@@ -41,7 +42,9 @@ impl Resolver {
             Self::Custom(resolve) if !host.contains(ZONE) => resolve(host.to_owned(), port).await,
             _ => lookup_host((host, port)).await.map(Iterator::collect),
         };
-        found.map_err(|source| Error::Resolve { host: host.to_owned(), source })
+        let found = found.map_err(|source| Error::Resolve { host: host.to_owned(), source })?;
+        debug!(host, addresses = ?found, "resolved a name");
+        Ok(found)
     }
 }
 
@@ -105,6 +108,7 @@ async fn tcp(
     race(addresses, attempt)
         .await
         .inspect(|stream| {
+            debug!(peer_addr = ?stream.peer_addr().ok(), "connected over TCP");
             // A small frame must not wait for the acknowledgment of the previous one. A failure costs only time; on
             // macOS this call already fails if the server has reset the connection, which a later call reports better.
             let _ = stream.set_nodelay(true);
@@ -140,7 +144,10 @@ where
         };
         match finished {
             Some(Ok(Ok(stream))) => return Ok(stream),
-            Some(Ok(Err(error))) => failure = error,
+            Some(Ok(Err(error))) => {
+                debug!(%error, "one of the addresses cannot be reached");
+                failure = error;
+            }
             Some(Err(error)) => failure = error.into(),
             None => return Err(failure),
         }

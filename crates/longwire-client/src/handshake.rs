@@ -9,6 +9,8 @@ use longwire_handshake::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use tracing::debug;
+
 use crate::body::{BodyFraming, BodyReader};
 use crate::deadline::{Deadline, Stage};
 use crate::{Config, Error, random};
@@ -55,6 +57,7 @@ pub(crate) async fn conclude<T: longwire_connection::Transport>(
                 _ => handover,
             };
             let ws = WebSocket::new(io, handover, settings.config);
+            debug!(subprotocol = ws.subprotocol(), extensions = ws.extensions(), "upgraded to a WebSocket");
             Ok((ws, Response::from_parts(head.parts, ())))
         }
         Err(ResponseError::Status { .. }) => Err(read_refusal(&mut io, head, &uri, settings).await),

@@ -18,6 +18,13 @@
 //! [`Client::handshake_over`] runs over a stream that the caller has connected by other means.
 //! [`Client::reconnecting`] keeps a connection and re-establishes it whenever it is lost.
 //!
+//! # Logging
+//!
+//! Each connection attempt has a `tracing` span, `connect`, with the URL (without user, password and query) and, for a
+//! reconnecting client, the number of the attempt. Its steps are events at level debug: the addresses of the host, the
+//! connection, the proxy, TLS, redirects, and the upgrade. An error is returned and not logged. A reconnecting client,
+//! whose span is `reconnecting`, warns of each failure, and reports at level info that it is connected again.
+//!
 //! # Features
 //!
 //! No feature is on by default; the facade `longwire` turns on TLS and compression.
@@ -48,6 +55,7 @@ mod redirect;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
+mod trace;
 #[cfg(unix)]
 mod unix;
 

@@ -45,8 +45,12 @@ impl WebSocketUri {
             return Err(UriError::Fragment);
         }
         // Without a scheme, `http::Uri` takes a host and port alone, and calls anything longer malformed.
-        if !text.is_empty() && scheme(text).is_none() {
-            return Err(UriError::NoScheme { meant: meant(text) });
+        match scheme(text) {
+            None if !text.is_empty() => return Err(UriError::NoScheme { meant: meant(text) }),
+            Some(other) if !SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(other)) => {
+                return Err(UriError::Scheme { scheme: PeerText::new(other) });
+            }
+            _ => {}
         }
         Self::from_uri(&text.parse().map_err(UriError::Syntax)?)
     }
@@ -237,13 +241,16 @@ impl fmt::Display for Meant<'_> {
     }
 }
 
+/// The schemes of a [`WebSocketUri`].
+const SCHEMES: [&str; 4] = ["ws", "wss", "http", "https"];
+
 /// Returns the scheme of a URI; `None` if the text starts with a host instead, as in `localhost:8080/chat`.
 fn scheme(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once(':')?;
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let is_port = authority.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = !authority.is_empty() && authority.bytes().all(|byte| byte.is_ascii_digit());
     let is_host = !rest.starts_with("//") && (is_port || authority.contains('@'));
     (is_scheme && !is_host).then_some(scheme)
 }

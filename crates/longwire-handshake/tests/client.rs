@@ -170,7 +170,7 @@ fn refuses_uris_that_name_no_websocket() {
         ("user:secret@example.com/a?token=b", "URL has no scheme, did you mean ws://example.com/a?"),
         ("example.com/?to=http://other/", "URL has no scheme, did you mean ws://example.com?"),
         ("exa mple.com", "URL has no scheme"),
-        ("unix:/run/socket", "URL has no scheme"),
+        ("unix:/run/socket", "URL scheme \"unix\" is not one of ws, wss, http, https"),
         ("mailto:a", "URL scheme \"mailto\" is not one of ws, wss, http, https"),
     ] {
         let refused = WebSocketUri::parse(text).expect_err(text);

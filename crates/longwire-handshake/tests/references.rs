@@ -54,7 +54,7 @@ fn refuses_references_that_lead_out_of_the_web() {
         // Without a host, some of these are not URIs at all.
         let refused = uri("wss://a/").join(reference);
         assert!(
-            matches!(refused, Err(UriError::Scheme { .. } | UriError::Syntax(_))),
+            matches!(refused, Err(UriError::Scheme { .. } | UriError::NoScheme { .. } | UriError::Syntax(_))),
             "{reference}: {refused:?}"
         );
     }

@@ -9,9 +9,12 @@ use http::{HeaderName, HeaderValue, Response};
 use longwire_connection::WebSocket;
 use longwire_handshake::{ClientHandshake, ClientOptions, HeadLimits, Subprotocol, WebSocketUri};
 
+use tracing::{Instrument as _, debug};
+
 use self::hook::Hook;
 use crate::connector::Connector;
 use crate::deadline::Deadline;
+use crate::trace::{self, Logged};
 use crate::{ClientStream, Config, Error, InvalidOption, RedirectError, handshake, random, redirect};
 
 mod connector;
@@ -225,7 +228,23 @@ impl Client {
     ///
     /// If the future is dropped, the attempt ends and its connection is closed.
     pub async fn connect(&self) -> Result<(WebSocket<ClientStream>, Response<()>), Error> {
-        let mut uri = self.uri()?;
+        self.attempt(None).await
+    }
+
+    /// Connects, as the attempt with this number of a reconnecting client if there is one.
+    pub(crate) async fn attempt(
+        &self,
+        number: Option<u32>,
+    ) -> Result<(WebSocket<ClientStream>, Response<()>), Error> {
+        let uri = self.uri()?;
+        let span = trace::attempt_span(&uri, number);
+        self.connect_to(uri).instrument(span).await
+    }
+
+    async fn connect_to(
+        &self,
+        mut uri: WebSocketUri,
+    ) -> Result<(WebSocket<ClientStream>, Response<()>), Error> {
         let mut options = Cow::Borrowed(&self.options);
         let mut connector = Cow::Borrowed(&self.connector);
         let deadline = Deadline::after(self.handshake_timeout);
@@ -247,6 +266,7 @@ impl Client {
             if uri.is_secure() && !target.is_secure() && !self.follows_to_plain {
                 return Err(RedirectError::Plain { location: Box::new(target) }.into());
             }
+            debug!(status = head.parts.status.as_u16(), to = %Logged(&target), "following a redirect");
             if !target.is_same_origin(&uri) {
                 redirect::leave_origin(options.to_mut());
                 connector.to_mut().leave_origin();
@@ -272,11 +292,15 @@ impl Client {
         mut io: T,
     ) -> Result<(WebSocket<T>, Response<()>), Error> {
         let uri = self.uri()?;
+        let span = trace::attempt_span(&uri, None);
         let handshake = self.handshake(&uri, &self.options)?;
         let deadline = Deadline::after(self.handshake_timeout);
         let settings = self.settings(&deadline);
-        let head = handshake::ask(&mut io, &uri, &handshake, settings).await?;
-        handshake::conclude(io, head, uri, &handshake, settings).await
+        let over = async {
+            let head = handshake::ask(&mut io, &uri, &handshake, settings).await?;
+            handshake::conclude(io, head, uri, &handshake, settings).await
+        };
+        over.instrument(span).await
     }
 
     /// Parses the URL, unless an option is invalid.
@@ -302,6 +326,10 @@ impl Client {
             #[cfg(feature = "deflate")]
             deflate: self.options.deflate.as_ref(),
         }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(crate) fn config_mut(&mut self) -> &mut Config {

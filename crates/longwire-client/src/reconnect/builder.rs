@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use longwire_connection::{BoxError, Keepalive, Transport as Stream, WebSocket};
 
+use tracing::Instrument as _;
+
 use super::inbox::inbox;
 use super::outbox::Outbox;
 use super::settings::{Confirm, Settings};
 use super::shared::{Finish, Shared};
 use super::task::Task;
 use super::{Backoff, Failure, Reconnecting, Sender};
+use crate::trace::reconnecting_span;
 use crate::{Client, ClientStream, Error};
 
 /// A builder of a connection that is re-established whenever it is lost: see [`Reconnecting`].
@@ -43,6 +46,8 @@ use crate::{Client, ClientStream, Error};
 /// ```
 #[must_use = "it does nothing until it is started"]
 pub struct Builder<T: Stream = ClientStream> {
+    /// The URL, for the span.
+    url: Option<String>,
     settings: Settings<T>,
     max_queued: usize,
     max_queued_bytes: usize,
@@ -58,10 +63,12 @@ impl Client {
         let mut client = self.clone();
         client.config_mut().keepalive.get_or_insert(Keepalive::default());
         let client = Arc::new(client);
-        Builder::new(move || {
+        let url = client.url().to_owned();
+        let connect = move |number| {
             let client = Arc::clone(&client);
-            async move { client.connect().await.map(|(ws, _response)| ws) }
-        })
+            async move { client.attempt(Some(number)).await.map(|(ws, _response)| ws) }
+        };
+        Builder { url: Some(url), ..Builder::with_numbers(connect) }
     }
 }
 
@@ -72,9 +79,18 @@ impl<T: Stream> Builder<T> {
     where
         F: Future<Output = Result<WebSocket<T>, Error>> + Send + 'static,
     {
+        Self::with_numbers(move |_number| connect())
+    }
+
+    /// Does the same with a function that takes the number of the attempt.
+    fn with_numbers<F>(mut connect: impl FnMut(u32) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<WebSocket<T>, Error>> + Send + 'static,
+    {
         Self {
+            url: None,
             settings: Settings {
-                connect: Box::new(move || Box::pin(connect())),
+                connect: Box::new(move |number| Box::pin(connect(number))),
                 on_connect: None,
                 retry_if: Box::new(|failure| failure.outage.is_temporary()),
                 backoff: Backoff::default(),
@@ -175,7 +191,8 @@ impl<T: Stream> Builder<T> {
         let shared = Arc::new(Shared::new(Outbox::new(self.max_queued, self.max_queued_bytes)));
         let task = Task { settings: self.settings, shared: Arc::clone(&shared), incoming: filling };
         // `Finish` is created here, not in the task: a runtime that shuts down may never run the task.
-        tokio::spawn(task.run(Finish::new(Arc::clone(&shared))));
+        let span = reconnecting_span(self.url.as_deref());
+        tokio::spawn(task.run(Finish::new(Arc::clone(&shared))).instrument(span));
         Reconnecting::new(Sender::new(shared), taking)
     }
 }

@@ -29,7 +29,8 @@ pub enum Confirm {
 }
 
 type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
-type Connect<T> = Box<dyn FnMut() -> Future<Result<WebSocket<T>, Error>> + Send>;
+/// Makes the attempt with this number, counted as in [`Phase`](super::Phase).
+type Connect<T> = Box<dyn FnMut(u32) -> Future<Result<WebSocket<T>, Error>> + Send>;
 type OnConnect<T> = Box<dyn FnMut(WebSocket<T>) -> Future<Result<WebSocket<T>, BoxError>> + Send>;
 type RetryIf = Box<dyn FnMut(&Failure<'_>) -> bool + Send>;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use longwire_connection::{CloseFrame, Error, Transport, WebSocket};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{field, info, warn};
 
 use super::inbox::Filling;
 use super::serve::{End, Missed, Serving};
@@ -58,13 +59,14 @@ impl<T: Transport> Task<T> {
         let mut row = Row::begin();
         let mut missed: Option<Missed> = None;
         loop {
-            self.shared.state.send_replace(Phase::Connecting { attempt: row.failures.saturating_add(1) });
+            let attempt = row.failures.saturating_add(1);
+            self.shared.state.send_replace(Phase::Connecting { attempt });
             if let Some(missed) = &mut missed {
                 missed.attempts = missed.attempts.saturating_add(1);
             }
             let opened = tokio::select! {
                 biased;
-                opened = self.settings.open() => opened,
+                opened = self.settings.open(attempt) => opened,
                 _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
             };
             let was_connected = opened.is_ok();
@@ -79,9 +81,15 @@ impl<T: Transport> Task<T> {
             let failure = Failure { outage: &outage, attempt: row.failures, elapsed: row.since.elapsed() };
             if !(self.settings.retry_if)(&failure) {
                 let (_, closed) = self.closed_without_connection();
-                return (Some(outage).filter(|outage| !outage.is_clean()), closed);
+                let last = Some(outage).filter(|outage| !outage.is_clean());
+                if let Some(outage) = &last {
+                    warn_of(outage, was_connected, attempt, None);
+                }
+                return (last, closed);
             }
-            let until = later(self.settings.backoff.wait_after(row.failures, outage.retry_after()));
+            let wait = self.settings.backoff.wait_after(row.failures, outage.retry_after());
+            warn_of(&outage, was_connected, attempt, Some(wait));
+            let until = later(wait);
             let cause = Arc::new(outage);
             match &mut missed {
                 // An older outage that was not yet reported to the application takes precedence.
@@ -111,6 +119,10 @@ impl<T: Transport> Task<T> {
             missed.until = begun;
         }
         self.shared.state.send_replace(Phase::Connected);
+        if row.failures > 0 {
+            let gap = missed.as_ref().map(|missed| begun - missed.since);
+            info!(failures = row.failures, gap = gap.map(field::debug), "connected after failures");
+        }
         let Settings { confirm, delivery_timeout, close_timeout, .. } = self.settings;
         let serving = Serving {
             outbox: &self.shared.outbox,
@@ -138,8 +150,8 @@ impl<T: Transport> Task<T> {
 
 impl<T: Transport> Settings<T> {
     /// Opens a connection and sets it up.
-    async fn open(&mut self) -> Result<WebSocket<T>, Outage> {
-        let ws = (self.connect)().await?;
+    async fn open(&mut self, attempt: u32) -> Result<WebSocket<T>, Outage> {
+        let ws = (self.connect)(attempt).await?;
         let limit = self.setup_timeout;
         match &mut self.on_connect {
             None => Ok(ws),
@@ -148,6 +160,16 @@ impl<T: Transport> Settings<T> {
                 Err(_) => Err(Outage::SetupTimeout { limit }),
             },
         }
+    }
+}
+
+/// Logs a failure. `retry_in` is the time until the next attempt, if there will be one.
+fn warn_of(outage: &Outage, was_connected: bool, attempt: u32, retry_in: Option<Duration>) {
+    let retry_in = retry_in.map(field::debug);
+    if was_connected {
+        warn!(error = ?outage, retry_in, "the connection was lost");
+    } else {
+        warn!(attempt, error = ?outage, retry_in, "a connection attempt failed");
     }
 }
 
