@@ -26,6 +26,8 @@ enum Phase {
 #[derive(Debug, Default)]
 struct Known {
     error: Option<Error>,
+    /// `true` if an operation other than receiving has failed with the error.
+    is_told: bool,
     /// The close frame received; code 1005 if it was empty.
     close: Option<CloseFrame>,
 }
@@ -56,9 +58,17 @@ impl Ending {
         self.known.get_or_insert_default().error = outcome.err();
     }
 
-    /// Returns the error that the connection is ending with.
-    pub(crate) fn error(&self) -> Option<&Error> {
-        self.known.as_ref()?.error.as_ref()
+    /// Returns the error that the connection is ending with, to the caller of another operation than receiving.
+    pub(crate) fn tell(&mut self) -> Option<Error> {
+        let known = self.known.as_mut()?;
+        known.is_told = true;
+        known.error.clone()
+    }
+
+    /// Ends without a caller that receives the outcome. Returns the error if no caller has received it before.
+    pub(crate) fn abandon(&mut self) -> Option<Error> {
+        let is_told = self.known.as_ref().is_some_and(|known| known.is_told);
+        self.report().err().filter(|_| !is_told)
     }
 
     /// Ends, and returns the outcome to report.

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use longwire_protocol::{CloseCode, CloseFrame, Event};
 use tokio::runtime::Handle;
 use tokio::task::coop;
+use tracing::debug;
 
 use crate::Transport;
 use crate::ending::heir::{Estate, Heir, Leaving, Left};
@@ -20,7 +21,7 @@ use crate::sending::shared::Shared;
 use crate::sending::writer::Writer;
 
 /// Leaves a dropped socket's receiving half to the task that drives it, or closes the connection in the background.
-pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {
+pub(crate) fn leave_behind<T: Transport>(mut reader: Box<Reader<T>>) {
     let shared = Arc::clone(&reader.shared);
     let panicked = std::thread::panicking();
     let mut writer = shared.lock();
@@ -28,6 +29,8 @@ pub(crate) fn leave_behind<T: Transport>(reader: Box<Reader<T>>) {
     writer.messages_received = reader.messages;
     if reader.is_over(&writer) {
         writer.finish();
+        drop(writer);
+        reader.abandon();
     } else if let Heir::Driver(driver) = &writer.heir {
         if !shared.is_corked() {
             // In its own turn, the driving task checks this afterward.
@@ -201,9 +204,15 @@ impl<T: Transport> Reader<T> {
         drop(writer);
         // Parts are dropped as they arrive, because no caller waits for the message.
         self.inbound.set_parts(true);
-        // No caller is left to receive the outcome.
-        let _ = self.ending.report();
+        self.abandon();
         self.alarm.start_closing();
+    }
+
+    /// Ends without a caller that receives the outcome. An error that no caller has received is logged instead.
+    fn abandon(&mut self) {
+        if let Some(error) = self.ending.abandon() {
+            debug!(?error, "a connection had failed before it was dropped");
+        }
     }
 
     /// Returns whether nothing is left to do before the transport is dropped.

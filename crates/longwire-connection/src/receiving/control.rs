@@ -39,7 +39,7 @@ impl<T: Transport> Reader<T> {
             self.alarm.note_written(written);
         }
         ready!(self.poll_alarm(cx));
-        Poll::Ready(Err(self.ending.error().cloned().unwrap_or(Error::Closed)))
+        Poll::Ready(Err(self.ending.tell().unwrap_or(Error::Closed)))
     }
 
     /// Returns whether this is one of several sends in a row: no call receives then, and control frames may be
