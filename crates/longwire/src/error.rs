@@ -8,6 +8,9 @@ use crate::{CloseCode, connection};
 /// `Display` and `Debug` differ as for all errors of this library: `Debug` adds the causes, so that an error that `main`
 /// returns reads as a sentence.
 ///
+/// In functions that a server's handler calls, [`connection::Error`] is the better type: by it, the server recognizes
+/// that a client has left, which it does not log as a failure of the handler.
+///
 /// # Examples
 ///
 /// ```no_run
@@ -78,12 +81,16 @@ impl Error {
     }
 
     /// Returns the code of a clean close, after which a reconnecting client gave up.
+    #[cfg_attr(
+        not(feature = "client"),
+        allow(clippy::unused_self, reason = "only a client has such an error")
+    )]
     fn closed_by_peer(&self) -> Option<CloseCode> {
-        match self {
-            #[cfg(feature = "client")]
-            Self::Outage(crate::reconnect::Outage::Closed(frame)) => Some(frame.code),
-            _ => None,
+        #[cfg(feature = "client")]
+        if let Self::Outage(crate::reconnect::Outage::Closed(frame)) = self {
+            return Some(frame.code);
         }
+        None
     }
 }
 

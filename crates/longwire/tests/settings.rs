@@ -34,6 +34,7 @@ macro_rules! check {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn each_setter_sets_its_own_field() {
     let second = Duration::from_secs(1);
     let proxies = || TrustedProxies::hops(1);
