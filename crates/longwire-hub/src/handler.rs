@@ -86,12 +86,20 @@ impl<F: Future<Output: HandlerOutput>> Future for Handling<F> {
 }
 
 impl RunError<BoxError> {
-    /// Returns whether the handler ended because its connection did: [`Error::is_disconnect`] is true for its error.
+    /// Returns whether the handler ended because its connection did: [`Error::is_disconnect`] is true for its error, or
+    /// for one of the causes of its error.
     pub fn is_disconnect(&self) -> bool {
-        match self {
-            Self::Handler(error) => error.downcast_ref::<Error>().is_some_and(Error::is_disconnect),
-            Self::Refused(_) | Self::Aborted => false,
-        }
+        self.connection_error().is_some_and(Error::is_disconnect)
+    }
+
+    /// Returns the error of the connection with which the handler ended, if it did: its error, or the first of the
+    /// causes of its error that is one.
+    pub fn connection_error(&self) -> Option<&Error> {
+        let Self::Handler(error) = self else {
+            return None;
+        };
+        let first: &(dyn std::error::Error + 'static) = &**error;
+        std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
     }
 }
 

@@ -296,12 +296,8 @@ fn in_span<R>(span: Option<&Span>, work: impl FnOnce() -> R) -> R {
 
 fn note_end(client: &ClientHandle, span: Option<&Span>, ended: Result<(), RunError<BoxError>>) {
     if let Some(span) = span {
-        let failed = match &ended {
-            Err(RunError::Handler(error)) => {
-                error.downcast_ref().and_then(longwire_connection::Error::close_code)
-            }
-            _ => None,
-        };
+        let failed = ended.as_ref().err().and_then(RunError::connection_error);
+        let failed = failed.and_then(longwire_connection::Error::close_code);
         let sent = client.sender().close_sent().map(|frame| frame.code);
         let code = failed.or(sent).unwrap_or(CloseCode::ABNORMAL_CLOSURE);
         span.record("close_code", u16::from(code));

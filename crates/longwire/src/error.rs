@@ -8,9 +8,6 @@ use crate::{CloseCode, connection};
 /// `Display` and `Debug` differ as for all errors of this library: `Debug` adds the causes, so that an error that `main`
 /// returns reads as a sentence.
 ///
-/// In functions that a server's handler calls, [`connection::Error`] is the better type: by it, the server recognizes
-/// that a client has left, which it does not log as a failure of the handler.
-///
 /// # Examples
 ///
 /// ```no_run
