@@ -31,7 +31,9 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `tls` | `wss` and `https` URLs: rustls with ring, [`TlsConfig`]. By itself it trusts no roots by default |
+//! | `tls` | `wss` and `https` URLs with rustls: [`TlsConfig`]. By itself it has no cryptography and no trusted roots |
+//! | `ring` | `tls`, and the cryptography of ring |
+//! | `aws-lc-rs` | `tls`, and the cryptography of aws-lc-rs, also if `ring` is on |
 //! | `platform-roots` | `tls`, and trust in the operating system's roots |
 //! | `webpki-roots` | `tls`, and trust in Mozilla's list if `platform-roots` is off or the system has no roots |
 //! | `deflate` | compression (RFC 7692), which is then offered by default |

@@ -142,7 +142,7 @@ async fn a_reconnecting_client_does_not_repeat_a_login_that_was_refused() {
     assert_eq!(response.status(), 407);
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 #[tokio::test]
 async fn speaks_tls_with_the_server_and_with_the_proxy() {
     use longwire_client::{TlsConfig, TlsError};

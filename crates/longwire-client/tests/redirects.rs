@@ -131,7 +131,7 @@ async fn leaves_credentials_behind_for_good_where_the_origin_changes() {
     assert!(!elsewhere.await.unwrap()[0].contains("Authorization"));
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod tls {
     use longwire_client::TlsConfig;
     use support::tls::{Authority, acceptor, asking};

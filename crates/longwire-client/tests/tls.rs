@@ -1,6 +1,6 @@
 //! TLS: trusted and untrusted certificates, and the meaning of a truncated stream.
 
-#![cfg(feature = "tls")]
+#![cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 
 mod support;
 

@@ -1,12 +1,13 @@
-//! TLS with the caller's own rustls configuration: no server name, and protocol versions that do not overlap.
+//! Options of TLS, and the caller's own rustls configuration: protocol versions, the log of keys, no server name.
 
-#![cfg(feature = "tls")]
+#![cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 
 mod support;
 
+use std::process::Command;
 use std::sync::Arc;
 
-use longwire_client::{Client, Error, TlsError, rustls};
+use longwire_client::{Client, Error, InvalidOption, TlsConfig, TlsError, rustls};
 use support::tls::{Authority, acceptor, chain, provider};
 use support::{SWITCHING, fill, read_request};
 use tokio::io::AsyncWriteExt;
@@ -55,18 +56,88 @@ async fn the_name_of_the_server_can_be_kept_back() {
     }
 }
 
-#[tokio::test]
-async fn versions_of_tls_that_do_not_meet_are_one_error() {
-    let authority = Authority::new();
+/// Returns an acceptor that speaks only this version.
+fn speaking(authority: &Authority, version: &'static rustls::SupportedProtocolVersion) -> TlsAcceptor {
     let leaf = authority.leaf("localhost");
     let (chain, key) = chain(&leaf);
     let config = rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(&[version])
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
-    let (port, server) = serve(TlsAcceptor::from(Arc::new(config))).await;
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn the_oldest_version_is_1_2_or_1_3() {
+    let authority = Authority::new();
+    let trusting = || TlsConfig::new().root_certificates_pem(&authority.pem).unwrap();
+    let anyone = || TlsConfig::new().dangerously_accept_any_certificate();
+    for (case, tls, old_is_accepted) in [
+        ("default", trusting(), true),
+        ("1.3", trusting().tls13_only(), false),
+        (
+            "1.3, before the roots",
+            TlsConfig::new().tls13_only().root_certificates_pem(&authority.pem).unwrap(),
+            false,
+        ),
+        ("1.3, any certificate", anyone().tls13_only(), false),
+    ] {
+        for (version, is_accepted) in
+            [(&rustls::version::TLS12, old_is_accepted), (&rustls::version::TLS13, true)]
+        {
+            let (port, _server) = serve(speaking(&authority, version)).await;
+            let outcome = Client::new(format!("wss://localhost:{port}/")).tls(tls.clone()).connect().await;
+            match outcome {
+                Ok((ws, _)) if is_accepted => ws.abort(),
+                Err(Error::Tls(TlsError::Handshake(_))) if !is_accepted => {}
+                outcome => panic!("{case}: {version:?}: {outcome:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn options_are_not_ignored_beside_a_configuration_of_rustls() {
+    let authority = Authority::new();
+    let custom = || TlsConfig::from(Arc::new(client_config(&authority, rustls::DEFAULT_VERSIONS)));
+    for tls in [custom().tls13_only(), custom().dangerously_log_keys()] {
+        let error = Client::new("wss://localhost:1/").tls(tls).connect().await.unwrap_err();
+        assert!(matches!(error, Error::Option(InvalidOption::Tls(TlsError::RustlsConfig))), "{error:?}");
+    }
+}
+
+/// Runs itself again with the variable, which must be set before the process starts.
+#[tokio::test]
+async fn keys_are_written_to_a_file_only_on_request() {
+    const LOGS: &str = "LONGWIRE_TEST_LOGS_KEYS";
+    if let Ok(logs) = std::env::var(LOGS) {
+        let authority = Authority::new();
+        let tls = TlsConfig::new().root_certificates_pem(&authority.pem).unwrap();
+        let tls = if logs == "yes" { tls.dangerously_log_keys() } else { tls };
+        let (port, _server) = serve(acceptor(&authority.leaf("localhost"))).await;
+        Client::new(format!("wss://localhost:{port}/")).tls(tls).connect().await.unwrap().0.abort();
+        return;
+    }
+    for (logs, is_written) in [("yes", true), ("no", false)] {
+        let file = std::env::temp_dir().join(format!("longwire-client-keys-{}-{logs}", std::process::id()));
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "keys_are_written_to_a_file_only_on_request"])
+            .env(LOGS, logs)
+            .env("SSLKEYLOGFILE", &file)
+            .status();
+        assert!(status.unwrap().success());
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        let _ = std::fs::remove_file(file);
+        assert_eq!(written.contains("SERVER_TRAFFIC_SECRET_0 "), is_written, "{logs}: {written}");
+    }
+}
+
+#[tokio::test]
+async fn versions_of_tls_that_do_not_meet_are_one_error() {
+    let authority = Authority::new();
+    let (port, server) = serve(speaking(&authority, &rustls::version::TLS13)).await;
     let client = Client::new(format!("wss://localhost:{port}/"))
         .tls(Arc::new(client_config(&authority, &[&rustls::version::TLS12])));
     let error = client.connect().await.unwrap_err();

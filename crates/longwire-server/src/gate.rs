@@ -39,7 +39,10 @@ pub(crate) struct Gate {
     /// Shared with each [`Admission`].
     pub(crate) config: Arc<ServerConfig>,
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    pub(crate) tls: Option<crate::TlsConfig>,
+    /// The configuration that replaces `tls`, for all servers of the group.
+    #[cfg(feature = "tls")]
+    pub(crate) new_tls: Arc<crate::tls::Replacement>,
     pub(crate) routes: Routes,
     pub(crate) authorize: Option<Authorize>,
     pub(crate) fallback: Option<Fallback>,
@@ -168,9 +171,9 @@ impl Gate {
         peer_addr: Option<SocketAddr>,
         deadline: Deadline,
     ) -> Option<ServerStream> {
-        let Some(acceptor) = &self.tls else { return Some(io) };
+        let Some(tls) = self.new_tls.get().or_else(|| self.tls.clone()) else { return Some(io) };
         let ServerStream::Tcp(stream) = io else { return Some(io) };
-        match deadline.run(acceptor.accept(stream)).await {
+        match deadline.run(tls.accept(stream)).await {
             Ok(Ok(stream)) => return Some(ServerStream::Tls(Box::new(stream))),
             Ok(Err(error)) => debug!(?peer_addr, %error, "a TLS handshake failed"),
             Err(_) => debug!(?peer_addr, "a TLS handshake did not complete in time"),

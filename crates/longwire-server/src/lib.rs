@@ -108,7 +108,7 @@ pub use server::Server;
 pub use stats::ServerStats;
 pub use stream::{OtherStream, ServerStream};
 #[cfg(feature = "tls")]
-pub use tls::{TlsConfig, TlsError};
+pub use tls::{TlsBuilder, TlsCertificate, TlsConfig, TlsError};
 /// The version of rustls whose configurations [`TlsConfig`] accepts and whose types [`ServerStream::tls`] and
 /// [`Request::peer_certificates`] return.
 #[cfg(feature = "tls")]

@@ -22,6 +22,8 @@ pub(crate) struct Lifecycle {
     phase: watch::Sender<Phase>,
     shutdown: Mutex<Shutdown>,
     measurements: Mutex<Option<Measurements>>,
+    #[cfg(feature = "tls")]
+    pub(crate) new_tls: Arc<crate::tls::Replacement>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) hub: Hub,
     pub(crate) pending: Arc<Pending>,
@@ -45,6 +47,8 @@ impl Lifecycle {
             phase: watch::Sender::new(Phase::Listening),
             shutdown: Mutex::default(),
             measurements: Mutex::default(),
+            #[cfg(feature = "tls")]
+            new_tls: Arc::default(),
             counters: Arc::default(),
             hub,
             pending: Arc::default(),
@@ -196,6 +200,30 @@ impl ServerHandle {
     /// Returns everything the server has counted so far. It visits every client.
     pub fn stats(&self) -> ServerStats {
         self.lifecycle.stats()
+    }
+
+    /// Replaces the TLS configuration of all servers of this handle, whether they run or not.
+    ///
+    /// TLS handshakes that begin after the call use the new one, also on a server that spoke no TLS before.
+    /// Handshakes in progress and established connections continue with theirs, and clients cannot resume sessions
+    /// of the previous configuration. [`Server::tls`](crate::Server::tls) has no effect any more.
+    ///
+    /// Changed certificate files need no such call: see
+    /// [`TlsBuilder::reload_every`](crate::TlsBuilder::reload_every).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn example(handle: longwire_server::ServerHandle) -> Result<(), longwire_server::TlsError> {
+    /// use longwire_server::TlsConfig;
+    ///
+    /// handle.set_tls(TlsConfig::from_files("new/cert.pem", "new/key.pem")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: crate::TlsConfig) {
+        self.lifecycle.new_tls.set(tls);
     }
 
     /// Shuts the server down as configured in [`ServerConfig::shutdown`](crate::ServerConfig::shutdown).

@@ -182,6 +182,8 @@ impl Server {
                 config: Arc::new(config),
                 #[cfg(feature = "tls")]
                 tls: None,
+                #[cfg(feature = "tls")]
+                new_tls: Arc::clone(&lifecycle.new_tls),
                 routes: Routes::default(),
                 authorize: None,
                 fallback: None,
@@ -254,10 +256,12 @@ impl Server {
     }
 
     /// Speaks TLS on TCP listeners. The TLS handshake counts toward [`ServerConfig::handshake_timeout`].
+    ///
+    /// [`ServerHandle::set_tls`] replaces the configuration later.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: crate::TlsConfig) -> Self {
-        Arc::make_mut(&mut self.gate).tls = Some(tls.acceptor());
+        Arc::make_mut(&mut self.gate).tls = Some(tls);
         self
     }
 

@@ -224,7 +224,7 @@ async fn a_listener_is_handed_over_with_its_queue() {
     assert!(!second.handle.hub().is_shutting_down());
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod tls {
     use std::sync::Arc;
     use std::time::Duration;

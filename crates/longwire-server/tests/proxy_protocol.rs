@@ -153,7 +153,7 @@ async fn tell_name(mut ws: Socket) -> HandlerResult {
     Ok(())
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 #[tokio::test]
 async fn tls_comes_behind_the_header() {
     use std::sync::Arc;

@@ -146,7 +146,7 @@ async fn in_a_crowd_a_proxy_that_has_not_sent_its_header_is_cut_off() {
     assert_eq!(everything(&mut silent).await, b"");
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod tls {
     use longwire_server::TlsConfig;
     use tokio_rustls::TlsConnector;

@@ -128,7 +128,9 @@
 //! | `server` | yes | [`Server`] and its hub |
 //! | `deflate` | yes | compression (RFC 7692): a client offers it, a server must be configured to accept it |
 //! | `rustls` | yes | TLS with ring: `wss` URLs, with the operating system's trusted roots; `Server::tls` |
-//! | `webpki-roots` | no | `rustls`, and trust in Mozilla's list if the system has none |
+//! | `aws-lc-rs` | no | the same with aws-lc-rs. If `rustls` is on as well, aws-lc-rs is used and ring only compiled |
+//! | `tls` | no | the same without cryptography: the application installs a provider of it for the process |
+//! | `webpki-roots` | no | `tls`, and trust in Mozilla's list if the system has none |
 //! | `hyper` | no | `hyper`: sockets in an application that serves HTTP with hyper, over HTTP/1.1 and HTTP/2 |
 //! | `axum` | no | `axum`: an extractor; with `hyper` |
 //! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
@@ -199,11 +201,11 @@ pub use longwire_hub::{
 };
 
 /// The version of rustls whose configurations the client's and the server's `TlsConfig` accept.
-#[cfg(all(feature = "client", feature = "rustls"))]
+#[cfg(all(feature = "client", feature = "tls"))]
 #[doc(no_inline)]
 pub use longwire_client::rustls;
 /// The version of rustls whose configurations the client's and the server's `TlsConfig` accept.
-#[cfg(all(feature = "server", feature = "rustls", not(feature = "client")))]
+#[cfg(all(feature = "server", feature = "tls", not(feature = "client")))]
 #[doc(no_inline)]
 pub use longwire_server::rustls;
 
@@ -235,7 +237,7 @@ pub mod hub {
 pub mod client {
     #[doc(inline)]
     pub use longwire_client::{ClientStream, Error, InvalidOption, ProxyError, RedirectError, Stage};
-    #[cfg(feature = "rustls")]
+    #[cfg(feature = "tls")]
     #[doc(inline)]
     pub use longwire_client::{TlsConfig, TlsError};
 }
@@ -248,9 +250,9 @@ pub mod server {
         Admission, Error, InvalidNetwork, Listen, ListenOptions, Listeners, OtherStream, Serve, ServerStream,
         SocketReceiver, TrustedProxies, Workers,
     };
-    #[cfg(feature = "rustls")]
+    #[cfg(feature = "tls")]
     #[doc(inline)]
-    pub use longwire_server::{TlsConfig, TlsError};
+    pub use longwire_server::{TlsBuilder, TlsCertificate, TlsConfig, TlsError};
 }
 
 #[cfg(feature = "axum")]

@@ -8,7 +8,12 @@
 //! worker threads. `LONGWIRE_COMPANY_SEED` selects other sizes. With `--release`, it moves about thirty times as many
 //! bytes.
 
-#![cfg(all(feature = "client", feature = "server", feature = "deflate", feature = "rustls"))]
+#![cfg(all(
+    feature = "client",
+    feature = "server",
+    feature = "deflate",
+    any(feature = "rustls", feature = "aws-lc-rs")
+))]
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};

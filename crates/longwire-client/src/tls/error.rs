@@ -30,6 +30,11 @@ pub enum TlsError {
     /// it must already contain the roots and the certificate.
     #[error("TLS configuration made from a rustls::ClientConfig cannot be changed")]
     RustlsConfig,
+    /// No cryptography: neither of the features `ring` and `aws-lc-rs` is on, and the process has installed none.
+    #[error(
+        "no provider of cryptography: enable the feature ring or aws-lc-rs, or install one for the process"
+    )]
+    NoProvider,
     /// The build has no default roots: neither `platform-roots` nor `webpki-roots` is on.
     #[error("no root certificates: add some, or enable the feature platform-roots or webpki-roots")]
     NoRoots,

@@ -1,7 +1,6 @@
 //! TLS: the trusted roots, the client certificate, and the TLS handshake.
 //!
-//! This module creates the rustls configurations. It always names ring as the provider, so no process-wide default is
-//! needed and another crate's choice cannot affect this one.
+//! This module creates the rustls configurations.
 
 use std::fmt;
 use std::io;
@@ -13,18 +12,21 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{ResolvesClientCert, WantsClientCert};
 use tokio_rustls::rustls::crypto::{
-    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{
-    self, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+    self, ClientConfig, ConfigBuilder, DEFAULT_VERSIONS, DigitallySignedStruct, KeyLogFile, RootCertStore,
+    SignatureScheme, SupportedProtocolVersion, WantsVerifier,
 };
 
 use crate::ClientStream;
 
 mod error;
+mod provider;
 
 pub use error::{PemError, TlsError};
 
@@ -33,6 +35,10 @@ pub use error::{PemError, TlsError};
 /// The default presents no certificate and trusts the operating system's roots (feature `platform-roots`), or else
 /// Mozilla's list (feature `webpki-roots`, also if the system has no roots). TLS versions 1.2 and 1.3 are supported.
 /// ALPN requests `http/1.1`, because some servers otherwise choose HTTP/2.
+///
+/// A process-wide default of the cryptography is neither needed nor changed: it is from aws-lc-rs with the feature of
+/// that name, otherwise from *ring* with the feature `ring`. Only if neither is on, the provider that the process has
+/// installed is used.
 ///
 /// # Examples
 ///
@@ -51,6 +57,8 @@ pub use error::{PemError, TlsError};
 pub struct TlsConfig {
     trust: Trust,
     identity: Option<Arc<Identity>>,
+    is_tls13_only: bool,
+    logs_keys: bool,
 }
 
 #[derive(Clone, Default)]
@@ -153,24 +161,42 @@ impl TlsConfig {
         self
     }
 
+    /// Refuses TLS 1.2. Default: versions 1.2 and 1.3.
+    ///
+    /// If this configuration was made from a `rustls::ClientConfig`, connecting fails with [`TlsError::RustlsConfig`].
+    pub fn tls13_only(mut self) -> Self {
+        self.is_tls13_only = true;
+        self
+    }
+
+    /// Appends the secrets of all sessions to the file that the environment variable `SSLKEYLOGFILE` names, in the
+    /// format of Wireshark, for debugging. Nothing is written if the variable is not set, or if the file cannot be
+    /// opened.
+    ///
+    /// Whoever reads the file can decrypt every recorded connection. Do not call this in a program that is deployed,
+    /// unless an explicit setting asks for it. If this configuration was made from a `rustls::ClientConfig`,
+    /// connecting fails with [`TlsError::RustlsConfig`].
+    pub fn dangerously_log_keys(mut self) -> Self {
+        self.logs_keys = true;
+        self
+    }
+
     /// Builds the rustls configuration.
     pub(crate) fn build(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Config)?;
         let builder = match &self.trust {
+            Trust::Custom(_) if self.is_tls13_only || self.logs_keys => return Err(TlsError::RustlsConfig),
             Trust::Custom(config) => return Ok(Arc::clone(config)),
-            Trust::Default => default_roots(builder)?,
+            Trust::Default => default_roots(self.needs_roots()?)?,
             Trust::Only(certificates) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates {
                     roots.add(certificate.clone()).map_err(TlsError::Config)?;
                 }
-                builder.with_root_certificates(roots)
+                self.needs_roots()?.with_root_certificates(roots)
             }
             Trust::Anyone => {
-                let algorithms = provider.signature_verification_algorithms;
+                let builder = self.needs_roots()?;
+                let algorithms = builder.crypto_provider().signature_verification_algorithms;
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(algorithms)))
             }
         };
@@ -181,7 +207,17 @@ impl TlsConfig {
                 .map_err(TlsError::Config)?,
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.logs_keys {
+            config.key_log = Arc::new(KeyLogFile::new());
+        }
         Ok(Arc::new(config))
+    }
+
+    fn needs_roots(&self) -> Result<NeedsRoots, TlsError> {
+        let versions = if self.is_tls13_only { TLS13_ONLY } else { DEFAULT_VERSIONS };
+        ClientConfig::builder_with_provider(provider::provider()?)
+            .with_protocol_versions(versions)
+            .map_err(TlsError::Config)
     }
 }
 
@@ -189,7 +225,7 @@ impl TlsConfig {
 /// empty.
 impl From<Arc<ClientConfig>> for TlsConfig {
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self { trust: Trust::Custom(config), identity: None }
+        Self { trust: Trust::Custom(config), ..Self::default() }
     }
 }
 
@@ -263,6 +299,8 @@ async fn default_config() -> Result<Arc<ClientConfig>, TlsError> {
     };
     DEFAULT.get_or_try_init(make).await.cloned()
 }
+
+static TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
 
 /// Adds the roots that the features select, the operating system's first.
 fn default_roots(builder: NeedsRoots) -> Result<NeedsIdentity, TlsError> {

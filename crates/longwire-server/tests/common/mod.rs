@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+pub(crate) mod certificates;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

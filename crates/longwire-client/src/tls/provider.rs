@@ -1,0 +1,27 @@
+//! The cryptography of TLS, as selected by the features.
+//!
+//! A provider is always named: `rustls::ClientConfig::builder()` panics if two are compiled in and the process has
+//! not chosen one, and another crate may enable the second at any time.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::CryptoProvider;
+#[cfg(feature = "aws-lc-rs")]
+use tokio_rustls::rustls::crypto::aws_lc_rs as selected;
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+use tokio_rustls::rustls::crypto::ring as selected;
+
+use super::TlsError;
+
+/// Returns the provider.
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+#[allow(clippy::unnecessary_wraps, reason = "without the features there may be none")]
+pub(super) fn provider() -> Result<Arc<CryptoProvider>, TlsError> {
+    Ok(Arc::new(selected::default_provider()))
+}
+
+/// Returns the provider that the process has installed.
+#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+pub(super) fn provider() -> Result<Arc<CryptoProvider>, TlsError> {
+    CryptoProvider::get_default().cloned().ok_or(TlsError::NoProvider)
+}
