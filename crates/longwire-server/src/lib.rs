@@ -41,6 +41,43 @@
 //! can answer plain GET and HEAD requests, which is enough for a page that opens a WebSocket. For anything more,
 //! put an HTTP server in front.
 //!
+//! # TLS in production
+//!
+//! With the feature `ring` or `aws-lc-rs`, [`Server::tls`] takes a `TlsConfig`:
+//!
+//! ```no_run
+//! # #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+//! # async fn example() -> Result<(), longwire_server::Error> {
+//! use longwire_server::{Server, TlsCertificate, TlsConfig};
+//!
+//! let tls = TlsConfig::builder()
+//!     .certificate(TlsCertificate::from_files("/etc/tls/default.pem", "/etc/tls/default.key"))
+//!     .certificate_for(["*.example.com"], TlsCertificate::from_files("/etc/tls/com.pem", "/etc/tls/com.key"))
+//!     .build()?;
+//! let server = Server::bind("0.0.0.0:443").await?.tls(tls);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - **Renewed certificates:** replace the files. They are read again within a minute of clients connecting, or as
+//!   set with `TlsBuilder::reload_every`; `TlsConfig::reload` reads them at once. `ServerHandle::set_tls` replaces the
+//!   whole configuration.
+//! - **Several names:** `TlsBuilder::certificate_for`, with host names and wildcards. Other names get the default
+//!   certificate, or are refused.
+//! - **Resumption:** the state of a session is in a ticket at the client, encrypted with a key that is only in memory
+//!   and replaced every 6 hours. Any number of clients can resume, also after a new certificate. Give all servers of a
+//!   process clones of one `TlsConfig`, which share the keys.
+//! - **Certificates of clients:** `TlsBuilder::require_client_certificates` or `request_client_certificates`. Their
+//!   sessions are not resumed, so that every connection is checked. `Request::peer_certificates` and
+//!   `Request::server_name` are there in [`Server::authorize`] and in the handler.
+//! - **Versions:** 1.2 and 1.3, or only 1.3 with `TlsBuilder::tls13_only`.
+//! - **Debugging:** `TlsBuilder::dangerously_log_keys` and the variable `SSLKEYLOGFILE`, for Wireshark.
+//! - **Anything else that rustls can do:** `TlsConfig::from` takes an `Arc<rustls::ServerConfig>`.
+//!
+//! The cryptography is from aws-lc-rs if that feature is on, otherwise from ring; a provider that the process has
+//! installed is neither used nor changed. With only the feature `tls`, the installed one is used, and sessions are
+//! resumed from the server's memory, which has room for 256.
+//!
 //! # Metrics
 //!
 //! [`ServerHandle::stats`] returns all counts in one value. With the feature `metrics`, the counts also go to the
