@@ -8,7 +8,9 @@ use std::fmt::{Debug, Write as _};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use longwire_server::{BoxError, Server, TlsBuilder, TlsCertificate, TlsConfig, TlsError, Workers};
+use longwire_server::{
+    BoxError, Server, ServerHandle, TlsBuilder, TlsCertificate, TlsConfig, TlsError, Workers,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind};
@@ -49,6 +51,15 @@ async fn a_new_configuration_is_used_for_new_clients_and_the_others_stay() {
     assert_eq!(soon(slow.read_u8()).await.unwrap(), b'H');
 }
 
+/// Stops the workers if the test fails; it would wait for them.
+struct StopOnDrop(ServerHandle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        drop(self.0.shutdown());
+    }
+}
+
 #[tokio::test]
 async fn tls_can_be_set_for_every_worker_and_where_there_was_none() {
     let authority = Authority::new();
@@ -59,6 +70,7 @@ async fn tls_can_be_set_for_every_worker_and_where_there_was_none() {
     let running = tokio::task::spawn_blocking(|| {
         workers.run(|server: Server| async { Ok::<_, BoxError>(server.serve(echo).await?) })
     });
+    let _stop = StopOnDrop(handle.clone());
     let mut plain = common::open(addr).await;
     handle.set_tls(one(&leaf));
     // The system spreads the connections over the workers.
