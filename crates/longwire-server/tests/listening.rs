@@ -410,7 +410,7 @@ mod tls {
         assert!(matches!(TlsConfig::from_pem(chain, other.as_bytes()), Err(TlsError::Rustls(_))));
         assert!(matches!(
             TlsConfig::from_files("/nowhere/cert.pem", "/nowhere/key.pem"),
-            Err(TlsError::Pem(_))
+            Err(TlsError::File { .. })
         ));
         let clients = TlsConfig::from_pem_with_clients(chain, key, b"");
         assert!(matches!(clients, Err(TlsError::Clients(_))), "nobody could connect");

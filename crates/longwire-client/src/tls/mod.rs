@@ -241,6 +241,8 @@ impl fmt::Debug for TlsConfig {
         f.debug_struct("TlsConfig")
             .field("trust", &trust)
             .field("shows_certificate", &self.identity.is_some())
+            .field("is_tls13_only", &self.is_tls13_only)
+            .field("logs_keys", &self.logs_keys)
             .finish()
     }
 }

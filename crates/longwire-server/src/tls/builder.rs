@@ -103,7 +103,7 @@ impl TlsBuilder {
         self
     }
 
-    /// Requires from each client a certificate signed by one of these authorities (PEM).
+    /// Requires from each client, whatever name it requests, a certificate signed by one of these authorities (PEM).
     ///
     /// [`Request::peer_certificates`](crate::Request::peer_certificates) returns it, for instance in
     /// [`Server::authorize`](crate::Server::authorize). Sessions are not resumed: a resumed session would bring back

@@ -138,7 +138,7 @@ impl Entry {
         let content = certificate.read();
         let seen = Mutex::new(Seen { fingerprint: fingerprint.of(&content), is_in_use: true });
         let current = RwLock::new(Arc::new(content?.certify(&names, provider)?));
-        let files = certificate.file().is_some().then(|| Files { certificate, fingerprint, seen });
+        let files = certificate.file().is_some().then_some(Files { certificate, fingerprint, seen });
         Ok(Self { names, current, files })
     }
 
