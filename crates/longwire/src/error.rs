@@ -91,14 +91,14 @@ impl Error {
     }
 }
 
-#[cfg(all(feature = "client", feature = "rustls"))]
+#[cfg(all(feature = "client", feature = "tls"))]
 impl From<crate::client::TlsError> for Error {
     fn from(error: crate::client::TlsError) -> Self {
         Self::Client(error.into())
     }
 }
 
-#[cfg(all(feature = "server", feature = "rustls"))]
+#[cfg(all(feature = "server", feature = "tls"))]
 impl From<crate::server::TlsError> for Error {
     fn from(error: crate::server::TlsError) -> Self {
         Self::Server(error.into())
