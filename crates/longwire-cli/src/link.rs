@@ -137,4 +137,12 @@ impl Outgoing {
             Self::Again(_) => Err("with --reconnect, no pongs are sent".to_owned()),
         }
     }
+
+    /// Returns the number of bytes of messages and parts of messages received, if it is known.
+    pub(crate) fn bytes_received(&self) -> Option<u64> {
+        match self {
+            Self::Once(sender) => Some(sender.stats().bytes_received),
+            Self::Again(_) => None,
+        }
+    }
 }

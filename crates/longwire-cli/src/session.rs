@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longwire::{CloseCode, CloseFrame, Error, Message};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::command::{Command, HELP};
 use crate::display::{Display, count};
@@ -62,6 +62,7 @@ impl Session {
             heard: Cell::new(Instant::now()),
             received: Cell::new(0),
             pings: Cell::new(0),
+            control_bytes: Cell::new(0),
             is_ours: Cell::new(false),
             traffic: Traffic::start(),
             rules,
@@ -105,6 +106,8 @@ struct Talk {
     received: Cell<u64>,
     /// The number of pings whose round trip is measured.
     pings: Cell<usize>,
+    /// The bytes of pings and pongs that were received.
+    control_bytes: Cell<u64>,
     /// Whether this end has begun to close.
     is_ours: Cell<bool>,
     traffic: Traffic,
@@ -202,6 +205,9 @@ impl Talk {
     }
 
     async fn show(&self, event: Event) {
+        if let Event::Ping(payload) | Event::Pong(payload) = &event {
+            self.control_bytes.set(self.control_bytes.get() + CONTROL_HEADER + payload.len() as u64);
+        }
         match event {
             Event::Message(message) => self.show_message(&message).await,
             Event::Ping(payload) => self.notice(&format!("ping{}", report::payload(&payload))).await,
@@ -314,20 +320,35 @@ impl Talk {
         Ok(())
     }
 
-    /// Waits until no message has arrived for the time that the user allows, then closes.
+    /// Waits until nothing has arrived for the time that the user allows, then closes.
     async fn wait_for_replies(&self) {
         let Some(wait) = self.rules.wait else { return };
         // The end of the connection is reported by the receiving half.
         let _ = self.outgoing.flush().await;
-        let end = Instant::now();
+        // The answer to a ping shows that the server has read everything before it, however long that takes.
+        if let Ok(pong) = self.outgoing.ping() {
+            self.pings.set(self.pings.get() + 1);
+            let _ = timeout(wait.max(PATIENCE), pong).await;
+        }
+        let mut bytes = self.message_bytes();
+        let mut due = self.heard.get().max(Instant::now()) + wait;
         loop {
-            let due = self.heard.get().max(end) + wait;
+            sleep_until(due).await;
+            // A long message is not complete, but arrives.
+            let arrived = self.message_bytes();
+            let heard = self.heard.get();
+            due = if arrived == bytes { heard + wait } else { Instant::now() + wait };
             if due <= Instant::now() {
                 break;
             }
-            sleep_until(due).await;
+            bytes = arrived;
         }
         self.close(Some(normal()));
+    }
+
+    /// Returns the number of bytes received, except for those of pings and pongs: a server that pings is silent.
+    fn message_bytes(&self) -> Option<u64> {
+        self.outgoing.bytes_received().map(|bytes| bytes.saturating_sub(self.control_bytes.get()))
     }
 
     fn close(&self, frame: Option<CloseFrame>) {
@@ -344,6 +365,12 @@ impl Talk {
         self.rules.notices.complaint(text, &self.output, &self.rules.display).await;
     }
 }
+
+/// The length of a server's control frame without its payload (RFC 6455 §5.2): it is not masked.
+const CONTROL_HEADER: u64 = 2;
+
+/// The time that a server has to answer a ping, which it is obliged to.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn normal() -> CloseFrame {
     CloseFrame::new(CloseCode::NORMAL, "")
