@@ -1,4 +1,4 @@
-//! The public API of each crate, compared with the listing in `docs/api`, so that no change of it goes unnoticed.
+//! The public API of each library, compared with the listing in `docs/api`, so that no change of it goes unnoticed.
 //!
 //! The items come from rustdoc's JSON, whose format belongs to the toolchain: the crate `public-api` reads that of one
 //! range of toolchains, and the error says so if this toolchain is outside of it.
@@ -19,17 +19,18 @@ pub(crate) struct Arguments {
     update: bool,
 }
 
-/// Compares the public API of every published crate with its listing.
+/// Compares the public API of every published library with its listing.
 pub(crate) fn check() -> Result<()> {
     run(&Arguments { update: false })
 }
 
-/// Compares the public API of every published crate with its listing, or writes the listing.
+/// Compares the public API of every published library with its listing, or writes the listing.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // A separate directory: the variable causes a rebuild of everything whose build script looks at it.
     let target = workspace::target()?.join("api");
     let sh = shell()?;
-    cmd!(sh, "cargo doc --workspace --exclude longwire-examples --exclude wire-model --exclude xtask")
+    cmd!(sh, "cargo doc --workspace --exclude longwire-cli --exclude longwire-examples --exclude wire-model")
+        .args(["--exclude", "xtask"])
         .args(["--lib", "--all-features", "--no-deps"])
         .env("RUSTDOCFLAGS", "-Z unstable-options --output-format json")
         .env("RUSTC_BOOTSTRAP", "1")
@@ -55,11 +56,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Returns the names of the published crates.
+/// Returns the names of the published libraries.
 fn crates() -> Result<Vec<String>> {
     let files = workspace::files()?;
-    let manifests = files.iter().filter_map(|file| file.strip_prefix("crates/")?.strip_suffix("/Cargo.toml"));
-    Ok(manifests.map(str::to_owned).collect())
+    let libraries = files.iter().filter_map(|file| file.strip_prefix("crates/")?.strip_suffix("/src/lib.rs"));
+    Ok(libraries.map(str::to_owned).collect())
 }
 
 /// Returns the public items that rustdoc has described in a file, a line each.

@@ -66,7 +66,8 @@ fn is_on_this_machine(endpoint: &Endpoint) -> Result<bool, Failure> {
     }
     let uri = WebSocketUri::parse(&url).map_err(|error| Failure::usage(format!("invalid URL: {error}")))?;
     let host = uri.host();
-    let is_local_name = host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
+    let is_local_name =
+        host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
     Ok(is_local_name || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback()))
 }
 
@@ -113,7 +114,10 @@ async fn measure(args: Arc<BenchArgs>) -> Result<Figures, Failure> {
             let one = joined.map_err(|error| Failure::other("a connection's task failed", &error))??;
             figures.missing += one.missing;
             last = last.max(one.last);
-            figures.round_trips.add(one.round_trips).map_err(|error| Failure::other("cannot count", &error))?;
+            figures
+                .round_trips
+                .add(one.round_trips)
+                .map_err(|error| Failure::other("cannot count", &error))?;
         }
         Ok::<_, Failure>(())
     };
@@ -127,7 +131,10 @@ async fn measure(args: Arc<BenchArgs>) -> Result<Figures, Failure> {
 }
 
 /// Makes the connections, several at a time.
-async fn connect_all(args: &Arc<BenchArgs>, progress: &Progress) -> Result<(Histogram<u64>, Vec<Link>), Failure> {
+async fn connect_all(
+    args: &Arc<BenchArgs>,
+    progress: &Progress,
+) -> Result<(Histogram<u64>, Vec<Link>), Failure> {
     let limit = Arc::new(Semaphore::new(CONNECTING));
     let mut tasks = JoinSet::new();
     for _ in 0..args.connections {
@@ -152,7 +159,11 @@ async fn connect_all(args: &Arc<BenchArgs>, progress: &Progress) -> Result<(Hist
 fn message(args: &BenchArgs) -> Message {
     // Not the same byte throughout: compression would make nothing of it.
     let bytes: Vec<u8> = (b'a'..=b'z').cycle().take(args.size).collect();
-    if args.binary { Message::binary(bytes) } else { Message::text(String::from_utf8_lossy(&bytes).into_owned()) }
+    if args.binary {
+        Message::binary(bytes)
+    } else {
+        Message::text(String::from_utf8_lossy(&bytes).into_owned())
+    }
 }
 
 /// The work of one connection.
@@ -264,7 +275,9 @@ impl Progress {
         let bar = if io::stderr().is_terminal() { ProgressBar::new(1000) } else { ProgressBar::hidden() };
         let (start, end) = (style.start(Paint::Marker), style.end());
         let template = format!("{start}{{bar:40}}{end} {{msg}}");
-        bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(
+            ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         Self { bar, connections: args.connections }
     }
 
@@ -306,7 +319,10 @@ fn print(figures: &Figures) {
     ];
     let mut text = lines.join("\n") + "\n";
     if *missing > 0 {
-        text.push_str(&format!("missing     {missing} did not come back within {}\n", report::time(LAST_REPLIES)));
+        text.push_str(&format!(
+            "missing     {missing} did not come back within {}\n",
+            report::time(LAST_REPLIES)
+        ));
     }
     // A reader that has gone needs no figures.
     let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());

@@ -11,9 +11,9 @@ use crate::display::Display;
 use crate::escape;
 use crate::input::{Payload, Reading};
 use crate::link::Link;
+use crate::notices::Notices;
 use crate::output;
 use crate::report;
-use crate::notices::Notices;
 use crate::session::{Rules, Session};
 use crate::signals;
 use crate::source::Source;
@@ -65,8 +65,7 @@ pub(crate) async fn run(args: &ConnectArgs) -> Result<u8, Failure> {
     if rules.notices == Notices::Screen && !messages.reconnect {
         output.line(rules.display.notice(Paint::Notice, &greeting(&link, source.interactive))).await;
     }
-    let session =
-        Session { link, inputs: source.inputs, interrupts, reports, output, written, rules };
+    let session = Session { link, inputs: source.inputs, interrupts, reports, output, written, rules };
     let status = session.run().await;
     if let Some(prompt) = source.prompt {
         prompt.stop();
@@ -131,4 +130,3 @@ fn rules(messages: &MessageArgs, display: &DisplayArgs, on_terminal: bool, inter
         stats: display.stats,
     }
 }
-

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn commands_have_arguments() {
-        let close = |code, reason: &str| Ok(Command::Close(Some(CloseFrame::new(CloseCode::new(code), reason))));
+        let close =
+            |code, reason: &str| Ok(Command::Close(Some(CloseFrame::new(CloseCode::new(code), reason))));
         for (line, expected) in [
             ("ping", Ok(Command::Ping)),
             ("pong", Ok(Command::Pong(vec![]))),

@@ -20,14 +20,17 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Prints the man page.
+/// Prints the man page of the program, or of one of its commands.
 ///
 /// # Errors
 ///
 /// As for [`completions`].
-pub(crate) fn man() -> Result<(), Failure> {
+pub(crate) fn man(command: Option<&str>) -> Result<(), Failure> {
+    let mut program = Cli::command();
+    program.build();
+    let page = command.and_then(|name| program.find_subcommand(name)).unwrap_or(&program);
     let mut text = Vec::new();
-    let rendered = Man::new(Cli::command()).render(&mut text);
+    let rendered = Man::new(page.clone()).render(&mut text);
     rendered.map_err(|error| Failure::other("cannot write the man page", &error))?;
     print(&text)
 }

@@ -55,8 +55,9 @@ impl Reading {
         match self.payload {
             Payload::Text => Input::Message(Message::text(line)),
             Payload::Binary => Input::Message(Message::binary(line.as_bytes().to_vec())),
-            Payload::Hex => hex::decode(line)
-                .map_or_else(Input::Invalid, |bytes| Input::Message(Message::binary(bytes))),
+            Payload::Hex => {
+                hex::decode(line).map_or_else(Input::Invalid, |bytes| Input::Message(Message::binary(bytes)))
+            }
         }
     }
 }

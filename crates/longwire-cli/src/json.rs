@@ -111,7 +111,11 @@ mod tests {
         for (case, text, expected) in [
             ("a literal", " null ", "null"),
             ("empty containers", "[{ }, [ ]]", "[\n  {},\n  []\n]"),
-            ("order, repetition and precision", r#"{"b":1e400,"a":0.10,"b":2}"#, "{\n  \"b\": 1e400,\n  \"a\": 0.10,\n  \"b\": 2\n}"),
+            (
+                "order, repetition and precision",
+                r#"{"b":1e400,"a":0.10,"b":2}"#,
+                "{\n  \"b\": 1e400,\n  \"a\": 0.10,\n  \"b\": 2\n}",
+            ),
             ("strings with the signs of JSON", r#"["a\"],{:","\\"]"#, "[\n  \"a\\\"],{:\",\n  \"\\\\\"\n]"),
         ] {
             assert_eq!(plain(text).as_deref(), Some(expected), "{case}");

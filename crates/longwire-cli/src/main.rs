@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Some(Command::Completions { shell }) => generate::completions(shell).map(|()| 0),
-        Some(Command::Man) => generate::man().map(|()| 0),
+        Some(Command::Man { command }) => generate::man(command.as_deref()).map(|()| 0),
         Some(Command::Listen(args)) => start(Builder::new_multi_thread(), listen::run(args)),
         Some(Command::Bench(args)) => start(Builder::new_multi_thread(), bench::run(args)),
         None => {

@@ -81,7 +81,10 @@ fn write_stdout(mut queue: mpsc::Receiver<Vec<Bytes>>) -> io::Result<()> {
     stdout.flush()
 }
 
-fn print(mut queue: mpsc::Receiver<Vec<Bytes>>, mut printer: Box<dyn ExternalPrinter + Send>) -> io::Result<()> {
+fn print(
+    mut queue: mpsc::Receiver<Vec<Bytes>>,
+    mut printer: Box<dyn ExternalPrinter + Send>,
+) -> io::Result<()> {
     while let Some(pieces) = queue.blocking_recv() {
         let text = String::from_utf8_lossy(&pieces.concat()).into_owned();
         printer.print(text).map_err(io::Error::other)?;

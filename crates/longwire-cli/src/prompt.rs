@@ -127,7 +127,8 @@ impl Typing {
     fn save_history(&mut self, new_lines: usize) {
         let Some(path) = self.history.as_deref().filter(|_| new_lines > 0) else { return };
         // A history that cannot be written is no reason to fail, nor to disturb.
-        let _ = create_private(path).and_then(|()| self.editor.append_history(path).map_err(io::Error::other));
+        let _ =
+            create_private(path).and_then(|()| self.editor.append_history(path).map_err(io::Error::other));
     }
 }
 

@@ -72,14 +72,22 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        for (bytes, expected) in
-            [(0.0, "0 B"), (1023.0, "1023 B"), (1024.0, "1.0 KiB"), (1_048_575.0, "1.0 MiB"), (1e9, "953.7 MiB")]
-        {
+        for (bytes, expected) in [
+            (0.0, "0 B"),
+            (1023.0, "1023 B"),
+            (1024.0, "1.0 KiB"),
+            (1_048_575.0, "1.0 MiB"),
+            (1e9, "953.7 MiB"),
+        ] {
             assert_eq!(size(bytes), expected);
         }
-        for (seconds, expected) in
-            [(0.0, "0.00 µs"), (0.000_012_34, "12.3 µs"), (0.001_5, "1.50 ms"), (0.15, "150 ms"), (90.0, "90.0 s")]
-        {
+        for (seconds, expected) in [
+            (0.0, "0.00 µs"),
+            (0.000_012_34, "12.3 µs"),
+            (0.001_5, "1.50 ms"),
+            (0.15, "150 ms"),
+            (90.0, "90.0 s"),
+        ] {
             assert_eq!(time(Duration::from_secs_f64(seconds)), expected);
         }
     }

@@ -11,11 +11,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 
 use crate::command::{Command, HELP};
 use crate::display::{Display, count};
+use crate::escape;
 use crate::input::Input;
 use crate::link::{Event, Incoming, Link, Outgoing};
 use crate::notices::Notices;
 use crate::output::{Output, Written};
-use crate::escape;
 use crate::report;
 use crate::status::{self, Failure, INTERRUPTED};
 use crate::traffic::Traffic;
@@ -171,7 +171,8 @@ impl Talk {
     async fn show_close(&self, frame: Option<CloseFrame>) -> u8 {
         let code = frame.as_ref().map_or(CloseCode::NO_STATUS_RECEIVED, |frame| frame.code);
         let status = if self.is_ours.get() { 0 } else { status::of_code(code) };
-        let shown = frame.map_or_else(|| code.to_string(), |frame| escape::line(&frame.to_string()).into_owned());
+        let shown =
+            frame.map_or_else(|| code.to_string(), |frame| escape::line(&frame.to_string()).into_owned());
         if status == 0 {
             self.notice(&format!("disconnected: {shown}")).await;
         } else {
@@ -217,8 +218,10 @@ impl Talk {
             Event::Gap(gap) => {
                 let attempts = usize::try_from(gap.attempts).unwrap_or(usize::MAX);
                 let (duration, attempts) = (report::time(gap.duration), count(attempts, "attempt"));
-                self.notice(&format!("messages may be missing here: no connection for {duration} ({attempts})"))
-                    .await;
+                self.notice(&format!(
+                    "messages may be missing here: no connection for {duration} ({attempts})"
+                ))
+                .await;
             }
         }
     }

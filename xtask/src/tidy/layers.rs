@@ -34,6 +34,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "longwire-hyper", may_know: EDGE_OF_SERVERS, sans_io: false },
     // The facade re-exports all of them.
     Layer { name: "longwire", may_know: &["longwire-*"], sans_io: false },
+    // A user of the facade, like any other.
+    Layer { name: "longwire-cli", may_know: &["longwire"], sans_io: false },
 ];
 
 const EDGE_OF_SERVERS: &[&str] = &["longwire-handshake", "longwire-connection", "longwire-hub"];
@@ -141,6 +143,8 @@ mod tests {
             ("longwire-client", "longwire-hub", false),
             ("longwire-client", "longwire", false),
             ("longwire", "longwire-server", true),
+            ("longwire-cli", "longwire", true),
+            ("longwire-cli", "longwire-client", false),
         ] {
             let complaints = check_direct(layer(name), &["bytes", other].into());
             assert_eq!(complaints.is_empty(), allowed, "{name} on {other}");

@@ -75,7 +75,11 @@ pub(crate) enum Command {
         shell: Shell,
     },
     /// Print the man page, in roff
-    Man,
+    Man {
+        /// The command that the page is about, instead of `longwire` itself
+        #[arg(value_parser = ["listen", "bench"])]
+        command: Option<String>,
+    },
 }
 
 /// A connection and what is done with it.

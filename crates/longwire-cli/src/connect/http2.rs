@@ -29,7 +29,8 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<(Link, Response<()>),
     let connecting = async {
         let server = dial(endpoint, &uri).await?;
         let (ws, response) = server.connect(&url, &options).await.map_err(|error| failure(&error))?;
-        let (subprotocol, extensions) = (ws.subprotocol().map(str::to_owned), ws.extensions().map(str::to_owned));
+        let (subprotocol, extensions) =
+            (ws.subprotocol().map(str::to_owned), ws.extensions().map(str::to_owned));
         let (sender, receiver) = ws.split();
         let incoming = Incoming::Http2(receiver, sender.clone());
         Ok((Link { incoming, outgoing: Outgoing::Once(sender), subprotocol, extensions }, response))

@@ -155,7 +155,8 @@ fn refusal(error: &str, body: &[u8]) -> Failure {
     let text = String::from_utf8_lossy(shown);
     let text = escape::lines(text.trim_ascii());
     let more = if shown.len() < body.len() { " ..." } else { "" };
-    let body = if text.is_empty() { String::new() } else { format!("\n  {}{more}", text.replace('\n', "\n  ")) };
+    let body =
+        if text.is_empty() { String::new() } else { format!("\n  {}{more}", text.replace('\n', "\n  ")) };
     Failure::new(NOT_CONNECTED, format!("{error}{body}"))
 }
 

@@ -29,11 +29,8 @@ pub(super) struct Console {
 impl Console {
     pub(super) fn new(args: &ListenArgs, output: Output, shows_messages: bool, interactive: bool) -> Self {
         let on_terminal = io::stdout().is_terminal();
-        let display = Display {
-            raw: args.binary,
-            json: args.json,
-            ..Display::new(&args.display, on_terminal)
-        };
+        let display =
+            Display { raw: args.binary, json: args.json, ..Display::new(&args.display, on_terminal) };
         let notices = Notices::new(&args.display, on_terminal);
         Self { output, display, notices, shows_messages, interactive }
     }

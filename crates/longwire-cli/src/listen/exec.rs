@@ -139,7 +139,11 @@ impl Exec {
 }
 
 /// Closes with 1000 after a success and with 1011 after a failure, and waits for the client's answer.
-async fn close(sender: &Sender, receiver: &mut SocketReceiver, end: io::Result<ExitStatus>) -> Result<(), Failure> {
+async fn close(
+    sender: &Sender,
+    receiver: &mut SocketReceiver,
+    end: io::Result<ExitStatus>,
+) -> Result<(), Failure> {
     let (code, reason) = match &end {
         Ok(status) if status.success() => (CloseCode::NORMAL, String::new()),
         Ok(status) => (CloseCode::INTERNAL_ERROR, format!("the command ended with {status}")),

@@ -145,10 +145,8 @@ async fn serve(
         let console = Arc::clone(&console);
         move |socket, request| handle(socket, request, Arc::clone(&mode), Arc::clone(&console))
     };
-    let mut serving = server
-        .serve(handler)
-        .with_graceful_shutdown(async { drop(stopped.await) })
-        .into_future();
+    let mut serving =
+        server.serve(handler).with_graceful_shutdown(async { drop(stopped.await) }).into_future();
     let mut stop = Some(stop);
     loop {
         tokio::select! {
