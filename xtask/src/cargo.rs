@@ -59,10 +59,10 @@ pub(crate) fn doc() -> Result<()> {
     Ok(command.env("RUSTDOCFLAGS", "-D warnings").run()?)
 }
 
-/// Builds the examples, reusing what the tests have built.
+/// Builds the examples and the program `longwire`, reusing what the tests have built.
 pub(crate) fn build_examples() -> Result<()> {
     let sh = shell()?;
-    Ok(cmd!(sh, "cargo build --workspace --all-features --examples").run()?)
+    Ok(cmd!(sh, "cargo build --workspace --all-features --examples --bin longwire").run()?)
 }
 
 /// Runs the tests of the examples, which must have been built; `test` leaves them out.

@@ -1,4 +1,4 @@
-//! The examples as programs under test.
+//! The examples, and the program `longwire`, as programs under test.
 
 use std::{ffi::OsString, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 
 use crate::{cargo, workspace};
 
-/// An example's program, or its stand-in.
+/// A program, or its stand-in.
 ///
 /// A stand-in is a command line of words without quotes. It shows that a check itself works: that it passes with a
 /// correct program of another implementation, and fails with a broken one.
@@ -18,19 +18,24 @@ pub struct Program {
 impl Program {
     /// Returns the program of the example `name`, which must have been built, or the stand-in.
     pub fn new(name: &'static str, stand_in: Option<&str>) -> Result<Self> {
-        Self::built(name, stand_in, "debug")
+        Self::built(name, stand_in, "debug/examples")
     }
 
     /// The same, optimized.
     pub(crate) fn optimized(name: &'static str, stand_in: Option<&str>) -> Result<Self> {
-        Self::built(name, stand_in, "checks")
+        Self::built(name, stand_in, "checks/examples")
     }
 
-    fn built(name: &'static str, stand_in: Option<&str>, profile: &str) -> Result<Self> {
+    /// Returns the program of `longwire-cli`, which must have been built, or the stand-in.
+    pub(crate) fn tool(stand_in: Option<&str>) -> Result<Self> {
+        Self::built("longwire", stand_in, "debug")
+    }
+
+    fn built(name: &'static str, stand_in: Option<&str>, directory: &str) -> Result<Self> {
         let words: Vec<OsString> = if let Some(words) = stand_in {
             words.split_whitespace().map(Into::into).collect()
         } else {
-            vec![workspace::target()?.join(profile).join("examples").join(name).into()]
+            vec![workspace::target()?.join(directory).join(name).into()]
         };
         if words.is_empty() {
             Err(anyhow!("the stand-in for {name} is empty"))
@@ -39,7 +44,7 @@ impl Program {
         }
     }
 
-    /// Returns the name of the example.
+    /// Returns the name of the program.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -52,7 +57,7 @@ impl Program {
     }
 }
 
-/// Builds the examples, unless every required one has a stand-in.
+/// Builds the programs, unless every required one has a stand-in.
 pub(crate) fn build(stand_ins: &[&Option<String>]) -> Result<()> {
     if stand_ins.iter().all(|stand_in| stand_in.is_some()) { Ok(()) } else { cargo::build_examples() }
 }

@@ -311,19 +311,16 @@ fn print(figures: &Figures) {
     let speed = report::size(rate * args.size as f64);
     let size = report::bytes(args.size as u64);
     let (connections, in_flight) = (count(args.connections as usize, "connection"), args.in_flight);
-    let lines = [
+    let mut lines = vec![
         format!("{connections}, {in_flight} in flight on each, messages of {size}"),
         format!("messages    {messages} in {}, {rate:.0}/s, {speed}/s each way", report::time(*time)),
         format!("handshakes  {}", percentiles(handshakes)),
         format!("round trips {}", percentiles(round_trips)),
     ];
-    let mut text = lines.join("\n") + "\n";
     if *missing > 0 {
-        text.push_str(&format!(
-            "missing     {missing} did not come back within {}\n",
-            report::time(LAST_REPLIES)
-        ));
+        lines.push(format!("missing     {missing} did not come back within {}", report::time(LAST_REPLIES)));
     }
+    let text = lines.join("\n") + "\n";
     // A reader that has gone needs no figures.
     let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
 }

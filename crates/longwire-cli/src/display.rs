@@ -1,6 +1,7 @@
 //! Messages and notices as they are written: escaped and marked on a terminal, as they are in a pipe.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use jiff::ZonedDateTime;
@@ -12,6 +13,7 @@ use crate::{escape, hex, json};
 
 /// The form of messages.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent choices of the user")]
 pub(crate) struct Display {
     /// Whether a terminal shows them.
     pub(crate) terminal: bool,
@@ -36,16 +38,16 @@ impl Display {
     }
 
     /// Returns the pieces to write for a message; `from` names its sender if there are several.
-    pub(crate) fn message(&self, message: &Message, from: Option<&str>) -> Vec<Bytes> {
+    pub(crate) fn message(self, message: &Message, from: Option<&str>) -> Vec<Bytes> {
         if self.terminal { vec![self.shown(message, from).into()] } else { self.written(message, from) }
     }
 
     /// Returns a line for a remark of this program, which must be safe for a terminal.
-    pub(crate) fn notice(&self, paint: Paint, text: &str) -> String {
+    pub(crate) fn notice(self, paint: Paint, text: &str) -> String {
         format!("{}{}\n", self.time(), self.style.paint(paint, text))
     }
 
-    fn shown(&self, message: &Message, from: Option<&str>) -> String {
+    fn shown(self, message: &Message, from: Option<&str>) -> String {
         let marker = self.style.paint(Paint::Marker, &format!("{}<", sender(from)));
         let (body, rest) = match message {
             Message::Text(text) => self.shown_text(text),
@@ -62,7 +64,7 @@ impl Display {
         format!("{}{marker} {body}{rest}\n", self.time())
     }
 
-    fn shown_text<'a>(&self, text: &'a str) -> (Cow<'a, str>, usize) {
+    fn shown_text(self, text: &str) -> (Cow<'_, str>, usize) {
         let shown = start_of(text, MOST_SHOWN);
         let rest = text.len() - shown.len();
         if self.json
@@ -74,7 +76,7 @@ impl Display {
         (escape::lines(shown), rest)
     }
 
-    fn shown_binary(&self, bytes: &Bytes) -> (Cow<'static, str>, usize) {
+    fn shown_binary(self, bytes: &Bytes) -> (Cow<'static, str>, usize) {
         let shown = &bytes[..bytes.len().min(MOST_DUMPED)];
         let head = self.style.paint(Paint::Notice, &format!("binary, {}", count(bytes.len(), "byte")));
         let body = if shown.is_empty() {
@@ -87,7 +89,7 @@ impl Display {
         (Cow::Owned(body), bytes.len() - shown.len())
     }
 
-    fn written(&self, message: &Message, from: Option<&str>) -> Vec<Bytes> {
+    fn written(self, message: &Message, from: Option<&str>) -> Vec<Bytes> {
         let mut pieces = Vec::with_capacity(3);
         let mark = format!("{}{}", self.time(), sender(from));
         if !mark.is_empty() {
@@ -108,7 +110,7 @@ impl Display {
     }
 
     /// Returns the time and a space, if it is shown: of the day on a terminal, and complete in a file.
-    fn time(&self) -> String {
+    fn time(self) -> String {
         if !self.timestamps {
             return String::new();
         }
@@ -144,7 +146,10 @@ fn escape_json(text: &str) -> Cow<'_, str> {
     for c in text.chars() {
         match c {
             // All of them are in the basic plane: four digits are enough.
-            c if is_active(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_active(c) => {
+                // Writing to a string cannot fail.
+                let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+            }
             c => escaped.push(c),
         }
     }

@@ -29,7 +29,7 @@ impl Notices {
     }
 
     /// Shows a remark, which must be safe for a terminal.
-    pub(crate) async fn notice(self, text: &str, output: &Output, display: &Display) {
+    pub(crate) async fn notice(self, text: &str, output: &Output, display: Display) {
         match self {
             Self::Screen => show(Paint::Notice, text, output, display).await,
             Self::Stderr => report::error(text),
@@ -38,7 +38,7 @@ impl Notices {
     }
 
     /// Shows a mistake, or a failure.
-    pub(crate) async fn complaint(self, text: &str, output: &Output, display: &Display) {
+    pub(crate) async fn complaint(self, text: &str, output: &Output, display: Display) {
         match self {
             Self::Screen => show(Paint::Error, text, output, display).await,
             Self::Stderr | Self::Nowhere => report::error(text),
@@ -46,7 +46,7 @@ impl Notices {
     }
 }
 
-async fn show(paint: Paint, text: &str, output: &Output, display: &Display) {
+async fn show(paint: Paint, text: &str, output: &Output, display: Display) {
     if !output.line(display.notice(paint, text)).await {
         report::error(text);
     }

@@ -16,7 +16,6 @@ use rustyline::{Config, Editor, ExternalPrinter};
 use tokio::sync::mpsc;
 
 use crate::input::{Input, Reading};
-use crate::style::{Paint, Style};
 
 /// A prompt in use.
 pub(crate) struct Prompt {
@@ -36,7 +35,6 @@ type Editing = Editor<(), FileHistory>;
 /// If the terminal cannot be used.
 pub(crate) fn start(
     reading: Reading,
-    style: Style,
     history: Option<PathBuf>,
     inputs: mpsc::Sender<Input>,
     interrupts: mpsc::UnboundedSender<()>,
@@ -50,8 +48,7 @@ pub(crate) fn start(
         let _ = editor.load_history(path);
     }
     let stopping = Arc::new(AtomicBool::new(false));
-    let typing =
-        Typing { editor, reading, style, history, inputs, interrupts, stopping: Arc::clone(&stopping) };
+    let typing = Typing { editor, reading, history, inputs, interrupts, stopping: Arc::clone(&stopping) };
     let thread = thread::spawn(move || typing.run());
     Ok((Prompt { thread, stopping }, Box::new(printer)))
 }
@@ -87,7 +84,6 @@ fn wake_editor() {}
 struct Typing {
     editor: Editing,
     reading: Reading,
-    style: Style,
     history: Option<PathBuf>,
     inputs: mpsc::Sender<Input>,
     interrupts: mpsc::UnboundedSender<()>,
@@ -96,10 +92,9 @@ struct Typing {
 
 impl Typing {
     fn run(mut self) {
-        let prompt = ("> ", self.style.paint(Paint::Marker, "> "));
         let mut new_lines = 0;
         while !self.stopping.load(Ordering::SeqCst) {
-            match self.editor.readline(&prompt) {
+            match self.editor.readline("> ") {
                 Ok(line) if line.is_empty() => {}
                 Ok(line) => {
                     new_lines += usize::from(self.editor.add_history_entry(&line).unwrap_or(false));

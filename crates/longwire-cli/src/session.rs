@@ -75,15 +75,15 @@ impl Session {
             status = conversation => status,
             () = talk.interrupted(&mut interrupts) => return INTERRUPTED,
         };
-        let stats = talk.rules.stats.then(|| talk.traffic.to_string());
+        let figures = talk.rules.stats.then(|| talk.traffic.to_string());
         // The thread that writes ends when nobody can queue more.
         drop(talk);
         let written = tokio::select! {
             written = written.end() => written,
             _ = interrupts.recv() => return INTERRUPTED,
         };
-        if let Some(stats) = stats {
-            report::lines(&stats);
+        if let Some(figures) = figures {
+            report::lines(&figures);
         }
         match written {
             Ok(()) => status,
@@ -171,8 +171,13 @@ impl Talk {
     async fn show_close(&self, frame: Option<CloseFrame>) -> u8 {
         let code = frame.as_ref().map_or(CloseCode::NO_STATUS_RECEIVED, |frame| frame.code);
         let status = if self.is_ours.get() { 0 } else { status::of_code(code) };
-        let shown =
-            frame.map_or_else(|| code.to_string(), |frame| escape::line(&frame.to_string()).into_owned());
+        let Some(frame) = frame else {
+            // With --reconnect, the library does not say how its last connection was closed.
+            self.notice("disconnected").await;
+            return status;
+        };
+        let shown = frame.to_string();
+        let shown = escape::line(&shown);
         if status == 0 {
             self.notice(&format!("disconnected: {shown}")).await;
         } else {
@@ -361,11 +366,11 @@ impl Talk {
     }
 
     async fn notice(&self, text: &str) {
-        self.rules.notices.notice(text, &self.output, &self.rules.display).await;
+        self.rules.notices.notice(text, &self.output, self.rules.display).await;
     }
 
     async fn complain(&self, text: &str) {
-        self.rules.notices.complaint(text, &self.output, &self.rules.display).await;
+        self.rules.notices.complaint(text, &self.output, self.rules.display).await;
     }
 }
 

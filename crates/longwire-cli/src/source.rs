@@ -8,7 +8,6 @@ use crate::args::DisplayArgs;
 use crate::input::{self, Input, Payload, Reading};
 use crate::output::Sink;
 use crate::prompt::{self, Prompt};
-use crate::style::Style;
 
 /// The source of inputs, and the place that messages are written to.
 pub(crate) struct Source {
@@ -30,11 +29,10 @@ impl Source {
         let stdin_is_terminal = io::stdin().is_terminal();
         let reading = Reading { payload, commands: commands_in_pipe || stdin_is_terminal };
         if stdin_is_terminal && io::stdout().is_terminal() {
-            let style = Style::new(display.color, true);
             let history = if display.no_history { None } else { prompt::history_file() };
             let (sender, inputs) = mpsc::channel(16);
             // A terminal on which no line can be edited is read like a pipe.
-            if let Ok((prompt, printer)) = prompt::start(reading, style, history, sender, interrupts) {
+            if let Ok((prompt, printer)) = prompt::start(reading, history, sender, interrupts) {
                 return Self { inputs, sink: Sink::Prompt(printer), prompt: Some(prompt), interactive: true };
             }
         }

@@ -109,7 +109,7 @@ impl From<Outage> for Failure {
 /// Formats an error with its causes, in one line.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let causes = successors(Some(error), |error| (*error).source());
-    let mut shown: Vec<String> = causes.map(|error| error.to_string()).collect();
+    let mut shown: Vec<String> = causes.map(ToString::to_string).collect();
     shown.dedup_by(|cause, error| error.contains(cause.as_str()));
     escape::line(&shown.join(": ")).into_owned()
 }

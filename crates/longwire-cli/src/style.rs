@@ -29,7 +29,7 @@ pub(crate) enum Paint {
     Notice,
     /// A failure.
     Error,
-    /// The marker of a received message, and of the prompt.
+    /// The marker of a received message, and the progress bar.
     Marker,
     /// The name of a member of a JSON object.
     Key,

@@ -43,7 +43,7 @@ pub(super) fn run(cat: &Program, peers: &Peers) -> Result<()> {
 const LENGTHS: [usize; 6] = [0, 125, 126, 65_535, 65_536, 1 << 20];
 
 /// Pipes lines through `cat`, and expects them back in order.
-fn echo_lines(cat: &Program, server: &Running, url: &str) -> Result<()> {
+pub(super) fn echo_lines(cat: &Program, server: &Running, url: &str) -> Result<()> {
     let mut lines: Vec<_> = LENGTHS.iter().map(|&len| line_of(len)).collect();
     lines.push("aé€𝄞".to_owned());
 
@@ -68,7 +68,7 @@ fn line_of(len: usize) -> String {
 }
 
 /// Passes headers, an origin and a subprotocol, and has the server report them.
-fn send_flags(cat: &Program, server: &Running, url: &str) -> Result<()> {
+pub(super) fn send_flags(cat: &Program, server: &Running, url: &str) -> Result<()> {
     let flags = [
         ["--header", "X-Interop: a value"],
         ["--origin", "http://origin.example"],
@@ -84,9 +84,14 @@ fn send_flags(cat: &Program, server: &Running, url: &str) -> Result<()> {
 }
 
 fn expect_close(server: &Running) -> Result<()> {
-    match server.next_line(PATIENCE)?.as_deref() {
-        Some("closed 1000") => Ok(()),
-        other => Err(anyhow!("the server was to see a close with 1000, it tells {other:?}")),
+    expect_close_with(server, 1000)
+}
+
+/// Expects the server to report a client's close.
+pub(super) fn expect_close_with(server: &Running, code: u16) -> Result<()> {
+    match server.next_line(PATIENCE)? {
+        Some(line) if line == format!("closed {code}") => Ok(()),
+        other => Err(anyhow!("the server was to see a close with {code}, it tells {other:?}")),
     }
 }
 

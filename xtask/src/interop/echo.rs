@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     process::{PATIENCE, Running},
@@ -32,17 +32,31 @@ pub(super) fn run(echo: &Program, peers: &Peers, certificates: &Certificates) ->
 
 fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compression: &str) -> Result<()> {
     let mut command = echo.command();
-    let server = Running::start(echo.name(), command.args(["--listen", "127.0.0.1:0"]).args(options))?;
+    command.args(["--listen", "127.0.0.1:0"]).args(options);
+    serve_clients(echo, &mut command, peers, ca, compression)
+        .with_context(|| format!("{} {options:?}", echo.name()))
+}
+
+/// Starts an echo server, and runs each client with it.
+pub(super) fn serve_clients(
+    server: &Program,
+    command: &mut Command,
+    peers: &Peers,
+    ca: &str,
+    compression: &str,
+) -> Result<()> {
+    let program = server.name();
+    let server = Running::start(program, command)?;
     let url = server.url()?;
     let over_tls = if url.starts_with("wss://") { " over TLS" } else { "" };
 
     for (name, client) in clients(peers, ca) {
         let lines = Running::start(name, client("exchange").arg(&url))?.succeed(LIMIT)?.join(" ");
-        println!("echo{over_tls} with {name}: {lines}");
+        println!("{program}{over_tls} with {name}: {lines}");
         // Some clients add the negotiated parameters to the name of the extension.
         ensure!(
             lines.rsplit(", ").next().is_some_and(|agreed| agreed.starts_with(compression)),
-            "echo {options:?} with {name}: {compression} was expected"
+            "{program} with {name}: {compression} was expected"
         );
     }
 
@@ -63,7 +77,7 @@ fn run_with(echo: &Program, peers: &Peers, ca: &str, options: &[&str], compressi
     }
     // The server prints its counters last.
     server.succeed(PATIENCE)?;
-    println!("echo on SIGINT: every client closed with 1001, exit status 0");
+    println!("{program} on SIGINT: every client closed with 1001, exit status 0");
     Ok(())
 }
 

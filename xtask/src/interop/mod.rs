@@ -1,5 +1,6 @@
 //! The examples with other implementations: `echo` with their clients, `cat` with their servers and proxies, and
-//! pages with the programs that fetch them. The proxies of the guide run with the guide's configuration files.
+//! pages with the programs that fetch them. The program `longwire` with both. The proxies of the guide run with the
+//! guide's configuration files.
 
 mod cat;
 pub(crate) mod deflate;
@@ -9,6 +10,7 @@ mod pages;
 mod proxy;
 mod redirect;
 pub(crate) mod tls;
+mod tool;
 mod tries;
 
 use std::time::Duration;
@@ -38,6 +40,9 @@ pub(crate) struct Arguments {
     /// A server with a page and a mount to use instead of `endpoints`
     #[arg(long, value_name = "COMMAND")]
     mounted: Option<String>,
+    /// A program to use instead of `longwire`
+    #[arg(long, value_name = "COMMAND")]
+    tool: Option<String>,
     /// One part instead of all
     #[arg(long, value_name = "PART")]
     only: Option<String>,
@@ -55,6 +60,7 @@ struct Setting {
     cat: Program,
     page: Program,
     mounted: Program,
+    tool: Program,
     peers: Peers,
     certificates: Certificates,
     install: Install,
@@ -66,6 +72,7 @@ type Part = (&'static str, fn(&Setting) -> Result<()>);
 const PARTS: &[Part] = &[
     ("echo", |with| echo::run(&with.echo, &with.peers, &with.certificates)),
     ("cat", |with| cat::run(&with.cat, &with.peers)),
+    ("tool", |with| tool::run(&with.tool, &with.peers, &with.certificates)),
     ("deflate", |with| {
         deflate::serve(&with.echo, &with.peers)?;
         deflate::connect(&with.cat, &with.peers)
@@ -86,12 +93,14 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
         bail!("there is no such part; those of interop are {}", names.join(", "));
     }
     let peers = Peers { node: setup::node(install)?, python: setup::python(install)? };
-    programs::build(&[&arguments.echo, &arguments.cat, &arguments.page, &arguments.mounted])?;
+    let Arguments { echo, cat, page, mounted, tool, .. } = arguments;
+    programs::build(&[echo, cat, page, mounted, tool])?;
     let setting = Setting {
-        echo: Program::new("echo", arguments.echo.as_deref())?,
-        cat: Program::new("cat", arguments.cat.as_deref())?,
-        page: Program::new("demo", arguments.page.as_deref())?,
-        mounted: Program::new("endpoints", arguments.mounted.as_deref())?,
+        echo: Program::new("echo", echo.as_deref())?,
+        cat: Program::new("cat", cat.as_deref())?,
+        page: Program::new("demo", page.as_deref())?,
+        mounted: Program::new("endpoints", mounted.as_deref())?,
+        tool: Program::tool(tool.as_deref())?,
         certificates: Certificates::make(&peers.python, "interop")?,
         peers,
         install,

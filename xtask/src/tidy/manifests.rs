@@ -20,9 +20,8 @@ const PROGRAMS: &[&str] = &["longwire-cli"];
 
 /// Checks that all packages have the same values.
 fn check_shared(packages: &[&Package]) -> Vec<String> {
-    let rust_version = |package: &Package| {
-        package.rust_version.as_ref().map_or("none".to_owned(), ToString::to_string)
-    };
+    let rust_version =
+        |package: &Package| package.rust_version.as_ref().map_or("none".to_owned(), ToString::to_string);
     let libraries = packages.iter().find(|package| !PROGRAMS.contains(&package.name.as_str()));
     let shared = |package: &Package| {
         let Package { version, edition, license, .. } = package;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::command::HELP;
 use crate::status;
 use crate::style::ColorChoice;
 
@@ -30,7 +31,7 @@ use values::{duration, positive_rate, size};
     bin_name = "longwire",
     version,
     after_help = "See --help for commands at the prompt, examples and exit statuses.",
-    after_long_help = format!("{COMMANDS_AND_EXAMPLES}\n\n{}", status::TABLE),
+    after_long_help = after_help(),
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     arg_required_else_help = true,
@@ -43,22 +44,18 @@ pub(crate) struct Cli {
     pub(crate) connect: ConnectArgs,
 }
 
-/// The help that follows the options, before the exit statuses.
-const COMMANDS_AND_EXAMPLES: &str = "\
-Commands at the prompt:
-  /ping                   send a ping, and show the round-trip time
-  /pong [TEXT]            send a pong that nobody asked for
-  /text TEXT              send a text message, even an empty one
-  /binary HEX             send a binary message
-  /close [CODE [REASON]]  close the connection
-  /help                   show this list
-  //TEXT                  send a message that begins with a slash
-  Ctrl-C, Ctrl-D          close with code 1000, and quit
+/// Returns the help that follows the options.
+fn after_help() -> String {
+    let commands: Vec<_> = HELP.lines().map(|line| format!("  {line}")).collect();
+    let commands = commands.join("\n");
+    format!("Commands at the prompt:\n{commands}\n\n{EXAMPLES}\n\n{}", status::TABLE)
+}
 
+const EXAMPLES: &str = "\
 Examples:
   longwire wss://example.com/chat
   longwire -x '{\"subscribe\":\"news\"}' --json --count 1 wss://example.com
-  jq -c '.[]' messages.json | longwire --wait 2 ws://localhost:8080 > replies
+  jq -c '.[]' in.json | longwire --wait 2 ws://localhost:8080 > out
   longwire --unix /run/app.sock ws://localhost/events
   longwire listen --echo 8080
   longwire bench --connections 50 ws://localhost:8080";
@@ -127,8 +124,8 @@ pub(crate) struct Endpoint {
     /// Do not offer to compress messages (permessage-deflate)
     #[arg(long, help_heading = REQUEST)]
     pub(crate) no_deflate: bool,
-    /// Connect through this proxy: http://, https://, socks5:// or socks5h://. Default: http_proxy, https_proxy,
-    /// all_proxy and no_proxy of the environment
+    /// Connect through this proxy: http://, https://, socks5:// or socks5h://. Default: `http_proxy`, `https_proxy`,
+    /// `all_proxy` and `no_proxy` of the environment
     #[arg(long, value_name = "URL", conflicts_with_all = ["unix", "h2"], help_heading = CONNECTION)]
     pub(crate) proxy: Option<String>,
     /// Connect directly, whatever the environment says
@@ -221,7 +218,7 @@ pub(crate) struct DisplayArgs {
     /// Print the response's headers; and in a pipe, pings, pongs and the close, all on standard error
     #[arg(short, long, help_heading = DISPLAY)]
     pub(crate) verbose: bool,
-    /// Keep no history of typed lines. Default: the last 1000, in $XDG_STATE_HOME/longwire/history
+    /// Keep no history of typed lines. Default: the last 1000, in `$XDG_STATE_HOME/longwire/history`
     #[arg(long, help_heading = DISPLAY)]
     pub(crate) no_history: bool,
 }

@@ -80,7 +80,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Beyond this, adding it to a clock could overflow on some platform.
-const MAX_TIME: Duration = Duration::from_secs(36_000_000);
+const MAX_TIME: Duration = Duration::from_hours(10_000);
 
 /// Reads a size: a number of bytes, or a number and its unit.
 pub(super) fn size(text: &str) -> Result<usize, String> {
@@ -117,8 +117,8 @@ mod tests {
             ("2", Ok(Duration::from_secs(2))),
             ("0.5", Ok(Duration::from_millis(500))),
             ("20ms", Ok(Duration::from_millis(20))),
-            ("2m", Ok(Duration::from_secs(120))),
-            ("1h", Ok(Duration::from_secs(3600))),
+            ("2m", Ok(Duration::from_mins(2))),
+            ("1h", Ok(Duration::from_hours(1))),
             ("", Err(())),
             ("-1", Err(())),
             ("NaN", Err(())),

@@ -78,7 +78,8 @@ async fn secure(endpoint: &Endpoint, uri: &WebSocketUri, stream: impl Transport)
 }
 
 async fn start(endpoint: &Endpoint, stream: impl Transport) -> Result<Http2, Failure> {
-    Http2::handshake(stream, endpoint.timeout).await.map_err(|error| failure(&error))
+    // It is large, and so would be every future around it.
+    Box::pin(Http2::handshake(stream, endpoint.timeout)).await.map_err(|error| failure(&error))
 }
 
 /// Returns the options of the request.

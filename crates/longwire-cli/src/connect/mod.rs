@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Response;
 use longwire::client::{self, TlsConfig};
-use longwire::reconnect::Failure as Lost;
+use longwire::reconnect::{Confirm, Failure as Lost};
 use longwire::{Client, Config, Keepalive, Limits};
 use tokio::sync::mpsc;
 
@@ -44,6 +44,8 @@ pub(crate) fn reconnecting(
     let connected = reports.clone();
     let reconnecting = client(endpoint)?
         .reconnecting()
+        // The session receives all the time, as this demands.
+        .confirm(Confirm::Pong)
         .on_connect(move |ws| {
             // Nobody listens after the end.
             let _ = connected.send("connected".to_owned());

@@ -85,7 +85,7 @@ impl Console {
                     self.notice(line).await;
                 }
             }
-            Input::Invalid(reason) => self.notices.complaint(&reason, &self.output, &self.display).await,
+            Input::Invalid(reason) => self.notices.complaint(&reason, &self.output, self.display).await,
             Input::Quit => return true,
             // The clients stay.
             Input::End => {}
@@ -115,13 +115,13 @@ impl Console {
             tokio::spawn(async move {
                 if let Ok(time) = pong.await {
                     let text = format!("client {id}: pong after {}", report::time(time));
-                    notices.notice(&text, &output, &display).await;
+                    notices.notice(&text, &output, display).await;
                 }
             });
         }
     }
 
     async fn notice(&self, text: &str) {
-        self.notices.notice(text, &self.output, &self.display).await;
+        self.notices.notice(text, &self.output, self.display).await;
     }
 }

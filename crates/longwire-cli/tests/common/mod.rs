@@ -63,7 +63,7 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
 }
 
 /// More than any test needs on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// Returns standard output as text.
 pub(crate) fn stdout(output: &Output) -> String {
