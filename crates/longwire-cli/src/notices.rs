@@ -37,6 +37,15 @@ impl Notices {
         }
     }
 
+    /// Shows a remark from a place that cannot wait; it may be missed.
+    pub(crate) fn notice_now(self, text: &str, output: &Output, display: Display) {
+        match self {
+            Self::Screen => output.try_line(display.notice(Paint::Notice, text)),
+            Self::Stderr => report::error(text),
+            Self::Nowhere => {}
+        }
+    }
+
     /// Shows a mistake, or a failure.
     pub(crate) async fn complaint(self, text: &str, output: &Output, display: Display) {
         match self {

@@ -51,7 +51,13 @@ impl Output {
         self.queue.send(pieces).await.is_ok()
     }
 
-    /// The same for a line.
+    /// Queues a line if there is space now.
+    pub(crate) fn try_line(&self, line: String) {
+        // Where lines come faster than they are written, one of them is missed.
+        let _ = self.queue.try_send(vec![line.into()]);
+    }
+
+    /// Queues a line, as [`write`](Self::write) does.
     pub(crate) async fn line(&self, line: String) -> bool {
         self.write(vec![line.into()]).await
     }

@@ -19,7 +19,7 @@ pub(super) fn run(tool: &Program, peers: &Peers, certificates: &Certificates) ->
         let server = Running::start(name, &mut command)?;
         connect(tool, &server).with_context(|| format!("longwire with {name}"))?;
         println!(
-            "longwire with {name}: lines, bytes and flags sent, a ping answered, closed with 1000 and 4000"
+            "longwire with {name}: lines, bytes and flags sent, a ping answered, closed with 1000 and 1001"
         );
     }
     let mut command = tool.command();
@@ -42,9 +42,9 @@ fn connect(tool: &Program, server: &Running) -> Result<()> {
     ensure!(ping.stderr.contains("pong after "), "no pong is reported: {}", ping.stderr);
     cat::expect_close_with(server, 1000)?;
 
-    let close = execute(tool, &[&url, "--slash", "-x", "/close 4000 bye"])?;
+    let close = execute(tool, &[&url, "--slash", "-x", "/close 1001 bye"])?;
     ensure!(close.status.code() == Some(0), "a close ended with {}: {}", close.status, close.stderr);
-    cat::expect_close_with(server, 4000)?;
+    cat::expect_close_with(server, 1001)?;
 
     let refused = execute(tool, &[&format!("{url}/forbidden")])?;
     ensure!(

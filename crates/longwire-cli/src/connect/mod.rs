@@ -67,6 +67,9 @@ pub(crate) fn reconnecting(
 /// Returns the URL, with the scheme that may be left out.
 pub(crate) fn url(endpoint: &Endpoint) -> Result<String, Failure> {
     let url = endpoint.url.as_deref().ok_or_else(|| Failure::usage("there is no URL"))?;
+    if cfg!(not(unix)) && endpoint.unix.is_some() {
+        return Err(Failure::usage("there are no Unix sockets on this system"));
+    }
     let has_scheme = url.contains("://") || url.starts_with("ws+unix:");
     Ok(if has_scheme { url.to_owned() } else { format!("ws://{url}") })
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use longwire::handshake::Rejection;
 use longwire::{CloseFrame, Hub, Message, Request, Sender};
 
 use super::{PATIENCE, peer};
@@ -48,6 +49,13 @@ impl Console {
     pub(super) async fn joined(&self, id: u64, request: &Request) {
         let path = escape::line(request.uri().path_and_query().map_or("", |path| path.as_str())).into_owned();
         self.notice(&format!("client {id} connected from {}, path {path}", peer(request.peer_addr()))).await;
+    }
+
+    /// Tells of a request that was refused.
+    pub(super) fn refused(&self, rejection: &Rejection, peer: &str) {
+        let reason = rejection.to_string();
+        let text = format!("a request from {peer} was refused: {}", escape::line(&reason));
+        self.notices.notice_now(&text, &self.output, self.display);
     }
 
     pub(super) async fn left(&self, id: u64, sender: &Sender, result: &Result<(), Failure>) {

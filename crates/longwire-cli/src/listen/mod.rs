@@ -92,6 +92,10 @@ async fn bind(args: &ListenArgs) -> Result<(Server, String), Failure> {
         let server = server.map_err(|error| cannot_listen(&path.display().to_string(), &error))?;
         return Ok((server, format!("ws+unix:{}:/", path.display())));
     }
+    #[cfg(not(unix))]
+    if args.unix.is_some() {
+        return Err(Failure::usage("there are no Unix sockets on this system"));
+    }
     let (server, place) = match &args.address {
         Address::Ip(address) => (Server::bind(address).await, address.to_string()),
         Address::Name(name) => (Server::bind(name.as_str()).await, name.clone()),
@@ -144,6 +148,15 @@ async fn serve(
     let handler = {
         let console = Arc::clone(&console);
         move |socket, request| handle(socket, request, Arc::clone(&mode), Arc::clone(&console))
+    };
+    let server = {
+        let console = Arc::clone(&console);
+        server.on_reject(move |rejection, request| {
+            let place = request.and_then(Request::peer_addr);
+            console
+                .refused(rejection, &place.map_or("an unknown place".to_owned(), |place| place.to_string()));
+            None
+        })
     };
     let mut serving =
         server.serve(handler).with_graceful_shutdown(async { drop(stopped.await) }).into_future();
