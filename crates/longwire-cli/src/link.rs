@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use longwire::client::ClientStream;
+use longwire::connection::Error;
 use longwire::hyper::Http2Stream;
 use longwire::reconnect::{self, Gap, Reconnecting};
-use longwire::{CloseFrame, Error, Incoming as Received, Message, Pong, Receiver, Sender};
+use longwire::{CloseFrame, Incoming as Received, Message, Pong, Receiver, Sender};
 
 use crate::status::Failure;
 

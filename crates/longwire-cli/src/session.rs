@@ -5,7 +5,8 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use longwire::{CloseCode, CloseFrame, Error, Message};
+use longwire::connection::Error;
+use longwire::{CloseCode, CloseFrame, Message};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 

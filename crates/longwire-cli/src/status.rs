@@ -4,8 +4,9 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::iter::successors;
 
+use longwire::CloseCode;
+use longwire::connection::Error;
 use longwire::reconnect::Outage;
-use longwire::{CloseCode, Error};
 
 use crate::escape;
 
@@ -51,7 +52,7 @@ fn of_error(error: &Error) -> u8 {
 fn of_outage(outage: &Outage) -> u8 {
     match outage {
         Outage::Connect(_) => NOT_CONNECTED,
-        Outage::Closed(frame) => frame.as_ref().map_or(0, |frame| of_code(frame.code)),
+        Outage::Closed(frame) => of_code(frame.code),
         Outage::Lost(error) => of_error(error),
         _ => FAILURE,
     }
@@ -116,6 +117,8 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use longwire::CloseFrame;
+
     use super::*;
 
     #[test]
@@ -143,6 +146,9 @@ mod tests {
         assert_eq!(Failure::from(Error::Lost).status, 106);
         assert_eq!(Failure::from(Error::NotText).status, FAILURE);
         assert_eq!(Failure::from(Outage::Lost(Error::PeerGone)).status, 106);
-        assert_eq!(Failure::from(Outage::Closed(None)).status, 0);
+        assert_eq!(
+            Failure::from(Outage::Closed(CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, ""))).status,
+            0
+        );
     }
 }

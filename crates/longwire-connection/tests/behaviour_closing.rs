@@ -54,7 +54,7 @@ fn a_driven_socket_is_closed_with_what_became_of_its_handler() {
             assert_eq!(close_code(&frames), Some(code), "{handler:?}");
             assert!(!tap.is_dropped());
             write(&mut peer, close_frame(End::Client, code)).await;
-            assert_eq!(read_to_end(&mut peer).await, []);
+            assert_eq!(read_to_end(&mut peer).await, b"");
             settle().await;
             assert!(tap.is_dropped(), "{handler:?}: the server ends the transport first");
             match (handler, driven.await) {
@@ -317,7 +317,7 @@ fn abort_says_nothing() {
                 ws.abort();
             }
             assert!(tap.is_dropped(), "at once");
-            assert_eq!(read_to_end(&mut peer).await, []);
+            assert_eq!(read_to_end(&mut peer).await, b"");
         });
     }
     run("abort by a sender", async {

@@ -185,7 +185,7 @@ fn what_must_not_be_sent_is_refused_and_nothing_is_lost() {
         }
         let long = CloseFrame::new(CloseCode::NORMAL, "x".repeat(124));
         assert!(matches!(ws.start_close_with(Some(long)), Err(Error::Invalid(_))));
-        assert_eq!(tap.written(), []);
+        assert_eq!(tap.written(), b"");
         ws.send("still open").await.unwrap();
         // 122 bytes and a character of two: the socket closes, with as much of the reason as fits.
         ws.start_close(1000, &format!("{}\u{e9}", "x".repeat(122))).unwrap();

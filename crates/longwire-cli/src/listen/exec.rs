@@ -31,7 +31,7 @@ const PIECE: usize = 64 * 1024;
 
 /// The side that ended first.
 enum First {
-    Client(Result<(), longwire::Error>),
+    Client(Result<(), longwire::connection::Error>),
     Command(io::Result<()>),
 }
 
@@ -84,7 +84,7 @@ impl Exec {
         &self,
         receiver: &mut SocketReceiver,
         stdin: Option<ChildStdin>,
-    ) -> Result<(), longwire::Error> {
+    ) -> Result<(), longwire::connection::Error> {
         let mut stdin = stdin;
         while let Some(message) = receiver.recv().await? {
             if let Some(open) = &mut stdin
