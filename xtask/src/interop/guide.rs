@@ -271,10 +271,10 @@ fn changed(name: &str, changes: &[(&str, &str)]) -> Result<String> {
 }
 
 const INTERVAL: Duration = Duration::from_millis(500);
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Replaces every idle time-out by [`TIMEOUT`].
-const SHORT: &[(&str, &str)] = &[("60s", "2s")];
+const SHORT: &[(&str, &str)] = &[("60s", "3s")];
 
 #[cfg(test)]
 mod tests {
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn every_text_to_be_replaced_must_occur() {
         let text = changed("nginx.conf", SHORT).unwrap();
-        assert!(text.contains("proxy_read_timeout 2s;"), "{text}");
+        assert!(text.contains("proxy_read_timeout 3s;"), "{text}");
         let reason = changed("nginx.conf", &[("no such text", "")]).unwrap_err().to_string();
         assert_eq!(reason, "docs/guide/nginx.conf does not contain `no such text`");
     }
