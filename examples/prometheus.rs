@@ -50,7 +50,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Answers plain GET requests, and refuses WebSockets.
+/// Answers plain GET requests, and refuses sockets.
 async fn serve_metrics(server: Server, hub: Hub, recorder: PrometheusHandle) {
     // The recorder collects samples until somebody asks for them, or until this.
     let upkeep = recorder.clone();
