@@ -15,8 +15,8 @@
 //! # }
 //! ```
 //!
-//! [`Client::handshake_over`] runs over a stream that the caller has connected by other means.
-//! [`Client::reconnecting`] keeps a connection and re-establishes it whenever it is lost.
+//! [`Client::handshake_over`] runs over a stream that the caller has connected by other means, such as with TLS of
+//! another library. [`Client::reconnecting`] keeps a connection and re-establishes it whenever it is lost.
 //!
 //! # Logging
 //!

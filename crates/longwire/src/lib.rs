@@ -92,6 +92,7 @@
 //! | limit what a peer can do | [`Limits`], [`RateLimit`], [`Config`], `ServerConfig` |
 //! | decide which clients are accepted | `Server::authorize`, `Server::allowed_origins`, `Server::on_reject` |
 //! | serve several paths | `Server::route` |
+//! | renew certificates, serve several names over TLS | `server::TlsConfig::builder`, `ServerHandle::set_tls` |
 //! | monitor a server | `ServerHandle::stats`, [`Measurements`], the feature `metrics` |
 //! | run a server with one runtime per core | `server::Workers` |
 //! | hand the listening socket over to a new process | `ServerHandle::hand_over` |

@@ -223,3 +223,15 @@ static TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
 
 /// The variable that [`KeyLogFile`] reads.
 const KEY_LOG_VARIABLE: &str = "SSLKEYLOGFILE";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_followed_each_minute_unless_it_is_set_otherwise() {
+        let builder = TlsConfig::builder();
+        assert_eq!(builder.reload_every, Some(Duration::from_secs(60)));
+        assert_eq!(builder.reload_every(None).reload_every, None);
+    }
+}

@@ -174,3 +174,31 @@ impl Entry {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(all(test, any(feature = "ring", feature = "aws-lc-rs")))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::provider::provider;
+    use super::*;
+
+    /// A network file system may not answer for minutes. Only one handshake may wait for it.
+    #[test]
+    fn while_files_are_read_no_other_thread_waits_for_them() {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let pem = TlsCertificate::from_pem(certified.cert.pem(), certified.signing_key.serialize_pem());
+        let assignment = Assignment { default: Some(pem), ..Assignment::default() };
+        let resolver = Arc::new(Resolver::new(assignment, provider().unwrap()).unwrap());
+        let reading = lock(&resolver.reading);
+        let (done, ended) = mpsc::channel();
+        let other = Arc::clone(&resolver);
+        thread::spawn(move || {
+            other.reload_unless_busy();
+            let _ = done.send(());
+        });
+        ended.recv_timeout(Duration::from_secs(10)).expect("it does not wait");
+        drop(reading);
+    }
+}
