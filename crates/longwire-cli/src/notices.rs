@@ -11,6 +11,8 @@ use crate::style::Paint;
 pub(crate) enum Notices {
     /// Among the messages, on the terminal.
     Screen,
+    /// The same, for failures only.
+    Failures,
     /// Standard error.
     Stderr,
     /// Nowhere, except for failures.
@@ -21,8 +23,9 @@ impl Notices {
     /// Chooses by the command line, and by standard output.
     pub(crate) fn new(args: &DisplayArgs, on_terminal: bool) -> Self {
         match args {
-            DisplayArgs { quiet: true, .. } => Self::Nowhere,
+            DisplayArgs { quiet: true, .. } if on_terminal => Self::Failures,
             _ if on_terminal => Self::Screen,
+            DisplayArgs { quiet: true, .. } => Self::Nowhere,
             DisplayArgs { verbose: true, .. } => Self::Stderr,
             _ => Self::Nowhere,
         }
@@ -33,7 +36,7 @@ impl Notices {
         match self {
             Self::Screen => show(Paint::Notice, text, output, display).await,
             Self::Stderr => report::error(text),
-            Self::Nowhere => {}
+            Self::Failures | Self::Nowhere => {}
         }
     }
 
@@ -42,14 +45,14 @@ impl Notices {
         match self {
             Self::Screen => output.try_line(display.notice(Paint::Notice, text)),
             Self::Stderr => report::error(text),
-            Self::Nowhere => {}
+            Self::Failures | Self::Nowhere => {}
         }
     }
 
     /// Shows a mistake, or a failure.
     pub(crate) async fn complaint(self, text: &str, output: &Output, display: Display) {
         match self {
-            Self::Screen => show(Paint::Error, text, output, display).await,
+            Self::Screen | Self::Failures => show(Paint::Error, text, output, display).await,
             Self::Stderr | Self::Nowhere => report::error(text),
         }
     }

@@ -19,6 +19,7 @@ use crate::notices::Notices;
 use crate::output::{Output, Written};
 use crate::report;
 use crate::status::{self, Failure, INTERRUPTED};
+use crate::style::Paint;
 use crate::traffic::Traffic;
 
 /// A conversation over an open connection.
@@ -76,7 +77,7 @@ impl Session {
             status = conversation => status,
             () = talk.interrupted(&mut interrupts) => return INTERRUPTED,
         };
-        let figures = talk.rules.stats.then(|| talk.traffic.to_string());
+        let figures = talk.show_figures().await;
         // The thread that writes ends when nobody can queue more.
         drop(talk);
         let written = tokio::select! {
@@ -364,6 +365,18 @@ impl Talk {
         self.is_ours.set(true);
         // The receiving half may have ended.
         let _ = self.closes.send(frame);
+    }
+
+    /// Shows the figures among the messages on a terminal, or returns them for later: after the last message.
+    async fn show_figures(&self) -> Option<String> {
+        let figures = self.rules.stats.then(|| self.traffic.to_string())?;
+        if !self.rules.display.terminal {
+            return Some(figures);
+        }
+        for line in figures.lines() {
+            self.output.line(self.rules.display.notice(Paint::Notice, line)).await;
+        }
+        None
     }
 
     async fn notice(&self, text: &str) {
