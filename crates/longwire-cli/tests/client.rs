@@ -381,3 +381,20 @@ fn input_and_output_run_at_the_same_time() {
     drop(stdin);
     assert_eq!(wait(&mut child), Some(0));
 }
+
+#[test]
+fn messages_are_sent_at_the_rate_that_is_allowed() {
+    let url = serve(echo);
+    let start = std::time::Instant::now();
+    let output = run(&[&url, "--rate", "10", "--count", "4"], "a\nb\nc\nd\n");
+    assert_eq!(stdout(&output), "a\nb\nc\nd\n");
+    // The first one at once, the others a tenth of a second apart.
+    assert!(start.elapsed() >= std::time::Duration::from_millis(300), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_server_that_answers_no_ping_is_given_up() {
+    let url = serve_with(|config| config.connection.auto_pong = false, echo);
+    let mut child = piped(&[&url, "--keepalive", "100ms"]);
+    assert_eq!(wait(&mut child), Some(106));
+}
