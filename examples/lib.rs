@@ -15,6 +15,8 @@ mod guide {
     struct Feed;
     #[doc = include_str!("../docs/guide/metrics.md")]
     struct Metrics;
+    #[doc = include_str!("../docs/guide/programs.md")]
+    struct Programs;
     #[doc = include_str!("../docs/guide/requests.md")]
     struct Requests;
     #[doc = include_str!("../docs/guide/scaling.md")]

@@ -50,11 +50,13 @@ pub mod server;
 pub mod subprotocol;
 pub mod uri;
 
+mod asked;
 mod checks;
 mod encode;
 mod field;
 mod text;
 
+pub use asked::{bearer, cookie};
 pub use checks::{MAX_ADDED_HEADERS, is_reserved};
 #[doc(inline)]
 pub use client::{

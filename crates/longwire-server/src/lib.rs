@@ -99,7 +99,6 @@ mod gate;
 mod hook;
 mod lifecycle;
 mod listen;
-mod lookup;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(not(feature = "metrics"))]
@@ -108,6 +107,7 @@ mod metrics;
 mod pending;
 mod proxied;
 mod proxy_protocol;
+mod query;
 mod request;
 mod response;
 mod route;

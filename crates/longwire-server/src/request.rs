@@ -6,11 +6,12 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
+use longwire_handshake::{bearer, cookie};
 use longwire_hub::ClientData;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::lookup;
+use crate::query::query;
 use crate::route::Route;
 use crate::{ServerStream, TrustedProxies};
 
@@ -159,22 +160,21 @@ impl Request {
     /// # }
     /// ```
     pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        lookup::query(self.uri().query()?, name)
+        query(self.uri().query()?, name)
     }
 
-    /// Returns the value of a cookie (RFC 6265 §5.4) as the client sent it, without quotes around it. If there are
-    /// several of the same name, the first one counts, which is the one with the longest path.
+    /// Returns the value of a cookie, as [`cookie`](longwire_handshake::cookie) does.
     ///
     /// A browser sends a site's cookies with every WebSocket request, also one by a page of another site. A server
     /// that trusts cookies should check [`allowed_origins`](crate::Server::allowed_origins).
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        lookup::cookie(self.headers(), name)
+        cookie(self.headers(), name)
     }
 
     /// Returns the token of `Authorization: Bearer` (RFC 6750 §2.1). Browsers cannot send this header with a
     /// WebSocket request.
     pub fn bearer(&self) -> Option<&str> {
-        lookup::bearer(self.headers())
+        bearer(self.headers())
     }
 
     /// Returns the address that the client connected to, if there is one.

@@ -218,7 +218,7 @@ pub mod handshake {
         AcceptedError, AllowedOrigins, ClientOptions, ExtensionError, HeadError, HeadLimits, InvalidKey,
         InvalidLogin, InvalidOrigin, InvalidSubprotocol, MAX_ADDED_HEADERS, OptionsError, OriginPolicy,
         PeerText, Rejection, ResponseError, ServerOptions, Subprotocol, SubprotocolError, UriError,
-        WebSocketUri,
+        WebSocketUri, bearer, cookie,
     };
 }
 

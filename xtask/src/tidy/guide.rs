@@ -2,6 +2,8 @@
 
 use super::File;
 
+/// Its programs are short, and a table tells how short.
+const PROGRAMS: &str = "docs/guide/programs.md";
 const DIRECTORY: &str = "docs/guide/";
 const INDEX: &str = "docs/guide/README.md";
 /// Compiles the pages.
@@ -25,6 +27,11 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
         {
             complaints.push(format!("{}: differs from the file Dockerfile", file.path));
         }
+        if file.path == PROGRAMS && counted(&file.text) != lengths(&file.text) {
+            let (told, are) = (counted(&file.text), lengths(&file.text));
+            complaints
+                .push(format!("{}: the programs have {are:?} lines, the table says {told:?}", file.path));
+        }
         let is_there = |path: &str| {
             files.iter().any(|file| file.path == path || file.path.starts_with(&format!("{path}/")))
         };
@@ -38,6 +45,21 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
 fn block<'t>(text: &'t str, language: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!("```{language}\n"))?;
     rest.split_once("```").map(|(block, _)| block)
+}
+
+/// Returns the numbers of lines that a table tells of its programs.
+fn counted(text: &str) -> Vec<usize> {
+    let rows = text.lines().filter(|line| line.starts_with("| [") && line.contains("](#"));
+    rows.filter_map(|row| row.trim_end_matches([' ', '|']).rsplit(' ').next()?.parse().ok()).collect()
+}
+
+/// Returns the numbers of lines of a page's programs.
+fn lengths(text: &str) -> Vec<usize> {
+    let programs = text.split("\n```rust").skip(1);
+    programs
+        .filter_map(|rest| rest.split_once('\n')?.1.split_once("```"))
+        .map(|(code, _)| code.lines().count())
+        .collect()
 }
 
 /// Returns the links of a page to files of the repository.
@@ -109,5 +131,16 @@ mod tests {
             files[change.0].text = change.1.to_owned();
             assert_eq!(check(&files), [complaint], "{fault}");
         }
+    }
+
+    #[test]
+    fn the_table_of_programs_tells_their_lengths() {
+        let page = "| [a](#a) | 2 |\n| [b](#b) | 1 |\n\n```rust,no_run\nx\ny\n```\n```rust\nz\n```\n";
+        assert_eq!((counted(page), lengths(page)), (vec![2, 1], vec![2, 1]));
+        let complaints = |text: &str| {
+            let found = check(&[file(PROGRAMS, text)]);
+            found.into_iter().filter(|complaint| complaint.contains("lines")).count()
+        };
+        assert_eq!((complaints(page), complaints(&page.replace("| 2 |", "| 3 |"))), (0, 1));
     }
 }

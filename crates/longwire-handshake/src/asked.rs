@@ -1,20 +1,28 @@
-//! Values in a request that applications ask for: a parameter of the query, a cookie, a token.
-
-use std::borrow::Cow;
+//! Values of a request's header that applications ask for: a cookie, a token.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 
-/// Returns the first value of a parameter in a query.
-pub(crate) fn query<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name).map(|(_, value)| value)
-}
-
-/// Returns the value of a cookie.
+/// Returns the value of a cookie (RFC 6265 §5.4) as the client sent it, without quotes around it. If there are several
+/// of the same name, the first one counts, which is the one with the longest path.
 ///
-/// The grammar of a request's cookies is one line long (RFC 6265 §4.2.1). Libraries for cookies are about
-/// `Set-Cookie`, whose dates need a calendar.
-pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// A browser sends a site's cookies with every WebSocket request, also one by a page of another site. A server that
+/// trusts cookies should list the [origins](crate::OriginPolicy) that it serves.
+///
+/// # Examples
+///
+/// ```
+/// use http::HeaderMap;
+/// use longwire_handshake::cookie;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("cookie", "theme=dark; session=abc".parse()?);
+/// assert_eq!(cookie(&headers, "session"), Some("abc"));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    // The grammar of a request's cookies is one line long (RFC 6265 §4.2.1). Libraries for cookies are about
+    // `Set-Cookie`, whose dates need a calendar.
     // HTTP/2 may send several fields (RFC 9113 §8.2.3).
     let fields = headers.get_all(COOKIE).into_iter().filter_map(|field| field.to_str().ok());
     let mut cookies =
@@ -24,8 +32,9 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     Some(unquoted.unwrap_or(value))
 }
 
-/// Returns the bearer token, if `Authorization` is there once and has one.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// Returns the token of `Authorization: Bearer` (RFC 6750 §2.1), if the field is there once. Browsers cannot send it with
+/// a WebSocket request.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut fields = headers.get_all(AUTHORIZATION).into_iter();
     let (Some(field), None) = (fields.next(), fields.next()) else {
         return None;
@@ -41,22 +50,6 @@ mod tests {
 
     fn headers(name: &http::HeaderName, values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn the_query_is_decoded() {
-        for (text, expected) in [
-            ("token=abc", Some("abc")),
-            ("a=1&token=a%20b+c&token=later", Some("a b c")),
-            ("token=", Some("")),
-            ("token", Some("")),
-            ("to%6ben=x", Some("x")),
-            ("token=%ff", Some("\u{fffd}")),
-            ("Token=x&tokens=y&xtoken=z", None),
-            ("", None),
-        ] {
-            assert_eq!(query(text, "token").as_deref(), expected, "{text}");
-        }
     }
 
     #[test]
