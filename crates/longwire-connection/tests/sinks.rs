@@ -6,14 +6,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt, stream};
-use longwire_connection::testing::{duplex, pair};
+use longwire_connection::testing::{Pipe, duplex, pair};
 use longwire_connection::{Config, Error, Handover, Message, WebSocket};
 use tokio::io::AsyncReadExt;
 
 /// A socket over a pipe that holds 64 bytes, and the pipe's other end.
-fn narrow(
-    config: &Config,
-) -> (WebSocket<longwire_connection::testing::Pipe>, longwire_connection::testing::Pipe) {
+fn narrow(config: &Config) -> (WebSocket<Pipe>, Pipe) {
     let (pipe, peer) = duplex(64);
     (WebSocket::new(pipe, Handover::server(), config), peer)
 }
@@ -34,7 +32,7 @@ async fn sinks_of_several_tasks_keep_their_order() {
             })
         })
         .collect();
-    let received = tokio::spawn(async move {
+    let order = tokio::spawn(async move {
         let mut next = [0; 3];
         while let Some(message) = server.recv().await.unwrap() {
             let text = message.as_text().unwrap().trim_end_matches('-');
@@ -49,7 +47,7 @@ async fn sinks_of_several_tasks_keep_their_order() {
         task.await.unwrap().unwrap();
     }
     sender.into_sink().close().await.unwrap();
-    assert_eq!(received.await.unwrap(), [COUNT; 3]);
+    assert_eq!(order.await.unwrap(), [COUNT; 3]);
     assert_eq!(driven.await.unwrap().unwrap(), None);
 }
 
