@@ -31,7 +31,8 @@ fn main() -> ExitCode {
     match runtime(args.threads).map_err(Into::into).and_then(|runtime| runtime.block_on(run(&args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("broadcast: {error}");
+            // With its causes.
+            eprintln!("broadcast: {error:?}");
             ExitCode::FAILURE
         }
     }

@@ -36,7 +36,8 @@ async fn main() -> ExitCode {
     match run(&Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chat: {error}");
+            // With its causes.
+            eprintln!("chat: {error:?}");
             ExitCode::FAILURE
         }
     }

@@ -51,7 +51,8 @@ async fn main() -> ExitCode {
     match run(&Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("demo: {error}");
+            // With its causes.
+            eprintln!("demo: {error:?}");
             ExitCode::FAILURE
         }
     }

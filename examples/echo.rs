@@ -78,7 +78,8 @@ fn main() -> ExitCode {
     match runtime(args.threads).map_err(Into::into).and_then(|runtime| runtime.block_on(run(&args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {error}");
+            // With its causes.
+            eprintln!("echo: {error:?}");
             ExitCode::FAILURE
         }
     }
