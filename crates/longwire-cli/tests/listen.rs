@@ -119,6 +119,7 @@ mod unix {
         for (case, command) in [
             ("ignores its input", "echo $$; exec sleep 1000"),
             ("ignores signals", "trap '' TERM HUP; echo $$; while :; do sleep 1; done"),
+            ("closes its output", "echo $$; exec sleep 1000 >&-"),
             ("has children", "echo $$; sleep 1000 & sleep 1000"),
             ("has a child without a pipe", "sh -c 'echo $$; exec sleep 1000 >/dev/null' & cat"),
         ] {

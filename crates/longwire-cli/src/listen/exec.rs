@@ -62,7 +62,14 @@ impl Exec {
                 Ok(end?)
             }
             First::Command(end) => {
-                let status = running.finish().await;
+                let status = tokio::select! {
+                    status = running.finish() => status,
+                    // It has closed its output only, and the client has gone first.
+                    gone = pass_over(&mut receiver) => {
+                        running.end(&mut stdout).await;
+                        return Ok(gone?);
+                    }
+                };
                 close(&sender, &mut receiver, end.and(status)).await
             }
         }
@@ -151,8 +158,14 @@ async fn close(
     };
     // If the client has gone meanwhile, receiving ends at once.
     let _ = sender.start_close(code, &reason);
-    while receiver.recv().await?.is_some() {}
+    pass_over(receiver).await?;
     end.map(drop).map_err(|error| Failure::other("cannot read the command's output", &error))
+}
+
+/// Receives until the client has gone, and drops the messages.
+async fn pass_over(receiver: &mut SocketReceiver) -> Result<(), longwire::Error> {
+    while receiver.recv().await?.is_some() {}
+    Ok(())
 }
 
 fn shell(text: &str) -> Command {
