@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::runtime::Builder;
@@ -57,10 +58,11 @@ fn run(cli: Cli) -> Result<u8, Failure> {
     }
 }
 
-/// Runs a task to its end, and leaves behind whatever else is running.
+/// Runs a task to its end, and drops the others: one that runs a command then ends it. Work that blocks, such as the
+/// resolution of a name, is left behind.
 fn start(mut builder: Builder, task: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
     let runtime = builder.enable_all().build().map_err(|error| Failure::other("cannot start", &error))?;
     let status = runtime.block_on(task);
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(Duration::from_millis(500));
     status
 }

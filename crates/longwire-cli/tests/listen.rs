@@ -137,6 +137,24 @@ mod unix {
         }
     }
 
+    #[test]
+    fn a_second_interrupt_ends_the_commands_as_well() {
+        let command = "trap '' TERM; echo $$; while :; do sleep 1; done";
+        let mut server = Running::start(&["listen", "--exec", command, "0"]);
+        let client = Running::start(&[&server.url()]);
+        let pid: i32 = client.line().unwrap().parse().unwrap();
+        while server.child.try_wait().unwrap().is_none() {
+            server.interrupt();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(wait(&mut server.child), Some(130));
+        let deadline = Instant::now() + common::LIMIT;
+        while exists(pid) {
+            assert!(Instant::now() < deadline, "it still runs");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Returns whether a process exists, be it a zombie.
     fn exists(pid: i32) -> bool {
         rustix::process::test_kill_process(rustix::process::Pid::from_raw(pid).unwrap()).is_ok()
