@@ -1,11 +1,13 @@
 //! Errors of a hub, and of a run of a handler.
 
+use std::fmt;
+
 use longwire_connection::FrameError;
 
 use crate::config::MAX_ROOM_NAME;
 
 /// An error of a hub.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
     /// The hub is shutting down and admits no more clients.
@@ -51,8 +53,10 @@ pub enum HubError {
     InvalidClose(#[from] FrameError),
 }
 
+longwire_connection::debug_with_causes!(HubError);
+
 /// An error of [`Hub::run`](crate::Hub::run) or [`Socket::run`](crate::Socket::run).
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError<E> {
     /// The hub did not admit the client, for a reason listed at [`Hub::admit`](crate::Hub::admit). The handler
@@ -65,4 +69,14 @@ pub enum RunError<E> {
     /// The handler failed.
     #[error("the handler failed: {0}")]
     Handler(E),
+}
+
+impl<E: fmt::Debug> fmt::Debug for RunError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "the client was not admitted: {error:?}"),
+            Self::Aborted => f.write_str("the handler was dropped at the shutdown deadline"),
+            Self::Handler(error) => write!(f, "the handler failed: {error:?}"),
+        }
+    }
 }

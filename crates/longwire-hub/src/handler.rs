@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use longwire_connection::causes::WithCauses;
 use longwire_connection::{BoxError, Error};
 use pin_project_lite::pin_project;
 use tracing::{debug, warn};
@@ -101,6 +102,14 @@ impl RunError<BoxError> {
         let first: &(dyn std::error::Error + 'static) = &**error;
         std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
     }
+
+    /// Formats the error with all its causes.
+    fn with_causes(&self) -> String {
+        match self {
+            Self::Handler(error) => WithCauses(&**error).to_string(),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl ClientHandle {
@@ -115,8 +124,10 @@ impl ClientHandle {
         let (id, peer_addr) = (self.id().value(), self.peer_addr());
         match ended {
             Ok(()) => debug!(id, ?peer_addr, "a client disconnected"),
-            Err(error) if error.is_disconnect() => debug!(id, ?peer_addr, %error, "a client disconnected"),
-            Err(error) => warn!(id, ?peer_addr, %error, "a handler failed"),
+            Err(error) if error.is_disconnect() => {
+                debug!(id, ?peer_addr, error = error.with_causes(), "a client disconnected");
+            }
+            Err(error) => warn!(id, ?peer_addr, error = error.with_causes(), "a handler failed"),
         }
     }
 }

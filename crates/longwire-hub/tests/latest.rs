@@ -47,14 +47,14 @@ async fn a_slow_client_gets_the_newest_value_of_each_key() {
     }
     assert!(client.sender().queued() <= 16 * 1024 + 1100, "little is queued that could be outdated");
     let mut last = std::collections::BTreeMap::new();
-    let mut received = 0;
+    let mut received = 0_u64;
     while last.values().filter(|n| **n == 999).count() < 3 {
         let (key, n) = tokio::time::timeout(Duration::from_secs(60), receive(&mut slow)).await.unwrap();
         assert!(last.insert(key, n).is_none_or(|before| before < n), "the values of a key stay in order");
         received += 1;
     }
     assert!(received < 40, "{received} values, of 3000");
-    assert_eq!(received as u64 + replaced, 3000, "each value was received, or replaced by a newer one");
+    assert_eq!(received + replaced, 3000, "each value was received, or replaced by a newer one");
     assert_eq!((client.stats().replaced, hub.stats().replaced), (replaced, replaced));
 
     // Once it has caught up, values are sent at once.

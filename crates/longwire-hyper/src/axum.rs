@@ -218,9 +218,11 @@ where
 }
 
 /// The reason why a request is not upgraded. As a response, it has the same status as the standalone server's.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error(transparent)]
 pub struct WebSocketUpgradeRejection(pub Rejection);
+
+longwire_connection::debug_with_causes!(WebSocketUpgradeRejection);
 
 impl IntoResponse for WebSocketUpgradeRejection {
     fn into_response(self) -> Response {

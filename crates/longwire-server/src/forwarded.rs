@@ -261,12 +261,14 @@ impl FromStr for Network {
 }
 
 /// Text that is not a network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{network:?} is neither an address nor an address with a prefix length")]
 pub struct InvalidNetwork {
     /// The text.
     pub network: String,
 }
+
+longwire_connection::debug_with_causes!(InvalidNetwork);
 
 #[cfg(test)]
 mod tests {

@@ -158,7 +158,7 @@ impl Replacement {
 }
 
 /// An error in the certificates or the key given to a server.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
@@ -170,16 +170,16 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A text is not PEM, or has no key.
-    #[error("cannot read certificates or key: {0}")]
+    #[error("cannot read certificates or key")]
     Pem(#[from] pem::Error),
     /// The PEM has no certificate.
     #[error("no certificate was given")]
     NoCertificate,
     /// The key does not fit the certificate, or is of a kind that is not supported.
-    #[error("invalid certificates or key: {0}")]
+    #[error("invalid certificates or key")]
     Rustls(#[from] rustls::Error),
     /// Clients' certificates cannot be verified with these authorities.
-    #[error("cannot set up the verification of client certificates: {0}")]
+    #[error("cannot set up the verification of client certificates")]
     Clients(#[from] rustls::server::VerifierBuilderError),
     /// A certificate is not valid for a name that it was given for.
     #[error("certificate is not valid for {name}")]
@@ -207,3 +207,5 @@ pub enum TlsError {
     )]
     NoProvider,
 }
+
+longwire_connection::debug_with_causes!(TlsError);

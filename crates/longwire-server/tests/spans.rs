@@ -138,7 +138,7 @@ fn an_error_of_a_handler_is_told() {
             }
             let state = recorder.state.lock().unwrap();
             assert!(state.said.iter().any(|(_, text)| text == "a handler failed"), "{:?}", state.said);
-            assert_eq!(state.errors, ["the handler failed: the database is gone"]);
+            assert_eq!(state.errors, ["the database is gone"]);
         });
     });
 }

@@ -163,7 +163,7 @@ async fn close(
 }
 
 /// Receives until the client has gone, and drops the messages.
-async fn pass_over(receiver: &mut SocketReceiver) -> Result<(), longwire::Error> {
+async fn pass_over(receiver: &mut SocketReceiver) -> Result<(), longwire::connection::Error> {
     while receiver.recv().await?.is_some() {}
     Ok(())
 }

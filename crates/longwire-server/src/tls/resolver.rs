@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
+use longwire_connection::causes::WithCauses;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -162,8 +163,8 @@ impl Entry {
             }
             Err(error) => {
                 if is_news {
-                    let source = std::error::Error::source(&error).map(tracing::field::display);
-                    warn!(file = %file.display(), %error, source, "a changed certificate cannot be used");
+                    let error = WithCauses(&error);
+                    warn!(file = %file.display(), %error, "a changed certificate cannot be used");
                 }
                 Err(error)
             }
