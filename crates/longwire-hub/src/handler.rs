@@ -125,9 +125,9 @@ impl ClientHandle {
         match ended {
             Ok(()) => debug!(id, ?peer_addr, "a client disconnected"),
             Err(error) if error.is_disconnect() => {
-                debug!(id, ?peer_addr, error = error.with_causes(), "a client disconnected");
+                debug!(id, ?peer_addr, error = %error.with_causes(), "a client disconnected");
             }
-            Err(error) => warn!(id, ?peer_addr, error = error.with_causes(), "a handler failed"),
+            Err(error) => warn!(id, ?peer_addr, error = %error.with_causes(), "a handler failed"),
         }
     }
 }
