@@ -30,7 +30,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Resolve => "resolving the name of",
             Self::Connect => "connecting to",
-            Self::Proxy => "waiting for the proxy to connect to",
+            Self::Proxy => "connecting through a proxy to",
             Self::Tls => "negotiating TLS with",
             Self::Response => "waiting for the response of",
         })

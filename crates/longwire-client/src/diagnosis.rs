@@ -8,20 +8,32 @@ impl TlsError {
     /// Returns whether another attempt can succeed: not if the peer, its certificate or this end's configuration would
     /// have to change first.
     pub(crate) fn is_temporary(&self) -> bool {
-        let Self::Handshake(error) = self else { return false };
-        match error {
-            // The clock of this system may be wrong until it is synchronized.
-            Error::InvalidCertificate(
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-            ) => true,
-            Error::InvalidCertificate(_)
-            | Error::InvalidMessage(_)
-            | Error::PeerIncompatible(_)
-            | Error::PeerMisbehaved(_)
-            | Error::NoApplicationProtocol => false,
-            Error::AlertReceived(alert) => !FINAL_ALERTS.contains(alert),
-            _ => true,
-        }
+        matches!(self, Self::Handshake(error) if may_pass(error))
+    }
+}
+
+/// Returns whether another handshake can succeed without a change of the configuration of either end.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    match error {
+        // The clock of this system may be wrong until it is synchronized, the peer's certificate is renewed, lists of
+        // revoked certificates are published again. Some platforms report all of these as `Other`.
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+            | CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::UnknownRevocationStatus
+            | CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. }
+            | CertificateError::Other(_),
+        ) => true,
+        Error::InvalidCertificate(_)
+        | Error::InvalidMessage(_)
+        | Error::PeerIncompatible(_)
+        | Error::PeerMisbehaved(_)
+        | Error::NoApplicationProtocol => false,
+        Error::AlertReceived(alert) => !FINAL_ALERTS.contains(alert),
+        _ => true,
     }
 }
 
@@ -33,6 +45,19 @@ pub(crate) fn hint(error: &Error) -> &'static str {
         }
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             " (the peer does not speak TLS on this port: the scheme without TLS is ws)"
+        }
+        _ => "",
+    }
+}
+
+/// As [`hint`], for a handshake with a proxy.
+pub(crate) fn proxy_hint(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            " (Client::proxy_tls takes a TlsConfig that trusts the issuer of its certificate)"
+        }
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            " (it does not speak TLS on this port: the scheme of a proxy without TLS is http)"
         }
         _ => "",
     }
@@ -64,7 +89,9 @@ mod tests {
     #[test]
     fn knows_which_failures_may_pass() {
         for (error, temporary) in [
-            (Error::InvalidCertificate(CertificateError::Expired), false),
+            (Error::InvalidCertificate(CertificateError::Expired), true),
+            (Error::InvalidCertificate(CertificateError::UnknownRevocationStatus), true),
+            (Error::InvalidCertificate(CertificateError::Revoked), false),
             (Error::InvalidCertificate(CertificateError::UnknownIssuer), false),
             (Error::InvalidCertificate(CertificateError::NotValidForName), false),
             (Error::InvalidCertificate(CertificateError::NotValidYet), true),

@@ -54,7 +54,8 @@ pub enum Error {
     Options(#[from] OptionsError),
     /// The URL of the server or of the proxy requires TLS, and the feature `tls` is off; nothing was sent to it.
     #[error(
-        "TLS is not supported by this build: enable the feature rustls of longwire (tls of longwire-client)"
+        "TLS is not supported by this build: enable the feature rustls of longwire (platform-roots and ring of \
+         longwire-client)"
     )]
     TlsUnsupported,
     /// The client did not follow the server's redirect.
@@ -95,10 +96,21 @@ pub enum Error {
     Tls(#[from] crate::TlsError),
     /// The connection failed during the handshake.
     #[error("connection failed during the handshake")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
 }
 
 longwire_connection::debug_with_causes!(Error, InvalidOption);
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        // In TLS 1.3, a server refuses a client's certificate after the client's handshake has ended.
+        #[cfg(feature = "tls")]
+        if let Some(error) = crate::tls::within(&error) {
+            return Self::Tls(crate::TlsError::Handshake(error.clone()));
+        }
+        Self::Io(error)
+    }
+}
 
 /// An invalid option of a [`Client`](crate::Client).
 #[derive(Clone, thiserror::Error)]

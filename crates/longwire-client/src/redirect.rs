@@ -4,6 +4,8 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN};
 use http::{StatusCode, response};
 use longwire_handshake::{ClientOptions, PeerText, UriError, WebSocketUri};
 
+use crate::trace::Logged;
+
 /// The reason why a redirect was not followed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
@@ -11,14 +13,14 @@ pub enum RedirectError {
     /// The target is not a WebSocket URL.
     #[error("redirect to {location} cannot be followed: {error}")]
     Location {
-        /// The value of `Location`.
+        /// The value of `Location` up to its query, without a user and password.
         location: PeerText,
         /// The error in it.
         error: UriError,
     },
     /// The redirect leads from TLS to a plain connection, which
     /// [`dangerously_follow_to_plain`](crate::Client::dangerously_follow_to_plain) would allow.
-    #[error("redirect from a TLS connection to the unencrypted {location}")]
+    #[error("redirect from a TLS connection to the unencrypted {}", Logged(.location))]
     Plain {
         /// The target of the redirect.
         location: Box<WebSocketUri>,
@@ -58,7 +60,19 @@ pub(crate) fn target(
         return Some(Err(RedirectError::Repeated));
     }
     let joined = location.to_str().map_err(|_| UriError::Target).and_then(|text| from.join(text));
-    Some(joined.map_err(|error| RedirectError::Location { location: PeerText::new(location), error }))
+    let location = || PeerText::new(without_secrets(location.as_bytes()));
+    Some(joined.map_err(|error| RedirectError::Location { location: location(), error }))
+}
+
+/// Removes the query and the user and password of a URL, which may be secret.
+fn without_secrets(location: &[u8]) -> Vec<u8> {
+    let is_end = |byte: &u8| matches!(byte, b'?' | b'#');
+    let shown = &location[..location.iter().position(is_end).unwrap_or(location.len())];
+    let authority = shown.windows(2).position(|pair| pair == b"//").map_or(0, |at| at + 2);
+    match shown.iter().rposition(|&byte| byte == b'@') {
+        Some(at) if at >= authority => [&shown[..authority], &shown[at + 1..]].concat(),
+        _ => shown.to_vec(),
+    }
 }
 
 /// Removes the options that are meant only for the first origin. They stay removed, even if a redirect leads back.

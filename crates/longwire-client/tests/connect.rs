@@ -546,7 +546,8 @@ async fn never_takes_plain_tcp_for_tls() {
         assert!(matches!(error, Error::TlsUnsupported), "{error:?}");
         assert_eq!(
             error.to_string(),
-            "TLS is not supported by this build: enable the feature rustls of longwire (tls of longwire-client)"
+            "TLS is not supported by this build: enable the feature rustls of longwire (platform-roots and ring of \
+             longwire-client)"
         );
     }
     assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err(), "nothing was dialled");

@@ -162,7 +162,7 @@ fn a_proxy_is_named_without_its_login() {
     assert!(proxy.starts_with("http://127.0.0.1:"), "{proxy}");
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 #[test]
 fn the_version_of_tls_is_named() {
     use longwire_client::TlsConfig;

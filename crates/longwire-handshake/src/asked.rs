@@ -1,7 +1,7 @@
 //! Values of a request's header that applications ask for: a cookie, a token.
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderValue};
 
 /// Returns the value of a cookie (RFC 6265 §5.4) as the client sent it, without quotes around it. If there are several
 /// of the same name, the first one counts, which is the one with the longest path.
@@ -23,11 +23,11 @@ use http::header::{AUTHORIZATION, COOKIE};
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     // The grammar of a request's cookies is one line long (RFC 6265 §4.2.1). Libraries for cookies are about
     // `Set-Cookie`, whose dates need a calendar.
-    // HTTP/2 may send several fields (RFC 9113 §8.2.3).
-    let fields = headers.get_all(COOKIE).into_iter().filter_map(|field| field.to_str().ok());
-    let mut cookies =
-        fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = cookies.find(|(known, _)| *known == name)?;
+    // HTTP/2 may send several fields (RFC 9113 §8.2.3). One value that is not text must not hide the others.
+    let fields = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes);
+    let mut pairs = fields.flat_map(|field| field.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
+    let value = pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    let value = std::str::from_utf8(value).ok()?;
     let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
     Some(unquoted.unwrap_or(value))
 }
@@ -49,7 +49,10 @@ mod tests {
     use super::*;
 
     fn headers(name: &http::HeaderName, values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (name.clone(), value.parse().unwrap())).collect()
+        values
+            .iter()
+            .map(|value| (name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap()))
+            .collect()
     }
 
     #[test]
@@ -62,6 +65,8 @@ mod tests {
             (&["id=a=b"], Some("a=b")),
             (&["id="], Some("")),
             (&["a=1", "id=7"], Some("7")),
+            (&["name=é; id=7"], Some("7")),
+            (&["id=é"], Some("é")),
             (&["xid=7; id2=8; ID=9; id"], None),
             (&[], None),
         ] {

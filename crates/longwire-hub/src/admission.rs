@@ -3,7 +3,7 @@
 use longwire_connection::{CloseCode, CloseFrame, Transport, WebSocket};
 
 use crate::census::Source;
-use crate::entry::{Entry, Properties};
+use crate::entry::{Entry, Properties, check_key};
 use crate::error::{HubError, RunError};
 use crate::info::ClientInfo;
 use crate::registry::Hub;
@@ -55,21 +55,23 @@ impl Hub {
     pub fn admit<T: Transport>(&self, mut ws: WebSocket<T>, info: ClientInfo) -> Result<Socket<T>, HubError> {
         let ClientInfo { peer_addr, slow_policy, queue, max_rooms, data, key, reservation } = info;
         let properties = Properties { peer_addr, slow_policy, queue, max_rooms, data };
-        let admitted = self
-            .place_for(peer_addr.map(Source::from), reservation)
-            .map_err(|error| (error, self.refusal()))
+        let admitted = check_key(key.as_deref())
+            .map_err(|error| (error, CloseFrame::new(CloseCode::INTERNAL_ERROR, "")))
+            .and_then(|()| {
+                let place = self.place_for(peer_addr.map(Source::from), reservation);
+                place.map_err(|error| (error, self.refusal()))
+            })
             .and_then(|place| {
                 let entry = self.register(|id, home| Entry::new(id, ws.sender(), home, properties));
                 let entry = entry.map_err(|frame| (HubError::ShuttingDown, frame))?;
                 place.occupy();
                 Ok(Member::new(entry))
-            })
-            .and_then(|member| match member.set_key(key.as_deref()) {
-                Ok(()) => Ok(member),
-                Err(error) => Err((error, CloseFrame::new(CloseCode::INTERNAL_ERROR, ""))),
             });
         match admitted {
-            Ok(member) => Ok(Socket::new(ws, member)),
+            Ok(member) => {
+                member.set_key(key.as_deref());
+                Ok(Socket::new(ws, member))
+            }
             Err((error, frame)) => {
                 // A connection that is already closing needs no second close frame.
                 let _ = ws.start_close(frame.code, &frame.reason);

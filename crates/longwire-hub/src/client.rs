@@ -58,13 +58,12 @@ impl ClientHandle {
     ///
     /// [`HubError::Key`] for a key of more than 1024 bytes, [`HubError::NotConnected`] if the client has left.
     pub fn set_key(&self, key: impl AsRef<str>) -> Result<(), HubError> {
-        self.entry.set_key(Some(key.as_ref()))
+        self.entry.set_key(key.as_ref())
     }
 
     /// Removes this client's key. Does nothing if it has none.
     pub fn remove_key(&self) {
-        // A client that has left has no key.
-        let _ = self.entry.set_key(None);
+        self.entry.remove_key();
     }
 
     /// Returns this client's own policy; `None` if the hub's policy applies.

@@ -4,10 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// The application's data for a client: at most one value of each type. Clones share it once it has a value.
+/// The application's data for a client: at most one value of each type.
 ///
 /// Values are only ever added, so all tasks read them by reference, without a lock. They are dropped with the last
-/// handle to the client.
+/// handle to the client. A clone that is made once there is a value shares all of them, later ones included: it is for
+/// the same client, as its request.
 #[derive(Clone, Default)]
 pub struct ClientData {
     // Most clients have no data.
@@ -20,6 +21,24 @@ struct Link {
     next: OnceLock<Box<Link>>,
 }
 
+impl Link {
+    /// Returns the value that was just put into this link.
+    fn into_value<T: Any>(mut self) -> T {
+        let value = std::mem::replace(&mut self.value, Box::new(()));
+        *value.downcast().expect("it is the value that was passed in")
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // One after the other: a long list would take as many frames of the stack.
+        let mut next = self.next.take();
+        while let Some(mut link) = next {
+            next = link.next.take();
+        }
+    }
+}
+
 impl ClientData {
     /// Sets the value of this type, once.
     ///
@@ -30,7 +49,8 @@ impl ClientData {
         self.add(value, |known| !known.is::<T>())
     }
 
-    /// Sets the value of this type. It takes the place of an earlier one, which is kept until the client is gone.
+    /// Sets the value of this type. It takes the place of an earlier one, which is kept until the client is gone, so this
+    /// is for the set-up of a client, not for each message.
     pub fn replace<T: Any + Send + Sync>(&self, value: T) {
         let added = self.add(value, |_| true);
         debug_assert!(added.is_ok(), "no value stands in its way");
@@ -46,7 +66,7 @@ impl ClientData {
         let mut last = self.first.get().expect("it was just found to be set").as_ref();
         loop {
             if !passes(&*last.value) {
-                return Err(*link.value.downcast().expect("it is the value that was passed in"));
+                return Err(link.into_value());
             }
             // Another task may add a value at the same time.
             match last.next.set(Box::new(link)) {
@@ -92,6 +112,16 @@ mod tests {
         shared.replace(4_u8);
         assert_eq!((data.get::<u8>(), data.get::<&str>()), (Some(&4), Some(&"text")));
         assert_eq!((data.get::<u32>(), data.is_empty()), (None, false));
+    }
+
+    #[test]
+    fn a_long_list_is_dropped_on_a_small_stack() {
+        let data = ClientData::default();
+        data.set(0_u32).unwrap();
+        // `replace` looks at each value: only as many as show it.
+        (1..20_000_u32).for_each(|n| data.replace(n));
+        assert_eq!(data.get(), Some(&19_999_u32));
+        std::thread::Builder::new().stack_size(64 * 1024).spawn(move || drop(data)).unwrap().join().unwrap();
     }
 
     #[test]

@@ -228,12 +228,20 @@ impl Entry {
         self.rare().map_or_else(Vec::new, |rare| lock(&rare.rooms).names())
     }
 
-    pub(crate) fn set_key(self: &Arc<Self>, key: Option<&str>) -> Result<(), HubError> {
-        let len = key.map_or(0, str::len);
-        if len > MAX_ROOM_NAME {
-            return Err(HubError::Key { len });
-        }
+    pub(crate) fn set_key(self: &Arc<Self>, key: &str) -> Result<(), HubError> {
+        check_key(Some(key))?;
         let rare = self.rare_if_connected().ok_or(HubError::NotConnected)?;
+        self.move_to_key(Some(key), rare)
+    }
+
+    pub(crate) fn remove_key(self: &Arc<Self>) {
+        if let Some(rare) = self.rare() {
+            // A client that has left has no key.
+            let _ = self.move_to_key(None, rare);
+        }
+    }
+
+    fn move_to_key(self: &Arc<Self>, key: Option<&str>, rare: &Rare) -> Result<(), HubError> {
         let client = ClientHandle { entry: Arc::clone(self) };
         self.hub().inner.keys.move_to(key, self.id, &client, lock(&rare.keys))
     }
@@ -270,6 +278,14 @@ impl Entry {
 
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
         lock(&self.task)
+    }
+}
+
+/// Checks the length of a client's key.
+pub(crate) fn check_key(key: Option<&str>) -> Result<(), HubError> {
+    match key.map_or(0, str::len) {
+        len if len > MAX_ROOM_NAME => Err(HubError::Key { len }),
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use longwire_connection::causes::WithCauses;
-use longwire_connection::{BoxError, Error};
+use longwire_connection::{BoxError, CloseCode, Error};
 use pin_project_lite::pin_project;
 use tracing::{debug, warn};
 
@@ -87,20 +87,12 @@ impl<F: Future<Output: HandlerOutput>> Future for Handling<F> {
 }
 
 impl RunError<BoxError> {
-    /// Returns whether the handler ended because its connection did: [`Error::is_disconnect`] is true for its error, or
-    /// for one of the causes of its error.
+    /// Returns whether the handler ended because its connection did: [`Error::is_disconnect`] is true for its error.
     pub fn is_disconnect(&self) -> bool {
-        self.connection_error().is_some_and(Error::is_disconnect)
-    }
-
-    /// Returns the error of the connection with which the handler ended, if it did: its error, or the first of the
-    /// causes of its error that is one.
-    pub fn connection_error(&self) -> Option<&Error> {
-        let Self::Handler(error) = self else {
-            return None;
-        };
-        let first: &(dyn std::error::Error + 'static) = &**error;
-        std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
+        match self {
+            Self::Handler(error) => error.downcast_ref::<Error>().is_some_and(Error::is_disconnect),
+            Self::Refused(_) | Self::Aborted => false,
+        }
     }
 
     /// Formats the error with all its causes.
@@ -118,13 +110,30 @@ impl ClientHandle {
         debug!(id = self.id().value(), peer_addr = ?self.peer_addr(), "a client connected");
     }
 
+    /// Returns the error of this client's connection with which its handler ended, if it did: the handler's error or one
+    /// of its causes.
+    ///
+    /// A cause may be the error of another connection. If that ended the handler, this client was closed with 1011.
+    #[doc(hidden)]
+    pub fn disconnect<'e>(&self, ended: &'e RunError<BoxError>) -> Option<&'e Error> {
+        let RunError::Handler(error) = ended else {
+            return None;
+        };
+        let failed_first =
+            self.sender().close_sent().is_some_and(|frame| frame.code == CloseCode::INTERNAL_ERROR);
+        let first: &(dyn std::error::Error + 'static) = &**error;
+        let chain = std::iter::successors(Some(first), |error| error.source());
+        let mut errors = chain.take(if failed_first { 1 } else { usize::MAX });
+        errors.find_map(|error| error.downcast_ref::<Error>()).filter(|error| error.is_disconnect())
+    }
+
     /// Logs the end of this client's handler with `tracing`, as servers and mounts do: at level debug if the client
     /// has left, as a warning if the handler failed.
     pub fn log_end(&self, ended: Result<(), RunError<BoxError>>) {
         let (id, peer_addr) = (self.id().value(), self.peer_addr());
         match ended {
             Ok(()) => debug!(id, ?peer_addr, "a client disconnected"),
-            Err(error) if error.is_disconnect() => {
+            Err(error) if self.disconnect(&error).is_some() => {
                 debug!(id, ?peer_addr, error = %error.with_causes(), "a client disconnected");
             }
             Err(error) => warn!(id, ?peer_addr, error = %error.with_causes(), "a handler failed"),

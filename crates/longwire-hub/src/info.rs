@@ -79,7 +79,8 @@ impl ClientInfo {
         self
     }
 
-    /// Sets all the application's data for the client: the client and the holders of clones share it, if it has a value.
+    /// Sets all the application's data for the client, which shares it with the request.
+    #[doc(hidden)]
     #[must_use]
     pub fn all_data(mut self, data: ClientData) -> Self {
         self.data = data;
@@ -87,6 +88,7 @@ impl ClientInfo {
     }
 
     /// Returns the application's data for the client.
+    #[doc(hidden)]
     pub fn client_data(&self) -> &ClientData {
         &self.data
     }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use crate::broadcast::Delivery;
 use crate::config::{HubConfig, SlowPolicy};
 use crate::entry::ClientHandle;
+use crate::metrics;
 use crate::registry::Hub;
 use crate::room::Room;
 
@@ -61,7 +62,11 @@ impl Latest {
         let cost = value.cost();
         if let Some(number) = self.numbers.get(key) {
             let known = &mut self.waiting[number - self.gone];
-            self.bytes = self.bytes - known.cost() + cost;
+            let bytes = (self.bytes - known.cost()).saturating_add(cost);
+            if bytes > limit && self.numbers.len() > 1 {
+                return Added::Full;
+            }
+            self.bytes = bytes;
             *known = value;
             return Added::Replaced;
         }
@@ -86,13 +91,16 @@ impl Latest {
         }
     }
 
-    /// Removes the first value, which was sent, unless a newer one has replaced it. Returns whether more values wait;
-    /// otherwise nothing is left to move.
+    /// Removes the first value, which was sent; if a newer one has replaced it, that waits behind all others. Returns
+    /// whether values wait; otherwise nothing is left to move.
     fn sent(&mut self, prepared: &PreparedMessage) -> bool {
         // Both are alive, so their frames are at one address only if they are the same.
         let of = |prepared: &PreparedMessage| prepared.server_frame().as_ptr();
-        if self.waiting.front().is_some_and(|value| of(&value.prepared) == of(prepared)) {
-            self.remove_first();
+        let newer = self.waiting.front().filter(|value| of(&value.prepared) != of(prepared));
+        let newer = newer.map(|value| (Arc::clone(&value.key), value.prepared.clone()));
+        self.remove_first();
+        if let Some((key, newer)) = newer {
+            self.add(&key, &newer, usize::MAX);
         }
         if self.waiting.is_empty() {
             *self = Self::default();
@@ -110,11 +118,15 @@ impl Hub {
     /// Sends the latest value of `key` to every client in a room. A client that has not been sent the previous value
     /// of the same key does not get it any more: the new one replaces it.
     ///
-    /// Use it for values of which only the newest matters, such as prices and positions. Values wait, one for each
-    /// key, while 16 KiB or more wait in the client's send queue; the keys are served in the order in which they
-    /// began to wait. Other messages to the client may overtake a value that waits. A client whose waiting values
-    /// exceed [`HubConfig::queue`](crate::HubConfig::queue) bytes meets its [`SlowPolicy`](crate::SlowPolicy):
-    /// closed, or the newest or the oldest value dropped. Otherwise as [`publish`](Self::publish).
+    /// Use it for values of which only the newest matters, such as prices and positions. A value that does not fit
+    /// into 16 KiB of the client's send queue waits, one for each key, and the keys are served in turn. Other messages
+    /// to the client may overtake a value that waits. A client whose waiting values exceed
+    /// [`HubConfig::queue`](crate::HubConfig::queue) bytes meets its [`SlowPolicy`](crate::SlowPolicy): closed, or the
+    /// newest or the oldest value dropped. Otherwise as [`publish`](Self::publish).
+    ///
+    /// The values that wait are dropped if the connection is closed, by whichever side; those in the send queue precede
+    /// the close frame. Like a broadcast, a value in the send queue is dropped if a later broadcast needs its place and
+    /// the client's policy is [`SlowPolicy::DropOldest`](crate::SlowPolicy::DropOldest).
     ///
     /// The operating system buffers up to some megabytes for a connection. For values that are to be fresh, limit
     /// that too: see `ListenOptions::send_buffer` and `unsent_low_water` of longwire's server.
@@ -254,6 +266,7 @@ impl Drop for Moving {
             let dropped = self.client.entry.latest_if_any().map_or(0, |mut latest| latest.give_up());
             self.client.entry.count_dropped(dropped);
             self.client.entry.hub().inner.counters.dropped.add(dropped as u64);
+            metrics::dropped(dropped as u64);
         }
     }
 }

@@ -140,6 +140,7 @@ mod waiting;
 
 pub use broadcast::Delivery;
 pub use config::{HubConfig, SlowPolicy};
+#[doc(hidden)]
 pub use data::ClientData;
 pub use entry::ClientHandle;
 pub use error::{HubError, RunError};

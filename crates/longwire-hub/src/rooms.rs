@@ -99,13 +99,17 @@ impl<C: Clone> Rooms<C> {
         if joined.is_closed {
             return Err(HubError::NotConnected);
         }
-        let mut stale = Vec::new();
-        for room in std::mem::take(&mut joined.rooms) {
-            stale.push(room.release(id, self));
+        let current = joined.rooms.first().map(|room| &*room.name);
+        if current == name && joined.rooms.len() <= 1 {
+            return Ok(());
         }
+        // The new room first, so that whoever moves is in one at any time.
+        let left = std::mem::take(&mut joined.rooms);
+        let mut stale = Vec::new();
         if let Some(name) = name {
             stale.push(self.enter(name, id, client, &mut joined));
         }
+        stale.extend(left.into_iter().map(|room| room.release(id, self)));
         drop(joined);
         drop(stale);
         Ok(())

@@ -79,7 +79,7 @@ impl<T: Transport> Socket<T> {
     ///
     /// As for [`ClientHandle::set_key`].
     pub fn set_key(&self, key: impl AsRef<str>) -> Result<(), HubError> {
-        self.member.entry.set_key(Some(key.as_ref()))
+        self.member.entry.set_key(key.as_ref())
     }
 
     // The methods of `WebSocket` that take `&mut self` and further arguments. An argument may borrow the socket,
@@ -318,9 +318,12 @@ impl Member {
         Self { entry }
     }
 
-    /// Sets the client's key, if it has one.
-    pub(crate) fn set_key(&self, key: Option<&str>) -> Result<(), HubError> {
-        key.map_or(Ok(()), |key| self.entry.set_key(Some(key)))
+    /// Sets the client's key, which was checked, if it has one.
+    pub(crate) fn set_key(&self, key: Option<&str>) {
+        if let Some(key) = key {
+            let set = self.entry.set_key(key);
+            debug_assert!(set.is_ok(), "it was just registered");
+        }
     }
 }
 

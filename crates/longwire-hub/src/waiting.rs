@@ -67,6 +67,7 @@ impl Hub {
         prepared: &PreparedMessage,
         wait: Duration,
     ) -> Delivery {
+        self.warn_without_mount();
         // `None` if it is beyond the range of the clock: then the wait has no limit.
         let deadline = Instant::now().checked_add(wait);
         let config = self.config();

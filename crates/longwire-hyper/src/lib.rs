@@ -84,8 +84,8 @@ mod upgraded;
 
 pub use longwire_handshake::{OriginPolicy, Rejection, ServerOptions, Subprotocol};
 pub use longwire_hub::{
-    BoxError, ClientData, ClientHandle, ClientId, Delivery, HandlerOutput, HandlerResult, Hub, HubConfig,
-    HubStats, SlowPolicy,
+    BoxError, ClientHandle, ClientId, Delivery, HandlerOutput, HandlerResult, Hub, HubConfig, HubStats,
+    SlowPolicy,
 };
 pub use mount::{Mount, MountConfig};
 pub use stream::{CONNECTION_WINDOW, Http2Stream, STREAM_WINDOW};

@@ -100,7 +100,8 @@ impl Admission {
     }
 
     /// Returns the hub's settings for this client, which can differ from those for all: its slow-client policy, its
-    /// maximum queue, its maximum number of rooms, and the application's data for it.
+    /// maximum queue and its maximum number of rooms. For the application's data and the key, use
+    /// [`with_data`](Self::with_data) and [`with_key`](Self::with_key).
     ///
     /// The server sets the client's address and place, and overrides any set here.
     pub fn client_info(&mut self) -> &mut ClientInfo {

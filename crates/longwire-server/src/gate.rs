@@ -285,7 +285,7 @@ impl Gate {
                     let admission = Admission { request, accepted, config, connection: None, client };
                     let Admission { request, accepted, connection, mut client, .. } =
                         self.ask(admission, peer_addr, deadline, ticket).await?;
-                    if client.client_data().is_empty() {
+                    if !request.client_data().is_empty() {
                         client = client.all_data(request.client_data().clone());
                     }
                     return Ok(Passed { accepted, reservation, request, connection, client, read_ahead });

@@ -136,7 +136,7 @@ pub use longwire_handshake::{
 };
 use longwire_hub::Handling;
 pub use longwire_hub::{
-    BoxError, ClientData, ClientHandle, ClientId, ClientInfo, ClientStats, Delivery, Drained, HandlerOutput,
+    BoxError, ClientHandle, ClientId, ClientInfo, ClientStats, Delivery, Drained, HandlerOutput,
     HandlerResult, Hub, HubConfig, HubError, HubStats, Reservation, Room, RunError, Shutdown, SlowPolicy,
 };
 pub use request::Request;

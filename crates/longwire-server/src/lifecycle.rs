@@ -205,8 +205,10 @@ impl ServerHandle {
     /// Replaces the TLS configuration of all servers of this handle, whether they run or not.
     ///
     /// TLS handshakes that begin after the call use the new one, also on a server that spoke no TLS before.
-    /// Handshakes in progress and established connections continue with theirs, and clients cannot resume sessions
-    /// of the previous configuration. [`Server::tls`](crate::Server::tls) has no effect any more.
+    /// Handshakes in progress and established connections continue with theirs. If both configurations are of
+    /// [`TlsBuilder`](crate::TlsBuilder), clients cannot resume sessions of the previous one; a `rustls::ServerConfig` of
+    /// yours must not share its session storage or ticketer with one that verifies clients differently.
+    /// [`Server::tls`](crate::Server::tls) no longer has any effect.
     ///
     /// Changed certificate files need no such call: see
     /// [`TlsBuilder::reload_every`](crate::TlsBuilder::reload_every).

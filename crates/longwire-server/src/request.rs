@@ -141,7 +141,8 @@ impl Request {
     }
 
     /// Returns the text in the path that matched `{name}` in its route, percent-decoded; see
-    /// [`Server::route`](crate::Server::route).
+    /// [`Server::route`](crate::Server::route). It may contain any characters, also `/` and `..`: check it before it
+    /// becomes part of a file's path.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.inner.route.as_ref()?.param(name)
     }

@@ -67,7 +67,7 @@ fn mistake_in_segment(segment: &str) -> Option<String> {
     if matches!(segment, "." | "..") {
         return Some(format!("clients resolve `{segment}` before they send a path"));
     }
-    let odd = segment.chars().find(|c| !c.is_ascii_graphic() || "\"<>\\^`|".contains(*c))?;
+    let odd = segment.chars().find(|c| !c.is_ascii_graphic() || "\"<>\\^`".contains(*c))?;
     let mut bytes = [0; 4];
     let escaped = utf8_percent_encode(odd.encode_utf8(&mut bytes), NON_ALPHANUMERIC);
     Some(format!("a URL has {odd:?} percent-encoded: write `{escaped}`"))

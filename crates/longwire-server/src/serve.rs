@@ -133,7 +133,7 @@ where
         let lifecycle = Arc::clone(&server.lifecycle);
         let report = crate::metrics::report(lifecycle.hub.clone());
         let serving = async move {
-            info!(addr = %server.local_addr(), "serving");
+            info!(addr = server.tcp_addr().map(tracing::field::display), "serving");
             let mut signal = signal.unwrap_or_else(|| Box::pin(std::future::pending()));
             tokio::select! {
                 biased;
@@ -296,7 +296,7 @@ fn in_span<R>(span: Option<&Span>, work: impl FnOnce() -> R) -> R {
 
 fn note_end(client: &ClientHandle, span: Option<&Span>, ended: Result<(), RunError<BoxError>>) {
     if let Some(span) = span {
-        let failed = ended.as_ref().err().and_then(RunError::connection_error);
+        let failed = ended.as_ref().err().and_then(|error| client.disconnect(error));
         let failed = failed.and_then(longwire_connection::Error::close_code);
         let sent = client.sender().close_sent().map(|frame| frame.code);
         let code = failed.or(sent).unwrap_or(CloseCode::ABNORMAL_CLOSURE);

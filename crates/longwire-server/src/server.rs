@@ -405,6 +405,11 @@ impl Server {
         self.local_addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
+    /// Returns the address that the server listens on, if it listens on TCP.
+    pub(crate) fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
     /// Returns the hub of the server's clients.
     pub fn hub(&self) -> &Hub {
         &self.lifecycle.hub

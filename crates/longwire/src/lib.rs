@@ -228,7 +228,7 @@ pub mod handshake {
 pub mod hub {
     #[doc(inline)]
     pub use longwire_hub::{
-        ClientData, ClientHandle, ClientInfo, ClientStats, Drained, HubError, Reservation, RunError, Socket,
+        ClientHandle, ClientInfo, ClientStats, Drained, HubError, Reservation, RunError, Socket,
         SocketReceiver,
     };
 }

@@ -240,7 +240,7 @@ async fn a_timeout_names_the_host_and_the_stage() {
         ("negotiating TLS with", strict(format!("wss://{silent}"))),
         ("resolving the name of", Client::new(format!("ws://127.0.0.1.example:{port}")).resolver(stalled)),
         (
-            "waiting for the proxy to connect to",
+            "connecting through a proxy to",
             Client::new(format!("ws://127.0.0.1:{port}")).proxy(format!("http://{silent}")),
         ),
     ] {

@@ -57,7 +57,12 @@ pub enum ProxyError {
     /// The proxy closed the connection before its response was complete.
     #[error("proxy closed the connection before its response was complete")]
     ClosedEarly,
-    /// TLS with the proxy failed.
+    /// The TLS handshake with the proxy failed: its certificate is untrusted, expired or for another host, it refused
+    /// the client's certificate, or it does not speak TLS.
+    #[cfg(feature = "tls")]
+    #[error("TLS handshake with the proxy failed{}", crate::diagnosis::proxy_hint(.0))]
+    TlsHandshake(#[source] tokio_rustls::rustls::Error),
+    /// TLS with the proxy cannot be set up.
     #[cfg(feature = "tls")]
     #[error("TLS with the proxy failed")]
     Tls(#[source] crate::TlsError),
@@ -80,6 +85,8 @@ impl ProxyError {
             // "connection not allowed by ruleset", "Command not supported", "Address type not supported" (RFC 1928 §6)
             Self::Socks { code } => !matches!(code, 2 | 7 | 8),
             Self::Head(_) | Self::NotSocks => false,
+            #[cfg(feature = "tls")]
+            Self::TlsHandshake(error) => crate::diagnosis::may_pass(error),
             #[cfg(feature = "tls")]
             Self::Tls(error) => error.is_temporary(),
             Self::Resolve { .. } | Self::Connect { .. } | Self::ClosedEarly => true,

@@ -39,11 +39,7 @@ impl ProxyOptions {
     /// Establishes TLS with a proxy. It uses neither the roots nor the certificate that are meant for servers.
     #[cfg(feature = "tls")]
     async fn secure(&self, io: ClientStream, host: &str) -> Result<ClientStream, Error> {
-        crate::tls::wrap(io, host, self.tls.as_ref()).await.map_err(|error| match error {
-            Error::Tls(error) => ProxyError::Tls(error).into(),
-            Error::ClosedEarly => ProxyError::ClosedEarly.into(),
-            error => error,
-        })
+        crate::tls::wrap(io, host, self.tls.as_ref()).await.map_err(of_proxy)
     }
 
     #[cfg(not(feature = "tls"))]
@@ -64,7 +60,7 @@ pub(crate) async fn connect(
         ProxyScheme::Https => {
             let io = reach(dialer, proxy).await?;
             let mut io = options.secure(io, proxy.host()).await?;
-            tunnel(&mut io, &options.headers, proxy, uri).await?;
+            tunnel(&mut io, &options.headers, proxy, uri).await.map_err(of_proxy)?;
             Ok(io)
         }
         ProxyScheme::Socks5h => {
@@ -93,6 +89,18 @@ pub(crate) async fn connect(
             tunnel(&mut io, &options.headers, proxy, uri).await?;
             Ok(io)
         }
+    }
+}
+
+/// Names the proxy as the origin of an error of its stream.
+fn of_proxy(error: Error) -> Error {
+    match error {
+        #[cfg(feature = "tls")]
+        Error::Tls(crate::TlsError::Handshake(error)) => ProxyError::TlsHandshake(error).into(),
+        #[cfg(feature = "tls")]
+        Error::Tls(error) => ProxyError::Tls(error).into(),
+        Error::ClosedEarly => ProxyError::ClosedEarly.into(),
+        error => error,
     }
 }
 

@@ -261,11 +261,13 @@ pub(crate) async fn wrap(
     match TlsConnector::from(config).connect(name, io).await {
         Ok(stream) => Ok(ClientStream::Tls(Box::new(stream))),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(crate::Error::ClosedEarly),
-        Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(fault) => Err(TlsError::Handshake(fault.clone()).into()),
-            None => Err(error.into()),
-        },
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Returns the error of rustls within an error of a stream, if there is one.
+pub(crate) fn within(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Returns the same configuration without the client certificate.

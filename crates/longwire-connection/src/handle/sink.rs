@@ -58,6 +58,11 @@ impl SenderSink {
         let Some(sending) = &mut self.current else {
             return Poll::Ready(Ok(()));
         };
+        if until == Until::Queued && sending.item.is_none() {
+            // A flush that was given up: nothing is left to queue.
+            self.forget();
+            return Poll::Ready(Ok(()));
+        }
         let done = ready!(self.sender.poll_send(sending, until, cx));
         self.forget();
         Poll::Ready(done)
@@ -75,7 +80,8 @@ impl Sink<Message> for SenderSink {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_current(Until::Queued, cx))?;
-        Poll::Ready(if self.sender.is_closed() { Err(Error::Closed) } else { Ok(()) })
+        // Fails if nothing can be sent any more, and does not wait.
+        self.sender.poll_send(&mut Sending::new(Item::Mark), Until::Queued, cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -96,8 +102,10 @@ impl Sink<Message> for SenderSink {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // A message in progress precedes the close frame.
+        let is_unsent = matches!(&self.current, Some(Sending { item: Some(Item::Message(_)), .. }));
         match ready!(self.poll_current(Until::Queued, cx)) {
-            Ok(()) | Err(Error::Closed) => {}
+            Ok(()) => {}
+            Err(Error::Closed) if !is_unsent => {}
             Err(error) => return Poll::Ready(Err(error)),
         }
         match self.sender.start_close(CloseCode::NORMAL, "") {

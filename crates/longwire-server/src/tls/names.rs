@@ -28,9 +28,9 @@ impl Name {
         &self.0
     }
 
-    /// Returns a host name that this name covers.
+    /// Returns a host name that this name covers, and that no certificate has as a name of its own.
     pub(super) fn example(&self) -> DnsName<'static> {
-        let name = self.0.strip_prefix('*').map(|suffix| format!("any{suffix}"));
+        let name = self.0.strip_prefix('*').map(|suffix| format!("xn--longwire-any{suffix}"));
         DnsName::try_from(name.unwrap_or_else(|| self.0.clone())).expect("`parse` checked the name")
     }
 

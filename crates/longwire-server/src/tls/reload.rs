@@ -4,9 +4,12 @@
 //! the first client after a long pause gets the certificate of now.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::resolver::Resolver;
 
@@ -32,8 +35,20 @@ impl Reload {
             return;
         }
         let resolver = Arc::clone(&self.resolver);
-        // It fails only if the runtime ends.
-        let _ = tokio::task::spawn_blocking(move || resolver.reload_unless_busy()).await;
+        let (done, is_done) = oneshot::channel();
+        // A thread of its own: the end of a runtime waits for its blocking tasks, and a file system may not answer.
+        let spawned = thread::Builder::new().name("certificates".into()).spawn(move || {
+            resolver.reload_unless_busy();
+            // The handshake may be gone.
+            let _ = done.send(());
+        });
+        match spawned {
+            // The thread ends without an answer only if it panics.
+            Ok(_) => {
+                let _ = is_done.await;
+            }
+            Err(error) => warn!(%error, "a thread to read the certificates cannot be started"),
+        }
     }
 }
 
