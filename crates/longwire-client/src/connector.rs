@@ -9,9 +9,10 @@ use std::sync::Arc;
 use longwire_handshake::WebSocketUri;
 use tracing::debug;
 
-use crate::deadline::{Deadline, Stage};
+use crate::deadline::Deadline;
 use crate::dial::{self, Dialer};
 use crate::proxy::{self, Proxies, ProxyOptions};
+use crate::stage::Stage;
 use crate::{ClientStream, Error};
 
 /// The means by which a client reaches servers. None of them depends on the URL.

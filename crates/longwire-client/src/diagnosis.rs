@@ -1,15 +1,12 @@
 //! The meaning of TLS errors for a client: whether another attempt can succeed, and what would help.
 
+use std::io;
+
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-use crate::TlsError;
-
-impl TlsError {
-    /// Returns whether another attempt can succeed: not if the peer, its certificate or this end's configuration would
-    /// have to change first.
-    pub(crate) fn is_temporary(&self) -> bool {
-        matches!(self, Self::Handshake(error) if may_pass(error))
-    }
+/// Returns the error of rustls within an error of a stream, if there is one.
+pub(crate) fn within(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Returns whether another handshake can succeed without a change of the configuration of either end.
@@ -85,6 +82,7 @@ mod tests {
     use tokio_rustls::rustls::PeerIncompatible;
 
     use super::*;
+    use crate::TlsError;
 
     #[test]
     fn knows_which_failures_may_pass() {

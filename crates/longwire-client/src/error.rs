@@ -105,7 +105,7 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         // In TLS 1.3, a server refuses a client's certificate after the client's handshake has ended.
         #[cfg(feature = "tls")]
-        if let Some(error) = crate::tls::within(&error) {
+        if let Some(error) = crate::diagnosis::within(&error) {
             return Self::Tls(crate::TlsError::Handshake(error.clone()));
         }
         Self::Io(error)

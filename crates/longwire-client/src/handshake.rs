@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
 
 use crate::body::{BodyFraming, BodyReader};
-use crate::deadline::{Deadline, Stage};
+use crate::deadline::Deadline;
+use crate::stage::Stage;
 use crate::{Config, Error, random};
 
 /// The settings of a handshake, apart from its request.

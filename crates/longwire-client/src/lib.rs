@@ -54,6 +54,7 @@ mod proxy;
 mod random;
 pub mod reconnect;
 mod redirect;
+mod stage;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -62,7 +63,6 @@ mod trace;
 mod unix;
 
 pub use client::Client;
-pub use deadline::Stage;
 pub use error::{Error, InvalidOption};
 #[doc(no_inline)]
 pub use longwire_connection::{BoxError, Config, WebSocket};
@@ -72,6 +72,7 @@ pub use longwire_handshake::{
 };
 pub use proxy::ProxyError;
 pub use redirect::RedirectError;
+pub use stage::Stage;
 pub use stream::ClientStream;
 #[cfg(feature = "tls")]
 pub use tls::{PemError, TlsConfig, TlsError};

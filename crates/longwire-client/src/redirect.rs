@@ -68,11 +68,15 @@ pub(crate) fn target(
 fn without_secrets(location: &[u8]) -> Vec<u8> {
     let is_end = |byte: &u8| matches!(byte, b'?' | b'#');
     let shown = &location[..location.iter().position(is_end).unwrap_or(location.len())];
-    let authority = shown.windows(2).position(|pair| pair == b"//").map_or(0, |at| at + 2);
-    match shown.iter().rposition(|&byte| byte == b'@') {
-        Some(at) if at >= authority => [&shown[..authority], &shown[at + 1..]].concat(),
-        _ => shown.to_vec(),
-    }
+    let Some(authority) = shown.windows(2).position(|pair| pair == b"//").map(|at| at + 2) else {
+        return shown.to_vec();
+    };
+    let (scheme, rest) = shown.split_at(authority);
+    let host = rest
+        .split(|&byte| byte == b'/')
+        .next()
+        .and_then(|authority| authority.iter().rposition(|&byte| byte == b'@'));
+    [scheme, &rest[host.map_or(0, |at| at + 1)..]].concat()
 }
 
 /// Removes the options that are meant only for the first origin. They stay removed, even if a redirect leads back.
@@ -81,5 +85,25 @@ pub(crate) fn leave_origin(options: &mut ClientOptions) {
     options.origin = None;
     for name in [AUTHORIZATION, COOKIE, HOST, ORIGIN] {
         options.headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_a_location_are_not_shown() {
+        for (location, shown) in [
+            ("wss://user:pw@h/feed?token=S#x", "wss://h/feed"),
+            ("ws://a@b@h/x", "ws://h/x"),
+            ("//user@h/", "//h/"),
+            ("/feed?token=S", "/feed"),
+            ("/@x", "/@x"),
+            ("", ""),
+        ] {
+            let shown_now = without_secrets(location.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&shown_now), shown, "{location}");
+        }
     }
 }

@@ -98,6 +98,30 @@ async fn a_sink_that_is_not_ready_refuses() {
 }
 
 #[tokio::test]
+async fn a_flush_that_was_given_up_holds_nothing_back() {
+    let (ws, peer) = narrow(&Config::default());
+    let mut sink = ws.sender().into_sink();
+    sink.feed(Message::binary(vec![0; 200])).await.unwrap();
+    assert!(sink.flush().now_or_never().is_none(), "the pipe takes 64 bytes");
+    // The queue has room, and the peer need not read.
+    assert!(matches!(sink.feed("next".into()).now_or_never(), Some(Ok(()))));
+    assert!(sink.flush().now_or_never().is_none());
+    assert!(sink.close().now_or_never().is_none());
+    assert_eq!(ws.sender().close_sent().map(|frame| u16::from(frame.code)), Some(1000), "it is begun");
+    drop(peer);
+}
+
+#[tokio::test]
+async fn a_message_that_a_close_overtakes_is_an_error() {
+    let (ws, _peer) = narrow(&Config::default());
+    let mut sink = ws.sender().into_sink();
+    sink.feed("lost".into()).await.unwrap();
+    ws.sender().start_close(1000, "").unwrap();
+    assert!(matches!(sink.close().await, Err(Error::Closed)));
+    assert_eq!(ws.sender().stats().messages_sent, 0);
+}
+
+#[tokio::test]
 async fn a_closed_sink_has_sent_everything_and_a_close_frame() {
     let (mut client, mut server) = pair(Config::default());
     let mut sink = client.sender().into_sink();

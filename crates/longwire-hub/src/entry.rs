@@ -13,10 +13,10 @@ use longwire_connection::Sender;
 
 use crate::census::Source;
 use crate::config::{MAX_ROOM_NAME, SlowPolicy};
+use crate::conflate::Latest;
 use crate::data::ClientData;
 use crate::error::HubError;
 use crate::id::ClientId;
-use crate::latest::Latest;
 use crate::metrics;
 use crate::registry::{Home, Hub};
 use crate::rooms::Joined;

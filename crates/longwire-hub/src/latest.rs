@@ -3,7 +3,6 @@
 //! Values wait here, outside of the client's send queue, for as long as they can still be replaced. A task moves them
 //! to the queue one by one, as there is room; it exists while values wait.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use longwire_connection::{Error, Message, PreparedMessage};
@@ -11,6 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::broadcast::Delivery;
 use crate::config::{HubConfig, SlowPolicy};
+use crate::conflate::Added;
 use crate::entry::ClientHandle;
 use crate::metrics;
 use crate::registry::Hub;
@@ -19,100 +19,6 @@ use crate::room::Room;
 /// The bytes that may wait in a client's send queue before further values wait outside of it: enough to keep a
 /// connection busy, and little that can be outdated.
 const AHEAD: usize = 16 * 1024;
-
-/// The values that wait for one client.
-#[derive(Default)]
-pub(crate) struct Latest {
-    /// In the order in which their keys began to wait.
-    waiting: VecDeque<Value>,
-    /// The number of each key's value, counted over all values that have begun to wait.
-    numbers: HashMap<Arc<str>, usize>,
-    /// The values that have left `waiting`, which is the number of its first.
-    gone: usize,
-    /// The bytes of these values.
-    bytes: usize,
-    /// Set while a task moves values to the send queue.
-    is_moving: bool,
-}
-
-struct Value {
-    key: Arc<str>,
-    prepared: PreparedMessage,
-}
-
-impl Value {
-    /// Returns the value's share of the bytes that may wait.
-    fn cost(&self) -> usize {
-        self.key.len() + self.prepared.server_frame().len() + size_of::<Self>()
-    }
-}
-
-/// The result of adding a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Added {
-    New,
-    Replaced,
-    /// As many bytes wait as may wait.
-    Full,
-}
-
-impl Latest {
-    fn add(&mut self, key: &Arc<str>, prepared: &PreparedMessage, limit: usize) -> Added {
-        let value = Value { key: Arc::clone(key), prepared: prepared.clone() };
-        let cost = value.cost();
-        if let Some(number) = self.numbers.get(key) {
-            let known = &mut self.waiting[number - self.gone];
-            let bytes = (self.bytes - known.cost()).saturating_add(cost);
-            if bytes > limit && self.numbers.len() > 1 {
-                return Added::Full;
-            }
-            self.bytes = bytes;
-            *known = value;
-            return Added::Replaced;
-        }
-        if self.bytes.saturating_add(cost) > limit && !self.waiting.is_empty() {
-            return Added::Full;
-        }
-        self.bytes += cost;
-        self.numbers.insert(Arc::clone(key), self.gone + self.waiting.len());
-        self.waiting.push_back(value);
-        Added::New
-    }
-
-    fn first(&self) -> Option<PreparedMessage> {
-        self.waiting.front().map(|value| value.prepared.clone())
-    }
-
-    fn remove_first(&mut self) {
-        if let Some(value) = self.waiting.pop_front() {
-            self.bytes -= value.cost();
-            self.numbers.remove(&value.key);
-            self.gone += 1;
-        }
-    }
-
-    /// Removes the first value, which was sent; if a newer one has replaced it, that waits behind all others. Returns
-    /// whether values wait; otherwise nothing is left to move.
-    fn sent(&mut self, prepared: &PreparedMessage) -> bool {
-        // Both are alive, so their frames are at one address only if they are the same.
-        let of = |prepared: &PreparedMessage| prepared.server_frame().as_ptr();
-        let newer = self.waiting.front().filter(|value| of(&value.prepared) != of(prepared));
-        let newer = newer.map(|value| (Arc::clone(&value.key), value.prepared.clone()));
-        self.remove_first();
-        if let Some((key, newer)) = newer {
-            self.add(&key, &newer, usize::MAX);
-        }
-        if self.waiting.is_empty() {
-            *self = Self::default();
-        }
-        self.is_moving
-    }
-
-    /// Drops all values; returns their number.
-    fn give_up(&mut self) -> usize {
-        std::mem::take(self).waiting.len()
-    }
-}
 
 impl Hub {
     /// Sends the latest value of `key` to every client in a room. A client that has not been sent the previous value
@@ -268,51 +174,5 @@ impl Drop for Moving {
             self.client.entry.hub().inner.counters.dropped.add(dropped as u64);
             metrics::dropped(dropped as u64);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_wait_in_the_order_of_their_keys_and_are_replaced_in_place() {
-        let mut latest = Latest::default();
-        let keys: Vec<Arc<str>> = ["a", "b", "c"].into_iter().map(Arc::from).collect();
-        let value = |text: &str| PreparedMessage::new(text);
-        for key in &keys {
-            assert_eq!(latest.add(key, &value("old"), usize::MAX), Added::New);
-        }
-        let (old, new) = (latest.first().unwrap(), value("new"));
-        assert_eq!(latest.add(&keys[0], &new, usize::MAX), Added::Replaced);
-        latest.is_moving = true;
-        assert!(latest.sent(&old), "the value that was sent has been replaced, and the new one waits");
-        assert_eq!(latest.first().unwrap().message(), "new".into());
-        assert!(latest.sent(&new));
-        assert_eq!(latest.add(&keys[2], &value("newer"), usize::MAX), Added::Replaced);
-        assert_eq!(latest.add(&keys[0], &value("again"), usize::MAX), Added::New);
-        let mut texts = Vec::new();
-        while let Some(first) = latest.first() {
-            texts.push(first.message().to_string());
-            latest.sent(&first);
-        }
-        assert_eq!(texts, ["old", "newer", "again"]);
-        assert!(!latest.is_moving && latest.bytes == 0 && latest.numbers.is_empty());
-    }
-
-    #[test]
-    fn the_bytes_that_wait_are_limited() {
-        let mut latest = Latest::default();
-        let value = PreparedMessage::new(vec![0; 1000]);
-        let key = |n: usize| Arc::from(n.to_string());
-        assert_eq!(latest.add(&key(0), &value, 10), Added::New, "one value may always wait");
-        assert_eq!(latest.add(&key(1), &value, 2000), Added::Full);
-        assert_eq!(latest.add(&key(1), &value, 3000), Added::New);
-        assert_eq!(latest.give_up(), 2);
-        assert_eq!(latest.bytes, 0);
-        // Keys cost memory, too.
-        let tiny = PreparedMessage::new("");
-        let added = (0..1000).filter(|&n| latest.add(&key(n), &tiny, 10_000) == Added::New).count();
-        assert!(added < 300, "{added}");
     }
 }

@@ -110,6 +110,7 @@ mod broadcast;
 mod census;
 mod client;
 mod config;
+mod conflate;
 mod data;
 mod departed;
 mod entry;

@@ -132,6 +132,19 @@ fn statistics() -> Result<()> {
     client.wait_for("that it is counted", |line| is_counted(line).then_some(()))
 }
 
+/// Checks that the page gets prices, and that the slow client skips some.
+#[test]
+fn prices() -> Result<()> {
+    let (_server, url) = start_at_port("prices", &[])?;
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let page = get(address).with_context(|| format!("{url} cannot be fetched"))?;
+    ensure!(page.contains("new WebSocket"), "{url} is not the page: {page}");
+    let client = start("cat", &[&format!("ws://{address}")])?;
+    client.wait_for("a price", |line| line.contains(r#""symbol":"ACME""#).then_some(()))?;
+    let skipped = |line: &str| serde_json::from_str::<Value>(line).ok()?["slow"]["skipped"].as_u64();
+    client.wait_for("that prices were skipped", |line| (skipped(line)? > 0).then_some(()))
+}
+
 /// Checks that a client is told the reason for the shutdown.
 #[test]
 fn graceful_shutdown() -> Result<()> {

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use longwire::handshake::Rejection;
 use longwire::{CloseFrame, Hub, Message, Request, Sender};
 
-use super::{PATIENCE, peer};
+use super::peers::{PATIENCE, peer};
 use crate::args::ListenArgs;
 use crate::command::{Command, HELP};
 use crate::display::{Display, count};

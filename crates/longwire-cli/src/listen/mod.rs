@@ -1,7 +1,6 @@
 //! `longwire listen`: the other side.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +19,11 @@ use crate::status::{FAILURE, Failure, INTERRUPTED, chain};
 
 use self::console::Console;
 use self::exec::Exec;
+use self::peers::PATIENCE;
 
 mod console;
 mod exec;
+mod peers;
 
 /// What is done with a client's messages.
 enum Mode {
@@ -35,9 +36,6 @@ enum Mode {
     /// A command gets them, and its output goes back.
     Exec(Exec),
 }
-
-/// The longest time that a broadcast waits for a slow client, before that client is closed.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until it is interrupted; returns the exit status.
 ///
@@ -224,9 +222,4 @@ async fn broadcast(mut socket: Socket) -> Result<(), Failure> {
         hub.broadcast_waiting(message, PATIENCE).await;
     }
     Ok(())
-}
-
-/// Used where an address is shown.
-fn peer(address: Option<SocketAddr>) -> String {
-    address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_string())
 }

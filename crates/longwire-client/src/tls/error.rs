@@ -52,3 +52,11 @@ pub enum TlsError {
 }
 
 longwire_connection::debug_with_causes!(TlsError);
+
+impl TlsError {
+    /// Returns whether another attempt can succeed: not if the peer, its certificate or this end's configuration would
+    /// have to change first.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(self, Self::Handshake(error) if crate::diagnosis::may_pass(error))
+    }
+}

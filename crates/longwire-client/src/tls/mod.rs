@@ -265,11 +265,6 @@ pub(crate) async fn wrap(
     }
 }
 
-/// Returns the error of rustls within an error of a stream, if there is one.
-pub(crate) fn within(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
-}
-
 /// Returns the same configuration without the client certificate.
 pub(crate) fn without_certificate(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
     let mut config = Arc::unwrap_or_clone(config);
