@@ -58,6 +58,6 @@ async fn run(args: &Args) -> Result<(), longwire::BoxError> {
         }
         Ok(())
     });
-    broadcast.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    broadcast.with_graceful_shutdown(tokio::signal::ctrl_c()).await?;
     Ok(())
 }

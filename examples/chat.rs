@@ -61,7 +61,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
             chat(ws, &name, &histories).await
         }
     });
-    chat.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    chat.with_graceful_shutdown(tokio::signal::ctrl_c()).await?;
     Ok(())
 }
 

@@ -94,7 +94,7 @@ async fn run(args: &Args) -> Result<(), BoxError> {
                 }
             }
         })
-        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
+        .with_graceful_shutdown(tokio::signal::ctrl_c())
         .await?;
     Ok(())
 }

@@ -149,7 +149,7 @@ async fn run(args: &Args) -> Result<(), longwire::BoxError> {
         count(&ws.stats());
         ended
     });
-    echo.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    echo.with_graceful_shutdown(tokio::signal::ctrl_c()).await?;
     print_served();
     if let Some(path) = &args.unix {
         std::fs::remove_file(path)?;

@@ -31,7 +31,7 @@ async fn main() -> Result<(), longwire::server::Error> {
         println!("client {} has left", ws.id());
         Ok(())
     });
-    serving.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    serving.with_graceful_shutdown(tokio::signal::ctrl_c()).await?;
     println!("{} clients in total, none left: {}", hub.stats().admitted, hub.is_empty());
     Ok(())
 }

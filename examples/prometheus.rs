@@ -46,7 +46,7 @@ async fn main() -> Result<(), BoxError> {
         }
         Ok(())
     });
-    serving.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    serving.with_graceful_shutdown(tokio::signal::ctrl_c()).await?;
     Ok(())
 }
 

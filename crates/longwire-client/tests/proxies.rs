@@ -145,7 +145,7 @@ async fn a_reconnecting_client_does_not_repeat_a_login_that_was_refused() {
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 #[tokio::test]
 async fn speaks_tls_with_the_server_and_with_the_proxy() {
-    use longwire_client::{TlsConfig, TlsError};
+    use longwire_client::TlsConfig;
     use support::fill;
     use support::tls::{Authority, acceptor};
 
@@ -196,7 +196,7 @@ async fn speaks_tls_with_the_server_and_with_the_proxy() {
     let (port, _proxy) = proxy(move |stream| async move { acceptor.accept(stream).await.is_err() }).await;
     let client = Client::new("ws://localhost:1/").proxy(format!("https://localhost:{port}"));
     let error = client.tls(trust(&servers)).proxy_tls(trust(&proxies)).connect().await.unwrap_err();
-    assert!(matches!(error, Error::Proxy(ProxyError::Tls(TlsError::Handshake(_)))), "{error:?}");
+    assert!(matches!(error, Error::Proxy(ProxyError::TlsHandshake(_))), "{error:?}");
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ pub type HandlerResult = Result<(), BoxError>;
     message = "a handler returns `Result<(), BoxError>` or `()`, not `{Self}`",
     label = "returns `{Self}`",
     note = "end the handler with `Ok(())`; in it, `?` converts any error",
-    note = "a function that returns another `Result`, such as anyhow's, is called with `Ok(function(ws).await?)`"
+    note = "a function that returns another `Result`, such as anyhow's or `Result<(), longwire::Error>`, is called with \
+            `Ok(function(ws).await?)`"
 )]
 pub trait HandlerOutput {
     /// Converts the output.

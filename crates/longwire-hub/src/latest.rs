@@ -34,8 +34,8 @@ impl Hub {
     /// the close frame. Like a broadcast, a value in the send queue is dropped if a later broadcast needs its place and
     /// the client's policy is [`SlowPolicy::DropOldest`](crate::SlowPolicy::DropOldest).
     ///
-    /// The operating system buffers up to some megabytes for a connection. For values that are to be fresh, limit
-    /// that too: see `ListenOptions::send_buffer` and `unsent_low_water` of longwire's server.
+    /// **Without smaller buffers of the operating system, a slow client first receives some megabytes of old values.**
+    /// Set `ListenOptions::send_buffer` and `unsent_low_water` of longwire's server to 16 KiB, for example.
     ///
     /// # Examples
     ///

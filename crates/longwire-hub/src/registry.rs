@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use longwire_connection::{CloseCode, CloseFrame};
@@ -180,6 +180,11 @@ impl Hub {
             && !given.swap(true, Ordering::Relaxed)
         {
             warn!("{warning}");
+            // A developer who has set up no subscriber yet would see nothing and wait for messages.
+            static TOLD: Once = Once::new();
+            if cfg!(debug_assertions) && !tracing::dispatcher::has_been_set() {
+                TOLD.call_once(|| eprintln!("longwire: {warning}"));
+            }
         }
     }
 

@@ -58,10 +58,13 @@ use crate::{Upgrade, UpgradeError};
 /// Sockets outlive axum's graceful shutdown, and the end of the process cuts them without a close frame: wrap its
 /// signal in [`Mount::shutdown_after`].
 ///
-/// The configuration and the hub are those of the [`Mount`] that the router has as an `axum::Extension`. Without
-/// one, the defaults apply, with a separate hub for each client. This is enough for sockets that know nothing of
-/// each other, but then no call can close them all; a handler that broadcasts or joins a room without a mount is
-/// reported with `tracing`, once for each client, as a warning. [`FromState`] takes the mount from the router's state.
+/// The configuration and the hub are those of the [`Mount`] that the router has as an `axum::Extension`.
+///
+/// **Without a mount**, each client has a hub of its own, a broadcast reaches nobody else, and no call can close all
+/// sockets. This is enough for sockets that know nothing of each other. If a handler broadcasts or joins a room
+/// nevertheless, this is reported with `tracing` as a warning, once for each client; a debug build without a subscriber
+/// prints it once to standard error. [`FromState`] takes the mount from the router's state, and does not compile without
+/// one.
 ///
 /// An `Option<WebSocketUpgrade>` is `None` for a request that does not ask for a WebSocket, so that one
 /// path can serve both.

@@ -93,6 +93,7 @@ pub use upgrade::{Upgrade, UpgradeError, upgrade, upgrade_parts};
 pub use upgraded::UpgradedStream;
 
 /// The socket that a handler gets: a [`WebSocket`](longwire_connection::WebSocket) registered with the mount's [`Hub`].
+/// It is not the `Socket` of longwire's own server; a function for both takes the hub's `Socket<T>`.
 pub type Socket = longwire_hub::Socket<UpgradedStream>;
 
 /// The receiving side of a [`Socket`] that was split.

@@ -154,7 +154,7 @@ pub use tokio_rustls::rustls;
 pub use workers::Workers;
 
 /// The socket passed to a handler: a [`WebSocket`](longwire_connection::WebSocket) registered in the server's
-/// [`Hub`].
+/// [`Hub`]. Handlers under axum, hyper or tower get the `Socket` of that module instead.
 pub type Socket = longwire_hub::Socket<ServerStream>;
 
 /// The receiving half of a split [`Socket`].

@@ -55,15 +55,15 @@ impl<H> Serve<H> {
         self.server.handle()
     }
 
-    /// Shuts the server down when `signal` completes, as [`ServerHandle::shutdown`](crate::ServerHandle::shutdown)
-    /// does.
+    /// Shuts the server down when `signal` completes, with whatever output, as
+    /// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) does: `tokio::signal::ctrl_c()`, for example.
     ///
     /// # Examples
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), longwire_server::Error> {
-    /// # let interrupted = std::future::pending();
+    /// # let interrupted = std::future::pending::<()>();
     /// let server = longwire_server::Server::bind("127.0.0.1:0").await?;
     /// server
     ///     .serve(|mut ws, _| async move {
@@ -76,8 +76,8 @@ impl<H> Serve<H> {
     ///     .await
     /// # }
     /// ```
-    pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
-        self.signal = Some(Box::pin(signal));
+    pub fn with_graceful_shutdown(mut self, signal: impl Future<Output: Send> + Send + 'static) -> Self {
+        self.signal = Some(Box::pin(async move { drop(signal.await) }));
         self
     }
 }

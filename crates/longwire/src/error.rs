@@ -8,6 +8,8 @@ use crate::{CloseCode, connection};
 /// `Display` and `Debug` differ as for all errors of this library: `Debug` adds the causes, so that an error that `main`
 /// returns reads as a sentence.
 ///
+/// Handlers of a server return `HandlerResult` instead, into which `?` converts this error too.
+///
 /// # Examples
 ///
 /// ```no_run

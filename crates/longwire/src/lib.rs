@@ -48,16 +48,14 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = Server::bind("127.0.0.1:0").await?;
 //! let (addr, handle) = (server.local_addr(), server.handle());
-//! let served = tokio::spawn(
-//!     server
-//!         .serve(|mut ws, _request| async move {
-//!             while let Some(message) = ws.recv().await? {
-//!                 ws.send(message).await?;
-//!             }
-//!             Ok(())
-//!         })
-//!         .into_future(),
-//! );
+//! let served = server
+//!     .serve(|mut ws, _request| async move {
+//!         while let Some(message) = ws.recv().await? {
+//!             ws.send(message).await?;
+//!         }
+//!         Ok(())
+//!     })
+//!     .spawn();
 //!
 //! let mut ws = longwire::connect(format!("ws://{addr}")).await?;
 //! ws.send("text").await?;

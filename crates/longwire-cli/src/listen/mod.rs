@@ -156,8 +156,7 @@ async fn serve(
             None
         })
     };
-    let mut serving =
-        server.serve(handler).with_graceful_shutdown(async { drop(stopped.await) }).into_future();
+    let mut serving = server.serve(handler).with_graceful_shutdown(stopped).into_future();
     let mut stop = Some(stop);
     loop {
         tokio::select! {

@@ -80,8 +80,9 @@ impl Sink<Message> for SenderSink {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_current(Until::Queued, cx))?;
-        // Fails if nothing can be sent any more, and does not wait.
-        self.sender.poll_send(&mut Sending::new(Item::Mark), Until::Queued, cx)
+        // Fails as a send would if the transport has failed, and does not wait.
+        ready!(self.sender.poll_send(&mut Sending::new(Item::Mark), Until::Queued, cx))?;
+        Poll::Ready(if self.sender.is_closed() { Err(Error::Closed) } else { Ok(()) })
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
