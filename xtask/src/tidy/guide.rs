@@ -65,7 +65,8 @@ fn lengths(text: &str) -> Vec<usize> {
 /// Returns the links of a page to files of the repository.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
-    targets.filter(|target| !target.contains("://") && !target.starts_with('#'))
+    let files = targets.map(|target| target.split('#').next().unwrap_or_default());
+    files.filter(|target| !target.is_empty() && !target.contains("://"))
 }
 
 /// Returns the path from the root of a file that a page links to.
