@@ -176,12 +176,12 @@ impl Hub {
 
     /// Logs the warning of [`for_one_client`](Self::for_one_client), once.
     pub(crate) fn warn_without_mount(&self) {
+        static TOLD: Once = Once::new();
         if let Some((warning, given)) = self.inner.misuse.get()
             && !given.swap(true, Ordering::Relaxed)
         {
             warn!("{warning}");
             // A developer who has set up no subscriber yet would see nothing and wait for messages.
-            static TOLD: Once = Once::new();
             if cfg!(debug_assertions) && !tracing::dispatcher::has_been_set() {
                 TOLD.call_once(|| eprintln!("longwire: {warning}"));
             }
