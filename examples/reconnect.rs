@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Phase::Connecting { attempt } => println!("connecting, attempt {attempt}"),
                 Phase::Connected => println!("connected"),
                 Phase::Waiting { until, cause, .. } => {
-                    println!("{cause:?}; next attempt in {:?}", *until - Instant::now());
+                    println!("next attempt in {:?}: {cause:?}", *until - Instant::now());
                 }
                 _ => {}
             },
