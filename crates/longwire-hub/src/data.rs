@@ -119,8 +119,8 @@ mod tests {
         let data = ClientData::default();
         data.set(0_u32).unwrap();
         // `replace` looks at each value: only as many as show it.
-        (1..20_000_u32).for_each(|n| data.replace(n));
-        assert_eq!(data.get(), Some(&19_999_u32));
+        (1..3_000_u32).for_each(|n| data.replace(n));
+        assert_eq!(data.get(), Some(&2_999_u32));
         std::thread::Builder::new().stack_size(64 * 1024).spawn(move || drop(data)).unwrap().join().unwrap();
     }
 
