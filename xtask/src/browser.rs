@@ -1,4 +1,5 @@
-//! The examples with pages (`demo`, `session`, `statistics`, `admin`), `echo`, and `hyper_echo` over TLS, with headless Chromium.
+//! The examples with pages (`demo`, `session`, `statistics`, `admin`), `echo`, and `hyper_echo` over TLS, with headless
+//! Chromium.
 
 use std::time::Duration;
 

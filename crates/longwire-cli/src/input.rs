@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::command::Command;
 use crate::hex;
 
-/// What the user wants done.
+/// An action that the user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     Message(Message),
@@ -31,7 +31,7 @@ pub(crate) enum Payload {
     Hex,
 }
 
-/// How lines are read.
+/// The way in which lines are read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) payload: Payload,

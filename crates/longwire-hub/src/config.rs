@@ -106,5 +106,6 @@ pub enum SlowPolicy {
     Close,
 }
 
-/// The maximum length of a room's name, and of a client's key, in bytes. Names may come from peers, and each room keeps its own.
+/// The maximum length of a room's name, and of a client's key, in bytes. Names may come from peers, and each room
+/// keeps its own.
 pub(crate) const MAX_ROOM_NAME: usize = 1024;

@@ -1,4 +1,4 @@
-//! What an application asks of a request: parameters, cookies, tokens; and keys of clients.
+//! Values that an application reads from a request: parameters, cookies, tokens; and keys of clients.
 
 mod common;
 

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! [`recv`](WebSocket::recv) returns `None` when the connection was closed cleanly, and a [`connection::Error`] with a
-//! close code when it was not. `?` converts it and all other errors to [`Error`]. [`Client`] sets headers, an origin, subprotocols, TLS and time limits.
+//! close code when it was not. `?` converts it and all other errors to [`Error`]. [`Client`] sets headers, an origin,
+//! subprotocols, TLS and time limits.
 //!
 //! # A server
 //!

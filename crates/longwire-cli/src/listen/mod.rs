@@ -25,7 +25,7 @@ mod console;
 mod exec;
 mod peers;
 
-/// What is done with a client's messages.
+/// The treatment of a client's messages.
 enum Mode {
     /// They are shown, and what the user types goes to all clients.
     Show,

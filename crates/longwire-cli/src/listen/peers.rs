@@ -1,4 +1,4 @@
-//! What the parts of `listen` know of their clients.
+//! Facts about clients that the parts of `listen` share.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! The program under test, and servers for it.
 
-// Each test file uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses a part of this")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
