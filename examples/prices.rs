@@ -94,7 +94,8 @@ const PAGE: &str = r#"<!doctype html>
 <style>
   :root { color-scheme: light dark; }
   body { margin: 0 auto; max-width: 40rem; padding: 1.25rem; font: 1rem/1.5 system-ui, sans-serif; }
-  section { border: 1px solid color-mix(in srgb, currentColor 25%, transparent); border-radius: .5rem; padding: .75rem 1rem; margin: 1rem 0; }
+  section { border: 1px solid color-mix(in srgb, currentColor 25%, transparent); border-radius: .5rem;
+    padding: .75rem 1rem; margin: 1rem 0; }
   h2 { margin: 0; font-size: 1rem; } output { font-variant-numeric: tabular-nums; }
 </style>
 <h1>Prices</h1>

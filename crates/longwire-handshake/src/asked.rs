@@ -32,8 +32,8 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     Some(unquoted.unwrap_or(value))
 }
 
-/// Returns the token of `Authorization: Bearer` (RFC 6750 §2.1), if the field is there once. Browsers cannot send it with
-/// a WebSocket request.
+/// Returns the token of `Authorization: Bearer` (RFC 6750 §2.1), if the field is there once. Browsers cannot send it
+/// with a WebSocket request.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut fields = headers.get_all(AUTHORIZATION).into_iter();
     let (Some(field), None) = (fields.next(), fields.next()) else {

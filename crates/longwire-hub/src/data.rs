@@ -49,8 +49,8 @@ impl ClientData {
         self.add(value, |known| !known.is::<T>())
     }
 
-    /// Sets the value of this type. It takes the place of an earlier one, which is kept until the client is gone, so this
-    /// is for the set-up of a client, not for each message.
+    /// Sets the value of this type. It takes the place of an earlier one, which is kept until the client is gone, so
+    /// this is for the set-up of a client, not for each message.
     pub fn replace<T: Any + Send + Sync>(&self, value: T) {
         let added = self.add(value, |_| true);
         debug_assert!(added.is_ok(), "no value stands in its way");

@@ -22,8 +22,8 @@ pub type HandlerResult = Result<(), BoxError>;
     message = "a handler returns `Result<(), BoxError>` or `()`, not `{Self}`",
     label = "returns `{Self}`",
     note = "end the handler with `Ok(())`; in it, `?` converts any error",
-    note = "a function that returns another `Result`, such as anyhow's or `Result<(), longwire::Error>`, is called with \
-            `Ok(function(ws).await?)`"
+    note = "a function that returns another `Result`, such as anyhow's or `Result<(), longwire::Error>`, is called \
+            with `Ok(function(ws).await?)`"
 )]
 pub trait HandlerOutput {
     /// Converts the output.
@@ -111,8 +111,8 @@ impl ClientHandle {
         debug!(id = self.id().value(), peer_addr = ?self.peer_addr(), "a client connected");
     }
 
-    /// Returns the error of this client's connection with which its handler ended, if it did: the handler's error or one
-    /// of its causes.
+    /// Returns the error of this client's connection with which its handler ended, if it did: the handler's error or
+    /// one of its causes.
     ///
     /// A cause may be the error of another connection. If that ended the handler, this client was closed with 1011.
     #[doc(hidden)]

@@ -62,9 +62,9 @@ use crate::{Upgrade, UpgradeError};
 ///
 /// **Without a mount**, each client has a hub of its own, a broadcast reaches nobody else, and no call can close all
 /// sockets. This is enough for sockets that know nothing of each other. If a handler broadcasts or joins a room
-/// nevertheless, this is reported with `tracing` as a warning, once for each client; a debug build without a subscriber
-/// prints it once to standard error. [`FromState`] takes the mount from the router's state, and does not compile without
-/// one.
+/// nevertheless, this is reported with `tracing` as a warning, once for each client; a debug build without a
+/// subscriber prints it once to standard error. [`FromState`] takes the mount from the router's state, and does not
+/// compile without one.
 ///
 /// An `Option<WebSocketUpgrade>` is `None` for a request that does not ask for a WebSocket, so that one
 /// path can serve both.

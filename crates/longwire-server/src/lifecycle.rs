@@ -206,9 +206,9 @@ impl ServerHandle {
     ///
     /// TLS handshakes that begin after the call use the new one, also on a server that spoke no TLS before.
     /// Handshakes in progress and established connections continue with theirs. If both configurations are of
-    /// [`TlsBuilder`](crate::TlsBuilder), clients cannot resume sessions of the previous one; a `rustls::ServerConfig` of
-    /// yours must not share its session storage or ticketer with one that verifies clients differently.
-    /// [`Server::tls`](crate::Server::tls) no longer has any effect.
+    /// [`TlsBuilder`](crate::TlsBuilder), clients cannot resume sessions of the previous one; a
+    /// `rustls::ServerConfig` of yours must not share its session storage or ticketer with one that verifies clients
+    /// differently. [`Server::tls`](crate::Server::tls) no longer has any effect.
     ///
     /// Changed certificate files need no such call: see
     /// [`TlsBuilder::reload_every`](crate::TlsBuilder::reload_every).

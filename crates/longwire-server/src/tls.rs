@@ -203,8 +203,8 @@ pub enum TlsError {
     },
     /// No cryptography: neither of the features `ring` and `aws-lc-rs` is on, and the process has installed none.
     #[error(
-        "no provider of cryptography: enable the feature ring (rustls in longwire) or aws-lc-rs, or install one for the \
-         process"
+        "no provider of cryptography: enable the feature ring (rustls in longwire) or aws-lc-rs, or install one for \
+         the process"
     )]
     NoProvider,
 }

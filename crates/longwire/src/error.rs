@@ -5,8 +5,8 @@ use crate::{CloseCode, connection};
 /// An error of any part of this library, for functions that connect, send, receive and serve: `?` converts the error of
 /// each part.
 ///
-/// `Display` and `Debug` differ as for all errors of this library: `Debug` adds the causes, so that an error that `main`
-/// returns reads as a sentence.
+/// `Display` and `Debug` differ as for all errors of this library: `Debug` adds the causes, so that an error that
+/// `main` returns reads as a sentence.
 ///
 /// Handlers of a server return `HandlerResult` instead, into which `?` converts this error too.
 ///

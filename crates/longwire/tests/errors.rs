@@ -12,7 +12,8 @@ use longwire::{Client, Error, Server, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Compares both forms of an error. A `*` at the end of the causes stands for the words of the system or another library.
+/// Compares both forms of an error. A `*` at the end of the causes stands for the words of the system or another
+/// library.
 #[track_caller]
 fn check<E: Display + Debug>(case: &str, error: &E, text: &str, causes: &str) {
     assert_eq!(error.to_string(), text, "{case}");

@@ -203,7 +203,8 @@ impl Parts<'_> {
         for (door, client) in kept {
             client.succeed(PATIENCE).context(door.name)?;
             println!(
-                "{}: with a time-out of {TIMEOUT:?}, pings every {INTERVAL:?} keep a silent connection; without, it is cut",
+                "{}: with a time-out of {TIMEOUT:?}, pings every {INTERVAL:?} keep a silent connection; \
+                 without, it is cut",
                 door.name
             );
         }

@@ -2,9 +2,10 @@
 //!
 //! No standard exists; this follows the rules that curl and most other programs agree on.
 //!
-//! The matcher of `hyper-util` would lose some of them. It connects without a proxy if the URL in a variable is invalid,
-//! knows neither ports nor `*.example.com` in `no_proxy`, does not apply `*` to addresses, prefers uppercase names, and
-//! ignores every variable in a CGI program instead of `HTTP_PROXY` only. It would also add hyper to the client.
+//! The matcher of `hyper-util` would lose some of them. It connects without a proxy if the URL in a variable is
+//! invalid, knows neither ports nor `*.example.com` in `no_proxy`, does not apply `*` to addresses, prefers uppercase
+//! names, and ignores every variable in a CGI program instead of `HTTP_PROXY` only. It would also add hyper to the
+//! client.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;

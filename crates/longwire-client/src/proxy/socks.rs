@@ -2,9 +2,9 @@
 //!
 //! Every response states its length, at most 262 bytes, so exactly its bytes are read.
 //!
-//! `tokio-socks` would lose the reason for a refusal if the proxy closes right after the code, or if the code is not one
-//! of RFC 1928. It refuses empty passwords, logins that are not UTF-8, and replies with a reserved byte other than 0 or a
-//! name that is not UTF-8. Its versions 4 and 4a of SOCKS are not needed.
+//! `tokio-socks` would lose the reason for a refusal if the proxy closes right after the code, or if the code is not
+//! one of RFC 1928. It refuses empty passwords, logins that are not UTF-8, and replies with a reserved byte other
+//! than 0 or a name that is not UTF-8. Its versions 4 and 4a of SOCKS are not needed.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

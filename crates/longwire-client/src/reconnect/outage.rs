@@ -55,8 +55,8 @@ impl Outage {
     /// - the server, or an HTTP proxy, answered with a status of 400 to 499 other than 408, 425 and 429;
     /// - the response is not HTTP, or violates the handshake, for example with a subprotocol that was not offered;
     /// - a redirect could not be followed;
-    /// - the server's certificate is not valid, TLS is set up wrongly, the peer refused the client's certificate, or the
-    ///   peer does not speak TLS or shares no version and algorithm with this end;
+    /// - the server's certificate is not valid, TLS is set up wrongly, the peer refused the client's certificate, or
+    ///   the peer does not speak TLS or shares no version and algorithm with this end;
     /// - a SOCKS proxy refused the login, refused the connection by its rules, cannot handle such a request, or does
     ///   not speak SOCKS version 5;
     /// - the peer violated the protocol or exceeded a limit on messages

@@ -32,8 +32,8 @@ pub enum TlsError {
     RustlsConfig,
     /// No cryptography: neither of the features `ring` and `aws-lc-rs` is on, and the process has installed none.
     #[error(
-        "no provider of cryptography: enable the feature ring (rustls in longwire) or aws-lc-rs, or install one for the \
-         process"
+        "no provider of cryptography: enable the feature ring (rustls in longwire) or aws-lc-rs, or install one for \
+         the process"
     )]
     NoProvider,
     /// The build has no default roots: neither `platform-roots` nor `webpki-roots` is on.

@@ -138,7 +138,8 @@ impl TlsBuilder {
     /// files can therefore be replaced one after the other. Replace each by renaming, so that none is read in part.
     ///
     /// Established connections are not affected, and a client that resumes a session sees no certificate. The
-    /// authorities of clients' certificates are not followed: set a new configuration with [`ServerHandle::set_tls`](crate::ServerHandle::set_tls).
+    /// authorities of clients' certificates are not followed: set a new configuration with
+    /// [`ServerHandle::set_tls`](crate::ServerHandle::set_tls).
     pub fn reload_every(mut self, interval: Option<Duration>) -> Self {
         self.reload_every = interval;
         self

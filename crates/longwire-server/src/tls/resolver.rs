@@ -164,7 +164,11 @@ impl Entry {
             Err(error) => {
                 if is_news {
                     let error = WithCauses(&error);
-                    warn!(file = %file.display(), %error, "the files of a certificate cannot be used, the previous certificate stays");
+                    warn!(
+                        file = %file.display(),
+                        %error,
+                        "the files of a certificate cannot be used, the previous certificate stays"
+                    );
                 }
                 Err(error)
             }
