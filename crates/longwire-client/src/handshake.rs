@@ -3,7 +3,7 @@
 //! This module owns the order of writes and reads; `longwire-handshake` interprets the bytes.
 
 use http::Response;
-use longwire_connection::{Handover, WebSocket};
+use longwire_connection::{Handover, WebSocket, random::masking_key};
 use longwire_handshake::{
     ClientHandshake, HeadLimits, ResponseError, ResponseHead, ResponseParser, WebSocketUri,
 };
@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::body::{BodyFraming, BodyReader};
 use crate::deadline::Deadline;
 use crate::stage::Stage;
-use crate::{Config, Error, random};
+use crate::{Config, Error};
 
 /// The settings of a handshake, apart from its request.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +50,7 @@ pub(crate) async fn conclude<T: longwire_connection::Transport>(
     match handshake.verify(&head.parts) {
         Ok(agreement) => {
             let subprotocol = agreement.subprotocol.map(|name| name.as_str().to_owned());
-            let handover =
-                Handover::client(random::masking_key).read_ahead(head.read_ahead).subprotocol(subprotocol);
+            let handover = Handover::client(masking_key).read_ahead(head.read_ahead).subprotocol(subprotocol);
             #[cfg(feature = "deflate")]
             let handover = match (agreement.deflate, settings.deflate) {
                 (Some(agreement), Some(options)) => handover.deflate(agreement, options),

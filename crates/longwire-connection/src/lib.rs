@@ -45,6 +45,9 @@ mod error;
 mod handle;
 #[cfg(all(test, longwire_loom))]
 mod models;
+#[cfg(feature = "random")]
+#[doc(hidden)]
+pub mod random;
 mod receiving;
 mod scratch;
 mod sending;

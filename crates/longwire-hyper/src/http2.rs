@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use longwire_connection::{Config, Deadline, Handover, MaskingKey, WebSocket};
+use longwire_connection::{Config, Deadline, Handover, WebSocket, random::masking_key};
 use longwire_handshake::{
     ClientOptions, ConnectHandshake, OptionsError, ResponseError, UriError, WEBSOCKET, WebSocketUri,
 };
@@ -342,11 +342,6 @@ async fn read_body(body: Incoming, deadline: Deadline, limit: usize) -> (Bytes, 
     };
     let is_whole = deadline.run(reading).await.unwrap_or(false);
     (kept.freeze(), is_whole)
-}
-
-/// Makes the masking key of one frame with a generator that the operating system seeds and reseeds (RFC 6455 §10.3).
-fn masking_key() -> MaskingKey {
-    MaskingKey::new(rand::random())
 }
 
 /// The first wait for hyper to process the settings that it has read: enough on an idle machine.
