@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use longwire_connection::CloseCode;
-use longwire_hub::{BoxError, ClientHandle, HandlerOutput, HandlerResult, Handling, RunError};
+use longwire_hub::{BoxError, ClientHandle, HandlerOutput, Handling, RunError};
 use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tracing::{Span, info, info_span};
@@ -19,10 +19,10 @@ impl Server {
     /// Runs `handler` for every client, each in its own task, once the returned value is awaited.
     ///
     /// Everything that a handler sends between two yields leaves in one write. When the handler returns, the
-    /// connection is closed: see [`HandlerResult`].
+    /// connection is closed: see [`HandlerResult`](crate::HandlerResult).
     ///
     /// Clients of a path that has a [`route`](Self::route) are served by the route's handler.
-    pub fn serve<H, Fut>(mut self, handler: H) -> Serve<H>
+    pub fn serve<H, Fut>(mut self, handler: H) -> Serve
     where
         H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: HandlerOutput> + Send + 'static,
@@ -32,22 +32,32 @@ impl Server {
     }
 
     /// Runs the handlers of the routes. Requests for other paths are refused with 404.
-    pub fn serve_routes(self) -> Serve<impl Fn(Socket, Request) -> Nobody + Send + Sync + 'static> {
-        Serve::new(self, |_, _| std::future::ready(Ok(())))
+    pub fn serve_routes(self) -> Serve {
+        // No client comes without a route: it is refused before that.
+        Serve::new(self, |_, _| std::future::ready(()))
     }
 }
 
 /// A server with a handler. It runs while it is awaited.
 #[must_use = "a server runs while it is awaited"]
-pub struct Serve<H> {
+pub struct Serve {
     server: Server,
-    handler: H,
+    accept: Accept,
     signal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl<H> Serve<H> {
-    fn new(server: Server, handler: H) -> Self {
-        Self { server, handler, signal: None }
+/// Accepts clients for a handler. Boxed once for a server, so that [`Serve`] has no type parameter: neither its own
+/// errors nor a function that returns it need the handler's type.
+type Accept = Box<dyn FnOnce(&Server) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> + Send>;
+
+impl Serve {
+    fn new<H, Fut>(server: Server, handler: H) -> Self
+    where
+        H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: HandlerOutput> + Send + 'static,
+    {
+        let accept: Accept = Box::new(|server| Box::pin(serve_all(server, handler)));
+        Self { server, accept, signal: None }
     }
 
     /// Returns a handle that can shut the server down.
@@ -80,13 +90,7 @@ impl<H> Serve<H> {
         self.signal = Some(Box::pin(async move { drop(signal.await) }));
         self
     }
-}
 
-impl<H, Fut> Serve<H>
-where
-    H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output: HandlerOutput> + Send + 'static,
-{
     /// Runs the server in a task of its own. It ends as the awaited server does; aborting the task is like dropping
     /// that future.
     ///
@@ -120,16 +124,12 @@ where
 ///
 /// If the future is dropped, the server stops listening. Running handlers continue, and
 /// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown) still ends them.
-impl<H, Fut> IntoFuture for Serve<H>
-where
-    H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output: HandlerOutput> + Send + 'static,
-{
+impl IntoFuture for Serve {
     type Output = Result<(), Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { server, handler, signal } = self;
+        let Self { server, accept, signal } = self;
         let lifecycle = Arc::clone(&server.lifecycle);
         let report = crate::metrics::report(lifecycle.hub.clone());
         let serving = async move {
@@ -139,7 +139,7 @@ where
                 biased;
                 () = lifecycle.reached(Phase::HandedOver) => {}
                 () = &mut signal => lifecycle.stop(),
-                () = serve_all(&server, handler) => {}
+                () = accept(&server) => {}
             }
             if !lifecycle.is_stopped() {
                 // Another server listens now; connected clients may stay.
@@ -168,7 +168,7 @@ where
     }
 }
 
-impl<H> fmt::Debug for Serve<H> {
+impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve").field("server", &self.server).finish_non_exhaustive()
     }
@@ -304,6 +304,3 @@ fn note_end(client: &ClientHandle, span: Option<&Span>, ended: Result<(), RunErr
     }
     client.log_end(ended);
 }
-
-/// The handler's future for clients without a route. They are refused before it could run.
-type Nobody = std::future::Ready<HandlerResult>;

@@ -6,10 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use longwire_connection::testing::{Pipe, duplex};
-use longwire_hub::HandlerOutput;
 use tokio::sync::mpsc;
 
-use crate::{Listen, Request, Serve, Server, ServerHandle, ServerStream, Socket};
+use crate::{Listen, Serve, Server, ServerHandle, ServerStream};
 
 /// Starts a server in memory. `start` sets it up as it would a real one.
 ///
@@ -40,11 +39,7 @@ use crate::{Listen, Request, Serve, Server, ServerHandle, ServerStream, Socket};
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve<H, Fut>(start: impl FnOnce(Server) -> Serve<H>) -> InMemory
-where
-    H: Fn(Socket, Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output: HandlerOutput> + Send + 'static,
-{
+pub fn serve(start: impl FnOnce(Server) -> Serve) -> InMemory {
     let (sender, receiver) = mpsc::unbounded_channel();
     let serve = start(Server::from_acceptor(Pipes { receiver: Mutex::new(receiver) }));
     let handle = serve.handle();

@@ -18,9 +18,7 @@ async fn lobby(mut ws: Socket, request: Request) -> HandlerResult {
 }
 
 /// An application: what its `main` and its tests share.
-fn app(
-    server: Server,
-) -> Serve<impl Fn(Socket, Request) -> std::future::Ready<HandlerResult> + Send + Sync + 'static> {
+fn app(server: Server) -> Serve {
     server
         .authorize(|admission| async move {
             match admission.query("name").map(std::borrow::Cow::into_owned) {
@@ -30,7 +28,7 @@ fn app(
         })
         .route("/lobby", lobby)
         .expect("the path is valid")
-        .serve(|_, _| std::future::ready(Ok(())))
+        .serve_routes()
 }
 
 #[tokio::test(start_paused = true)]
