@@ -13,7 +13,8 @@ pub enum Error {
     /// The server cannot listen on the address.
     #[error("cannot listen{}", On(.address.as_deref()))]
     Bind {
-        /// The address or path; `None` if it was not resolved, or if the listener was made elsewhere.
+        /// The address or path; `None` if the listener was made elsewhere. An address that has not been resolved is in
+        /// its `Debug` form, such as `"example.com"`, with the quotes.
         address: Option<String>,
         /// The system's error.
         source: io::Error,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use longwire_connection::{Config, Deadline, Handover, Late, WebSocket};
 use longwire_handshake::{Accepted, Rejection, RequestHead, RequestParser, accept, encode_response};
-use longwire_hub::{ClientInfo, Hub, Reservation};
+use longwire_hub::{ClientInfo, Hub, HubError, Reservation};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -99,6 +99,7 @@ impl Gate {
             begun = &mut beginning => begun?,
             revoked = ticket.revoked() => {
                 debug!(?peer_addr, ?revoked, "a handshake was cut off before its request");
+                self.note(revoked);
                 // Before the proxy's header and TLS are complete, the client would not understand a response.
                 if revoked == Revoked::ShutDown
                     && let Ok(Some((mut io, ends))) = timeout(FAREWELL, beginning).await
@@ -116,6 +117,7 @@ impl Gate {
             passed = self.shake_hands(&mut io, ends, deadline, &ticket, &mut progress) => passed?,
             revoked = ticket.revoked() => {
                 debug!(?peer_addr, ?revoked, "a handshake was cut off");
+                self.note(revoked);
                 if !progress.is_answered {
                     self.turn_away(&mut io, revoked, progress, peer_addr).await;
                 }
@@ -292,6 +294,9 @@ impl Gate {
                 }
                 Err(error) => {
                     debug!(?peer_addr, %error, "a client was not admitted");
+                    if let HubError::Full { limit } = error {
+                        self.counters.overload.clients(limit);
+                    }
                     Rejection::Unavailable
                 }
             },
@@ -299,7 +304,7 @@ impl Gate {
         };
         match &self.fallback {
             Some(fallback) if is_plain(&rejection, &request) => {
-                let response = if ticket.hold() {
+                let response = if self.hold(ticket) {
                     match deadline.run(hook::run("fallback", || fallback(request))).await {
                         Ok(Ok(response)) => Rejection::from_response(response).encode(),
                         Ok(Err(Panicked)) => self.refuse(&fault(), None, peer_addr),
@@ -323,7 +328,7 @@ impl Gate {
         ticket: &Ticket,
     ) -> Result<Admission, Bytes> {
         let Some(authorize) = &self.authorize else { return Ok(admission) };
-        if !ticket.hold() {
+        if !self.hold(ticket) {
             return Err(self.refuse(&Rejection::Unavailable, Some(&admission.request), peer_addr));
         }
         // The hook owns the request, so `on_reject` gets only the rejection.
@@ -353,6 +358,22 @@ impl Gate {
         let response = own.as_ref().unwrap_or(rejection);
         self.counters.rejected(response.status());
         response.encode()
+    }
+
+    /// Keeps the slot of a handshake while the application is asked, if it can.
+    fn hold(&self, ticket: &Ticket) -> bool {
+        let has_slot = ticket.hold();
+        if !has_slot && !self.pending.is_closed() {
+            self.counters.overload.handshakes(self.config.max_handshakes);
+        }
+        has_slot
+    }
+
+    /// Reports the loss of a slot, if it is a sign of overload.
+    fn note(&self, revoked: Revoked) {
+        if revoked == Revoked::Crowded {
+            self.counters.overload.handshakes(self.config.max_handshakes);
+        }
     }
 
     async fn turn_away(

@@ -104,6 +104,7 @@ mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "no_metrics.rs"]
 mod metrics;
+mod overload;
 mod pending;
 mod proxied;
 mod proxy_protocol;

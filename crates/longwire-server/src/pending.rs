@@ -77,6 +77,11 @@ impl Pending {
         }
     }
 
+    /// Returns whether every slot is revoked because the server is shutting down.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Waits until no ticket is left.
     pub(crate) async fn emptied(&self) {
         loop {

@@ -1,5 +1,6 @@
 //! The server: its listener, its configuration, and the two ways to serve its clients.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,12 +95,12 @@ impl Server {
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing listens.
-    pub async fn bind(addr: impl ToSocketAddrs) -> Result<Self, Error> {
+    pub async fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Self, Error> {
         // Not `TcpListener::bind`: its backlog of 128 overflows in a burst, and a dropped client retries only after
         // a second.
         let none = io::Error::new(io::ErrorKind::InvalidInput, "the host name has no address");
-        let mut failure = Error::bind_any(none);
-        for addr in lookup_host(addr).await.map_err(Error::bind_any)? {
+        let mut failure = Error::bind(format_args!("{addr:?}"))(none);
+        for addr in lookup_host(&addr).await.map_err(Error::bind(format_args!("{addr:?}")))? {
             match ListenOptions::default().listen(addr) {
                 Ok(listener) => return Self::from_listener(listener),
                 Err(error) => failure = Error::bind(addr)(error),

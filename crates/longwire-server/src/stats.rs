@@ -9,6 +9,7 @@ use longwire_connection::{Histogram, HistogramCounts, MeasurementCounts, Stats};
 use longwire_hub::HubStats;
 
 use crate::metrics;
+use crate::overload::Overload;
 
 /// Everything a server has counted since it was created; see [`ServerHandle::stats`](crate::ServerHandle::stats).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub(crate) struct Counters {
     pub(crate) handshakes: Histogram,
     // By status, so at most a thousand entries.
     rejections: Mutex<BTreeMap<u16, u64>>,
+    pub(crate) overload: Overload,
 }
 
 impl Counters {

@@ -142,3 +142,24 @@ fn an_error_of_a_handler_is_told() {
         });
     });
 }
+
+#[test]
+fn overload_is_told_once() {
+    let recorder = Recorder::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(recorder.clone(), || {
+        runtime.block_on(async {
+            let server = bind().await.configure(|config| config.hub.max_clients = Some(1));
+            let server = start_with(server, handler);
+            let _first = open_raw(server.addr).await;
+            for _ in 0..3 {
+                let mut stream = tcp(server.addr).await;
+                stream.write_all(REQUEST.as_bytes()).await.unwrap();
+                assert!(rest(&mut stream).await.starts_with("HTTP/1.1 503 "));
+            }
+            let state = recorder.state.lock().unwrap();
+            let told = state.said.iter().filter(|(_, text)| text == "overload: too many clients");
+            assert_eq!(told.count(), 1, "{:?}", state.said);
+        });
+    });
+}

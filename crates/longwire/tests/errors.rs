@@ -282,7 +282,7 @@ async fn an_address_that_cannot_be_listened_on_is_named() {
         let workers = longwire::server::Workers::bind(address, 1).unwrap_err();
         check(case, &Error::from(workers), &text, ": *");
     }
-    check("no port", &Server::bind("127.0.0.1").await.unwrap_err(), "cannot listen", ": *");
+    check("no port", &Server::bind("127.0.0.1").await.unwrap_err(), "cannot listen on \"127.0.0.1\"", ": *");
     #[cfg(unix)]
     check(
         "path",
