@@ -105,4 +105,47 @@ async function farewell(WebSocket, url, ready) {
   return code;
 }
 
-if (typeof module !== "undefined") module.exports = { exchange, farewell };
+// Returns a conversation once its socket is open.
+async function opened(WebSocket, url) {
+  const conversation = new Conversation(WebSocket, url);
+  await conversation.next("open");
+  return conversation;
+}
+
+async function hears(conversation, expected) {
+  const { data } = await conversation.next("message");
+  if (data !== expected) throw new Error(`received ${data}, expected ${expected}`);
+}
+
+// Two clients of each server of the README: one that welcomes and forwards to others, one with rooms and a token, and
+// one that sends each message to all. Returns a line about it.
+async function readme(WebSocket, [server, rooms, mounted]) {
+  for (const [url, welcome, prefix, echoes] of [
+    [server, "welcome", "", false],
+    [rooms, null, "Ada: ", true],
+    [mounted, null, "", true],
+  ]) {
+    const join = async (...others) => {
+      const joined = await opened(WebSocket, url);
+      if (welcome !== null) await hears(joined, welcome);
+      if (!echoes) return joined;
+      // A client has joined once its own message is back.
+      joined.socket.send("here");
+      for (const one of [joined, ...others]) await hears(one, `${prefix}here`);
+      return joined;
+    };
+    const one = await join();
+    const two = await join(one);
+    one.socket.send("hello from one");
+    if (echoes) await hears(one, `${prefix}hello from one`);
+    await hears(two, `${prefix}hello from one`);
+    two.socket.send("hello from two");
+    await hears(one, `${prefix}hello from two`);
+    for (const { socket } of [one, two]) socket.close(1000);
+  }
+  const refused = new Conversation(WebSocket, rooms.replace("token=secret", "token=wrong"));
+  await refused.next("error");
+  return "a welcome, forwarding, a room, a mount; a wrong token is refused";
+}
+
+if (typeof module !== "undefined") module.exports = { exchange, farewell, readme };

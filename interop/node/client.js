@@ -1,12 +1,13 @@
 // A client of Node.js for an echo server.
 //
 //     node client.js ws|undici exchange|farewell URL
+//     node client.js ws|undici readme URL URL URL
 //
 // `exchange` has messages echoed and closes; `farewell` prints `ready`, waits for the server to close, and prints
-// the close code.
+// the close code; `readme` is a client of the README's servers.
 "use strict";
 
-const { exchange, farewell } = require("../exchange.js");
+const { exchange, farewell, readme } = require("../exchange.js");
 
 // undici and browsers have no API for pings; `ws` does.
 async function ping(socket) {
@@ -22,12 +23,14 @@ async function ping(socket) {
   return ", a ping answered";
 }
 
-async function main([implementation, task, url]) {
+async function main([implementation, task, url, ...more]) {
   const { WebSocket } = require(implementation);
   if (task === "exchange") {
     console.log(await exchange(WebSocket, url, ping));
   } else if (task === "farewell") {
     console.log("closed with", await farewell(WebSocket, url, () => console.log("ready")));
+  } else if (task === "readme") {
+    console.log(await readme(WebSocket, [url, ...more]));
   } else {
     throw new Error(`unknown task ${task}`);
   }

@@ -1,7 +1,7 @@
 """Drives headless Chromium: the pages of examples as a visitor would, and the exchange with echo servers.
 
 usage: browser.py --driver PROGRAM --chromium PROGRAM --demo URL --echo URL --secure URL --session URL
-    --statistics URL --admin URL --screenshot FILE
+    --statistics URL --admin URL --screenshot FILE --readme URL URL URL
 
 The secure server speaks HTTP/2. It must close its clients when this program prints `ready`.
 """
@@ -43,6 +43,11 @@ EXCHANGE = pathlib.Path(__file__).parents[1] / "exchange.js"
 RUN_EXCHANGE = """
 const [url, done] = arguments;
 exchange(WebSocket, url).then((what) => done({ what }), (error) => done({ error: String(error) }));
+"""
+
+RUN_README = """
+const [urls, done] = arguments;
+readme(WebSocket, urls).then((what) => done({ what }), (error) => done({ error: String(error) }));
 """
 
 # The socket stays in the page for the script that runs after the server's close.
@@ -214,8 +219,8 @@ def admin(browser, url):
     phone(browser, "admin")
 
 
-def exchange(browser, url):
-    """Runs exchange.js in a page from a server of another origin, as in practice."""
+def elsewhere(browser, what, script, argument):
+    """Runs a function of exchange.js in a page from a server of another origin, as in practice."""
     page = f"<!doctype html><title>exchange</title><script>{EXCHANGE.read_text()}</script>".encode()
 
     class Page(http.server.BaseHTTPRequestHandler):
@@ -232,9 +237,13 @@ def exchange(browser, url):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser.get(f"http://127.0.0.1:{server.server_address[1]}/")
-        what = result_of(browser, f"exchange with {url}", RUN_EXCHANGE, url)
+        result = result_of(browser, what, script, argument)
         server.shutdown()
-    return what
+    return result
+
+
+def exchange(browser, url):
+    return elsewhere(browser, f"exchange with {url}", RUN_EXCHANGE, url)
 
 
 def http2(browser, url):
@@ -277,6 +286,7 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ["driver", "chromium", "demo", "echo", "secure", "session", "statistics", "admin", "screenshot"]:
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--readme", nargs=3, required=True)
     args = parser.parse_args()
 
     # Exits in an orderly way, which ends the browser as well, before the caller would kill this program.
@@ -300,6 +310,8 @@ def main():
         browser.save_screenshot(args.screenshot)
         print("demo: screenshot in", args.screenshot)
         print("echo:", exchange(browser, args.echo), flush=True)
+        what = elsewhere(browser, "the README's servers", RUN_README, args.readme)
+        print("the README's servers:", what, flush=True)
         session(browser, args.session)
         phone(browser, "session")
         figures(browser, args.statistics)

@@ -1,5 +1,5 @@
 //! The examples with pages (`demo`, `session`, `statistics`, `admin`), `echo`, and `hyper_echo` over TLS, with headless
-//! Chromium.
+//! Chromium. So are the servers of README.md.
 
 use std::time::Duration;
 
@@ -70,11 +70,14 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     command.args(listen).args(["--deflate", "--tls-cert", &cert, "--tls-key", &key]);
     let secure = Running::start(secure.name(), &mut command)?;
 
+    let readme = interop::readme::Servers::start()?;
+
     let mut driver = python.script("python/browser.py");
     driver.arg("--driver").arg(chromium.driver).arg("--chromium").arg(chromium.browser);
     driver.args(["--demo", &demo.url()?, "--echo", &echo.url()?]);
     driver.args(["--session", &session.url()?, "--secure", &secure.url()?]);
     driver.args(["--statistics", &statistics.url()?, "--admin", &page]);
+    driver.arg("--readme").args(readme.urls());
     driver.arg("--screenshot").arg(workspace::target()?.join("demo.png"));
     let driver = Running::start("browser.py", &mut driver)?;
     let mut lines = Vec::new();

@@ -50,6 +50,13 @@ impl Node {
         command.env("NODE_PATH", &self.modules).arg(interop().join("node").join(name));
         command
     }
+
+    /// Returns a command that runs a program of one of the packages.
+    pub(crate) fn program(&self, path: &str) -> Command {
+        let mut command = Command::new("node");
+        command.arg(self.modules.join(path));
+        command
+    }
 }
 
 /// A Python virtual environment.

@@ -1,6 +1,6 @@
 //! The examples with other implementations: `echo` with their clients, `cat` with their servers and proxies, and
 //! pages with the programs that fetch them. The program `longwire` with both. The proxies of the guide run with the
-//! guide's configuration files.
+//! guide's configuration files. The programs of README.md run as they are printed.
 
 mod cat;
 pub(crate) mod deflate;
@@ -8,6 +8,7 @@ mod echo;
 mod guide;
 mod pages;
 mod proxy;
+pub(crate) mod readme;
 mod redirect;
 pub(crate) mod tls;
 mod tool;
@@ -81,6 +82,7 @@ const PARTS: &[Part] = &[
     ("proxy", |with| proxy::run(&with.cat, &with.peers, &with.certificates)),
     ("pages", |with| pages::run(&with.page, &with.mounted, &with.cat, with.install)),
     ("guide", |with| guide::run(&with.echo, &with.cat, &with.peers, &with.certificates, with.install)),
+    ("readme", |with| readme::run(&with.peers)),
     ("redirect", |with| redirect::run(&with.cat, &with.peers, &with.certificates)),
 ];
 
