@@ -13,6 +13,8 @@ mod guide {
     struct Docker;
     #[doc = include_str!("../docs/guide/feed.md")]
     struct Feed;
+    #[doc = include_str!("../docs/guide/logs.md")]
+    struct Logs;
     #[doc = include_str!("../docs/guide/metrics.md")]
     struct Metrics;
     #[doc = include_str!("../docs/guide/programs.md")]

@@ -108,7 +108,7 @@ async fn tcp(
     race(addresses, attempt)
         .await
         .inspect(|stream| {
-            debug!(peer_addr = ?stream.peer_addr().ok(), "connected over TCP");
+            debug!(peer_addr = stream.peer_addr().ok().map(display), "connected over TCP");
             // A small frame must not wait for the acknowledgment of the previous one. A failure costs only time; on
             // macOS this call already fails if the server has reset the connection, which a later call reports better.
             let _ = stream.set_nodelay(true);

@@ -263,7 +263,13 @@ fn each_failure_is_a_warning_with_its_cause() {
             ("WARN", "a connection attempt failed", "1", refused, "1s"),
             ("INFO", "connected after failures", "", "", ""),
             ("WARN", "the connection was lost", "", lost, "1s"),
-            ("WARN", "a connection attempt failed", "2", "proxy refused the user name and password", ""),
+            (
+                "WARN",
+                "a connection attempt failed for good",
+                "2",
+                "proxy refused the user name and password",
+                ""
+            ),
         ]
     );
 }

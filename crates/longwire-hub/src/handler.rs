@@ -108,7 +108,7 @@ impl RunError<BoxError> {
 impl ClientHandle {
     /// Logs with `tracing` that this client has connected, as servers and mounts do, at level debug.
     pub fn log_start(&self) {
-        debug!(id = self.id().value(), peer_addr = ?self.peer_addr(), "a client connected");
+        debug!(id = self.id().value(), peer_addr = self.peer_addr().map(display), "a client connected");
     }
 
     /// Returns the error of this client's connection with which its handler ended, if it did: the handler's error or
@@ -129,15 +129,17 @@ impl ClientHandle {
     }
 
     /// Logs the end of this client's handler with `tracing`, as servers and mounts do: at level debug if the client
-    /// has left, as a warning if the handler failed.
+    /// has left or was dropped by a shutdown, as a warning if the handler failed.
     pub fn log_end(&self, ended: Result<(), RunError<BoxError>>) {
         let (id, peer_addr) = (self.id().value(), self.peer_addr());
         match ended {
-            Ok(()) => debug!(id, ?peer_addr, "a client disconnected"),
-            Err(error) if self.disconnect(&error).is_some() => {
-                debug!(id, ?peer_addr, error = %error.with_causes(), "a client disconnected");
+            Ok(()) => debug!(id, peer_addr = peer_addr.map(display), "a client disconnected"),
+            Err(error) if matches!(error, RunError::Aborted) || self.disconnect(&error).is_some() => {
+                debug!(id, peer_addr = peer_addr.map(display), error = %error.with_causes(), "a client disconnected");
             }
-            Err(error) => warn!(id, ?peer_addr, error = %error.with_causes(), "a handler failed"),
+            Err(error) => {
+                warn!(id, peer_addr = peer_addr.map(display), error = %error.with_causes(), "a handler failed")
+            }
         }
     }
 }

@@ -98,7 +98,7 @@ impl Gate {
             biased;
             begun = &mut beginning => begun?,
             revoked = ticket.revoked() => {
-                debug!(?peer_addr, ?revoked, "a handshake was cut off before its request");
+                debug!(peer_addr = peer_addr.map(display), ?revoked, "a handshake was cut off before its request");
                 self.note(revoked);
                 // Before the proxy's header and TLS are complete, the client would not understand a response.
                 if revoked == Revoked::ShutDown
@@ -116,7 +116,7 @@ impl Gate {
             // crowding.
             passed = self.shake_hands(&mut io, ends, deadline, &ticket, &mut progress) => passed?,
             revoked = ticket.revoked() => {
-                debug!(?peer_addr, ?revoked, "a handshake was cut off");
+                debug!(peer_addr = peer_addr.map(display), ?revoked, "a handshake was cut off");
                 self.note(revoked);
                 if !progress.is_answered {
                     self.turn_away(&mut io, revoked, progress, peer_addr).await;
@@ -152,11 +152,11 @@ impl Gate {
         let ends = match deadline.run(ends).await {
             Ok(Ok(ends)) => ends,
             Ok(Err(error)) => {
-                debug!(?peer_addr, %error, "missing or malformed PROXY protocol header");
+                debug!(peer_addr = peer_addr.map(display), %error, "missing or malformed PROXY protocol header");
                 return None;
             }
             Err(_) => {
-                debug!(?peer_addr, "a PROXY protocol header did not arrive in time");
+                debug!(peer_addr = peer_addr.map(display), "a PROXY protocol header did not arrive in time");
                 return None;
             }
         };
@@ -177,8 +177,8 @@ impl Gate {
         let ServerStream::Tcp(stream) = io else { return Some(io) };
         match deadline.run(tls.accept(stream)).await {
             Ok(Ok(stream)) => return Some(ServerStream::Tls(Box::new(stream))),
-            Ok(Err(error)) => debug!(?peer_addr, %error, "a TLS handshake failed"),
-            Err(_) => debug!(?peer_addr, "a TLS handshake did not complete in time"),
+            Ok(Err(error)) => debug!(peer_addr = peer_addr.map(display), %error, "a TLS handshake failed"),
+            Err(_) => debug!(peer_addr = peer_addr.map(display), "a TLS handshake did not complete in time"),
         }
         None
     }
@@ -202,7 +202,7 @@ impl Gate {
                     biased;
                     judged = self.judge(head, security, ends, deadline, ticket) => judged,
                     () = lost(io, &mut early) => {
-                        debug!(?peer_addr, "a client disconnected before the response was sent");
+                        debug!(peer_addr = peer_addr.map(display), "a client disconnected before the response was sent");
                         return None;
                     }
                 };
@@ -217,9 +217,12 @@ impl Gate {
                 match deadline.run(write_whole(io, &response)).await {
                     Ok(Ok(())) => return Some(passed),
                     Ok(Err(error)) => {
-                        debug!(?peer_addr, %error, "a client disconnected before the handshake was complete");
+                        debug!(peer_addr = peer_addr.map(display), %error, "a client disconnected before the handshake was complete");
                     }
-                    Err(_) => debug!(?peer_addr, "a client did not read the 101 response in time"),
+                    Err(_) => debug!(
+                        peer_addr = peer_addr.map(display),
+                        "a client did not read the 101 response in time"
+                    ),
                 }
             }
             Err(response) => {
@@ -293,7 +296,7 @@ impl Gate {
                     return Ok(Passed { accepted, reservation, request, connection, client, read_ahead });
                 }
                 Err(error) => {
-                    debug!(?peer_addr, %error, "a client was not admitted");
+                    debug!(peer_addr = peer_addr.map(display), %error, "a client was not admitted");
                     if let HubError::Full { limit } = error {
                         self.counters.overload.clients(limit);
                     }
@@ -348,7 +351,7 @@ impl Gate {
         request: Option<&Request>,
         peer_addr: Option<SocketAddr>,
     ) -> Bytes {
-        debug!(?peer_addr, status = rejection.status().as_u16(), %rejection, "a handshake was refused");
+        debug!(peer_addr = peer_addr.map(display), status = rejection.status().as_u16(), %rejection, "a handshake was refused");
         let own = self.on_reject.as_ref().and_then(|on_reject| {
             match hook::call("on_reject", || on_reject(rejection, request)) {
                 Ok(response) => response.map(Rejection::from_response),

@@ -1,12 +1,13 @@
 //! The server's one-way path from listening to stopped, and the handle that controls it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longwire_connection::Measurements;
 use longwire_hub::{Hub, HubError, Shutdown};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::listen::{Listen, Several};
 use crate::pending::Pending;
@@ -27,6 +28,8 @@ pub(crate) struct Lifecycle {
     pub(crate) counters: Arc<Counters>,
     pub(crate) hub: Hub,
     pub(crate) pending: Arc<Pending>,
+    /// Set once it is logged that connections were dropped at the deadline.
+    has_told_drops: AtomicBool,
 }
 
 /// The stages of a server's life, in order. A server never returns to an earlier one.
@@ -52,6 +55,7 @@ impl Lifecycle {
             counters: Arc::default(),
             hub,
             pending: Arc::default(),
+            has_told_drops: AtomicBool::default(),
         }
     }
 
@@ -172,11 +176,13 @@ impl Lifecycle {
             let plain = Shutdown::default().with_deadline(deadline).with_spread(shutdown.spread);
             self.hub.shutdown_with(&plain, |_| None).await
         };
-        match tokio::join!(clients, timeout(deadline, self.pending.emptied())) {
-            (Ok(drained), _) if drained.aborted > 0 => {
-                warn!(aborted = drained.aborted, "connections were dropped at the shutdown deadline");
-            }
-            _ => debug!("all clients have left"),
+        let (drained, _) = tokio::join!(clients, timeout(deadline, self.pending.emptied()));
+        // The server and each caller of a shutdown wait for the same end, which one of them brings about.
+        if let Ok(drained) = drained
+            && drained.aborted > 0
+            && !self.has_told_drops.swap(true, Ordering::Relaxed)
+        {
+            warn!(aborted = drained.aborted, "connections were dropped at the shutdown deadline");
         }
     }
 

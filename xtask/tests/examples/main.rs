@@ -20,6 +20,7 @@ use xtask::{
 
 mod clients;
 mod endings;
+mod logs;
 mod monitoring;
 mod mounted;
 

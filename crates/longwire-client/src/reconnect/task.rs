@@ -165,11 +165,11 @@ impl<T: Transport> Settings<T> {
 
 /// Logs a failure. `retry_in` is the time until the next attempt, if there will be one.
 fn warn_of(outage: &Outage, was_connected: bool, attempt: u32, retry_in: Option<Duration>) {
-    let retry_in = retry_in.map(field::debug);
-    if was_connected {
-        warn!(error = ?outage, retry_in, "the connection was lost");
-    } else {
-        warn!(attempt, error = ?outage, retry_in, "a connection attempt failed");
+    match (was_connected, retry_in) {
+        (true, Some(retry_in)) => warn!(error = ?outage, ?retry_in, "the connection was lost"),
+        (true, None) => warn!(error = ?outage, "the connection was lost for good"),
+        (false, Some(retry_in)) => warn!(attempt, error = ?outage, ?retry_in, "a connection attempt failed"),
+        (false, None) => warn!(attempt, error = ?outage, "a connection attempt failed for good"),
     }
 }
 
