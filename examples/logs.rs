@@ -115,7 +115,7 @@ async fn serve(addr: &str) -> Result<(SocketAddr, ServerHandle), BoxError> {
         },
     );
     let (addr, handle) = (server.local_addr(), server.handle());
-    let served = server.serve(|mut ws, _| async move {
+    let serving = server.serve(|mut ws, _| async move {
         while let Some(message) = ws.recv().await? {
             if message.as_text() == Some("fail") {
                 return Err("the database is gone".into());
@@ -124,7 +124,7 @@ async fn serve(addr: &str) -> Result<(SocketAddr, ServerHandle), BoxError> {
         }
         Ok(())
     });
-    drop(served.spawn());
+    drop(serving.spawn());
     Ok((addr, handle))
 }
 

@@ -138,7 +138,7 @@ impl ClientHandle {
                 debug!(id, peer_addr = peer_addr.map(display), error = %error.with_causes(), "a client disconnected");
             }
             Err(error) => {
-                warn!(id, peer_addr = peer_addr.map(display), error = %error.with_causes(), "a handler failed")
+                warn!(id, peer_addr = peer_addr.map(display), error = %error.with_causes(), "a handler failed");
             }
         }
     }
