@@ -25,4 +25,6 @@ mod guide {
     struct Scaling;
     #[doc = include_str!("../docs/guide/systemd.md")]
     struct Systemd;
+    #[doc = include_str!("../docs/guide/testing.md")]
+    struct Testing;
 }
