@@ -22,6 +22,7 @@ use tokio_rustls::rustls::{
     self, ClientConfig, ConfigBuilder, DEFAULT_VERSIONS, DigitallySignedStruct, KeyLogFile, RootCertStore,
     SignatureScheme, SupportedProtocolVersion, WantsVerifier,
 };
+use tracing::warn;
 
 use crate::ClientStream;
 
@@ -208,6 +209,9 @@ impl TlsConfig {
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         if self.logs_keys {
+            if std::env::var_os("SSLKEYLOGFILE").is_some() {
+                warn!("the secrets of TLS sessions are written to the file that SSLKEYLOGFILE names");
+            }
             config.key_log = Arc::new(KeyLogFile::new());
         }
         Ok(Arc::new(config))
