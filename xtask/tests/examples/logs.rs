@@ -29,7 +29,9 @@ fn sections(log: &str) -> Vec<Vec<String>> {
             section.push(line);
         }
     }
-    sections.iter_mut().for_each(|section| section[1..].sort());
+    for section in &mut sections {
+        section[1..].sort();
+    }
     sections
 }
 
