@@ -431,7 +431,13 @@ mod tests {
         let taken: Vec<_> = (0..100).map(|_| pool.take_decompressor()).collect();
         taken.into_iter().for_each(|context| pool.give_decompressor(context));
         assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (16, 64));
-        assert_eq!(std::iter::repeat_with(|| pool.keep_compressor()).take_while(|kept| *kept).count(), 16);
-        assert_eq!(std::iter::repeat_with(|| pool.keep_decompressor()).take_while(|kept| *kept).count(), 64);
+        assert_eq!(
+            std::iter::repeat_with(|| pool.keep_compressor()).take(1000).take_while(|kept| *kept).count(),
+            16
+        );
+        assert_eq!(
+            std::iter::repeat_with(|| pool.keep_decompressor()).take(1000).take_while(|kept| *kept).count(),
+            64
+        );
     }
 }

@@ -388,7 +388,8 @@ fn contexts_in_turn_are_as_many_as_allowed_and_one() {
 #[test]
 fn a_deflater_keeps_the_end_of_its_window_in_proportion_to_its_level() {
     let message = noise(1000);
-    for (level, bits, kept) in [(1, 15, 4096), (2, 15, 8192), (7, 15, 28_672), (9, 15, 32_768), (1, 10, 1024)] {
+    for (level, bits, kept) in [(1, 15, 4096), (2, 15, 8192), (7, 15, 28_672), (9, 15, 32_768), (1, 10, 1024)]
+    {
         let pool = Pool::new(PoolOptions::default().with_kept_compressors(0));
         let of = Direction { window_bits: WindowBits::new(bits).unwrap(), context_takeover: true };
         let mut deflater = Deflater::new(&pool, of, Level::new(level).unwrap()).unwrap();

@@ -222,7 +222,8 @@ impl Row {
                 wire[index] = value(&lines[0], "wire_out")?;
             }
         }
-        let medians = |samples: [Vec<f64>; Server::ALL.len()]| samples.map(|mut samples| median(&mut samples));
+        let medians =
+            |samples: [Vec<f64>; Server::ALL.len()]| samples.map(|mut samples| median(&mut samples));
         Ok(Self { cpu: medians(cpu), wire, faults: medians(faults) })
     }
 
