@@ -138,7 +138,7 @@ fn contexts_follow_their_use() {
             let idle = (pool.idle_compressors(), pool.idle_decompressors());
             assert_eq!(idle, (0, 0), "phase {phase}: all are freed");
             // Among these is the one that swept last.
-            for mut client in clients.drain(..clients.len() / 4) {
+            for client in clients.drain(..clients.len() / 4) {
                 client.abort();
             }
         }

@@ -236,16 +236,16 @@ impl Pool {
         self.give(&self.shared.decompressors, context, self.shared.options.idle_decompressors);
     }
 
-    fn take<T>(&self, shelf: &Mutex<Shelf<T>>, is_suitable: impl Fn(&T) -> bool) -> Option<T> {
-        let found = lock(shelf).take(is_suitable);
+    fn take<T>(&self, from: &Mutex<Shelf<T>>, is_suitable: impl Fn(&T) -> bool) -> Option<T> {
+        let found = lock(from).take(is_suitable);
         self.shared.idle.fetch_sub(usize::from(found.is_some()), Ordering::Relaxed);
         found
     }
 
-    fn give<T>(&self, shelf: &Mutex<Shelf<T>>, context: T, most: usize) {
+    fn give<T>(&self, to: &Mutex<Shelf<T>>, context: T, most: usize) {
         // Counted first, so that the number never falls below zero.
         self.shared.idle.fetch_add(1, Ordering::Relaxed);
-        let surplus = lock(shelf).give(context, most);
+        let surplus = lock(to).give(context, most);
         self.shared.idle.fetch_sub(usize::from(surplus.is_some()), Ordering::Relaxed);
     }
 
@@ -397,8 +397,12 @@ mod tests {
         let give = |count: usize| {
             let taken: Vec<_> = (0..count).map(|_| pool.take_compressor(kind(1, 9))).collect();
             let decompressors: Vec<_> = (0..count).map(|_| pool.take_decompressor()).collect();
-            taken.into_iter().for_each(|context| pool.give_compressor(kind(1, 9), context));
-            decompressors.into_iter().for_each(|context| pool.give_decompressor(context));
+            for context in taken {
+                pool.give_compressor(kind(1, 9), context);
+            }
+            for context in decompressors {
+                pool.give_decompressor(context);
+            }
         };
         let idle = || (pool.idle_compressors(), pool.idle_decompressors());
         give(5);
@@ -427,9 +431,13 @@ mod tests {
     fn the_bounds_hold_however_many_are_given_back() {
         let pool = Pool::default();
         let taken: Vec<_> = (0..100).map(|_| pool.take_compressor(kind(1, 9))).collect();
-        taken.into_iter().for_each(|context| pool.give_compressor(kind(1, 9), context));
+        for context in taken {
+            pool.give_compressor(kind(1, 9), context);
+        }
         let taken: Vec<_> = (0..100).map(|_| pool.take_decompressor()).collect();
-        taken.into_iter().for_each(|context| pool.give_decompressor(context));
+        for context in taken {
+            pool.give_decompressor(context);
+        }
         assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (16, 64));
         assert_eq!(
             std::iter::repeat_with(|| pool.keep_compressor()).take(1000).take_while(|kept| *kept).count(),
