@@ -1,4 +1,4 @@
-//! The kernel's figures for the server: CPU time and memory.
+//! The kernel's figures for the server: CPU time, page faults and memory.
 
 use std::fs;
 
@@ -26,6 +26,16 @@ pub(crate) fn user_nanoseconds(pid: u32) -> Outcome<u64> {
     // The program's name, in parentheses, may contain anything. After it, `utime` is the twelfth word (proc(5)).
     let words = text.rsplit_once(") ").map(|(_, words)| words);
     number(words.and_then(|words| words.split_whitespace().nth(11)), &path).map(|ticks| ticks * 10_000_000)
+}
+
+/// Returns the number of page faults that needed no input: mostly pages taken from the system and used for the first
+/// time.
+pub(crate) fn minor_faults(pid: u32) -> Outcome<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    // As above; `minflt` is the eighth word.
+    let words = text.rsplit_once(") ").map(|(_, words)| words);
+    number(words.and_then(|words| words.split_whitespace().nth(7)), &path)
 }
 
 /// The memory of a process in bytes.

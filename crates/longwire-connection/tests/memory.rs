@@ -315,11 +315,9 @@ mod compressors {
 
     const COMPRESSOR: usize = Deflater::CONTEXT_MEMORY;
 
-    /// A pool that keeps every compressor ever created, so that they can be counted.
+    /// A pool that keeps every compressor ever created, so that they can be counted, and lets every connection hold one.
     fn pool() -> Pool {
-        let mut options = PoolOptions::default();
-        options.idle_compressors = 1000;
-        Pool::new(options)
+        Pool::new(PoolOptions::default().with_idle_compressors(1000).with_kept_compressors(1000))
     }
 
     /// A pair that compresses with context takeover. The server uses `pool` and counts in `budget`.

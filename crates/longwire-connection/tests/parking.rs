@@ -1,4 +1,5 @@
-//! Compressors that are given back to the pool when a connection is idle.
+//! Compressors and decompressors that are given back to the pool when a connection is idle, and freed when no
+//! connection needs them.
 
 #![cfg(feature = "deflate")]
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use longwire_connection::deflate::{DeflateOptions, Pool, accept};
 use longwire_connection::testing::{Pipe, duplex};
-use longwire_connection::{Compress, Compression, Config, Handover, WebSocket};
+use longwire_connection::{Compress, Compression, Config, Error, Handover, WebSocket};
 use support::{one_key, run};
 use tokio::time::{sleep, timeout};
 
@@ -42,7 +43,7 @@ fn a_compressor_is_given_back_when_the_connection_is_idle() {
                 sleep(Duration::from_secs(2)).await;
                 assert_eq!(pool.idle_compressors(), 0, "round {round}: in use");
             }
-            sleep(Duration::from_secs(4)).await;
+            sleep(Duration::from_secs(3)).await;
             assert_eq!(pool.idle_compressors(), 1, "round {round}: given back");
         }
         sender.start_close(1000, "").unwrap();
@@ -65,7 +66,7 @@ fn a_decompressor_is_given_back_when_the_connection_is_idle() {
                 assert!(timeout(Duration::from_secs(2), server.recv()).await.is_err());
                 assert_eq!(pool.idle_decompressors(), 0, "round {round}: in use");
             }
-            assert!(timeout(Duration::from_secs(4), server.recv()).await.is_err());
+            assert!(timeout(Duration::from_secs(3), server.recv()).await.is_err());
             assert_eq!(pool.idle_decompressors(), 1, "round {round}: given back");
         }
         client.abort();
@@ -85,7 +86,61 @@ fn without_takeover_it_is_given_back_at_once() {
         assert!(sent < 100, "{sent}");
         server.send_with("x".repeat(2000), Compress::Never).await.unwrap();
         assert_eq!(server.stats().bytes_sent, sent + 2004);
+        assert_eq!(client.recv().await.unwrap().unwrap().len(), 2000);
+        let message = "y".repeat(2000);
+        client.send(message.as_str()).await.unwrap();
+        assert_eq!(server.recv().await.unwrap().unwrap(), message.as_str().into());
+        assert!(timeout(Duration::from_secs(1), server.recv()).await.is_err());
+        assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (1, 0), "the client has takeover");
+        assert!(timeout(Duration::from_secs(9), server.recv()).await.is_err());
+        assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (0, 0), "freed, after some time");
         client.abort();
         server.abort();
+    });
+}
+
+/// Connections that take turns use the same few contexts. When all of them are silent, the contexts are freed; and the
+/// connections take new ones.
+#[test]
+fn contexts_follow_their_use() {
+    run("the pool", async {
+        let pool = Pool::default();
+        let mut clients = Vec::new();
+        for _ in 0..40 {
+            let (client, mut server) = connected(&pool, false);
+            clients.push(client);
+            tokio::spawn(async move {
+                while let Ok(Some(message)) = server.recv().await {
+                    server.send(message).await?;
+                }
+                Ok::<_, Error>(())
+            });
+        }
+        let text = "one of many messages ".repeat(100);
+        for phase in 0..3 {
+            for round in 0..10 {
+                for client in &mut clients {
+                    client.send(text.as_str()).await.unwrap();
+                    assert_eq!(client.recv().await.unwrap().unwrap(), text.as_str().into());
+                }
+                let idle = (pool.idle_compressors(), pool.idle_decompressors());
+                // All decompressors are kept.
+                assert_eq!(idle, (1, 0), "phase {phase}, round {round}");
+                // Longer than a context is unused, shorter than a connection is idle.
+                sleep(Duration::from_millis(2500)).await;
+            }
+            let mut most = 0;
+            for _ in 0..100 {
+                sleep(Duration::from_millis(100)).await;
+                most = most.max(pool.idle_compressors());
+            }
+            assert!((2..=16).contains(&most), "phase {phase}: {most} were given back");
+            let idle = (pool.idle_compressors(), pool.idle_decompressors());
+            assert_eq!(idle, (0, 0), "phase {phase}: all are freed");
+            // Among these is the one that swept last.
+            for client in clients.drain(..clients.len() / 4) {
+                client.abort();
+            }
+        }
     });
 }

@@ -270,8 +270,10 @@ async fn a_compressor_is_given_back_after_a_slow_message_in_parts() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     writer.write("x".repeat(2000)).await.unwrap();
     writer.finish().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(pool.idle_compressors(), 1);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(pool.idle_compressors(), 0, "and freed, because nothing needed it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,8 +11,9 @@ use crate::{Direction, Level, Pool, WindowBits, history::History, pool::ContextK
 
 /// Compresses the messages that one end of a connection sends.
 ///
-/// Takes a compressor from its [`Pool`] when a message needs one, not earlier. Without context takeover it is given
-/// back after each message; with it, by [`park`](Self::park) or when the deflater is dropped.
+/// Takes a compressor from its [`Pool`] when a message needs one, not earlier. It is given back after each message.
+/// With context takeover the end of the window is kept, 4 KiB for each level, and so is the compressor, as far as the
+/// pool allows, until [`park`](Self::park).
 ///
 /// # Output that must be sent
 ///
@@ -48,11 +49,13 @@ pub struct Deflater {
     pool: Pool,
     /// Positioned at the end of `history`, and at a byte boundary.
     context: Option<Box<Compress>>,
-    /// With context takeover, the last window of plaintext that the peer has decompressed.
+    /// With context takeover, the end of the plaintext that the peer has decompressed.
     history: History,
     direction: Direction,
     level: Level,
     within_message: bool,
+    /// Set while the pool counts this as a connection that keeps its compressor.
+    keeps: bool,
 }
 
 impl Deflater {
@@ -71,6 +74,7 @@ impl Deflater {
             direction,
             level,
             within_message: false,
+            keeps: false,
         })
     }
 
@@ -90,7 +94,9 @@ impl Deflater {
             out.truncate(out.len() - BLOCK_END.len());
         }
         self.within_message = false;
-        if !self.direction.context_takeover {
+        self.keeps = self.keeps
+            || (self.direction.context_takeover && self.context.is_some() && self.pool.keep_compressor());
+        if !self.keeps {
             self.give_back();
         }
     }
@@ -106,11 +112,13 @@ impl Deflater {
         }
     }
 
-    /// Gives the compressor back to the pool and keeps only the window, in as many bytes as it holds: at most 32 KiB,
-    /// none without context takeover.
+    /// Gives the compressor back to the pool and keeps only the end of the window: at most 4 KiB for each level, 4 KiB
+    /// at level 1 and all 32 KiB from level 8 on, and none without context takeover.
     ///
-    /// Intended for connections that have been idle. The next message takes a compressor again and loads the window
-    /// into it, which takes up to 30 µs; the compression ratio does not suffer. Within a message this does nothing.
+    /// Intended for connections that have been idle. Within a message this does nothing. The next message takes a
+    /// compressor again and loads what was kept into it, which takes about 1 µs for each KiB and 5 µs in any case. It
+    /// can refer only to what was kept: at level 1, if this is called after each of many similar messages of 1 KiB, they
+    /// get 4 % longer.
     pub fn park(&mut self) {
         if !self.within_message {
             self.give_back();
@@ -130,7 +138,7 @@ impl Deflater {
         assert!(!self.within_message, "messages cannot be interleaved");
         if self.direction.context_takeover {
             self.give_back();
-            self.history.push(plaintext, self.direction.kept());
+            self.history.push(plaintext, self.kept());
         }
     }
 
@@ -158,7 +166,15 @@ impl Deflater {
         let mut context = self.context.take().unwrap_or_else(|| self.resume());
         append(&mut context, plaintext, out);
         self.context = Some(context);
-        self.history.push(plaintext, self.direction.kept());
+        self.history.push(plaintext, self.kept());
+    }
+
+    /// Returns the number of bytes of plaintext kept for a compressor that continues.
+    ///
+    /// A compressor works to find them again, in proportion to their number: the whole window would cost ten times as
+    /// much as compressing a message of 1 KiB at level 1, for 4 % of its size.
+    fn kept(&self) -> usize {
+        self.direction.kept().min(usize::from(self.level.get()) * KEPT_PER_LEVEL)
     }
 
     fn resume(&self) -> Box<Compress> {
@@ -172,6 +188,9 @@ impl Deflater {
     fn give_back(&mut self) {
         if let Some(context) = self.context.take() {
             self.pool.give_compressor(self.kind(), context);
+        }
+        if std::mem::take(&mut self.keeps) {
+            self.pool.keep_compressor_no_longer();
         }
     }
 
@@ -214,6 +233,9 @@ fn append(context: &mut Compress, mut plaintext: &[u8], out: &mut Vec<u8>) {
         }
     }
 }
+
+/// The bytes of the window that are kept for each level.
+const KEPT_PER_LEVEL: usize = 4096;
 
 /// The end of the empty stored block that a flush writes.
 const BLOCK_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];

@@ -187,7 +187,7 @@ impl Inflater {
         };
         match message.end() {
             End::Between => {
-                self.keeps = self.keeps || (self.direction.context_takeover && self.pool.keep());
+                self.keeps = self.keeps || (self.direction.context_takeover && self.pool.keep_decompressor());
                 if self.keeps {
                     self.context = Some(message.context);
                 } else {
@@ -228,7 +228,7 @@ impl Inflater {
 
     fn keep_no_longer(&mut self) {
         if std::mem::take(&mut self.keeps) {
-            self.pool.keep_no_longer();
+            self.pool.keep_decompressor_no_longer();
         }
     }
 

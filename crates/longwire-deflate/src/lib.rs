@@ -64,11 +64,13 @@
 //!
 //! | | within a message | between messages, context takeover | without |
 //! |---|---|---|---|
-//! | [`Deflater`] | compressor and window | the same; after [`park`](Deflater::park), the window | nothing |
-//! | [`Inflater`] | decompressor and window | the same for some; after [`park`](Inflater::park), the window | nothing |
+//! | [`Deflater`] | compressor and window | the same for some; for others, and after [`park`](Deflater::park), the window | nothing |
+//! | [`Inflater`] | decompressor and window | the same for some; for others, and after [`park`](Inflater::park), the window | nothing |
 //!
-//! The window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until there is that much. A context
-//! that is taken again loads the window and continues, so the other end sees one unbroken stream.
+//! An inflater's window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until there is that much. A
+//! deflater's is the end of it, 4 KiB for each [`Level`]. A context that is taken again loads the window and continues,
+//! so the other end sees one unbroken stream. [`PoolOptions`] bounds the number of contexts that are kept or idle, and a
+//! [`Sweeper`] frees those that are no longer needed.
 //!
 //! # Resistance to hostile peers
 //!
@@ -98,5 +100,5 @@ pub use negotiate::{AnswerError, accept, verify};
 pub use offer::Offer;
 pub use options::{DeflateOptions, Level};
 pub use params::{EXTENSION_NAME, ParamError};
-pub use pool::{Pool, PoolOptions};
+pub use pool::{Pool, PoolOptions, Sweeper};
 pub use window::WindowBits;

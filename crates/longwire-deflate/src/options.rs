@@ -11,6 +11,9 @@ pub struct Level(u8);
 impl Level {
     /// Level 1. With context takeover it compresses small JSON messages about as far as level 6 does without, in a
     /// sixth of the time (2.5 µs instead of 15 for 1 KiB, to a third of its size).
+    ///
+    /// Other libraries use zlib's default, level 6. For the same messages of 1 KiB of JSON with context takeover, level
+    /// 6 sends a quarter less (217 bytes instead of 301), and takes four times as long.
     pub const FASTEST: Self = Self(1);
 
     /// Level 9.
@@ -42,8 +45,8 @@ impl Default for Level {
 ///
 /// # Memory
 ///
-/// With context takeover each end keeps the last window of what it sent, and of what it received: at most 32 KiB each,
-/// and less with fewer window bits. Without it, nothing is kept between messages. The compressors and decompressors
+/// With context takeover each end keeps the last window of what it received, at most 32 KiB, and the end of what it
+/// sent, at most 4 KiB for each [`level`](Self::level) and 32 KiB; less with fewer window bits. Without it, nothing is kept between messages. The compressors and decompressors
 /// themselves are shared by all connections of a [`Pool`](crate::Pool).
 ///
 /// # Security

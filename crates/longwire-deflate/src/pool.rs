@@ -1,14 +1,14 @@
 //! Compressors and decompressors that connections share.
 //!
 //! Owns the number of idle contexts, and ensures that each is handed out in its initial state. When one is needed
-//! belongs to `deflater.rs` and `inflater.rs`.
+//! belongs to `deflater.rs` and `inflater.rs`; how often unused ones are freed, to the caller, which has a clock.
 
 use std::{
     collections::VecDeque,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -21,24 +21,41 @@ use crate::{Level, WindowBits, decompressor::Decompressor};
 /// A compressor takes 250 to 380 KiB and a decompressor 48, so they are created when a message needs one and none is
 /// idle, and shared by all clones of the pool. Clones are cheap and share one store. A lock is held only while taking
 /// or giving back, never while compressing.
+///
+/// # Size
+///
+/// The pool has as many contexts as were in use at once, up to the bounds in [`PoolOptions`]: while messages follow
+/// each other, none is freed and created again. A [`Sweeper`] frees those that were not needed for some time.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
 }
 
-/// The most contexts that wait in a [`Pool`] for their next use; those given back beyond that are freed.
+/// The bounds of a [`Pool`]: of the contexts that wait for their next use, and of those that connections keep between
+/// messages.
 ///
-/// This bounds the memory that an idle process keeps. For a busy one it bounds only the kept decompressors.
+/// They bound the memory of all connections together, whatever their number. In addition, each message that is being
+/// compressed or decompressed, or that is sent or received in parts, holds one context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolOptions {
-    /// Compressors of all levels and windows together. Default: 4, for 1.5 MiB at most. Creating one takes 5 µs, which
-    /// is the cost for a thread that finds none.
+    /// The most compressors that wait in the pool, of all levels and windows together; those given back beyond that are
+    /// freed. Default: 16, for 6 MiB at most. Set at least the number of threads that compress: a thread that finds no
+    /// compressor creates one, which takes 5 µs and some 90 page faults.
     pub idle_compressors: usize,
 
-    /// Decompressors. Default: 16, for 768 KiB at most: more than compressors, because a message that arrives in parts
-    /// holds one until its end.
+    /// The most decompressors that wait in the pool. Default: 64, for 3 MiB at most: more than compressors, because a
+    /// message that arrives in parts holds one until its end.
     pub idle_decompressors: usize,
+
+    /// The most connections with context takeover that may hold a compressor between their messages, until they are
+    /// parked. Default: 16, for 6 MiB at most. The others borrow one for each message and load the end of their window
+    /// again: see [`Deflater::park`](crate::Deflater::park).
+    ///
+    /// A larger number rarely pays: a message touches a kept compressor in some thousand places, and the compressors of
+    /// more than some ten connections displace each other from the processor's caches. With 64 connections that send
+    /// 1 KiB of JSON in turn, a message takes about twice as long with compressors of their own as with borrowed ones.
+    pub kept_compressors: usize,
 
     /// The most connections with context takeover that may hold a decompressor between their messages, until they are
     /// parked. Default: 64, for 3 MiB. The others borrow one for each message and load the window again, which takes a
@@ -48,7 +65,7 @@ pub struct PoolOptions {
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { idle_compressors: 4, idle_decompressors: 16, kept_decompressors: 64 }
+        Self { idle_compressors: 16, idle_decompressors: 64, kept_compressors: 16, kept_decompressors: 64 }
     }
 }
 
@@ -67,6 +84,13 @@ impl PoolOptions {
         self
     }
 
+    /// Sets [`kept_compressors`](Self::kept_compressors).
+    #[must_use]
+    pub fn with_kept_compressors(mut self, kept_compressors: usize) -> Self {
+        self.kept_compressors = kept_compressors;
+        self
+    }
+
     /// Sets [`kept_decompressors`](Self::kept_decompressors).
     #[must_use]
     pub fn with_kept_decompressors(mut self, kept_decompressors: usize) -> Self {
@@ -77,13 +101,63 @@ impl PoolOptions {
 
 struct Shared {
     options: PoolOptions,
-    /// All of them reset, the longest idle first.
-    compressors: Mutex<VecDeque<(ContextKind, Box<Compress>)>>,
-    /// All of them reset.
-    #[expect(clippy::vec_box, reason = "who holds one holds a pointer, which many do not")]
-    decompressors: Mutex<Vec<Box<Decompressor>>>,
+    compressors: Mutex<Shelf<(ContextKind, Box<Compress>)>>,
+    decompressors: Mutex<Shelf<Box<Decompressor>>>,
+    /// Connections that hold a compressor between their messages.
+    compressors_kept: AtomicUsize,
     /// Connections that hold a decompressor between their messages.
-    kept: AtomicUsize,
+    decompressors_kept: AtomicUsize,
+    /// Set while there is a [`Sweeper`].
+    is_swept: AtomicBool,
+    /// The number of contexts on both shelves, as of the last change: a hint that is read without a lock.
+    idle: AtomicUsize,
+}
+
+/// Idle contexts, all of them reset, the longest idle first.
+struct Shelf<T> {
+    contexts: VecDeque<T>,
+    /// The smallest number of contexts since the last sweep: so many were not needed.
+    least: usize,
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self { contexts: VecDeque::new(), least: 0 }
+    }
+}
+
+impl<T> Shelf<T> {
+    /// Takes the most recent one that is suitable: it is the most likely to be in the processor's caches.
+    fn take(&mut self, is_suitable: impl Fn(&T) -> bool) -> Option<T> {
+        let found = self.contexts.iter().rposition(is_suitable).and_then(|at| self.contexts.remove(at));
+        self.least = self.least.min(self.contexts.len());
+        found
+    }
+
+    /// Adds one. If there are `most` already, it takes the place of the longest idle one, which is returned: a kind that
+    /// is no longer used cannot fill the shelf.
+    fn give(&mut self, context: T, most: usize) -> Option<T> {
+        if self.contexts.len() < most {
+            self.contexts.push_back(context);
+            return None;
+        }
+        let Some(oldest) = self.contexts.pop_front() else { return Some(context) };
+        self.contexts.push_back(context);
+        Some(oldest)
+    }
+
+    /// Begins to count those that are not needed.
+    fn begin(&mut self) {
+        self.least = self.contexts.len();
+    }
+
+    /// Removes as many as were not needed since the last sweep, the longest idle first.
+    fn sweep(&mut self) -> VecDeque<T> {
+        let kept = self.contexts.split_off(self.least.min(self.contexts.len()));
+        let unused = std::mem::replace(&mut self.contexts, kept);
+        self.begin();
+        unused
+    }
 }
 
 /// The properties that two compressors must share to be interchangeable.
@@ -102,27 +176,42 @@ impl Pool {
                 options,
                 compressors: Mutex::default(),
                 decompressors: Mutex::default(),
-                kept: AtomicUsize::new(0),
+                compressors_kept: AtomicUsize::new(0),
+                decompressors_kept: AtomicUsize::new(0),
+                is_swept: AtomicBool::new(false),
+                idle: AtomicUsize::new(0),
             }),
         }
     }
 
     /// Returns the number of idle compressors.
     pub fn idle_compressors(&self) -> usize {
-        lock(&self.shared.compressors).len()
+        lock(&self.shared.compressors).contexts.len()
     }
 
     /// Returns the number of idle decompressors.
     pub fn idle_decompressors(&self) -> usize {
-        lock(&self.shared.decompressors).len()
+        lock(&self.shared.decompressors).contexts.len()
+    }
+
+    /// Returns the sweeper, which frees idle contexts; `None` if there are none, or another caller has the sweeper.
+    ///
+    /// This takes no lock unless it succeeds, so it can be called after each message.
+    pub fn sweeper(&self) -> Option<Sweeper> {
+        let shared = &*self.shared;
+        if shared.idle.load(Ordering::Relaxed) == 0
+            || shared.is_swept.load(Ordering::Relaxed)
+            || shared.is_swept.swap(true, Ordering::Relaxed)
+        {
+            return None;
+        }
+        lock(&shared.compressors).begin();
+        lock(&shared.decompressors).begin();
+        Some(Sweeper { pool: self.clone() })
     }
 
     pub(crate) fn take_compressor(&self, kind: ContextKind) -> Box<Compress> {
-        let mut idle = lock(&self.shared.compressors);
-        // The most recent first: it is the most likely to be in the processor's caches.
-        let found = idle.iter().rposition(|(of, _)| *of == kind).and_then(|at| idle.remove(at));
-        drop(idle);
-        match found {
+        match self.take(&self.shared.compressors, |(of, _)| *of == kind) {
             Some((_, context)) => context,
             None => Box::new(Compress::new_with_window_bits(
                 Compression::new(kind.level.get().into()),
@@ -134,40 +223,97 @@ impl Pool {
 
     pub(crate) fn give_compressor(&self, kind: ContextKind, mut context: Box<Compress>) {
         context.reset();
-        let mut idle = lock(&self.shared.compressors);
-        idle.push_back((kind, context));
-        // The longest idle one is dropped, so that a kind that is no longer used cannot fill the pool.
-        let surplus = if idle.len() > self.shared.options.idle_compressors { idle.pop_front() } else { None };
-        drop(idle);
-        drop(surplus);
+        self.give(&self.shared.compressors, (kind, context), self.shared.options.idle_compressors);
     }
 
     #[allow(clippy::unnecessary_box_returns, reason = "who holds one holds a pointer, which many do not")]
     pub(crate) fn take_decompressor(&self) -> Box<Decompressor> {
-        let found = lock(&self.shared.decompressors).pop();
-        found.unwrap_or_else(|| Box::new(Decompressor::new()))
-    }
-
-    /// Returns whether one more connection may hold a decompressor between its messages; the connection reports when it
-    /// no longer does.
-    pub(crate) fn keep(&self) -> bool {
-        let most = self.shared.options.kept_decompressors;
-        self.shared
-            .kept
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| (kept < most).then_some(kept + 1))
-            .is_ok()
-    }
-
-    pub(crate) fn keep_no_longer(&self) {
-        self.shared.kept.fetch_sub(1, Ordering::Relaxed);
+        self.take(&self.shared.decompressors, |_| true).unwrap_or_else(|| Box::new(Decompressor::new()))
     }
 
     pub(crate) fn give_decompressor(&self, mut context: Box<Decompressor>) {
         context.reset();
-        let mut idle = lock(&self.shared.decompressors);
-        if idle.len() < self.shared.options.idle_decompressors {
-            idle.push(context);
-        }
+        self.give(&self.shared.decompressors, context, self.shared.options.idle_decompressors);
+    }
+
+    fn take<T>(&self, from: &Mutex<Shelf<T>>, is_suitable: impl Fn(&T) -> bool) -> Option<T> {
+        let found = lock(from).take(is_suitable);
+        self.shared.idle.fetch_sub(usize::from(found.is_some()), Ordering::Relaxed);
+        found
+    }
+
+    fn give<T>(&self, to: &Mutex<Shelf<T>>, context: T, most: usize) {
+        // Counted first, so that the number never falls below zero.
+        self.shared.idle.fetch_add(1, Ordering::Relaxed);
+        let surplus = lock(to).give(context, most);
+        self.shared.idle.fetch_sub(usize::from(surplus.is_some()), Ordering::Relaxed);
+    }
+
+    /// Returns whether one more connection may hold a compressor between its messages; the connection reports when it
+    /// no longer does.
+    pub(crate) fn keep_compressor(&self) -> bool {
+        keep(&self.shared.compressors_kept, self.shared.options.kept_compressors)
+    }
+
+    pub(crate) fn keep_compressor_no_longer(&self) {
+        self.shared.compressors_kept.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// As [`keep_compressor`](Self::keep_compressor), for a decompressor.
+    pub(crate) fn keep_decompressor(&self) -> bool {
+        keep(&self.shared.decompressors_kept, self.shared.options.kept_decompressors)
+    }
+
+    pub(crate) fn keep_decompressor_no_longer(&self) {
+        self.shared.decompressors_kept.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn keep(kept: &AtomicUsize, most: usize) -> bool {
+    kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| (kept < most).then_some(kept + 1)).is_ok()
+}
+
+/// The task of freeing the idle contexts of a [`Pool`] that are no longer needed. There is one at a time.
+///
+/// Its holder calls [`sweep`](Self::sweep) at regular intervals, which are the time that an unused context is kept.
+/// When it is dropped, it sweeps once more, and another caller can get it from [`Pool::sweeper`].
+///
+/// # Examples
+///
+/// ```
+/// use longwire_deflate::{Deflater, Direction, Level, Pool, WindowBits};
+///
+/// let pool = Pool::default();
+/// let direction = Direction { window_bits: WindowBits::MAX, context_takeover: false };
+/// let mut deflater = Deflater::new(&pool, direction, Level::FASTEST).unwrap();
+/// deflater.compress(b"Hello", &mut Vec::new());
+/// let mut sweeper = pool.sweeper().unwrap();
+/// deflater.compress(b"Hello", &mut Vec::new());
+/// assert!(sweeper.sweep(), "it was needed");
+/// assert!(!sweeper.sweep(), "it was not");
+/// assert_eq!(pool.idle_compressors(), 0);
+/// ```
+#[derive(Debug)]
+pub struct Sweeper {
+    pool: Pool,
+}
+
+impl Sweeper {
+    /// Frees the contexts that were idle all the time since the last call, or since the sweeper was made. Returns
+    /// whether idle ones are left.
+    pub fn sweep(&mut self) -> bool {
+        let shared = &*self.pool.shared;
+        let compressors = lock(&shared.compressors).sweep();
+        let decompressors = lock(&shared.decompressors).sweep();
+        let freed = compressors.len() + decompressors.len();
+        shared.idle.fetch_sub(freed, Ordering::Relaxed) > freed
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.sweep();
+        self.pool.shared.is_swept.store(false, Ordering::Relaxed);
     }
 }
 
@@ -242,5 +388,64 @@ mod tests {
         pool.give_compressor(kind(1, 9), pool.take_compressor(kind(1, 9)));
         pool.give_decompressor(pool.take_decompressor());
         assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (0, 0));
+    }
+
+    #[test]
+    fn contexts_that_were_not_needed_are_freed_and_the_others_stay() {
+        let pool = Pool::default();
+        assert!(pool.sweeper().is_none(), "there is nothing to sweep");
+        let give = |count: usize| {
+            let taken: Vec<_> = (0..count).map(|_| pool.take_compressor(kind(1, 9))).collect();
+            let decompressors: Vec<_> = (0..count).map(|_| pool.take_decompressor()).collect();
+            for context in taken {
+                pool.give_compressor(kind(1, 9), context);
+            }
+            for context in decompressors {
+                pool.give_decompressor(context);
+            }
+        };
+        let idle = || (pool.idle_compressors(), pool.idle_decompressors());
+        give(5);
+        assert_eq!(idle(), (5, 5), "as many as were in use at once");
+        let mut sweeper = pool.sweeper().unwrap();
+        assert!(pool.sweeper().is_none(), "there is one at a time");
+        for _ in 0..100 {
+            give(2);
+        }
+        assert!(sweeper.sweep());
+        assert_eq!(idle(), (2, 2), "as many as were in use at once since then");
+        give(2);
+        drop(sweeper);
+        assert_eq!(idle(), (2, 2));
+        let mut sweeper = pool.sweeper().expect("the other is gone");
+        assert!(!sweeper.sweep());
+        assert_eq!(idle(), (0, 0));
+        give(1);
+        assert!(sweeper.sweep(), "one was given back since");
+        drop(sweeper);
+        assert_eq!(idle(), (0, 0), "a last time");
+        assert!(pool.sweeper().is_none());
+    }
+
+    #[test]
+    fn the_bounds_hold_however_many_are_given_back() {
+        let pool = Pool::default();
+        let taken: Vec<_> = (0..100).map(|_| pool.take_compressor(kind(1, 9))).collect();
+        for context in taken {
+            pool.give_compressor(kind(1, 9), context);
+        }
+        let taken: Vec<_> = (0..100).map(|_| pool.take_decompressor()).collect();
+        for context in taken {
+            pool.give_decompressor(context);
+        }
+        assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (16, 64));
+        assert_eq!(
+            std::iter::repeat_with(|| pool.keep_compressor()).take(1000).take_while(|kept| *kept).count(),
+            16
+        );
+        assert_eq!(
+            std::iter::repeat_with(|| pool.keep_decompressor()).take(1000).take_while(|kept| *kept).count(),
+            64
+        );
     }
 }

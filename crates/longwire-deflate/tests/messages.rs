@@ -334,6 +334,93 @@ fn only_as_many_decompressors_are_kept_as_the_pool_allows() {
 }
 
 #[test]
+fn only_as_many_compressors_are_kept_as_the_pool_allows() {
+    let pool = Pool::new(PoolOptions::default().with_kept_compressors(1));
+    let mut deflaters = [(); 3].map(|()| Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap());
+    let hello = |deflater: &mut Deflater| {
+        deflater.compress(b"Hello", &mut Vec::new());
+        deflater.is_parked()
+    };
+    assert!(!hello(&mut deflaters[0]));
+    assert!(hello(&mut deflaters[1]), "one keeps its own already");
+    assert!(!hello(&mut deflaters[0]), "and continues with it");
+    assert_eq!(pool.idle_compressors(), 1);
+    deflaters[0].park();
+    assert!(!hello(&mut deflaters[1]), "until that one is parked");
+    deflaters[1].forget();
+    assert!(!hello(&mut deflaters[2]), "or starts over");
+    deflaters[2].note(b"Hello");
+    assert!(!hello(&mut deflaters[0]), "or its message comes from elsewhere");
+    drop(deflaters);
+    let mut last = Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap();
+    last.compress(b"", &mut Vec::new());
+    let mut other = Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap();
+    assert!(!hello(&mut other), "or is dropped; an empty message needs none");
+}
+
+/// Connections that take turns use the same contexts again and again, however many they are.
+#[test]
+fn contexts_in_turn_are_as_many_as_allowed_and_one() {
+    let options = PoolOptions::default();
+    let pool = Pool::new(options);
+    let mut ends: Vec<_> = (0..100)
+        .map(|_| (Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap(), Inflater::new(&pool, TAKEOVER)))
+        .collect();
+    for round in 0..5 {
+        for (number, (deflater, inflater)) in ends.iter_mut().enumerate() {
+            let message = format!("message {round} to {number}").repeat(50);
+            let mut wire = Vec::new();
+            deflater.compress(message.as_bytes(), &mut wire);
+            let mut read = Vec::new();
+            inflater.inflate(&mut &*wire, &mut read, 10_000).unwrap();
+            inflater.finish().unwrap();
+            assert_eq!(read, message.as_bytes());
+        }
+        let kept = |is_parked: &dyn Fn(&(Deflater, Inflater)) -> bool| {
+            ends.iter().filter(|ends| !is_parked(ends)).count()
+        };
+        assert_eq!(kept(&|(deflater, _)| deflater.is_parked()), options.kept_compressors);
+        assert_eq!(kept(&|(_, inflater)| inflater.is_parked()), options.kept_decompressors);
+        assert_eq!((pool.idle_compressors(), pool.idle_decompressors()), (1, 1));
+    }
+}
+
+#[test]
+fn a_deflater_keeps_the_end_of_its_window_in_proportion_to_its_level() {
+    let message = noise(1000);
+    for (level, bits, kept) in [(1, 15, 4096), (2, 15, 8192), (7, 15, 28_672), (9, 15, 32_768), (1, 10, 1024)]
+    {
+        let pool = Pool::new(PoolOptions::default().with_kept_compressors(0));
+        let of = Direction { window_bits: WindowBits::new(bits).unwrap(), context_takeover: true };
+        let mut deflater = Deflater::new(&pool, of, Level::new(level).unwrap()).unwrap();
+        let mut inflater = Inflater::new(&pool, of);
+        let mut send = |plain: &[u8]| {
+            let mut wire = Vec::new();
+            deflater.compress(plain, &mut wire);
+            let mut read = Vec::new();
+            inflater.inflate(&mut &*wire, &mut read, plain.len()).unwrap();
+            inflater.finish().unwrap();
+            assert!(read == plain);
+            (wire.len(), deflater.window_memory())
+        };
+        send(&message[..100]);
+        send(&vec![b' '; kept - 400]);
+        assert!(send(&message[..100]).0 < 60, "level {level}, {bits} bits: it is still kept");
+        assert!(send(&vec![b' '; kept]).1 <= kept, "level {level}, {bits} bits");
+        assert!(send(&message[..100]).0 > 90, "level {level}, {bits} bits: it is not kept");
+    }
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut x = 7_u32;
+    let next = || {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        x.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+#[test]
 fn a_context_tells_nothing_of_whoever_had_it_before() {
     let pool = Pool::default();
     let hello = hex!("f2 48 cd c9 c9 07 00");

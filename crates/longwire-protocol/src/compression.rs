@@ -56,6 +56,11 @@ impl Compression {
         &self.agreement
     }
 
+    /// Returns the source of contexts.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     pub(crate) fn inflating(&self, role: Role) -> Inflating {
         let direction = match role {
             Role::Client => self.agreement.server_to_client(),

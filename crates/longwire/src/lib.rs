@@ -182,7 +182,7 @@ pub mod deflate {
     pub use longwire_connection::Compression;
     #[doc(inline)]
     pub use longwire_connection::deflate::{
-        Agreement, AnswerError, Direction, Level, Offer, ParamError, Pool, PoolOptions, WindowBits,
+        Agreement, AnswerError, Direction, Level, Offer, ParamError, Pool, PoolOptions, Sweeper, WindowBits,
     };
 }
 

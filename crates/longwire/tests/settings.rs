@@ -71,6 +71,7 @@ fn each_setter_sets_its_own_field() {
         PoolOptions {
             idle_compressors, with_idle_compressors: 1;
             idle_decompressors, with_idle_decompressors: 1;
+            kept_compressors, with_kept_compressors: 1;
             kept_decompressors, with_kept_decompressors: 1;
         }
         HeadLimits {

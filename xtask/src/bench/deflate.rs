@@ -35,6 +35,7 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Only {
     Echo,
+    Many,
     Idle,
     Fanout,
 }
@@ -128,6 +129,9 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     if wanted(Only::Echo) {
         echo(&bench, arguments)?;
     }
+    if wanted(Only::Many) {
+        many(&bench, arguments)?;
+    }
     if wanted(Only::Idle) {
         idle(&bench, arguments)?;
     }
@@ -151,35 +155,85 @@ fn echo(bench: &Bench, arguments: &Arguments) -> Result<()> {
         "header; 16 connections, one message in flight on each; median of {} rounds.\n",
         arguments.rounds
     );
-    let heads: Vec<_> = Server::ALL.iter().map(|server| format!(" {} |", server.name())).collect();
-    println!("| JSON |{} best peer / longwire |\n|---|{}---|", heads.concat(), "---|".repeat(heads.len()));
+    print_head("JSON");
     for size in ["256", "1024", "16384"] {
         for (takeover, level) in [(true, 1), (true, 6), (false, 1), (false, 6)] {
             let parameters = Parameters { takeover, window_bits: 15, level };
-            let mut cpu = [const { Vec::new() }; Server::ALL.len()];
-            let mut wire = [0.0; Server::ALL.len()];
-            for _ in 0..arguments.rounds {
-                for (index, server) in Server::ALL.into_iter().enumerate() {
-                    let started = bench.start(server, parameters)?;
-                    let seconds = arguments.seconds.to_string();
-                    let lines = bench.load(
-                        &started,
-                        parameters,
-                        &["--what", "echo", "--size", size, "--seconds", &seconds],
-                    )?;
-                    cpu[index].push(value(&lines[0], "cpu_ns")? / 1000.0);
-                    wire[index] = value(&lines[0], "wire_out")?;
-                }
-            }
-            let cpu = cpu.map(|mut samples| median(&mut samples));
-            let cells: Vec<_> =
-                cpu.iter().zip(wire).map(|(cpu, wire)| format!(" {cpu:.1} µs, {wire:.0} B |")).collect();
-            let best = cpu[1..].iter().copied().fold(f64::INFINITY, f64::min);
-            println!("| {size} B, {} |{} {:.2} |", parameters.shown(), cells.concat(), best / cpu[0]);
+            let row = Row::measure(bench, arguments, parameters, size, "16")?;
+            row.print(&format!("{size} B, {}", parameters.shown()), |cpu, wire, _| {
+                format!("{cpu:.1} µs, {wire:.0} B")
+            });
         }
     }
     println!();
     Ok(())
+}
+
+/// Every message finds the caches full of other connections' contexts, if each has its own.
+fn many(bench: &Bench, arguments: &Arguments) -> Result<()> {
+    println!(
+        "The same for 1 KiB of JSON with more connections, and the server's page faults for 1000 messages.\n"
+    );
+    print_head("connections");
+    for conns in ["64", "1000"] {
+        for level in [1, 6] {
+            let parameters = Parameters { takeover: true, window_bits: 15, level };
+            let row = Row::measure(bench, arguments, parameters, "1024", conns)?;
+            row.print(&format!("{conns}, {}", parameters.shown()), |cpu, wire, faults| {
+                format!("{cpu:.1} µs, {wire:.0} B, {faults:.0}")
+            });
+        }
+    }
+    println!();
+    Ok(())
+}
+
+fn print_head(first: &str) {
+    let heads: Vec<_> = Server::ALL.iter().map(|server| format!(" {} |", server.name())).collect();
+    println!("| {first} |{} best peer / longwire |\n|---|{}---|", heads.concat(), "---|".repeat(heads.len()));
+}
+
+/// The figures of one message for each server: medians of the CPU time and of the page faults, and the last length.
+struct Row {
+    cpu: [f64; Server::ALL.len()],
+    wire: [f64; Server::ALL.len()],
+    faults: [f64; Server::ALL.len()],
+}
+
+impl Row {
+    fn measure(
+        bench: &Bench,
+        arguments: &Arguments,
+        parameters: Parameters,
+        size: &str,
+        conns: &str,
+    ) -> Result<Self> {
+        let mut cpu = [const { Vec::new() }; Server::ALL.len()];
+        let mut faults = [const { Vec::new() }; Server::ALL.len()];
+        let mut wire = [0.0; Server::ALL.len()];
+        let seconds = arguments.seconds.to_string();
+        for _ in 0..arguments.rounds {
+            for (index, server) in Server::ALL.into_iter().enumerate() {
+                let started = bench.start(server, parameters)?;
+                let load = ["--what", "echo", "--size", size, "--conns", conns, "--seconds", &seconds];
+                let lines = bench.load(&started, parameters, &load)?;
+                cpu[index].push(value(&lines[0], "cpu_ns")? / 1000.0);
+                faults[index].push(value(&lines[0], "faults_of_1000")?);
+                wire[index] = value(&lines[0], "wire_out")?;
+            }
+        }
+        let medians =
+            |samples: [Vec<f64>; Server::ALL.len()]| samples.map(|mut samples| median(&mut samples));
+        Ok(Self { cpu: medians(cpu), wire, faults: medians(faults) })
+    }
+
+    fn print(&self, name: &str, cell: impl Fn(f64, f64, f64) -> String) {
+        let cells: Vec<_> = (0..Server::ALL.len())
+            .map(|index| format!(" {} |", cell(self.cpu[index], self.wire[index], self.faults[index])))
+            .collect();
+        let best = self.cpu[1..].iter().copied().fold(f64::INFINITY, f64::min);
+        println!("| {name} |{} {:.2} |", cells.concat(), best / self.cpu[0]);
+    }
 }
 
 fn idle(bench: &Bench, arguments: &Arguments) -> Result<()> {

@@ -22,7 +22,7 @@ use longwire::{
     client::Transport,
     deflate::{Level, WindowBits},
 };
-use process::{Memory, cpu_nanoseconds, user_nanoseconds};
+use process::{Memory, cpu_nanoseconds, minor_faults, user_nanoseconds};
 use tokio::task::LocalSet;
 
 /// The result of a part of the work, or the reason why it failed.
@@ -141,6 +141,7 @@ async fn echo(arguments: &Rc<Arguments>) -> Outcome {
         warm.push((index, ws));
     }
     let before = cpu_nanoseconds(arguments.server_pid)?;
+    let faults_before = minor_faults(arguments.server_pid)?;
     let end = Instant::now() + Duration::from_secs_f64(arguments.seconds);
     let running: Vec<_> = warm
         .into_iter()
@@ -168,12 +169,14 @@ async fn echo(arguments: &Rc<Arguments>) -> Outcome {
         received += back;
     }
     let cpu = cpu_nanoseconds(arguments.server_pid)? - before;
+    let faults = minor_faults(arguments.server_pid)? - faults_before;
     let count = count.max(1);
     println!(
-        "messages {count} cpu_ns {} wire_in {} wire_out {}",
+        "messages {count} cpu_ns {} wire_in {} wire_out {} faults_of_1000 {}",
         cpu / count,
         sent / count,
-        received / count
+        received / count,
+        faults * 1000 / count
     );
     Ok(())
 }

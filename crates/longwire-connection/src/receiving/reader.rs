@@ -109,7 +109,9 @@ impl<T: Transport> Reader<T> {
             measure: Measure(config.measurements.clone()),
             meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, Instant::now().into_std()))),
             #[cfg(feature = "deflate")]
-            parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
+            parking: handover
+                .compression
+                .map(|compression| Box::new(Parking::new(config.deflate_idle, compression.pool().clone()))),
             sends: 0,
             owes_pong: false,
             handled: None,
@@ -545,6 +547,8 @@ impl<T: Transport> Reader<T> {
             writer.park_compressor();
             self.inbound.park();
         }
+        drop(writer);
+        parking.poll_sweep(cx);
     }
 
     pub(crate) fn state(&self) -> State {
