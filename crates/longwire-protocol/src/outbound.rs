@@ -520,8 +520,8 @@ impl Outbound {
             return Err(SendError::Closing);
         }
         let key = self.keys.map(|next| next());
-        let header = FrameHeader::control(opcode, payload.len() as u64, key)?.encode();
-        self.queue.gather(|tail| gather_frame(tail, &header, payload, key));
+        let header = FrameHeader::control(opcode, payload.len() as u64, key)?;
+        self.queue.gather(|tail| gather_frame(tail, header, payload));
         Ok(())
     }
 
@@ -537,13 +537,13 @@ impl Outbound {
     fn gather_data(&mut self, frame: DataFrame, payload: &[u8]) {
         let key = self.keys.map(|next| next());
         let header = frame.header(payload.len(), key);
-        self.queue.gather(|tail| gather_frame(tail, &header, payload, key));
+        self.queue.gather(|tail| gather_frame(tail, header, payload));
     }
 
     /// Queues a frame whose payload is too long to be worth copying.
     fn share_data(&mut self, frame: DataFrame, payload: Bytes) {
         let key = self.keys.map(|next| next());
-        let header = &frame.header(payload.len(), key);
+        let header = frame.header(payload.len(), key);
         let Some(key) = key else {
             self.queue.gather(|tail| header.append_to(tail));
             self.queue.share(payload);
@@ -556,7 +556,7 @@ impl Outbound {
                 self.queue.gather(|tail| header.append_to(tail));
                 self.queue.share(BytesMut::freeze(own));
             }
-            Err(payload) => self.queue.gather(|tail| gather_frame(tail, header, &payload, Some(key))),
+            Err(payload) => self.queue.gather(|tail| gather_frame(tail, header, &payload)),
         }
     }
 }

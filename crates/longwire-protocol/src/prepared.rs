@@ -49,8 +49,9 @@ impl PreparedMessage {
     /// Frames a message.
     pub fn new(message: impl Into<Message>) -> Self {
         let message = message.into();
-        let header =
-            DataFrame { opcode: message.opcode(), fin: true, rsv1: false }.header(message.len(), None);
+        let header = DataFrame { opcode: message.opcode(), fin: true, rsv1: false }
+            .header(message.len(), None)
+            .encode();
         let mut frame = Vec::with_capacity(header.len() + message.len());
         frame.extend_from_slice(&header);
         frame.extend_from_slice(message.as_bytes());
@@ -86,7 +87,7 @@ impl PreparedMessage {
         let frame = slot.get_or_init(|| {
             let payload = compress(&self.frame[self.header_len..])?;
             let frame = DataFrame { opcode: self.kind.opcode(), fin: true, rsv1: true };
-            let header = frame.header(payload.len(), None);
+            let header = frame.header(payload.len(), None).encode();
             Some(CompressedFrame {
                 bytes: [&header[..], &payload].concat().into(),
                 payload_len: payload.len(),

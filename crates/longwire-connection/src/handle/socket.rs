@@ -139,7 +139,7 @@ impl<T: Transport> WebSocket<T> {
     #[inline]
     pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> + Send {
         // Not an async block: a handler that waits takes as much memory as its largest future.
-        SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Sent }
+        SendMessage::new(self, message.into(), Until::Sent)
     }
 
     /// Sends one message. If compression was negotiated, `compress` decides whether it is used (RFC 7692 §6).
@@ -156,8 +156,7 @@ impl<T: Transport> WebSocket<T> {
         message: impl Into<Message>,
         compress: Compress,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let sending = Sending::new(Item::Message(message.into())).compress(compress);
-        SendMessage { ws: self, sending, until: Until::Sent }
+        SendMessage { compress, ..SendMessage::new(self, message.into(), Until::Sent) }
     }
 
     /// Sends one message and waits until it is written to the transport, as [`Sender::send_flushed`] does. Meanwhile
@@ -176,7 +175,7 @@ impl<T: Transport> WebSocket<T> {
         &mut self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Written }
+        SendMessage::new(self, message.into(), Until::Written)
     }
 
     /// Queues one message. The next [`flush`](Self::flush), [`send`](Self::send) or [`recv`](Self::recv) writes it.
@@ -190,7 +189,7 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// As for [`send`](Self::send).
     pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> + Send {
-        SendMessage { ws: self, sending: Sending::new(Item::Message(message.into())), until: Until::Queued }
+        SendMessage::new(self, message.into(), Until::Queued)
     }
 
     /// Waits until everything queued by now is written to the transport. Meanwhile control frames are handled, and
@@ -458,8 +457,42 @@ impl<T: Transport> WebSocket<T> {
 /// A message being sent.
 struct SendMessage<'a, T: Transport> {
     ws: &'a mut WebSocket<T>,
-    sending: Sending,
+    stage: Stage,
+    compress: Compress,
     until: Until,
+}
+
+/// The progress of a message being sent.
+enum Stage {
+    Unqueued(Message),
+    /// The position up to which the queue must be flushed.
+    Queued(u64),
+}
+
+impl<'a, T: Transport> SendMessage<'a, T> {
+    #[inline]
+    fn new(ws: &'a mut WebSocket<T>, message: Message, until: Until) -> Self {
+        Self { ws, stage: Stage::Unqueued(message), compress: Compress::Auto, until }
+    }
+
+    /// Sends the message in any way that may be necessary. Unlike the future, its state is needed only for the poll.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let (item, position) = match std::mem::replace(&mut self.stage, Stage::Queued(0)) {
+            Stage::Unqueued(message) => (Some(Item::Message(message)), 0),
+            Stage::Queued(position) => (None, position),
+        };
+        let mut sending = Sending { item, compress: self.compress, position, ticket: None };
+        let polled = self.ws.poll_send(&mut sending, self.until, cx);
+        if polled.is_ready() {
+            self.ws.look_around(cx);
+        } else {
+            self.stage = match sending.item {
+                Some(Item::Message(message)) => Stage::Unqueued(message),
+                _ => Stage::Queued(sending.position),
+            };
+        }
+        polled
+    }
 }
 
 impl<T: Transport> Future for SendMessage<'_, T> {
@@ -467,21 +500,16 @@ impl<T: Transport> Future for SendMessage<'_, T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { ws, sending, until } = &mut *self;
-        if *until == Until::Sent
-            && sending.compress == Compress::Auto
-            && let Some(Item::Message(message)) = &sending.item
-            && ws.shared().try_gather(message)
+        if self.until == Until::Sent
+            && self.compress == Compress::Auto
+            && let Stage::Unqueued(message) = &self.stage
+            && self.ws.shared().try_gather(message)
         {
-            sending.item = None;
-            ws.look_around(cx);
+            self.stage = Stage::Queued(0);
+            self.ws.look_around(cx);
             return Poll::Ready(Ok(()));
         }
-        let polled = ws.poll_send(sending, *until, cx);
-        if polled.is_ready() {
-            ws.look_around(cx);
-        }
-        polled
+        self.poll_send(cx)
     }
 }
 
