@@ -15,6 +15,7 @@ use crate::id::ClientId;
 use crate::leaving::drop_after;
 use crate::metrics;
 use crate::registry::Hub;
+use crate::turn::Publication;
 
 /// The outcome of a broadcast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,9 +65,11 @@ impl Hub {
         self.warn_without_mount();
         let config = self.config();
         let mut delivery = Delivery::default();
+        let mut publication = Publication::begin();
         for client in clients.iter().filter(|client| to(client)) {
-            self.deliver(client, prepared, &config, &mut delivery);
+            self.deliver(client, prepared, &config, &mut publication, &mut delivery);
         }
+        drop(publication);
         self.count(prepared, delivery);
         delivery
     }
@@ -77,21 +80,18 @@ impl Hub {
         client: &ClientHandle,
         prepared: &PreparedMessage,
         config: &HubConfig,
+        publication: &mut Publication,
         delivery: &mut Delivery,
     ) {
         let sender = client.sender();
         let policy = client.slow_policy().unwrap_or(config.slow);
         let queue = client.entry.queue(config.queue);
-        let sent = match policy {
-            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, queue),
-            SlowPolicy::DropNewest | SlowPolicy::Close => {
-                sender.try_send_prepared(prepared, queue).map(|()| 0)
-            }
-        };
+        let drops_oldest = policy == SlowPolicy::DropOldest;
+        let sent = sender.publish(prepared, queue, drops_oldest, publication.by());
         let dropped = match sent {
-            Ok(dropped) => {
+            Ok(queued) => {
                 delivery.accepted += 1;
-                dropped
+                publication.add(sender, queued)
             }
             Err(Error::QueueFull) => {
                 if policy == SlowPolicy::Close {
@@ -110,7 +110,7 @@ impl Hub {
     pub(crate) fn count(&self, prepared: &PreparedMessage, delivery: Delivery) {
         let counters = &self.inner.counters;
         counters.broadcasts.add(1);
-        counters.broadcast_bytes.add(prepared.message().len() as u64);
+        counters.broadcast_bytes.add(prepared.message_len() as u64);
         counters.delivered.add(delivery.accepted as u64);
         counters.dropped.add(delivery.dropped as u64);
         counters.replaced.add(delivery.replaced as u64);

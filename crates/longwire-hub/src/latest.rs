@@ -15,6 +15,7 @@ use crate::entry::ClientHandle;
 use crate::metrics;
 use crate::registry::Hub;
 use crate::room::Room;
+use crate::turn::Publication;
 
 /// The bytes that may wait in a client's send queue before further values wait outside of it: enough to keep a
 /// connection busy, and little that can be outdated.
@@ -65,9 +66,11 @@ impl Hub {
         self.warn_without_mount();
         let (config, key, prepared) = (self.config(), Arc::from(key), PreparedMessage::new(message));
         let mut delivery = Delivery::default();
+        let mut publication = Publication::begin();
         for client in clients {
-            self.deliver_value(client, &key, &prepared, &config, &mut delivery);
+            self.deliver_value(client, &key, &prepared, &config, &mut publication, &mut delivery);
         }
+        drop(publication);
         self.count(&prepared, delivery);
         delivery
     }
@@ -78,17 +81,21 @@ impl Hub {
         key: &Arc<str>,
         prepared: &PreparedMessage,
         config: &HubConfig,
+        publication: &mut Publication,
         delivery: &mut Delivery,
     ) {
         let is_moving = client.entry.latest_if_any().is_some_and(|latest| latest.is_moving);
         if !is_moving {
-            match client.sender().try_send_prepared(prepared, AHEAD) {
-                Err(Error::QueueFull) => {}
-                sent => {
-                    // A client that is leaving counts as neither.
-                    delivery.accepted += usize::from(sent.is_ok());
+            let sender = client.sender();
+            match sender.publish(prepared, AHEAD, false, publication.by()) {
+                Ok(queued) => {
+                    publication.add(sender, queued);
+                    delivery.accepted += 1;
                     return;
                 }
+                Err(Error::QueueFull) => {}
+                // A client that is leaving counts as neither.
+                Err(_) => return,
             }
         }
         let limit = client.entry.queue(config.queue);

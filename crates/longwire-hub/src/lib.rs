@@ -137,6 +137,7 @@ mod shutdown;
 mod socket;
 mod stats;
 mod traffic;
+mod turn;
 mod waiting;
 
 pub use broadcast::Delivery;

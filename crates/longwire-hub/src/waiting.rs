@@ -19,6 +19,7 @@ use crate::config::HubConfig;
 use crate::entry::ClientHandle;
 use crate::members::CHUNK;
 use crate::registry::Hub;
+use crate::turn::Publication;
 
 impl Hub {
     /// Sends a message to every client, and waits up to `wait` for those whose queue is full.
@@ -73,21 +74,32 @@ impl Hub {
         let config = self.config();
         let mut delivery = Delivery::default();
         let mut blocked = Vec::new();
+        let mut publication = None;
         for (index, client) in clients.iter().enumerate() {
+            if index.is_multiple_of(CHUNK) {
+                // The turn ends: the clients so far are written to.
+                publication = None;
+            }
             give_way(index).await;
-            match client.sender().try_send_prepared(prepared, client.entry.queue(config.queue)) {
-                Ok(()) => delivery.accepted += 1,
+            let publication = publication.get_or_insert_with(Publication::begin);
+            let sender = client.sender();
+            match sender.publish(prepared, client.entry.queue(config.queue), false, publication.by()) {
+                Ok(queued) => {
+                    delivery.accepted += 1;
+                    publication.add(sender, queued);
+                }
                 Err(Error::QueueFull) => blocked.push(Some(client)),
                 // The client is leaving, and its handler will learn how.
                 Err(_) => {}
             }
         }
+        drop(publication);
         if !wait.is_zero() && !blocked.is_empty() && Handle::try_current().is_ok() {
             delivery.accepted += self.wait_for(&mut blocked, prepared, &config, deadline).await;
         }
         for (index, client) in blocked.into_iter().flatten().enumerate() {
             give_way(index).await;
-            self.deliver(client, prepared, &config, &mut delivery);
+            self.deliver(client, prepared, &config, &mut Publication::begin(), &mut delivery);
         }
         self.count(prepared, delivery);
         delivery
