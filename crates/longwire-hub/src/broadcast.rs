@@ -13,6 +13,7 @@ use crate::config::{HubConfig, SlowPolicy};
 use crate::entry::ClientHandle;
 use crate::id::ClientId;
 use crate::leaving::drop_after;
+use crate::members::Snapshot;
 use crate::metrics;
 use crate::registry::Hub;
 use crate::turn::Publication;
@@ -52,13 +53,13 @@ impl Hub {
         prepared: &PreparedMessage,
         to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {
-        self.deliver_to(&self.clients(), prepared, to)
+        self.deliver_to(&self.snapshot(), prepared, to)
     }
 
     /// Sends a framed message to the clients among `clients` that `to` selects.
     pub(crate) fn deliver_to(
         &self,
-        clients: &[ClientHandle],
+        clients: &Snapshot<ClientHandle>,
         prepared: &PreparedMessage,
         mut to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {

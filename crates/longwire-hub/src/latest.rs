@@ -12,6 +12,7 @@ use crate::broadcast::Delivery;
 use crate::config::{HubConfig, SlowPolicy};
 use crate::conflate::Added;
 use crate::entry::ClientHandle;
+use crate::members::Snapshot;
 use crate::metrics;
 use crate::registry::Hub;
 use crate::room::Room;
@@ -59,15 +60,15 @@ impl Hub {
 
     /// Sends the latest value of `key` to every client, as [`publish_latest`](Self::publish_latest) does in a room.
     pub fn broadcast_latest(&self, key: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
-        self.deliver_latest(&self.clients(), key.as_ref(), message.into())
+        self.deliver_latest(&self.snapshot(), key.as_ref(), message.into())
     }
 
-    fn deliver_latest(&self, clients: &[ClientHandle], key: &str, message: Message) -> Delivery {
+    fn deliver_latest(&self, clients: &Snapshot<ClientHandle>, key: &str, message: Message) -> Delivery {
         self.warn_without_mount();
         let (config, key, prepared) = (self.config(), Arc::from(key), PreparedMessage::new(message));
         let mut delivery = Delivery::default();
         let mut publication = Publication::begin();
-        for client in clients {
+        for client in clients.iter() {
             self.deliver_value(client, &key, &prepared, &config, &mut publication, &mut delivery);
         }
         drop(publication);

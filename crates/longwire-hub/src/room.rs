@@ -9,6 +9,7 @@ use crate::broadcast::Delivery;
 use crate::config::MAX_ROOM_NAME;
 use crate::entry::ClientHandle;
 use crate::id::ClientId;
+use crate::members::Snapshot;
 use crate::registry::Hub;
 
 /// A handle to the room with a given name; cheap to clone.
@@ -64,8 +65,8 @@ impl Hub {
     }
 
     /// Returns the clients in a room; `None` if there is no such room.
-    pub(crate) fn members_of(&self, room: &str) -> Option<Arc<[ClientHandle]>> {
-        self.inner.rooms.find(room).map(|room| room.members())
+    pub(crate) fn members_of(&self, room: &str) -> Option<Snapshot<ClientHandle>> {
+        self.inner.rooms.find(room).map(|room| room.snapshot())
     }
 }
 
@@ -84,7 +85,7 @@ impl Room {
 
     /// Returns the clients that are in the room now, in the order in which they connected.
     pub fn members(&self) -> Arc<[ClientHandle]> {
-        self.hub.members_of(&self.name).unwrap_or_default()
+        self.hub.inner.rooms.find(&self.name).map(|room| room.members()).unwrap_or_default()
     }
 
     /// Returns the number of clients in the room.
@@ -118,7 +119,8 @@ impl Room {
         prepared: &PreparedMessage,
         to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {
-        self.hub.deliver_to(&self.members(), prepared, to)
+        let members = self.hub.members_of(&self.name).unwrap_or_default();
+        self.hub.deliver_to(&members, prepared, to)
     }
 }
 

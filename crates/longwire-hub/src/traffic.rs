@@ -19,7 +19,7 @@ impl Hub {
     /// The compressed part of the messages received is not included: only the receiving half of a connection knows it.
     pub fn traffic(&self) -> Stats {
         // Taken first, so that no client that leaves in between is missed.
-        let clients = self.clients();
+        let clients = self.snapshot();
         let departed = self.departed();
         let (mut sum, left) = (departed.traffic(), departed.count());
         drop(departed);

@@ -4,7 +4,6 @@
 //! itself, so that none delays another; one timer ends the wait for all. No other task takes part, because its
 //! runtime could be busy or gone.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -17,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::broadcast::Delivery;
 use crate::config::HubConfig;
 use crate::entry::ClientHandle;
-use crate::members::CHUNK;
+use crate::members::{CHUNK, Snapshot};
 use crate::registry::Hub;
 use crate::turn::Publication;
 
@@ -41,7 +40,7 @@ impl Hub {
     /// message. Nothing is counted then.
     pub async fn broadcast_waiting(&self, message: impl Into<Message>, wait: Duration) -> Delivery {
         let prepared = PreparedMessage::new(message);
-        self.deliver_waiting(&self.clients(), &prepared, wait).await
+        self.deliver_waiting(&self.snapshot(), &prepared, wait).await
     }
 
     /// Sends a message to every client in a room, and waits up to `wait` for those whose queue is full, as
@@ -64,7 +63,7 @@ impl Hub {
 
     async fn deliver_waiting(
         &self,
-        clients: &Arc<[ClientHandle]>,
+        clients: &Snapshot<ClientHandle>,
         prepared: &PreparedMessage,
         wait: Duration,
     ) -> Delivery {
