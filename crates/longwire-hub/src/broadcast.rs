@@ -1,9 +1,8 @@
 //! Fan-out: one frame for many clients, and the handling of clients that do not keep up.
 //!
-//! Nothing here waits; the waiting variants are in [`crate::waiting`]. The caller's task writes a frame if the
-//! client's transport takes it, and queues it otherwise; the client's own task writes the queue. The caller's
-//! task writes to as many clients as tokio's cooperative budget lets it, about a hundred. For the rest the frame
-//! is queued too, so other tasks run in between.
+//! Nothing here waits; the waiting variants are in [`crate::waiting`]. The call queues the frame for every client, so
+//! its outcome is known and later messages follow it. The time and the task of the write belong to [`crate::turn`]. If
+//! a client's transport does not take all, the client's own task writes the rest.
 
 use std::sync::atomic::Ordering;
 
@@ -35,6 +34,10 @@ impl Hub {
     /// Sends a message to every client.
     ///
     /// The message is framed once and shared by all clients. Clients whose connection is closing do not get it.
+    ///
+    /// When the call returns, the message is queued for every client, in the order of the calls, and sent even if the
+    /// caller panics or is canceled. In a handler that the hub runs, it is written at the end of the handler's turn,
+    /// together with the turn's other messages: see "Turns" in the crate's documentation. Elsewhere the call writes it.
     ///
     /// The call holds its thread until it has gone over all clients: see "Many clients" in the crate's
     /// documentation. [`broadcast_waiting`](Self::broadcast_waiting) yields instead.
@@ -92,7 +95,7 @@ impl Hub {
         let dropped = match sent {
             Ok(queued) => {
                 delivery.accepted += 1;
-                publication.add(sender, queued)
+                publication.add(client, queued)
             }
             Err(Error::QueueFull) => {
                 if policy == SlowPolicy::Close {

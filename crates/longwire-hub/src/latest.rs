@@ -90,7 +90,7 @@ impl Hub {
             let sender = client.sender();
             match sender.publish(prepared, AHEAD, false, publication.by()) {
                 Ok(queued) => {
-                    publication.add(sender, queued);
+                    publication.add(client, queued);
                     delivery.accepted += 1;
                     return;
                 }

@@ -39,9 +39,9 @@ impl Hub {
     /// Sends a message to every client in a room.
     ///
     /// As with [`broadcast`](Self::broadcast), the message is framed once and compressed once for each window
-    /// size that a client needs, and nothing waits. If the room is empty, the message is not even framed. A
-    /// client that leaves meanwhile may still get the message; a client whose [`leave`](ClientHandle::leave) has
-    /// already returned does not.
+    /// size that a client needs, nothing waits, and the messages of a handler's turn are written together. If the
+    /// room is empty, the message is not even framed. A client that leaves meanwhile may still get the message; a
+    /// client whose [`leave`](ClientHandle::leave) has already returned does not.
     pub fn publish(&self, room: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
         self.publish_to(room.as_ref(), message.into(), |_| true)
     }

@@ -3,27 +3,34 @@
 //! A message is queued at every client by the call that publishes it. Its write is put off
 //!
 //! - in a handler that the hub runs, to the end of the handler's turn, and
-//! - in another task that has used up tokio's cooperative budget, to the time when the task yields.
+//! - in another task that has used up tokio's cooperative budget, until a task of the client's runtime runs.
 //!
-//! The clients to write to are listed once, in the order of the first message. A turn writes to [`SLICE`] of them
-//! itself. The others are left to a task, which yields after each `SLICE`: it costs less than to wake the task of each
-//! client. A list that is dropped, at the end of a runtime for example, is written at once.
+//! A thread lists the clients to write to, each of them once. A turn writes to [`SLICE`] of them itself. The others are
+//! left to a task of the runtime in which they were admitted, which yields after each `SLICE`: that costs less than to
+//! wake the task of each client, and depends on no runtime but the client's own. A list is written even if its turn
+//! ends with a panic, or its task is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::panicking;
 
-use longwire_connection::{Publisher, Queued, Sender};
+use longwire_connection::{Publisher, Queued};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::yield_now;
 
+use crate::entry::ClientHandle;
+use crate::registry::Home;
+
 thread_local! {
     static TURN: Cell<State> = const { Cell::new(State::None) };
-    /// The list of the turn.
-    static LIST: RefCell<List> = const { RefCell::new(List { number: 0, clients: Vec::new() }) };
-    /// The list of tasks that are not in a turn, for the time until its task runs.
-    static BACKLOG: RefCell<Option<Arc<Backlog>>> = const { RefCell::new(None) };
+    /// The clients to write to at the end of the turn.
+    static LIST: RefCell<Vec<ClientHandle>> = const { RefCell::new(Vec::new()) };
+    /// The lists of tasks that are not in a turn, whose tasks have not run yet.
+    static BACKLOGS: RefCell<Vec<Arc<Backlog>>> = const { RefCell::new(Vec::new()) };
+    /// The number by which connections know that this thread has listed them; 0 until it lists one.
+    static NUMBER: Cell<u32> = const { Cell::new(0) };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,23 +43,10 @@ enum State {
     Due,
 }
 
-/// The clients to write to at the end of a turn.
-struct List {
-    /// The number by which connections know the list, 0 until it is used.
-    number: u32,
-    clients: Vec<Sender>,
-}
-
-/// The clients to write to when the publishing task has yielded.
-struct Backlog {
-    number: u32,
-    /// `None` once its task has taken them.
-    clients: Mutex<Option<Vec<Sender>>>,
-}
-
 /// A turn of a handler, which ends when this is dropped.
 ///
-/// A handler may poll another handler in its turn. Both use one list, which is written at the end of either turn.
+/// A handler may poll another handler in its turn. Both use one list. It is written at the end of the outer turn, or of
+/// the inner one if that has added a client.
 pub(crate) struct Turn {
     outer: State,
     /// Keeps the turn on its thread.
@@ -80,43 +74,24 @@ impl Drop for Turn {
 /// Writes to the listed clients: to some at once, and to the others in a task.
 #[cold]
 fn write_list() {
-    let mut clients = LIST.with_borrow_mut(List::take);
+    let mut writing = Writing::new(LIST.take());
     // Transports are not called while a panic unwinds.
-    let now = if std::thread::panicking() { 0 } else { SLICE.min(clients.len()) };
-    for client in clients.drain(..now) {
-        client.write_queued();
+    if !panicking() {
+        writing.write(SLICE);
     }
-    leave_to_tasks(clients);
-}
-
-impl List {
-    fn take(&mut self) -> Vec<Sender> {
-        self.number = 0;
-        std::mem::take(&mut self.clients)
-    }
+    leave_to_tasks(writing.take());
 }
 
 /// One call that publishes. The clients that it lists are written to after it is dropped.
 pub(crate) struct Publication {
     by: Publisher,
-    clients: Vec<Sender>,
+    clients: Vec<ClientHandle>,
 }
 
 impl Publication {
     pub(crate) fn begin() -> Self {
         let gathers = TURN.try_with(Cell::get).is_ok_and(|turn| turn != State::None);
-        let list = if gathers {
-            LIST.with_borrow_mut(|list| {
-                if list.number == 0 {
-                    list.number = number();
-                }
-                list.number
-            })
-        } else {
-            let of_backlog = BACKLOG.try_with(|backlog| Some(backlog.borrow().as_ref()?.number));
-            of_backlog.ok().flatten().unwrap_or_else(number)
-        };
-        Self { by: Publisher { list, gathers }, clients: Vec::new() }
+        Self { by: Publisher { list: number(), gathers }, clients: Vec::new() }
     }
 
     pub(crate) fn by(&self) -> Publisher {
@@ -125,7 +100,7 @@ impl Publication {
 
     /// Lists a client if it must be written to later. Returns the number of older messages that were dropped.
     #[inline]
-    pub(crate) fn add(&mut self, client: &Sender, queued: Queued) -> usize {
+    pub(crate) fn add(&mut self, client: &ClientHandle, queued: Queued) -> usize {
         if queued.is_due {
             self.clients.push(client.clone());
         }
@@ -140,110 +115,177 @@ impl Drop for Publication {
         }
         let mut clients = std::mem::take(&mut self.clients);
         if !self.by.gathers {
-            return add_to_backlog(self.by.list, clients);
+            return add_to_backlogs(clients);
         }
         let listed = LIST.with_borrow_mut(|list| {
-            if list.clients.is_empty() {
-                std::mem::swap(&mut list.clients, &mut clients);
+            if list.is_empty() {
+                std::mem::swap(list, &mut clients);
             } else {
-                list.clients.append(&mut clients);
+                list.append(&mut clients);
             }
-            list.clients.len()
+            list.len()
         });
         TURN.set(State::Due);
         if listed > MOST {
-            leave_to_tasks(LIST.with_borrow_mut(List::take));
+            leave_to_tasks(LIST.take());
         }
     }
 }
 
-/// Adds clients to this thread's backlog, and makes a new one, with its task, if the last one was taken.
-fn add_to_backlog(number: u32, mut clients: Vec<Sender>) {
-    let is_added = BACKLOG.try_with(|backlog| {
-        let backlog = backlog.borrow();
-        let Some(backlog) = &*backlog else { return false };
-        let mut listed = backlog.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        listed.as_mut().is_some_and(|listed| {
-            listed.append(&mut clients);
-            listed.len() <= MOST
-        })
-    });
-    if is_added == Ok(true) || clients.is_empty() {
-        return;
-    }
-    let Ok(runtime) = Handle::try_current() else {
-        return clients.iter().for_each(Sender::write_queued);
-    };
-    let backlog = Arc::new(Backlog { number, clients: Mutex::new(Some(clients)) });
-    let _ = BACKLOG.try_with(|place| *place.borrow_mut() = Some(Arc::clone(&backlog)));
-    runtime.spawn(Writing { backlog: Some(backlog), clients: Vec::new() }.run());
+/// The clients of one home that are written to by a task that has not run yet.
+struct Backlog {
+    /// The address of the home, which is not another's as long as a client is listed.
+    home: usize,
+    /// `None` once the task has taken them.
+    clients: Mutex<Option<Vec<ClientHandle>>>,
 }
 
-/// Writes to clients in tasks of the current runtime, one for each of its threads if they are many; without a
-/// runtime, at once.
-fn leave_to_tasks(mut clients: Vec<Sender>) {
-    if clients.is_empty() {
-        return;
+impl Backlog {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<ClientHandle>>> {
+        // No panic can leave the list half changed.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let Ok(runtime) = Handle::try_current() else {
-        return clients.iter().for_each(Sender::write_queued);
-    };
-    let tasks = match runtime.runtime_flavor() {
-        RuntimeFlavor::CurrentThread => 1,
-        _ => runtime.metrics().num_workers().min(clients.len() / WORTH_A_TASK).max(1),
-    };
-    let each = clients.len().div_ceil(tasks);
-    while clients.len() > each {
-        let clients = clients.split_off(clients.len() - each);
-        runtime.spawn(Writing { backlog: None, clients }.run());
-    }
-    runtime.spawn(Writing { backlog: None, clients }.run());
 }
 
-/// The task that writes to clients. They are written to in any case: if the task ends early, when it is dropped.
+/// Adds clients to this thread's backlogs. Makes new ones, with their tasks, for homes whose last one was taken.
+fn add_to_backlogs(clients: Vec<ClientHandle>) {
+    for (home, mut clients) in by_home(clients) {
+        let address = Arc::as_ptr(&home).addr();
+        let is_added = BACKLOGS.try_with(|backlogs| {
+            backlogs.borrow_mut().retain(|backlog| backlog.lock().is_some());
+            let backlogs = backlogs.borrow();
+            let mut known = backlogs.iter().filter(|backlog| backlog.home == address);
+            known.any(|backlog| backlog.lock().as_mut().map(|listed| listed.append(&mut clients)).is_some())
+        });
+        if is_added == Ok(true) {
+            continue;
+        }
+        let Some(runtime) = runtime(&home) else {
+            Writing::new(clients).write(usize::MAX);
+            continue;
+        };
+        let backlog = Arc::new(Backlog { home: address, clients: Mutex::new(Some(clients)) });
+        let _ = BACKLOGS.try_with(|backlogs| backlogs.borrow_mut().push(Arc::clone(&backlog)));
+        let taking = Taking(backlog);
+        runtime.spawn(async move { drop(taking) });
+    }
+}
+
+/// The task of a backlog, or what is left of it if the runtime ends.
+struct Taking(Arc<Backlog>);
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        let clients = self.0.lock().take();
+        leave_to_tasks(clients.unwrap_or_default());
+    }
+}
+
+/// Writes to clients in tasks of their runtimes, one for each of its threads if they are many.
+fn leave_to_tasks(clients: Vec<ClientHandle>) {
+    for (home, mut clients) in by_home(clients) {
+        let Some(runtime) = runtime(&home) else {
+            for client in clients {
+                client.sender().write_queued();
+            }
+            continue;
+        };
+        let tasks = match runtime.runtime_flavor() {
+            RuntimeFlavor::CurrentThread => 1,
+            _ => runtime.metrics().num_workers().min(clients.len() / WORTH_A_TASK).max(1),
+        };
+        let each = clients.len().div_ceil(tasks);
+        while !clients.is_empty() {
+            let some = clients.split_off(clients.len().saturating_sub(each));
+            let writing = Writing { clients: some.into_iter(), is_left: panicking() };
+            runtime.spawn(writing.run());
+        }
+    }
+}
+
+/// Returns the runtime whose tasks write to the clients of a home, if there is any.
+fn runtime(home: &Home) -> Option<Handle> {
+    home.runtime.clone().or_else(|| Handle::try_current().ok())
+}
+
+/// Groups clients by their home. In most cases they have one in common.
+fn by_home(clients: Vec<ClientHandle>) -> Vec<(Arc<Home>, Vec<ClientHandle>)> {
+    let Some(first) = clients.first() else {
+        return Vec::new();
+    };
+    let home = Arc::clone(&first.entry.home);
+    if clients.iter().all(|client| Arc::ptr_eq(&client.entry.home, &home)) {
+        return vec![(home, clients)];
+    }
+    let mut groups: Vec<(Arc<Home>, Vec<_>)> = Vec::new();
+    for client in clients {
+        let home = &client.entry.home;
+        match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, home)) {
+            Some((_, group)) => group.push(client),
+            None => groups.push((Arc::clone(home), vec![client])),
+        }
+    }
+    groups
+}
+
+/// Clients that are being written to. They are in any case: if a task ends early, when this is dropped, and if a
+/// transport panics, by another task.
 struct Writing {
-    backlog: Option<Arc<Backlog>>,
-    clients: Vec<Sender>,
+    clients: std::vec::IntoIter<ClientHandle>,
+    /// Whether this was left to a task because of a panic, so that it is not left to another if its runtime has ended.
+    is_left: bool,
 }
 
 impl Writing {
-    async fn run(mut self) {
-        self.take_backlog();
-        let mut rest = &self.clients[..];
-        while let Some((now, later)) = rest.split_at_checked(SLICE) {
-            now.iter().for_each(Sender::write_queued);
-            rest = later;
-            yield_now().await;
-        }
-        // The rest is written by the drop.
-        let written = self.clients.len() - rest.len();
-        self.clients.drain(..written);
+    fn new(clients: Vec<ClientHandle>) -> Self {
+        Self { clients: clients.into_iter(), is_left: false }
     }
 
-    fn take_backlog(&mut self) {
-        if let Some(backlog) = self.backlog.take() {
-            let clients = backlog.clients.lock().unwrap_or_else(PoisonError::into_inner).take();
-            self.clients.extend(clients.into_iter().flatten());
+    async fn run(mut self) {
+        self.is_left = false;
+        loop {
+            self.write(SLICE);
+            if self.clients.as_slice().is_empty() {
+                return;
+            }
+            yield_now().await;
         }
+    }
+
+    /// Writes to as many clients.
+    fn write(&mut self, most: usize) {
+        self.clients.by_ref().take(most).for_each(|client| client.sender().write_queued());
+    }
+
+    fn take(&mut self) -> Vec<ClientHandle> {
+        std::mem::take(&mut self.clients).collect()
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        self.take_backlog();
-        self.clients.iter().for_each(Sender::write_queued);
+        if panicking() && !self.is_left {
+            leave_to_tasks(self.take());
+        } else {
+            self.write(usize::MAX);
+        }
     }
 }
 
-/// Returns the number of a new list, not 0.
+/// Returns the number of this thread.
+#[inline]
 fn number() -> u32 {
     static LAST: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        if number != 0 {
-            return number;
-        }
-    }
+    // A thread that is exiting lists nothing that it would list again.
+    let next = || LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    NUMBER
+        .try_with(|number| {
+            if number.get() == 0 {
+                number.set(next());
+            }
+            number.get()
+        })
+        .unwrap_or_else(|_| next())
 }
 
 /// The number of clients that are written to before other tasks have their turn. It is tokio's budget for a task, and

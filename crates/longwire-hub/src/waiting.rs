@@ -30,7 +30,8 @@ impl Hub {
     ///
     /// The call ends in time whatever other runtimes do. If it is made outside of a tokio runtime, it does not wait.
     ///
-    /// After each 256 clients, the call yields to other tasks of its thread. With a `wait` of zero, it therefore
+    /// After each 256 clients, the call yields to other tasks of its thread. In a handler that the hub runs, the
+    /// handler's turn ends there, so these clients are written to. With a `wait` of zero, it therefore
     /// suits callers that send to very many clients from a thread with other work: [`broadcast`](Self::broadcast)
     /// goes over all clients at once.
     ///
@@ -85,7 +86,7 @@ impl Hub {
             match sender.publish(prepared, client.entry.queue(config.queue), false, publication.by()) {
                 Ok(queued) => {
                     delivery.accepted += 1;
-                    publication.add(sender, queued);
+                    publication.add(client, queued);
                 }
                 Err(Error::QueueFull) => blocked.push(Some(client)),
                 // The client is leaving, and its handler will learn how.

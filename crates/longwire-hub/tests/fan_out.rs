@@ -103,10 +103,9 @@ fn writes_for_each_delivery() {
                 }
             } => {}
         }
-        let deliveries = (rounds * depth * members) as f64;
         println!("{members} members, {depth} messages in each of {rounds} turns");
-        println!("writes for each delivery: {:.4}", WRITES.get() as f64 / deliveries);
-        println!("writes for each member and turn: {:.3}", WRITES.get() as f64 / (rounds * members) as f64);
+        let thousandths = WRITES.get() * 1000 / (rounds * members);
+        println!("writes for each member and turn: {}.{:03}", thousandths / 1000, thousandths % 1000);
         // The members' tasks end with the runtime.
     });
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use longwire_connection::testing::{Pipe, Tap, duplex, pair, pair_over};
+use longwire_connection::testing::{Pipe, Tap, duplex, pair, pair_over, repeatable_keys};
 use longwire_connection::{Config, Error, Handover, WebSocket};
 use longwire_hub::{BoxError, ClientHandle, ClientInfo, Hub, HubConfig, SlowPolicy, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -94,6 +94,12 @@ where
     tokio::spawn(running)
 }
 
+/// Ends a handler that waits. It has not failed.
+async fn stop<T: std::fmt::Debug>(handler: JoinHandle<T>) {
+    handler.abort();
+    assert!(handler.await.unwrap_err().is_cancelled());
+}
+
 /// Publishes `count` numbered messages; returns the copies that were dropped.
 fn to_others(ws: &Socket<Pipe>, count: usize) -> usize {
     (0..count).map(|number| ws.hub().broadcast_except(ws.id(), format!("{number:090}")).dropped).sum()
@@ -119,7 +125,10 @@ async fn the_messages_of_a_turn_are_queued_at_once_and_written_together() {
             let others = ws.hub().clients();
             let others = || others.iter().filter(|client| client.id() != ws.id());
             assert!(others().all(|client| client.sender().queued() == 20 * 92), "they are queued");
-            assert!(taps.iter().zip(&before).all(|(tap, before)| tap.counts().writes == *before), "not written");
+            assert!(
+                taps.iter().zip(&before).all(|(tap, before)| tap.counts().writes == *before),
+                "not written"
+            );
             pending::<()>().await;
             Ok(())
         }
@@ -128,7 +137,7 @@ async fn the_messages_of_a_turn_are_queued_at_once_and_written_together() {
         assert_eq!(peer.take(20).await, numbers(0..20));
         assert_eq!(peer.tap.counts().writes - before, 1, "{:?}", peer.tap.write_sizes());
     }
-    publisher.abort();
+    stop(publisher).await;
 }
 
 #[tokio::test]
@@ -155,10 +164,10 @@ async fn nothing_that_a_handler_has_published_is_lost() {
     for case in ["returns", "fails", "panics", "waits and is dropped"] {
         let hub = Hub::default();
         let mut peers = crowd(&hub, MANY, 1 << 16).await;
-        let (published, has_published) = tokio::sync::oneshot::channel();
+        let (done, is_done) = tokio::sync::oneshot::channel();
         let publisher = handle(&hub, move |ws| async move {
             to_others(&ws, 5);
-            published.send(()).unwrap();
+            done.send(()).unwrap();
             match case {
                 "returns" => Ok(()),
                 "fails" => Err("it fails".into()),
@@ -166,7 +175,7 @@ async fn nothing_that_a_handler_has_published_is_lost() {
                 _ => pending().await,
             }
         });
-        has_published.await.unwrap();
+        is_done.await.unwrap();
         if case == "waits and is dropped" {
             publisher.abort();
         }
@@ -188,9 +197,7 @@ fn a_handler_that_panics_without_a_runtime_has_published_as_well() {
     let (_other, publisher) = pair(Config::default());
     let mut running = Box::pin(hub.run(publisher, ClientInfo::default(), |ws| async move {
         to_others(&ws, 5);
-        if ws.hub().len() == 2 {
-            panic!("the test wants it");
-        }
+        assert_eq!(ws.hub().len(), 3, "the test wants it");
         Ok::<_, Error>(())
     }));
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -356,11 +363,7 @@ impl AsyncRead for Socketlike {
 }
 
 impl AsyncWrite for Socketlike {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
@@ -387,31 +390,42 @@ impl AsyncWrite for Socketlike {
     }
 }
 
-/// Adds clients whose writes are counted together.
-async fn counted(hub: &Hub, count: usize) -> (Vec<WebSocket<Pipe>>, Arc<AtomicUsize>) {
-    let writes = Arc::<AtomicUsize>::default();
+/// Clients whose writes are counted together, and the polls of whose tasks are.
+struct Counted {
+    clients: Vec<WebSocket<Pipe>>,
+    writes: Arc<AtomicUsize>,
+    polls: Arc<AtomicUsize>,
+}
+
+async fn counted(hub: &Hub, count: usize) -> Counted {
+    let (writes, polls) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let join = |_| {
         let (client, server) = duplex(1 << 16);
         let socket = Socketlike { pipe: server, writes: Arc::clone(&writes) };
         let server = WebSocket::new(socket, Handover::server(), &Config::default());
-        tokio::spawn(hub.run(server, ClientInfo::default(), |mut ws| async move {
+        let mut running = Box::pin(hub.run(server, ClientInfo::default(), |mut ws| async move {
             while ws.recv().await?.is_some() {}
             Ok::<_, Error>(())
         }));
-        WebSocket::new(client, Handover::client(longwire_connection::testing::repeatable_keys), &Config::default())
+        let polls = Arc::clone(&polls);
+        tokio::spawn(poll_fn(move |cx| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            running.as_mut().poll(cx)
+        }));
+        WebSocket::new(client, Handover::client(repeatable_keys), &Config::default())
     };
     let clients = (0..count).map(join).collect();
-    for _ in 0..3 {
+    while polls.load(Ordering::Relaxed) < count {
         yield_now().await;
     }
-    (clients, writes)
+    Counted { clients, writes, polls }
 }
 
 /// A task in no handler's turn writes as long as tokio lets it. Then its messages wait for its yield.
 #[tokio::test]
 async fn a_task_that_publishes_much_between_two_yields_writes_once_more_to_each_client() {
     let hub = Hub::default();
-    let (mut clients, writes) = counted(&hub, MANY).await;
+    let Counted { mut clients, writes, polls } = counted(&hub, MANY).await;
     let publisher = tokio::spawn({
         let (hub, writes) = (hub.clone(), Arc::clone(&writes));
         async move {
@@ -425,18 +439,20 @@ async fn a_task_that_publishes_much_between_two_yields_writes_once_more_to_each_
     assert!((100..=128).contains(&at_once), "{at_once}");
     for client in &mut clients {
         for number in 0..20 {
-            let received = timeout(Duration::from_secs(20), client.recv()).await.expect("it arrives").unwrap();
+            let received =
+                timeout(Duration::from_secs(20), client.recv()).await.expect("it arrives").unwrap();
             assert_eq!(received, Some(number.to_string().into()));
         }
     }
     assert_eq!(writes.load(Ordering::Relaxed), at_once + MANY);
+    assert_eq!(polls.load(Ordering::Relaxed), MANY, "no client's task was woken");
 }
 
 /// Writing to many clients is no reason to keep other tasks of the thread waiting.
 #[tokio::test]
 async fn other_tasks_have_their_turns_among_the_writes() {
     let hub = Hub::default();
-    let (clients, writes) = counted(&hub, 1000).await;
+    let Counted { clients, writes, .. } = counted(&hub, 1000).await;
     let publisher = handle(&hub, |ws| async move {
         for number in 0..5 {
             ws.hub().broadcast_except(ws.id(), number.to_string());
@@ -456,44 +472,115 @@ async fn other_tasks_have_their_turns_among_the_writes() {
         Poll::Pending
     }));
     assert_eq!(timeout(Duration::from_secs(20), other).await.unwrap().unwrap(), (1000, 128));
-    publisher.abort();
+    stop(publisher).await;
     drop(clients);
+}
+
+/// A transport that panics when it is first written to.
+struct Broken(bool);
+
+impl AsyncRead for Broken {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        assert!(std::mem::replace(&mut self.0, true), "the test wants it");
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Written by the turn itself, and by its task.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transport_that_panics_keeps_no_message_from_the_others() {
+    for before in [10, 200] {
+        let hub = Hub::default();
+        let mut peers = crowd(&hub, before, 1 << 16).await;
+        let broken = WebSocket::new(Broken(false), Handover::server(), &Config::default());
+        let _broken = hub.admit(broken, ClientInfo::default()).unwrap();
+        peers.extend((before..MANY).map(|_| Peer::join(&hub, 1 << 16)));
+        let publisher = handle(&hub, |ws| async move {
+            to_others(&ws, 3);
+            pending().await
+        });
+        for peer in &mut peers {
+            assert_eq!(peer.take(3).await, numbers(0..3));
+        }
+        publisher.abort();
+        assert_eq!(publisher.await.unwrap_err().is_panic(), before == 10);
+    }
+}
+
+/// Publishes in a runtime that does not run its other tasks: in a handler's turn, or in a task without budget.
+fn publish_once(hub: &Hub, in_a_turn: bool) -> tokio::runtime::Runtime {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (_client, server) = pair(Config::default());
+    let hub = hub.clone();
+    runtime.block_on(async move {
+        if !in_a_turn {
+            return drop(tokio::spawn(async move { hub.broadcast("news") }).await);
+        }
+        let mut running = pin!(hub.run(server, ClientInfo::default(), |ws| async move {
+            ws.hub().broadcast_except(ws.id(), "news");
+            pending::<Result<(), Error>>().await
+        }));
+        poll_fn(|cx| {
+            assert!(running.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    });
+    runtime
+}
+
+#[test]
+fn clients_depend_on_no_runtime_but_their_own() {
+    for in_a_turn in [true, false] {
+        let hub = Hub::default();
+        let runtimes =
+            [(); 2].map(|()| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+        let mut clients = Vec::new();
+        for runtime in &runtimes {
+            clients.push(runtime.block_on(counted(&hub, MANY)).clients);
+        }
+        let idle = publish_once(&hub, in_a_turn);
+        for (runtime, clients) in runtimes.iter().zip(&mut clients) {
+            runtime.block_on(async {
+                for client in clients {
+                    let received = timeout(Duration::from_secs(20), client.recv()).await.expect("it arrives");
+                    assert_eq!(received.unwrap(), Some("news".into()), "in a turn: {in_a_turn}");
+                }
+            });
+        }
+        drop(idle);
+    }
 }
 
 #[test]
 fn what_was_published_on_a_runtime_that_ends_is_written() {
-    let members = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let hub = Hub::default();
-    let mut peers = members.block_on(crowd(&hub, MANY, 1 << 16));
-    for case in ["a turn", "a task"] {
-        let publishers = Builder::new_current_thread().enable_all().build().unwrap();
-        let (_client, server) = pair(Config::default());
-        let (counted, _) = members.block_on(counted(&hub, 130));
-        publishers.block_on(async {
-            if case == "a task" {
-                let hub = hub.clone();
-                return drop(tokio::spawn(async move { hub.broadcast(case) }).await);
-            }
-            let mut running = pin!(hub.run(server, ClientInfo::default(), |ws| async move {
-                ws.hub().broadcast_except(ws.id(), case);
-                pending::<Result<(), Error>>().await
-            }));
-            poll_fn(|cx| {
-                assert!(running.as_mut().poll(cx).is_pending());
-                Poll::Ready(())
-            })
-            .await;
-        });
-        // Its tasks have not run.
-        drop(publishers);
-        members.block_on(async {
-            for peer in &mut peers {
-                assert_eq!(peer.take(1).await, [case]);
-            }
-        });
-        drop(counted);
-        while hub.len() > MANY {
-            std::thread::yield_now();
+    for in_a_turn in [true, false] {
+        let hub = Hub::default();
+        let admit = |_| {
+            let (client, server) = duplex(1 << 16);
+            let socket = Socketlike { writes: Arc::default(), pipe: server };
+            let server = WebSocket::new(socket, Handover::server(), &Config::default());
+            // Outside of any runtime, so that the publisher's runtime is the only one.
+            (hub.admit(server, ClientInfo::default()).unwrap(), client)
+        };
+        let sockets: Vec<_> = (0..MANY).map(admit).collect();
+        drop(publish_once(&hub, in_a_turn));
+        for (_, client) in &sockets {
+            assert_eq!(client.tap().peer().written(), b"\x81\x04news", "in a turn: {in_a_turn}");
         }
     }
 }
@@ -502,6 +589,7 @@ fn what_was_published_on_a_runtime_that_ends_is_written() {
 async fn a_handler_that_runs_another_one_loses_nothing() {
     let hub = Hub::default();
     let mut peers = crowd(&hub, 3, 1 << 16).await;
+    let taps: Vec<_> = peers.iter().map(|peer| peer.tap.clone()).collect();
     let (_client, inner) = pair(Config::default());
     let publisher = handle(&hub, move |ws| async move {
         let publish = |text: &str| _ = ws.hub().publish("room", text);
@@ -513,6 +601,8 @@ async fn a_handler_that_runs_another_one_loses_nothing() {
         let mut inner = Box::pin(inner);
         assert!(poll_fn(|cx| Poll::Ready(inner.as_mut().poll(cx))).await.is_pending());
         publish("outer again");
+        // The outer turn lasts, and the inner one has listed no other client.
+        assert!(taps.iter().all(|tap| tap.written().ends_with(b"ready")));
         pending().await
     });
     for peer in &peers {
@@ -521,7 +611,7 @@ async fn a_handler_that_runs_another_one_loses_nothing() {
     for peer in &mut peers {
         assert_eq!(peer.take(3).await, ["outer", "inner", "outer again"]);
     }
-    publisher.abort();
+    stop(publisher).await;
 }
 
 #[tokio::test]
@@ -539,5 +629,5 @@ async fn latest_values_of_a_turn_are_written_together() {
         assert_eq!(peer.take(10).await, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
         assert_eq!(peer.tap.counts().writes - before, 1);
     }
-    publisher.abort();
+    stop(publisher).await;
 }

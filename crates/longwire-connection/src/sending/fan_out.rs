@@ -20,8 +20,8 @@ use crate::{Error, Transport};
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Publisher {
-    /// The number of the publisher's list of connections, not 0. A connection remembers it, so that it is added to
-    /// the list once.
+    /// The number of the publisher's list of connections, not 0. A connection remembers it until it is written to by
+    /// [`Sender::write_queued`](crate::Sender::write_queued), so that it is added to the list once.
     pub list: u32,
     /// Whether the publisher writes later, at the end of its turn.
     pub gathers: bool,
@@ -60,8 +60,7 @@ impl<T: Transport> Shared<T> {
             let is_due = if self.is_corked() {
                 false
             } else if is_later && (!has_budget || writer.out.pending() < GATHERED) {
-                // If bytes wait since another message of the same list, the connection is in the list. Should the
-                // number be that of a list of long ago, whoever has queued those bytes writes them.
+                // If bytes wait since another message of the same list, the connection is in the list.
                 !(std::mem::replace(&mut writer.publisher, by.list) == by.list && had_unwritten)
             } else {
                 self.start_writing(writer);
@@ -74,13 +73,13 @@ impl<T: Transport> Shared<T> {
     /// Writes what is queued, as much as the transport accepts. Does nothing while this thread polls the connection's
     /// handler, at the end of whose turn it is written.
     pub(crate) fn write_queued(&self) {
-        if !self.is_corked() {
-            self.with(|writer| {
-                if writer.has_unwritten() {
-                    write_out(writer);
-                }
-            });
-        }
+        self.with(|writer| {
+            // The connection is in no list now, or in that of a publisher that adds it a second time.
+            writer.publisher = 0;
+            if writer.has_unwritten() && !self.is_corked() {
+                write_out(writer);
+            }
+        });
     }
 }
 

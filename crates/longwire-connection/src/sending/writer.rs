@@ -59,7 +59,7 @@ pub(crate) struct Writer<T: Transport> {
     /// The waker of the receiving task, which also writes what others left in the queue.
     pub(crate) owner: Option<Waker>,
     pub(super) peer: Peer,
-    /// The number of the list of the publisher that last put off a write: see [`crate::sending::fan_out`].
+    /// The number of the publisher's list that this connection was last added to: see [`crate::sending::fan_out`].
     pub(super) publisher: u32,
     /// The bytes of the application's control frames queued since the frame that ends at `control_mark`, including
     /// it.
