@@ -81,5 +81,7 @@ pub use longwire_protocol::{Compression, deflate};
 pub use longwire_protocol::{causes, debug_with_causes};
 pub use receiving::policy::memory::MemoryBudget;
 pub use receiving::policy::rate::{Excess, Rate, RateLimit};
+#[doc(hidden)]
+pub use sending::fan_out::{Publisher, Queued};
 pub use sending::ping::Pong;
 pub use transport::Transport;

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use longwire_protocol::{Message, MessageKind, Outbound};
+use longwire_protocol::{Message, MessageKind, Outbound, PreparedMessage};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::sending::request::{Item, Sending, Until};
+use crate::sending::fan_out::Publisher;
+use crate::sending::request::{IfFull, Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sync::{Mutex, lock};
 use crate::{CloseCode, Config, Error, Handover, WebSocket, drive};
@@ -212,6 +213,57 @@ fn the_cork_belongs_to_its_thread() {
         let waker = Waker::from(Arc::new(Idle));
         shared.lock().end_turn(&mut Context::from_waker(&waker));
         other.join().unwrap();
+        assert_eq!(io.written().len(), 6);
+    });
+}
+
+/// Queues a message whose write a publisher puts off. Returns whether the publisher must add the connection to its
+/// list.
+fn put_off(shared: &Shared<Owned>, text: &str, list: u32) -> bool {
+    let prepared = PreparedMessage::new(text);
+    let by = Publisher { list, gathers: true };
+    shared.publish(&prepared, 1000, IfFull::Refuse, by).unwrap().is_due
+}
+
+/// A publisher's list is written by one thread while its next message is queued by another. Fails if a connection that
+/// is in the list no longer, because it was written to, is not added again.
+#[test]
+fn what_is_put_off_is_written_by_whoever_has_the_list() {
+    model(|| {
+        let io = Io::opened();
+        let shared = shared(&io, &Config::default());
+        assert!(put_off(&shared, "a", 1));
+        assert!(io.written().is_empty());
+        let writing = {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || shared.write_queued())
+        };
+        if put_off(&shared, "b", 1) {
+            shared.write_queued();
+        }
+        writing.join().unwrap();
+        assert_eq!(io.written(), b"\x81\x01a\x81\x01b");
+    });
+}
+
+/// Two publishers put off writes to one connection. Fails if the second relies on the list of the first, whose turn may
+/// last.
+#[test]
+fn what_is_put_off_does_not_wait_for_another_publisher() {
+    model(|| {
+        let io = Io::opened();
+        let shared = shared(&io, &Config::default());
+        let other = {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || put_off(&shared, "a", 1))
+        };
+        if put_off(&shared, "b", 2) {
+            shared.write_queued();
+        }
+        assert!(io.written().contains(&b'b'));
+        if other.join().unwrap() {
+            shared.write_queued();
+        }
         assert_eq!(io.written().len(), 6);
     });
 }

@@ -67,7 +67,11 @@ pub(crate) fn take_write_buffer() -> Vec<u8> {
 #[inline]
 pub(crate) fn give_write_buffer(buf: Vec<u8>) {
     if buf.capacity() <= WRITE_SIZE {
-        let _ = WRITE.try_with(|spare| spare.set(buf));
+        let _ = WRITE.try_with(|spare| {
+            let other = spare.take();
+            // The larger one: the buffer of a broadcast is only as large as its messages.
+            spare.set(if other.capacity() > buf.capacity() { other } else { buf });
+        });
     }
 }
 

@@ -1,9 +1,8 @@
 //! Fan-out: one frame for many clients, and the handling of clients that do not keep up.
 //!
-//! Nothing here waits; the waiting variants are in [`crate::waiting`]. The caller's task writes a frame if the
-//! client's transport takes it, and queues it otherwise; the client's own task writes the queue. The caller's
-//! task writes to as many clients as tokio's cooperative budget lets it, about a hundred. For the rest the frame
-//! is queued too, so other tasks run in between.
+//! Nothing here waits; the waiting variants are in [`crate::waiting`]. The call queues the frame for every client, so
+//! its outcome is known and later messages follow it. The time and the task of the write belong to [`crate::turn`]. If
+//! a client's transport does not take all, the client's own task writes the rest.
 
 use std::sync::atomic::Ordering;
 
@@ -13,8 +12,10 @@ use crate::config::{HubConfig, SlowPolicy};
 use crate::entry::ClientHandle;
 use crate::id::ClientId;
 use crate::leaving::drop_after;
+use crate::members::Snapshot;
 use crate::metrics;
 use crate::registry::Hub;
+use crate::turn::Publication;
 
 /// The outcome of a broadcast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,10 @@ impl Hub {
     ///
     /// The message is framed once and shared by all clients. Clients whose connection is closing do not get it.
     ///
+    /// When the call returns, the message is queued for every client, in the order of the calls, and sent even if the
+    /// caller panics or is canceled. In a handler that the hub runs, it is written at the end of the handler's turn,
+    /// together with the turn's other messages: see "Turns" in the crate's documentation. Elsewhere the call writes it.
+    ///
     /// The call holds its thread until it has gone over all clients: see "Many clients" in the crate's
     /// documentation. [`broadcast_waiting`](Self::broadcast_waiting) yields instead.
     pub fn broadcast(&self, message: impl Into<Message>) -> Delivery {
@@ -51,22 +56,24 @@ impl Hub {
         prepared: &PreparedMessage,
         to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {
-        self.deliver_to(&self.clients(), prepared, to)
+        self.deliver_to(&self.snapshot(), prepared, to)
     }
 
     /// Sends a framed message to the clients among `clients` that `to` selects.
     pub(crate) fn deliver_to(
         &self,
-        clients: &[ClientHandle],
+        clients: &Snapshot<ClientHandle>,
         prepared: &PreparedMessage,
         mut to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {
         self.warn_without_mount();
         let config = self.config();
         let mut delivery = Delivery::default();
+        let mut publication = Publication::begin();
         for client in clients.iter().filter(|client| to(client)) {
-            self.deliver(client, prepared, &config, &mut delivery);
+            self.deliver(client, prepared, &config, &mut publication, &mut delivery);
         }
+        drop(publication);
         self.count(prepared, delivery);
         delivery
     }
@@ -77,21 +84,18 @@ impl Hub {
         client: &ClientHandle,
         prepared: &PreparedMessage,
         config: &HubConfig,
+        publication: &mut Publication,
         delivery: &mut Delivery,
     ) {
         let sender = client.sender();
         let policy = client.slow_policy().unwrap_or(config.slow);
         let queue = client.entry.queue(config.queue);
-        let sent = match policy {
-            SlowPolicy::DropOldest => sender.send_prepared_dropping(prepared, queue),
-            SlowPolicy::DropNewest | SlowPolicy::Close => {
-                sender.try_send_prepared(prepared, queue).map(|()| 0)
-            }
-        };
+        let drops_oldest = policy == SlowPolicy::DropOldest;
+        let sent = sender.publish(prepared, queue, drops_oldest, publication.by());
         let dropped = match sent {
-            Ok(dropped) => {
+            Ok(queued) => {
                 delivery.accepted += 1;
-                dropped
+                publication.add(client, queued)
             }
             Err(Error::QueueFull) => {
                 if policy == SlowPolicy::Close {
@@ -110,7 +114,7 @@ impl Hub {
     pub(crate) fn count(&self, prepared: &PreparedMessage, delivery: Delivery) {
         let counters = &self.inner.counters;
         counters.broadcasts.add(1);
-        counters.broadcast_bytes.add(prepared.message().len() as u64);
+        counters.broadcast_bytes.add(prepared.message_len() as u64);
         counters.delivered.add(delivery.accepted as u64);
         counters.dropped.add(delivery.dropped as u64);
         counters.replaced.add(delivery.replaced as u64);

@@ -11,8 +11,9 @@ pub struct HubConfig {
     /// The number of bytes that may wait for one client before a broadcast counts it as slow. Default 256 KiB.
     /// Each waiting message counts as some tens of bytes more than its length, because it takes that much memory.
     ///
-    /// A client with an empty queue accepts a broadcast of any size. Clients that have the same broadcast in
-    /// their queues share its bytes.
+    /// Messages of a handler's turn that are not written yet do not make a client slow: before the limit is applied,
+    /// its transport is offered all that waits. A client with an empty queue accepts a broadcast of any size. Clients
+    /// that have the same broadcast in their queues share its bytes.
     pub queue: usize,
     /// The time that a client closed for being slow has to leave before its connection is dropped. Default 5 s.
     pub leave_timeout: Duration,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use longwire_connection::{CloseCode, Sender, Stats};
+use longwire_connection::{CloseCode, Stats};
 
 /// Totals of the clients that have left.
 #[derive(Default)]
@@ -14,13 +14,11 @@ pub(crate) struct Departed {
 }
 
 impl Departed {
-    /// Adds a client that leaves; returns the code with which it leaves.
-    pub(crate) fn add(&mut self, sender: &Sender) -> CloseCode {
-        self.traffic += without_queue(sender.stats());
+    /// Adds a client that leaves.
+    pub(crate) fn add(&mut self, traffic: Stats, code: CloseCode) {
+        self.traffic += without_queue(traffic);
         self.count += 1;
-        let code = sender.close_sent().map_or(CloseCode::ABNORMAL_CLOSURE, |frame| frame.code);
         *self.codes.entry(code.into()).or_default() += 1;
-        code
     }
 
     pub(crate) fn traffic(&self) -> Stats {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
-use longwire_connection::Sender;
+use longwire_connection::{CloseCode, Sender};
 
 use crate::census::Source;
 use crate::config::{MAX_ROOM_NAME, SlowPolicy};
@@ -148,8 +148,11 @@ impl Entry {
     /// Records the departure, and releases everything that lasts as long as the connection.
     pub(crate) fn leave_hub(&self) {
         let hub = self.hub();
+        // The connection may be locked by a thread that writes, and nobody else must wait for it.
+        let traffic = self.sender.stats();
+        let code = self.sender.close_sent().map_or(CloseCode::ABNORMAL_CLOSURE, |frame| frame.code);
         let mut departed = hub.departed();
-        let code = departed.add(&self.sender);
+        departed.add(traffic, code);
         let mut task = self.task();
         self.departure.store(departed.count(), Ordering::Relaxed);
         drop(departed);
@@ -164,7 +167,7 @@ impl Entry {
             hub.inner.rooms.leave_all(self.id, lock(&rare.rooms));
             hub.inner.keys.leave_all(self.id, lock(&rare.keys));
         }
-        hub.inner.counters.rate_limited.add(self.sender.stats().messages_refused);
+        hub.inner.counters.rate_limited.add(traffic.messages_refused);
     }
 
     /// Returns the number of this client's departure, counted within the hub; 0 while it is registered.

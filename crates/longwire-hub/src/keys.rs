@@ -35,10 +35,9 @@ impl Hub {
     /// # }
     /// ```
     pub fn send_to(&self, key: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
-        let clients = self.clients_of(key);
-        if clients.is_empty() {
-            return Delivery::default();
+        match self.inner.keys.find(key.as_ref()) {
+            Some(clients) => self.deliver_to(&clients.snapshot(), &PreparedMessage::new(message), |_| true),
+            None => Delivery::default(),
         }
-        self.deliver_to(&clients, &PreparedMessage::new(message), |_| true)
     }
 }

@@ -12,9 +12,11 @@ use crate::broadcast::Delivery;
 use crate::config::{HubConfig, SlowPolicy};
 use crate::conflate::Added;
 use crate::entry::ClientHandle;
+use crate::members::Snapshot;
 use crate::metrics;
 use crate::registry::Hub;
 use crate::room::Room;
+use crate::turn::Publication;
 
 /// The bytes that may wait in a client's send queue before further values wait outside of it: enough to keep a
 /// connection busy, and little that can be outdated.
@@ -58,16 +60,18 @@ impl Hub {
 
     /// Sends the latest value of `key` to every client, as [`publish_latest`](Self::publish_latest) does in a room.
     pub fn broadcast_latest(&self, key: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
-        self.deliver_latest(&self.clients(), key.as_ref(), message.into())
+        self.deliver_latest(&self.snapshot(), key.as_ref(), message.into())
     }
 
-    fn deliver_latest(&self, clients: &[ClientHandle], key: &str, message: Message) -> Delivery {
+    fn deliver_latest(&self, clients: &Snapshot<ClientHandle>, key: &str, message: Message) -> Delivery {
         self.warn_without_mount();
         let (config, key, prepared) = (self.config(), Arc::from(key), PreparedMessage::new(message));
         let mut delivery = Delivery::default();
-        for client in clients {
-            self.deliver_value(client, &key, &prepared, &config, &mut delivery);
+        let mut publication = Publication::begin();
+        for client in clients.iter() {
+            self.deliver_value(client, &key, &prepared, &config, &mut publication, &mut delivery);
         }
+        drop(publication);
         self.count(&prepared, delivery);
         delivery
     }
@@ -78,17 +82,21 @@ impl Hub {
         key: &Arc<str>,
         prepared: &PreparedMessage,
         config: &HubConfig,
+        publication: &mut Publication,
         delivery: &mut Delivery,
     ) {
         let is_moving = client.entry.latest_if_any().is_some_and(|latest| latest.is_moving);
         if !is_moving {
-            match client.sender().try_send_prepared(prepared, AHEAD) {
-                Err(Error::QueueFull) => {}
-                sent => {
-                    // A client that is leaving counts as neither.
-                    delivery.accepted += usize::from(sent.is_ok());
+            let sender = client.sender();
+            match sender.publish(prepared, AHEAD, false, publication.by()) {
+                Ok(queued) => {
+                    publication.add(client, queued);
+                    delivery.accepted += 1;
                     return;
                 }
+                Err(Error::QueueFull) => {}
+                // A client that is leaving counts as neither.
+                Err(_) => return,
             }
         }
         let limit = client.entry.queue(config.queue);

@@ -66,6 +66,23 @@
 //! | send to the sockets of one user | [`ClientHandle::set_key`], [`Hub::send_to`] |
 //! | send values of which only the latest matters | [`Hub::publish_latest`] |
 //!
+//! # Turns
+//!
+//! A message that is broadcast or published is queued for every client by the call. In a handler that the hub or a
+//! server runs, it is written at the end of the handler's turn, which is its next `await` that has to wait: each client
+//! is written to once for all messages of the turn, with one system call. Nothing is lost if the handler ends, fails,
+//! panics or is dropped. A client with 16 KiB of queued messages is written to before.
+//!
+//! A handler that blocks its thread after it has published also holds up these messages. Use `spawn_blocking` or
+//! publish from another task.
+//!
+//! Any other task, and a thread without a runtime, writes with the call. A task that has used up tokio's budget, which
+//! is 128 writes, only queues its messages, and they are written once it yields. The message of a single call is
+//! therefore not delayed, and many calls in a row cost two writes to each client.
+//!
+//! At most 128 clients are written to in a row. The rest is left to a task of the runtime in which the clients were
+//! admitted, which yields after each 128; on a runtime with several threads there may be one such task for each thread.
+//!
 //! # Many clients
 //!
 //! The hub holds no lock while it goes over all clients: others join, leave and send meanwhile. With 100 000 clients:
@@ -76,15 +93,15 @@
 //! | [`Hub::broadcast_waiting`] | 44 ms | 60 µs for 256 clients at a time, then it yields |
 //! | [`Hub::shutdown`] | | for 256 clients at a time |
 //! | [`Hub::traffic`] | 19 ms | throughout |
-//! | [`Hub::clients`] after a client has joined or left | 8 ms | throughout; the registry's lock for 256 at a time |
+//! | [`Hub::clients`] after a client has joined or left | 8 ms | throughout |
 //! | [`Hub::stats`], [`Hub::len`] | less than 1 µs | |
 //!
 //! While any of these calls runs, a client joins and leaves in 1 to 2 µs (the median; 16 µs for 99 of 100). This
 //! was measured with `cargo test --release -p longwire-hub --test many -- --ignored --nocapture` on two cores
 //! shared with other programs, and with connections that accept everything at once. On a real connection, a
-//! broadcast also makes a system call for each client, for as many clients as tokio lets a task write to in its
-//! turn. A task that has other work, or shares its thread with tasks that do, should send to this many clients
-//! with `broadcast_waiting` and a wait of zero.
+//! broadcast also makes a system call for each client: in a turn or a task, 128 in a row as described above. A task
+//! that has other work, or shares its thread with tasks that do, should send to this many clients with
+//! `broadcast_waiting` and a wait of zero: then other tasks run after each 256 clients.
 //!
 //! # Metrics
 //!
@@ -100,7 +117,7 @@
 //! | `longwire_messages_received_total`, `longwire_messages_sent_total` | | messages |
 //! | `longwire_bytes_received_total`, `longwire_bytes_sent_total` | | bytes on the wire |
 //!
-//! The last four counters grow whenever `Hub::report_traffic` is called; longwire's own server calls it every 10 s.
+//! The last four counters grow whenever `Hub::report_traffic` is called; longwire's own server reports every 10 s.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
@@ -137,6 +154,7 @@ mod shutdown;
 mod socket;
 mod stats;
 mod traffic;
+mod turn;
 mod waiting;
 
 pub use broadcast::Delivery;

@@ -20,7 +20,7 @@ use crate::departed::Departed;
 use crate::entry::{ClientHandle, Entry};
 use crate::error::HubError;
 use crate::id::ClientId;
-use crate::members::Members;
+use crate::members::{Members, Snapshot};
 use crate::metrics;
 use crate::rooms::Rooms;
 use crate::stats::{Counters, HubStats};
@@ -207,7 +207,12 @@ impl Hub {
     /// A client that comes or leaves during the call may or may not be included. The call does not keep clients
     /// from doing so.
     pub fn clients(&self) -> Arc<[ClientHandle]> {
-        Members::snapshot(|| self.registry())
+        Members::slice(|| self.registry())
+    }
+
+    /// Returns the clients that are connected now, without copying the list of them.
+    pub(crate) fn snapshot(&self) -> Snapshot<ClientHandle> {
+        self.registry().clients.snapshot()
     }
 
     /// Returns the client with this ID, if it is connected.

@@ -9,6 +9,7 @@ use crate::broadcast::Delivery;
 use crate::config::MAX_ROOM_NAME;
 use crate::entry::ClientHandle;
 use crate::id::ClientId;
+use crate::members::Snapshot;
 use crate::registry::Hub;
 
 /// A handle to the room with a given name; cheap to clone.
@@ -38,9 +39,9 @@ impl Hub {
     /// Sends a message to every client in a room.
     ///
     /// As with [`broadcast`](Self::broadcast), the message is framed once and compressed once for each window
-    /// size that a client needs, and nothing waits. If the room is empty, the message is not even framed. A
-    /// client that leaves meanwhile may still get the message; a client whose [`leave`](ClientHandle::leave) has
-    /// already returned does not.
+    /// size that a client needs, nothing waits, and the messages of a handler's turn are written together. If the
+    /// room is empty, the message is not even framed. A client that leaves meanwhile may still get the message; a
+    /// client whose [`leave`](ClientHandle::leave) has already returned does not.
     pub fn publish(&self, room: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
         self.publish_to(room.as_ref(), message.into(), |_| true)
     }
@@ -64,8 +65,8 @@ impl Hub {
     }
 
     /// Returns the clients in a room; `None` if there is no such room.
-    pub(crate) fn members_of(&self, room: &str) -> Option<Arc<[ClientHandle]>> {
-        self.inner.rooms.find(room).map(|room| room.members())
+    pub(crate) fn members_of(&self, room: &str) -> Option<Snapshot<ClientHandle>> {
+        self.inner.rooms.find(room).map(|room| room.snapshot())
     }
 }
 
@@ -84,7 +85,7 @@ impl Room {
 
     /// Returns the clients that are in the room now, in the order in which they connected.
     pub fn members(&self) -> Arc<[ClientHandle]> {
-        self.hub.members_of(&self.name).unwrap_or_default()
+        self.hub.inner.rooms.find(&self.name).map(|room| room.members()).unwrap_or_default()
     }
 
     /// Returns the number of clients in the room.
@@ -118,7 +119,8 @@ impl Room {
         prepared: &PreparedMessage,
         to: impl FnMut(&ClientHandle) -> bool,
     ) -> Delivery {
-        self.hub.deliver_to(&self.members(), prepared, to)
+        let members = self.hub.members_of(&self.name).unwrap_or_default();
+        self.hub.deliver_to(&members, prepared, to)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::HubError;
 use crate::id::ClientId;
-use crate::members::{Members, Stale};
+use crate::members::{Members, Snapshot, Stale};
 
 /// The rooms of a hub that have members.
 ///
@@ -193,7 +193,11 @@ impl<C: Clone> Rooms<C> {
 
 impl<C: Clone> RoomState<C> {
     pub(crate) fn members(&self) -> Arc<[C]> {
-        Members::snapshot(|| self.lock())
+        Members::slice(|| self.lock())
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot<C> {
+        self.lock().members.snapshot()
     }
 
     pub(crate) fn len(&self) -> usize {

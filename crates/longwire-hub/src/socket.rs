@@ -15,6 +15,7 @@ use crate::entry::{ClientHandle, Entry};
 use crate::error::{HubError, RunError};
 use crate::id::ClientId;
 use crate::registry::Hub;
+use crate::turn::Turn;
 
 /// A [`WebSocket`] that is registered with a [`Hub`].
 ///
@@ -253,6 +254,8 @@ impl<D: Future<Output = Result<(), E>>, E> Future for Run<D> {
         if entry.is_killed() {
             return Poll::Ready(Err(RunError::Aborted));
         }
+        // At its end, the clients to which the handler has published are written to.
+        let _turn = Turn::begin();
         run.driven.poll(cx).map_err(RunError::Handler)
     }
 }

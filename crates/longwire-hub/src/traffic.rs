@@ -7,9 +7,13 @@ use std::sync::PoisonError;
 use longwire_connection::Stats;
 
 use crate::departed::without_queue;
+use crate::entry::ClientHandle;
+use crate::members::Snapshot;
 #[cfg(feature = "metrics")]
 use crate::metrics;
 use crate::registry::Hub;
+#[cfg(feature = "metrics")]
+use crate::waiting::give_way;
 
 impl Hub {
     /// Returns the traffic of all clients since the hub was made, those that have left and those that are
@@ -18,20 +22,19 @@ impl Hub {
     ///
     /// The compressed part of the messages received is not included: only the receiving half of a connection knows it.
     pub fn traffic(&self) -> Stats {
+        let (clients, mut sum) = self.begin_sum();
+        clients.iter().for_each(|client| sum.add(client));
+        sum.total
+    }
+
+    /// Returns the clients to sum up, and the sum without them.
+    fn begin_sum(&self) -> (Snapshot<ClientHandle>, Sum) {
         // Taken first, so that no client that leaves in between is missed.
-        let clients = self.clients();
+        let clients = self.snapshot();
         let departed = self.departed();
-        let (mut sum, left) = (departed.traffic(), departed.count());
+        let sum = Sum { total: departed.traffic(), left: departed.count() };
         drop(departed);
-        for client in clients.iter() {
-            // Clients that leave from here on are not yet in the sum of the departed.
-            match client.entry.departure() {
-                0 => sum += client.sender().stats(),
-                departure if departure > left => sum += without_queue(client.sender().stats()),
-                _ => {}
-            }
-        }
-        sum
+        (clients, sum)
     }
 
     /// Returns the number of clients that have left, by close code, since the hub was made.
@@ -45,13 +48,58 @@ impl Hub {
 
     /// Reports the messages and bytes received and sent since the last call to the recorder of the `metrics` crate.
     ///
-    /// It visits every client, as [`traffic`](Self::traffic) does. Longwire's own server calls it every 10 s and
-    /// when the server ends; with a hub of your own, call it before the recorder is read.
+    /// It visits every client, as [`traffic`](Self::traffic) does. Longwire's own server calls it when it ends, and
+    /// reports every 10 s in a task that yields after each 256 clients; with a hub of your own, call it before the
+    /// recorder is read.
     #[cfg(feature = "metrics")]
     pub fn report_traffic(&self) {
+        self.report(&self.traffic());
+    }
+
+    /// Reports as [`report_traffic`](Self::report_traffic) does, and yields after each 256 clients.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the next report includes what this one would have reported.
+    #[cfg(feature = "metrics")]
+    #[doc(hidden)]
+    pub async fn report_traffic_in_turns(&self) {
+        let (clients, mut sum) = self.begin_sum();
+        for (index, client) in clients.iter().enumerate() {
+            give_way(index).await;
+            sum.add(client);
+        }
+        self.report(&sum.total);
+    }
+
+    /// Reports what of this traffic was not reported.
+    #[cfg(feature = "metrics")]
+    fn report(&self, now: &Stats) {
         let mut reported = self.inner.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.traffic();
-        metrics::traffic(&now, &reported);
-        *reported = now;
+        metrics::traffic(now, &reported);
+        // Another call may have begun later and ended earlier.
+        let keep = |reported: &mut u64, now: u64| *reported = now.max(*reported);
+        keep(&mut reported.messages_received, now.messages_received);
+        keep(&mut reported.messages_sent, now.messages_sent);
+        keep(&mut reported.bytes_received, now.bytes_received);
+        keep(&mut reported.bytes_sent, now.bytes_sent);
+    }
+}
+
+/// A sum over clients, those that have left and those that are added.
+struct Sum {
+    total: Stats,
+    /// The number of clients that had left when the sum was begun.
+    left: u64,
+}
+
+impl Sum {
+    fn add(&mut self, client: &ClientHandle) {
+        // Clients that have left since are not yet in the sum of the departed.
+        match client.entry.departure() {
+            0 => self.total += client.sender().stats(),
+            departure if departure > self.left => self.total += without_queue(client.sender().stats()),
+            _ => {}
+        }
     }
 }

@@ -4,7 +4,6 @@
 //! itself, so that none delays another; one timer ends the wait for all. No other task takes part, because its
 //! runtime could be busy or gone.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -17,8 +16,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::broadcast::Delivery;
 use crate::config::HubConfig;
 use crate::entry::ClientHandle;
-use crate::members::CHUNK;
+use crate::members::{CHUNK, Snapshot};
 use crate::registry::Hub;
+use crate::turn::Publication;
 
 impl Hub {
     /// Sends a message to every client, and waits up to `wait` for those whose queue is full.
@@ -30,7 +30,8 @@ impl Hub {
     ///
     /// The call ends in time whatever other runtimes do. If it is made outside of a tokio runtime, it does not wait.
     ///
-    /// After each 256 clients, the call yields to other tasks of its thread. With a `wait` of zero, it therefore
+    /// After each 256 clients, the call yields to other tasks of its thread. In a handler that the hub runs, the
+    /// handler's turn ends there, so these clients are written to. With a `wait` of zero, it therefore
     /// suits callers that send to very many clients from a thread with other work: [`broadcast`](Self::broadcast)
     /// goes over all clients at once.
     ///
@@ -40,7 +41,7 @@ impl Hub {
     /// message. Nothing is counted then.
     pub async fn broadcast_waiting(&self, message: impl Into<Message>, wait: Duration) -> Delivery {
         let prepared = PreparedMessage::new(message);
-        self.deliver_waiting(&self.clients(), &prepared, wait).await
+        self.deliver_waiting(&self.snapshot(), &prepared, wait).await
     }
 
     /// Sends a message to every client in a room, and waits up to `wait` for those whose queue is full, as
@@ -63,7 +64,7 @@ impl Hub {
 
     async fn deliver_waiting(
         &self,
-        clients: &Arc<[ClientHandle]>,
+        clients: &Snapshot<ClientHandle>,
         prepared: &PreparedMessage,
         wait: Duration,
     ) -> Delivery {
@@ -73,21 +74,32 @@ impl Hub {
         let config = self.config();
         let mut delivery = Delivery::default();
         let mut blocked = Vec::new();
+        let mut publication = None;
         for (index, client) in clients.iter().enumerate() {
+            if index.is_multiple_of(CHUNK) {
+                // The turn ends: the clients so far are written to.
+                publication = None;
+            }
             give_way(index).await;
-            match client.sender().try_send_prepared(prepared, client.entry.queue(config.queue)) {
-                Ok(()) => delivery.accepted += 1,
+            let publication = publication.get_or_insert_with(Publication::begin);
+            let sender = client.sender();
+            match sender.publish(prepared, client.entry.queue(config.queue), false, publication.by()) {
+                Ok(queued) => {
+                    delivery.accepted += 1;
+                    publication.add(client, queued);
+                }
                 Err(Error::QueueFull) => blocked.push(Some(client)),
                 // The client is leaving, and its handler will learn how.
                 Err(_) => {}
             }
         }
+        drop(publication);
         if !wait.is_zero() && !blocked.is_empty() && Handle::try_current().is_ok() {
             delivery.accepted += self.wait_for(&mut blocked, prepared, &config, deadline).await;
         }
         for (index, client) in blocked.into_iter().flatten().enumerate() {
             give_way(index).await;
-            self.deliver(client, prepared, &config, &mut delivery);
+            self.deliver(client, prepared, &config, &mut Publication::begin(), &mut delivery);
         }
         self.count(prepared, delivery);
         delivery

@@ -9,17 +9,21 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use longwire_connection::{Config, Handover, WebSocket};
+use longwire_connection::{Config, Error, Handover, WebSocket};
 use longwire_hub::{ClientInfo, Hub, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::{coop, yield_now};
 
 const CLIENTS: usize = 100_000;
 const ROUNDS: usize = 5;
+
+/// The number of writes to all transports.
+static WRITES: AtomicUsize = AtomicUsize::new(0);
 
 /// A transport that accepts everything and yields nothing.
 struct Sink;
@@ -31,7 +35,10 @@ impl AsyncRead for Sink {
 }
 
 impl AsyncWrite for Sink {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // As a socket of tokio does.
+        ready!(coop::poll_proceed(cx)).made_progress();
+        WRITES.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(Ok(buf.len()))
     }
 
@@ -130,4 +137,53 @@ fn a_hundred_thousand_clients() {
     println!("  beside stats: {}", join_meanwhile(&hub, |hub| _ = hub.stats()));
     println!("  beside traffic: {}", join_meanwhile(&hub, |hub| _ = hub.traffic()));
     println!("  beside broadcasts: {}", join_meanwhile(&hub, |hub| _ = hub.broadcast("to all")));
+}
+
+/// The time for which another task of the thread waits for its turn while a handler's broadcast is sent.
+#[test]
+#[ignore = "it measures"]
+fn beside_a_handler_that_broadcasts_to_a_hundred_thousand() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let hub = Hub::default();
+        let socket = || WebSocket::new(Sink, Handover::server(), &Config::default());
+        for _ in 0..CLIENTS {
+            tokio::spawn(hub.run(socket(), ClientInfo::default(), |mut ws| async move {
+                while ws.recv().await?.is_some() {}
+                Ok::<_, Error>(())
+            }));
+        }
+        for _ in 0..3 {
+            yield_now().await;
+        }
+        for _ in 0..ROUNDS {
+            WRITES.store(0, Ordering::Relaxed);
+            let other = tokio::spawn(async {
+                let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+                let begun = last;
+                poll_fn(|cx| {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                    if WRITES.load(Ordering::Relaxed) >= CLIENTS {
+                        return Poll::Ready(());
+                    }
+                    // It is polled whenever it is its turn.
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+                (longest, begun.elapsed())
+            });
+            yield_now().await;
+            let broadcast = tokio::spawn(hub.run(socket(), ClientInfo::default(), |ws| async move {
+                let took = timed(|| ws.hub().broadcast_except(ws.id(), "to all"));
+                println!("the call: {took:?}");
+                std::future::pending::<Result<(), Error>>().await
+            }));
+            let (longest, all) = other.await.expect("it ends");
+            println!("another task waits for its turn: {longest:?} of {all:?}");
+            broadcast.abort();
+            let _ = broadcast.await;
+        }
+    });
 }

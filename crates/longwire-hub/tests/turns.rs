@@ -55,6 +55,15 @@ async fn a_broadcast_that_may_wait_yields_among_many() {
     assert_eq!((delivery.accepted, delivery.dropped), (sockets.len(), 0));
 }
 
+#[cfg(feature = "metrics")]
+#[tokio::test]
+async fn a_report_of_the_traffic_yields_among_many() {
+    let hub = Hub::default();
+    let _sockets = crowd(&hub, 3 * TURN + 10);
+    let (turns, ()) = turns(&hub, hub.report_traffic_in_turns()).await;
+    assert_eq!(turns.len(), 4);
+}
+
 #[tokio::test]
 async fn clients_that_do_not_keep_up_are_closed_in_turns_as_well() {
     let hub = Hub::new(HubConfig::default().with_slow(SlowPolicy::Close).with_queue(1));

@@ -253,7 +253,7 @@ impl Deflating {
     /// The frame refers to nothing before it. If this end keeps its context between messages, the context starts over,
     /// so that nothing later refers to a message that may still be dropped from the queue.
     pub(crate) fn prepared<'a>(&mut self, prepared: &'a PreparedMessage) -> Option<&'a Bytes> {
-        if !self.wants(prepared.len(), Compress::Auto) {
+        if !self.wants(prepared.message_len(), Compress::Auto) {
             return None;
         }
         let alone = Direction { context_takeover: false, ..self.direction };
@@ -263,7 +263,7 @@ impl Deflating {
             (payload.len() < message.len()).then_some(payload)
         })?;
         self.deflater.forget();
-        self.count(prepared.len(), frame.payload_len, true);
+        self.count(prepared.message_len(), frame.payload_len, true);
         Some(&frame.bytes)
     }
 

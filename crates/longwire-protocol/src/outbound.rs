@@ -241,6 +241,28 @@ impl Outbound {
     ///
     /// [`SendError::Closing`] after a close frame.
     pub fn prepared(&mut self, prepared: &PreparedMessage) -> Result<(), SendError> {
+        self.prepared_if(prepared, |queue, len| queue.is_empty() && len < SHARE_FROM)
+    }
+
+    /// Queues a message that was framed before, as [`prepared`](Self::prepared) does, for a queue that is written
+    /// later: messages are copied as long as the whole queue is in one piece and has at most `most` bytes with them.
+    /// Those cannot be dropped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`prepared`](Self::prepared).
+    pub fn prepared_copying(&mut self, prepared: &PreparedMessage, most: usize) -> Result<(), SendError> {
+        self.prepared_if(prepared, |queue, len| {
+            queue.contiguous().is_some_and(|before| before.len() + len <= most)
+        })
+    }
+
+    /// Queues a message that was framed before, and copies its bytes if `is_copied`, given the queue and their number.
+    fn prepared_if(
+        &mut self,
+        prepared: &PreparedMessage,
+        is_copied: impl FnOnce(&WriteQueue, usize) -> bool,
+    ) -> Result<(), SendError> {
         if self.closing {
             return Err(SendError::Closing);
         }
@@ -253,8 +275,8 @@ impl Outbound {
         }
         let compressed = self.deflating.as_mut().and_then(|deflating| deflating.prepared(prepared));
         let frame = compressed.unwrap_or(prepared.server_frame());
-        if self.queue.is_empty() && frame.len() < SHARE_FROM {
-            self.queue.gather(|tail| tail.extend_from_slice(frame));
+        if is_copied(&self.queue, frame.len()) {
+            self.queue.gather(|tail| extend(tail, frame));
         } else {
             self.queue.share_droppable(frame.clone());
         }
@@ -564,6 +586,14 @@ impl Outbound {
 /// The approximate memory of a deferred broadcast.
 fn deferred_cost(prepared: &PreparedMessage) -> usize {
     prepared.server_frame().len() + size_of::<PreparedMessage>()
+}
+
+/// Appends a frame to a buffer. The first one gets a buffer of its own size if none was lent.
+fn extend(buf: &mut Vec<u8>, frame: &[u8]) {
+    if !buf.is_empty() && buf.capacity() - buf.len() < frame.len() {
+        buf.reserve(frame.len().max(1024));
+    }
+    buf.extend_from_slice(frame);
 }
 
 /// The payload length from which a frame is queued by reference and written with `writev`. Below it, copying into one

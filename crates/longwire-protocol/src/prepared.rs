@@ -97,8 +97,7 @@ impl PreparedMessage {
     }
 
     /// Returns the payload's length in bytes.
-    #[cfg(feature = "deflate")]
-    pub(crate) fn len(&self) -> usize {
+    pub fn message_len(&self) -> usize {
         self.frame.len() - self.header_len
     }
 

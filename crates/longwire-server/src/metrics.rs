@@ -21,7 +21,7 @@ pub(crate) async fn report(hub: Hub) {
     let report = Report(hub);
     loop {
         tokio::time::sleep(INTERVAL).await;
-        report.0.report_traffic();
+        report.0.report_traffic_in_turns().await;
     }
 }
 

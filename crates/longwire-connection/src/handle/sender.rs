@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, PreparedMessage};
 
+use crate::sending::fan_out::{Publisher, Queued};
 use crate::sending::ping::Pong;
 use crate::sending::request::{IfFull, Item, Sending, Until};
 use crate::sending::shared::Shared;
@@ -27,6 +28,14 @@ trait Outlet: Send + Sync {
         limit: usize,
         if_full: IfFull,
     ) -> Result<usize, Error>;
+    fn publish(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        if_full: IfFull,
+        by: Publisher,
+    ) -> Result<Queued, Error>;
+    fn write_queued(&self);
     fn poll_send_prepared(
         &self,
         prepared: &PreparedMessage,
@@ -69,6 +78,20 @@ impl<T: Transport> Outlet for Shared<T> {
         if_full: IfFull,
     ) -> Result<usize, Error> {
         self.try_send_prepared(prepared, limit, if_full)
+    }
+
+    fn publish(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        if_full: IfFull,
+        by: Publisher,
+    ) -> Result<Queued, Error> {
+        self.publish(prepared, limit, if_full, by)
+    }
+
+    fn write_queued(&self) {
+        self.write_queued();
     }
 
     fn poll_send_prepared(
@@ -279,6 +302,28 @@ impl Sender {
     /// [`send`](Self::send).
     pub fn send_prepared_dropping(&self, prepared: &PreparedMessage, limit: usize) -> Result<usize, Error> {
         self.outlet.try_send_prepared(prepared, limit, IfFull::DropOldest)
+    }
+
+    /// Sends a prepared message as [`try_send_prepared`](Self::try_send_prepared) does or, if `drops_oldest`, as
+    /// [`send_prepared_dropping`](Self::send_prepared_dropping) does. If [`Queued::is_due`], the message is only
+    /// queued, and the caller must call [`write_queued`](Self::write_queued) later, with the same publisher's other
+    /// messages.
+    #[doc(hidden)]
+    pub fn publish(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        drops_oldest: bool,
+        by: Publisher,
+    ) -> Result<Queued, Error> {
+        let if_full = if drops_oldest { IfFull::DropOldest } else { IfFull::Refuse };
+        self.outlet.publish(prepared, limit, if_full, by)
+    }
+
+    /// Writes what is queued, as much as the transport accepts, and leaves the rest to the receiving task.
+    #[doc(hidden)]
+    pub fn write_queued(&self) {
+        self.outlet.write_queued();
     }
 
     /// Begins a message that is sent in parts: text, binary, or with [`WriterOptions`]. Other messages of this

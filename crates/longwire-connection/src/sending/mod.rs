@@ -3,6 +3,7 @@
 
 pub(crate) mod cork;
 pub(crate) mod due;
+pub(crate) mod fan_out;
 pub(crate) mod ping;
 pub(crate) mod request;
 pub(crate) mod shared;

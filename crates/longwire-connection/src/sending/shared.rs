@@ -293,23 +293,7 @@ impl<T: Transport> Shared<T> {
         limit: usize,
         if_full: IfFull,
     ) -> Result<usize, Error> {
-        writer.check()?;
-        let len = prepared.server_frame().len();
-        let mut dropped = 0;
-        // An empty queue accepts any message: the limit applies to messages that wait.
-        let fits =
-            |writer: &Writer<T>| writer.out.pending() == 0 || writer.out.cost().saturating_add(len) <= limit;
-        if !(fits(writer) || if_full == IfFull::DropOldest && writer.out.fits_by_dropping(len, limit)) {
-            return Err(Error::QueueFull);
-        }
-        while !fits(writer) && writer.drop_oldest() {
-            dropped += 1;
-        }
-        writer.lend_buffer();
-        let kept_before = writer.out.keeps_compressor();
-        writer.out.prepared(prepared)?;
-        writer.watch_compressor(kept_before);
-        writer.count_sent(prepared.message().len());
+        let dropped = writer.queue_prepared(prepared, limit, if_full, false)?;
         self.start_writing(writer);
         Ok(dropped)
     }

@@ -59,6 +59,8 @@ pub(crate) struct Writer<T: Transport> {
     /// The waker of the receiving task, which also writes what others left in the queue.
     pub(crate) owner: Option<Waker>,
     pub(super) peer: Peer,
+    /// The number of the publisher's list that this connection was last added to: see [`crate::sending::fan_out`].
+    pub(super) publisher: u32,
     /// The bytes of the application's control frames queued since the frame that ends at `control_mark`, including
     /// it.
     control_bytes: usize,
@@ -124,6 +126,7 @@ impl<T: Transport> Writer<T> {
             tickets: Ticket::FIRST,
             owner: None,
             peer: Peer::Speaks,
+            publisher: 0,
             control_bytes: 0,
             control_mark: 0,
             pings: None,

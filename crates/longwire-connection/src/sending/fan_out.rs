@@ -1,0 +1,153 @@
+//! Prepared messages, which are sent to many connections: the limit on those that wait, and writes that the publisher
+//! puts off so that a connection is written to once for several messages.
+//!
+//! The publisher keeps the list of the connections that it has to write to; `longwire-hub` is the publisher.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use longwire_protocol::PreparedMessage;
+use tokio::task::coop;
+
+use crate::sending::request::IfFull;
+use crate::sending::shared::Shared;
+use crate::sending::wakers::{Ticket, Waiter, Want};
+use crate::sending::writer::Writer;
+use crate::{Error, Transport};
+
+/// The publisher of a message to many connections.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Publisher {
+    /// The number of the publisher's list of connections, not 0. A connection remembers it until it is written to by
+    /// [`Sender::write_queued`](crate::Sender::write_queued), so that it is added to the list once.
+    pub list: u32,
+    /// Whether the publisher writes later, at the end of its turn.
+    pub gathers: bool,
+}
+
+/// The outcome of a message that was queued.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Queued {
+    /// The number of older messages that were dropped.
+    pub dropped: usize,
+    /// Whether the publisher must add the connection to its list and write to it later.
+    pub is_due: bool,
+}
+
+impl<T: Transport> Shared<T> {
+    /// Queues a prepared message, and writes it unless the publisher does so later.
+    pub(crate) fn publish(
+        &self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        if_full: IfFull,
+        by: Publisher,
+    ) -> Result<Queued, Error> {
+        self.with(|writer| {
+            writer.check()?;
+            // Without a budget, a socket of tokio would accept nothing, and wake the receiving task at a higher cost.
+            let has_budget = coop::has_budget_remaining();
+            let is_later = by.gathers || !has_budget;
+            if is_later && !writer.fits(prepared.server_frame().len(), limit) {
+                // The transport has not been offered the messages of this turn: the client is not slow yet.
+                write_out(writer);
+            }
+            let had_unwritten = writer.has_unwritten();
+            let dropped = writer.queue_prepared(prepared, limit, if_full, is_later)?;
+            let is_due = if self.is_corked() {
+                false
+            } else if is_later && (!has_budget || writer.out.pending() < GATHERED) {
+                // If bytes wait since another message of the same list, the connection is in the list.
+                !(std::mem::replace(&mut writer.publisher, by.list) == by.list && had_unwritten)
+            } else {
+                self.start_writing(writer);
+                false
+            };
+            Ok(Queued { dropped, is_due })
+        })
+    }
+
+    /// Writes what is queued, as much as the transport accepts. Does nothing while this thread polls the connection's
+    /// handler, at the end of whose turn it is written.
+    pub(crate) fn write_queued(&self) {
+        self.with(|writer| {
+            // The connection is in no list now, or in that of a publisher that adds it a second time.
+            writer.publisher = 0;
+            if writer.has_unwritten() && !self.is_corked() {
+                write_out(writer);
+            }
+        });
+    }
+}
+
+/// Writes as much as the transport accepts, whatever is left of the task's cooperative budget. The number of such
+/// writes in one turn is bounded by the caller.
+fn write_out<T: Transport>(writer: &mut Writer<T>) {
+    let write = coop::unconstrained(poll_fn(|_| {
+        let mut polled = writer.poll_flush(None);
+        if polled.is_pending()
+            && let Some(owner) = writer.owner.clone()
+        {
+            let waiter = Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker: &owner };
+            polled = writer.poll_flush(Some(waiter));
+        }
+        // An error is kept and reported where it can be handled.
+        drop(polled);
+        Poll::Ready(())
+    }));
+    let _ = pin!(write).poll(&mut Context::from_waker(Waker::noop()));
+}
+
+impl<T: Transport> Writer<T> {
+    /// Returns whether a prepared message of `len` bytes fits into `limit` bytes of queue. An empty queue accepts any
+    /// message: the limit applies to messages that wait.
+    #[inline]
+    fn fits(&self, len: usize, limit: usize) -> bool {
+        self.out.pending() == 0 || self.out.cost().saturating_add(len) <= limit
+    }
+
+    /// Queues a prepared message, if it fits into `limit` bytes of queue or can be made to fit. Returns the number of
+    /// dropped messages. With `gathers`, the queue is not written at once.
+    #[inline]
+    pub(crate) fn queue_prepared(
+        &mut self,
+        prepared: &PreparedMessage,
+        limit: usize,
+        if_full: IfFull,
+        gathers: bool,
+    ) -> Result<usize, Error> {
+        self.check()?;
+        let len = prepared.server_frame().len();
+        let mut dropped = 0;
+        if !self.fits(len, limit) {
+            if if_full == IfFull::Refuse || !self.out.fits_by_dropping(len, limit) {
+                return Err(Error::QueueFull);
+            }
+            while !self.fits(len, limit) && self.drop_oldest() {
+                dropped += 1;
+            }
+        }
+        let kept_before = self.out.keeps_compressor();
+        if gathers {
+            // No buffer of the thread, which would stay here until the end of the turn.
+            let copied = if if_full == IfFull::Refuse { COPIED } else { 0 };
+            self.out.prepared_copying(prepared, copied)?;
+        } else {
+            self.lend_buffer();
+            self.out.prepared(prepared)?;
+        }
+        self.watch_compressor(kept_before);
+        self.count_sent(prepared.message_len());
+        Ok(dropped)
+    }
+}
+
+/// The number of queued bytes from which a connection is written to at once.
+const GATHERED: usize = 16 * 1024;
+
+/// The number of bytes up to which short messages are copied into one buffer, which is cheaper to write than several.
+/// Longer queues refer to the bytes that all connections share.
+const COPIED: usize = 4 * 1024;
