@@ -42,7 +42,9 @@ fn check_list(offers: &[ExtensionOffer]) {
     for offer in offers {
         let params = offer.params().iter().flat_map(|param| [Some(param.name()), param.value()]);
         let tokens = [Some(offer.name())].into_iter().chain(params).flatten();
-        tokens.for_each(|token| assert!(is_token(token), "{token:?}"));
+        for token in tokens {
+            assert!(is_token(token), "{token:?}");
+        }
     }
     let value = |text: &str| HeaderValue::from_str(text).expect("tokens are visible");
     let in_one = [value(&shown.join(", "))];

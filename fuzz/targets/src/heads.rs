@@ -222,7 +222,9 @@ fn check_body(parts: &response::Parts, rest: &[u8], way: u8) {
     const LIMIT: usize = 100;
     let read = |way| {
         let mut body = RefusalBody::new(parts, LIMIT);
-        pieces(rest, way).for_each(|piece| body.handle_bytes(piece));
+        for piece in pieces(rest, way) {
+            body.handle_bytes(piece);
+        }
         let is_complete = body.is_complete();
         let (body, is_truncated) = body.finish();
         (body, is_truncated, is_complete)

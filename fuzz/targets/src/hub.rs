@@ -208,10 +208,16 @@ impl Program {
         }
     }
 
+    fn resume_all(&self) {
+        for client in &self.clients {
+            client.peer_tap.resume();
+        }
+    }
+
     async fn finish(mut self, input: &mut Input<'_>) {
         let resumes = input.byte() & 1 == 0;
         if resumes {
-            self.clients.iter().for_each(|client| client.peer_tap.resume());
+            self.resume_all();
             pause(1000).await;
         }
         let closed_slow = self.hub.stats().closed_slow;
@@ -219,7 +225,7 @@ impl Program {
         assert!(drained.aborted == 0 || !resumes, "{drained:?}");
         assert!(self.hub.is_empty() && self.hub.is_shutting_down());
         assert_eq!((self.hub.rooms().len(), self.hub.stats().rooms, self.hub.stats().clients), (0, 0, 0));
-        self.clients.iter().for_each(|client| client.peer_tap.resume());
+        self.resume_all();
         let (mut dropped, mut replaced, mut taps) = (0, 0, Vec::new());
         for client in self.clients.drain(..) {
             client.handler.await.expect("a handler ends");

@@ -192,7 +192,9 @@ impl Session {
         self.total += data.len() + 1;
         if matches!(self.open, Some((MessageKind::Text, _))) {
             // The parts of a text are UTF-8 together: these are, each by itself.
-            data.iter_mut().for_each(|byte| *byte &= 0x7f);
+            for byte in &mut data {
+                *byte &= 0x7f;
+            }
         }
         let (part, outbound) = (Bytes::from(data.clone()), &mut self.outbound);
         let result = if last { outbound.last_part(part) } else { outbound.part(part) };
