@@ -108,7 +108,7 @@ impl Plan {
         for ((pipe, plan), is_client) in pipes.into_iter().zip(self.ends).zip([true, false]) {
             let mut handover = if is_client { Handover::client(repeatable_keys) } else { Handover::server() };
             if let Some(small) = self.compressed {
-                handover = handover.compression(compression(&agreement(small)));
+                handover = handover.compression(compression(agreement(small)));
             }
             let tap = pipe.tap();
             let socket = WebSocket::new(pipe.with_faults(plan.faults.clone()), handover, &self.config);
@@ -316,12 +316,12 @@ impl Caller {
             Step::Send(payload, compress) => {
                 let message = self.numbered(&payload);
                 let result = sender.send_with(message.clone(), compress).await;
-                self.note(message, result);
+                self.note(message, &result);
             }
             Step::Feed(payload) => {
                 let message = self.numbered(&payload);
                 let result = sender.feed(message.clone()).await;
-                self.note(message, result);
+                self.note(message, &result);
             }
             Step::SendFlushed(payload) => {
                 let message = self.numbered(&payload);
@@ -332,12 +332,12 @@ impl Caller {
             Step::TrySend(payload) => {
                 let message = self.numbered(&payload);
                 let result = sender.try_send(message.clone());
-                self.note(message, result);
+                self.note(message, &result);
             }
             Step::Prepared(payload) => {
                 let message = self.numbered(&payload);
                 let result = sender.send_prepared(&PreparedMessage::new(message.clone()), 10_000).await;
-                self.note(message, result);
+                self.note(message, &result);
             }
             Step::Cancelled(payload, polls) => self.cancelled(&payload, polls).await,
             Step::Parts(parts) => self.parts(parts).await,
@@ -364,7 +364,7 @@ impl Caller {
         }
     }
 
-    fn note(&mut self, message: Message, result: Result<(), Error>) {
+    fn note(&mut self, message: Message, result: &Result<(), Error>) {
         self.sent.push((message, if result.is_ok() { Fate::Sent } else { Fate::Failed }));
     }
 
@@ -382,7 +382,7 @@ impl Caller {
             }
         });
         match result.await {
-            Some(result) => self.note(message, result),
+            Some(result) => self.note(message, &result),
             None => self.sent.push((message, Fate::Unknown)),
         }
     }

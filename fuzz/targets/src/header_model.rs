@@ -50,12 +50,11 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Header> {
         }
         len => (u64::from(len), rest),
     };
-    let (key, rest) = match second & 0x80 {
-        0 => (None, rest),
-        _ => {
-            let (key, rest) = rest.split_first_chunk()?;
-            (Some(*key), rest)
-        }
+    let (key, rest) = if second & 0x80 == 0 {
+        (None, rest)
+    } else {
+        let (key, rest) = rest.split_first_chunk()?;
+        (Some(*key), rest)
     };
     Some(Header { first, key, len, own_len: bytes.len() - rest.len() })
 }

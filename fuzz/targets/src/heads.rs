@@ -1,7 +1,7 @@
 //! The heads of requests and responses.
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Version, header, request, response};
+use http::{HeaderValue, Request, StatusCode, Version, header, request, response};
 use longwire_client::fuzzing::RefusalBody;
 use longwire_handshake::{
     ClientHandshake, ClientOptions, HeadLimits, Key, OriginPolicy, RequestParser, ResponseParser,
@@ -122,7 +122,7 @@ fn check_accept(parts: &request::Parts, options: u8) {
         let mut values = parts.headers.get_all(name).iter();
         let value = values.next();
         assert!(values.next().is_none());
-        value.map(|value| value.as_bytes())
+        value.map(HeaderValue::as_bytes)
     };
     assert_eq!((parts.method.as_str(), parts.version), ("GET", Version::HTTP_11));
     assert_eq!(only(header::SEC_WEBSOCKET_VERSION), Some(&b"13"[..]));

@@ -89,7 +89,7 @@ impl Program {
                 assert!(!was_in || client.rooms.contains(room), "{room}");
                 client.rooms.remove(room);
             }),
-            5 | 6 => self.send(argument, None, |_| true, |hub, message| hub.broadcast(message)),
+            5 | 6 => self.send(argument, None, |_| true, Hub::broadcast),
             7 | 8 => {
                 let is_in = |client: &Client| client.rooms.contains(room);
                 self.send(argument, None, is_in, |hub, message| hub.publish(room, message));

@@ -59,8 +59,8 @@ impl Setting {
             _ => Limits::default().with_max_message(None).with_max_frame(None).with_max_fragments(None),
         };
         let compression = match options >> 3 & 7 {
-            0 => Some(compression(&agreement(false))),
-            1 => Some(compression(&agreement(true))),
+            0 => Some(compression(agreement(false))),
+            1 => Some(compression(agreement(true))),
             _ => None,
         };
         Self { role, limits, compression, frames: options & 0x40 == 0 }
@@ -107,12 +107,12 @@ fn small_windows() -> DeflateOptions {
         .with_client_max_window_bits(bits)
 }
 
-pub(crate) fn compression(agreement: &Agreement) -> Compression {
+pub(crate) fn compression(agreement: Agreement) -> Compression {
     let options = DeflateOptions::default().with_threshold(0);
     thread_local! {
         static POOL: Pool = Pool::default();
     }
-    POOL.with(|pool| Compression::new(*agreement, &options, pool))
+    POOL.with(|pool| Compression::new(agreement, &options, pool))
 }
 
 /// Reads a list of frames: the first byte of each, the form of its length, and its payload.
@@ -121,7 +121,7 @@ fn frames(input: &mut Input<'_>, role: Role) -> Vec<u8> {
     while !input.is_empty() && bytes.len() < 200_000 {
         let (first, form) = (input.byte(), input.byte());
         let key = (role == Role::Server) != (form & 0x40 != 0);
-        let key = key.then(|| if form & 0x20 == 0 { wire_model::ZERO } else { wire_model::KEY });
+        let key = key.then_some(if form & 0x20 == 0 { wire_model::ZERO } else { wire_model::KEY });
         let payload = if form & 0x10 == 0 { input.chunk().to_vec() } else { input.long() };
         match form & 0x0f {
             0 => bytes.extend(wire_model::frame_with_len(first, input.chunk_or(&[0]), &payload, key)),

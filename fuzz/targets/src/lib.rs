@@ -5,6 +5,9 @@
 //! another implementation, or with another order of the same steps; that nothing panics or hangs is a property of all.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::missing_panics_doc, reason = "the documentation of a target says nothing else")]
+#![allow(clippy::similar_names, reason = "a receiver and what it has received")]
+#![allow(clippy::cast_possible_truncation, reason = "some bits of a number are as good as others")]
 
 mod close_payload;
 mod connection;
