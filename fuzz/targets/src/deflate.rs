@@ -3,11 +3,12 @@
 use flate2::{Decompress, FlushDecompress};
 use longwire_deflate::{Deflater, Direction, Inflater, Level, Pool, WindowBits};
 
+use crate::inflate::naive;
 use crate::input::{Input, pieces};
 
 /// Compresses messages, whole or in parts, and puts the compressor away in between.
 ///
-/// - Every message is read again, by longwire and by a zlib whose window has the agreed size.
+/// - Every message is read again by longwire, by zlib, and by a reader that refuses references beyond the agreed window.
 /// - Without context takeover, each message is read by a zlib that has seen nothing before.
 /// - A message does not end with the four bytes that RFC 7692 §7.2.1 has the sender remove.
 /// - What the deflater keeps between messages is no larger than the window.
@@ -77,16 +78,19 @@ fn message(input: &mut Input<'_>, operation: u8) -> Vec<u8> {
     }
 }
 
-/// The two readers of what was compressed.
+/// The readers of what was compressed.
 struct Reader {
     inflater: Inflater,
     zlib: Decompress,
+    /// zlib itself accepts a reference beyond its window to what it has just written.
+    naive: naive::Reader,
     direction: Direction,
 }
 
 impl Reader {
     fn new(pool: &Pool, direction: Direction) -> Self {
-        Self { inflater: Inflater::new(pool, direction), zlib: zlib(direction), direction }
+        let naive = naive::Reader::new(direction.window_bits.get());
+        Self { inflater: Inflater::new(pool, direction), zlib: zlib(direction), naive, direction }
     }
 
     fn check(&mut self, wire: &[u8], message: &[u8]) {
@@ -98,7 +102,9 @@ impl Reader {
 
         if !self.direction.context_takeover {
             self.zlib = zlib(self.direction);
+            self.naive.forget();
         }
+        assert!(self.naive.message(wire, true).as_deref() == Ok(message), "a reference beyond the window");
         let whole = [wire, &[0x00, 0x00, 0xff, 0xff]].concat();
         let mut plain = Vec::with_capacity(message.len() + 1);
         let before = self.zlib.total_in();

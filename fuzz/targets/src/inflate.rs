@@ -7,7 +7,7 @@ use crate::input::{Input, pieces};
 
 #[path = "../../../crates/longwire-deflate/tests/naive/mod.rs"]
 #[allow(dead_code, reason = "the tests that it is made for use more of it")]
-mod naive;
+pub(crate) mod naive;
 
 /// Decompresses up to four messages, with a limit, in any split.
 ///
