@@ -12,6 +12,7 @@ mod browser;
 mod cargo;
 mod ci;
 mod examples;
+mod fuzz;
 mod interop;
 pub mod process;
 pub mod programs;
@@ -65,6 +66,8 @@ enum Command {
     Autobahn(autobahn::Arguments),
     /// Attacks the echo server, and fails if memory, descriptors or an honest client suffer (Linux).
     Abuse(abuse::Arguments),
+    /// Fuzzes the parsers, the state machines, whole connections and the hub with libFuzzer.
+    Fuzz(fuzz::Arguments),
     /// Compares longwire's echo server with those of other libraries.
     Bench(bench::Arguments),
     /// Installs the requirements of the other commands that are missing.
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Browser(arguments) => browser::run(&arguments, install),
         Command::Autobahn(arguments) => autobahn::run(&arguments, install),
         Command::Abuse(arguments) => abuse::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments, install),
         Command::Bench(arguments) => bench::run(&arguments, install),
         Command::Setup { only } => setup::run(&only, install),
     };

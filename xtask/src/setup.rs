@@ -36,6 +36,7 @@ pub(crate) enum Tool {
     Autobahn,
     Visitors,
     Chromium,
+    Fuzz,
 }
 
 /// Node.js with the packages of `interop/package.json`.
@@ -97,6 +98,7 @@ pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
             Tool::Autobahn => autobahn(install)?.interpreter,
             Tool::Visitors => visitors(install)?.java,
             Tool::Chromium => chromium(install)?.browser,
+            Tool::Fuzz => cargo_fuzz(install)?,
         };
         println!("{tool:?}: {}", place.display());
     }
@@ -170,6 +172,23 @@ pub(crate) fn visitors(install: Install) -> Result<Visitors> {
     }
     debian(install, &["curl", "default-jdk-headless", "haproxy", "nginx"])?;
     found().context("curl, a JDK, haproxy and nginx were installed, but are not found")
+}
+
+/// Finds cargo-fuzz, and builds it if it is missing.
+pub(crate) fn cargo_fuzz(install: Install) -> Result<PathBuf> {
+    let directory = tools().join("cargo-fuzz");
+    let own = directory.join("bin/cargo-fuzz");
+    if let Some(found) = find(&["cargo-fuzz"]).or_else(|| own.is_file().then(|| own.clone())) {
+        return Ok(found);
+    }
+    let sh = shell()?;
+    let command = cmd!(sh, "cargo install cargo-fuzz@0.13.2 --locked --root {directory}");
+    if install == Install::Forbidden {
+        bail!("cargo-fuzz is not installed; --no-install was given, so run: {command}");
+    }
+    // xshell shows the command.
+    command.run()?;
+    Ok(own)
 }
 
 /// Installs packages of Python.

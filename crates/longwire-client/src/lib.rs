@@ -49,6 +49,9 @@ mod deadline;
 mod diagnosis;
 mod dial;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod proxy;
 mod random;

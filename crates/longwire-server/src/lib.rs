@@ -95,6 +95,9 @@ mod admission;
 mod config;
 mod error;
 mod forwarded;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod hook;
 mod lifecycle;
