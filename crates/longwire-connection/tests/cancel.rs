@@ -341,6 +341,75 @@ fn recv() {
 }
 
 #[test]
+fn recv_with() {
+    check(
+        "recv_with",
+        Dropped::Redone,
+        Same::Everything,
+        &async |mut ws, cancel| {
+            let mut got = Vec::new();
+            loop {
+                let received = cancel.redo(async || ws.recv_with(|message| message.to_message()).await).await;
+                got.push(show_end(&received));
+                if !matches!(received, Ok(Some(_))) {
+                    return got;
+                }
+            }
+        },
+        talk,
+    );
+}
+
+#[test]
+fn receiver_recv_with() {
+    check(
+        "Receiver::recv_with",
+        Dropped::Redone,
+        Same::Everything,
+        &async |ws, cancel| {
+            let (_sender, mut receiver) = ws.split();
+            let mut got = Vec::new();
+            loop {
+                let received =
+                    cancel.redo(async || receiver.recv_with(|message| message.to_message()).await).await;
+                got.push(show_end(&received));
+                if !matches!(received, Ok(Some(_))) {
+                    return got;
+                }
+            }
+        },
+        talk,
+    );
+}
+
+/// Each message is answered once, whichever call answers it.
+#[test]
+fn reply_with() {
+    check(
+        "reply_with",
+        Dropped::Redone,
+        Same::Everything,
+        &async |mut ws, cancel| {
+            let got = RefCell::new(Vec::new());
+            for _ in outgoing() {
+                let replying = async || {
+                    ws.reply_with(|message, reply| {
+                        got.borrow_mut().push(show(&message.to_message()));
+                        reply.send(message)
+                    })
+                    .await
+                };
+                cancel.redo(replying).await.unwrap().unwrap().unwrap();
+            }
+            cancel.redo(async || ws.flush().await).await.unwrap();
+            ws.close(1000, "").await.unwrap();
+            got.into_inner()
+        },
+        talk_and_listen,
+    );
+}
+
+#[test]
 fn receiver_recv_and_stream_next() {
     check(
         "Receiver::recv, Stream::next",

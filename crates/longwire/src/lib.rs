@@ -159,9 +159,9 @@ pub mod testing {
 pub use longwire_connection::{
     BoxError, ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Excess, FrameError,
     Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
-    MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageWriter,
-    Opcode, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender,
-    SenderSink, State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
+    MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageRef,
+    MessageWriter, Opcode, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit,
+    Receiver, Reply, Sender, SenderSink, State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
 };
 
 pub use error::Error;

@@ -47,7 +47,7 @@ pub(crate) struct Reader<T: Transport> {
     /// The peer's usage of its rate limit, if it has one.
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) holding: Option<Holding>,
-    measure: Measure,
+    pub(super) measure: Measure,
     /// The timer for giving a compressor back, if messages are compressed.
     #[cfg(feature = "deflate")]
     pub(crate) parking: Option<Box<Parking>>,
@@ -142,23 +142,40 @@ impl<T: Transport> Reader<T> {
     /// Yields the next message. Control frames before it are answered.
     #[inline]
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
-        self.inbound.set_parts(false);
-        self.sends = 0;
+        self.start_receiving();
         loop {
             if let Some(message) = self.take_message() {
                 self.write_pong();
                 return Poll::Ready(Ok(Some(message)));
             }
-            match ready!(self.poll_step(cx)) {
-                Step::Event(Ok(Event::Message(message))) => {
-                    self.write_pong();
-                    return Poll::Ready(Ok(Some(message)));
-                }
-                Step::Event(Err(error)) => return Poll::Ready(Err(error)),
-                Step::Event(Ok(_)) | Step::More => {}
-                Step::End => return Poll::Ready(Ok(None)),
+            if let Some(received) = ready!(self.poll_message(cx)) {
+                return Poll::Ready(received);
             }
         }
+    }
+
+    /// Prepares to receive whole messages.
+    #[inline]
+    pub(super) fn start_receiving(&mut self) {
+        self.inbound.set_parts(false);
+        self.sends = 0;
+    }
+
+    /// Takes one step, and returns the message or the end that it led to, if any.
+    #[inline]
+    pub(super) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Option<Message>, Error>>> {
+        Poll::Ready(match ready!(self.poll_step(cx)) {
+            Step::Event(Ok(Event::Message(message))) => {
+                self.write_pong();
+                Some(Ok(Some(message)))
+            }
+            Step::Event(Err(error)) => Some(Err(error)),
+            Step::Event(Ok(_)) | Step::More => None,
+            Step::End => Some(Ok(None)),
+        })
     }
 
     /// Starts to write a queued pong, because the application may take its time before the next call.
@@ -172,18 +189,24 @@ impl<T: Transport> Reader<T> {
     /// Takes a message that was read in one piece.
     #[inline]
     fn take_message(&mut self) -> Option<Message> {
-        if self.read.is_empty() || self.budget == 0 || self.meter.is_some() {
+        if !self.may_take_message() {
             return None;
         }
-        debug_assert!(!self.shared.is_locked_here(), "messages are decoded without the lock");
         let mut input = self.read.bytes();
         let message = scratch::with_block(|block| self.inbound.decode_message(&mut input, block))?;
         let left = input.len();
         self.read.keep_last(left);
         self.messages += 1;
         self.measure.received(message.len());
-        self.spend(1 + message.len() / BYTES_A_TURN);
+        self.spend(cost(message.len()));
         Some(message)
+    }
+
+    /// Returns whether the message that was read next may be taken without a step.
+    #[inline]
+    pub(super) fn may_take_message(&self) -> bool {
+        debug_assert!(!self.shared.is_locked_here(), "messages are decoded without the lock");
+        !self.read.is_empty() && self.budget > 0 && self.meter.is_none()
     }
 
     /// Decodes the bytes that are here; without any, reads more, or continues the end of the connection.
@@ -668,6 +691,12 @@ fn poll_read_payload<T: Transport>(
             polled => return (polled, result),
         }
     }
+}
+
+/// Returns what a message of `len` bytes costs of the budget.
+#[inline]
+pub(super) const fn cost(len: usize) -> usize {
+    1 + len / BYTES_A_TURN
 }
 
 /// Returns whether this close frame ends a connection without an error.

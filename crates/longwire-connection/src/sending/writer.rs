@@ -12,7 +12,7 @@ use std::sync::Weak;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, Compress, Event, Message, Outbound, SendError};
+use longwire_protocol::{CloseCode, Compress, Event, Message, MessageRef, Outbound, SendError};
 use tokio::task::coop;
 
 #[cfg(feature = "deflate")]
@@ -392,6 +392,18 @@ impl<T: Transport> Writer<T> {
         self.out.message_with(message, compress)?;
         self.watch_compressor(kept_before);
         self.count_sent(len);
+        Ok(())
+    }
+
+    /// Queues a message whose payload is only borrowed, even if the queue is full.
+    #[inline]
+    pub(crate) fn queue_message_ref(&mut self, message: MessageRef<'_>) -> Result<(), Error> {
+        self.check()?;
+        self.lend_buffer();
+        let kept_before = self.out.keeps_compressor();
+        self.out.message_ref(message)?;
+        self.watch_compressor(kept_before);
+        self.count_sent(message.len());
         Ok(())
     }
 

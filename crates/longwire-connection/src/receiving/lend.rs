@@ -1,0 +1,75 @@
+//! Messages that are lent: the application looks at them where they lie.
+//!
+//! A message that is complete in the read buffer is unmasked and checked there. Any other is assembled as for
+//! [`Reader::poll_recv`], and lent from its own memory. No await lies between the moment at which a message is taken
+//! and its use, so a dropped call has used it or left it to the next one.
+
+use std::task::{Context, Poll, ready};
+
+use longwire_protocol::{Message, MessageRef};
+
+use crate::receiving::reader::{Reader, cost};
+use crate::sending::shared::Shared;
+use crate::{Error, Transport};
+
+/// A message that is lent, and the connection that it came from.
+pub(crate) struct Lent<'a, T: Transport> {
+    pub(crate) message: MessageRef<'a>,
+    /// The message if it owns its payload; `None` if it lies in the read buffer.
+    pub(crate) whole: Option<&'a Message>,
+    pub(crate) shared: &'a Shared<T>,
+}
+
+impl<T: Transport> Reader<T> {
+    /// Lends the next message to `look`. Everything else is as for [`poll_recv`](Self::poll_recv).
+    #[inline]
+    pub(crate) fn poll_recv_with<R>(
+        &mut self,
+        look: &mut Option<impl FnOnce(Lent<'_, T>) -> R>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<R>, Error>> {
+        self.start_receiving();
+        loop {
+            if let Some(result) = self.lend_message(look) {
+                return Poll::Ready(Ok(Some(result)));
+            }
+            if let Some(received) = ready!(self.poll_message(cx)) {
+                let shared = &*self.shared;
+                return Poll::Ready(received.map(|message| {
+                    let message = message?;
+                    let lent = Lent { message: (&message).into(), whole: Some(&message), shared };
+                    Some(take(look)(lent))
+                }));
+            }
+        }
+    }
+
+    /// Lends a message that was read in one piece, from the read buffer.
+    #[inline]
+    fn lend_message<R>(&mut self, look: &mut Option<impl FnOnce(Lent<'_, T>) -> R>) -> Option<R> {
+        if !self.may_take_message() {
+            return None;
+        }
+        let Self { shared, inbound, read, .. } = self;
+        let (mut input, start) = read.parts_mut();
+        let len = input.len();
+        let message = inbound.decode_in_place(&mut input)?;
+        let left = input.len();
+        // Before foreign code runs, which may panic.
+        *start += len - left;
+        self.messages += 1;
+        self.measure.received(message.len());
+        self.budget = self.budget.saturating_sub(cost(message.len()));
+        if std::mem::take(&mut self.owes_pong) {
+            shared.start_writing(&mut shared.lock());
+        }
+        let result = take(look)(Lent { message, whole: None, shared });
+        self.read.keep_last(left);
+        Some(result)
+    }
+}
+
+#[inline]
+fn take<F>(look: &mut Option<F>) -> F {
+    look.take().expect("polled after it was ready")
+}
