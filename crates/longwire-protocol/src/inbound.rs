@@ -205,17 +205,20 @@ impl Inbound {
         {
             return None;
         }
-        let (header, start) = FrameHeader::parse(input, self.role).ok()??;
-        let is_whole = header.fin()
-            && matches!(header.opcode(), Opcode::Binary | Opcode::Text)
-            && !header.rsv1()
-            && header.len() < self.too_long
-            && header.len() <= (input.len() - start) as u64;
-        if !is_whole {
+        let (header, start) = FrameHeader::parse_short(input, self.role).or_else(|| self.long_header(input))?;
+        if header.len() >= self.too_long || header.len() > (input.len() - start) as u64 {
             return None;
         }
         debug_assert!(self.admit(&header).is_ok(), "the limits say the same of it as one");
         Some((header, start, start + usize::try_from(header.len()).ok()?))
+    }
+
+    /// Reads the header of an uncompressed message of one frame, of any length.
+    fn long_header(&self, input: &[u8]) -> Option<(FrameHeader, usize)> {
+        let (header, start) = FrameHeader::parse(input, self.role).ok()??;
+        let is_message =
+            header.fin() && !header.rsv1() && matches!(header.opcode(), Opcode::Binary | Opcode::Text);
+        is_message.then_some((header, start))
     }
 
     /// Requests messages in pieces, as they arrive, from now on; or whole messages again.
