@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use longwire_connection::testing::{Faults, Pipe, duplex};
 use longwire_connection::{
-    Config, Error, Excess, Handover, Limits, Message, MessageKind, Rate, RateLimit, Stats, WebSocket, drive,
+    Config, Error, Excess, Handover, Incoming, Limits, Message, MessageKind, Rate, RateLimit, Stats,
+    WebSocket, drive,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -28,6 +29,8 @@ use tokio::io::AsyncWriteExt;
 enum Way {
     /// They are received.
     Recv,
+    /// They are received between pings and pongs, which never takes a fast path.
+    Event,
     /// They are lent.
     Lend,
     /// They are lent by the receiving half of a socket that was split.
@@ -95,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn a_lent_message_is_the_one_that_is_received(
+    fn every_way_gives_the_same_messages(
         terms in terms(),
         items in vec(item(), 1..12),
         splits in vec(any::<Index>(), 0..12),
@@ -108,7 +111,7 @@ proptest! {
         }
         let splits: Vec<_> = splits.iter().map(|at| at.index(bytes.len() + 1) as u64).collect();
         let received = observe(&terms, Way::Recv, &bytes, &splits);
-        for way in [Way::Lend, Way::LendByReceiver] {
+        for way in [Way::Event, Way::Lend, Way::LendByReceiver] {
             prop_assert_eq!(&observe(&terms, way, &bytes, &splits), &received, "{:?}", way);
         }
         let echoed = observe(&terms, Way::Echo, &bytes, &splits);
@@ -166,6 +169,13 @@ async fn receive(mut ws: WebSocket<Pipe>, way: Way) -> (Vec<Message>, Result<(),
     let end = loop {
         let received = match way {
             Way::Recv => ws.recv().await.map(|message| message.map(|message| got.push(message))),
+            Way::Event => ws.next_event().await.map(|event| {
+                event.map(|event| {
+                    if let Incoming::Message(message) = event {
+                        got.push(message);
+                    }
+                })
+            }),
             Way::Lend => ws.recv_with(|message| got.push(message.to_message())).await,
             Way::Echo => match ws.recv().await {
                 Ok(Some(message)) => {
@@ -376,7 +386,7 @@ fn answers_wait_for_room() {
     }
 }
 
-/// Between the parts of a message there is no answer: it waits, or is refused if that message began too late.
+/// Between the parts of a message there is no answer. The next message is not received before the end of the parts.
 #[test]
 fn answers_wait_for_the_end_of_a_message_in_parts() {
     run("a message in parts", async {
@@ -384,28 +394,39 @@ fn answers_wait_for_the_end_of_a_message_in_parts() {
         let tap = pipe.tap();
         let mut ws = socket(End::Server, pipe, &Config::default());
         let sender = ws.sender();
-        write(&mut peer, text_frame(End::Client, "hello").repeat(2)).await;
+        write(&mut peer, text_frame(End::Client, "hello").repeat(3)).await;
 
-        let mut writer = sender.message_writer(MessageKind::Text).await.unwrap();
-        let mut replying = Box::pin(ws.reply_with(|message, reply| reply.send(message)));
-        assert!(tokio::time::timeout(Duration::from_secs(1), &mut replying).await.is_err());
-        writer.write("a part").await.unwrap();
-        writer.finish().await.unwrap();
-        replying.await.unwrap().unwrap().unwrap();
+        let begin = || sender.message_writer(MessageKind::Text).now_or_never().unwrap().unwrap();
+        let mut writer = begin();
+        for began in ["before the first answer", "after one"] {
+            let mut replying = Box::pin(ws.reply_with(|message, reply| reply.send(message)));
+            assert!(tokio::time::timeout(Duration::from_secs(1), &mut replying).await.is_err(), "{began}");
+            writer.write(began).await.unwrap();
+            writer.finish().await.unwrap();
+            replying.await.unwrap().unwrap().unwrap();
 
-        let other = sender.clone();
-        let refused = ws
-            .reply_with(|message, reply| {
-                let writer = other.message_writer(MessageKind::Text).now_or_never().unwrap().unwrap();
-                (reply.send(message), writer)
-            })
-            .await;
-        let (refused, writer) = refused.unwrap().unwrap();
-        assert!(matches!(refused, Err(Error::QueueFull)), "{refused:?}");
-        writer.finish().await.unwrap();
+            if began == "after one" {
+                break;
+            }
+            // One that began during the call, or unnoticed before it, delays the answers but not the message.
+            let begun = ws.reply_with(|message, reply| {
+                let writer = begin();
+                reply.send(message)?;
+                reply.send("and more").map(|()| writer)
+            });
+            writer = begun.await.unwrap().unwrap().unwrap();
+        }
         ws.abort();
         let sent = messages(&whole_frames(&tap.written(), End::Server));
-        assert_eq!(sent, ["a part".into(), "hello".into(), Message::from("")]);
+        let expected: [Message; 6] = [
+            "before the first answer".into(),
+            "hello".into(),
+            "after one".into(),
+            "hello".into(),
+            "and more".into(),
+            "hello".into(),
+        ];
+        assert_eq!(sent, expected);
     });
 }
 

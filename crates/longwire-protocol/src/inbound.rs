@@ -205,7 +205,8 @@ impl Inbound {
         {
             return None;
         }
-        let (header, start) = FrameHeader::parse_short(input, self.role).or_else(|| self.long_header(input))?;
+        let (header, start) =
+            FrameHeader::parse_short(input, self.role).or_else(|| self.long_header(input))?;
         if header.len() >= self.too_long || header.len() > (input.len() - start) as u64 {
             return None;
         }

@@ -135,8 +135,8 @@ impl<T: Transport> WebSocket<T> {
     /// Receives the next message and lends it to `reply`, as [`recv_with`](Self::recv_with) does, together with a
     /// [`Reply`] that answers it.
     ///
-    /// Before it receives, it waits as [`send`](Self::send) does while [`Config::send_queue`] bytes or more are queued
-    /// or another task sends a message in parts. So the answers of one message always have room, and a peer that
+    /// If the answers to the message before have filled the queue to [`Config::send_queue`] bytes or more, it waits as
+    /// [`send`](Self::send) does before it receives. So answers are never refused for want of room, and a peer that
     /// does not read is no longer read from. Meanwhile control frames are handled.
     ///
     /// # Errors
@@ -176,8 +176,11 @@ impl<T: Transport> WebSocket<T> {
     ) -> impl Future<Output = Result<Option<R>, Error>> {
         let mut reply = Some(|lent: Lent<'_, T>| Reply::with(lent, reply));
         poll_fn(move |cx| {
-            // If nothing can be sent any more, receiving determines how the connection ends.
-            let _ = ready!(self.poll_room(cx));
+            if !self.receiver.reader().has_room {
+                // If nothing can be sent any more, receiving determines how the connection ends.
+                let _ = ready!(self.poll_room(cx));
+                self.receiver.reader_mut().has_room = true;
+            }
             self.receiver.reader_mut().poll_recv_with(&mut reply, cx)
         })
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use longwire_protocol::{Message, MessageRef};
 
+use crate::receiving::excess::is_message_within_rate;
 use crate::receiving::reader::{Reader, cost};
 use crate::sending::shared::Shared;
 use crate::{Error, Transport};
@@ -18,6 +19,8 @@ pub(crate) struct Lent<'a, T: Transport> {
     /// The message if it owns its payload; `None` if it lies in the read buffer.
     pub(crate) whole: Option<&'a Message>,
     pub(crate) shared: &'a Shared<T>,
+    /// Whether the queue has room for answers.
+    pub(crate) has_room: &'a mut bool,
 }
 
 impl<T: Transport> Reader<T> {
@@ -30,14 +33,16 @@ impl<T: Transport> Reader<T> {
     ) -> Poll<Result<Option<R>, Error>> {
         self.start_receiving();
         loop {
-            if let Some(result) = self.lend_message(look) {
-                return Poll::Ready(Ok(Some(result)));
+            match self.lend_message(look) {
+                Took::Lent(result) => return Poll::Ready(Ok(Some(result))),
+                Took::Refused => continue,
+                Took::Nothing => {}
             }
             if let Some(received) = ready!(self.poll_message(cx)) {
-                let shared = &*self.shared;
+                let Self { shared, has_room, .. } = self;
                 return Poll::Ready(received.map(|message| {
                     let message = message?;
-                    let lent = Lent { message: (&message).into(), whole: Some(&message), shared };
+                    let lent = Lent { message: (&message).into(), whole: Some(&message), shared, has_room };
                     Some(take(look)(lent))
                 }));
             }
@@ -46,27 +51,41 @@ impl<T: Transport> Reader<T> {
 
     /// Lends a message that was read in one piece, from the read buffer.
     #[inline]
-    fn lend_message<R>(&mut self, look: &mut Option<impl FnOnce(Lent<'_, T>) -> R>) -> Option<R> {
+    fn lend_message<R>(&mut self, look: &mut Option<impl FnOnce(Lent<'_, T>) -> R>) -> Took<R> {
         if !self.may_take_message() {
-            return None;
+            return Took::Nothing;
         }
-        let Self { shared, inbound, read, .. } = self;
+        let Self { shared, inbound, read, meter, has_room, .. } = self;
         let (mut input, start) = read.parts_mut();
         let len = input.len();
-        let message = inbound.decode_in_place(&mut input)?;
+        let Some(message) = inbound.decode_in_place(&mut input) else { return Took::Nothing };
         let left = input.len();
         // Before foreign code runs, which may panic.
         *start += len - left;
+        self.budget = self.budget.saturating_sub(cost(message.len()));
+        if !is_message_within_rate(meter, message.len()) {
+            self.read.keep_last(left);
+            self.handle_excess();
+            return Took::Refused;
+        }
         self.messages += 1;
         self.measure.received(message.len());
-        self.budget = self.budget.saturating_sub(cost(message.len()));
         if std::mem::take(&mut self.owes_pong) {
             shared.start_writing(&mut shared.lock());
         }
-        let result = take(look)(Lent { message, whole: None, shared });
+        let result = take(look)(Lent { message, whole: None, shared, has_room });
         self.read.keep_last(left);
-        Some(result)
+        Took::Lent(result)
     }
+}
+
+/// The outcome of an attempt to lend a message from the read buffer.
+enum Took<R> {
+    Lent(R),
+    /// The message was above the rate limit.
+    Refused,
+    /// The next message is not there, or not in one piece.
+    Nothing,
 }
 
 #[inline]

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::counting::measurements::Measure;
 use crate::ending::end::Ending;
 use crate::receiving::alarm::Alarm;
+use crate::receiving::excess::is_message_within_rate;
 use crate::receiving::policy::memory::{Holding, Member};
 #[cfg(feature = "deflate")]
 use crate::receiving::policy::parking::Parking;
@@ -55,6 +56,8 @@ pub(crate) struct Reader<T: Transport> {
     pub(super) sends: u8,
     /// Set if a pong was queued that no task has begun to write.
     pub(super) owes_pong: bool,
+    /// Set if the queue had room for another message after the last answer to one that was lent.
+    pub(crate) has_room: bool,
     /// Control frames that were handled while a call waited, kept for the application.
     #[allow(
         clippy::box_collection,
@@ -112,6 +115,7 @@ impl<T: Transport> Reader<T> {
             parking: handover.compression.is_some().then(|| Box::new(Parking::new(config.deflate_idle))),
             sends: 0,
             owes_pong: false,
+            has_room: false,
             handled: None,
             names: named.then(|| Box::new(Names { subprotocol, extensions })),
         })
@@ -145,8 +149,11 @@ impl<T: Transport> Reader<T> {
         self.start_receiving();
         loop {
             if let Some(message) = self.take_message() {
-                self.write_pong();
-                return Poll::Ready(Ok(Some(message)));
+                if self.count_message(message.len()) {
+                    self.write_pong();
+                    return Poll::Ready(Ok(Some(message)));
+                }
+                continue;
             }
             if let Some(received) = ready!(self.poll_message(cx)) {
                 return Poll::Ready(received);
@@ -196,17 +203,27 @@ impl<T: Transport> Reader<T> {
         let message = scratch::with_block(|block| self.inbound.decode_message(&mut input, block))?;
         let left = input.len();
         self.read.keep_last(left);
-        self.messages += 1;
-        self.measure.received(message.len());
-        self.spend(cost(message.len()));
         Some(message)
+    }
+
+    /// Counts a message of `len` bytes that was taken without a step. Returns whether the application receives it.
+    #[inline]
+    pub(super) fn count_message(&mut self, len: usize) -> bool {
+        self.spend(cost(len));
+        if !is_message_within_rate(&mut self.meter, len) {
+            self.handle_excess();
+            return false;
+        }
+        self.messages += 1;
+        self.measure.received(len);
+        true
     }
 
     /// Returns whether the message that was read next may be taken without a step.
     #[inline]
     pub(super) fn may_take_message(&self) -> bool {
         debug_assert!(!self.shared.is_locked_here(), "messages are decoded without the lock");
-        !self.read.is_empty() && self.budget > 0 && self.meter.is_none()
+        !self.read.is_empty() && self.budget > 0
     }
 
     /// Decodes the bytes that are here; without any, reads more, or continues the end of the connection.
