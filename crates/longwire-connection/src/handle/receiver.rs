@@ -83,8 +83,16 @@ impl<T: Transport> Receiver<T> {
         look: impl FnOnce(MessageRef<'_>) -> R,
     ) -> impl Future<Output = Result<Option<R>, Error>> {
         let reader = self.reader_mut();
-        let mut look = Some(|lent: Lent<'_, T>| look(lent.message));
-        poll_fn(move |cx| reader.poll_recv_with(&mut look, cx))
+        let mut look = Some(look);
+        poll_fn(move |cx| {
+            let mut result = None;
+            let lend = |lent: Lent<'_, T>| {
+                let look = look.take().expect("polled after it was ready");
+                result = Some(look(lent.message));
+            };
+            ready!(reader.poll_recv_with(lend, cx))?;
+            Poll::Ready(Ok(result))
+        })
     }
 
     /// Receives the next message, ping or pong.

@@ -174,14 +174,20 @@ impl<T: Transport> WebSocket<T> {
         &mut self,
         reply: impl FnOnce(MessageRef<'_>, &mut Reply<'_, T>) -> R,
     ) -> impl Future<Output = Result<Option<R>, Error>> {
-        let mut reply = Some(|lent: Lent<'_, T>| Reply::with(lent, reply));
+        let mut reply = Some(reply);
         poll_fn(move |cx| {
             if !self.receiver.reader().has_room {
                 // If nothing can be sent any more, receiving determines how the connection ends.
                 let _ = ready!(self.poll_room(cx));
                 self.receiver.reader_mut().has_room = true;
             }
-            self.receiver.reader_mut().poll_recv_with(&mut reply, cx)
+            let mut result = None;
+            let lend = |lent: Lent<'_, T>| {
+                let reply = reply.take().expect("polled after it was ready");
+                result = Some(Reply::with(lent, reply));
+            };
+            ready!(self.receiver.reader_mut().poll_recv_with(lend, cx))?;
+            Poll::Ready(Ok(result))
         })
     }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use longwire_protocol::{Message, MessageRef};
 
 use crate::receiving::excess::is_message_within_rate;
-use crate::receiving::reader::{Reader, cost};
+use crate::receiving::reader::{Filled, Reader, cost};
 use crate::sending::shared::Shared;
 use crate::{Error, Transport};
 
@@ -24,26 +24,30 @@ pub(crate) struct Lent<'a, T: Transport> {
 }
 
 impl<T: Transport> Reader<T> {
-    /// Lends the next message to `look`. Everything else is as for [`poll_recv`](Self::poll_recv).
+    /// Lends the next message to `look`, which is called at most once. Ready after the call, or at the end of the
+    /// connection without one. Everything else is as for [`poll_recv`](Self::poll_recv).
     #[inline]
-    pub(crate) fn poll_recv_with<R>(
+    pub(crate) fn poll_recv_with(
         &mut self,
-        look: &mut Option<impl FnOnce(Lent<'_, T>) -> R>,
+        mut look: impl FnMut(Lent<'_, T>),
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<R>, Error>> {
+    ) -> Poll<Result<(), Error>> {
         self.start_receiving();
         loop {
-            match self.lend_message(look) {
-                Took::Lent(result) => return Poll::Ready(Ok(Some(result))),
+            match self.lend_message(&mut look) {
+                Took::Lent => return Poll::Ready(Ok(())),
                 Took::Refused => continue,
                 Took::Nothing => {}
+            }
+            if self.needs_bytes() && ready!(self.poll_fill(cx)) == Filled::Read {
+                continue;
             }
             if let Some(received) = ready!(self.poll_message(cx)) {
                 let Self { shared, has_room, .. } = self;
                 return Poll::Ready(received.map(|message| {
-                    let message = message?;
-                    let lent = Lent { message: (&message).into(), whole: Some(&message), shared, has_room };
-                    Some(take(look)(lent))
+                    if let Some(message) = message {
+                        look(Lent { message: (&message).into(), whole: Some(&message), shared, has_room });
+                    }
                 }));
             }
         }
@@ -51,7 +55,7 @@ impl<T: Transport> Reader<T> {
 
     /// Lends a message that was read in one piece, from the read buffer.
     #[inline]
-    fn lend_message<R>(&mut self, look: &mut Option<impl FnOnce(Lent<'_, T>) -> R>) -> Took<R> {
+    fn lend_message(&mut self, look: &mut impl FnMut(Lent<'_, T>)) -> Took {
         if !self.may_take_message() {
             return Took::Nothing;
         }
@@ -73,22 +77,17 @@ impl<T: Transport> Reader<T> {
         if std::mem::take(&mut self.owes_pong) {
             shared.start_writing(&mut shared.lock());
         }
-        let result = take(look)(Lent { message, whole: None, shared, has_room });
+        look(Lent { message, whole: None, shared, has_room });
         self.read.keep_last(left);
-        Took::Lent(result)
+        Took::Lent
     }
 }
 
 /// The outcome of an attempt to lend a message from the read buffer.
-enum Took<R> {
-    Lent(R),
+enum Took {
+    Lent,
     /// The message was above the rate limit.
     Refused,
     /// The next message is not there, or not in one piece.
     Nothing,
-}
-
-#[inline]
-fn take<F>(look: &mut Option<F>) -> F {
-    look.take().expect("polled after it was ready")
 }

@@ -155,6 +155,9 @@ impl<T: Transport> Reader<T> {
                 }
                 continue;
             }
+            if self.needs_bytes() && ready!(self.poll_fill(cx)) == Filled::Read {
+                continue;
+            }
             if let Some(received) = ready!(self.poll_message(cx)) {
                 return Poll::Ready(received);
             }
@@ -169,7 +172,6 @@ impl<T: Transport> Reader<T> {
     }
 
     /// Takes one step, and returns the message or the end that it led to, if any.
-    #[inline]
     pub(super) fn poll_message(
         &mut self,
         cx: &mut Context<'_>,
@@ -240,6 +242,24 @@ impl<T: Transport> Reader<T> {
         if !self.ending.is_open() {
             return self.poll_end(cx);
         }
+        match ready!(self.poll_fill(cx)) {
+            Filled::Read => Poll::Ready(Step::More),
+            Filled::Direct => self.poll_direct(cx),
+        }
+    }
+
+    /// Returns whether the next step is [`poll_fill`](Self::poll_fill) alone.
+    #[inline]
+    pub(super) fn needs_bytes(&self) -> bool {
+        self.budget > 0
+            && self.read.is_empty()
+            && self.ending.is_open()
+            && self.inbound.frame_left() < DIRECT_FROM
+    }
+
+    /// Reads into the thread's buffer, unless much of a payload is still to come. Writes what is queued before it
+    /// waits.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
         let Self { shared, alarm, inbound, read, unanswered, .. } = self;
         let is_corked = shared.is_corked();
         let messages = self.messages;
@@ -278,8 +298,8 @@ impl<T: Transport> Reader<T> {
             Some(polled)
         });
         match polled {
-            Some(polled) => self.after_read(polled, cx),
-            None => self.poll_direct(cx),
+            Some(polled) => self.after_read(polled, cx).map(|()| Filled::Read),
+            None => Poll::Ready(Filled::Direct),
         }
     }
 
@@ -299,7 +319,7 @@ impl<T: Transport> Reader<T> {
         let mut writer = shared.lock();
         let Some(io) = writer.io.as_mut() else {
             drop(writer);
-            return self.after_read(Poll::Ready(Ok(0)), cx);
+            return self.after_read(Poll::Ready(Ok(0)), cx).map(|()| Step::More);
         };
         let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
         match &polled {
@@ -316,16 +336,13 @@ impl<T: Transport> Reader<T> {
         if polled.is_pending() && !self.ending.is_open() {
             return Poll::Ready(Step::More);
         }
-        self.after_read(polled, cx).map(|step| match step {
-            Step::More => self.handle(result),
-            step => step,
-        })
+        self.after_read(polled, cx).map(|()| self.handle(result))
     }
 
     /// Acts on the result of a read.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "as for `poll_read`")]
-    fn after_read(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<Step> {
+    fn after_read(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<()> {
         match polled {
             Poll::Ready(Ok(n)) if n > 0 => {
                 self.alarm.heard();
@@ -339,7 +356,7 @@ impl<T: Transport> Reader<T> {
                     // The memory budget may have chosen this connection to be closed.
                     self.count_memory(cx);
                     if !self.ending.is_open() {
-                        return Poll::Ready(Step::More);
+                        return Poll::Ready(());
                     }
                 }
                 #[cfg(feature = "deflate")]
@@ -349,7 +366,7 @@ impl<T: Transport> Reader<T> {
                 ready!(self.poll_alarm(cx));
             }
         }
-        Poll::Ready(Step::More)
+        Poll::Ready(())
     }
 
     /// Decodes up to the next event, and counts the memory held.
@@ -624,6 +641,15 @@ pub(crate) enum Step {
     Event(Result<Event, Error>),
     /// The end was reported before.
     End,
+}
+
+/// The outcome of [`Reader::poll_fill`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// There may be more to decode, or another step to take.
+    Read,
+    /// The payload that is arriving is to be read directly into its message.
+    Direct,
 }
 
 /// The number of bytes read since the last send, which determines how much is read at once.
