@@ -16,7 +16,7 @@ use std::task::Poll;
 use futures_util::{SinkExt, StreamExt};
 use longwire_connection::testing::{Faults, Pipe, duplex};
 use longwire_connection::{Config, Error, Incoming, Message, MessageKind, MessageReader, WebSocket, drive};
-use support::{End, check_wire, messages, recv_all, run, show, show_end, socket};
+use support::{End, check_wire, keep, messages, recv_all, run, show, show_end, socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The future to drop, and the moment to drop it.
@@ -349,7 +349,7 @@ fn recv_with() {
         &async |mut ws, cancel| {
             let mut got = Vec::new();
             loop {
-                let received = cancel.redo(async || ws.recv_with(|message| message.to_message()).await).await;
+                let received = cancel.redo(async || ws.recv_with(keep).await).await;
                 got.push(show_end(&received));
                 if !matches!(received, Ok(Some(_))) {
                     return got;
@@ -370,10 +370,9 @@ fn receiver_recv_with() {
             let (_sender, mut receiver) = ws.split();
             let mut got = Vec::new();
             loop {
-                let received =
-                    cancel.redo(async || receiver.recv_with(|message| message.to_message()).await).await;
-                got.push(show_end(&received));
-                if !matches!(received, Ok(Some(_))) {
+                let item = cancel.redo(async || receiver.recv_with(keep).await).await;
+                got.push(show_end(&item));
+                if !matches!(item, Ok(Some(_))) {
                     return got;
                 }
             }

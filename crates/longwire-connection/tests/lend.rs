@@ -19,8 +19,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use support::{
-    BINARY, CLOSE, CONTINUATION, End, PING, PONG, TEXT, frame, messages, one_key, read_frames, run, settle,
-    show_end, socket, text_frame, whole_frames, write,
+    BINARY, CLOSE, CONTINUATION, End, PING, PONG, TEXT, frame, keep, messages, one_key, read_frames, run,
+    settle, show_end, socket, text_frame, whole_frames, write,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -348,7 +348,7 @@ fn a_panic_takes_one_message() {
             }
             assert_eq!(ws.stats().messages_received, count as u64);
             write(&mut peer, text_frame(End::Client, "good")).await;
-            let good = ws.recv_with(|message| message.to_message()).await;
+            let good = ws.recv_with(keep).await;
             assert_eq!(good.unwrap(), Some("good".into()));
             ws.abort();
         });
@@ -409,12 +409,12 @@ fn answers_wait_for_the_end_of_a_message_in_parts() {
                 break;
             }
             // One that began during the call, or unnoticed before it, delays the answers but not the message.
-            let begun = ws.reply_with(|message, reply| {
+            let answering = ws.reply_with(|message, reply| {
                 let writer = begin();
                 reply.send(message)?;
                 reply.send("and more").map(|()| writer)
             });
-            writer = begun.await.unwrap().unwrap().unwrap();
+            writer = answering.await.unwrap().unwrap().unwrap();
         }
         ws.abort();
         let sent = messages(&whole_frames(&tap.written(), End::Server));
@@ -480,7 +480,7 @@ fn futures_are_send() {
     fn is_send(_: &impl Send) {}
     run("futures", async {
         let mut ws = socket(End::Server, duplex(10).0, &Config::default());
-        is_send(&ws.recv_with(|message| message.len()));
+        is_send(&ws.recv_with(keep));
         is_send(&ws.reply_with(|message, reply| reply.send(message).is_ok()));
         // Polled only if it may be.
         let pending = poll_fn(|cx| Poll::Ready(pin!(ws.recv_with(|_| ())).poll(cx).is_pending()));

@@ -158,7 +158,8 @@ impl Inbound {
     /// Takes a message off the front of `input` as [`decode_message`](Self::decode_message) does, but leaves its
     /// payload there, unmasked in place, so that nothing is copied or allocated.
     ///
-    /// If it returns `None`, nothing was taken, and `input` is unchanged.
+    /// Returns the message, and the number of bytes at the front of `input` that belong to it. If it returns `None`,
+    /// nothing was taken, and `input` is unchanged.
     ///
     /// # Examples
     ///
@@ -167,14 +168,12 @@ impl Inbound {
     ///
     /// let mut inbound = Inbound::new(Role::Server, Limits::default());
     /// // "Hello", masked (RFC 6455 §5.7), and the beginning of another frame.
-    /// let mut bytes = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x82";
-    /// let mut input = &mut bytes[..];
-    /// assert_eq!(inbound.decode_in_place(&mut input), Some(MessageRef::Text("Hello")));
-    /// assert_eq!(inbound.decode_in_place(&mut input), None);
-    /// assert_eq!(input, [0x82]);
+    /// let mut input = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x82";
+    /// assert_eq!(inbound.decode_in_place(&mut input), Some((MessageRef::Text("Hello"), 11)));
+    /// assert_eq!(inbound.decode_in_place(&mut input[11..]), None);
     /// ```
     #[inline]
-    pub fn decode_in_place<'a>(&mut self, input: &mut &'a mut [u8]) -> Option<MessageRef<'a>> {
+    pub fn decode_in_place<'a>(&mut self, input: &'a mut [u8]) -> Option<(MessageRef<'a>, usize)> {
         let (header, start, end) = self.whole_frame(input)?;
         let kind = kind(&header);
         let payload = &mut input[start..end];
@@ -188,9 +187,7 @@ impl Inbound {
             }
             return None;
         }
-        let (taken, rest) = std::mem::take(input).split_at_mut(end);
-        *input = rest;
-        Some(MessageRef::from_validated(kind, &taken[start..]))
+        Some((MessageRef::from_validated(kind, payload), end))
     }
 
     /// Reads the header of a message that is complete in `input`, in one frame and within the limits, if nothing else
@@ -206,7 +203,7 @@ impl Inbound {
             return None;
         }
         let (header, start) =
-            FrameHeader::parse_short(input, self.role).or_else(|| self.long_header(input))?;
+            FrameHeader::parse_whole(input, self.role).or_else(|| self.long_header(input))?;
         if header.len() >= self.too_long || header.len() > (input.len() - start) as u64 {
             return None;
         }

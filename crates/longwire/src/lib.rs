@@ -78,6 +78,7 @@
 //! | send from several tasks | [`WebSocket::sender`], [`WebSocket::split`], [`Sender`] |
 //! | send many messages in one write | [`WebSocket::feed`], [`WebSocket::flush`]; automatic in a server's handler |
 //! | check that the peer is alive, and measure the round trip | [`WebSocket::ping`], [`Config::keepalive`] |
+//! | look at messages where they were read, without a copy | [`WebSocket::recv_with`], [`WebSocket::reply_with`] |
 //! | send or receive one message in parts | [`WebSocket::message_writer`], [`WebSocket::recv_parts`] |
 //! | compress, or not | `ServerOptions::deflate` of a server's handshake, `Client::deflate`, [`WebSocket::send_with`] |
 //! | pipe bytes | [`WebSocket::into_byte_stream`] |

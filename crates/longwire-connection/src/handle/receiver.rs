@@ -77,6 +77,10 @@ impl<T: Transport> Receiver<T> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, `look` was not called, and no message is lost.
+    ///
+    /// # Panics
+    ///
+    /// If the future is polled again after it was ready.
     #[inline]
     pub fn recv_with<R>(
         &mut self,

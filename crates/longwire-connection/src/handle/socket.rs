@@ -101,6 +101,10 @@ impl<T: Transport> WebSocket<T> {
     ///
     /// If the future is dropped before it is ready, `look` was not called, and no message is lost.
     ///
+    /// # Panics
+    ///
+    /// If the future is polled again after it was ready.
+    ///
     /// # Examples
     ///
     /// Counts messages and the bytes in them:
@@ -146,6 +150,10 @@ impl<T: Transport> WebSocket<T> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, `reply` was not called, and no message is lost.
+    ///
+    /// # Panics
+    ///
+    /// If the future is polled again after it was ready.
     ///
     /// # Examples
     ///

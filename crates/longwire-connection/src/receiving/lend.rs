@@ -60,12 +60,12 @@ impl<T: Transport> Reader<T> {
             return Took::Nothing;
         }
         let Self { shared, inbound, read, meter, has_room, .. } = self;
-        let (mut input, start) = read.parts_mut();
-        let len = input.len();
-        let Some(message) = inbound.decode_in_place(&mut input) else { return Took::Nothing };
+        let (input, start) = read.parts_mut();
         let left = input.len();
+        let Some((message, taken)) = inbound.decode_in_place(input) else { return Took::Nothing };
+        let left = left - taken;
         // Before foreign code runs, which may panic.
-        *start += len - left;
+        *start += taken;
         self.budget = self.budget.saturating_sub(cost(message.len()));
         if !is_message_within_rate(meter, message.len()) {
             self.read.keep_last(left);

@@ -31,6 +31,7 @@ use crate::sending::writer::Writer;
 use crate::{Config, Error, Handover, Stats, Transport};
 
 /// The receiving state of one connection.
+#[allow(clippy::struct_excessive_bools, reason = "facts that do not depend on each other, of one byte each")]
 pub(crate) struct Reader<T: Transport> {
     pub(crate) shared: Arc<Shared<T>>,
     pub(crate) inbound: Inbound,
