@@ -7,6 +7,7 @@
 //! | to | use |
 //! |---|---|
 //! | receive and send in one task | [`WebSocket`] |
+//! | look at messages without copying them | [`WebSocket::recv_with`], [`WebSocket::reply_with`] |
 //! | receive in one task and send from any number of others | [`WebSocket::split`], [`WebSocket::sender`] |
 //! | send or receive one message in parts | [`MessageWriter`], [`OwnedMessageWriter`], [`MessageReader`] |
 //! | use the connection as a stream of bytes | [`ByteStream`] |
@@ -68,12 +69,13 @@ pub use handle::byte_stream::ByteStream;
 pub use handle::message_writer::{MessageWriter, OwnedMessageWriter, WriterOptions};
 pub use handle::parts::MessageReader;
 pub use handle::receiver::{Incoming, Receiver};
+pub use handle::reply::Reply;
 pub use handle::sender::Sender;
 pub use handle::sink::SenderSink;
 pub use handle::socket::WebSocket;
 pub use longwire_protocol::{
     CloseCode, CloseFrame, Compress, CompressionStats, FrameError, Keepalive, Limits, MaskingKey,
-    MaskingKeys, Message, MessageKind, Opcode, PreparedMessage, ProtocolError, State, Text,
+    MaskingKeys, Message, MessageKind, MessageRef, Opcode, PreparedMessage, ProtocolError, State, Text,
 };
 #[cfg(feature = "deflate")]
 pub use longwire_protocol::{Compression, deflate};

@@ -118,6 +118,13 @@ impl ReadBuffer {
         &self.buf[self.start..self.end]
     }
 
+    /// Borrows the bytes to decode, which may be changed, and their start. The caller moves the start beyond what it
+    /// has decoded and then calls [`keep_last`](Self::keep_last).
+    #[inline]
+    pub(crate) fn parts_mut(&mut self) -> (&mut [u8], &mut usize) {
+        (&mut self.buf[self.start..self.end], &mut self.start)
+    }
+
     /// Borrows the whole buffer to read into. The buffer must be empty, and [`filled`](Self::filled) must be called
     /// next.
     #[inline]

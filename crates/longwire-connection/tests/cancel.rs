@@ -16,7 +16,7 @@ use std::task::Poll;
 use futures_util::{SinkExt, StreamExt};
 use longwire_connection::testing::{Faults, Pipe, duplex};
 use longwire_connection::{Config, Error, Incoming, Message, MessageKind, MessageReader, WebSocket, drive};
-use support::{End, check_wire, messages, recv_all, run, show, show_end, socket};
+use support::{End, check_wire, keep, messages, recv_all, run, show, show_end, socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The future to drop, and the moment to drop it.
@@ -337,6 +337,74 @@ fn recv() {
             }
         },
         talk,
+    );
+}
+
+#[test]
+fn recv_with() {
+    check(
+        "recv_with",
+        Dropped::Redone,
+        Same::Everything,
+        &async |mut ws, cancel| {
+            let mut got = Vec::new();
+            loop {
+                let received = cancel.redo(async || ws.recv_with(keep).await).await;
+                got.push(show_end(&received));
+                if !matches!(received, Ok(Some(_))) {
+                    return got;
+                }
+            }
+        },
+        talk,
+    );
+}
+
+#[test]
+fn receiver_recv_with() {
+    check(
+        "Receiver::recv_with",
+        Dropped::Redone,
+        Same::Everything,
+        &async |ws, cancel| {
+            let (_sender, mut receiver) = ws.split();
+            let mut got = Vec::new();
+            loop {
+                let item = cancel.redo(async || receiver.recv_with(keep).await).await;
+                got.push(show_end(&item));
+                if !matches!(item, Ok(Some(_))) {
+                    return got;
+                }
+            }
+        },
+        talk,
+    );
+}
+
+/// Each message is answered once, whichever call answers it.
+#[test]
+fn reply_with() {
+    check(
+        "reply_with",
+        Dropped::Redone,
+        Same::Everything,
+        &async |mut ws, cancel| {
+            let got = RefCell::new(Vec::new());
+            for _ in outgoing() {
+                let replying = async || {
+                    ws.reply_with(|message, reply| {
+                        got.borrow_mut().push(show(&message.to_message()));
+                        reply.send(message)
+                    })
+                    .await
+                };
+                cancel.redo(replying).await.unwrap().unwrap().unwrap();
+            }
+            cancel.redo(async || ws.flush().await).await.unwrap();
+            ws.close(1000, "").await.unwrap();
+            got.into_inner()
+        },
+        talk_and_listen,
     );
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use longwire_connection::testing::{Faults, Operation, Pipe, duplex};
-use longwire_connection::{Config, Error, Keepalive, Message, WebSocket, drive};
+use longwire_connection::{Config, Error, Keepalive, Message, MessageRef, Reply, WebSocket, drive};
 use support::{End, check_wire, close_code, messages, run, socket};
 
 /// The place of the end with the faulty transport.
@@ -33,6 +33,20 @@ impl Place {
     fn peer(self) -> End {
         if self == Self::Client { End::Server } else { End::Client }
     }
+}
+
+/// The way in which the end under test uses messages.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// They are received and sent back.
+    Recv,
+    /// They are lent and sent back.
+    Lend,
+}
+
+/// The ends under test.
+fn ends() -> impl Iterator<Item = (Place, Way)> {
+    PLACES.into_iter().flat_map(|place| [Way::Recv, Way::Lend].map(|way| (place, way)))
 }
 
 /// The sizes of the conversation's messages.
@@ -83,8 +97,18 @@ fn config() -> Config {
 }
 
 /// Echoes messages, and measures one round trip.
-async fn echo(ws: &mut WebSocket<Pipe>, got: &Mutex<Vec<Message>>) -> Result<(), Error> {
+async fn echo(ws: &mut WebSocket<Pipe>, way: Way, got: &Mutex<Vec<Message>>) -> Result<(), Error> {
     drop(ws.ping()?);
+    if let Way::Lend = way {
+        let echo = |message: MessageRef<'_>, reply: &mut Reply<'_, Pipe>| {
+            got.lock().unwrap().push(message.to_message());
+            reply.send(message)
+        };
+        while let Some(sent) = ws.reply_with(echo).await? {
+            sent?;
+        }
+        return Ok(());
+    }
     while let Some(message) = ws.recv().await? {
         got.lock().unwrap().push(message.clone());
         ws.send(message).await?;
@@ -124,8 +148,8 @@ async fn talk(ws: WebSocket<Pipe>, said: Vec<Message>) -> (Vec<Message>, Result<
     (heard, end)
 }
 
-fn converse(place: Place, script: Script, faults: &Faults, peer_faults: &Faults) -> Outcome {
-    let what = format!("{place:?} {script:?} {faults:?}");
+fn converse((place, way): (Place, Way), script: Script, faults: &Faults, peer_faults: &Faults) -> Outcome {
+    let what = format!("{place:?} {way:?} {script:?} {faults:?}");
     let (pipe, peer_pipe) = duplex(script.capacity());
     let (pipe, peer_pipe) = (pipe.with_faults(faults.clone()), peer_pipe.with_faults(peer_faults.clone()));
     let tap = pipe.tap();
@@ -136,9 +160,9 @@ fn converse(place: Place, script: Script, faults: &Faults, peer_faults: &Faults)
         let end = match place {
             Place::Handler => {
                 let got = Arc::clone(&got);
-                drive(ws, async move |mut ws| echo(&mut ws, &got).await).await
+                drive(ws, async move |mut ws| echo(&mut ws, way, &got).await).await
             }
-            _ => echo(&mut ws, &got).await,
+            _ => echo(&mut ws, way, &got).await,
         };
         (end, peer.await.expect("the peer does not panic"))
     });
@@ -259,17 +283,22 @@ const TROUBLES: [Trouble; 7] = [
 #[test]
 fn any_trouble_at_any_operation() {
     let mut seen = TROUBLES.each_ref().map(|_| BTreeSet::new());
-    for place in PLACES {
+    for (place, way) in ends() {
         for script in [Script::Short, Script::Long] {
-            let base = converse(place, script, &Faults::new(), &Faults::new());
+            let base = converse((place, way), script, &Faults::new(), &Faults::new());
             base.check("base", place, script);
-            assert!(base.is_complete(script), "{place:?} {script:?}: {:?} {:?}", base.end, base.peer_end);
+            assert!(
+                base.is_complete(script),
+                "{place:?} {way:?} {script:?}: {:?} {:?}",
+                base.end,
+                base.peer_end
+            );
             assert_eq!(close_code(&check_wire(&base.written, place.end()).0), Some(4000), "echoed");
             assert!(base.operations > 15, "{}", base.operations);
             for (trouble, seen) in TROUBLES.iter().zip(&mut seen) {
                 for k in 0..base.operations {
-                    let outcome = converse(place, script, &(trouble.at)(k), &Faults::new());
-                    let what = format!("{place:?} {script:?}, {} at {k}", trouble.name);
+                    let outcome = converse((place, way), script, &(trouble.at)(k), &Faults::new());
+                    let what = format!("{place:?} {way:?} {script:?}, {} at {k}", trouble.name);
                     outcome.check(&what, place, script);
                     if outcome.is_complete(script) {
                         continue;
@@ -298,28 +327,36 @@ fn any_trouble_at_any_operation() {
 
 #[test]
 fn bytes_come_and_go_in_any_two_pieces() {
-    for place in PLACES {
-        let base = converse(place, Script::Short, &Faults::new(), &Faults::new());
+    for (place, way) in ends() {
+        let base = converse((place, way), Script::Short, &Faults::new(), &Faults::new());
         for offset in 1..base.bytes[0] {
-            let outcome =
-                converse(place, Script::Short, &Faults::new().split_reads_at([offset]), &Faults::new());
-            assert!(outcome.is_complete(Script::Short), "{place:?}, read {offset}: {outcome:?}");
+            let outcome = converse(
+                (place, way),
+                Script::Short,
+                &Faults::new().split_reads_at([offset]),
+                &Faults::new(),
+            );
+            assert!(outcome.is_complete(Script::Short), "{place:?} {way:?}, read {offset}: {outcome:?}");
         }
         for offset in 1..base.bytes[1] {
-            let outcome =
-                converse(place, Script::Short, &Faults::new().split_writes_at([offset]), &Faults::new());
-            assert!(outcome.is_complete(Script::Short), "{place:?}, written {offset}: {outcome:?}");
-            assert_eq!(outcome.written, base.written, "{place:?}, written {offset}");
+            let outcome = converse(
+                (place, way),
+                Script::Short,
+                &Faults::new().split_writes_at([offset]),
+                &Faults::new(),
+            );
+            assert!(outcome.is_complete(Script::Short), "{place:?} {way:?}, written {offset}: {outcome:?}");
+            assert_eq!(outcome.written, base.written, "{place:?} {way:?}, written {offset}");
         }
     }
 }
 
 #[test]
 fn bytes_come_and_go_one_by_one() {
-    for place in PLACES {
+    for (place, way) in ends() {
         let one = Faults::new().read_at_most(1).write_at_most(1).pend_each().hold_until_flush();
-        let outcome = converse(place, Script::Short, &one, &one);
-        assert!(outcome.is_complete(Script::Short), "{place:?}: {outcome:?}");
+        let outcome = converse((place, way), Script::Short, &one, &one);
+        assert!(outcome.is_complete(Script::Short), "{place:?} {way:?}: {outcome:?}");
     }
 }
 
@@ -327,11 +364,15 @@ fn bytes_come_and_go_one_by_one() {
 fn any_weather() {
     for seed in 0..200 {
         let (faults, peer_faults) = (Faults::new().random(seed), Faults::new().random(!seed));
-        for place in PLACES {
+        for (place, way) in ends() {
             for script in [Script::Short, Script::Long] {
-                let outcome = converse(place, script, &faults, &peer_faults);
+                let outcome = converse((place, way), script, &faults, &peer_faults);
                 outcome.check("random", place, script);
-                assert!(outcome.is_complete(script), "{place:?} {script:?}, seed {seed}: {:?}", outcome.end);
+                assert!(
+                    outcome.is_complete(script),
+                    "{place:?} {way:?} {script:?}, seed {seed}: {:?}",
+                    outcome.end
+                );
             }
         }
     }

@@ -80,6 +80,48 @@ impl FrameHeader {
         Ok(Some((Self { fin, rsv1, opcode, mask, len }, bytes.len() - rest.len())))
     }
 
+    /// Reads the header at the front of `bytes` if it is that of the most frequent frame: an uncompressed message in one
+    /// frame of less than 64 KiB.
+    ///
+    /// This is [`parse`](Self::parse) without the cost of the other cases. `None` says nothing about the bytes: call
+    /// `parse` to find out.
+    #[inline]
+    pub fn parse_whole(bytes: &[u8], role: Role) -> Option<(Self, usize)> {
+        let [first, second, rest @ ..] = bytes else { return None };
+        let opcode = match *first {
+            WHOLE_TEXT => Opcode::Text,
+            WHOLE_BINARY => Opcode::Binary,
+            _ => return None,
+        };
+        // A mask that is missing or unexpected makes this too large, like a longer length.
+        let len7 = second ^ if role.peer().masks() { MASK } else { 0 };
+        if len7 >= LEN_IN_16_BITS {
+            return Self::parse_whole_longer(opcode, len7, rest, role);
+        }
+        let (mask, start) = match role {
+            Role::Server => (Some(MaskingKey::new(*rest.first_chunk()?)), 6),
+            Role::Client => (None, 2),
+        };
+        Some((Self { fin: true, rsv1: false, opcode, mask, len: u64::from(len7) }, start))
+    }
+
+    /// Reads the rest of the header of a whole message whose length is not in the second byte.
+    fn parse_whole_longer(opcode: Opcode, len7: u8, rest: &[u8], role: Role) -> Option<(Self, usize)> {
+        if len7 != LEN_IN_16_BITS {
+            return None;
+        }
+        let (len, rest) = rest.split_first_chunk()?;
+        let len = u16::from_be_bytes(*len);
+        if len < u16::from(LEN_IN_16_BITS) {
+            return None;
+        }
+        let (mask, start) = match role {
+            Role::Server => (Some(MaskingKey::new(*rest.first_chunk()?)), 8),
+            Role::Client => (None, 4),
+        };
+        Some((Self { fin: true, rsv1: false, opcode, mask, len: u64::from(len) }, start))
+    }
+
     /// Creates the header of a data frame to be sent.
     ///
     /// `mask` is the key if we are a client, `None` if we are a server.
@@ -375,6 +417,9 @@ const RSV1: u8 = 0x40;
 const RSV2: u8 = 0x20;
 const RSV3: u8 = 0x10;
 const OPCODE: u8 = 0x0f;
+/// The first bytes of uncompressed messages of one frame.
+const WHOLE_TEXT: u8 = FIN | Opcode::Text.bits();
+const WHOLE_BINARY: u8 = FIN | Opcode::Binary.bits();
 const MASK: u8 = 0x80;
 const LEN7: u8 = 0x7f;
 /// The seven bits that mean "the next 16 bits are the length"; as a number, the smallest length that needs them.
@@ -397,6 +442,7 @@ mod tests {
 
     /// Parses every prefix of `bytes`, checks that they agree, and returns the result and how many bytes it took.
     fn parse_every_prefix(bytes: &[u8], role: Role) -> (Parsed, usize) {
+        check_whole(bytes, role);
         let whole = FrameHeader::parse(bytes, role);
         let mut decided_at = None;
         for end in 0..=bytes.len() {
@@ -441,6 +487,29 @@ mod tests {
 
     fn control(opcode: Opcode, len: u64, mask: Option<MaskingKey>) -> FrameHeader {
         FrameHeader::control(opcode, len, mask).expect("a valid control frame")
+    }
+
+    /// Every pair of first bytes, with any number of bytes after them.
+    #[test]
+    fn whole_messages_are_parsed_the_same() {
+        for role in [Role::Client, Role::Server] {
+            for start in 0..=u16::MAX {
+                let [first, second] = start.to_be_bytes();
+                check_whole(&[first, second, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], role);
+            }
+        }
+    }
+
+    /// Checks that every prefix is taken for the beginning of a whole message if it is one, and only then.
+    fn check_whole(bytes: &[u8], role: Role) {
+        for end in 0..=bytes.len() {
+            let is_whole = |(header, _): &(FrameHeader, usize)| {
+                let is_message = matches!(header.opcode(), Opcode::Text | Opcode::Binary);
+                is_message && header.fin() && !header.rsv1() && header.len() < 1 << 16
+            };
+            let expected = FrameHeader::parse(&bytes[..end], role).ok().flatten().filter(is_whole);
+            assert_eq!(FrameHeader::parse_whole(&bytes[..end], role), expected, "{bytes:02x?} {end}");
+        }
     }
 
     #[test]

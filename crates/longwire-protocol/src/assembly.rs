@@ -133,16 +133,22 @@ where
 {
     let kind = kind(header);
     if kind == MessageKind::Text {
-        let mut utf8 = Utf8Validator::default();
-        utf8.feed(payload.as_ref())?;
-        utf8.finish()?;
+        check_text(payload.as_ref())?;
     }
     Ok(Message::from_validated(kind, Bytes::from(payload)))
 }
 
+/// Checks that a whole text is UTF-8.
+#[inline]
+pub(crate) fn check_text(text: &[u8]) -> Result<(), InvalidUtf8> {
+    let mut utf8 = Utf8Validator::default();
+    utf8.feed(text)?;
+    utf8.finish()
+}
+
 /// Returns the kind of the message that begins with this frame.
 #[inline]
-fn kind(first: &FrameHeader) -> MessageKind {
+pub(crate) fn kind(first: &FrameHeader) -> MessageKind {
     if first.opcode() == Opcode::Text { MessageKind::Text } else { MessageKind::Binary }
 }
 

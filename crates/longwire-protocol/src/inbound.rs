@@ -7,12 +7,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
 
 use crate::assembly::{
-    Admitted, Appended, Assembly, Payload, extend_unmasked, grow, grow_ahead, whole_message,
+    Admitted, Appended, Assembly, Payload, check_text, extend_unmasked, grow, grow_ahead, kind, whole_message,
 };
 use crate::compression::{CONTEXT_MEMORY, Inflating};
 use crate::queue::SPARED;
 use crate::spill::Spill;
-use crate::{CloseFrame, CompressionStats, Event, Limits, Message, MessageKind, Part, ProtocolError};
+use crate::{
+    CloseFrame, CompressionStats, Event, Limits, Message, MessageKind, MessageRef, Part, ProtocolError,
+};
 
 /// The receiving half of a connection.
 ///
@@ -147,6 +149,51 @@ impl Inbound {
     /// much memory a message that is kept can hold.
     #[inline]
     pub fn decode_message(&mut self, input: &mut &[u8], block: &mut BytesMut) -> Option<Message> {
+        let (header, start, end) = self.whole_frame(input)?;
+        let message = whole_message(&header, &input[start..end], block).ok()?;
+        *input = &input[end..];
+        Some(message)
+    }
+
+    /// Takes a message off the front of `input` as [`decode_message`](Self::decode_message) does, but leaves its
+    /// payload there, unmasked in place, so that nothing is copied or allocated.
+    ///
+    /// Returns the message, and the number of bytes at the front of `input` that belong to it. If it returns `None`,
+    /// nothing was taken, and `input` is unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use longwire_protocol::{Inbound, Limits, MessageRef, Role};
+    ///
+    /// let mut inbound = Inbound::new(Role::Server, Limits::default());
+    /// // "Hello", masked (RFC 6455 §5.7), and the beginning of another frame.
+    /// let mut input = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x82";
+    /// assert_eq!(inbound.decode_in_place(&mut input), Some((MessageRef::Text("Hello"), 11)));
+    /// assert_eq!(inbound.decode_in_place(&mut input[11..]), None);
+    /// ```
+    #[inline]
+    pub fn decode_in_place<'a>(&mut self, input: &'a mut [u8]) -> Option<(MessageRef<'a>, usize)> {
+        let (header, start, end) = self.whole_frame(input)?;
+        let kind = kind(&header);
+        let payload = &mut input[start..end];
+        if let Some(key) = header.mask() {
+            mask::apply(payload, key, 0);
+        }
+        if kind == MessageKind::Text && check_text(payload).is_err() {
+            // `decode` finds the violation again, in the input as it was.
+            if let Some(key) = header.mask() {
+                mask::apply(payload, key, 0);
+            }
+            return None;
+        }
+        Some((MessageRef::from_validated(kind, payload), end))
+    }
+
+    /// Reads the header of a message that is complete in `input`, in one frame and within the limits, if nothing else
+    /// is in progress. Returns it with the start and the end of the payload.
+    #[inline]
+    fn whole_frame(&self, input: &[u8]) -> Option<(FrameHeader, usize, usize)> {
         if self.ended
             || self.parts
             || self.frame.is_some()
@@ -155,16 +202,21 @@ impl Inbound {
         {
             return None;
         }
-        let (header, len) = FrameHeader::parse(input, self.role).ok()??;
-        if header.rsv1() || header.len() >= self.too_long {
+        let (header, start) =
+            FrameHeader::parse_whole(input, self.role).or_else(|| self.long_header(input))?;
+        if header.len() >= self.too_long || header.len() > (input.len() - start) as u64 {
             return None;
         }
-        let mut rest = input.get(len..)?;
-        let payload = take_whole(&header, &mut rest)?;
         debug_assert!(self.admit(&header).is_ok(), "the limits say the same of it as one");
-        let message = whole_message(&header, payload, block).ok()?;
-        *input = rest;
-        Some(message)
+        Some((header, start, start + usize::try_from(header.len()).ok()?))
+    }
+
+    /// Reads the header of an uncompressed message of one frame, of any length.
+    fn long_header(&self, input: &[u8]) -> Option<(FrameHeader, usize)> {
+        let (header, start) = FrameHeader::parse(input, self.role).ok()??;
+        let is_message =
+            header.fin() && !header.rsv1() && matches!(header.opcode(), Opcode::Binary | Opcode::Text);
+        is_message.then_some((header, start))
     }
 
     /// Requests messages in pieces, as they arrive, from now on; or whole messages again.
@@ -551,20 +603,6 @@ impl Inbound {
             }
         }
     }
-}
-
-/// Takes the payload of an unfragmented message off the input if all of it is there.
-#[inline]
-fn take_whole<'a>(header: &FrameHeader, input: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let is_whole = header.fin()
-        && matches!(header.opcode(), Opcode::Binary | Opcode::Text)
-        && header.len() <= input.len() as u64;
-    if !is_whole {
-        return None;
-    }
-    let (payload, rest) = input.split_at(usize::try_from(header.len()).ok()?);
-    *input = rest;
-    Some(payload)
 }
 
 /// The number of bytes that one call may decompress before it returns: as long as it takes to copy what a read brings.

@@ -2,7 +2,7 @@
 
 use serde_core::{Deserialize, Serialize};
 
-use crate::Message;
+use crate::{Message, MessageRef};
 
 impl Message {
     /// Reads the payload, of either kind, as JSON. The value may borrow from the message.
@@ -24,11 +24,7 @@ impl Message {
     /// # }
     /// ```
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
-        match self.as_text() {
-            // Checking the text for UTF-8 a second time costs time.
-            Some(text) => serde_json::from_str(text),
-            None => serde_json::from_slice(self.as_bytes()),
-        }
+        MessageRef::from(self).json()
     }
 
     /// Creates a text message with a value as JSON, without spaces.
@@ -49,6 +45,21 @@ impl Message {
     /// ```
     pub fn from_json<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         serde_json::to_string(value).map(Self::from)
+    }
+}
+
+impl<'a> MessageRef<'a> {
+    /// Reads the payload, of either kind, as JSON. The value may borrow from the payload.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Message::json`].
+    pub fn json<T: Deserialize<'a>>(self) -> Result<T, serde_json::Error> {
+        match self {
+            // Checking the text for UTF-8 a second time costs time.
+            Self::Text(text) => serde_json::from_str(text),
+            Self::Binary(bytes) => serde_json::from_slice(bytes),
+        }
     }
 }
 

@@ -50,6 +50,7 @@ mod inbound;
 mod json;
 mod limits;
 mod message;
+mod message_ref;
 mod outbound;
 mod prepared;
 mod queue;
@@ -71,6 +72,7 @@ pub use longwire_frame::{CloseCode, FrameError, InvalidUtf8, MaskingKey, Opcode,
 #[doc(hidden)]
 pub use longwire_frame::{causes, debug_with_causes};
 pub use message::{CloseFrame, Compress, Message, MessageKind};
+pub use message_ref::MessageRef;
 pub use outbound::{Dropped, MaskingKeys, Outbound};
 pub use prepared::PreparedMessage;
 pub use queue::WriteQueue;

@@ -12,8 +12,8 @@ use longwire_frame::{CloseCode, FrameHeader, MaskingKey, Opcode, close::encode_c
 use crate::compression::{COMPRESSOR_MEMORY, Deflating};
 use crate::data_frame::{DataFrame, gather_frame};
 use crate::{
-    CloseFrame, Compress, CompressionStats, Event, Message, MessageKind, PreparedMessage, ProtocolError,
-    SendError, WriteQueue,
+    CloseFrame, Compress, CompressionStats, Event, Message, MessageKind, MessageRef, PreparedMessage,
+    ProtocolError, SendError, WriteQueue,
 };
 
 /// The source of a client's masking keys.
@@ -204,6 +204,27 @@ impl Outbound {
         match compressed {
             Some(payload) => self.data_frame(DataFrame { rsv1: true, ..frame }, payload.into()),
             None => self.data_frame(frame, message.into_payload()),
+        }
+        Ok(())
+    }
+
+    /// Queues one message whose payload is only borrowed, as one frame. Equivalent to [`message`](Self::message), but
+    /// the payload is copied into the queue, however long it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`message`](Self::message).
+    #[inline]
+    pub fn message_ref(&mut self, message: MessageRef<'_>) -> Result<(), SendError> {
+        self.check_idle()?;
+        let frame = DataFrame { opcode: message.kind().opcode(), fin: true, rsv1: false };
+        if let Some(deflating) = &mut self.deflating
+            && deflating.wants(message.len(), Compress::Auto)
+            && let Some(payload) = deflating.message(message.as_bytes())
+        {
+            self.data_frame(DataFrame { rsv1: true, ..frame }, payload.into());
+        } else {
+            self.gather_data(frame, message.as_bytes());
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Text payloads: [`Bytes`] that are known to be UTF-8 (RFC 6455 §5.6).
 //!
-//! Owns the one place where validated bytes become a `str` without a second check. The check itself belongs to
+//! Owns the places where validated bytes become a `str` without a second check. The check itself belongs to
 //! [`Utf8Validator`](longwire_frame::Utf8Validator).
 
 use std::borrow::{Borrow, Cow};
@@ -67,6 +67,17 @@ impl Text {
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }
+}
+
+/// Returns bytes that the incremental validator has accepted up to and including the end as a string slice.
+#[inline]
+#[allow(unsafe_code)] // As for `Text::as_str`: a second validation costs more than everything else done for a message.
+pub(crate) fn str_of_validated(bytes: &[u8]) -> &str {
+    debug_assert!(std::str::from_utf8(bytes).is_ok());
+    // SAFETY: `Inbound::decode_in_place` is the only caller, through `MessageRef::from_validated`, and calls it only
+    // after `Utf8Validator::feed` and `finish` have accepted exactly these bytes. They are borrowed from then on, so
+    // nothing changes them.
+    unsafe { std::str::from_utf8_unchecked(bytes) }
 }
 
 impl Deref for Text {

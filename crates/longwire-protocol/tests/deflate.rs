@@ -18,6 +18,8 @@ const KEYS: MaskingKeys = || MaskingKey::new([0x37, 0xfa, 0x21, 0x3d]);
 #[derive(Clone, Debug)]
 enum How {
     Whole(Compress),
+    /// From a payload that is borrowed.
+    Lent,
     Prepared,
     /// Cut at these 255ths of its length.
     Parts(Compress, Vec<u8>),
@@ -67,6 +69,7 @@ fn drain(outbound: &mut Outbound) -> Vec<u8> {
 fn send(outbound: &mut Outbound, message: &Message, how: &How) {
     match how {
         How::Whole(compress) => outbound.message_with(message.clone(), *compress).unwrap(),
+        How::Lent => outbound.message_ref(message.into()).unwrap(),
         How::Prepared => outbound.prepared(&PreparedMessage::new(message.clone())).unwrap(),
         How::Parked => {
             outbound.park();
@@ -157,6 +160,7 @@ fn how() -> impl Strategy<Value = How> {
     let compress = select(&[Compress::Auto, Compress::Always, Compress::Never][..]);
     prop_oneof![
         compress.clone().prop_map(How::Whole),
+        Just(How::Lent),
         Just(How::Prepared),
         Just(How::Parked),
         (compress, vec(any::<u8>(), 0..4)).prop_map(|(compress, cuts)| How::Parts(compress, cuts)),

@@ -20,6 +20,8 @@ enum Way {
     Decode,
     /// They go to `decode_message` as long as it accepts them, then to `decode`.
     Message,
+    /// They go to `decode_in_place` as long as it accepts them, then to `decode`.
+    InPlace,
     /// They go to `read_payload` as far as it accepts them, then to `decode`.
     Payload,
 }
@@ -71,7 +73,7 @@ proptest! {
         prop_assert_eq!(&one_by_one, &whole);
         let mixed = receive(role, limits, bytes, &steps);
         prop_assert_eq!(&mixed, &whole);
-        for way in [Way::Message, Way::Payload] {
+        for way in [Way::Message, Way::InPlace, Way::Payload] {
             let split = receive(role, limits, bytes, &[(steps[0].0, way)]);
             prop_assert_eq!(&split, &whole);
         }
@@ -160,6 +162,10 @@ fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> 
                     Some(message) => Ok(Some(Event::Message(message))),
                     None => inbound.decode(&mut piece),
                 },
+                Way::InPlace => match take_in_place(inbound, &mut piece) {
+                    Some(message) => Ok(Some(Event::Message(message))),
+                    None => inbound.decode(&mut piece),
+                },
                 Way::Payload if inbound.payload_left() > 0 => {
                     let (taken, result) = inbound.read_payload(|buf| {
                         let take = piece.len().min(buf.remaining_mut());
@@ -193,11 +199,29 @@ fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> 
         for follows in [&b"\x81\x01a"[..], b"\x81\x81\0\0\0\0a", b"\xff"] {
             let mut input = follows;
             assert_eq!(inbound.decode_message(&mut input, &mut block), None);
+            assert_eq!(take_in_place(inbound, &mut input), None);
             assert_eq!(inbound.decode(&mut input), Ok(None));
             assert_eq!(input, b"");
         }
     }
     outcome
+}
+
+/// Takes a message with `decode_in_place`, and checks that everything else is left unchanged.
+fn take_in_place(inbound: &mut Inbound, piece: &mut &[u8]) -> Option<Message> {
+    let mut bytes = piece.to_vec();
+    let lies_in = bytes.as_ptr_range();
+    let (message, taken) = match inbound.decode_in_place(&mut bytes) {
+        Some((message, taken)) => {
+            let payload = message.as_bytes().as_ptr_range();
+            assert!(lies_in.start < payload.start && payload.end <= lies_in.end, "it is not a copy");
+            (Some(message.to_message()), taken)
+        }
+        None => (None, 0),
+    };
+    assert_eq!(bytes[taken..], piece[taken..], "the rest is unchanged");
+    *piece = &piece[taken..];
+    message
 }
 
 /// Decodes all of `bytes` with a whole connection, in pieces of the lengths of `steps`, and checks that it queues the
@@ -328,6 +352,10 @@ fn send(outbound: &mut Outbound, sent: Sent) -> Event {
             assert!(outbound.gather_message(&message), "short and nothing in the way");
             Event::Message(message)
         }
+        Sent::Lent(message) => {
+            outbound.message_ref((&message).into()).expect(IDLE);
+            Event::Message(message)
+        }
         Sent::Prepared(message) => {
             outbound.prepared(&PreparedMessage::new(message.clone())).expect(IDLE);
             Event::Message(message)
@@ -373,6 +401,7 @@ fn drain(outbound: &mut Outbound) -> Vec<u8> {
 enum Sent {
     Message(Message),
     Gathered(Message),
+    Lent(Message),
     Prepared(Message),
     Parts(Message, Vec<Index>),
     Ping(Vec<u8>),
@@ -392,6 +421,7 @@ fn sent() -> impl Strategy<Value = Sent> {
     prop_oneof![
         message.clone().prop_map(Sent::Message),
         short.prop_map(Sent::Gathered),
+        message.clone().prop_map(Sent::Lent),
         message.clone().prop_map(Sent::Prepared),
         (message, vec(any::<Index>(), 0..4)).prop_map(|(message, cuts)| Sent::Parts(message, cuts)),
         vec(any::<u8>(), 0..=125).prop_map(Sent::Ping),
@@ -400,7 +430,7 @@ fn sent() -> impl Strategy<Value = Sent> {
 }
 
 fn steps() -> impl Strategy<Value = Vec<(usize, Way)>> {
-    let way = select(&[Way::Decode, Way::Message, Way::Payload][..]);
+    let way = select(&[Way::Decode, Way::Message, Way::InPlace, Way::Payload][..]);
     vec((prop_oneof![1..5_usize, 1..400_usize], way), 1..8)
 }
 
@@ -470,7 +500,7 @@ fn fragmented_text_survives_any_cut() {
             bytes.extend(wire_model::frame(0x80, &text.as_bytes()[second..], None));
             bytes.extend(wire_model::frame(0x88, b"\x03\xe8", None));
             for len in 1..=bytes.len() {
-                for way in [Way::Decode, Way::Message, Way::Payload] {
+                for way in [Way::Decode, Way::Message, Way::InPlace, Way::Payload] {
                     let got = receive(Role::Client, Limits::default(), &bytes, &[(len, way)]);
                     let expected = [
                         Event::Ping(Bytes::new()),
@@ -503,6 +533,8 @@ fn a_message_is_taken_at_once_exactly_where_the_limits_allow_it() {
             frame.resize(frame.len() + len, b'a');
             let at_once =
                 Inbound::new(Role::Client, limits).decode_message(&mut &frame[..], &mut BytesMut::new());
+            let in_place = take_in_place(&mut Inbound::new(Role::Client, limits), &mut &frame[..]);
+            assert_eq!(in_place, at_once, "{limits:?}, {len} bytes");
             let decoded = Inbound::new(Role::Client, limits).decode(&mut &frame[..]);
             assert_eq!(at_once.map(Event::Message), decoded.ok().flatten(), "{limits:?}, {len} bytes");
         }

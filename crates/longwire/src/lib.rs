@@ -78,6 +78,7 @@
 //! | send from several tasks | [`WebSocket::sender`], [`WebSocket::split`], [`Sender`] |
 //! | send many messages in one write | [`WebSocket::feed`], [`WebSocket::flush`]; automatic in a server's handler |
 //! | check that the peer is alive, and measure the round trip | [`WebSocket::ping`], [`Config::keepalive`] |
+//! | look at messages where they were read, without a copy | [`WebSocket::recv_with`], [`WebSocket::reply_with`] |
 //! | send or receive one message in parts | [`WebSocket::message_writer`], [`WebSocket::recv_parts`] |
 //! | compress, or not | `ServerOptions::deflate` of a server's handshake, `Client::deflate`, [`WebSocket::send_with`] |
 //! | pipe bytes | [`WebSocket::into_byte_stream`] |
@@ -159,9 +160,9 @@ pub mod testing {
 pub use longwire_connection::{
     BoxError, ByteStream, CloseCode, CloseFrame, Compress, CompressionStats, Config, Excess, FrameError,
     Handover, Histogram, HistogramCounts, Incoming, Keepalive, Limits, MaskingKey, MaskingKeys,
-    MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageWriter,
-    Opcode, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit, Receiver, Sender,
-    SenderSink, State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
+    MeasurementCounts, Measurements, MemoryBudget, Message, MessageKind, MessageReader, MessageRef,
+    MessageWriter, Opcode, OwnedMessageWriter, Pong, PreparedMessage, ProtocolError, Rate, RateLimit,
+    Receiver, Reply, Sender, SenderSink, State, Stats, Text, Transport, WebSocket, WriterOptions, drive,
 };
 
 pub use error::Error;

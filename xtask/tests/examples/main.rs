@@ -261,6 +261,18 @@ fn echo() -> Result<()> {
     interrupt(server)
 }
 
+#[test]
+fn lend() -> Result<()> {
+    for threads in ["1", "2"] {
+        let (server, url) = start_server("lend", &["--threads", threads])?;
+        let client = start("cat", &[&url])?;
+        client.write_line("are you there?")?;
+        expect_lines(client, &["are you there?"])?;
+        interrupt(server)?;
+    }
+    Ok(())
+}
+
 /// Checks that each reply is shown as it arrives, and that errors in the command line are reported.
 #[test]
 fn cat() -> Result<()> {

@@ -7,6 +7,7 @@ mod json;
 pub(crate) mod message_writer;
 pub(crate) mod parts;
 pub(crate) mod receiver;
+pub(crate) mod reply;
 pub(crate) mod sender;
 pub(crate) mod sink;
 pub(crate) mod socket;

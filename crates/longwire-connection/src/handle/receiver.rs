@@ -5,9 +5,10 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseFrame, Event, Message, State};
+use longwire_protocol::{CloseFrame, Event, Message, MessageRef, State};
 
 use crate::handle::parts::MessageReader;
+use crate::receiving::lend::Lent;
 use crate::receiving::reader::Reader;
 use crate::{Config, Error, Handover, Stats, Transport};
 
@@ -65,6 +66,37 @@ impl<T: Transport> Receiver<T> {
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> + Send {
         let reader = self.reader_mut();
         poll_fn(|cx| reader.poll_recv(cx))
+    }
+
+    /// Receives the next message and lends it to `look`, as [`WebSocket::recv_with`](crate::WebSocket::recv_with) does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, `look` was not called, and no message is lost.
+    ///
+    /// # Panics
+    ///
+    /// If the future is polled again after it was ready.
+    #[inline]
+    pub fn recv_with<R>(
+        &mut self,
+        look: impl FnOnce(MessageRef<'_>) -> R,
+    ) -> impl Future<Output = Result<Option<R>, Error>> {
+        let reader = self.reader_mut();
+        let mut look = Some(look);
+        poll_fn(move |cx| {
+            let mut result = None;
+            let lend = |lent: Lent<'_, T>| {
+                let look = look.take().expect("polled after it was ready");
+                result = Some(look(lent.message));
+            };
+            ready!(reader.poll_recv_with(lend, cx))?;
+            Poll::Ready(Ok(result))
+        })
     }
 
     /// Receives the next message, ping or pong.

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, State};
+use longwire_protocol::{CloseCode, CloseFrame, Compress, Message, MessageRef, State};
 
 use crate::handle::halves::Halves;
 use crate::handle::message_writer::MessageWriter;
 use crate::handle::parts::MessageReader;
+use crate::handle::reply::Reply;
 use crate::handle::sender::close_frame;
+use crate::receiving::lend::Lent;
 use crate::sending::request::{Item, Sending, Until};
 use crate::sending::shared::Shared;
 use crate::sending::wakers::Ticket;
@@ -78,6 +80,123 @@ impl<T: Transport> WebSocket<T> {
     #[inline]
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> + Send {
         self.receiver.recv()
+    }
+
+    /// Receives the next message and lends it to `look`: as [`recv`](Self::recv), but nothing is copied or allocated
+    /// for a message that was read in one piece.
+    ///
+    /// `look` is called once, with the payload where it lies: in the read buffer, where it was unmasked and, if it is
+    /// text, checked to be UTF-8; or, if the message arrived in several reads or frames or was compressed, in the
+    /// memory in which it was assembled. The future then yields what `look` returns. To keep the message, return
+    /// [`MessageRef::to_message`]. To answer it, use [`reply_with`](Self::reply_with).
+    ///
+    /// Returns `None`, without calling `look`, at the end of the connection. A panic of `look` counts the message as
+    /// received.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, `look` was not called, and no message is lost.
+    ///
+    /// # Panics
+    ///
+    /// If the future is polled again after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// Counts messages and the bytes in them:
+    ///
+    /// ```
+    /// use longwire_connection::{Config, Error, testing::pair};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let (mut client, mut server) = pair(Config::default());
+    /// client.send("hello").await?;
+    /// client.send(vec![1, 2, 3]).await?;
+    /// client.start_close(1000, "")?;
+    ///
+    /// let (mut messages, mut bytes) = (0, 0);
+    /// while let Some(len) = server.recv_with(|message| message.len()).await? {
+    ///     messages += 1;
+    ///     bytes += len;
+    /// }
+    /// assert_eq!((messages, bytes), (2, 8));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn recv_with<R>(
+        &mut self,
+        look: impl FnOnce(MessageRef<'_>) -> R,
+    ) -> impl Future<Output = Result<Option<R>, Error>> {
+        self.receiver.recv_with(look)
+    }
+
+    /// Receives the next message and lends it to `reply`, as [`recv_with`](Self::recv_with) does, together with a
+    /// [`Reply`] that answers it.
+    ///
+    /// If the answers to the message before have filled the queue to [`Config::send_queue`] bytes or more, it waits as
+    /// [`send`](Self::send) does before it receives. So answers are never refused for want of room, and a peer that
+    /// does not read is no longer read from. Meanwhile control frames are handled.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, `reply` was not called, and no message is lost.
+    ///
+    /// # Panics
+    ///
+    /// If the future is polled again after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// An echo that copies each payload once, from the read buffer to the write buffer:
+    ///
+    /// ```
+    /// use longwire_connection::{Config, Error, drive, testing::pair};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let (mut client, server) = pair(Config::default());
+    /// tokio::spawn(drive(server, |mut ws| async move {
+    ///     while let Some(sent) = ws.reply_with(|message, reply| reply.send(message)).await? {
+    ///         sent?;
+    ///     }
+    ///     Ok::<_, Error>(())
+    /// }));
+    /// client.send("hello").await?;
+    /// assert_eq!(client.recv().await?, Some("hello".into()));
+    /// client.close(1000, "").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn reply_with<R>(
+        &mut self,
+        reply: impl FnOnce(MessageRef<'_>, &mut Reply<'_, T>) -> R,
+    ) -> impl Future<Output = Result<Option<R>, Error>> {
+        let mut reply = Some(reply);
+        poll_fn(move |cx| {
+            if !self.receiver.reader().has_room {
+                // If nothing can be sent any more, receiving determines how the connection ends.
+                let _ = ready!(self.poll_room(cx));
+                self.receiver.reader_mut().has_room = true;
+            }
+            let mut result = None;
+            let lend = |lent: Lent<'_, T>| {
+                let reply = reply.take().expect("polled after it was ready");
+                result = Some(Reply::with(lent, reply));
+            };
+            ready!(self.receiver.reader_mut().poll_recv_with(lend, cx))?;
+            Poll::Ready(Ok(result))
+        })
     }
 
     /// Receives the next message, ping or pong.
@@ -431,6 +550,18 @@ impl<T: Transport> WebSocket<T> {
                 // Calls that receive still write the queued bytes, but a peer that has sent its close frame may
                 // discard all of them (RFC 6455 §1.4), so there is no reason to wait.
                 return Poll::Ready(Err(Error::Closed));
+            }
+            ready!(self.poll_blocked(cx))?;
+        }
+    }
+
+    /// Waits until a message can be queued.
+    #[inline]
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            let ready = self.shared().with(|writer| writer.poll_room(cx.waker()));
+            if ready.is_ready() {
+                return ready;
             }
             ready!(self.poll_blocked(cx))?;
         }

@@ -75,15 +75,3 @@ impl<T: Transport> Sink<Message> for WebSocket<T> {
         }
     }
 }
-
-impl<T: Transport> WebSocket<T> {
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            let ready = self.shared().lock().poll_room(cx.waker());
-            if ready.is_ready() {
-                return ready;
-            }
-            ready!(self.poll_blocked(cx))?;
-        }
-    }
-}

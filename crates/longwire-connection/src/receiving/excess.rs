@@ -1,26 +1,22 @@
 //! Consequences of exceeding the rate limit.
 //!
-//! [`crate::receiving::policy::rate`] decides when the limit is exceeded. Without a limit, messages do not reach
-//! this code.
+//! [`crate::receiving::policy::rate`] decides when the limit is exceeded.
 
 use longwire_protocol::Event;
 use tokio::time::Instant;
 
-use crate::receiving::policy::rate::Excess;
+use crate::receiving::policy::rate::{Excess, Meter};
 use crate::receiving::reader::Reader;
 use crate::{Error, Transport};
 
 impl<T: Transport> Reader<T> {
     /// Returns whether the peer may send this now. If not, the rest of the same message is skipped.
     pub(crate) fn is_within_rate(&mut self, event: &Event) -> bool {
-        let Some(meter) = &mut self.meter else {
-            return true;
-        };
-        let now = || Instant::now().into_std();
         match event {
-            Event::Message(message) => meter.admit_message(message.len(), now()),
+            Event::Message(message) => is_message_within_rate(&mut self.meter, message.len()),
             Event::Part(part) => {
-                let admitted = meter.admit_part(part.data.len(), part.last, now());
+                let Some(meter) = &mut self.meter else { return true };
+                let admitted = meter.admit_part(part.data.len(), part.last, Instant::now().into_std());
                 if !admitted {
                     self.inbound.skip_rest();
                 }
@@ -47,4 +43,11 @@ impl<T: Transport> Reader<T> {
             meter.skip_rest();
         }
     }
+}
+
+/// Returns whether the peer may send a whole message of `len` bytes now.
+#[inline]
+pub(super) fn is_message_within_rate(meter: &mut Option<Box<Meter>>, len: usize) -> bool {
+    let is_within = |meter: &mut Box<Meter>| meter.admit_message(len, Instant::now().into_std());
+    meter.as_mut().is_none_or(is_within)
 }

@@ -3,5 +3,6 @@
 pub(crate) mod alarm;
 mod control;
 mod excess;
+pub(crate) mod lend;
 pub(crate) mod policy;
 pub(crate) mod reader;

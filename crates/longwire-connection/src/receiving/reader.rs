@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::counting::measurements::Measure;
 use crate::ending::end::Ending;
 use crate::receiving::alarm::Alarm;
+use crate::receiving::excess::is_message_within_rate;
 use crate::receiving::policy::memory::{Holding, Member};
 #[cfg(feature = "deflate")]
 use crate::receiving::policy::parking::Parking;
@@ -30,6 +31,7 @@ use crate::sending::writer::Writer;
 use crate::{Config, Error, Handover, Stats, Transport};
 
 /// The receiving state of one connection.
+#[allow(clippy::struct_excessive_bools, reason = "facts that do not depend on each other, of one byte each")]
 pub(crate) struct Reader<T: Transport> {
     pub(crate) shared: Arc<Shared<T>>,
     pub(crate) inbound: Inbound,
@@ -47,7 +49,7 @@ pub(crate) struct Reader<T: Transport> {
     /// The peer's usage of its rate limit, if it has one.
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) holding: Option<Holding>,
-    measure: Measure,
+    pub(super) measure: Measure,
     /// The timer for giving a compressor back, if messages are compressed.
     #[cfg(feature = "deflate")]
     pub(crate) parking: Option<Box<Parking>>,
@@ -55,6 +57,8 @@ pub(crate) struct Reader<T: Transport> {
     pub(super) sends: u8,
     /// Set if a pong was queued that no task has begun to write.
     pub(super) owes_pong: bool,
+    /// Set if the queue had room for another message after the last answer to one that was lent.
+    pub(crate) has_room: bool,
     /// Control frames that were handled while a call waited, kept for the application.
     #[allow(
         clippy::box_collection,
@@ -114,6 +118,7 @@ impl<T: Transport> Reader<T> {
                 .map(|compression| Box::new(Parking::new(config.deflate_idle, compression.pool().clone()))),
             sends: 0,
             owes_pong: false,
+            has_room: false,
             handled: None,
             names: named.then(|| Box::new(Names { subprotocol, extensions })),
         })
@@ -144,23 +149,45 @@ impl<T: Transport> Reader<T> {
     /// Yields the next message. Control frames before it are answered.
     #[inline]
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
-        self.inbound.set_parts(false);
-        self.sends = 0;
+        self.start_receiving();
         loop {
             if let Some(message) = self.take_message() {
-                self.write_pong();
-                return Poll::Ready(Ok(Some(message)));
-            }
-            match ready!(self.poll_step(cx)) {
-                Step::Event(Ok(Event::Message(message))) => {
+                if self.count_message(message.len()) {
                     self.write_pong();
                     return Poll::Ready(Ok(Some(message)));
                 }
-                Step::Event(Err(error)) => return Poll::Ready(Err(error)),
-                Step::Event(Ok(_)) | Step::More => {}
-                Step::End => return Poll::Ready(Ok(None)),
+                continue;
+            }
+            if self.needs_bytes() && ready!(self.poll_fill(cx)) == Filled::Read {
+                continue;
+            }
+            if let Some(received) = ready!(self.poll_message(cx)) {
+                return Poll::Ready(received);
             }
         }
+    }
+
+    /// Prepares to receive whole messages.
+    #[inline]
+    pub(super) fn start_receiving(&mut self) {
+        self.inbound.set_parts(false);
+        self.sends = 0;
+    }
+
+    /// Takes one step, and returns the message or the end that it led to, if any.
+    pub(super) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Option<Message>, Error>>> {
+        Poll::Ready(match ready!(self.poll_step(cx)) {
+            Step::Event(Ok(Event::Message(message))) => {
+                self.write_pong();
+                Some(Ok(Some(message)))
+            }
+            Step::Event(Err(error)) => Some(Err(error)),
+            Step::Event(Ok(_)) | Step::More => None,
+            Step::End => Some(Ok(None)),
+        })
     }
 
     /// Starts to write a queued pong, because the application may take its time before the next call.
@@ -174,18 +201,34 @@ impl<T: Transport> Reader<T> {
     /// Takes a message that was read in one piece.
     #[inline]
     fn take_message(&mut self) -> Option<Message> {
-        if self.read.is_empty() || self.budget == 0 || self.meter.is_some() {
+        if !self.may_take_message() {
             return None;
         }
-        debug_assert!(!self.shared.is_locked_here(), "messages are decoded without the lock");
         let mut input = self.read.bytes();
         let message = scratch::with_block(|block| self.inbound.decode_message(&mut input, block))?;
         let left = input.len();
         self.read.keep_last(left);
-        self.messages += 1;
-        self.measure.received(message.len());
-        self.spend(1 + message.len() / BYTES_A_TURN);
         Some(message)
+    }
+
+    /// Counts a message of `len` bytes that was taken without a step. Returns whether the application receives it.
+    #[inline]
+    pub(super) fn count_message(&mut self, len: usize) -> bool {
+        self.spend(cost(len));
+        if !is_message_within_rate(&mut self.meter, len) {
+            self.handle_excess();
+            return false;
+        }
+        self.messages += 1;
+        self.measure.received(len);
+        true
+    }
+
+    /// Returns whether the message that was read next may be taken without a step.
+    #[inline]
+    pub(super) fn may_take_message(&self) -> bool {
+        debug_assert!(!self.shared.is_locked_here(), "messages are decoded without the lock");
+        !self.read.is_empty() && self.budget > 0
     }
 
     /// Decodes the bytes that are here; without any, reads more, or continues the end of the connection.
@@ -202,6 +245,24 @@ impl<T: Transport> Reader<T> {
         if !self.ending.is_open() {
             return self.poll_end(cx);
         }
+        match ready!(self.poll_fill(cx)) {
+            Filled::Read => Poll::Ready(Step::More),
+            Filled::Direct => self.poll_direct(cx),
+        }
+    }
+
+    /// Returns whether the next step is [`poll_fill`](Self::poll_fill) alone.
+    #[inline]
+    pub(super) fn needs_bytes(&self) -> bool {
+        self.budget > 0
+            && self.read.is_empty()
+            && self.ending.is_open()
+            && self.inbound.frame_left() < DIRECT_FROM
+    }
+
+    /// Reads into the thread's buffer, unless much of a payload is still to come. Writes what is queued before it
+    /// waits.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
         let Self { shared, alarm, inbound, read, unanswered, .. } = self;
         let is_corked = shared.is_corked();
         let messages = self.messages;
@@ -240,8 +301,8 @@ impl<T: Transport> Reader<T> {
             Some(polled)
         });
         match polled {
-            Some(polled) => self.after_read(polled, cx),
-            None => self.poll_direct(cx),
+            Some(polled) => self.after_read(polled, cx).map(|()| Filled::Read),
+            None => Poll::Ready(Filled::Direct),
         }
     }
 
@@ -261,7 +322,7 @@ impl<T: Transport> Reader<T> {
         let mut writer = shared.lock();
         let Some(io) = writer.io.as_mut() else {
             drop(writer);
-            return self.after_read(Poll::Ready(Ok(0)), cx);
+            return self.after_read(Poll::Ready(Ok(0)), cx).map(|()| Step::More);
         };
         let (polled, result) = poll_read_payload(&mut self.inbound, io, cx);
         match &polled {
@@ -278,16 +339,13 @@ impl<T: Transport> Reader<T> {
         if polled.is_pending() && !self.ending.is_open() {
             return Poll::Ready(Step::More);
         }
-        self.after_read(polled, cx).map(|step| match step {
-            Step::More => self.handle(result),
-            step => step,
-        })
+        self.after_read(polled, cx).map(|()| self.handle(result))
     }
 
     /// Acts on the result of a read.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "as for `poll_read`")]
-    fn after_read(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<Step> {
+    fn after_read(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<()> {
         match polled {
             Poll::Ready(Ok(n)) if n > 0 => {
                 self.alarm.heard();
@@ -301,7 +359,7 @@ impl<T: Transport> Reader<T> {
                     // The memory budget may have chosen this connection to be closed.
                     self.count_memory(cx);
                     if !self.ending.is_open() {
-                        return Poll::Ready(Step::More);
+                        return Poll::Ready(());
                     }
                 }
                 #[cfg(feature = "deflate")]
@@ -311,7 +369,7 @@ impl<T: Transport> Reader<T> {
                 ready!(self.poll_alarm(cx));
             }
         }
-        Poll::Ready(Step::More)
+        Poll::Ready(())
     }
 
     /// Decodes up to the next event, and counts the memory held.
@@ -590,6 +648,15 @@ pub(crate) enum Step {
     End,
 }
 
+/// The outcome of [`Reader::poll_fill`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// There may be more to decode, or another step to take.
+    Read,
+    /// The payload that is arriving is to be read directly into its message.
+    Direct,
+}
+
 /// The number of bytes read since the last send, which determines how much is read at once.
 #[derive(Default)]
 struct Unanswered {
@@ -672,6 +739,12 @@ fn poll_read_payload<T: Transport>(
             polled => return (polled, result),
         }
     }
+}
+
+/// Returns what a message of `len` bytes costs of the budget.
+#[inline]
+pub(super) const fn cost(len: usize) -> usize {
+    1 + len / BYTES_A_TURN
 }
 
 /// Returns whether this close frame ends a connection without an error.

@@ -23,7 +23,7 @@ impl<T: Transport> Writer<T> {
             Want::Progress => false,
             Want::Flushed(position) => self.flushed >= position,
             Want::Room | Want::PartRoom | Want::Fits(_) if self.out.is_closing() => true,
-            Want::Room => self.has_room() && !self.out.is_message_open(),
+            Want::Room => self.can_queue(),
             // Broadcasts that wait for the end of the message are not ahead of its parts.
             Want::PartRoom => self.out.queue_cost() < self.send_queue.max(1),
             // An empty queue accepts any message: the limit applies to messages that wait.

@@ -12,7 +12,7 @@ use std::sync::Weak;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use longwire_protocol::{CloseCode, Compress, Event, Message, Outbound, SendError};
+use longwire_protocol::{CloseCode, Compress, Event, Message, MessageRef, Outbound, SendError};
 use tokio::task::coop;
 
 #[cfg(feature = "deflate")]
@@ -71,6 +71,12 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) heir: Heir,
     /// Work deferred until the lock is free.
     pub(crate) due: Option<Box<Due<T>>>,
+    /// Answers of the receiving task that wait for the end of a message in parts.
+    #[allow(
+        clippy::box_collection,
+        reason = "one word instead of three for the many connections that have none"
+    )]
+    answers: Option<Box<Vec<Message>>>,
     /// Set if the connection was closed to free memory.
     pub(crate) is_shed: bool,
     /// The compressor as the budget counts it, if there is a budget.
@@ -132,6 +138,7 @@ impl<T: Transport> Writer<T> {
             pings: None,
             heir: Heir::Nobody,
             due: None,
+            answers: None,
             is_shed: false,
             #[cfg(feature = "deflate")]
             keeping: None,
@@ -185,6 +192,7 @@ impl<T: Transport> Writer<T> {
             self.due().wakers.push(owner);
         }
         self.drop_queue();
+        self.answers = None;
         self.abandon_compressor();
         self.wake_met();
     }
@@ -282,6 +290,12 @@ impl<T: Transport> Writer<T> {
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.out.cost() < self.send_queue.max(1)
+    }
+
+    /// Returns whether a message can be queued without exceeding the room.
+    #[inline]
+    pub(crate) fn can_queue(&self) -> bool {
+        self.has_room() && !self.out.is_message_open()
     }
 
     /// Returns the number of bytes that may be queued before a send waits.
@@ -398,6 +412,45 @@ impl<T: Transport> Writer<T> {
         Ok(())
     }
 
+    /// Queues an answer whose payload is only borrowed, even if the queue is full: after the message in parts that is
+    /// open, if one is.
+    #[inline]
+    pub(crate) fn queue_answer_ref(&mut self, answer: MessageRef<'_>) -> Result<(), Error> {
+        if self.out.is_message_open() {
+            self.defer_answer(answer.to_message());
+            return Ok(());
+        }
+        self.lend_buffer();
+        let kept_before = self.out.keeps_compressor();
+        self.out.message_ref(answer)?;
+        self.watch_compressor(kept_before);
+        self.count_sent(answer.len());
+        Ok(())
+    }
+
+    /// As [`queue_answer_ref`](Self::queue_answer_ref), but the payload is shared.
+    pub(crate) fn queue_answer(&mut self, answer: &Message) -> Result<(), Error> {
+        if self.out.is_message_open() {
+            self.defer_answer(answer.clone());
+            return Ok(());
+        }
+        self.queue_message(answer.clone(), Compress::Auto)
+    }
+
+    #[cold]
+    fn defer_answer(&mut self, answer: Message) {
+        self.answers.get_or_insert_default().push(answer);
+    }
+
+    /// Queues the answers that waited for the end of a message in parts.
+    #[cold]
+    fn queue_deferred_answers(&mut self) {
+        for answer in self.answers.take().into_iter().flat_map(|answers| *answers) {
+            // It fails only if nothing can be sent any more.
+            let _ = self.queue_message(answer, Compress::Auto);
+        }
+    }
+
     /// Counts a message that was queued whole.
     #[inline]
     pub(crate) fn count_sent(&mut self, len: usize) {
@@ -436,6 +489,9 @@ impl<T: Transport> Writer<T> {
                 self.watch_compressor(kept_before);
                 if last {
                     self.messages += 1;
+                    if self.answers.is_some() {
+                        self.queue_deferred_answers();
+                    }
                     self.wake_met();
                     if self.out.keeps_compressor() {
                         // It could not be given back within the message.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use longwire_connection::testing::Pipe;
-use longwire_connection::{Config, Error, Handover, MaskingKey, Message, WebSocket};
+use longwire_connection::{Config, Error, Handover, MaskingKey, Message, MessageRef, WebSocket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) use wire_model::{BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, TEXT};
@@ -167,6 +167,11 @@ pub(crate) async fn recv_all(ws: &mut WebSocket<Pipe>) -> (Vec<Message>, Result<
             Err(error) => return (messages, Err(error)),
         }
     }
+}
+
+/// Copies a message that is lent.
+pub(crate) fn keep(message: MessageRef<'_>) -> Message {
+    message.to_message()
 }
 
 /// The most common echo handler.
