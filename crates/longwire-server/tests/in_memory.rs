@@ -28,7 +28,7 @@ fn app(server: Server) -> Serve {
         })
         .route("/lobby", lobby)
         .expect("the path is valid")
-        .serve_routes()
+        .serve(|_, _| async {})
 }
 
 #[tokio::test(start_paused = true)]

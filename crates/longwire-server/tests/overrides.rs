@@ -10,7 +10,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use common::{
-    REQUEST, Running, bind, exchange, expect, frame, head, request_with, soon, start_with, tcp, text,
+    LONG, REQUEST, Running, bind, exchange, expect, expect_long, frame, head, request_with, soon, start_with,
+    tcp, text,
 };
 
 /// A change of one setting, and a conversation that shows its effect.
@@ -74,13 +75,13 @@ fn rows() -> Vec<Row> {
         row("send_queue", text("queue"), (b"\x81\x011\x88", b"\x81\x011\x81\x012\x88"), |admission| {
             admission.connection_config().send_queue = 1;
         }),
-        row("queue", text("broadcast"), (b"\x81\x011\x88\x0a\x03\xf5", b"\x81\x011\x81\x012"), |admission| {
+        row("queue", text("broadcast"), (b"\x88\x0a\x03\xf5", b"\x81\x012"), |admission| {
             admission.client_info().queue = Some(1);
         }),
         row(
             "slow_policy",
             text("broadcast"),
-            (b"\x81\x011\x81\x013\x88\x02\x03\xe8", b"\x81\x011\x81\x012\x81\x013"),
+            (b"\x81\x013\x88\x02\x03\xe8", b"\x81\x012\x81\x013"),
             |admission| {
                 admission.client_info().queue = Some(1);
                 admission.client_info().slow_policy = Some(SlowPolicy::DropNewest);
@@ -103,7 +104,8 @@ async fn obey(mut ws: Socket, _: Request) -> HandlerResult {
                 return Ok(());
             }
             Some("broadcast") => {
-                for number in ["1", "2"] {
+                // The client does not read yet, so the first message fills its buffers.
+                for number in [&*"1".repeat(LONG), "2"] {
                     let prepared = PreparedMessage::new(number);
                     ws.hub().broadcast_prepared(&prepared, |client| client.id() == ws.id());
                 }
@@ -142,7 +144,7 @@ fn start(server: Server) -> Running {
 
 #[tokio::test]
 async fn each_setting_of_a_connection_can_be_changed_for_one_client() {
-    let server = start(bind().await);
+    let server = start(bind().await.configure(|config| config.hub.queue = 2 * LONG));
     for row in rows() {
         for (setting, answer) in [(row.setting, row.changed), ("none", row.unchanged)] {
             let mut stream = tcp(server.addr).await;
@@ -155,6 +157,10 @@ async fn each_setting_of_a_connection_can_be_changed_for_one_client() {
             sleep(Duration::from_millis(20)).await;
             stream.write_all(second).await.unwrap();
             println!("{} for a client with {setting}", row.setting);
+            if row.says == text("broadcast") {
+                sleep(Duration::from_millis(100)).await;
+                expect_long(&mut stream).await;
+            }
             expect(&mut stream, answer).await;
         }
     }

@@ -10,7 +10,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
 use common::{
-    REQUEST, Running, bind, check_echo, exchange, expect, frame, open, open_raw, soon, start_with, text,
+    LONG, REQUEST, Running, bind, check_echo, exchange, expect, expect_long, frame, open, open_raw, soon,
+    start_with, text,
 };
 
 /// Echoes messages, or sends too much.
@@ -19,7 +20,8 @@ async fn serve(mut ws: Socket, _: Request) -> HandlerResult {
         if message.as_text() == Some("leave") {
             return Ok(());
         } else if message.as_text() == Some("flood") {
-            for number in ["1", "2", "3"] {
+            // The client does not read yet, so the first message fills its buffers.
+            for number in [&*"1".repeat(LONG), "2", "3"] {
                 let prepared = PreparedMessage::new(number);
                 ws.hub().broadcast_prepared(&prepared, |client| client.id() == ws.id());
             }
@@ -57,11 +59,16 @@ async fn visit(server: &Running) {
     for (ending, answer) in [
         (frame(0x88, b"\x0f\xa1"), &b"\x88\x02\x0f\xa1"[..]),
         (frame(0x88, b""), b"\x88\x00"),
-        (text("flood"), b"\x81\x011\x88"),
+        (text("flood"), b"\x88\x0a\x03\xf5"),
         (text("leave"), b"\x88\x02\x03\xe8"),
     ] {
         let mut client = open_raw(server.addr).await;
         client.write_all(&ending).await.unwrap();
+        if ending == text("flood") {
+            // Not before the handler has sent all three.
+            sleep(Duration::from_millis(100)).await;
+            expect_long(&mut client).await;
+        }
         expect(&mut client, answer).await;
         drop(client);
         soon(hub.emptied()).await;
@@ -104,7 +111,10 @@ async fn everything_that_happens_is_counted_once() {
     check(&stats);
     let received: Vec<_> = stats.measurements.received.buckets().collect();
     assert_eq!(received, [(3, 1), (7, 3)]);
-    assert_eq!(stats.measurements.sent.buckets().collect::<Vec<_>>(), [(1, 1), (3, 1), (7, 1)]);
+    assert_eq!(
+        stats.measurements.sent.buckets().collect::<Vec<_>>(),
+        [(3, 1), (7, 1), ((LONG as u64) * 2 - 1, 1)]
+    );
     assert!((1..10).contains(&stats.measurements.round_trips.count()), "{stats:?}");
 
     let unmeasured = start(None).await;

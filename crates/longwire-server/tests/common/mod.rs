@@ -119,6 +119,15 @@ pub(crate) async fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(read, bytes);
 }
 
+/// The length of a message that no system's buffers take while its receiver reads nothing.
+pub(crate) const LONG: usize = 32 << 20;
+
+/// Reads a server's frame of [`LONG`] bytes of text.
+pub(crate) async fn expect_long(stream: &mut TcpStream) {
+    expect(stream, &[&[0x81, 127][..], &(LONG as u64).to_be_bytes()].concat()).await;
+    expect(stream, "1".repeat(LONG).as_bytes()).await;
+}
+
 /// Sends a message and waits for its echo.
 pub(crate) async fn check_echo(ws: &mut WebSocket<TcpStream>, message: &str) {
     ws.send(message).await.expect("the connection is open");
