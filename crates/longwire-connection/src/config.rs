@@ -51,7 +51,7 @@ pub struct Config {
     /// The number of queued bytes from which `send` waits and `try_send` refuses. Default 64 KiB.
     ///
     /// A message is accepted whole as long as fewer bytes are queued, so the queue holds at most this many bytes
-    /// and one message.
+    /// and one message, or the answers of one [`reply_with`](crate::WebSocket::reply_with).
     pub send_queue: usize,
     /// The time without a message in either direction after which a compressed connection returns its compressor
     /// (up to 384 KiB) and its decompressor (48 KiB) to the pool, if it holds any: the pool bounds the number of

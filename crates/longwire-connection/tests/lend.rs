@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use longwire_connection::testing::{Faults, Pipe, duplex};
@@ -386,9 +385,9 @@ fn answers_wait_for_room() {
     }
 }
 
-/// Between the parts of a message there is no answer. The next message is not received before the end of the parts.
+/// A message in parts by another task delays no received message; answers meanwhile are the application's to keep.
 #[test]
-fn answers_wait_for_the_end_of_a_message_in_parts() {
+fn answers_are_refused_while_a_message_in_parts_is_open() {
     run("a message in parts", async {
         let (pipe, mut peer) = duplex(1 << 20);
         let tap = pipe.tap();
@@ -396,37 +395,37 @@ fn answers_wait_for_the_end_of_a_message_in_parts() {
         let sender = ws.sender();
         write(&mut peer, text_frame(End::Client, "hello").repeat(3)).await;
 
-        let begin = || sender.message_writer(MessageKind::Text).now_or_never().unwrap().unwrap();
-        let mut writer = begin();
-        for began in ["before the first answer", "after one"] {
-            let mut replying = Box::pin(ws.reply_with(|message, reply| reply.send(message)));
-            assert!(tokio::time::timeout(Duration::from_secs(1), &mut replying).await.is_err(), "{began}");
-            writer.write(began).await.unwrap();
-            writer.finish().await.unwrap();
-            replying.await.unwrap().unwrap().unwrap();
-
-            if began == "after one" {
-                break;
-            }
-            // One that began during the call, or unnoticed before it, delays the answers but not the message.
-            let answering = ws.reply_with(|message, reply| {
-                let writer = begin();
-                reply.send(message)?;
-                reply.send("and more").map(|()| writer)
-            });
-            writer = answering.await.unwrap().unwrap().unwrap();
+        let mut writer = sender.message_writer(MessageKind::Text).await.unwrap();
+        for _ in 0..2 {
+            let replying = ws.reply_with(|message, reply| reply.send(message));
+            let refused = replying.now_or_never().expect("it does not wait").unwrap().unwrap();
+            assert!(matches!(refused, Err(Error::QueueFull)), "{refused:?}");
         }
+        writer.write("in parts").await.unwrap();
+        writer.finish().await.unwrap();
+        ws.reply_with(|message, reply| reply.send(message)).await.unwrap().unwrap().unwrap();
         ws.abort();
         let sent = messages(&whole_frames(&tap.written(), End::Server));
-        let expected: [Message; 6] = [
-            "before the first answer".into(),
-            "hello".into(),
-            "after one".into(),
-            "hello".into(),
-            "and more".into(),
-            "hello".into(),
-        ];
-        assert_eq!(sent, expected);
+        assert_eq!(sent, ["in parts".into(), "hello".into()] as [Message; 2]);
+    });
+}
+
+/// A callback that panics has sent what it had sent.
+#[test]
+fn answers_are_written_although_the_callback_panics() {
+    run("a panic", async {
+        let (pipe, mut peer) = duplex(1 << 20);
+        let tap = pipe.tap();
+        let mut ws = socket(End::Server, pipe, &Config::default());
+        write(&mut peer, text_frame(End::Client, "hello")).await;
+        let replying = ws.reply_with(|message, reply| {
+            reply.send(message).unwrap();
+            panic!("on purpose");
+        });
+        let panicked = AssertUnwindSafe(replying).catch_unwind().await;
+        assert!(panicked.is_err());
+        let sent = messages(&whole_frames(&tap.written(), End::Server));
+        assert_eq!(sent, ["hello".into()] as [Message; 1]);
     });
 }
 

@@ -32,8 +32,22 @@ async fn take_all(mut ws: WebSocket<Pipe>) -> usize {
     count
 }
 
+/// The same, but the messages are lent.
+async fn borrow_all(mut ws: WebSocket<Pipe>) -> usize {
+    let mut count = 0;
+    while let Ok(Some(())) = ws.recv_with(|_| ()).await {
+        count += 1;
+    }
+    count
+}
+
 #[test]
 fn messages_count_however_they_are_sent_and_received() {
+    count_messages(take_all);
+    count_messages(borrow_all);
+}
+
+fn count_messages(take_all: impl AsyncFnOnce(WebSocket<Pipe>) -> usize) {
     run("messages", async {
         let (sent, received) = (Measurements::default(), Measurements::default());
         let (here, there) = duplex(1024);

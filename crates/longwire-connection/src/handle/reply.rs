@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use longwire_protocol::{Message, MessageRef};
+use longwire_protocol::{Compress, Message, MessageRef};
 
 use crate::receiving::lend::Lent;
 use crate::sending::shared::Shared;
@@ -28,11 +28,7 @@ impl<T: Transport> Reply<'_, T> {
     ) -> R {
         let Lent { message, whole, shared, has_room } = lent;
         let mut replies = Reply { shared, whole, has_room, has_queued: false };
-        let result = reply(message, &mut replies);
-        if replies.has_queued && !shared.is_corked() {
-            shared.start_writing(&mut shared.lock());
-        }
-        result
+        reply(message, &mut replies)
     }
 
     /// Queues one message, a lent one or any other, even if the queue is full. The payload is copied into the queue,
@@ -40,12 +36,13 @@ impl<T: Transport> Reply<'_, T> {
     ///
     /// It is written after the callback has returned: in a handler that [`drive`](crate::drive) runs, when the
     /// handler yields; otherwise at once, as far as the transport accepts it, and the rest by calls that receive,
-    /// send or flush. If another task is sending a message in parts, it is queued after that message.
+    /// send or flush.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] once a close frame was sent or received, [`Error::Io`] if the transport failed. The message
-    /// was not queued.
+    /// [`Error::QueueFull`] while another task sends a message in parts: keep the message, and send it with
+    /// [`WebSocket::send`](crate::WebSocket::send), which waits for the end of that message. [`Error::Closed`] once a
+    /// close frame was sent or received, [`Error::Io`] if the transport failed. The message was not queued.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Error> {
         let message = message.into();
@@ -53,13 +50,26 @@ impl<T: Transport> Reply<'_, T> {
         self.has_queued = true;
         self.shared.with(|writer| {
             writer.check()?;
-            match whole {
-                Some(whole) => writer.queue_answer(whole)?,
-                None => writer.queue_answer_ref(message)?,
+            if writer.out.is_message_open() {
+                return Err(Error::QueueFull);
             }
-            *self.has_room = writer.can_queue();
+            match whole {
+                Some(whole) => writer.queue_message(whole.clone(), Compress::Auto)?,
+                None => writer.queue_answer(message)?,
+            }
+            *self.has_room = writer.has_part_room();
             Ok(())
         })
+    }
+}
+
+/// Starts to write the answers, also if the callback panicked after it had queued some.
+impl<T: Transport> Drop for Reply<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.has_queued && !self.shared.is_corked() {
+            self.shared.start_writing(&mut self.shared.lock());
+        }
     }
 }
 

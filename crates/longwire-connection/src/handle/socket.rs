@@ -82,16 +82,16 @@ impl<T: Transport> WebSocket<T> {
         self.receiver.recv()
     }
 
-    /// Receives the next message and lends it to `look`: as [`recv`](Self::recv), but nothing is copied or allocated
-    /// for a message that was read in one piece.
+    /// Receives the next message and lends it to `look`: as [`recv`](Self::recv), but the payload of a
+    /// message that was read in one piece is neither copied nor allocated.
     ///
     /// `look` is called once, with the payload where it lies: in the read buffer, where it was unmasked and, if it is
     /// text, checked to be UTF-8; or, if the message arrived in several reads or frames or was compressed, in the
     /// memory in which it was assembled. The future then yields what `look` returns. To keep the message, return
     /// [`MessageRef::to_message`]. To answer it, use [`reply_with`](Self::reply_with).
     ///
-    /// Returns `None`, without calling `look`, at the end of the connection. A panic of `look` counts the message as
-    /// received.
+    /// Returns `None`, without calling `look`, at the end of the connection. If `look` panics, the message still
+    /// counts as received.
     ///
     /// # Errors
     ///
@@ -139,9 +139,9 @@ impl<T: Transport> WebSocket<T> {
     /// Receives the next message and lends it to `reply`, as [`recv_with`](Self::recv_with) does, together with a
     /// [`Reply`] that answers it.
     ///
-    /// If the answers to the message before have filled the queue to [`Config::send_queue`] bytes or more, it waits as
-    /// [`send`](Self::send) does before it receives. So answers are never refused for want of room, and a peer that
-    /// does not read is no longer read from. Meanwhile control frames are handled.
+    /// If the answers to the previous message have filled the queue to [`Config::send_queue`] bytes or more, it waits for
+    /// room before it receives. So answers are never refused for want of room, and a peer that does not read is no
+    /// longer read from. Meanwhile control frames are handled.
     ///
     /// # Errors
     ///
@@ -185,8 +185,7 @@ impl<T: Transport> WebSocket<T> {
         let mut reply = Some(reply);
         poll_fn(move |cx| {
             if !self.receiver.reader().has_room {
-                // If nothing can be sent any more, receiving determines how the connection ends.
-                let _ = ready!(self.poll_room(cx));
+                ready!(self.poll_answer_room(cx));
                 self.receiver.reader_mut().has_room = true;
             }
             let mut result = None;
@@ -565,6 +564,21 @@ impl<T: Transport> WebSocket<T> {
             }
             ready!(self.poll_blocked(cx))?;
         }
+    }
+
+    /// Waits until an answer can be queued, or nothing can be sent any more: then receiving determines how the
+    /// connection ends.
+    #[cold]
+    fn poll_answer_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.receiver.reader().ending.is_open() {
+            if self.shared().with(|writer| writer.poll_answer_room(cx.waker())).is_ready() {
+                break;
+            }
+            if ready!(self.poll_blocked(cx)).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Handles control frames while a call waits for the transport to accept bytes. Ready when the call must check

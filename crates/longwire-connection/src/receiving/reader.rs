@@ -118,7 +118,7 @@ impl<T: Transport> Reader<T> {
                 .map(|compression| Box::new(Parking::new(config.deflate_idle, compression.pool().clone()))),
             sends: 0,
             owes_pong: false,
-            has_room: false,
+            has_room: true,
             handled: None,
             names: named.then(|| Box::new(Names { subprotocol, extensions })),
         })

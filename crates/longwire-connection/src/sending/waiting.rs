@@ -14,6 +14,12 @@ impl<T: Transport> Writer<T> {
         self.poll_want(Waiter { ticket: Ticket::SOCKET, want: Want::Room, waker })
     }
 
+    /// Waits until an answer can be queued, whether or not a message in parts is open.
+    pub(crate) fn poll_answer_room(&mut self, waker: &Waker) -> Poll<Result<(), Error>> {
+        self.check()?;
+        self.poll_want(Waiter { ticket: Ticket::SOCKET, want: Want::PartRoom, waker })
+    }
+
     /// Returns whether a condition is met. Every condition is decided here.
     pub(super) fn is_met(&self, want: Want) -> bool {
         if self.finished || self.failed.is_some() {
@@ -24,8 +30,7 @@ impl<T: Transport> Writer<T> {
             Want::Flushed(position) => self.flushed >= position,
             Want::Room | Want::PartRoom | Want::Fits(_) if self.out.is_closing() => true,
             Want::Room => self.can_queue(),
-            // Broadcasts that wait for the end of the message are not ahead of its parts.
-            Want::PartRoom => self.out.queue_cost() < self.send_queue.max(1),
+            Want::PartRoom => self.has_part_room(),
             // An empty queue accepts any message: the limit applies to messages that wait.
             Want::Fits(cost) => self.out.pending() == 0 || self.out.cost() <= cost,
         }

@@ -71,12 +71,6 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) heir: Heir,
     /// Work deferred until the lock is free.
     pub(crate) due: Option<Box<Due<T>>>,
-    /// Answers of the receiving task that wait for the end of a message in parts.
-    #[allow(
-        clippy::box_collection,
-        reason = "one word instead of three for the many connections that have none"
-    )]
-    answers: Option<Box<Vec<Message>>>,
     /// Set if the connection was closed to free memory.
     pub(crate) is_shed: bool,
     /// The compressor as the budget counts it, if there is a budget.
@@ -138,7 +132,6 @@ impl<T: Transport> Writer<T> {
             pings: None,
             heir: Heir::Nobody,
             due: None,
-            answers: None,
             is_shed: false,
             #[cfg(feature = "deflate")]
             keeping: None,
@@ -192,7 +185,6 @@ impl<T: Transport> Writer<T> {
             self.due().wakers.push(owner);
         }
         self.drop_queue();
-        self.answers = None;
         self.abandon_compressor();
         self.wake_met();
     }
@@ -296,6 +288,13 @@ impl<T: Transport> Writer<T> {
     #[inline]
     pub(crate) fn can_queue(&self) -> bool {
         self.has_room() && !self.out.is_message_open()
+    }
+
+    /// Returns whether the queue has room for a part of a message, or for an answer. Broadcasts that wait for the end of
+    /// a message in parts are not ahead of it.
+    #[inline]
+    pub(crate) fn has_part_room(&self) -> bool {
+        self.out.queue_cost() < self.send_queue.max(1)
     }
 
     /// Returns the number of bytes that may be queued before a send waits.
@@ -412,43 +411,15 @@ impl<T: Transport> Writer<T> {
         Ok(())
     }
 
-    /// Queues an answer whose payload is only borrowed, even if the queue is full: after the message in parts that is
-    /// open, if one is.
+    /// Queues an answer whose payload is only borrowed, even if the queue is full.
     #[inline]
-    pub(crate) fn queue_answer_ref(&mut self, answer: MessageRef<'_>) -> Result<(), Error> {
-        if self.out.is_message_open() {
-            self.defer_answer(answer.to_message());
-            return Ok(());
-        }
+    pub(crate) fn queue_answer(&mut self, answer: MessageRef<'_>) -> Result<(), Error> {
         self.lend_buffer();
         let kept_before = self.out.keeps_compressor();
         self.out.message_ref(answer)?;
         self.watch_compressor(kept_before);
         self.count_sent(answer.len());
         Ok(())
-    }
-
-    /// As [`queue_answer_ref`](Self::queue_answer_ref), but the payload is shared.
-    pub(crate) fn queue_answer(&mut self, answer: &Message) -> Result<(), Error> {
-        if self.out.is_message_open() {
-            self.defer_answer(answer.clone());
-            return Ok(());
-        }
-        self.queue_message(answer.clone(), Compress::Auto)
-    }
-
-    #[cold]
-    fn defer_answer(&mut self, answer: Message) {
-        self.answers.get_or_insert_default().push(answer);
-    }
-
-    /// Queues the answers that waited for the end of a message in parts.
-    #[cold]
-    fn queue_deferred_answers(&mut self) {
-        for answer in self.answers.take().into_iter().flat_map(|answers| *answers) {
-            // It fails only if nothing can be sent any more.
-            let _ = self.queue_message(answer, Compress::Auto);
-        }
     }
 
     /// Counts a message that was queued whole.
@@ -489,9 +460,6 @@ impl<T: Transport> Writer<T> {
                 self.watch_compressor(kept_before);
                 if last {
                     self.messages += 1;
-                    if self.answers.is_some() {
-                        self.queue_deferred_answers();
-                    }
                     self.wake_met();
                     if self.out.keeps_compressor() {
                         // It could not be given back within the message.
