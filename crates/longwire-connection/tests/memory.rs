@@ -315,7 +315,8 @@ mod compressors {
 
     const COMPRESSOR: usize = Deflater::CONTEXT_MEMORY;
 
-    /// A pool that keeps every compressor ever created, so that they can be counted, and lets every connection hold one.
+    /// A pool that keeps every compressor ever created, so that they can be counted, and lets every connection hold
+    /// one.
     fn pool() -> Pool {
         Pool::new(PoolOptions::default().with_idle_compressors(1000).with_kept_compressors(1000))
     }

@@ -117,8 +117,8 @@ impl Deflater {
     ///
     /// Intended for connections that have been idle. Within a message this does nothing. The next message takes a
     /// compressor again and loads what was kept into it, which takes about 1 µs for each KiB and 5 µs in any case. It
-    /// can refer only to what was kept: at level 1, if this is called after each of many similar messages of 1 KiB, they
-    /// get 4 % longer.
+    /// can refer only to what was kept: at level 1, if this is called after each of many similar messages of 1 KiB,
+    /// they get 4 % longer.
     pub fn park(&mut self) {
         if !self.within_message {
             self.give_back();

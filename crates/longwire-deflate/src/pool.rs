@@ -134,8 +134,8 @@ impl<T> Shelf<T> {
         found
     }
 
-    /// Adds one. If there are `most` already, it takes the place of the longest idle one, which is returned: a kind that
-    /// is no longer used cannot fill the shelf.
+    /// Adds one. If there are `most` already, it takes the place of the longest idle one, which is returned: a kind
+    /// that is no longer used cannot fill the shelf.
     fn give(&mut self, context: T, most: usize) -> Option<T> {
         if self.contexts.len() < most {
             self.contexts.push_back(context);

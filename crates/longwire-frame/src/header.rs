@@ -80,8 +80,8 @@ impl FrameHeader {
         Ok(Some((Self { fin, rsv1, opcode, mask, len }, bytes.len() - rest.len())))
     }
 
-    /// Reads the header at the front of `bytes` if it is that of the most frequent frame: an uncompressed message in one
-    /// frame of less than 64 KiB.
+    /// Reads the header at the front of `bytes` if it is that of the most frequent frame: an uncompressed message in
+    /// one frame of less than 64 KiB.
     ///
     /// This is [`parse`](Self::parse) without the cost of the other cases. `None` says nothing about the bytes: call
     /// `parse` to find out.

@@ -125,7 +125,8 @@ impl Outbound {
     }
 
     /// Returns the compressor to its pool and keeps only the end of its window, for the next message. Intended for
-    /// connections that have been idle: taking a compressor again costs about 10 µs at level 1, and more at higher ones.
+    /// connections that have been idle: taking a compressor again costs about 10 µs at level 1, and more at higher
+    /// ones.
     #[cold]
     pub fn park(&mut self) {
         if let Some(deflating) = &mut self.deflating {

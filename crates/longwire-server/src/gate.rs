@@ -202,7 +202,10 @@ impl Gate {
                     biased;
                     judged = self.judge(head, security, ends, deadline, ticket) => judged,
                     () = lost(io, &mut early) => {
-                        debug!(peer_addr = peer_addr.map(display), "a client disconnected before the response was sent");
+                        debug!(
+                            peer_addr = peer_addr.map(display),
+                            "a client disconnected before the response was sent"
+                        );
                         return None;
                     }
                 };
@@ -217,7 +220,11 @@ impl Gate {
                 match deadline.run(write_whole(io, &response)).await {
                     Ok(Ok(())) => return Some(passed),
                     Ok(Err(error)) => {
-                        debug!(peer_addr = peer_addr.map(display), %error, "a client disconnected before the handshake was complete");
+                        debug!(
+                            peer_addr = peer_addr.map(display),
+                            %error,
+                            "a client disconnected before the handshake was complete"
+                        );
                     }
                     Err(_) => debug!(
                         peer_addr = peer_addr.map(display),
@@ -351,7 +358,12 @@ impl Gate {
         request: Option<&Request>,
         peer_addr: Option<SocketAddr>,
     ) -> Bytes {
-        debug!(peer_addr = peer_addr.map(display), status = rejection.status().as_u16(), %rejection, "a handshake was refused");
+        debug!(
+            peer_addr = peer_addr.map(display),
+            status = rejection.status().as_u16(),
+            %rejection,
+            "a handshake was refused"
+        );
         let own = self.on_reject.as_ref().and_then(|on_reject| {
             match hook::call("on_reject", || on_reject(rejection, request)) {
                 Ok(response) => response.map(Rejection::from_response),

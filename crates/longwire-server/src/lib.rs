@@ -164,13 +164,34 @@ pub use workers::Workers;
 ///
 /// | to | use |
 /// |---|---|
-/// | receive | [`recv`](longwire_connection::WebSocket::recv), [`next_event`](longwire_connection::WebSocket::next_event) with pings and pongs, [`recv_parts`](longwire_connection::WebSocket::recv_parts) for long messages |
-/// | send | [`send`](longwire_hub::Socket::send), [`feed`](longwire_hub::Socket::feed) many and [`flush`](longwire_connection::WebSocket::flush), [`send_flushed`](longwire_hub::Socket::send_flushed) |
-/// | send from other tasks | [`sender`](longwire_connection::WebSocket::sender), [`split`](longwire_hub::Socket::split) |
-/// | reach other clients | [`hub`](longwire_hub::Socket::hub), [`join`](longwire_hub::Socket::join), [`leave`](longwire_hub::Socket::leave), [`id`](longwire_hub::Socket::id) |
-/// | keep data of the client | [`set_data`](longwire_hub::Socket::set_data), [`data`](longwire_hub::Socket::data), [`set_key`](longwire_hub::Socket::set_key) |
-/// | ping | [`ping`](longwire_connection::WebSocket::ping) |
-/// | close | [`close`](longwire_hub::Socket::close), [`start_close`](longwire_hub::Socket::start_close), [`abort`](longwire_hub::Socket::abort) |
+/// | receive | [`recv`], [`next_event`] with pings and pongs, [`recv_parts`] for long messages |
+/// | send | [`send`], [`feed`] many and [`flush`], [`send_flushed`] |
+/// | send from other tasks | [`sender`], [`split`] |
+/// | reach other clients | [`hub`], [`join`], [`leave`], [`id`] |
+/// | keep data of the client | [`set_data`], [`data`], [`set_key`] |
+/// | ping | [`ping`] |
+/// | close | [`close`], [`start_close`], [`abort`] |
+///
+/// [`recv`]: longwire_connection::WebSocket::recv
+/// [`next_event`]: longwire_connection::WebSocket::next_event
+/// [`recv_parts`]: longwire_connection::WebSocket::recv_parts
+/// [`flush`]: longwire_connection::WebSocket::flush
+/// [`sender`]: longwire_connection::WebSocket::sender
+/// [`ping`]: longwire_connection::WebSocket::ping
+/// [`send`]: longwire_hub::Socket::send
+/// [`feed`]: longwire_hub::Socket::feed
+/// [`send_flushed`]: longwire_hub::Socket::send_flushed
+/// [`split`]: longwire_hub::Socket::split
+/// [`hub`]: longwire_hub::Socket::hub
+/// [`join`]: longwire_hub::Socket::join
+/// [`leave`]: longwire_hub::Socket::leave
+/// [`id`]: longwire_hub::Socket::id
+/// [`set_data`]: longwire_hub::Socket::set_data
+/// [`data`]: longwire_hub::Socket::data
+/// [`set_key`]: longwire_hub::Socket::set_key
+/// [`close`]: longwire_hub::Socket::close
+/// [`start_close`]: longwire_hub::Socket::start_close
+/// [`abort`]: longwire_hub::Socket::abort
 pub type Socket = longwire_hub::Socket<ServerStream>;
 
 /// The receiving half of a split [`Socket`].

@@ -8,7 +8,8 @@ use crate::input::{Input, pieces};
 
 /// Compresses messages, whole or in parts, and puts the compressor away in between.
 ///
-/// - Every message is read again by longwire, by zlib, and by a reader that refuses references beyond the agreed window.
+/// - Every message is read again by longwire, by zlib, and by a reader that refuses references beyond the agreed
+///   window.
 /// - Without context takeover, each message is read by a zlib that has seen nothing before.
 /// - A message does not end with the four bytes that RFC 7692 §7.2.1 has the sender remove.
 /// - What the deflater keeps between messages is no larger than the window.

@@ -70,7 +70,8 @@ impl Setting {
     fn compare(&self, split: &Outcome, whole: &Outcome) {
         assert_eq!(split.events, whole.events);
         if self.compression.is_some() {
-            // Whether text, compression or length is found to be wrong first depends on how much is decompressed at once.
+            // Whether text, compression or length is found to be wrong first depends on how much is decompressed at
+            // once.
             assert_eq!(split.error.is_some(), whole.error.is_some(), "{split:?} but {whole:?}");
         } else {
             assert_eq!(split.error, whole.error);

@@ -1,4 +1,5 @@
-//! The programs of README.md, as a reader pastes them: with the dependencies that it names, and with clients as they are.
+//! The programs of README.md, as a reader pastes them: with the dependencies that it names, and with clients as they
+//! are.
 //!
 //! Only the address is replaced, by the first argument, so that the programs can run on ports that are free.
 
@@ -115,7 +116,7 @@ fn manifest(dependencies: &str) -> Result<String> {
     for (from, to) in [
         ("git = \"https://github.com/longwire/longwire\"", longwire.as_str()),
         (" # after the first release: \"0.1\"", ""),
-        // What README.md adds for axum. One package for all programs, because two would have most crates compiled twice.
+        // What README.md adds for axum. Two packages would have most crates compiled twice.
         (" }\n", ", features = [\"axum\"] }\naxum = \"0.8\"\n"),
         ("\"rt-multi-thread\"]", "\"rt-multi-thread\", \"net\"]"),
     ] {

@@ -139,9 +139,9 @@ impl<T: Transport> WebSocket<T> {
     /// Receives the next message and lends it to `reply`, as [`recv_with`](Self::recv_with) does, together with a
     /// [`Reply`] that answers it.
     ///
-    /// If the answers to the previous message have filled the queue to [`Config::send_queue`] bytes or more, it waits for
-    /// room before it receives. So answers are never refused for want of room, and a peer that does not read is no
-    /// longer read from. Meanwhile control frames are handled.
+    /// If the answers to the previous message have filled the queue to [`Config::send_queue`] bytes or more, it waits
+    /// for room before it receives. So answers are never refused for want of room, and a peer that does not read is
+    /// no longer read from. Meanwhile control frames are handled.
     ///
     /// # Errors
     ///

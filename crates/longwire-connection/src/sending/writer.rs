@@ -290,8 +290,8 @@ impl<T: Transport> Writer<T> {
         self.has_room() && !self.out.is_message_open()
     }
 
-    /// Returns whether the queue has room for a part of a message, or for an answer. Broadcasts that wait for the end of
-    /// a message in parts are not ahead of it.
+    /// Returns whether the queue has room for a part of a message, or for an answer. Broadcasts that wait for the end
+    /// of a message in parts are not ahead of it.
     #[inline]
     pub(crate) fn has_part_room(&self) -> bool {
         self.out.queue_cost() < self.send_queue.max(1)
