@@ -56,9 +56,10 @@ pub struct Config {
     /// The time without a message in either direction after which a compressed connection returns its compressor
     /// (up to 384 KiB) and its decompressor (48 KiB) to the pool, if it holds any: the pool bounds the number of
     /// connections that do, by default 16 compressors and 64 decompressors. Default 250 ms. The connection keeps the
-    /// window of received data, at most 32 KiB, and the end of what it sent, at most 4 KiB for each level; the next
-    /// message sent then costs about 10 µs more at level 1, and the next one received 1 µs more. Contexts that no
-    /// connection needs for 4 s are freed.
+    /// window of received data, at most 32 KiB, and the end of what it sent: 4 KiB for each level, or the length of its
+    /// longest message of late if that is more. The next message sent then costs about 10 µs more at level 1, and the
+    /// next one received 1 µs more. Contexts that no connection needs for 4 s are freed, as long as connections are
+    /// active.
     #[cfg(feature = "deflate")]
     pub deflate_idle: Duration,
 }

@@ -12,8 +12,8 @@ use crate::{Direction, Level, Pool, WindowBits, history::History, pool::ContextK
 /// Compresses the messages that one end of a connection sends.
 ///
 /// Takes a compressor from its [`Pool`] when a message needs one, not earlier. It is given back after each message.
-/// With context takeover the end of the window is kept, 4 KiB for each level, and so is the compressor, as far as the
-/// pool allows, until [`park`](Self::park).
+/// With context takeover the end of the window is kept: 4 KiB for each level, or the length of the longest message of
+/// late if that is more. If the pool allows it, the compressor is kept as well, until [`park`](Self::park).
 ///
 /// # Output that must be sent
 ///
@@ -54,6 +54,12 @@ pub struct Deflater {
     direction: Direction,
     level: Level,
     within_message: bool,
+    /// The length of the message so far. This and the next two are at most the largest window.
+    length: u16,
+    /// The length of the longest message since the deflater was parked.
+    longest: u16,
+    /// The length of the longest message before that, which counts for less each time that the deflater is parked.
+    longest_before: u16,
     /// Set while the pool counts this as a connection that keeps its compressor.
     keeps: bool,
 }
@@ -74,6 +80,9 @@ impl Deflater {
             direction,
             level,
             within_message: false,
+            length: 0,
+            longest: 0,
+            longest_before: 0,
             keeps: false,
         })
     }
@@ -94,6 +103,7 @@ impl Deflater {
             out.truncate(out.len() - BLOCK_END.len());
         }
         self.within_message = false;
+        self.length = 0;
         self.keeps = self.keeps
             || (self.direction.context_takeover && self.context.is_some() && self.pool.keep_compressor());
         if !self.keeps {
@@ -112,8 +122,9 @@ impl Deflater {
         }
     }
 
-    /// Gives the compressor back to the pool and keeps only the end of the window: at most 4 KiB for each level, 4 KiB
-    /// at level 1 and all 32 KiB from level 8 on, and none without context takeover.
+    /// Gives the compressor back to the pool and keeps only the end of the window: 4 KiB for each level (4 KiB at level
+    /// 1, all 32 KiB from level 8 on), or the length of the longest message of late if that is more; none without
+    /// context takeover.
     ///
     /// Intended for connections that have been idle. Within a message this does nothing. The next message takes a
     /// compressor again and loads what was kept into it, which takes about 1 µs for each KiB and 5 µs in any case. It
@@ -122,6 +133,9 @@ impl Deflater {
     pub fn park(&mut self) {
         if !self.within_message {
             self.give_back();
+            self.longest_before = self.longest.max(self.longest_before - self.longest_before / 4);
+            self.longest = 0;
+            self.history.resize(self.kept());
             self.history.shrink();
         }
     }
@@ -138,6 +152,7 @@ impl Deflater {
         assert!(!self.within_message, "messages cannot be interleaved");
         if self.direction.context_takeover {
             self.give_back();
+            self.longest = self.longest.max(in_window(plaintext.len()));
             self.history.push(plaintext, self.kept());
         }
     }
@@ -150,6 +165,7 @@ impl Deflater {
         self.give_back();
         self.history.clear();
         self.within_message = false;
+        self.length = 0;
     }
 
     /// Returns the number of bytes kept for this deflater, not counting a compressor.
@@ -166,15 +182,19 @@ impl Deflater {
         let mut context = self.context.take().unwrap_or_else(|| self.resume());
         append(&mut context, plaintext, out);
         self.context = Some(context);
+        self.length = in_window(plaintext.len().saturating_add(self.length.into()));
+        self.longest = self.longest.max(self.length);
         self.history.push(plaintext, self.kept());
     }
 
     /// Returns the number of bytes of plaintext kept for a compressor that continues.
     ///
     /// A compressor works to find them again, in proportion to their number: the whole window would cost ten times as
-    /// much as compressing a message of 1 KiB at level 1, for 4 % of its size.
+    /// much as compressing a message of 1 KiB at level 1, for 4 % of its size. But a message often resembles the one
+    /// before it, so as much is kept as the longest of late.
     fn kept(&self) -> usize {
-        self.direction.kept().min(usize::from(self.level.get()) * KEPT_PER_LEVEL)
+        let longest = usize::from(self.longest.max(self.longest_before)).next_multiple_of(KEPT_PER_LEVEL);
+        self.direction.kept().min(longest.max(usize::from(self.level.get()) * KEPT_PER_LEVEL))
     }
 
     fn resume(&self) -> Box<Compress> {
@@ -236,6 +256,12 @@ fn append(context: &mut Compress, mut plaintext: &[u8], out: &mut Vec<u8>) {
 
 /// The bytes of the window that are kept for each level.
 const KEPT_PER_LEVEL: usize = 4096;
+
+/// Returns a length, but at most that of the largest window (RFC 7692 §7.1.2).
+fn in_window(length: usize) -> u16 {
+    const LARGEST: u16 = 1 << 15;
+    u16::try_from(length).unwrap_or(LARGEST).min(LARGEST)
+}
 
 /// The end of the empty stored block that a flush writes.
 const BLOCK_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];

@@ -14,14 +14,19 @@ pub(crate) struct History {
     bytes: Vec<u8>,
     /// Less than the largest window, and 0 until `bytes` is as long as the window.
     start: u16,
+    /// The size of the window in the last call of [`push`](Self::push).
+    size: u16,
 }
 
 impl History {
     /// Appends plaintext, and forgets everything more than `size` bytes back.
     ///
-    /// `size` is the same in every call, and at most 32 KiB. Memory grows with the content, to `size` at most, in steps
-    /// of some KiB: [`shrink`](Self::shrink) frees the unused part.
+    /// `size` is at most 32 KiB. It costs a move of the content to change it. Memory grows with the content, to the
+    /// largest `size` at most, in steps of some KiB: [`shrink`](Self::shrink) frees the unused part.
     pub(crate) fn push(&mut self, said: &[u8], size: usize) {
+        if size != usize::from(self.size) {
+            self.resize(size);
+        }
         let said = &said[said.len().saturating_sub(size)..];
         let (growth, rest) = said.split_at(said.len().min(size - self.bytes.len()));
         if !growth.is_empty() {
@@ -40,6 +45,14 @@ impl History {
             let next = (start + rest.len()) % size;
             self.start = u16::try_from(next).expect("a window is at most 32 KiB");
         }
+    }
+
+    /// Forgets everything more than `size` bytes back, and puts the oldest byte first.
+    #[cold]
+    pub(crate) fn resize(&mut self, size: usize) {
+        self.bytes.rotate_left(usize::from(std::mem::take(&mut self.start)));
+        self.bytes.drain(..self.bytes.len().saturating_sub(size));
+        self.size = u16::try_from(size).expect("a window is at most 32 KiB");
     }
 
     /// Returns the content, the older part first.
@@ -90,6 +103,23 @@ mod tests {
             }
             history.shrink();
             prop_assert_eq!(history.allocated(), naive.len().min(size));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn its_size_can_change(
+            pushes in prop::collection::vec((1usize..40, prop::collection::vec(any::<u8>(), 0..60)), 0..20),
+        ) {
+            let mut history = History::default();
+            let mut naive = Vec::new();
+            for (size, said) in pushes {
+                history.push(&said, size);
+                naive.extend_from_slice(&said);
+                // What was forgotten with a smaller size does not come back.
+                naive.drain(..naive.len().saturating_sub(size));
+                prop_assert_eq!(history.parts().collect::<Vec<_>>().concat(), naive.clone());
+            }
         }
     }
 

@@ -143,6 +143,8 @@ impl<T> Shelf<T> {
         }
         let Some(oldest) = self.contexts.pop_front() else { return Some(context) };
         self.contexts.push_back(context);
+        // One that was idle all the time is gone, and this one was not.
+        self.least = self.least.saturating_sub(1);
         Some(oldest)
     }
 

@@ -452,6 +452,35 @@ fn a_context_tells_nothing_of_whoever_had_it_before() {
 }
 
 #[test]
+fn a_long_message_is_found_again_after_parking() {
+    let pool = Pool::default();
+    let mut deflater = Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap();
+    // Nothing in it repeats.
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let snapshot: Vec<u8> = (0..20_000).map(|_| next()).collect();
+    let mut wire = Vec::new();
+    for round in 0..3 {
+        wire.clear();
+        // In parts, which are one message.
+        deflater.compress_part(&snapshot[..9000], &mut wire);
+        deflater.compress(&snapshot[9000..], &mut wire);
+        assert_eq!(wire.len() < 1000, round > 0, "round {round}: {} bytes", wire.len());
+        deflater.park();
+        assert!((20_000..=20_480).contains(&deflater.window_memory()), "round {round}");
+    }
+    // If it does not come again, it is forgotten little by little.
+    for _ in 0..8 {
+        deflater.compress(b"short", &mut wire);
+        deflater.park();
+    }
+    assert!(deflater.window_memory() <= 4096, "{}", deflater.window_memory());
+}
+
+#[test]
 fn both_halves_are_small_until_used() {
     assert!(size_of::<Deflater>() <= 64, "{}", size_of::<Deflater>());
     assert!(size_of::<Inflater>() <= 88, "{}", size_of::<Inflater>());

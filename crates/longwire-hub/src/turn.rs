@@ -75,7 +75,7 @@ impl Drop for Turn {
 #[cold]
 fn write_list() {
     let mut writing = Writing::new(LIST.take());
-    // Transports are not called while a panic unwinds.
+    // Transports are not called while a panic unwinds, unless no runtime can call them later.
     if !panicking() {
         writing.write(SLICE);
     }
@@ -228,8 +228,8 @@ fn by_home(clients: Vec<ClientHandle>) -> Vec<(Arc<Home>, Vec<ClientHandle>)> {
     groups
 }
 
-/// Clients that are being written to. They are in any case: if a task ends early, when this is dropped, and if a
-/// transport panics, by another task.
+/// Clients that are being written to. All of them are, in any case: by the drop of this value if its task ends early,
+/// and by another task if a transport panics.
 struct Writing {
     clients: std::vec::IntoIter<ClientHandle>,
     /// Whether this was left to a task because of a panic, so that it is not left to another if its runtime has ended.
@@ -252,7 +252,7 @@ impl Writing {
         }
     }
 
-    /// Writes to as many clients.
+    /// Writes to at most `most` clients.
     fn write(&mut self, most: usize) {
         self.clients.by_ref().take(most).for_each(|client| client.sender().write_queued());
     }

@@ -84,7 +84,7 @@ impl<T: Transport> Shared<T> {
 }
 
 /// Writes as much as the transport accepts, whatever is left of the task's cooperative budget. The number of such
-/// writes in one turn is bounded by the caller.
+/// writes at the end of a turn is bounded by the caller; those for full queues are not.
 fn write_out<T: Transport>(writer: &mut Writer<T>) {
     let write = coop::unconstrained(poll_fn(|_| {
         let mut polled = writer.poll_flush(None);
