@@ -68,9 +68,9 @@
 //! | [`Inflater`] | decompressor and window | the same for some; for others, and after [`park`](Inflater::park), the window | nothing |
 //!
 //! An inflater's window is the last 2^bits bytes of plaintext, at most 32 KiB, and less until there is that much. A
-//! deflater's is the end of it: 4 KiB for each [`Level`], or as much as its longest message of late. A context that is taken again loads the window and
-//! continues, so the other end sees one unbroken stream. [`PoolOptions`] bounds the number of contexts that are kept
-//! or idle, and a [`Sweeper`] frees those that are no longer needed.
+//! deflater's is the end of it: 4 KiB for each [`Level`], or as much as its longest message of late. A context that
+//! is taken again loads the window and continues, so the other end sees one unbroken stream. [`PoolOptions`] bounds
+//! the number of contexts that are kept or idle, and a [`Sweeper`] frees those that are no longer needed.
 //!
 //! # Resistance to hostile peers
 //!

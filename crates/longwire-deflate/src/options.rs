@@ -47,8 +47,8 @@ impl Default for Level {
 ///
 /// With context takeover each end keeps the last window of what it received, at most 32 KiB, and the end of what it
 /// sent: 4 KiB for each [`level`](Self::level), or as much as its longest message of late, at most 32 KiB; less with
-/// fewer window bits. Without it, nothing is kept between messages. The compressors and decompressors themselves are shared by all connections of a
-/// [`Pool`](crate::Pool).
+/// fewer window bits. Without it, nothing is kept between messages. The compressors and decompressors themselves are
+/// shared by all connections of a [`Pool`](crate::Pool).
 ///
 /// # Security
 ///

@@ -69,10 +69,11 @@
 //! # Turns
 //!
 //! A message that is broadcast or published is queued for every client by the call. In a handler that the hub or a
-//! server runs, it is written at the end of the handler's turn, which is its next `.await` that does not complete at once: each client
-//! is written to once for all messages of the turn, with one system call. Nothing is lost if the handler ends, fails,
-//! panics or is dropped. Within tokio's budget, a client with 16 KiB of queued messages is written to earlier than
-//! that, and so is one whose queue is full. A message that is followed by an abort in the same turn may be lost.
+//! server runs, it is written at the end of the handler's turn, which is its next `.await` that does not complete at
+//! once: each client is written to once for all messages of the turn, with one system call. Nothing is lost if the
+//! handler ends, fails, panics or is dropped. Within tokio's budget, a client with 16 KiB of queued messages is
+//! written to earlier than that, and so is one whose queue is full. A message that is followed by an abort in the
+//! same turn may be lost.
 //!
 //! A handler that blocks its thread after it has published also holds up these messages. Use `spawn_blocking` or
 //! publish from another task.
@@ -81,8 +82,9 @@
 //! is 128 writes, only queues its messages, and they are written once it yields. The message of a single call is
 //! therefore not delayed, and the messages of many calls in a row to many clients reach each in two or three writes.
 //!
-//! At the end of a turn, 128 clients are written to. The rest is left to a task of the runtime in which the clients were
-//! admitted, which yields after each 128; on a runtime with several threads there may be one such task for each thread.
+//! At the end of a turn, 128 clients are written to. The rest is left to a task of the runtime in which the clients
+//! were admitted, which yields after each 128; on a runtime with several threads there may be one such task for each
+//! thread.
 //!
 //! # Many clients
 //!
