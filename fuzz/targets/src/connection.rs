@@ -212,7 +212,7 @@ fn payload(input: &mut Input<'_>) -> Vec<u8> {
     if kind & 0xc0 == 0xc0 { input.long() } else { vec![kind; usize::from(kind & 0x3f)] }
 }
 
-/// What is known of a message that was to be sent.
+/// The fate of a message that a program sent, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// The call has succeeded.
