@@ -86,4 +86,6 @@ pub use receiving::policy::rate::{Excess, Rate, RateLimit};
 #[doc(hidden)]
 pub use sending::fan_out::{Publisher, Queued};
 pub use sending::ping::Pong;
+#[doc(hidden)]
+pub use sending::request::IfFull;
 pub use transport::Transport;

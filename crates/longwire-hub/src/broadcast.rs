@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
-use longwire_connection::{CloseCode, Error, Message, PreparedMessage};
+use longwire_connection::{CloseCode, Error, IfFull, Message, PreparedMessage};
 
 use crate::config::{HubConfig, SlowPolicy};
 use crate::entry::ClientHandle;
@@ -88,10 +88,10 @@ impl Hub {
         delivery: &mut Delivery,
     ) {
         let sender = client.sender();
-        let policy = client.slow_policy().unwrap_or(config.slow);
+        let policy = client.policy(config);
         let queue = client.entry.queue(config.queue);
-        let drops_oldest = policy == SlowPolicy::DropOldest;
-        let sent = sender.publish(prepared, queue, drops_oldest, publication.by());
+        let if_full = if policy == SlowPolicy::DropOldest { IfFull::DropOldest } else { IfFull::Refuse };
+        let sent = sender.publish(prepared, queue, if_full, publication.by());
         let dropped = match sent {
             Ok(queued) => {
                 delivery.accepted += 1;
@@ -133,4 +133,9 @@ impl Hub {
         // A handler that is receiving notices the close; this is for a handler that waits for something else.
         drop_after(client, config.leave_timeout);
     }
+}
+
+/// Returns how to send to a client whose policy is `policy` if another than the queue is to keep what does not fit.
+pub(crate) fn refusing(policy: SlowPolicy) -> IfFull {
+    if policy == SlowPolicy::DropOldest { IfFull::RefuseDroppable } else { IfFull::Refuse }
 }

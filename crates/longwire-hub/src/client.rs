@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use longwire_connection::{Error, Message, Sender};
 
-use crate::config::SlowPolicy;
+use crate::config::{HubConfig, SlowPolicy};
 use crate::entry::{ClientHandle, Entry};
 use crate::error::HubError;
 use crate::id::ClientId;
@@ -69,6 +69,11 @@ impl ClientHandle {
     /// Returns this client's own policy; `None` if the hub's policy applies.
     pub fn slow_policy(&self) -> Option<SlowPolicy> {
         self.entry.slow_policy()
+    }
+
+    /// Returns the policy that applies to this client.
+    pub(crate) fn policy(&self, config: &HubConfig) -> SlowPolicy {
+        self.slow_policy().unwrap_or(config.slow)
     }
 
     /// Changes the policy for this client if it does not keep up, from the next broadcast on. `None` selects the

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use longwire_connection::{Error, Message, PreparedMessage};
 use tokio::runtime::Handle;
 
-use crate::broadcast::Delivery;
+use crate::broadcast::{Delivery, refusing};
 use crate::config::{HubConfig, SlowPolicy};
 use crate::conflate::Added;
 use crate::entry::ClientHandle;
@@ -85,10 +85,11 @@ impl Hub {
         publication: &mut Publication,
         delivery: &mut Delivery,
     ) {
+        let policy = client.policy(config);
         let is_moving = client.entry.latest_if_any().is_some_and(|latest| latest.is_moving);
         if !is_moving {
             let sender = client.sender();
-            match sender.publish(prepared, AHEAD, false, publication.by()) {
+            match sender.publish(prepared, AHEAD, refusing(policy), publication.by()) {
                 Ok(queued) => {
                     publication.add(client, queued);
                     delivery.accepted += 1;
@@ -100,7 +101,6 @@ impl Hub {
             }
         }
         let limit = client.entry.queue(config.queue);
-        let policy = client.slow_policy().unwrap_or(config.slow);
         let Some(mut latest) = client.entry.latest() else {
             return;
         };

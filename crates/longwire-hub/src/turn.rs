@@ -11,9 +11,10 @@
 //! ends with a panic, or its task is dropped.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{HashSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::panicking;
 
 use longwire_connection::{Publisher, Queued};
@@ -27,7 +28,7 @@ thread_local! {
     static TURN: Cell<State> = const { Cell::new(State::None) };
     /// The clients to write to at the end of the turn.
     static LIST: RefCell<Vec<ClientHandle>> = const { RefCell::new(Vec::new()) };
-    /// The lists of tasks that are not in a turn, whose tasks have not run yet.
+    /// The clients that are left to tasks, which have not written to them yet.
     static BACKLOGS: RefCell<Vec<Arc<Backlog>>> = const { RefCell::new(Vec::new()) };
     /// The number by which connections know that this thread has listed them; 0 until it lists one.
     static NUMBER: Cell<u32> = const { Cell::new(0) };
@@ -115,7 +116,7 @@ impl Drop for Publication {
         }
         let mut clients = std::mem::take(&mut self.clients);
         if !self.by.gathers {
-            return add_to_backlogs(clients);
+            return leave_to_tasks(clients);
         }
         let listed = LIST.with_borrow_mut(|list| {
             if list.is_empty() {
@@ -132,74 +133,154 @@ impl Drop for Publication {
     }
 }
 
-/// The clients of one home that are written to by a task that has not run yet.
+/// The clients of one home that tasks of its runtime write to, as one thread has listed them.
+///
+/// However long the runtime is blocked, there is one task for each thread that publishes, and a client is in the list
+/// twice at most, on average.
 struct Backlog {
-    /// The address of the home, which is not another's as long as a client is listed.
-    home: usize,
-    /// `None` once the task has taken them.
-    clients: Mutex<Option<Vec<ClientHandle>>>,
+    home: Weak<Home>,
+    listed: Mutex<Listed>,
+}
+
+#[derive(Default)]
+struct Listed {
+    clients: VecDeque<ClientHandle>,
+    /// The length without duplicates when they were last removed.
+    distinct: usize,
+    /// The number of tasks that take from the list until it is empty.
+    tasks: usize,
 }
 
 impl Backlog {
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<ClientHandle>>> {
+    fn lock(&self) -> MutexGuard<'_, Listed> {
         // No panic can leave the list half changed.
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Adds clients to this thread's backlogs. Makes new ones, with their tasks, for homes whose last one was taken.
-fn add_to_backlogs(clients: Vec<ClientHandle>) {
-    for (home, mut clients) in by_home(clients) {
-        let address = Arc::as_ptr(&home).addr();
-        let is_added = BACKLOGS.try_with(|backlogs| {
-            backlogs.borrow_mut().retain(|backlog| backlog.lock().is_some());
-            let backlogs = backlogs.borrow();
-            let mut known = backlogs.iter().filter(|backlog| backlog.home == address);
-            known.any(|backlog| backlog.lock().as_mut().map(|listed| listed.append(&mut clients)).is_some())
-        });
-        if is_added == Ok(true) {
-            continue;
+impl Listed {
+    /// Adds clients. Some may be in the list already, if several publishers send to them in turn.
+    fn add(&mut self, clients: Vec<ClientHandle>) {
+        self.clients.extend(clients);
+        if self.clients.len() > 2 * self.distinct.max(WORTH_A_TASK) {
+            let mut known = HashSet::with_capacity(self.distinct);
+            self.clients.retain(|client| known.insert(client.id()));
+            self.distinct = self.clients.len();
         }
-        let Some(runtime) = runtime(&home) else {
-            Writing::new(clients).write(usize::MAX);
-            continue;
-        };
-        let backlog = Arc::new(Backlog { home: address, clients: Mutex::new(Some(clients)) });
-        let _ = BACKLOGS.try_with(|backlogs| backlogs.borrow_mut().push(Arc::clone(&backlog)));
-        let taking = Taking(backlog);
-        runtime.spawn(async move { drop(taking) });
+    }
+
+    /// Takes the clients for one slice. The caller's task is over with the last of them.
+    fn take(&mut self) -> Vec<ClientHandle> {
+        let slice = self.clients.drain(..SLICE.min(self.clients.len())).collect();
+        if self.clients.is_empty() {
+            self.distinct = 0;
+            self.tasks -= 1;
+        }
+        slice
     }
 }
 
-/// The task of a backlog, or what is left of it if the runtime ends.
-struct Taking(Arc<Backlog>);
-
-impl Drop for Taking {
-    fn drop(&mut self) {
-        let clients = self.0.lock().take();
-        leave_to_tasks(clients.unwrap_or_default());
-    }
-}
-
-/// Writes to clients in tasks of their runtimes, one for each of its threads if they are many.
+/// Adds clients to this thread's backlogs, and starts the tasks of those that have none.
 fn leave_to_tasks(clients: Vec<ClientHandle>) {
-    for (home, mut clients) in by_home(clients) {
+    for (home, clients) in by_home(clients) {
         let Some(runtime) = runtime(&home) else {
-            for client in clients {
-                client.sender().write_queued();
-            }
+            drop(Writing { clients: clients.into_iter(), is_last: true });
             continue;
         };
-        let tasks = match runtime.runtime_flavor() {
-            RuntimeFlavor::CurrentThread => 1,
-            _ => runtime.metrics().num_workers().min(clients.len() / WORTH_A_TASK).max(1),
-        };
-        let each = clients.len().div_ceil(tasks);
-        while !clients.is_empty() {
-            let some = clients.split_off(clients.len().saturating_sub(each));
-            let writing = Writing { clients: some.into_iter(), is_left: panicking() };
-            runtime.spawn(writing.run());
+        let backlog = backlog(&home);
+        let mut listed = backlog.lock();
+        listed.add(clients);
+        let starts = listed.tasks == 0;
+        listed.tasks += usize::from(starts);
+        drop(listed);
+        if starts {
+            runtime.spawn(Clearing::new(backlog).run());
         }
+    }
+}
+
+/// Returns this thread's backlog for a home. Forgets the others that no task clears.
+fn backlog(home: &Arc<Home>) -> Arc<Backlog> {
+    let new = || Arc::new(Backlog { home: Arc::downgrade(home), listed: Mutex::default() });
+    let found = BACKLOGS.try_with(|backlogs| {
+        let mut backlogs = backlogs.borrow_mut();
+        backlogs.retain(|backlog| backlog.lock().tasks > 0);
+        let of_home = |backlog: &&Arc<Backlog>| backlog.home.as_ptr() == Arc::as_ptr(home);
+        let known = backlogs.iter().find(of_home).cloned();
+        known.unwrap_or_else(|| {
+            let backlog = new();
+            backlogs.push(Arc::clone(&backlog));
+            backlog
+        })
+    });
+    // A thread that is exiting keeps none.
+    found.unwrap_or_else(|_| new())
+}
+
+/// A task that writes to the clients of a backlog until there are none. If it ends before that, the clients are left to
+/// another task, or written to at once if their runtime has ended.
+struct Clearing {
+    /// `None` once the task is over.
+    backlog: Option<Arc<Backlog>>,
+    has_run: bool,
+}
+
+impl Clearing {
+    fn new(backlog: Arc<Backlog>) -> Self {
+        Self { backlog: Some(backlog), has_run: false }
+    }
+
+    async fn run(mut self) {
+        self.has_run = true;
+        self.share();
+        while let Some(slice) = self.take() {
+            Writing::new(slice).write(SLICE);
+            if self.backlog.is_some() {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Takes the clients for one slice; `None` if the task is over.
+    fn take(&mut self) -> Option<Vec<ClientHandle>> {
+        let backlog = self.backlog.as_ref()?;
+        let mut listed = backlog.lock();
+        let slice = listed.take();
+        let is_over = listed.clients.is_empty();
+        drop(listed);
+        if is_over {
+            self.backlog = None;
+        }
+        Some(slice)
+    }
+
+    /// Starts a task for each further thread of the runtime, if there are many clients.
+    fn share(&self) {
+        let runtime = Handle::current();
+        if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return;
+        }
+        let Some(backlog) = &self.backlog else { return };
+        let mut listed = backlog.lock();
+        let tasks = runtime.metrics().num_workers().min(listed.clients.len() / WORTH_A_TASK);
+        let more = tasks.saturating_sub(listed.tasks);
+        listed.tasks += more;
+        drop(listed);
+        for _ in 0..more {
+            runtime.spawn(Self::new(Arc::clone(backlog)).run());
+        }
+    }
+}
+
+impl Drop for Clearing {
+    fn drop(&mut self) {
+        let Some(backlog) = self.backlog.take() else { return };
+        let mut listed = backlog.lock();
+        listed.tasks -= 1;
+        let clients = if listed.tasks == 0 { std::mem::take(&mut listed.clients) } else { VecDeque::new() };
+        drop(listed);
+        // A task that has not run could not be started.
+        drop(Writing { clients: Vec::from(clients).into_iter(), is_last: !self.has_run });
     }
 }
 
@@ -228,28 +309,17 @@ fn by_home(clients: Vec<ClientHandle>) -> Vec<(Arc<Home>, Vec<ClientHandle>)> {
     groups
 }
 
-/// Clients that are being written to. All of them are, in any case: by the drop of this value if its task ends early,
-/// and by another task if a transport panics.
+/// Clients that are being written to. All of them are, even if a transport panics: the others are left to a task then,
+/// or written to by the drop of this value.
 struct Writing {
     clients: std::vec::IntoIter<ClientHandle>,
-    /// Whether this was left to a task because of a panic, so that it is not left to another if its runtime has ended.
-    is_left: bool,
+    /// Whether the clients cannot be left to a task.
+    is_last: bool,
 }
 
 impl Writing {
     fn new(clients: Vec<ClientHandle>) -> Self {
-        Self { clients: clients.into_iter(), is_left: false }
-    }
-
-    async fn run(mut self) {
-        self.is_left = false;
-        loop {
-            self.write(SLICE);
-            if self.clients.as_slice().is_empty() {
-                return;
-            }
-            yield_now().await;
-        }
+        Self { clients: clients.into_iter(), is_last: false }
     }
 
     /// Writes to at most `most` clients.
@@ -264,10 +334,15 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        if panicking() && !self.is_left {
-            leave_to_tasks(self.take());
+        if self.clients.as_slice().is_empty() {
+            return;
+        }
+        let clients = self.take();
+        if panicking() && !self.is_last {
+            leave_to_tasks(clients);
         } else {
-            self.write(usize::MAX);
+            // A transport that panics here leaves the others to the drop of this second value.
+            Self { clients: clients.into_iter(), is_last: self.is_last }.write(usize::MAX);
         }
     }
 }
@@ -298,3 +373,39 @@ const MOST: usize = 64 * 1024;
 
 /// The number of clients for which a further task, and with it another thread, is worth its cost.
 const WORTH_A_TASK: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use longwire_connection::testing::duplex;
+    use longwire_connection::{Config, Handover, WebSocket};
+
+    use super::*;
+    use crate::info::ClientInfo;
+    use crate::{Hub, Socket};
+
+    #[test]
+    fn a_list_does_not_grow_with_clients_that_are_in_it() {
+        let hub = Hub::default();
+        let admit = |_| {
+            let server = WebSocket::new(duplex(1024).1, Handover::server(), &Config::default());
+            hub.admit(server, ClientInfo::default()).expect("it is open")
+        };
+        let sockets: Vec<_> = (0..WORTH_A_TASK + 500).map(admit).collect();
+        let clients: Vec<_> = sockets.iter().map(Socket::client).collect();
+        let mut listed = Listed { tasks: 1, ..Listed::default() };
+        for _ in 0..50 {
+            listed.add(clients.clone());
+            assert!(listed.clients.len() <= 3 * clients.len(), "{}", listed.clients.len());
+        }
+        let first = listed.take();
+        assert!(
+            first.iter().zip(&clients).all(|(one, other)| one.id() == other.id()),
+            "they keep their order"
+        );
+        assert_eq!((first.len(), listed.tasks), (SLICE, 1));
+        while listed.tasks > 0 {
+            listed.take();
+        }
+        assert!(listed.clients.is_empty());
+    }
+}

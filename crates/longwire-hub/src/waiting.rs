@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-use crate::broadcast::Delivery;
+use crate::broadcast::{Delivery, refusing};
 use crate::config::HubConfig;
 use crate::entry::ClientHandle;
 use crate::members::{CHUNK, Snapshot};
@@ -83,7 +83,8 @@ impl Hub {
             give_way(index).await;
             let publication = publication.get_or_insert_with(Publication::begin);
             let sender = client.sender();
-            match sender.publish(prepared, client.entry.queue(config.queue), false, publication.by()) {
+            let (queue, if_full) = (client.entry.queue(config.queue), refusing(client.policy(&config)));
+            match sender.publish(prepared, queue, if_full, publication.by()) {
                 Ok(queued) => {
                     delivery.accepted += 1;
                     publication.add(client, queued);

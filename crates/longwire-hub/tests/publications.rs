@@ -2,10 +2,12 @@
 
 use std::future::{pending, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker, ready};
+use std::thread;
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, Tap, duplex, pair, pair_over, repeatable_keys};
@@ -151,7 +153,7 @@ async fn outside_of_a_turn_a_message_is_written_by_the_call() {
         }
     }
     let outside = hub.clone();
-    std::thread::spawn(move || outside.broadcast("from a thread of its own")).join().unwrap();
+    thread::spawn(move || outside.broadcast("from a thread of its own")).join().unwrap();
     for peer in &mut peers {
         assert!(peer.tap.written().ends_with(b"from a thread of its own"));
         peer.take(4).await;
@@ -200,9 +202,8 @@ fn a_handler_that_panics_without_a_runtime_has_published_as_well() {
         assert_eq!(ws.hub().len(), 3, "the test wants it");
         Ok::<_, Error>(())
     }));
-    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        running.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-    }));
+    let polled =
+        catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
     assert!(polled.is_err());
     assert_eq!(tap.counts().bytes_written, 5 * 92);
 }
@@ -259,6 +260,34 @@ async fn a_turn_meets_the_policy_of_a_client_that_does_not_keep_up() {
             assert_eq!((all, code), expected, "{policy:?}, client {index}");
         }
         closing.await.unwrap().unwrap();
+    }
+}
+
+/// Also those that were sent by calls which do not drop older ones themselves.
+#[tokio::test]
+async fn all_that_a_turn_has_queued_can_be_dropped_for_later_broadcasts() {
+    for by_latest in [true, false] {
+        let hub = Hub::new(HubConfig::default().with_queue(1000).with_slow(SlowPolicy::DropOldest));
+        let mut peers = crowd(&hub, 1, 1 << 16).await;
+        peers[0].tap.stall_writes();
+        let publisher = handle(&hub, move |ws| async move {
+            for number in 0..5 {
+                let (key, message) = (number.to_string(), format!("{number:-<90}"));
+                let delivery = if by_latest {
+                    ws.hub().broadcast_latest(key, message)
+                } else {
+                    ws.hub().broadcast_waiting(message, Duration::ZERO).await
+                };
+                assert_eq!((delivery.accepted, delivery.dropped), (2, 0));
+            }
+            to_others(&ws, 100);
+            Ok(())
+        });
+        publisher.await.unwrap().unwrap();
+        let dropped = usize::try_from(peers[0].handle.dropped()).unwrap();
+        assert!((5..105).contains(&dropped), "{dropped}, by latest values: {by_latest}");
+        peers[0].tap.resume();
+        assert_eq!(peers[0].take(105 - dropped).await, numbers(dropped - 5..100));
     }
 }
 
@@ -521,6 +550,34 @@ async fn a_transport_that_panics_keeps_no_message_from_the_others() {
     }
 }
 
+/// In the slice that the turn writes itself, and among the others, which no task can write to.
+#[test]
+fn a_transport_that_panics_keeps_no_message_from_the_others_without_a_runtime() {
+    for before in [10, 200] {
+        let hub = Hub::default();
+        let admit = || {
+            let (client, server) = duplex(1 << 16);
+            let server = WebSocket::new(server, Handover::server(), &Config::default());
+            (hub.admit(server, ClientInfo::default()).unwrap(), client)
+        };
+        let mut clients: Vec<_> = (0..before).map(|_| admit()).collect();
+        let broken = WebSocket::new(Broken(false), Handover::server(), &Config::default());
+        let _broken = hub.admit(broken, ClientInfo::default()).unwrap();
+        clients.extend((before..MANY).map(|_| admit()));
+        let (_other, publisher) = pair(Config::default());
+        let mut running = Box::pin(hub.run(publisher, ClientInfo::default(), |ws| async move {
+            to_others(&ws, 3);
+            pending::<Result<(), Error>>().await
+        }));
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+        assert!(polled.is_err());
+        for (_, client) in &clients {
+            assert_eq!(client.tap().peer().counts().bytes_written, 3 * 92, "{before}");
+        }
+    }
+}
+
 /// Publishes in a runtime that does not run its other tasks: in a handler's turn, or in a task without budget.
 fn publish_once(hub: &Hub, in_a_turn: bool) -> tokio::runtime::Runtime {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -564,6 +621,45 @@ fn clients_depend_on_no_runtime_but_their_own() {
         }
         drop(idle);
     }
+}
+
+/// Each thread lists the clients again, because another one has listed them since.
+#[test]
+fn threads_that_publish_in_turn_start_one_task_each_in_a_runtime_that_does_not_run() {
+    let hub = Hub::default();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let mut clients = runtime.block_on(counted(&hub, MANY)).clients;
+    let tasks = runtime.metrics().num_alive_tasks();
+    let turns = Barrier::new(2);
+    thread::scope(|scope| {
+        for parity in 0..2 {
+            let (hub, turns) = (&hub, &turns);
+            scope.spawn(move || {
+                for number in 0..40 {
+                    if number % 2 == parity {
+                        drop(publish_once(hub, true));
+                    }
+                    turns.wait();
+                }
+            });
+        }
+    });
+    let more = runtime.metrics().num_alive_tasks() - tasks;
+    assert!((1..=2).contains(&more), "{more} tasks");
+    runtime.block_on(async {
+        for client in &mut clients {
+            for _ in 0..40 {
+                let received = timeout(Duration::from_secs(20), client.recv()).await.expect("it arrives");
+                assert_eq!(received.unwrap(), Some("news".into()));
+            }
+        }
+        let ended = async {
+            while runtime.metrics().num_alive_tasks() > tasks {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), ended).await.expect("these tasks end");
+    });
 }
 
 #[test]

@@ -304,7 +304,7 @@ impl Sender {
         self.outlet.try_send_prepared(prepared, limit, IfFull::DropOldest)
     }
 
-    /// Sends a prepared message as [`try_send_prepared`](Self::try_send_prepared) does or, if `drops_oldest`, as
+    /// Sends a prepared message as [`try_send_prepared`](Self::try_send_prepared) or
     /// [`send_prepared_dropping`](Self::send_prepared_dropping) does. If [`Queued::is_due`], the message is only
     /// queued, and the caller must call [`write_queued`](Self::write_queued) later, with the same publisher's other
     /// messages.
@@ -313,10 +313,9 @@ impl Sender {
         &self,
         prepared: &PreparedMessage,
         limit: usize,
-        drops_oldest: bool,
+        if_full: IfFull,
         by: Publisher,
     ) -> Result<Queued, Error> {
-        let if_full = if drops_oldest { IfFull::DropOldest } else { IfFull::Refuse };
         self.outlet.publish(prepared, limit, if_full, by)
     }
 

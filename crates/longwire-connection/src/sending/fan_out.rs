@@ -123,7 +123,7 @@ impl<T: Transport> Writer<T> {
         let len = prepared.server_frame().len();
         let mut dropped = 0;
         if !self.fits(len, limit) {
-            if if_full == IfFull::Refuse || !self.out.fits_by_dropping(len, limit) {
+            if if_full != IfFull::DropOldest || !self.out.fits_by_dropping(len, limit) {
                 return Err(Error::QueueFull);
             }
             while !self.fits(len, limit) && self.drop_oldest() {

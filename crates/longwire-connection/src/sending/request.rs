@@ -58,10 +58,13 @@ pub(crate) enum Until {
 }
 
 /// The handling of a prepared message that does not fit into the queue.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IfFull {
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfFull {
     /// The message is refused.
     Refuse,
+    /// The message is refused. Once it is queued, it may be dropped for a later one that is sent with `DropOldest`.
+    RefuseDroppable,
     /// Older prepared messages are dropped if that makes enough room.
     DropOldest,
 }
