@@ -99,6 +99,24 @@ fn without_takeover_it_is_given_back_at_once() {
     });
 }
 
+#[test]
+fn a_connection_that_has_ended_leaves_the_pool_to_others() {
+    run("an ended connection", async {
+        let pool = Pool::default();
+        let (mut client, mut ended) = connected(&pool, true);
+        ended.send("x".repeat(2000)).await.unwrap();
+        assert_eq!(client.recv().await.unwrap().unwrap().len(), 2000);
+        assert!(timeout(Duration::from_secs(1), ended.recv()).await.is_err());
+        assert!(pool.sweeper().is_none(), "this connection has it");
+        client.start_close(1000, "").unwrap();
+        assert!(matches!(tokio::join!(client.recv(), ended.recv()), (Ok(None), Ok(None))));
+        let (other_client, mut other) = connected(&pool, true);
+        assert!(timeout(Duration::from_secs(9), other.recv()).await.is_err());
+        assert_eq!(pool.idle_compressors(), 0);
+        drop((ended, other_client));
+    });
+}
+
 /// Connections that take turns use the same few contexts. When all of them are silent, the contexts are freed; and the
 /// connections take new ones.
 #[test]

@@ -173,7 +173,7 @@ impl Deflater {
         self.history.allocated()
     }
 
-    /// Returns whether a compressor is held.
+    /// Returns whether no compressor is held.
     pub fn is_parked(&self) -> bool {
         self.context.is_none()
     }

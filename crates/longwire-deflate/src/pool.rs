@@ -148,16 +148,11 @@ impl<T> Shelf<T> {
         Some(oldest)
     }
 
-    /// Begins to count those that are not needed.
-    fn begin(&mut self) {
-        self.least = self.contexts.len();
-    }
-
     /// Removes as many as were not needed since the last sweep, the longest idle first.
     fn sweep(&mut self) -> VecDeque<T> {
         let kept = self.contexts.split_off(self.least.min(self.contexts.len()));
         let unused = std::mem::replace(&mut self.contexts, kept);
-        self.begin();
+        self.least = self.contexts.len();
         unused
     }
 }
@@ -207,8 +202,6 @@ impl Pool {
         {
             return None;
         }
-        lock(&shared.compressors).begin();
-        lock(&shared.decompressors).begin();
         Some(Sweeper { pool: self.clone() })
     }
 
@@ -278,7 +271,7 @@ fn keep(kept: &AtomicUsize, most: usize) -> bool {
 /// The task of freeing the idle contexts of a [`Pool`] that are no longer needed. There is one at a time.
 ///
 /// Its holder calls [`sweep`](Self::sweep) at regular intervals, which are the time that an unused context is kept.
-/// When it is dropped, it sweeps once more, and another caller can get it from [`Pool::sweeper`].
+/// When it is dropped, another caller can get it from [`Pool::sweeper`].
 ///
 /// # Examples
 ///
@@ -290,9 +283,8 @@ fn keep(kept: &AtomicUsize, most: usize) -> bool {
 /// let mut deflater = Deflater::new(&pool, direction, Level::FASTEST).unwrap();
 /// deflater.compress(b"Hello", &mut Vec::new());
 /// let mut sweeper = pool.sweeper().unwrap();
-/// deflater.compress(b"Hello", &mut Vec::new());
-/// assert!(sweeper.sweep(), "it was needed");
-/// assert!(!sweeper.sweep(), "it was not");
+/// assert!(sweeper.sweep(), "it was needed since the pool was made");
+/// assert!(!sweeper.sweep(), "it was not needed since then");
 /// assert_eq!(pool.idle_compressors(), 0);
 /// ```
 #[derive(Debug)]
@@ -301,8 +293,8 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// Frees the contexts that were idle all the time since the last call, or since the sweeper was made. Returns
-    /// whether idle ones are left.
+    /// Frees the contexts that were idle all the time since the pool was last swept, by this sweeper or another one.
+    /// Returns whether idle ones are left.
     pub fn sweep(&mut self) -> bool {
         let shared = &*self.pool.shared;
         let compressors = lock(&shared.compressors).sweep();
@@ -314,7 +306,6 @@ impl Sweeper {
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        self.sweep();
         self.pool.shared.is_swept.store(false, Ordering::Relaxed);
     }
 }
@@ -415,18 +406,25 @@ mod tests {
             give(2);
         }
         assert!(sweeper.sweep());
+        assert_eq!(idle(), (5, 5), "all were in use at once");
+        for _ in 0..100 {
+            give(2);
+        }
+        assert!(sweeper.sweep());
         assert_eq!(idle(), (2, 2), "as many as were in use at once since then");
-        give(2);
+        give(1);
         drop(sweeper);
-        assert_eq!(idle(), (2, 2));
+        assert_eq!(idle(), (2, 2), "the end of a sweeper frees nothing that was just used");
         let mut sweeper = pool.sweeper().expect("the other is gone");
+        assert!(sweeper.sweep(), "one was needed since the last sweep, whoever swept");
+        assert_eq!(idle(), (1, 1));
         assert!(!sweeper.sweep());
         assert_eq!(idle(), (0, 0));
         give(1);
         assert!(sweeper.sweep(), "one was given back since");
         drop(sweeper);
-        assert_eq!(idle(), (0, 0), "a last time");
-        assert!(pool.sweeper().is_none());
+        assert!(!pool.sweeper().expect("the other is gone").sweep());
+        assert!(pool.sweeper().is_none(), "there is nothing to sweep");
     }
 
     #[test]

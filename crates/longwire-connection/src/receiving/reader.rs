@@ -577,6 +577,11 @@ impl<T: Transport> Reader<T> {
             }
             drop(writer);
         }
+        #[cfg(feature = "deflate")]
+        {
+            // Another connection sweeps the pool, even if the application keeps this one.
+            self.parking = None;
+        }
         Poll::Ready(match self.ending.report() {
             Ok(()) => Step::End,
             Err(error) => Step::Event(Err(error)),
