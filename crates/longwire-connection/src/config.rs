@@ -46,7 +46,8 @@ pub struct Config {
     /// answer them.
     pub auto_pong: bool,
     /// The time limit of the closing handshake, from the first close frame to the end of the transport. Default
-    /// 5 s. The limit starts again while the peer accepts bytes, up to 24 times the limit in total.
+    /// 5 s. The limit starts again while the peer accepts bytes, up to 24 times the limit in total. A transport that
+    /// cannot be written to any more is read for as long.
     pub close_timeout: Duration,
     /// The number of queued bytes from which `send` waits and `try_send` refuses. Default 64 KiB.
     ///

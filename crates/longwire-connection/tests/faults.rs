@@ -238,8 +238,8 @@ const TROUBLES: [Trouble; 7] = [
     Trouble {
         name: "end of the stream",
         at: |k| Faults::new().eof_at(Operation::Any(k)),
-        // Its peer may still have much to send, or wait for an echo, or for the answer to its close frame.
-        ends: &[("lost", "broken pipe"), ("lost", "peer gone"), ("lost", "close timeout")],
+        // Its peer may have had much to send, or waited for an echo, or for the answer to its close frame.
+        ends: &[("lost", "broken pipe")],
     },
     Trouble {
         name: "reset",
@@ -271,8 +271,8 @@ const TROUBLES: [Trouble; 7] = [
             ("peer gone", "lost"),
             ("peer gone", "peer gone"),
             ("lost", "peer gone"),
-            // The peer has received everything, closed, and waited for the answer.
-            ("peer gone", "close timeout"),
+            // The peer has received everything, closed, waited for the answer, and was written to after that.
+            ("broken pipe", "close timeout"),
             ("4000", "lost"),
             // The same, while the last echo waited in `send` for the flush.
             ("closed", "close timeout"),

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,14 +11,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::{FutureExt, Sink, Stream};
-use longwire_connection::testing::{Gate, Gated, gated};
+use longwire_connection::testing::{Faults, Gate, Gated, Operation, duplex, gated, repeatable_keys};
 use longwire_connection::{
     Config, Error, Handover, Keepalive, Message, MessageKind, Sender, WebSocket, drive,
 };
 use support::{End, PING, close_frame, frame, settle, text_frame, whole_frames};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -668,4 +669,36 @@ async fn a_flush_for_a_dropped_call_is_not_the_next_ones() {
     sender.try_send("c").unwrap();
     assert_eq!((gate.written().len(), gate.flushed()), (6, 6), "before anything of the third is written");
     assert!(second.now_or_never().is_some());
+}
+
+/// Without keepalive, nothing else would end the wait for a peer whose own writes have failed as well.
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_cannot_be_written_to_is_read_for_a_limited_time() {
+    for (handover, from) in
+        [(Handover::server(), End::Client), (Handover::client(repeatable_keys), End::Server)]
+    {
+        let (io, mut peer) = duplex(1 << 16);
+        let io = io.with_faults(Faults::new().fail_at(Operation::Write(0), ErrorKind::BrokenPipe));
+        let (sender, mut reader) = WebSocket::new(io, handover, &Config::default()).split();
+        let receiving = tokio::spawn(async move {
+            let mut received = Vec::new();
+            loop {
+                match reader.recv().await {
+                    Ok(message) => received.push(message.expect("the end is an error")),
+                    Err(error) => return (received, error),
+                }
+            }
+        });
+        settle().await;
+        assert!(matches!(sender.send("lost").await, Err(Error::Io(_))));
+        let begin = Instant::now();
+        for _ in 0..2 {
+            tokio::time::sleep(SHORT).await;
+            peer.write_all(&text_frame(from, "still here")).await.unwrap();
+        }
+        let (messages, error) = timeout(SHORT * 10, receiving).await.expect("it ends").unwrap();
+        assert_eq!(messages.len(), 2, "what the peer has sent meanwhile");
+        assert!(matches!(&error, Error::Io(error) if error.kind() == ErrorKind::BrokenPipe), "{error}");
+        assert_eq!(begin.elapsed(), Config::default().close_timeout);
+    }
 }

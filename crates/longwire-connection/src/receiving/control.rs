@@ -31,9 +31,9 @@ impl<T: Transport> Reader<T> {
             writer.set_owner(cx.waker());
         }
         let written = writer.written();
-        let is_closing = writer.out.is_closing();
+        let is_ending = writer.is_ending();
         drop(writer);
-        if is_closing {
+        if is_ending {
             self.alarm.note_closing(written);
         } else {
             self.alarm.note_written(written);

@@ -267,11 +267,11 @@ impl<T: Transport> Reader<T> {
         let is_corked = shared.is_corked();
         let messages = self.messages;
         let polled = shared.with(|writer| {
-            if writer.out.is_closing() {
+            if writer.is_ending() {
                 alarm.note_closing(writer.written());
             }
             if !is_corked && writer.has_unwritten() {
-                // A failure to write is no reason to stop reading: the peer's last messages may be here.
+                // A failure to write is no reason to stop reading at once: the peer's last messages may be here.
                 let _ = writer.poll_progress(cx);
             }
             writer.messages_received = messages;
@@ -509,7 +509,7 @@ impl<T: Transport> Reader<T> {
         self.eof = true;
         self.inbound.end();
         let mut writer = self.shared.lock();
-        let error = if writer.is_shed { Error::OutOfMemory } else { error };
+        let error = if writer.is_shed { Error::OutOfMemory } else { writer.failure().unwrap_or(error) };
         writer.finish();
         drop(writer);
         if self.ending.is_open() {

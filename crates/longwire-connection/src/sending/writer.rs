@@ -168,6 +168,13 @@ impl<T: Transport> Writer<T> {
         }
     }
 
+    /// Returns whether nothing more is sent: the close frame was queued, or the transport has failed. The peer is read
+    /// for a limited time from then on.
+    #[inline]
+    pub(crate) fn is_ending(&self) -> bool {
+        self.out.is_closing() || self.failed.is_some()
+    }
+
     /// Returns the error that ended writing, if one did.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failed.as_ref().map(|error| Error::Io(Arc::clone(error)))
@@ -562,6 +569,8 @@ impl<T: Transport> Writer<T> {
         self.failed = Some(Arc::clone(&error));
         self.drop_queue();
         self.wake_met();
+        // It may wait for a peer that has nothing more to say.
+        self.wake_owner();
         Error::Io(error)
     }
 
