@@ -17,6 +17,7 @@ mod interop;
 pub mod process;
 pub mod programs;
 pub mod setup;
+mod simulate;
 mod tidy;
 pub mod workspace;
 
@@ -68,6 +69,8 @@ enum Command {
     Abuse(abuse::Arguments),
     /// Fuzzes the parsers, the state machines, whole connections and the hub with libFuzzer.
     Fuzz(fuzz::Arguments),
+    /// Runs worlds of servers, clients and networks in virtual time, from seeds.
+    Simulate(simulate::Arguments),
     /// Compares longwire's echo server with those of other libraries.
     Bench(bench::Arguments),
     /// Installs the requirements of the other commands that are missing.
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Autobahn(arguments) => autobahn::run(&arguments, install),
         Command::Abuse(arguments) => abuse::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments, install),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments, install),
         Command::Setup { only } => setup::run(&only, install),
     };
