@@ -88,8 +88,8 @@ impl Plan {
             let end = &mut ends[usize::from(choice & 1)];
             let step = Step::read(input, choice >> 1);
             end.loses |= matches!(step, Step::Abort);
-            // It may be too long for the peer.
-            end.loses |= is_limited && step.len() > 990;
+            // It may be too long for the peer: as text, each byte may become a replacement character of three.
+            end.loses |= is_limited && step.len() > 990 / 3;
             end.steps.push(step);
         }
         // If few bytes are on their way for long, or none, the closing handshake reaches its deadline.
