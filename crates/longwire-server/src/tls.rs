@@ -178,6 +178,9 @@ pub enum TlsError {
     /// The key does not fit the certificate, or is of a kind that is not supported.
     #[error("invalid certificates or key")]
     Rustls(#[from] rustls::Error),
+    /// The certificate of an authority that signs clients' certificates is invalid.
+    #[error("invalid certificate of an authority for client certificates")]
+    Authority(#[source] rustls::Error),
     /// Clients' certificates cannot be verified with these authorities.
     #[error("cannot set up the verification of client certificates")]
     Clients(#[from] rustls::server::VerifierBuilderError),

@@ -414,6 +414,9 @@ mod tls {
         ));
         let clients = TlsConfig::from_pem_with_clients(chain, key, b"");
         assert!(matches!(clients, Err(TlsError::Clients(_))), "nobody could connect");
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let clients = TlsConfig::from_pem_with_clients(chain, key, no_certificate.as_bytes());
+        assert!(matches!(clients, Err(TlsError::Authority(_))));
         assert!(TlsConfig::from_pem(chain, key).is_ok());
     }
 }

@@ -209,7 +209,7 @@ impl Clients {
         let (Self::Requested(authorities) | Self::Required(authorities)) = self else { return Ok(None) };
         let mut roots = RootCertStore::empty();
         for authority in certificates(authorities)? {
-            roots.add(authority)?;
+            roots.add(authority).map_err(TlsError::Authority)?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         let verifier = match self {
