@@ -8,7 +8,7 @@ use longwire::connection::Error;
 use longwire::reconnect::{Backoff, Builder, Confirm, Jitter, Outage};
 use longwire::testing::Pipe;
 use longwire::{Client, Message, WebSocket};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::ledger::Ledger;
 use crate::news::News;
@@ -140,9 +140,9 @@ impl Actor {
             let count = self.rng.usize(1..20);
             let rooms: Vec<_> = (0..count).map(|_| ROOMS[self.rng.usize(..ROOMS.len())]).collect();
             ws.send(format!("publish {count} {}", rooms.join(" "))).await?;
-            let pause = part(&mut self.rng, Duration::from_secs(2));
+            let next = Instant::now() + part(&mut self.rng, Duration::from_secs(2));
             // It reads what is published to all.
-            while let Ok(message) = timeout(pause, ws.recv()).await {
+            while let Ok(message) = timeout_at(next, ws.recv()).await {
                 if message?.is_none() {
                     return Ok(());
                 }
