@@ -671,6 +671,20 @@ async fn a_flush_for_a_dropped_call_is_not_the_next_ones() {
     assert!(second.now_or_never().is_some());
 }
 
+/// The call that receives finds the failure itself, and nobody received before.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_to_write_reads_for_a_limited_time() {
+    let (io, _peer) = duplex(1 << 16);
+    let faults = Faults::new().fail_at(Operation::Write(0), ErrorKind::BrokenPipe);
+    let mut ws = WebSocket::new(io.with_faults(faults), Handover::server(), &Config::default());
+    ws.feed("queued").await.unwrap();
+    let received = timeout(SHORT * 10, ws.recv()).await.expect("it ends");
+    assert!(
+        matches!(&received, Err(Error::Io(error)) if error.kind() == ErrorKind::BrokenPipe),
+        "{received:?}"
+    );
+}
+
 /// Without keepalive, nothing else would end the wait for a peer whose own writes have failed as well.
 #[tokio::test(start_paused = true)]
 async fn a_transport_that_cannot_be_written_to_is_read_for_a_limited_time() {

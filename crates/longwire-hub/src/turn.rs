@@ -182,9 +182,10 @@ impl Listed {
 
 /// Adds clients to this thread's backlogs, and starts the tasks of those that have none.
 fn leave_to_tasks(clients: Vec<ClientHandle>) {
+    let mut others = Vec::new();
     for (home, clients) in by_home(clients) {
         let Some(runtime) = runtime(&home) else {
-            drop(Writing { clients: clients.into_iter(), is_last: true });
+            others.extend(clients);
             continue;
         };
         let backlog = backlog(&home);
@@ -197,6 +198,8 @@ fn leave_to_tasks(clients: Vec<ClientHandle>) {
             runtime.spawn(Clearing::new(backlog).run());
         }
     }
+    // Last, because a transport may panic.
+    drop(Writing { clients: others.into_iter(), is_last: true });
 }
 
 /// Returns this thread's backlog for a home. Forgets the others that no task clears.

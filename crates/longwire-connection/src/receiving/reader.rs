@@ -267,12 +267,12 @@ impl<T: Transport> Reader<T> {
         let is_corked = shared.is_corked();
         let messages = self.messages;
         let polled = shared.with(|writer| {
-            if writer.is_ending() {
-                alarm.note_closing(writer.written());
-            }
             if !is_corked && writer.has_unwritten() {
                 // A failure to write is no reason to stop reading at once: the peer's last messages may be here.
                 let _ = writer.poll_progress(cx);
+            }
+            if writer.is_ending() {
+                alarm.note_closing(writer.written());
             }
             writer.messages_received = messages;
             if inbound.payload_left() >= DIRECT_FROM {
