@@ -24,15 +24,17 @@ pub(crate) struct Actor {
     pub(crate) ledger: Ledger,
 }
 
-/// What a client has to say about its life.
+/// The record of a client's life.
 #[derive(Debug, Default)]
 pub(crate) struct Story {
     pub(crate) id: usize,
+    /// Whether the handshake failed before the shutdown.
+    pub(crate) is_turned_away: bool,
     /// Whether the network failed it.
     pub(crate) is_faulty: bool,
     /// Whether what is queued for it can take longer than a closing handshake or a shutdown may.
     pub(crate) is_delayed: bool,
-    /// How its connection ended; `None` if it was never established, or kept by reconnecting.
+    /// The end of its connection; `None` if it was never established, vanished, or was kept by reconnecting.
     pub(crate) end: Option<Result<(), Error>>,
     /// For a subscriber: what it has received.
     pub(crate) news: Option<News>,
@@ -52,6 +54,7 @@ impl Actor {
         story.is_delayed = !route.latency.is_zero();
         let pipe = self.net.connect(&route);
         let Ok((mut ws, _)) = self.client().handshake_over(pipe).await else {
+            story.is_turned_away = !self.net.is_shut();
             return story;
         };
         let end = match kind {

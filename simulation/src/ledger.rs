@@ -1,4 +1,4 @@
-//! What the server has seen, to compare with what the clients were told.
+//! The record of the server, to compare with those of the clients.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,14 @@ pub(crate) struct Ledger {
     records: Arc<Mutex<Records>>,
 }
 
+/// The last number of each source in each room.
+pub(crate) type Numbers = BTreeMap<(String, String), u64>;
+
 #[derive(Default)]
 pub(crate) struct Records {
     /// The numbers that each client has sent to be noted, in the order of their arrival.
     pub(crate) noted: BTreeMap<usize, Vec<u64>>,
-    /// The last number that each source has published in each room.
-    pub(crate) published: BTreeMap<(String, String), u64>,
+    pub(crate) published: Numbers,
     /// The hub's handles of the connections of each client.
     pub(crate) handles: BTreeMap<usize, Vec<ClientHandle>>,
     /// The sums of what the hub has reported for publications.

@@ -1,8 +1,8 @@
 //! A simulation: a server with its hub, clients of several kinds, and the network between them, run by one thread in
 //! virtual time.
 //!
-//! A seed decides everything: the settings, who comes when, what they do, and which links delay, stall or fail. For each
-//! seed, the following must hold:
+//! A seed determines the settings, the clients, the times of their calls, and the faults of their links. For each seed,
+//! the following must hold:
 //!
 //! - An echo is what was sent, in order. News arrive in the order in which their source has published them, once, and
 //!   those that are missing in between were counted as dropped.
@@ -25,17 +25,18 @@ mod plan;
 mod server;
 mod world;
 
+use std::cell::Cell;
 use std::ops::{AddAssign, Range};
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-/// What a world was like.
+/// The size of a world that was run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     /// The number of clients.
@@ -54,7 +55,28 @@ pub struct Report {
 pub fn run(seed: u64) -> Report {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime without IO");
-    runtime.block_on(async { timeout(LIMIT, world::run(seed)).await.expect("it ends") })
+    watch_for_panics();
+    let report = runtime.block_on(async { timeout(LIMIT, world::run(seed)).await.expect("it ends") });
+    assert!(!PANICKED.get(), "a task has panicked");
+    report
+}
+
+thread_local! {
+    /// Whether a task has panicked in this thread's world. Tokio tells only the one who awaits the task.
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes every panic of this thread from now on.
+fn watch_for_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = take_hook();
+        set_hook(Box::new(move |panic| {
+            PANICKED.set(true);
+            print(panic);
+        }));
+    });
+    PANICKED.set(false);
 }
 
 /// Runs the worlds of many seeds, some at a time.

@@ -1,11 +1,11 @@
-//! What a subscriber has received: in order, once, and without unexplained gaps.
+//! The news that a subscriber receives: in order, once, and without unexplained gaps.
 
-use std::collections::BTreeMap;
+use crate::ledger::Numbers;
 
-/// The numbers of the last news of each source in each room.
+/// The news that were received.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    pub(crate) last: BTreeMap<(String, String), u64>,
+    pub(crate) last: Numbers,
     /// The number of messages that are missing between those received.
     pub(crate) missing: u64,
 }

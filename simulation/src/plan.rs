@@ -1,4 +1,4 @@
-//! What a seed decides.
+//! The properties of a world that its seed determines.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     pub(crate) is_abrupt: bool,
 }
 
-/// What a client does.
+/// The activity of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Sends messages, and expects each of them back.
@@ -51,7 +51,7 @@ pub(crate) struct Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Cut,
-    /// Nothing arrives any more, in both directions, and nobody is told.
+    /// Nothing arrives any more, in both directions, and neither end learns of it.
     HalfOpen,
     Stall(Duration),
 }
