@@ -47,7 +47,7 @@ pub struct Config {
     pub auto_pong: bool,
     /// The time limit of the closing handshake, from the first close frame to the end of the transport. Default
     /// 5 s. The limit starts again while the peer accepts bytes, up to 24 times the limit in total. A transport that
-    /// cannot be written to any more is read for as long.
+    /// cannot be written to any more is read for as long, without keepalive.
     pub close_timeout: Duration,
     /// The number of queued bytes from which `send` waits and `try_send` refuses. Default 64 KiB.
     ///

@@ -135,8 +135,8 @@ impl Drop for Publication {
 
 /// The clients of one home that tasks of its runtime write to, as one thread has listed them.
 ///
-/// However long the runtime is blocked, there is one task for each thread that publishes, and a client is in the list
-/// twice at most, on average.
+/// However long the runtime is blocked, there is one task for each thread that publishes, and the list is at most twice
+/// as long as it has clients, or 2048 long.
 struct Backlog {
     home: Weak<Home>,
     listed: Mutex<Listed>,

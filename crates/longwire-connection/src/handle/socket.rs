@@ -59,7 +59,7 @@ pub struct WebSocket<T: Transport> {
 impl<T: Transport> WebSocket<T> {
     /// Creates a connection on a transport whose opening handshake is complete.
     ///
-    /// Outside a tokio runtime, it works until it needs a timer, for a keepalive or a close.
+    /// Outside a tokio runtime, it works until it needs a timer: for a keepalive, a close, or a failed write.
     pub fn new(io: T, handover: Handover, config: &Config) -> Self {
         Self { receiver: Receiver::new(io, handover, config), flushing: 0, halves: None }
     }
