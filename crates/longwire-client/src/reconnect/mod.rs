@@ -42,6 +42,7 @@ mod builder;
 mod inbox;
 mod outage;
 mod outbox;
+mod race;
 mod sender;
 mod serve;
 mod settings;

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::inbox::Filling;
 use super::outbox::Outbox;
+use super::race::race;
 use super::{Confirm, Gap, Outage};
 
 /// The end of a connection.
@@ -50,29 +51,33 @@ impl Serving<'_> {
     pub(super) async fn run<T: Transport>(self, ws: WebSocket<T>) -> End {
         let (sender, mut receiver) = ws.split();
         let mut sending = pin!(send(self.outbox, &sender, self.confirm, self.incoming));
-        tokio::select! {
-            biased;
-            // Never fails: the task that runs this keeps the sender alive.
-            _ = self.closing.wait_for(Option::is_some) => {}
-            outage = receive(&mut receiver, self.incoming, self.missed) => return End::Outage(outage),
-            limit = overdue(self.outbox, self.delivery_timeout) => {
-                sender.abort();
-                return End::Outage(Outage::Undelivered { limit });
-            }
-            error = &mut sending => {
-                sender.abort();
-                return End::Outage(error.into());
-            }
+        let closing = none_at_close(self.closing);
+        let lost = async { Some(receive(&mut receiver, self.incoming, self.missed).await) };
+        let overdue = async {
+            let limit = overdue(self.outbox, self.delivery_timeout).await;
+            sender.abort();
+            Some(Outage::Undelivered { limit })
+        };
+        let failed = async {
+            let error = sending.as_mut().await;
+            sender.abort();
+            Some(error.into())
+        };
+        if let Some(outage) = race(closing, race(lost, race(overdue, failed))).await {
+            return End::Outage(outage);
         }
 
         let frame = self.closing.borrow().clone();
         let closed = timeout(self.close_timeout, async {
-            tokio::select! {
-                biased;
-                _ = self.outbox.wait_settled() => {}
-                // The connection ended before everything was delivered.
-                ended = discard(&mut receiver) => return ended.and(Err(Error::Closed)),
-                error = &mut sending => return Err(error),
+            let settled = async {
+                let _ = self.outbox.wait_settled().await;
+                None
+            };
+            // The connection ended before everything was delivered.
+            let ended = async { Some(discard(&mut receiver).await.and(Err(Error::Closed))) };
+            let failed = async { Some(Err(sending.await)) };
+            if let Some(ended) = race(settled, race(ended, failed)).await {
+                return ended;
             }
             if let Some(CloseFrame { code, reason }) = frame {
                 // The peer may have closed first; the receiving side reports how the connection ended.
@@ -86,6 +91,13 @@ impl Serving<'_> {
         };
         End::Closed(ended)
     }
+}
+
+/// Waits until the application closes the client, and returns `None`, for a [`race`] with what that interrupts.
+pub(super) async fn none_at_close<T>(closing: &mut watch::Receiver<Option<CloseFrame>>) -> Option<T> {
+    // Never fails: the task that runs this keeps the sender alive.
+    let _ = closing.wait_for(Option::is_some).await;
+    None
 }
 
 /// Receives messages until the connection ends.
@@ -184,14 +196,16 @@ async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<
                 Confirm::Pong => {}
             }
         }
-        tokio::select! {
-            biased;
-            (number, pong) = oldest(&mut pongs) => match pong {
-                Ok(_) => outbox.delivered(number),
-                // Other pings displaced this one. If the connection has ended instead, the next ping fails.
-                Err(_) => asked = None,
-            },
-            () = outbox.wait_queued() => {}
+        let answered = async { Some(oldest(&mut pongs).await) };
+        let queued = async {
+            outbox.wait_queued().await;
+            None
+        };
+        match race(answered, queued).await {
+            Some((number, Ok(_))) => outbox.delivered(number),
+            // Other pings displaced this one. If the connection has ended instead, the next ping fails.
+            Some((_, Err(_))) => asked = None,
+            None => {}
         }
     }
 }

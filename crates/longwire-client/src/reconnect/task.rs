@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{field, info, warn};
 
 use super::inbox::Filling;
-use super::serve::{End, Missed, Serving};
+use super::race::race;
+use super::serve::{End, Missed, Serving, none_at_close};
 use super::settings::Settings;
 use super::shared::{Finish, Phase, Shared};
 use super::{Failure, Outage};
@@ -64,10 +65,9 @@ impl<T: Transport> Task<T> {
             if let Some(missed) = &mut missed {
                 missed.attempts = missed.attempts.saturating_add(1);
             }
-            let opened = tokio::select! {
-                biased;
-                opened = self.settings.open(attempt) => opened,
-                _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
+            let opening = async { Some(self.settings.open(attempt).await) };
+            let Some(opened) = race(opening, none_at_close(&mut closing)).await else {
+                return self.closed_without_connection();
             };
             let was_connected = opened.is_ok();
             let outage = match opened {
@@ -98,10 +98,12 @@ impl<T: Transport> Task<T> {
                 None => {}
             }
             self.shared.state.send_replace(Phase::Waiting { failures: row.failures, until, cause });
-            tokio::select! {
-                biased;
-                _ = closing.wait_for(Option::is_some) => return self.closed_without_connection(),
-                () = sleep_until(until) => {}
+            let waiting = async {
+                sleep_until(until).await;
+                Some(())
+            };
+            if race(none_at_close(&mut closing), waiting).await.is_none() {
+                return self.closed_without_connection();
             }
         }
     }
