@@ -311,13 +311,14 @@ impl Holding {
         used <= shared.most()
     }
 
-    /// Updates the sum and returns it.
+    /// Updates the sum and returns it. Whoever sees the bytes of another in the sum also sees that other among the
+    /// holders.
     fn settle(&self, before: usize) -> usize {
         let used = &self.budget.shared.used;
         if self.held >= before {
-            used.fetch_add(self.held - before, Ordering::Relaxed) + (self.held - before)
+            used.fetch_add(self.held - before, Ordering::AcqRel) + (self.held - before)
         } else {
-            used.fetch_sub(before - self.held, Ordering::Relaxed) - (before - self.held)
+            used.fetch_sub(before - self.held, Ordering::AcqRel) - (before - self.held)
         }
     }
 
