@@ -37,13 +37,28 @@ fn runner(sh: &Shell) -> &'static [&'static str] {
     if nextest { &["nextest", "run"] } else { &["test"] }
 }
 
-/// Runs the loom models: the interleavings of the threads that share a connection.
+/// The packages with loom models, and the features that they need.
+const MODELS: &[(&str, &[&str])] = &[
+    ("longwire-deflate", &[]),
+    ("longwire-connection", &["--features", "deflate"]),
+    ("longwire-hub", &[]),
+    ("longwire-server", &[]),
+    ("longwire-client", &[]),
+];
+
+/// Runs the loom models: the interleavings of the threads that share a connection, a hub, or another state.
 pub(crate) fn loom() -> Result<()> {
     // A separate directory: the flag would cause a full rebuild, here and afterwards.
     let directory = workspace::target()?.join("loom");
     let sh = shell()?;
-    let command = cmd!(sh, "cargo test --package longwire-connection --lib models");
-    Ok(command.env("RUSTFLAGS", "--cfg longwire_loom").env("CARGO_TARGET_DIR", directory).run()?)
+    // The stacks of loom's threads are too short to print a backtrace.
+    let _backtrace = sh.push_env("RUST_BACKTRACE", "0");
+    let _flags = sh.push_env("RUSTFLAGS", "--cfg longwire_loom");
+    let _directory = sh.push_env("CARGO_TARGET_DIR", directory);
+    for &(package, features) in MODELS {
+        cmd!(sh, "cargo test --package {package} {features...} --lib models").run()?;
+    }
+    Ok(())
 }
 
 /// Runs the examples in the documentation.

@@ -49,7 +49,7 @@ enum Command {
     Tidy,
     /// Runs the tests.
     Test,
-    /// Runs the loom models of the state that the tasks of a connection share.
+    /// Runs the loom models of the state that several threads share.
     Loom,
     /// Runs the examples in the documentation.
     Doctest,

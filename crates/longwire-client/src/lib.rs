@@ -59,6 +59,7 @@ pub mod reconnect;
 mod redirect;
 mod stage;
 mod stream;
+mod sync;
 #[cfg(feature = "tls")]
 mod tls;
 mod trace;

@@ -52,6 +52,10 @@ pub mod random;
 mod receiving;
 mod scratch;
 mod sending;
+#[cfg(longwire_loom)]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod stepped;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

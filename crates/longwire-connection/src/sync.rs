@@ -3,14 +3,19 @@
 #[cfg(not(longwire_loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 #[cfg(longwire_loom)]
 pub(crate) use loom::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
+
+#[cfg(longwire_loom)]
+pub(crate) use loom::thread::yield_now;
+#[cfg(not(longwire_loom))]
+pub(crate) use std::thread::yield_now;
 
 use std::sync::{PoisonError, TryLockError};
 

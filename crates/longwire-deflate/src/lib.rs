@@ -91,6 +91,7 @@ mod offer;
 mod options;
 mod params;
 mod pool;
+mod sync;
 mod window;
 
 pub use agreement::{Agreement, Direction};

@@ -6,15 +6,16 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
 
 use flate2::{Compress, Compression};
 
-use crate::{Level, WindowBits, decompressor::Decompressor};
+use crate::{
+    Level, WindowBits,
+    decompressor::Decompressor,
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering},
+};
 
 /// The store from which connections borrow compressors and decompressors, and to which they give them back.
 ///
@@ -306,7 +307,8 @@ impl Sweeper {
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        self.pool.shared.is_swept.store(false, Ordering::Relaxed);
+        // A swap, because loom cannot tell that a store follows the failed attempts of other threads.
+        self.pool.shared.is_swept.swap(false, Ordering::Relaxed);
     }
 }
 
@@ -326,6 +328,9 @@ impl fmt::Debug for Pool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(all(test, longwire_loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {

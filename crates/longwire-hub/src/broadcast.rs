@@ -4,8 +4,6 @@
 //! its outcome is known and later messages follow it. The time and the task of the write belong to [`crate::turn`]. If
 //! a client's transport does not take all, the client's own task writes the rest.
 
-use std::sync::atomic::Ordering;
-
 use longwire_connection::{CloseCode, Error, IfFull, Message, PreparedMessage};
 
 use crate::config::{HubConfig, SlowPolicy};
@@ -15,6 +13,7 @@ use crate::leaving::drop_after;
 use crate::members::Snapshot;
 use crate::metrics;
 use crate::registry::Hub;
+use crate::sync::Ordering;
 use crate::turn::Publication;
 
 /// The outcome of a broadcast.
@@ -26,7 +25,8 @@ pub struct Delivery {
     /// The number of messages that slow clients lost because of this one: itself or, with
     /// [`SlowPolicy::DropOldest`], older ones.
     pub dropped: usize,
-    /// Older values that this one replaced before they were sent: see [`Hub::publish_latest`].
+    /// Older values that this one replaced before they were sent: see [`Hub::publish_latest`]. A value that another
+    /// thread is sending at the same time may be included.
     pub replaced: usize,
 }
 

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longwire_connection::{Error, Message, Sender};
@@ -13,6 +12,7 @@ use crate::entry::{ClientHandle, Entry};
 use crate::error::HubError;
 use crate::id::ClientId;
 use crate::stats::ClientStats;
+use crate::sync::Ordering;
 
 impl ClientHandle {
     /// Returns the client's ID.

@@ -5,8 +5,7 @@
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::Waker;
 
 use longwire_connection::{CloseCode, Sender};
@@ -20,6 +19,7 @@ use crate::id::ClientId;
 use crate::metrics;
 use crate::registry::{Home, Hub};
 use crate::rooms::Joined;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// A handle to one client of a hub; cheap to clone. It does not keep the client connected.
 #[derive(Clone)]

@@ -149,6 +149,8 @@ mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "no_metrics.rs"]
 mod metrics;
+#[cfg(all(test, longwire_loom))]
+mod models;
 mod registry;
 mod reservation;
 mod room;
@@ -156,6 +158,7 @@ mod rooms;
 mod shutdown;
 mod socket;
 mod stats;
+mod sync;
 mod traffic;
 mod turn;
 mod waiting;

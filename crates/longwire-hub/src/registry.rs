@@ -4,13 +4,11 @@
 //! clients works on a snapshot of [`crate::members`], so a broadcast allocates only its frame.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use longwire_connection::{CloseCode, CloseFrame};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -24,6 +22,7 @@ use crate::members::{Members, Snapshot};
 use crate::metrics;
 use crate::rooms::Rooms;
 use crate::stats::{Counters, HubStats};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Notify, Ordering};
 
 /// The registry of connected clients. Clones are handles to the same registry.
 #[derive(Clone, Default)]

@@ -5,11 +5,12 @@
 //! anything is sent.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::HubError;
 use crate::id::ClientId;
 use crate::members::{Members, Snapshot, Stale};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The rooms of a hub that have members.
 ///

@@ -5,7 +5,6 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use longwire_connection::{CloseCode, Compress, Error, Message, Sender, Transport, WebSocket, drive};
@@ -15,6 +14,7 @@ use crate::entry::{ClientHandle, Entry};
 use crate::error::{HubError, RunError};
 use crate::id::ClientId;
 use crate::registry::Hub;
+use crate::sync::Ordering;
 use crate::turn::Turn;
 
 /// A [`WebSocket`] that is registered with a [`Hub`].

@@ -2,10 +2,11 @@
 //!
 //! Each call that sends adds to the counters once, not once for each client.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use longwire_connection::Stats;
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// The counts of a hub since its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

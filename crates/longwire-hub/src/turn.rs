@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread::panicking;
 
 use longwire_connection::{Publisher, Queued};
@@ -23,7 +23,9 @@ use tokio::task::yield_now;
 
 use crate::entry::ClientHandle;
 use crate::registry::Home;
+use crate::sync::{Mutex, MutexGuard};
 
+#[cfg(not(longwire_loom))]
 thread_local! {
     static TURN: Cell<State> = const { Cell::new(State::None) };
     /// The clients to write to at the end of the turn.
@@ -32,6 +34,14 @@ thread_local! {
     static BACKLOGS: RefCell<Vec<Arc<Backlog>>> = const { RefCell::new(Vec::new()) };
     /// The number by which connections know that this thread has listed them; 0 until it lists one.
     static NUMBER: Cell<u32> = const { Cell::new(0) };
+}
+
+#[cfg(longwire_loom)]
+loom::thread_local! {
+    static TURN: Cell<State> = Cell::new(State::None);
+    static LIST: RefCell<Vec<ClientHandle>> = RefCell::new(Vec::new());
+    static BACKLOGS: RefCell<Vec<Arc<Backlog>>> = RefCell::new(Vec::new());
+    static NUMBER: Cell<u32> = Cell::new(0);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,7 +85,7 @@ impl Drop for Turn {
 /// Writes to the listed clients: to some at once, and to the others in a task.
 #[cold]
 fn write_list() {
-    let mut writing = Writing::new(LIST.take());
+    let mut writing = Writing::new(LIST.with(RefCell::take));
     // Transports are not called while a panic unwinds, unless no runtime can call them later.
     if !panicking() {
         writing.write(SLICE);
@@ -118,17 +128,18 @@ impl Drop for Publication {
         if !self.by.gathers {
             return leave_to_tasks(clients);
         }
-        let listed = LIST.with_borrow_mut(|list| {
+        let listed = LIST.with(|list| {
+            let mut list = list.borrow_mut();
             if list.is_empty() {
-                std::mem::swap(list, &mut clients);
+                std::mem::swap(&mut *list, &mut clients);
             } else {
                 list.append(&mut clients);
             }
             list.len()
         });
-        TURN.set(State::Due);
+        TURN.with(|turn| turn.set(State::Due));
         if listed > MOST {
-            leave_to_tasks(LIST.take());
+            leave_to_tasks(LIST.with(RefCell::take));
         }
     }
 }
@@ -368,7 +379,7 @@ fn number() -> u32 {
 
 /// The number of clients that are written to before other tasks have their turn. It is tokio's budget for a task, and
 /// takes some hundred microseconds with real sockets.
-const SLICE: usize = 128;
+const SLICE: usize = if cfg!(longwire_loom) { 1 } else { 128 };
 
 /// The number of listed clients from which a turn does not wait for its end. A client may be listed twice if several
 /// publishers send to it.

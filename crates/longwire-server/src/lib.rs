@@ -120,6 +120,7 @@ mod serve;
 mod server;
 mod stats;
 mod stream;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "tls")]

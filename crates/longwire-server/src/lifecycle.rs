@@ -1,17 +1,16 @@
 //! The server's one-way path from listening to stopped, and the handle that controls it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use longwire_connection::Measurements;
 use longwire_hub::{Hub, HubError, Shutdown};
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::listen::{Listen, Several};
 use crate::pending::Pending;
 use crate::stats::Counters;
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, watch};
 use crate::{Error, Listeners, ServerConfig, ServerStats};
 
 /// The state shared by a server and its handles, or by the workers that make up one server.
@@ -291,3 +290,6 @@ impl ServerHandle {
         self.lifecycle.hand_over()
     }
 }
+
+#[cfg(all(test, longwire_loom))]
+mod models;

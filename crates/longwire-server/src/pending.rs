@@ -7,9 +7,9 @@
 //! theirs, the next one that needs to wait for the application is refused.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use crate::sync::{Mutex, MutexGuard, Notify, watch};
 
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -162,3 +162,6 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(all(test, longwire_loom))]
+mod models;

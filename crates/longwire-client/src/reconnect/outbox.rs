@@ -4,12 +4,13 @@
 //! connection.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use longwire_connection::{Error, Message};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
+
+use crate::sync::{Mutex, MutexGuard, Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// The queue. Entries leave it in order at the front, or anywhere when they are withdrawn.
 pub(super) struct Outbox {
@@ -261,6 +262,9 @@ impl Outbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(all(test, longwire_loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use longwire_connection::{Error, Message};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::outbox::Outbox;
 use super::shared::{Phase, Shared};
+use crate::sync::oneshot;
 
 /// A sending handle to a connection that is re-established whenever it is lost. It is cheap to clone and usable from
 /// any task.
@@ -47,6 +48,8 @@ impl Sender {
         let (done, delivered) = oneshot::channel();
         let number = outbox.push(message, room, Some(done))?;
         let _withdraw = Withdraw { outbox, number };
+        // Moved into the await, `delivered` is dropped before the message is withdrawn. A connection that is lost in
+        // between sees that nobody waits.
         delivered.await.map_err(|_| Error::Closed)
     }
 

@@ -127,7 +127,7 @@ impl<T: Transport> Shared<T> {
             if let Some(writer) = sync::try_lock(&self.writer) {
                 return Some(self.locked(writer));
             }
-            std::thread::yield_now();
+            sync::yield_now();
         }
         None
     }
@@ -360,5 +360,5 @@ impl<T: Transport> Member for Shared<T> {
     }
 }
 
-/// The number of attempts to lock.
-const ATTEMPTS: usize = 64;
+/// The number of attempts to lock. Models search what happens if the lock is free at the only one, and if it is not.
+const ATTEMPTS: usize = if cfg!(longwire_loom) { 1 } else { 64 };

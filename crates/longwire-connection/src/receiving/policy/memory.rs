@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
+
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// A limit on the memory that connections together hold for incomplete messages and for compressors.
 ///
@@ -310,13 +311,14 @@ impl Holding {
         used <= shared.most()
     }
 
-    /// Updates the sum and returns it.
+    /// Updates the sum and returns it. Whoever sees the bytes of another in the sum also sees that other among the
+    /// holders.
     fn settle(&self, before: usize) -> usize {
         let used = &self.budget.shared.used;
         if self.held >= before {
-            used.fetch_add(self.held - before, Ordering::Relaxed) + (self.held - before)
+            used.fetch_add(self.held - before, Ordering::AcqRel) + (self.held - before)
         } else {
-            used.fetch_sub(before - self.held, Ordering::Relaxed) - (before - self.held)
+            used.fetch_sub(before - self.held, Ordering::AcqRel) - (before - self.held)
         }
     }
 
@@ -360,14 +362,13 @@ impl Drop for Holding {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Connections that hold less than this are never chosen: listing them would cost more than it saves.
 const LISTED: usize = 16 * 1024;
 
-#[cfg(test)]
+#[cfg(all(test, longwire_loom))]
+mod models;
+
+#[cfg(all(test, not(longwire_loom)))]
 mod tests {
     use super::*;
 
