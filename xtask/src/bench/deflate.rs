@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// The measurement to make. Default: all.
     #[arg(long, value_enum)]
     pub(crate) only: Option<Only>,
-    /// Only messages of 1 KiB.
+    /// Only messages of 1 KiB, and the memory with one set of parameters.
     #[arg(long)]
     pub(crate) quick: bool,
 }
@@ -204,7 +204,8 @@ fn echo(
 
 fn idle(bench: &Bench, arguments: &Arguments, data: &mut Data) -> Result<()> {
     let conns = arguments.conns.to_string();
-    for (takeover, window_bits) in [(true, 15), (true, 12), (false, 15)] {
+    let rows = [(true, 15), (true, 12), (false, 15)];
+    for &(takeover, window_bits) in if arguments.quick { &rows[..1] } else { &rows } {
         let parameters = Parameters { takeover, window_bits, level: 6 };
         for server in Server::ALL {
             eprintln!("idle: {}, {}", server.name(), parameters.shown());

@@ -209,21 +209,28 @@ fn available_mib() -> Result<u64> {
 pub(crate) fn tables(block: &'static str, data: &Data) -> Vec<(&'static str, String)> {
     let connections = data.setting("connections");
     let mut out = format!(
-        "Resident bytes of the server's process for each of {connections} connections, above the empty server; and memory \
-         of the whole machine for each fresh connection: both ends, with the kernel's sockets.\n"
+        "Resident bytes of the server's process for each of {connections} connections, above the empty server"
     );
+    // With fewer, the rest of the machine changes by more than the connections take.
+    let has_machine = connections >= MACHINE_FROM;
+    if has_machine {
+        out += "; and memory of the whole machine for each fresh connection: both ends, with the kernel's sockets";
+    }
+    out += ".\n";
     let servers = data.records.iter().find_map(|record| record.figures.get("servers"));
     if let Some(servers) = servers.filter(|&&servers| servers > 1.0) {
         let _ = writeln!(out, "The connections are shared by {servers} processes of each server.");
     }
-    out += "\n| server | fresh | after an echo of 1 KiB | after an echo of 64 KiB | machine, fresh |\n|---|---|---|---|---|\n";
+    out += "\n| server | fresh | after an echo of 1 KiB | after an echo of 64 KiB |";
+    out += if has_machine { " machine, fresh |\n|---|---|---|---|---|\n" } else { "\n|---|---|---|---|\n" };
     for server in data.servers(TABLE) {
         let figure = |name| {
             let figure = data.median((TABLE, ROW, server), name);
             figure.map_or("–".to_owned(), |figure| format!("{figure:.0}"))
         };
         let [fresh, small, large] = STATES.map(|(name, _)| figure(name));
-        let _ = writeln!(out, "| {server} | {fresh} | {small} | {large} | {} |", figure("machine"));
+        let _ = write!(out, "| {server} | {fresh} | {small} | {large} |");
+        let _ = if has_machine { writeln!(out, " {} |", figure("machine")) } else { writeln!(out) };
     }
     vec![(block, out)]
 }
@@ -234,6 +241,9 @@ pub(super) const ROW: &str = "idle";
 /// The states of the connections, and the size of the message that leads to each.
 pub(super) const STATES: [(&str, Option<&str>); 3] =
     [("fresh", None), ("after_1024", Some("1024")), ("after_65536", Some("65536"))];
+
+/// The number of connections from which the memory of the whole machine is of use.
+const MACHINE_FROM: f64 = 50_000.0;
 
 /// The threads of a server with several.
 const THREADS: u16 = 2;

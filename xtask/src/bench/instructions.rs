@@ -25,14 +25,14 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Only the shortest message.
+    /// Only the shortest message, with the programs of the other parts: a build of their own takes minutes.
     #[arg(long)]
     pub(crate) quick: bool,
 }
 
 /// Counts the instructions of every server for every message.
 pub(crate) fn measure(arguments: &Arguments, servers: &[Server]) -> Result<Data> {
-    let programs = Programs::build_v3()?;
+    let programs = if arguments.quick { Programs::build()? } else { Programs::build_v3()? };
     let directory = workspace::target()?.join("bench-callgrind");
     workspace::empty_directory(&directory)?;
     let mut data = Data::begin([])?;

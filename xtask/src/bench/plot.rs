@@ -249,8 +249,14 @@ impl Plot {
         ticks.retain(|tick| (least..=most).contains(tick));
         for &tick in &ticks {
             let color = if (tick - 1.0).abs() < 0.01 { palette.text } else { palette.grid };
-            let line = PathElement::new([(tick, 0.0), (tick, f64::from(rows))], color.stroke_width(1));
-            chart.draw_series([line])?;
+            // Not through the headings.
+            let mut top = f64::from(rows);
+            for group in &self.groups {
+                let bottom = top - 1.0 - f64::from(u32::try_from(group.bars.len())?);
+                let line = PathElement::new([(tick, bottom), (tick, top - 1.0)], color.stroke_width(1));
+                chart.draw_series([line])?;
+                top = bottom;
+            }
             let (x, y) = chart.plotting_area().map_coordinate(&(tick, 0.0));
             area.draw(&Text::new(
                 format!("{tick}×"),
