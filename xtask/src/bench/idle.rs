@@ -103,6 +103,8 @@ pub(crate) fn measure(arguments: &Arguments, servers: &[Server]) -> Result<Data>
         let states = if fresh { &STATES[..1] } else { &STATES };
         match measure_one(&programs, contender, &shares, states, most_memory) {
             Ok((figures, machine)) => {
+                // A hundred thousand connections take minutes.
+                eprintln!("bytes per connection: {figures:.0?}");
                 let record = data.add((TABLE, ROW, contender.name()), 0, [("machine", machine)]);
                 #[allow(clippy::cast_precision_loss, reason = "a few")]
                 record.figures.insert("servers".to_owned(), shares.len() as f64);
