@@ -139,6 +139,8 @@ async fn run(args: &Args) -> Result<(), longwire::BoxError> {
         if prints_clients {
             print_client(&request);
         }
+        // Otherwise the connection keeps its request, of a kilobyte or more, to its end.
+        drop(request);
         let ended = async {
             while let Some(message) = ws.recv().await? {
                 ws.send(message).await?;

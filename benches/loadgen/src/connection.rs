@@ -24,12 +24,16 @@ pub(crate) fn raise_descriptor_limit() {
 /// Opens connections number `0..conns`.
 pub(crate) fn connect_all(addr: SocketAddr, conns: u32) -> Outcome<Vec<TcpStream>> {
     (0..conns)
-        .map(|index| connect(addr, index).map_err(|reason| format!("connection {index}: {reason}")))
+        .map(|index| {
+            let opened =
+                open(addr, index).and_then(|mut stream| shake_hands(&mut stream, addr).map(|()| stream));
+            opened.map_err(|reason| format!("connection {index}: {reason}"))
+        })
         .collect()
 }
 
-/// Opens a connection and performs the handshake.
-fn connect(addr: SocketAddr, index: u32) -> Outcome<TcpStream> {
+/// Opens a connection.
+pub(crate) fn open(addr: SocketAddr, index: u32) -> Outcome<TcpStream> {
     let text = |error: std::io::Error| error.to_string();
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP)).map_err(text)?;
     // An address has some 28 000 ports to connect from: every further address of the loopback network has its own
@@ -42,11 +46,16 @@ fn connect(addr: SocketAddr, index: u32) -> Outcome<TcpStream> {
     socket.connect(&addr.into()).map_err(text)?;
     // Closing is not measured, and must not leave thousands of ports in TIME_WAIT.
     socket.set_linger(Some(Duration::ZERO)).map_err(text)?;
-    let mut stream = TcpStream::from(socket);
+    let stream = TcpStream::from(socket);
     stream.set_nodelay(true).map_err(text)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
+    Ok(stream)
+}
 
+/// Performs the opening handshake.
+pub(crate) fn shake_hands(stream: &mut (impl Read + Write), addr: SocketAddr) -> Outcome {
+    let text = |error: std::io::Error| error.to_string();
     let request = format!(
         "GET / HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -63,7 +72,7 @@ fn connect(addr: SocketAddr, index: u32) -> Outcome<TcpStream> {
     }
     let head = String::from_utf8_lossy(&response);
     if head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT) {
-        Ok(stream)
+        Ok(())
     } else {
         Err(format!("the server answered: {}", head.lines().next().unwrap_or_default()))
     }

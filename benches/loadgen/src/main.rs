@@ -11,6 +11,7 @@ mod idle;
 mod load;
 #[allow(dead_code, reason = "shared with `deflate-load`, which uses all of it")]
 mod process;
+mod secure;
 
 use std::{net::SocketAddr, process::ExitCode};
 
@@ -21,6 +22,7 @@ type Outcome<T = ()> = Result<T, String>;
 
 #[derive(Parser)]
 #[command(about = "A load generator for WebSocket echo servers")]
+#[allow(clippy::struct_excessive_bools, reason = "the switches of a command line")]
 struct Arguments {
     /// The address of the server.
     addr: SocketAddr,
@@ -54,6 +56,18 @@ struct Arguments {
     /// Open this many connections and measure the memory of each while idle.
     #[arg(long, value_name = "N", requires = "server_pid")]
     idle: Option<u32>,
+    /// The number of idle connections that other processes opened before: these take other source addresses.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "idle")]
+    offset: u32,
+    /// Stop opening idle connections if the machine has less memory available than this.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "idle")]
+    spare_memory: u64,
+    /// Open the idle connections over TLS. Any certificate is accepted.
+    #[arg(long, requires = "idle")]
+    tls: bool,
+    /// Keep the idle connections after each state until a line comes on standard input.
+    #[arg(long, requires = "idle")]
+    step: bool,
 }
 
 fn main() -> ExitCode {

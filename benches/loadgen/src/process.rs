@@ -60,6 +60,14 @@ impl Memory {
     }
 }
 
+/// Returns the memory of the machine that programs can still take, in bytes.
+pub(crate) fn available_memory() -> Outcome<u64> {
+    let path = "/proc/meminfo";
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    number(line.and_then(|rest| rest.split_whitespace().next()), path).map(|kib| kib * 1024)
+}
+
 fn number(word: Option<&str>, path: &str) -> Outcome<u64> {
     word.and_then(|word| word.parse().ok())
         .ok_or_else(|| format!("{path} does not hold the number it should"))

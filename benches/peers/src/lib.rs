@@ -1,10 +1,12 @@
 //! The parts that the echo servers share: the command line, the listener, the opening handshake and the loop.
 //!
-//! One thread, `TCP_NODELAY`, tasks without tokio's cooperative budget: the same choices as in the libraries' own
-//! echo examples that aim at speed. The handshake is made here for all of them and not measured, so that each gets
-//! the bare socket and none the boxed stream of an HTTP library.
+//! One thread unless more are asked for, `TCP_NODELAY`, tasks without tokio's cooperative budget: the same choices as in
+//! the libraries' own echo examples that aim at speed. The handshake is made here for all of them and not measured, so
+//! that each gets the bare socket and none the boxed stream of an HTTP library.
 
 #![forbid(unsafe_code)]
+
+pub mod floor;
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, process::ExitCode, task::Poll};
 
@@ -26,6 +28,9 @@ pub struct Options {
     /// The address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:9001")]
     pub listen: SocketAddr,
+    /// Worker threads; 1 selects a current-thread runtime.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
     /// The number of messages already there that are answered with one flush; 1 sends each separately.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub batch: usize,
@@ -90,8 +95,15 @@ where
             }
         }
     };
-    let outcome: io::Result<()> =
-        Builder::new_current_thread().enable_all().build().and_then(|runtime| runtime.block_on(run));
+    let mut builder = match options.threads {
+        0 | 1 => Builder::new_current_thread(),
+        threads => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let outcome: io::Result<()> = builder.enable_all().build().and_then(|runtime| runtime.block_on(run));
     if let Err(error) = outcome {
         eprintln!("{error}");
     }

@@ -1,15 +1,15 @@
 //! The cost of axum: longwire's echo under its own server and under axum, compared with axum's own WebSocket.
 
-use std::process::Command;
+use std::{fmt::Write, process::Command};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{
     cells::Cell,
-    machine,
+    data::Data,
     servers::{Programs, Started},
-    table::median,
+    table::{geometric_mean, ratio_shown},
     value,
 };
 use crate::process::{PATIENCE, Running};
@@ -18,10 +18,10 @@ use crate::process::{PATIENCE, Running};
 pub(crate) struct Arguments {
     /// Rounds. Each measures every server in every cell.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: u16,
+    pub(crate) rounds: u16,
     /// The time for which each server is measured in each cell of a round.
     #[arg(long, value_name = "S", default_value_t = 0.5)]
-    seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 /// An echo server on tokio's default runtime, which has one thread because it gets one core.
@@ -59,52 +59,67 @@ impl Server {
     }
 }
 
-/// Measures and prints the table.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+/// Measures every server in every cell.
+pub(crate) fn measure(arguments: &Arguments) -> Result<Data> {
     let programs = Programs::build()?;
-    println!("{}; {} rounds of {} s\n", machine()?, arguments.rounds, arguments.seconds);
-    println!("CPU time of the server for an echoed message, in µs; medians.\n");
-    let names: Vec<_> = Server::ALL.iter().map(|server| format!(" {} |", server.name())).collect();
-    println!(
-        "| cell |{} on axum / own server | on axum / axum's own | on axum / tuned |\n|---|{}---|---|---|",
-        names.concat(),
-        "---|".repeat(names.len())
-    );
-    let mut logarithms = [0.0; 3];
+    let Arguments { rounds, seconds } = *arguments;
+    let mut data = Data::begin([("rounds", rounds.into()), ("seconds", seconds)])?;
     for cell in CELLS {
-        let mut samples = [const { Vec::new() }; Server::ALL.len()];
-        for round in 0..usize::from(arguments.rounds) {
-            eprintln!("round {} of {}: {cell}", round + 1, arguments.rounds);
+        for round in 0..usize::from(rounds) {
+            eprintln!("round {} of {rounds}: {cell}", round + 1);
             for turn in 0..Server::ALL.len() {
                 // The first server has the colder caches, so it is not always the same one.
-                let server = (turn + round) % Server::ALL.len();
-                samples[server].push(measure(&programs, Server::ALL[server], cell, arguments.seconds)?);
+                let server = Server::ALL[(turn + round) % Server::ALL.len()];
+                let cpu_us = measure_one(&programs, server, cell, seconds)?;
+                data.add((TABLE, &cell.to_string(), server.name()), round, [("cpu_us", cpu_us)]);
             }
         }
-        let [standalone, on_axum, own, tuned] = samples.map(|samples| median(samples).unwrap_or(f64::NAN));
-        let ratios = [on_axum / standalone, on_axum / own, on_axum / tuned];
-        for (sum, ratio) in logarithms.iter_mut().zip(ratios) {
-            *sum += ratio.ln();
-        }
-        let [to_standalone, to_own, to_tuned] = ratios;
-        println!(
-            "| {cell} | {standalone:.2} | {on_axum:.2} | {own:.2} | {tuned:.2} | {to_standalone:.2} | {to_own:.2} | {to_tuned:.2} |"
-        );
     }
-    let cells = f64::from(u32::try_from(CELLS.len()).unwrap_or(u32::MAX));
-    let [to_standalone, to_own, to_tuned] = logarithms.map(|sum| (sum / cells).exp());
-    println!("| geometric mean | | | | | {to_standalone:.2} | {to_own:.2} | {to_tuned:.2} |");
-    Ok(())
+    Ok(data)
 }
 
 /// Returns the CPU time per message, in microseconds.
-fn measure(programs: &Programs, server: Server, cell: Cell, seconds: f64) -> Result<f64> {
+fn measure_one(programs: &Programs, server: Server, cell: Cell, seconds: f64) -> Result<f64> {
     let started = server.start(programs)?;
     let mut command = programs.load("loadgen", &started);
     command.args(cell.arguments()).arg("--seconds").arg(seconds.to_string());
     let lines = Running::start("the load generator", &mut command)?.succeed(PATIENCE)?;
     value(lines.first().context("the load generator printed nothing")?, "cpu_us_per_message")
 }
+
+/// Returns the table.
+pub(crate) fn tables(data: &Data) -> Vec<(&'static str, String)> {
+    let (rounds, seconds) = (data.setting("rounds"), data.setting("seconds"));
+    let mut out = format!(
+        "CPU time of the server for an echoed message, in µs; medians of {rounds} rounds of {seconds} s.\n\n"
+    );
+    let names: Vec<_> = Server::ALL.iter().map(|server| format!(" {} |", server.name())).collect();
+    let _ = writeln!(
+        out,
+        "| cell |{} on axum / own server | on axum / axum's own | on axum / tuned |\n|---|{}---|---|---|",
+        names.concat(),
+        "---|".repeat(names.len())
+    );
+    let rows = data.rows(TABLE);
+    let median = |row: &str, server: Server| data.median((TABLE, row, server.name()), "cpu_us");
+    let ratio = |row: &str, to: Server| Some(median(row, Server::OnAxum)? / median(row, to)?);
+    for row in &rows {
+        let figures: Vec<_> = Server::ALL
+            .iter()
+            .map(|&server| median(row, server).map_or("–".to_owned(), |figure| format!("{figure:.2}")))
+            .collect();
+        let ratios = OTHERS.map(|to| ratio_shown(ratio(row, to)));
+        let _ = writeln!(out, "| {row} | {} | {} |", figures.join(" | "), ratios.join(" | "));
+    }
+    let means = OTHERS.map(|to| ratio_shown(geometric_mean(rows.iter().filter_map(|row| ratio(row, to)))));
+    let _ = writeln!(out, "| geometric mean | | | | | {} |", means.join(" | "));
+    vec![("axum", out)]
+}
+
+const TABLE: &str = "axum";
+
+/// The servers that longwire on axum is compared with.
+const OTHERS: [Server; 3] = [Server::Standalone, Server::AxumsOwn, Server::AxumsOwnTuned];
 
 const CELLS: [Cell; 6] = [
     Cell { size: 16, conns: 16, depth: 1 },

@@ -1,15 +1,15 @@
 //! Broadcasts: the cost of a delivery for a server with many clients, and the effect of one client that never reads
 //! on the rest.
 
-use std::{process::Command, time::Duration};
+use std::{fmt::Write, process::Command, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{
-    machine,
+    data::Data,
     servers::{Programs, Started},
-    table::median,
+    table::{ratio_shown, shown},
     value,
 };
 use crate::{
@@ -19,32 +19,75 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Clients that receive the broadcasts.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=11_000))]
-    conns: u16,
+    /// Clients that receive the broadcasts. Default: 10 000 with 1 and 4 messages of 1024 B in flight, and 1000 with 1
+    /// and 16 of 125 B.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=11_000))]
+    pub(crate) conns: Option<u32>,
+    /// Messages that are published before all clients have the first of them, with `--conns`.
+    #[arg(long, value_name = "N,M", value_delimiter = ',', requires = "conns", default_values_t = [1, 4])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) in_flight: Vec<u32>,
     /// Rounds. Each measures every server.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: u16,
+    pub(crate) rounds: u16,
     /// The time for which each server is measured in a round.
     #[arg(long, value_name = "S", default_value_t = 3.0)]
-    seconds: f64,
-    /// Payload bytes of a message.
+    pub(crate) seconds: f64,
+    /// Payload bytes of a message, with `--conns`, and beside a client that never reads.
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(u32).range(20..=1 << 24))]
-    size: u32,
+    pub(crate) size: u32,
     /// Clients in addition to the one that never reads.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=11_000))]
-    readers: u16,
+    pub(crate) readers: u16,
     /// The total published while it does not read; with 1000 readers of 1 KiB each server takes 2 minutes for 16 MiB.
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    backlog: u32,
+    pub(crate) backlog: u32,
     /// The measurement to make. Default: all.
     #[arg(long, value_enum)]
-    only: Option<Only>,
+    pub(crate) only: Option<Only>,
+}
+
+impl Arguments {
+    fn cells(&self) -> Vec<Cell> {
+        let Self { conns, in_flight, size, .. } = self;
+        match conns {
+            Some(conns) => {
+                in_flight.iter().map(|&in_flight| Cell { conns: *conns, in_flight, size: *size }).collect()
+            }
+            None => CELLS.to_vec(),
+        }
+    }
+}
+
+/// A combination to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub(super) conns: u32,
+    pub(super) in_flight: u32,
+    pub(super) size: u32,
+}
+
+impl Cell {
+    pub(super) fn name(self) -> String {
+        let Self { conns, in_flight, size } = self;
+        format!("{size} B, {conns} clients, {in_flight} in flight")
+    }
+
+    /// Returns the arguments for the load.
+    pub(super) fn arguments(self, seconds: f64) -> Vec<String> {
+        let words = [
+            ("--conns", self.conns.to_string()),
+            ("--size", self.size.to_string()),
+            ("--in-flight", self.in_flight.to_string()),
+            ("--seconds", seconds.to_string()),
+        ];
+        words.into_iter().flat_map(|(option, value)| [option.to_owned(), value]).collect()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Only {
+pub(crate) enum Only {
     Rate,
     Stalled,
 }
@@ -55,17 +98,21 @@ enum Server {
     Longwire,
     TokioTungstenite,
     Ws,
+    /// A yardstick, which bounds nothing: it keeps what a client that never reads has not read.
+    Floor,
 }
 
 impl Server {
-    /// longwire comes first: the others are compared with it.
-    const ALL: [Self; 3] = [Self::Longwire, Self::TokioTungstenite, Self::Ws];
+    const ALL: [Self; 4] = [Self::Longwire, Self::TokioTungstenite, Self::Ws, Self::Floor];
+    /// Those whose treatment of a client that never reads is of interest.
+    const BOUNDED: [Self; 3] = [Self::Longwire, Self::TokioTungstenite, Self::Ws];
 
     fn name(self) -> &'static str {
         match self {
             Self::Longwire => "longwire",
             Self::TokioTungstenite => "tokio-tungstenite",
             Self::Ws => "ws (Node)",
+            Self::Floor => "tokio floor",
         }
     }
 }
@@ -81,6 +128,7 @@ impl Bench {
             Server::Longwire => Command::new(self.programs.ours("examples/broadcast")),
             Server::TokioTungstenite => Command::new(self.programs.peers("broadcast")),
             Server::Ws => self.node.script("broadcast_server.js"),
+            Server::Floor => Command::new(self.programs.peers("floor_broadcast")),
         };
         if server == Server::Longwire {
             command.args(["--threads", "1"]);
@@ -89,131 +137,154 @@ impl Bench {
     }
 
     /// Runs the load on a new server, and returns the lines that it prints.
-    fn load(&self, server: Server, options: &[(&str, String)], flags: &[&str]) -> Result<Vec<String>> {
+    fn load(&self, server: Server, arguments: &[String]) -> Result<Vec<String>> {
         let started = self.start(server)?;
         let mut command = self.programs.load("broadcast-load", &started);
-        for (option, value) in options {
-            command.arg(option).arg(value);
-        }
         let name = format!("the load for {}", server.name());
-        Running::start(&name, command.args(flags))?.succeed(LIMIT)
+        let lines = Running::start(&name, command.args(arguments))?.succeed(LIMIT)?;
+        ensure!(!lines.is_empty(), "{name} printed nothing");
+        Ok(lines)
     }
 }
 
-/// Measures and prints the tables.
-pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
+/// Measures all servers.
+pub(crate) fn measure(arguments: &Arguments, install: Install) -> Result<Data> {
     let bench = Bench { programs: Programs::build()?, node: setup::node(install)? };
-    println!("{}\n", machine()?);
+    let Arguments { rounds, seconds, readers, size, backlog, .. } = *arguments;
+    let mut data = Data::begin([
+        ("rounds", rounds.into()),
+        ("seconds", seconds),
+        ("readers", readers.into()),
+        ("stalled_size", size.into()),
+        ("backlog_mib", backlog.into()),
+    ])?;
     if arguments.only != Some(Only::Stalled) {
-        rate(&bench, arguments)?;
+        rate(&bench, arguments, &mut data)?;
     }
     if arguments.only != Some(Only::Rate) {
-        stalled(&bench, arguments)?;
+        stalled(&bench, arguments, &mut data)?;
+    }
+    Ok(data)
+}
+
+fn rate(bench: &Bench, arguments: &Arguments, data: &mut Data) -> Result<()> {
+    for cell in arguments.cells() {
+        for round in 0..usize::from(arguments.rounds) {
+            for turn in 0..Server::ALL.len() {
+                // The first server has the colder caches, so it is not always the same one.
+                let server = Server::ALL[(turn + round) % Server::ALL.len()];
+                eprintln!("round {} of {}: {}, {}", round + 1, arguments.rounds, cell.name(), server.name());
+                let lines = bench.load(server, &cell.arguments(arguments.seconds))?;
+                data.add((RATE, &cell.name(), server.name()), round, figures(&lines[0])?);
+            }
+        }
     }
     Ok(())
 }
 
-fn rate(bench: &Bench, arguments: &Arguments) -> Result<()> {
-    let Arguments { conns, rounds, seconds, size, .. } = arguments;
-    println!(
-        "Broadcasts of {size} B of text to {conns} clients, {seconds} s each, medians of {rounds} rounds. CPU time"
-    );
-    println!("is the server's for one delivery; a ratio above 1 means that longwire is better.\n");
-    println!(
-        "| in flight | server | deliveries/s | CPU, µs per delivery | outside the kernel, µs | server's core busy | \
-         CPU / longwire's CPU | longwire's deliveries/s / its own |\n|---|---|---|---|---|---|---|---|"
-    );
-    for in_flight in IN_FLIGHT {
-        let mut figures = [const { [const { Vec::new() }; FIGURES.len()] }; Server::ALL.len()];
-        for round in 0..usize::from(*rounds) {
-            for turn in 0..Server::ALL.len() {
-                // The first server has the colder caches, so it is not always the same one.
-                let index = (turn + round) % Server::ALL.len();
-                let server = Server::ALL[index];
-                eprintln!("round {} of {rounds}: {in_flight} in flight, {}", round + 1, server.name());
-                let options = [
-                    ("--conns", conns.to_string()),
-                    ("--size", size.to_string()),
-                    ("--seconds", seconds.to_string()),
-                    ("--in-flight", in_flight.to_string()),
-                ];
-                let lines = bench.load(server, &options, &[])?;
-                let line = lines.first().context("the load printed nothing")?;
-                for (samples, word) in figures[index].iter_mut().zip(FIGURES) {
-                    samples.push(value(line, word)?);
-                }
-            }
+/// Returns the figures of a line of the load.
+pub(super) fn figures(line: &str) -> Result<[(&'static str, f64); FIGURES.len()]> {
+    let mut figures = FIGURES.map(|word| (word, f64::NAN));
+    for (word, figure) in &mut figures {
+        *figure = value(line, word)?;
+    }
+    Ok(figures)
+}
+
+fn stalled(bench: &Bench, arguments: &Arguments, data: &mut Data) -> Result<()> {
+    let Arguments { readers, size, backlog, .. } = arguments;
+    let messages = messages(*backlog, *size);
+    for server in Server::BOUNDED {
+        for (row, messages, flag) in [(WITHOUT, messages / 8, None), (WITH, messages, Some("--stalled"))] {
+            eprintln!("{messages} messages, {row}: {}", server.name());
+            let options = [
+                ("--conns", readers.to_string()),
+                ("--size", size.to_string()),
+                ("--messages", messages.max(1).to_string()),
+                // One-time costs per client are paid before memory is compared.
+                ("--warm-up", "100".to_owned()),
+            ];
+            let words = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+            let lines = bench.load(server, &words.chain(flag.map(str::to_owned)).collect::<Vec<_>>())?;
+            let figure = |word| value(&lines[0], word);
+            let figures = [
+                ("p50_ms", figure("latency_us_p50")? / 1000.0),
+                ("p99_ms", figure("latency_us_p99")? / 1000.0),
+                ("memory_kib", figure("memory_growth")? / 1024.0),
+            ];
+            let note = lines.get(1).map(|line| found(line)).transpose()?;
+            data.add((STALLED, row, server.name()), 0, figures).note = note;
         }
-        // Compared within a round, so that a disturbance affects both.
-        let [ours, ..] = &figures;
-        let ratios = |samples: &[f64], of_ours: &[f64]| {
-            median(samples.iter().zip(of_ours).map(|(sample, ours)| sample / ours).collect())
-                .unwrap_or(f64::NAN)
-        };
-        for (server, theirs) in Server::ALL.into_iter().zip(&figures) {
-            let [rate, cpu, user, busy] =
-                [0, 1, 2, 3].map(|figure| median(theirs[figure].clone()).unwrap_or(f64::NAN));
-            let (cpu_ratio, rate_ratio) = (ratios(&theirs[1], &ours[1]), 1.0 / ratios(&theirs[0], &ours[0]));
-            println!(
-                "| {in_flight} | {} | {rate:.0} | {cpu:.2} | {user:.2} | {:.0} % | {cpu_ratio:.2} | {rate_ratio:.2} |",
-                server.name(),
+    }
+    Ok(())
+}
+
+fn messages(backlog: u32, size: u32) -> u64 {
+    u64::from(backlog) * 1024 * 1024 / u64::from(size)
+}
+
+/// Returns the tables.
+pub(crate) fn tables(data: &Data) -> Vec<(&'static str, String)> {
+    let mut tables = Vec::new();
+    if !data.rows(RATE).is_empty() {
+        tables.push(("broadcast/rate", rate_table(data)));
+    }
+    if !data.rows(STALLED).is_empty() {
+        tables.push(("broadcast/stalled", stalled_table(data)));
+    }
+    tables
+}
+
+fn rate_table(data: &Data) -> String {
+    let (rounds, seconds) = (data.setting("rounds"), data.setting("seconds"));
+    let mut out = format!(
+        "Broadcasts of text; medians of {rounds} rounds of {seconds} s. CPU time is the server's for one delivery; a \
+         ratio above 1 means that longwire is better.\n\n"
+    );
+    out += "| cell | server | deliveries/s | CPU, µs per delivery | outside the kernel, µs | server's core busy | \
+            CPU / longwire's CPU | longwire's deliveries/s / its own |\n|---|---|---|---|---|---|---|---|\n";
+    let ours = Server::Longwire.name();
+    for row in data.rows(RATE) {
+        for server in data.servers(RATE) {
+            let place = (RATE, row, server);
+            let [rate, cpu, user, busy] = FIGURES.map(|figure| data.median(place, figure));
+            let (Some(rate), Some(busy)) = (rate, busy) else { continue };
+            let cpu_ratio = ratio_shown(data.ratio(place, ours, "cpu_us"));
+            let rate_ratio = ratio_shown(data.ratio(place, ours, FIGURES[0]).map(f64::recip));
+            let _ = writeln!(
+                out,
+                "| {row} | {server} | {rate:.0} | {} | {} | {:.0} % | {cpu_ratio} | {rate_ratio} |",
+                shown(cpu),
+                shown(user),
                 busy * 100.0
             );
         }
     }
-    println!();
-    Ok(())
+    out
 }
 
-fn stalled(bench: &Bench, arguments: &Arguments) -> Result<()> {
-    let Arguments { readers, size, backlog, .. } = arguments;
-    let messages = u64::from(*backlog) * 1024 * 1024 / u64::from(*size);
-    println!(
-        "One client that never reads beside {readers} that do: {messages} messages of {size} B, {backlog} MiB in all,"
+fn stalled_table(data: &Data) -> String {
+    let [readers, size, backlog] = ["readers", "stalled_size", "backlog_mib"].map(|name| data.setting(name));
+    let messages = (backlog * 1024.0 * 1024.0 / size).floor();
+    let mut out = format!(
+        "One client that never reads beside {readers} that do: {messages} messages of {size} B, {backlog} MiB in all, \
+         one in flight. Time from publishing a message until a client has it, and the most that the server's memory \
+         grew meanwhile; without that client an eighth of the messages.\n\n"
     );
-    println!(
-        "one in flight. Time from publishing a message until a client has it, and the most that the server's memory"
-    );
-    println!("grew meanwhile; without that client an eighth of the messages.\n");
-    println!(
-        "| server | p50, ms, without | with | p99, ms, without | with | memory, KiB, without | with | what the client \
-         finds when it reads |\n|---|---|---|---|---|---|---|---|"
-    );
-    for server in Server::ALL {
-        let mut row = [[f64::NAN; 3]; 2];
-        let mut end = String::new();
-        for (index, (messages, flags)) in
-            [((messages / 8).max(1), &[][..]), (messages.max(1), &["--stalled"])].into_iter().enumerate()
-        {
-            eprintln!("{messages} messages {}: {}", flags.concat(), server.name());
-            let options = [
-                ("--conns", readers.to_string()),
-                ("--size", size.to_string()),
-                ("--messages", messages.to_string()),
-                // One-time costs per client are paid before memory is compared.
-                ("--warm-up", "100".to_owned()),
-            ];
-            let lines = bench.load(server, &options, flags)?;
-            let line = lines.first().context("the load printed nothing")?;
-            let figures = [("latency_us_p50", 1000.0), ("latency_us_p99", 1000.0), ("memory_growth", 1024.0)];
-            for (cell, (word, unit)) in row[index].iter_mut().zip(figures) {
-                *cell = value(line, word)? / unit;
+    out += "| server | p50, ms, without | with | p99, ms, without | with | memory, KiB, without | with | what the client \
+            finds when it reads |\n|---|---|---|---|---|---|---|---|\n";
+    for server in data.servers(STALLED) {
+        let _ = write!(out, "| {server} |");
+        for (figure, digits) in [("p50_ms", 2), ("p99_ms", 2), ("memory_kib", 0)] {
+            for row in [WITHOUT, WITH] {
+                let figure = data.median((STALLED, row, server), figure).unwrap_or(f64::NAN);
+                let _ = write!(out, " {figure:.digits$} |");
             }
-            end = lines.get(1).map(|line| found(line)).transpose()?.unwrap_or_default();
         }
-        let [without, with] = row;
-        println!(
-            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {end} |",
-            server.name(),
-            without[0],
-            with[0],
-            without[1],
-            with[1],
-            without[2],
-            with[2]
-        );
+        let end = data.records((STALLED, WITH, server)).find_map(|record| record.note.as_deref());
+        let _ = writeln!(out, " {} |", end.unwrap_or("–"));
     }
-    Ok(())
+    out
 }
 
 /// Rephrases the load's line about the client that did not read for human readers.
@@ -230,11 +301,21 @@ fn found(line: &str) -> Result<String> {
     Ok(format!("{messages} messages, {gaps}; {end}"))
 }
 
-/// The number of messages published before all clients have received the first of them.
-const IN_FLIGHT: [u32; 2] = [1, 4];
+const CELLS: [Cell; 4] = [
+    Cell { conns: 10_000, in_flight: 1, size: 1024 },
+    Cell { conns: 10_000, in_flight: 4, size: 1024 },
+    Cell { conns: 1000, in_flight: 1, size: 125 },
+    Cell { conns: 1000, in_flight: 16, size: 125 },
+];
 
 /// The words of the load's line that the first table shows.
 const FIGURES: [&str; 4] = ["deliveries_per_second", "cpu_us", "user_us", "server_busy"];
+
+/// The names of the tables and rows in the data.
+pub(super) const RATE: &str = "rate";
+const STALLED: &str = "stalled";
+const WITHOUT: &str = "without";
+const WITH: &str = "with";
 
 /// Sending 64 MiB to a thousand clients in messages of 1 KiB takes the slowest of the servers a quarter of an hour.
 const LIMIT: Duration = Duration::from_secs(30 * 60);

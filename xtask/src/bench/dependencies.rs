@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -16,14 +17,17 @@ use clap::Args;
 use serde_json::{Deserializer, Value};
 use xshell::cmd;
 
-use super::machine;
+use super::data::{Data, Record};
 use crate::workspace::{self, shell};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The number of builds of each; the fastest counts.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: u16,
+    pub(crate) rounds: u16,
+    /// Only the first program.
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 /// A program, described by its needs.
@@ -190,27 +194,44 @@ path = "main.rs"
 [dependencies]
 "#;
 
-/// Builds all programs, and prints the table.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    println!("{}\n", machine()?);
-    println!(
-        "| for | library | crates compiled | of these, its own | clean release build, s | of CPU time, s |\n|---|---|---|---|---|---|"
-    );
-    for (number, program) in PROGRAMS.iter().enumerate() {
+/// Builds all programs.
+pub(crate) fn measure(arguments: &Arguments) -> Result<Data> {
+    let mut data = Data::begin([("rounds", arguments.rounds.into())])?;
+    let programs = if arguments.quick { &PROGRAMS[..1] } else { &PROGRAMS };
+    for (number, program) in programs.iter().enumerate() {
         let directory = prepare(number, program)?;
-        let mut best: Option<Built> = None;
-        for _ in 0..arguments.rounds {
-            let built = build(&directory)?;
-            if best.as_ref().is_none_or(|best| built.cpu < best.cpu) {
-                best = Some(built);
-            }
+        for round in 0..usize::from(arguments.rounds) {
+            eprintln!("round {}: {}, {}", round + 1, program.purpose, program.name);
+            let Built { crates, own, seconds, cpu } = build(&directory)?;
+            #[allow(clippy::cast_precision_loss, reason = "a hundred")]
+            let [crates, own] = [crates as f64, own as f64];
+            let figures = [("crates", crates), ("own", own), ("seconds", seconds), ("cpu", cpu)];
+            data.add((TABLE, program.purpose, program.name), round, figures);
         }
-        let Built { crates, own, seconds, cpu } = best.context("nothing was built")?;
-        let Program { purpose, name, .. } = program;
-        println!("| {purpose} | {name} | {crates} | {own} | {seconds:.1} | {cpu:.1} |");
     }
-    Ok(())
+    Ok(data)
 }
+
+/// Returns the table, with the fastest build of each.
+pub(crate) fn tables(data: &Data) -> Vec<(&'static str, String)> {
+    let mut out =
+        "| for | library | crates compiled | of these, its own | clean release build, s | of CPU time, s |\n\
+                   |---|---|---|---|---|---|\n"
+            .to_owned();
+    for row in data.rows(TABLE) {
+        for server in data.servers(TABLE) {
+            let cpu = |record: &&Record| record.figures.get("cpu").copied().unwrap_or(f64::INFINITY);
+            let best = data.records((TABLE, row, server)).min_by(|a, b| cpu(a).total_cmp(&cpu(b)));
+            let Some(best) = best else { continue };
+            let [crates, own, seconds, cpu] = ["crates", "own", "seconds", "cpu"]
+                .map(|figure| best.figures.get(figure).copied().unwrap_or(f64::NAN));
+            let _ = writeln!(out, "| {row} | {server} | {crates} | {own} | {seconds:.1} | {cpu:.1} |");
+        }
+    }
+    vec![("dependencies", out)]
+}
+
+const TABLE: &str = "dependencies";
 
 /// Writes the program, and fetches its dependencies.
 fn prepare(number: usize, program: &Program) -> Result<PathBuf> {

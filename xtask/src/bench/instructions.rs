@@ -8,13 +8,14 @@
 //! own end, while these servers pick a port, are driven by another process, end on a signal, and are compared in pairs
 //! of runs.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Write, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use xshell::cmd;
 
 use super::{
-    machine,
+    data::Data,
     servers::{Programs, Server, Tuning},
 };
 use crate::{
@@ -22,29 +23,52 @@ use crate::{
     workspace::{self, shell},
 };
 
-/// Counts and prints the table.
-pub(crate) fn run(servers: &[Server]) -> Result<()> {
-    let programs = Programs::build_v3()?;
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Only the shortest message, with the programs of the other parts: a build of their own takes minutes.
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// Counts the instructions of every server for every message.
+pub(crate) fn measure(arguments: &Arguments, servers: &[Server]) -> Result<Data> {
+    let programs = if arguments.quick { Programs::build()? } else { Programs::build_v3()? };
     let directory = workspace::target()?.join("bench-callgrind");
     workspace::empty_directory(&directory)?;
-    println!("{}\n\nUser-space instructions for each echoed message, one connection.\n", machine()?);
-    let names: Vec<_> = servers.iter().map(|server| server.name()).collect();
-    println!("| message | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
-    for (name, message) in MESSAGES {
-        let mut row = vec![name.to_owned()];
+    let mut data = Data::begin([])?;
+    for &(name, message) in if arguments.quick { &MESSAGES[..1] } else { &MESSAGES } {
         for &server in servers {
+            eprintln!("{name}: {}", server.name());
             let count = |messages| count(&programs, server, message, messages, &directory);
             let more = more(server);
             // Fewer instructions for more messages are noise, and must not be reported as a figure.
             let difference = count(more)?.checked_sub(count(FEWER)?).with_context(|| {
                 format!("{}, {name}: more messages took fewer instructions", server.name())
             })?;
-            row.push((difference / (more - FEWER)).to_string());
+            #[allow(clippy::cast_precision_loss, reason = "some thousand")]
+            let instructions = (difference / (more - FEWER)) as f64;
+            data.add((TABLE, name, server.name()), 0, [("instructions", instructions)]);
         }
-        println!("| {} |", row.join(" | "));
     }
-    Ok(())
+    Ok(data)
 }
+
+/// Returns the table.
+pub(crate) fn tables(data: &Data) -> Vec<(&'static str, String)> {
+    let servers = data.servers(TABLE);
+    let mut out = format!("| message | {} |\n|---|{}\n", servers.join(" | "), "---|".repeat(servers.len()));
+    for row in data.rows(TABLE) {
+        let figure = |server: &&str| data.median((TABLE, row, server), "instructions");
+        let figures: Vec<_> = servers
+            .iter()
+            .map(|server| figure(server).map_or("–".to_owned(), |figure| figure.to_string()))
+            .collect();
+        let _ = writeln!(out, "| {row} | {} |", figures.join(" | "));
+    }
+    vec![("instructions", out)]
+}
+
+const TABLE: &str = "instructions";
 
 /// The message to send.
 #[derive(Clone, Copy)]

@@ -6,15 +6,21 @@
 mod axum;
 mod broadcast;
 mod cells;
+mod cores;
+mod data;
 mod deflate;
 mod dependencies;
 mod idle;
 mod instructions;
 mod load;
+pub(crate) mod page;
+mod plot;
+mod quiet;
+mod report;
 mod servers;
 mod table;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use xshell::cmd;
 
@@ -34,6 +40,10 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Part {
+    /// Runs all parts, keeps their figures, and makes the tables and plots of docs/benchmarks.md from them.
+    Report(report::Arguments),
+    /// Measures servers with several threads, compared with themselves on one.
+    Cores(cores::Arguments),
     /// Measures the memory of idle connections.
     Idle(idle::Arguments),
     /// Measures compression: CPU time, bytes on the wire, memory, and broadcasts.
@@ -45,7 +55,7 @@ enum Part {
     /// Builds programs with one dependency: the number of crates, and the time of a clean release build.
     Dependencies(dependencies::Arguments),
     /// Counts the instructions that a server's own code takes for a message (with valgrind).
-    Instructions,
+    Instructions(instructions::Arguments),
     /// Runs the microbenchmarks: frames, compression, fan-out.
     Micro,
 }
@@ -54,13 +64,21 @@ enum Part {
 pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let servers = if arguments.servers.is_empty() { &Server::COMPARED[..] } else { &arguments.servers };
     match &arguments.part {
-        None => load::run(&arguments.load, servers),
-        Some(Part::Idle(arguments)) => idle::run(arguments, servers),
-        Some(Part::Deflate(arguments)) => deflate::run(arguments, install),
-        Some(Part::Axum(arguments)) => axum::run(arguments),
-        Some(Part::Broadcast(arguments)) => broadcast::run(arguments, install),
-        Some(Part::Dependencies(arguments)) => dependencies::run(arguments),
-        Some(Part::Instructions) => instructions::run(servers),
+        None => show(report::Part::Echo, &load::measure(&arguments.load, servers)?),
+        Some(Part::Report(arguments)) => report::run(arguments, install),
+        Some(Part::Cores(arguments)) => show(report::Part::Cores, &cores::measure(arguments)?),
+        Some(Part::Idle(arguments)) => show(report::Part::Memory, &idle::measure(arguments, servers)?),
+        Some(Part::Deflate(arguments)) => show(report::Part::Deflate, &deflate::measure(arguments, install)?),
+        Some(Part::Axum(arguments)) => show(report::Part::Axum, &axum::measure(arguments)?),
+        Some(Part::Broadcast(arguments)) => {
+            show(report::Part::Broadcast, &broadcast::measure(arguments, install)?)
+        }
+        Some(Part::Dependencies(arguments)) => {
+            show(report::Part::Dependencies, &dependencies::measure(arguments)?)
+        }
+        Some(Part::Instructions(arguments)) => {
+            show(report::Part::Instructions, &instructions::measure(arguments, servers)?)
+        }
         Some(Part::Micro) => {
             let packages = ["longwire-frame", "longwire-deflate", "longwire-protocol"];
             packages.iter().try_for_each(|package| {
@@ -73,20 +91,14 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     }
 }
 
-/// Returns a line that describes the machine.
-fn machine() -> Result<String> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpus = read("/proc/cpuinfo");
-    let model =
-        cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
-    let model = model.trim_start_matches([' ', '\t', ':']);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let sh = shell()?;
-    let kernel = cmd!(sh, "uname -sr").read()?;
-    let compiler = cmd!(sh, "rustc --version").read()?;
-    let load = read("/proc/loadavg");
-    let load = load.split_whitespace().next().unwrap_or("?");
-    Ok(format!("{model}, {cores} cores, {kernel}, {compiler}; load average before: {load}"))
+/// Prints the tables of a part.
+fn show(part: report::Part, data: &data::Data) -> Result<()> {
+    println!("{}.", data.about.line());
+    for (_, table) in part.tables(data) {
+        println!("\n{}", table.trim_end());
+    }
+    ensure!(data.failures.is_empty(), "{}", data.failures.join("\n"));
+    Ok(())
 }
 
 /// Returns the value of a word in a line of alternating words and values, as the load generator prints it.

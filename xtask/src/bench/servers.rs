@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// An echo server. The peers' programs have the names of their libraries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Server {
     Longwire,
     Fastwebsockets,
@@ -24,19 +24,22 @@ pub(crate) enum Server {
     TokioTungstenite,
     Yawc,
     Sockudo,
-    /// Sends bytes back unchanged and does not know frames: a yardstick, not a peer.
+    /// The least that an echo on tokio can do with frames: a yardstick, not a peer.
+    Floor,
+    /// Sends bytes back unchanged and does not know frames: a yardstick, too.
     Raw,
 }
 
 impl Server {
     /// The servers to compare by default.
-    pub(crate) const COMPARED: [Self; 6] = [
+    pub(crate) const COMPARED: [Self; 7] = [
         Self::Longwire,
         Self::Fastwebsockets,
         Self::TokioWebsockets,
         Self::TokioTungstenite,
         Self::Yawc,
         Self::Sockudo,
+        Self::Floor,
     ];
 
     /// Returns its name in tables.
@@ -48,13 +51,19 @@ impl Server {
             Self::TokioTungstenite => "tokio-tungstenite",
             Self::Yawc => "yawc",
             Self::Sockudo => "sockudo-ws",
+            Self::Floor => "tokio floor",
             Self::Raw => "raw",
         }
     }
 
+    /// Returns the server with a name in tables.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::value_variants().iter().copied().find(|server| server.name() == name)
+    }
+
     /// Returns whether it counts as a competitor of longwire.
     pub(crate) fn is_peer(self) -> bool {
-        !matches!(self, Self::Longwire | Self::Raw)
+        !matches!(self, Self::Longwire | Self::Floor | Self::Raw)
     }
 
     fn program(self) -> &'static str {
@@ -65,6 +74,7 @@ impl Server {
             Self::TokioTungstenite => "tungstenite",
             Self::Yawc => "yawc",
             Self::Sockudo => "sockudo",
+            Self::Floor => "floor",
             Self::Raw => "raw",
         }
     }
@@ -112,18 +122,17 @@ impl Programs {
         Ok(Self { ours: ours.join("release"), peers: peers.join("release") })
     }
 
-    /// Returns the command line of a server that picks its port.
-    fn server(&self, server: Server, tuning: Tuning) -> Vec<String> {
+    /// Returns the command of a server with this many threads.
+    pub(crate) fn server(&self, server: Server, tuning: Tuning, threads: u16) -> Command {
         let directory = if server == Server::Longwire { &self.ours } else { &self.peers };
-        let program = directory.join(server.program()).display().to_string();
-        let mut words = vec![program, "--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        let mut command = Command::new(directory.join(server.program()));
+        command.args(["--threads", &threads.to_string()]);
         match (server, tuning) {
-            (Server::Longwire, _) => words.extend(["--threads", "1"].map(str::to_owned)),
-            (_, Tuning::Speed { depth: 1 }) => {}
-            (_, Tuning::Speed { .. }) => words.extend(["--batch", "32"].map(str::to_owned)),
-            (_, Tuning::Memory) => words.extend(["--tuning", "memory"].map(str::to_owned)),
+            (Server::Longwire, _) | (_, Tuning::Speed { depth: 1 }) => {}
+            (_, Tuning::Speed { .. }) => drop(command.args(["--batch", "32"])),
+            (_, Tuning::Memory) => drop(command.args(["--tuning", "memory"])),
         }
-        words
+        command
     }
 
     /// Starts a server on the first core.
@@ -138,20 +147,18 @@ impl Programs {
         tuning: Tuning,
         wrapper: &[W],
     ) -> Result<Started> {
-        let mut command = Command::new(&wrapper[0]);
-        command.args(&wrapper[1..]).args(self.server(server, tuning));
-        let running = Running::start(server.name(), &mut command)?;
-        Started::new(server, running)
+        let started = Started::under(server.name(), wrapper, &self.server(server, tuning, 1))?;
+        Ok(Started { server, ..started })
     }
 
     /// Starts a program that takes part in no other comparison, on the first core and on a port that it picks.
     pub(crate) fn start_other(name: &str, command: &Command) -> Result<Started> {
-        let mut on_core = Command::new("prlimit");
-        on_core.args([DESCRIPTORS, "taskset", "--cpu-list", "0"]).arg(command.get_program());
-        on_core.args(command.get_args());
-        on_core.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        on_core.args(["--listen", "127.0.0.1:0"]);
-        Started::new(Server::Raw, Running::start(name, &mut on_core)?)
+        Started::under(name, &["prlimit", DESCRIPTORS, "taskset", "--cpu-list", "0"], command)
+    }
+
+    /// Starts a program on all cores, with enough descriptors for this many connections.
+    pub(crate) fn start_anywhere(name: &str, command: &Command, conns: u32) -> Result<Started> {
+        Started::under(name, &["prlimit", &descriptors(conns)], command)
     }
 
     /// Returns the path of one of our programs.
@@ -169,8 +176,15 @@ impl Programs {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut command = Command::new("taskset");
         command.args(["--cpu-list", if cores > 1 { "1" } else { "0" }]);
-        command.arg(self.peers(program)).arg(&started.addr);
-        command.args(["--server-pid", &started.running.id().to_string()]);
+        command.arg(self.peers(program));
+        started.aim(&mut command);
+        command
+    }
+
+    /// Returns a program that generates load, on all cores.
+    pub(crate) fn load_anywhere(&self, program: &str, started: &Started) -> Command {
+        let mut command = Command::new(self.peers(program));
+        started.aim(&mut command);
         command
     }
 
@@ -192,12 +206,33 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    fn new(server: Server, running: Running) -> Result<Self> {
+    /// Starts a program through another one, on a port that it picks.
+    fn under<W: AsRef<OsStr>>(name: &str, wrapper: &[W], command: &Command) -> Result<Self> {
+        let mut whole = Command::new(&wrapper[0]);
+        whole.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+        whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        whole.args(["--listen", "127.0.0.1:0"]);
+        let running = Running::start(name, &mut whole)?;
         let url = running.url()?;
-        let addr = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
-        Ok(Self { server, running, addr })
+        let addr =
+            url.trim_start_matches("wss://").trim_start_matches("ws://").trim_end_matches('/').to_owned();
+        // Of the servers that are not compared with the load generator's frames, none sends bytes back unchanged.
+        Ok(Self { server: Server::Longwire, running, addr })
+    }
+
+    /// Adds the server to the command line of a load.
+    fn aim(&self, command: &mut Command) {
+        command.arg(&self.addr).args(["--server-pid", &self.running.id().to_string()]);
     }
 }
+
+/// Returns the option of prlimit for a process with this many connections; the colon keeps the upper limit.
+pub(crate) fn descriptors(conns: u32) -> String {
+    format!("--nofile={}:", u64::from(conns) + u64::from(OTHER_DESCRIPTORS))
+}
+
+/// The descriptors of a process that are not connections, with some to spare.
+pub(crate) const OTHER_DESCRIPTORS: u32 = 500;
 
 /// The parts of longwire that are measured.
 const EXAMPLES: [&str; 8] = [

@@ -1,55 +1,51 @@
-//! Samples to medians, ratios, geometric means and the table.
+//! The table of the comparison: medians, ratios and geometric means of echoes.
 
 use std::fmt::Write;
 
-use super::{cells::Cell, servers::Server};
+use super::{cells::Cell, data::Data, servers::Server};
 
-/// The performance of one server in one cell of one round.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    /// CPU time for each message, in µs.
-    pub(crate) cpu_us: f64,
-    /// Messages echoed per second.
-    pub(crate) rate: f64,
-}
+/// The name of this table in the data.
+pub(crate) const ECHO: &str = "echo";
 
-/// All samples.
-pub(crate) struct Results {
+/// The samples of echoes.
+pub(crate) struct Results<'a> {
+    data: &'a Data,
     cells: Vec<Cell>,
     servers: Vec<Server>,
-    /// By cell, then round, then server; `None` if the measurement failed.
-    samples: Vec<Vec<Vec<Option<Sample>>>>,
 }
 
-impl Results {
-    /// Creates an empty set of results.
-    pub(crate) fn new(cells: Vec<Cell>, servers: Vec<Server>) -> Self {
-        let samples = vec![Vec::new(); cells.len()];
-        Self { cells, servers, samples }
-    }
-
-    /// Opens the next round of a cell: samples added from now on are compared with each other.
-    pub(crate) fn begin_round(&mut self, cell: usize) {
-        self.samples[cell].push(vec![None; self.servers.len()]);
-    }
-
-    /// Adds a server's sample in the newest round of a cell.
-    pub(crate) fn add(&mut self, cell: usize, server: usize, sample: Sample) {
-        if let Some(round) = self.samples[cell].last_mut() {
-            round[server] = Some(sample);
-        }
+impl<'a> Results<'a> {
+    /// Reads the cells and servers that were measured.
+    pub(crate) fn new(data: &'a Data) -> Self {
+        let rows = data.rows(ECHO);
+        let is_measured = |cell: &Cell| rows.contains(&&*cell.to_string());
+        let measured = data.servers(ECHO);
+        let mut servers: Vec<_> = measured.iter().filter_map(|name| Server::named(name)).collect();
+        servers.sort();
+        Self { data, cells: Cell::all().0.into_iter().filter(is_measured).collect(), servers }
     }
 
     /// Returns the median of a server's figures in a cell.
-    fn median_of(&self, cell: usize, server: usize, figure: impl Fn(Sample) -> f64) -> Option<f64> {
-        median(self.samples[cell].iter().filter_map(|round| round[server].map(&figure)).collect())
+    fn median_of(&self, cell: usize, server: usize, figure: &str) -> Option<f64> {
+        self.data.median((ECHO, &self.cells[cell].to_string(), self.servers[server].name()), figure)
     }
 
     /// Returns the factor of a server's CPU time per message to longwire's: the median of the rounds' ratios.
     fn ratio(&self, cell: usize, server: usize) -> Option<f64> {
-        let ours = self.servers.iter().position(|&server| server == Server::Longwire)?;
-        let of_round = |round: &Vec<Option<Sample>>| Some(round[server]?.cpu_us / round[ours]?.cpu_us);
-        median(self.samples[cell].iter().filter_map(of_round).collect())
+        let place = (ECHO, &*self.cells[cell].to_string(), self.servers[server].name());
+        self.data.ratio(place, Server::Longwire.name(), "cpu_us")
+    }
+
+    /// Returns the geometric mean of a server's ratios over some cells.
+    pub(crate) fn mean_ratio(&self, server: Server, belongs: impl Fn(Cell) -> bool) -> Option<f64> {
+        let server = self.servers.iter().position(|other| *other == server)?;
+        let cells = (0..self.cells.len()).filter(|&cell| belongs(self.cells[cell]));
+        geometric_mean(cells.filter_map(|cell| self.ratio(cell, server)))
+    }
+
+    /// Returns the servers that were measured.
+    pub(crate) fn servers(&self) -> &[Server] {
+        &self.servers
     }
 
     /// Returns the ratio of the peer that took the least CPU by its median.
@@ -59,7 +55,7 @@ impl Results {
     fn best_ratio(&self, cell: usize) -> Option<f64> {
         (0..self.servers.len())
             .filter(|&server| self.servers[server].is_peer())
-            .filter_map(|server| Some((self.median_of(cell, server, |sample| sample.cpu_us)?, server)))
+            .filter_map(|server| Some((self.median_of(cell, server, "cpu_us")?, server)))
             .min_by(|a, b| a.0.total_cmp(&b.0))
             .and_then(|(_, best)| self.ratio(cell, best))
     }
@@ -68,17 +64,22 @@ impl Results {
     pub(crate) fn markdown(&self) -> String {
         let mut out = String::new();
         let names: Vec<_> = self.servers.iter().map(|server| server.name()).collect();
-        out += "CPU time of the server for each message in µs (kernel included), medians of the rounds.\n\n";
+        let rounds = self.data.setting("rounds");
+        let seconds = self.data.setting("seconds");
+        let _ = writeln!(
+            out,
+            "CPU time of the server for each message in µs (kernel included); medians of {rounds} rounds of {seconds} s.\n"
+        );
         let _ =
             writeln!(out, "| cell | {} | longwire, messages/s | best peer / longwire |", names.join(" | "));
         let _ = writeln!(out, "|---|{}---|---|", "---|".repeat(names.len()));
         for (index, cell) in self.cells.iter().enumerate() {
             let _ = write!(out, "| {cell} |");
             for server in 0..self.servers.len() {
-                let _ = write!(out, " {} |", shown(self.median_of(index, server, |sample| sample.cpu_us)));
+                let _ = write!(out, " {} |", shown(self.median_of(index, server, "cpu_us")));
             }
             let ours = self.servers.iter().position(|&server| server == Server::Longwire);
-            let rate = ours.and_then(|ours| self.median_of(index, ours, |sample| sample.rate));
+            let rate = ours.and_then(|ours| self.median_of(index, ours, "rate"));
             let rate = rate.map_or("–".to_owned(), |rate| format!("{rate:.0}"));
             let _ = writeln!(out, " {rate} | {} |", ratio_shown(self.best_ratio(index)));
         }
@@ -123,13 +124,13 @@ pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-fn geometric_mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(super) fn geometric_mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), value| (sum + value.ln(), count + 1));
     (count > 0).then(|| (sum / f64::from(count)).exp())
 }
 
 /// Formats a value with three significant digits.
-fn shown(value: Option<f64>) -> String {
+pub(super) fn shown(value: Option<f64>) -> String {
     match value {
         None => "–".to_owned(),
         Some(value @ 100.0..) => format!("{value:.0}"),
@@ -139,7 +140,7 @@ fn shown(value: Option<f64>) -> String {
     }
 }
 
-fn ratio_shown(ratio: Option<f64>) -> String {
+pub(super) fn ratio_shown(ratio: Option<f64>) -> String {
     ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
@@ -159,35 +160,34 @@ const LEAST: f64 = 0.95;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::data::tests::empty, *};
 
-    fn results(rounds: &[[f64; 3]]) -> Results {
-        let cell = Cell { size: 16, conns: 1, depth: 1 };
-        let servers = vec![Server::Longwire, Server::Yawc, Server::Raw];
-        let mut results = Results::new(vec![cell], servers);
-        for round in rounds {
-            results.begin_round(0);
-            for (server, &cpu_us) in round.iter().enumerate() {
-                results.add(0, server, Sample { cpu_us, rate: 1.0 });
+    fn data(rounds: &[[f64; 3]]) -> Data {
+        let mut data = empty();
+        for (round, figures) in rounds.iter().enumerate() {
+            for (server, &cpu_us) in [Server::Longwire, Server::Yawc, Server::Floor].into_iter().zip(figures)
+            {
+                let place = (ECHO, "16 B, conns 1, depth 1", server.name());
+                data.add(place, round, [("cpu_us", cpu_us), ("rate", 1.0)]);
             }
         }
-        results
+        data
     }
 
     #[test]
-    fn ratios_are_taken_within_a_round() {
-        // The machine was twice as slow in the second round.
-        let results = results(&[[1.0, 1.5, 0.1], [2.0, 3.0, 0.1], [1.0, 1.4, 0.1]]);
-        assert_eq!(results.ratio(0, 1), Some(1.5));
-        assert_eq!(results.best_ratio(0), Some(1.5), "the yardstick is no peer");
+    fn a_yardstick_is_no_peer() {
+        let data = data(&[[1.0, 1.5, 0.1], [2.0, 3.0, 0.1], [1.0, 1.4, 0.1]]);
+        let results = Results::new(&data);
+        assert_eq!(results.best_ratio(0), Some(1.5));
         let table = results.markdown();
         assert!(table.contains("| 16 B, conns 1, depth 1 | 1.00 | 1.50 | 0.100 | 1 | 1.50 |"), "{table}");
+        assert!(table.contains("| all | 1.50 | 1.50 | 0.10 |"), "{table}");
         assert!(table.contains("best peer: none."), "{table}");
     }
 
     #[test]
     fn a_cell_where_a_peer_is_ahead_is_named() {
-        let table = results(&[[1.0, 0.9, 0.9]]).markdown();
+        let table = Results::new(&data(&[[1.0, 0.9, 0.9]])).markdown();
         assert!(table.contains("best peer: 16 B, conns 1, depth 1 (0.90)."), "{table}");
     }
 

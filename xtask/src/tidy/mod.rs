@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
 
-use crate::workspace;
+use crate::{bench::page, workspace};
 
 /// A file of the repository: its path from the root, and its text.
 struct File {
@@ -47,6 +47,7 @@ pub(crate) fn run() -> Result<()> {
     }
     complaints.extend(repository::check(&files));
     complaints.extend(guide::check(&files));
+    complaints.extend(page::check(files.iter().map(|file| (&*file.path, &*file.text))));
     complaints.extend(parity::check(&files));
     let metadata = metadata()?;
     complaints.extend(manifests::check(&metadata)?);

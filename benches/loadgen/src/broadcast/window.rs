@@ -102,7 +102,7 @@ fn head_and_size(frame: &[u8]) -> (usize, usize) {
 
 /// Returns the beginning of the message with that number.
 pub(crate) fn digits(number: u64) -> String {
-    format!("{number:0width$}", width = DIGITS)
+    format!("{number:0DIGITS$}")
 }
 
 /// Reads the size of a message: it must have room for a number, and is held in memory several times.
@@ -129,7 +129,7 @@ mod tests {
         let mut window = Window::new(30, 2, 2);
         assert!(window.is_empty() && window.expected(0).is_none());
         let sent = window.publish();
-        assert_eq!((sent.len(), sent[0], sent[1]), (36, 0x81, 0x80 | 30));
+        assert_eq!((sent.len(), sent[0], sent[1]), (36, 0x81, 0x80 | 0x1e));
         let first = window.expected(0).unwrap().to_vec();
         assert_eq!((&first[..2], &first[2..22]), (&[0x81, 30][..], &b"00000000000000000000"[..]));
         let unmasked: Vec<_> = sent[6..].iter().zip(KEY.iter().cycle()).map(|(a, b)| a ^ b).collect();

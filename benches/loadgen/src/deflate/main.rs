@@ -19,7 +19,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use longwire::{
     Client, DeflateOptions, Message, WebSocket,
-    client::Transport,
+    client::ClientStream,
     deflate::{Level, WindowBits},
 };
 use process::{Memory, cpu_nanoseconds, minor_faults, user_nanoseconds};
@@ -72,7 +72,7 @@ enum What {
     Fanout,
 }
 
-type Socket = WebSocket<Transport>;
+type Socket = WebSocket<ClientStream>;
 
 fn main() -> ExitCode {
     let arguments = Rc::new(Arguments::parse());

@@ -49,10 +49,10 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error + Send + 
             while let Some(message) = ws.recv().await? {
                 match message.as_text() {
                     Some("prepared") => {
-                        ws.server().broadcast_except(ws.id(), kept.clone());
+                        ws.hub().broadcast_except(ws.id(), kept.clone());
                     }
                     Some("each") => {
-                        for client in ws.server().clients().iter().filter(|client| client.id() != ws.id()) {
+                        for client in ws.hub().clients().iter().filter(|client| client.id() != ws.id()) {
                             client.sender().try_send(kept.clone())?;
                         }
                     }
