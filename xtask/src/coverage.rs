@@ -133,7 +133,7 @@ fn show(range: &RangeInclusive<usize>) -> String {
 mod tests {
     use super::*;
 
-    const REPORT: &str = "SF:crates/one/src/lib.rs\nDA:1,0\nDA:2,0\nDA:4,0\nDA:5,7\nDA:6,0\nDA:6,1\nDA:8,0\n\
+    const REPORT: &str = "SF:crates/one/src/lib.rs\nDA:1,0\nDA:2,0\nDA:4,0\nDA:5,7\nDA:6,1\nDA:6,0\nDA:8,0\n\
         LF:6\nend_of_record\nSF:crates/two/src/lib.rs\nDA:1,1\nend_of_record\n";
 
     #[test]
