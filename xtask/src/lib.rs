@@ -11,6 +11,7 @@ mod bench;
 mod browser;
 mod cargo;
 mod ci;
+mod coverage;
 mod examples;
 mod fuzz;
 mod interop;
@@ -69,6 +70,8 @@ enum Command {
     Abuse(abuse::Arguments),
     /// Fuzzes the parsers, the state machines, whole connections and the hub with libFuzzer.
     Fuzz(fuzz::Arguments),
+    /// Measures which lines of the libraries the tests cover, and fails below the goals.
+    Coverage,
     /// Runs worlds of servers, clients and networks in virtual time, from seeds.
     Simulate(simulate::Arguments),
     /// Compares longwire's echo server with those of other libraries.
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Autobahn(arguments) => autobahn::run(&arguments, install),
         Command::Abuse(arguments) => abuse::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments, install),
+        Command::Coverage => coverage::run(install),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments, install),
         Command::Setup { only } => setup::run(&only, install),

@@ -5,7 +5,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -37,6 +37,7 @@ pub(crate) enum Tool {
     Visitors,
     Chromium,
     Fuzz,
+    Coverage,
 }
 
 /// Node.js with the packages of `interop/package.json`.
@@ -89,6 +90,12 @@ pub(crate) struct Visitors {
     pub(crate) nginx: PathBuf,
 }
 
+/// cargo-llvm-cov, and the environment variables that it needs.
+pub(crate) struct Coverage {
+    pub(crate) program: PathBuf,
+    pub(crate) variables: Vec<(&'static str, OsString)>,
+}
+
 /// Installs some tools, or all if none is named, and prints where they are.
 pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
     for tool in if only.is_empty() { Tool::value_variants() } else { only } {
@@ -99,6 +106,7 @@ pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
             Tool::Visitors => visitors(install)?.java,
             Tool::Chromium => chromium(install)?.browser,
             Tool::Fuzz => cargo_fuzz(install)?,
+            Tool::Coverage => coverage(install)?.program,
         };
         println!("{tool:?}: {}", place.display());
     }
@@ -176,15 +184,45 @@ pub(crate) fn visitors(install: Install) -> Result<Visitors> {
 
 /// Finds cargo-fuzz, and builds it if it is missing.
 pub(crate) fn cargo_fuzz(install: Install) -> Result<PathBuf> {
-    let directory = tools().join("cargo-fuzz");
-    let own = directory.join("bin/cargo-fuzz");
-    if let Some(found) = find(&["cargo-fuzz"]).or_else(|| own.is_file().then(|| own.clone())) {
+    subcommand(install, "cargo-fuzz", "0.13.2")
+}
+
+/// Finds cargo-llvm-cov, and builds it if it is missing. LLVM's programs come from the toolchain if it has its component
+/// `llvm-tools`, and otherwise from a package of Python.
+pub(crate) fn coverage(install: Install) -> Result<Coverage> {
+    let program = subcommand(install, "cargo-llvm-cov", "0.9.1")?;
+    let sh = shell()?;
+    let libraries = PathBuf::from(cmd!(sh, "rustc --print target-libdir").quiet().read()?);
+    if libraries.with_file_name("bin").join("llvm-cov").is_file() {
+        return Ok(Coverage { program, variables: Vec::new() });
+    }
+    let requirements = crate::workspace::root().join("xtask/llvm-tools.txt");
+    let python = environment(install, "llvm", std::slice::from_ref(&requirements), |python| {
+        pip(python, &["-r".as_ref(), requirements.as_ref()])
+    })?;
+    let interpreter = &python.interpreter;
+    let package = cmd!(sh, "{interpreter} -c 'import llvm; print(llvm.__path__[0])'").quiet().read()?;
+    let programs = Path::new(&package).join("bin");
+    let variables = vec![
+        ("LLVM_COV", programs.join("llvm-cov").into()),
+        ("LLVM_PROFDATA", programs.join("llvm-profdata").into()),
+        // These programs were built without zlib.
+        ("RUSTFLAGS", "-C llvm-args=-enable-name-compression=false".into()),
+    ];
+    Ok(Coverage { program, variables })
+}
+
+/// Finds a subcommand of cargo, and builds it if it is missing.
+fn subcommand(install: Install, name: &str, version: &str) -> Result<PathBuf> {
+    let directory = tools().join(name);
+    let own = directory.join("bin").join(name);
+    if let Some(found) = find(&[name]).or_else(|| own.is_file().then(|| own.clone())) {
         return Ok(found);
     }
     let sh = shell()?;
-    let command = cmd!(sh, "cargo install cargo-fuzz@0.13.2 --locked --root {directory}");
+    let command = cmd!(sh, "cargo install {name}@{version} --locked --root {directory}");
     if install == Install::Forbidden {
-        bail!("cargo-fuzz is not installed; --no-install was given, so run: {command}");
+        bail!("{name} is not installed; --no-install was given, so run: {command}");
     }
     // xshell shows the command.
     command.run()?;

@@ -130,3 +130,19 @@ impl FrameError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_is_not_blamed_for_the_caller() {
+        for error in [
+            FrameError::CloseReasonTooLong { len: 124 },
+            FrameError::NotData { opcode: Opcode::Ping },
+            FrameError::NotControl { opcode: Opcode::Text },
+        ] {
+            assert_eq!(error.close_code(), CloseCode::INTERNAL_ERROR, "{error}");
+        }
+    }
+}

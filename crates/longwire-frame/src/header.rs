@@ -595,6 +595,13 @@ mod tests {
         assert_eq!(FrameError::LengthTopBit.close_code(), CloseCode::PROTOCOL_ERROR);
     }
 
+    #[test]
+    fn the_table_has_the_result_for_each_first_byte() {
+        for first in 0..=u8::MAX {
+            assert_eq!(FIRST_BYTES[usize::from(first)], parse_first_byte(first), "{first:02x}");
+        }
+    }
+
     /// The result that the rules demand for a first byte, in the order in which they are checked.
     fn expected_of_first_byte(first: u8) -> Result<Opcode, FrameError> {
         if first & 0x30 != 0 {

@@ -6,7 +6,8 @@ mod common;
 use axum::Router;
 use longwire_client::Client;
 use longwire_connection::{Config, Error, Incoming, Message};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use common::soon;
 
@@ -17,7 +18,8 @@ macro_rules! application {
             use axum::extract::{Query, State};
             use axum::response::Response;
             use axum::routing::any;
-            use futures_util::stream::{SplitSink, SplitStream};
+            use bytes::Bytes;
+            use futures_util::stream::{FusedStream, SplitSink, SplitStream};
             use futures_util::{SinkExt, StreamExt};
             use tokio::sync::mpsc;
 
@@ -31,6 +33,7 @@ macro_rules! application {
                     .route("/told", any(|ws: WebSocketUpgrade| async { ws.on_upgrade(tell) }))
                     .route("/close", any(|ws: WebSocketUpgrade| async { ws.on_upgrade(close) }))
                     .route("/small", any(small))
+                    .route("/shut", any(|ws: WebSocketUpgrade| async { ws.on_upgrade(shut) }))
                     .with_state("state")
             }
 
@@ -78,6 +81,7 @@ macro_rules! application {
             /// Echoes a description of each message, and asks for a pong at the start.
             async fn tell(mut socket: WebSocket) {
                 socket.send(Message::Ping("are you there?".into())).await.unwrap();
+                socket.send(Message::Pong("here".into())).await.unwrap();
                 while let Some(Ok(message)) = socket.recv().await {
                     let is_close = matches!(message, Message::Close(_));
                     let told = match &message {
@@ -107,6 +111,43 @@ macro_rules! application {
                 socket.send(Message::Close(Some(frame))).await.unwrap();
                 // The side that closes first receives until the end.
                 while let Some(Ok(_)) = socket.recv().await {}
+            }
+
+            /// Closes as a sink.
+            async fn shut(mut socket: WebSocket) {
+                assert!(!socket.is_terminated());
+                SinkExt::close(&mut socket).await.unwrap();
+                while let Some(Ok(_)) = socket.recv().await {}
+                assert!(socket.is_terminated());
+            }
+
+            /// Describes the messages that values become, and what they become again.
+            pub(crate) fn conversions() -> Vec<String> {
+                let messages = [
+                    Message::from("é"),
+                    Message::from(String::from("é")),
+                    Message::from("é".as_bytes()),
+                    Message::from(Bytes::from_static(b"\xff")),
+                    Message::from(vec![b'a']),
+                    Message::Ping(Bytes::from_static(b"b")),
+                    Message::Pong(Bytes::from_static(b"\xff")),
+                    Message::Close(None),
+                    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "é".into() })),
+                ];
+                let describe = |message: Message| {
+                    let kind = match message {
+                        Message::Text(_) => "text",
+                        Message::Binary(_) => "binary",
+                        Message::Ping(_) => "ping",
+                        Message::Pong(_) => "pong",
+                        Message::Close(_) => "close",
+                    };
+                    let lent = message.to_text().ok().map(str::to_owned);
+                    let text = message.clone().into_text().ok().map(|text| text.as_str().to_owned());
+                    let data = message.clone().into_data();
+                    format!("{kind} {lent:?} {text:?} {data:?} {:?}", Vec::from(message))
+                };
+                messages.into_iter().map(describe).collect()
             }
 
             async fn small(
@@ -196,6 +237,7 @@ async fn an_application_for_axums_own_needs_another_import_alone() {
         row("/spawned", vec![text.clone(), Message::text("a"), Message::text("b")], 3),
         Row { pings: true, ..row("/told", vec![text.clone(), Message::binary(vec![1])], 4) },
         row("/close", vec![], 9),
+        row("/shut", vec![], 9),
         row("/small?a=b", vec![text.clone()], 2),
         Row { subprotocol: Some("v1"), ..row("/small", vec![], 1) },
         Row { subprotocol: Some("v3"), ..row("/small", vec![], 1) },
@@ -203,9 +245,48 @@ async fn an_application_for_axums_own_needs_another_import_alone() {
         let (expected, expected_code) = visit(&theirs, &row).await;
         let (seen, code) = visit(&ours, &row).await;
         assert_eq!(seen, expected, "{}", row.path);
+        // axum's sink closes without a code.
+        let expected_code = if row.path == "/shut" { Some(1000) } else { expected_code };
         // axum's connection is cut if the callback returns as soon as it sees the close frame.
         assert_eq!(code, Some(expected_code.unwrap_or(1001)), "{}", row.path);
     }
+}
+
+#[test]
+fn values_become_the_same_messages() {
+    let ours = ours::conversions();
+    assert_eq!(ours, theirs::conversions());
+    assert_eq!(ours[0], r#"text Some("é") Some("é") b"\xc3\xa9" [195, 169]"#);
+    assert_eq!(ours[3], r#"binary None None b"\xff" [255]"#);
+}
+
+#[tokio::test]
+async fn a_handler_may_take_plain_requests_and_the_socket_below() {
+    use axum::response::{IntoResponse, Response};
+    use longwire_hyper::axum::ws::{WebSocket, WebSocketUpgrade};
+
+    async fn handler(ws: Option<WebSocketUpgrade>) -> Response {
+        let Some(ws) = ws else { return "a page".into_response() };
+        let offered: Vec<_> = ws.requested_protocols().map(str::to_owned).collect();
+        let ws = ws.protocols(["v1"]);
+        let selected = ws.selected_protocol().map(str::to_owned);
+        ws.on_upgrade(move |socket: WebSocket| async move {
+            let clients = socket.get_ref().hub().len();
+            let mut socket = socket.into_inner();
+            socket.send(format!("{offered:?} {selected:?} {clients}")).await.unwrap();
+        })
+    }
+
+    let url = start(Router::new().route("/", axum::routing::any(handler))).await;
+    let client = Client::new(&url).subprotocol("v2").subprotocol("v1");
+    let (mut ws, _) = soon(client.connect()).await.unwrap();
+    assert_eq!(soon(ws.recv()).await.unwrap(), Some(r#"["v2", "v1"] Some("v1") 1"#.into()));
+
+    let mut plain = TcpStream::connect(url.trim_start_matches("ws://")).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.0\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    soon(plain.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\na page"), "{answer}");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use longwire_hyper::http2::{ConnectOptions, Http2};
 use longwire_hyper::testing::serve;
 use longwire_hyper::tower::WebSocketLayer;
 use longwire_hyper::{Mount, MountConfig, OriginPolicy, Socket};
+use tower_layer::Layer;
 
 use common::{check_echo, echo, soon};
 
@@ -40,6 +41,17 @@ async fn the_path_of_the_layer_is_its_handlers() {
     assert_eq!(soon(ws.recv()).await.unwrap(), Some("no query".into()));
     check_echo("HTTP/2", &mut ws).await;
     assert_eq!(mount.hub().len(), 2);
+}
+
+#[test]
+fn debug_output_names_the_path_and_the_service() {
+    let layer = WebSocketLayer::new("/chat", Mount::default(), greet);
+    let shown = format!("{layer:?} {:?}", layer.layer("page").clone());
+    assert!(
+        shown.starts_with(r#"WebSocketLayer { path: "/chat", .. } WebSocketService { path: "/chat", "#),
+        "{shown}"
+    );
+    assert!(shown.contains(r#"inner: "page""#), "{shown}");
 }
 
 #[tokio::test]

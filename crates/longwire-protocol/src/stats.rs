@@ -42,3 +42,18 @@ impl std::ops::Sub for CompressionStats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_and_a_sum_are_opposites() {
+        let earlier = CompressionStats { messages: 1, payload_bytes: 20, wire_bytes: 300 };
+        let more = CompressionStats { messages: 4000, payload_bytes: 50_000, wire_bytes: 600_000 };
+        let mut later = earlier;
+        later += more;
+        assert_eq!(later, CompressionStats { messages: 4001, payload_bytes: 50_020, wire_bytes: 600_300 });
+        assert_eq!(later - earlier, more);
+    }
+}

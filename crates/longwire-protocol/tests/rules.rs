@@ -275,7 +275,7 @@ fn limits_are_inclusive_and_known_at_the_header() {
         // On 64 bits, a length may be up to the addressable size; no memory is reserved for it before its bytes arrive.
         assert!(error.is_none() || at == 10, "{max:?} {error:?}");
         let more = join(&[short(role, 0x02, b"x"), huge.clone()]);
-        let (_, error, _) = receive(role, limits(Some(1 << 62), None, None), &more);
+        let (_, error, _) = receive(role, limits(Some(usize::MAX), None, None), &more);
         assert!(matches!(error, Some(ProtocolError::UnfinishedMessage)), "{error:?}");
     }
     let sum = join(&[
@@ -283,6 +283,38 @@ fn limits_are_inclusive_and_known_at_the_header() {
         frame(role, 0x80, &[127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], b""),
     ]);
     assert!(receive(role, limits(None, None, None), &sum).1.is_some(), "2^63 bytes cannot be addressed");
+}
+
+#[test]
+fn lengths_of_more_than_32_bits_are_not_cut_off() {
+    let small = Some(300);
+    // Cut off to 32 bits, 2^32 + 1 would be one byte.
+    for len in [(1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, (1 << 63) - 1_u64] {
+        for role in [Role::Client, Role::Server] {
+            let header = |first| frame(role, first, &[&[127][..], &len.to_be_bytes()].concat(), b"");
+            let before = short(role, 0x02, b"x");
+            for (case, bytes, total) in [
+                ("whole", header(0x82), len),
+                ("first", header(0x02), len),
+                ("second", join(&[before.clone(), header(0x80)]), len + 1),
+            ] {
+                let check = |max_message, max_frame| {
+                    let limits = Limits::default().with_max_message(max_message).with_max_frame(max_frame);
+                    let (events, error, at) = receive(role, limits, &bytes);
+                    assert_eq!((events, at), (vec![], bytes.len()), "{case}, {len} bytes");
+                    error
+                };
+                let too_long = |max| Some(ProtocolError::MessageTooLong { len: total, max });
+                assert_eq!(check(small, None), too_long(300), "{case}, {len} bytes");
+                let frame_too_long = Some(ProtocolError::FrameTooLong { len, max: 300 });
+                assert_eq!(check(None, small), frame_too_long, "{case}, {len} bytes");
+                // Without a limit, what can be addressed is waited for: 2^31 - 1 bytes on a machine of 32 bits.
+                let addressable = isize::MAX.unsigned_abs();
+                let error = if total <= addressable as u64 { None } else { too_long(addressable) };
+                assert_eq!(check(None, None), error, "{case}, {len} bytes");
+            }
+        }
+    }
 }
 
 #[test]
