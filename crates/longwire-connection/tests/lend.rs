@@ -84,11 +84,11 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Leaves out the pongs, and how much was written by the end. Both depend on when the queue is written, which is
-    /// earlier if an answer waits for room.
+    /// Leaves out the pongs, how much was written by the end, and how much was read, which may include what follows a
+    /// close frame. All depend on when the queue is written, which is earlier if an answer waits for room.
     fn whenever_written(mut self) -> Self {
         self.written.retain(|(first, _)| *first != 0x80 | PONG);
-        (self.stats.bytes_sent, self.stats.bytes_queued) = (0, 0);
+        (self.stats.bytes_sent, self.stats.bytes_queued, self.stats.bytes_received) = (0, 0, 0);
         self
     }
 }
