@@ -46,6 +46,7 @@ mod error;
 mod handle;
 #[cfg(all(test, longwire_loom))]
 mod models;
+mod race;
 #[cfg(feature = "random")]
 #[doc(hidden)]
 pub mod random;
@@ -85,6 +86,8 @@ pub use longwire_protocol::{
 pub use longwire_protocol::{Compression, deflate};
 #[doc(hidden)]
 pub use longwire_protocol::{causes, debug_with_causes};
+#[doc(hidden)]
+pub use race::race;
 pub use receiving::policy::memory::MemoryBudget;
 pub use receiving::policy::rate::{Excess, Rate, RateLimit};
 #[doc(hidden)]

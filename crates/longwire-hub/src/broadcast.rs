@@ -12,6 +12,7 @@ use crate::id::ClientId;
 use crate::leaving::drop_after;
 use crate::members::Snapshot;
 use crate::metrics;
+use crate::publication::{Published, Target};
 use crate::registry::Hub;
 use crate::sync::Ordering;
 use crate::turn::Publication;
@@ -42,15 +43,29 @@ impl Hub {
     /// The call holds its thread until it has gone over all clients: see "Many clients" in the crate's
     /// documentation. [`broadcast_waiting`](Self::broadcast_waiting) yields instead.
     pub fn broadcast(&self, message: impl Into<Message>) -> Delivery {
-        self.broadcast_prepared(&PreparedMessage::new(message), |_| true)
+        self.broadcast_to(message.into(), None)
     }
 
     /// Sends a message to every client but one, usually the one that it came from.
     pub fn broadcast_except(&self, id: ClientId, message: impl Into<Message>) -> Delivery {
-        self.broadcast_prepared(&PreparedMessage::new(message), |client| client.id() != id)
+        self.broadcast_to(message.into(), Some(id))
     }
 
-    /// Sends an already framed message to the clients that `to` selects.
+    fn broadcast_to(&self, message: Message, except: Option<ClientId>) -> Delivery {
+        if self.is_relayed(Published::new(Target::All, &message).except(except)) {
+            return Delivery::default();
+        }
+        self.broadcast_prepared(&PreparedMessage::new(message), |client| Some(client.id()) != except)
+    }
+
+    /// Sends a message to the clients that are connected to this node, and not to those of other nodes.
+    ///
+    /// Without a cluster it is the same as [`broadcast`](Self::broadcast).
+    pub fn broadcast_local(&self, message: impl Into<Message>) -> Delivery {
+        self.broadcast_prepared(&PreparedMessage::new(message), |_| true)
+    }
+
+    /// Sends an already framed message to the clients that `to` selects. In a cluster, it reaches no other node.
     pub fn broadcast_prepared(
         &self,
         prepared: &PreparedMessage,

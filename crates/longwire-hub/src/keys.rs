@@ -6,6 +6,8 @@ use longwire_connection::{Message, PreparedMessage};
 
 use crate::broadcast::Delivery;
 use crate::entry::ClientHandle;
+use crate::members::Snapshot;
+use crate::publication::{Published, Target};
 use crate::registry::Hub;
 
 impl Hub {
@@ -35,9 +37,18 @@ impl Hub {
     /// # }
     /// ```
     pub fn send_to(&self, key: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
-        match self.inner.keys.find(key.as_ref()) {
-            Some(clients) => self.deliver_to(&clients.snapshot(), &PreparedMessage::new(message), |_| true),
+        let (key, message) = (key.as_ref(), message.into());
+        if self.is_relayed(Published::new(Target::Key(key), &message)) {
+            return Delivery::default();
+        }
+        match self.members_by_key(key) {
+            Some(clients) => self.deliver_to(&clients, &PreparedMessage::new(message), |_| true),
             None => Delivery::default(),
         }
+    }
+
+    /// Returns the clients with a key; `None` if there is none.
+    pub(crate) fn members_by_key(&self, key: &str) -> Option<Snapshot<ClientHandle>> {
+        self.inner.keys.find(key).map(|clients| clients.snapshot())
     }
 }

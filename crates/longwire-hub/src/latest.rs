@@ -14,6 +14,7 @@ use crate::conflate::Added;
 use crate::entry::ClientHandle;
 use crate::members::Snapshot;
 use crate::metrics;
+use crate::publication::{Published, Target};
 use crate::registry::Hub;
 use crate::room::Room;
 use crate::turn::Publication;
@@ -52,18 +53,31 @@ impl Hub {
         key: impl AsRef<str>,
         message: impl Into<Message>,
     ) -> Delivery {
-        match self.members_of(room.as_ref()) {
-            Some(members) => self.deliver_latest(&members, key.as_ref(), message.into()),
+        let (room, key, message) = (room.as_ref(), key.as_ref(), message.into());
+        if self.is_relayed(Published::new(Target::Room(room), &message).latest(key)) {
+            return Delivery::default();
+        }
+        match self.members_of(room) {
+            Some(members) => self.deliver_latest(&members, key, message),
             None => Delivery::default(),
         }
     }
 
     /// Sends the latest value of `key` to every client, as [`publish_latest`](Self::publish_latest) does in a room.
     pub fn broadcast_latest(&self, key: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
-        self.deliver_latest(&self.snapshot(), key.as_ref(), message.into())
+        let (key, message) = (key.as_ref(), message.into());
+        if self.is_relayed(Published::new(Target::All, &message).latest(key)) {
+            return Delivery::default();
+        }
+        self.deliver_latest(&self.snapshot(), key, message)
     }
 
-    fn deliver_latest(&self, clients: &Snapshot<ClientHandle>, key: &str, message: Message) -> Delivery {
+    pub(crate) fn deliver_latest(
+        &self,
+        clients: &Snapshot<ClientHandle>,
+        key: &str,
+        message: Message,
+    ) -> Delivery {
         self.warn_without_mount();
         let (config, key, prepared) = (self.config(), Arc::from(key), PreparedMessage::new(message));
         let mut delivery = Delivery::default();

@@ -151,6 +151,8 @@ mod metrics;
 mod metrics;
 #[cfg(all(test, longwire_loom))]
 mod models;
+#[cfg_attr(not(feature = "cluster"), allow(unreachable_pub, reason = "with the feature, it is reachable"))]
+mod publication;
 mod registry;
 mod reservation;
 mod room;
@@ -161,6 +163,11 @@ mod stats;
 mod sync;
 mod traffic;
 mod turn;
+#[cfg(feature = "cluster")]
+mod uplink;
+#[cfg(not(feature = "cluster"))]
+#[path = "no_uplink.rs"]
+mod uplink;
 mod waiting;
 
 pub use broadcast::Delivery;
@@ -175,9 +182,15 @@ pub use handler::{HandlerOutput, HandlerResult};
 pub use id::ClientId;
 pub use info::ClientInfo;
 pub use longwire_connection::BoxError;
+#[cfg(feature = "cluster")]
+#[doc(hidden)]
+pub use publication::{Published, Target};
 pub use registry::Hub;
 pub use reservation::Reservation;
 pub use room::Room;
 pub use shutdown::{Drained, Shutdown};
 pub use socket::{Socket, SocketReceiver};
 pub use stats::{ClientStats, HubStats};
+#[cfg(feature = "cluster")]
+#[doc(hidden)]
+pub use uplink::Uplink;

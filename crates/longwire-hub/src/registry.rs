@@ -42,6 +42,9 @@ pub(crate) struct Inner {
     /// Notified when the last client has left.
     pub(crate) emptied: Notify,
     pub(crate) counters: Counters,
+    /// The link to the hubs of other nodes.
+    #[cfg(feature = "cluster")]
+    pub(crate) uplink: crate::uplink::Slot,
     departed: Mutex<Departed>,
     /// The traffic that was already reported.
     #[cfg(feature = "metrics")]
@@ -66,6 +69,8 @@ impl Default for Inner {
             misuse: OnceLock::new(),
             emptied: Notify::new(),
             counters: Counters::default(),
+            #[cfg(feature = "cluster")]
+            uplink: crate::uplink::Slot::default(),
             departed: Mutex::default(),
             #[cfg(feature = "metrics")]
             reported: Mutex::default(),

@@ -10,6 +10,7 @@ use crate::config::MAX_ROOM_NAME;
 use crate::entry::ClientHandle;
 use crate::id::ClientId;
 use crate::members::Snapshot;
+use crate::publication::{Published, Target};
 use crate::registry::Hub;
 
 /// A handle to the room with a given name; cheap to clone.
@@ -43,7 +44,7 @@ impl Hub {
     /// room is empty, the message is not even framed. A client that leaves meanwhile may still get the message; a
     /// client whose [`leave`](ClientHandle::leave) has already returned does not.
     pub fn publish(&self, room: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
-        self.publish_to(room.as_ref(), message.into(), |_| true)
+        self.publish_to(room.as_ref(), message.into(), None)
     }
 
     /// Sends a message to every client in a room but one, usually the one that it came from. That client need not
@@ -54,12 +55,27 @@ impl Hub {
         id: ClientId,
         message: impl Into<Message>,
     ) -> Delivery {
-        self.publish_to(room.as_ref(), message.into(), |client| client.id() != id)
+        self.publish_to(room.as_ref(), message.into(), Some(id))
     }
 
-    fn publish_to(&self, room: &str, message: Message, to: impl FnMut(&ClientHandle) -> bool) -> Delivery {
+    /// Sends a message to the clients in a room that are connected to this node, and not to those of other nodes.
+    ///
+    /// Without a cluster it is the same as [`publish`](Self::publish).
+    pub fn publish_local(&self, room: impl AsRef<str>, message: impl Into<Message>) -> Delivery {
+        self.publish_here(room.as_ref(), message.into(), None)
+    }
+
+    fn publish_to(&self, room: &str, message: Message, except: Option<ClientId>) -> Delivery {
+        if self.is_relayed(Published::new(Target::Room(room), &message).except(except)) {
+            return Delivery::default();
+        }
+        self.publish_here(room, message, except)
+    }
+
+    fn publish_here(&self, room: &str, message: Message, except: Option<ClientId>) -> Delivery {
         match self.members_of(room) {
-            Some(members) => self.deliver_to(&members, &PreparedMessage::new(message), to),
+            Some(members) => self
+                .deliver_to(&members, &PreparedMessage::new(message), |client| Some(client.id()) != except),
             None => Delivery::default(),
         }
     }
@@ -113,7 +129,13 @@ impl Room {
         self.hub.publish_except(&self.name, id, message)
     }
 
-    /// Sends an already framed message to the clients in the room that `to` selects.
+    /// Sends a message to the clients in the room that are connected to this node, as [`Hub::publish_local`] does.
+    pub fn publish_local(&self, message: impl Into<Message>) -> Delivery {
+        self.hub.publish_local(&self.name, message)
+    }
+
+    /// Sends an already framed message to the clients in the room that `to` selects. In a cluster, it reaches no other
+    /// node.
     pub fn publish_prepared(
         &self,
         prepared: &PreparedMessage,

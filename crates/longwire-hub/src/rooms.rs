@@ -17,7 +17,22 @@ use crate::sync::{Mutex, MutexGuard};
 /// Names may come from peers: the table's hashes are keyed at random, so that no peer can make them collide.
 pub(crate) struct Rooms<C> {
     by_name: Mutex<HashMap<Arc<str>, Arc<RoomState<C>>>>,
+    #[cfg(feature = "cluster")]
+    watcher: std::sync::OnceLock<Watcher>,
 }
+
+/// A change of a room's members.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "without a link, nobody reads it"))]
+pub(crate) struct Change {
+    pub(crate) has_entered: bool,
+    /// Whether the client is the only one, or was.
+    pub(crate) is_first_or_last: bool,
+}
+
+/// Hears of each change, under the lock of the room: those of one room in their order.
+#[cfg(feature = "cluster")]
+pub(crate) type Watcher = Box<dyn Fn(&Arc<str>, ClientId, Change) + Send + Sync>;
 
 /// A room that has members, or had them: the table may already have a later room of the same name.
 pub(crate) struct RoomState<C> {
@@ -58,7 +73,11 @@ impl<C> Default for Joined<C> {
 
 impl<C> Default for Rooms<C> {
     fn default() -> Self {
-        Self { by_name: Mutex::default() }
+        Self {
+            by_name: Mutex::default(),
+            #[cfg(feature = "cluster")]
+            watcher: std::sync::OnceLock::new(),
+        }
     }
 }
 
@@ -120,7 +139,7 @@ impl<C: Clone> Rooms<C> {
     fn enter(&self, name: &str, id: ClientId, client: &C, joined: &mut Joined<C>) -> Stale<C> {
         loop {
             let room = self.find_or_make(name);
-            if let Some(stale) = room.admit(id, client.clone()) {
+            if let Some(stale) = room.admit(id, client.clone(), self) {
                 let at = joined.position(&room).unwrap_or_else(|at| at);
                 joined.rooms.insert(at, room);
                 return stale;
@@ -179,6 +198,25 @@ impl<C: Clone> Rooms<C> {
         }
     }
 
+    /// Has each change of a room's members told to `watcher`, for good. Only the first call counts.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn watch(&self, watcher: Watcher) {
+        // A hub is linked once.
+        let _ = self.watcher.set(watcher);
+    }
+
+    #[cfg(feature = "cluster")]
+    fn note(&self, room: &Arc<str>, id: ClientId, change: Change) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher(room, id, change);
+        }
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    #[inline]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    fn note(&self, _: &Arc<str>, _: ClientId, _: Change) {}
+
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
@@ -210,9 +248,15 @@ impl<C: Clone> RoomState<C> {
     }
 
     /// Adds a client; returns `None` if the room is closed.
-    fn admit(&self, id: ClientId, client: C) -> Option<Stale<C>> {
+    fn admit(&self, id: ClientId, client: C, rooms: &Rooms<C>) -> Option<Stale<C>> {
         let mut occupants = self.lock();
-        (!occupants.is_closed).then(|| occupants.members.insert(id, client))
+        if occupants.is_closed {
+            return None;
+        }
+        let stale = occupants.members.insert(id, client);
+        let is_first_or_last = occupants.members.len() == 1;
+        rooms.note(&self.name, id, Change { has_entered: true, is_first_or_last });
+        Some(stale)
     }
 
     /// Removes a client. Removing the last one closes the room.
@@ -221,6 +265,7 @@ impl<C: Clone> RoomState<C> {
         let stale = occupants.members.remove(id);
         let is_closed = occupants.members.is_empty();
         occupants.is_closed = is_closed;
+        rooms.note(&self.name, id, Change { has_entered: false, is_first_or_last: is_closed });
         drop(occupants);
         if is_closed {
             rooms.forget(self);

@@ -17,6 +17,7 @@ use crate::broadcast::{Delivery, refusing};
 use crate::config::HubConfig;
 use crate::entry::ClientHandle;
 use crate::members::{CHUNK, Snapshot};
+use crate::publication::{Published, Target};
 use crate::registry::Hub;
 use crate::turn::Publication;
 
@@ -40,8 +41,11 @@ impl Hub {
     /// If the future is dropped, clients that were not yet reached, or were still waited for, do not get the
     /// message. Nothing is counted then.
     pub async fn broadcast_waiting(&self, message: impl Into<Message>, wait: Duration) -> Delivery {
-        let prepared = PreparedMessage::new(message);
-        self.deliver_waiting(&self.snapshot(), &prepared, wait).await
+        let message = message.into();
+        if self.is_relayed(Published::new(Target::All, &message)) {
+            return Delivery::default();
+        }
+        self.deliver_waiting(&self.snapshot(), &PreparedMessage::new(message), wait).await
     }
 
     /// Sends a message to every client in a room, and waits up to `wait` for those whose queue is full, as
@@ -56,7 +60,11 @@ impl Hub {
         message: impl Into<Message>,
         wait: Duration,
     ) -> Delivery {
-        let Some(members) = self.members_of(room.as_ref()) else {
+        let (room, message) = (room.as_ref(), message.into());
+        if self.is_relayed(Published::new(Target::Room(room), &message)) {
+            return Delivery::default();
+        }
+        let Some(members) = self.members_of(room) else {
             return Delivery::default();
         };
         self.deliver_waiting(&members, &PreparedMessage::new(message), wait).await

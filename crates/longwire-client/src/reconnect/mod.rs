@@ -42,7 +42,6 @@ mod builder;
 mod inbox;
 mod outage;
 mod outbox;
-mod race;
 mod sender;
 mod serve;
 mod settings;

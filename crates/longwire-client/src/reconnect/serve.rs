@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use longwire_connection::{CloseFrame, Error, Pong, Receiver, Sender, Transport, WebSocket};
+use longwire_connection::{CloseFrame, Error, Pong, Receiver, Sender, Transport, WebSocket, race};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::inbox::Filling;
 use super::outbox::Outbox;
-use super::race::race;
 use super::{Confirm, Gap, Outage};
 
 /// The end of a connection.

@@ -5,13 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_connection::{CloseFrame, Error, Transport, WebSocket};
+use longwire_connection::{CloseFrame, Error, Transport, WebSocket, race};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{field, info, warn};
 
 use super::inbox::Filling;
-use super::race::race;
 use super::serve::{End, Missed, Serving, none_at_close};
 use super::settings::Settings;
 use super::shared::{Finish, Phase, Shared};
