@@ -1,0 +1,312 @@
+//! What a cluster needs of a broker, and the inbox in which a broker's client leaves what arrives.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use longwire_connection::BoxError;
+use tokio::sync::Notify;
+
+use crate::channel::{Channel, NodeId};
+
+/// A future that a [`Backplane`] returns.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A broker that connects the nodes of a cluster, or its client.
+///
+/// Implement it for a broker that this crate does not know. What an implementation promises:
+///
+/// - Messages of one node on one channel reach each subscriber in the order in which they were published, each at most
+///   once. A message that is lost is either reported by [`Inbox::dropped`], or lies between [`Inbox::lost`] and
+///   [`Inbox::restored`], or the publishing call failed.
+/// - Each [`Inbox::lost`] is followed by an [`Inbox::restored`], once the connection is there again with all its
+///   subscriptions. The node waits for that, whatever [`probe`](Self::probe) returns.
+/// - Calls take effect in the order in which they were made, even if a caller drops their futures: it does so after five
+///   seconds.
+/// - A node may or may not receive what it publishes itself.
+/// - Dropping the value ends the connection.
+pub trait Backplane: Send + Sync + 'static {
+    /// Begins to receive. Called once, before all others.
+    fn start(&self, node: NodeId, inbox: Inbox) -> BoxFuture<'_, Result<(), BackplaneError>>;
+
+    /// Subscribes to channels. When it returns, messages that are published from then on arrive. A channel may be
+    /// subscribed to already.
+    fn subscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>>;
+
+    /// Ends subscriptions.
+    fn unsubscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>>;
+
+    /// Publishes messages, in their order. If it fails, any number of them may have been published.
+    fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>>;
+
+    /// Returns the largest payload that can be published, in bytes. Default: no limit.
+    fn max_payload(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Checks that the broker answers, on each connection that is used: also on one that only receives.
+    fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>>;
+
+    /// Ends the connection to the broker, after what was published before.
+    fn stop(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The error of a broker or of the connection to it.
+#[derive(Clone)]
+pub struct BackplaneError(Arc<BoxError>);
+
+impl BackplaneError {
+    /// Wraps an error, or a text.
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        Self(Arc::new(error.into()))
+    }
+}
+
+impl fmt::Display for BackplaneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// As [`Display`](fmt::Display).
+impl fmt::Debug for BackplaneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for BackplaneError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// The place in which a [`Backplane`] leaves what arrives for a node. Clones are handles to the same inbox.
+///
+/// It holds at most [`ClusterOptions::inbox`](crate::ClusterOptions::inbox) bytes of messages for clients, and as many of
+/// what nodes tell each other. What does not fit is dropped, and reported as a gap.
+#[derive(Clone)]
+pub struct Inbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queues: Mutex<Queues>,
+    arrived: Notify,
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Queues {
+    /// News of the broker and of the nodes, which do not wait behind messages for clients.
+    urgent: Lane,
+    messages: Lane,
+    /// The number of the last item that has arrived.
+    last: u64,
+    overflowed: u64,
+}
+
+#[derive(Default)]
+struct Lane {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// The channels of which messages were dropped since that was told the last time.
+    gaps: HashSet<Channel>,
+}
+
+/// Something that has arrived.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Message {
+        channel: Channel,
+        payload: Bytes,
+        number: u64,
+    },
+    /// Messages of this channel were lost before what follows; `None`: of any channel.
+    Dropped(Option<Channel>),
+    Lost(BackplaneError),
+    Restored,
+}
+
+impl Inbox {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { shared: Arc::new(Shared { queues: Mutex::default(), arrived: Notify::new(), limit }) }
+    }
+
+    /// Adds a message that has arrived on a channel.
+    pub fn message(&self, channel: Channel, payload: Bytes) {
+        let mut queues = self.lock();
+        queues.last += 1;
+        let number = queues.last;
+        let fits = queues.lane(&channel).message(channel, payload, number, self.shared.limit);
+        queues.overflowed += u64::from(!fits);
+        drop(queues);
+        self.shared.arrived.notify_one();
+    }
+
+    /// Reports that messages of a channel were lost, or of any channel, before what arrives from now on.
+    pub fn dropped(&self, channel: Option<Channel>) {
+        let mut queues = self.lock();
+        match channel {
+            Some(channel) => drop(queues.lane(&channel).gaps.insert(channel)),
+            None if matches!(queues.urgent.items.back(), Some(Item::Dropped(None))) => {}
+            None => queues.urgent.items.push_back(Item::Dropped(None)),
+        }
+        drop(queues);
+        self.shared.arrived.notify_one();
+    }
+
+    /// Reports that the connection to the broker is lost.
+    pub fn lost(&self, error: BackplaneError) {
+        self.push(Item::Lost(error));
+    }
+
+    /// Reports that the connection is there again, with all subscriptions.
+    pub fn restored(&self) {
+        self.push(Item::Restored);
+    }
+
+    fn push(&self, item: Item) {
+        self.lock().urgent.items.push_back(item);
+        self.shared.arrived.notify_one();
+    }
+
+    /// Waits until something is here, and takes it.
+    pub(crate) async fn take(&self) -> Item {
+        loop {
+            if let Some(item) = self.try_take() {
+                return item;
+            }
+            self.shared.arrived.notified().await;
+        }
+    }
+
+    fn try_take(&self) -> Option<Item> {
+        let mut queues = self.lock();
+        queues.urgent.take().or_else(|| queues.messages.take())
+    }
+
+    /// Returns the number of the last item that has arrived.
+    pub(crate) fn last(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// Returns the number of messages that did not fit.
+    pub(crate) fn overflowed(&self) -> u64 {
+        self.lock().overflowed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        // No panic can leave it half changed.
+        self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queues {
+    fn lane(&mut self, channel: &Channel) -> &mut Lane {
+        if channel.is_for_clients() { &mut self.messages } else { &mut self.urgent }
+    }
+}
+
+impl Lane {
+    /// Adds a message if it fits.
+    fn message(&mut self, channel: Channel, payload: Bytes, number: u64, limit: usize) -> bool {
+        let cost = cost(&channel, &payload);
+        if self.bytes + cost > limit && self.bytes > 0 {
+            self.gaps.insert(channel);
+            return false;
+        }
+        if self.gaps.remove(&channel) {
+            self.items.push_back(Item::Dropped(Some(channel.clone())));
+        }
+        self.bytes += cost;
+        self.items.push_back(Item::Message { channel, payload, number });
+        true
+    }
+
+    /// Takes the next item. Channels with gaps of which nothing else has arrived come after all others.
+    fn take(&mut self) -> Option<Item> {
+        if let Some(item) = self.items.pop_front() {
+            if let Item::Message { channel, payload, .. } = &item {
+                self.bytes -= cost(channel, payload);
+            }
+            return Some(item);
+        }
+        let channel = self.gaps.iter().next().cloned()?;
+        self.gaps.remove(&channel);
+        Some(Item::Dropped(Some(channel)))
+    }
+}
+
+/// Returns the memory that a message takes.
+fn cost(channel: &Channel, payload: &Bytes) -> usize {
+    channel.cost() + payload.len() + OVERHEAD
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("waiting", &self.lock().messages.items.len()).finish_non_exhaustive()
+    }
+}
+
+/// The memory that a message takes beyond its payload and the name of its channel.
+const OVERHEAD: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(name: &str) -> Channel {
+        Channel::Room(name.into())
+    }
+
+    /// What an inbox holds: the names of rooms, with an exclamation mark for a gap.
+    fn taken(inbox: &Inbox) -> Vec<String> {
+        let name = |item| match item {
+            Item::Message { channel, .. } => channel.subject(""),
+            Item::Dropped(Some(channel)) => format!("{}!", channel.subject("")),
+            other => format!("{other:?}"),
+        };
+        std::iter::from_fn(|| inbox.try_take()).map(name).collect()
+    }
+
+    #[test]
+    fn an_inbox_is_bounded_and_reports_what_did_not_fit() {
+        let inbox = Inbox::new(2 * (OVERHEAD + 11));
+        let payload = || Bytes::from_static(b"0123456789");
+        for name in ["a", "a", "a", "b"] {
+            inbox.message(room(name), payload());
+        }
+        assert_eq!(inbox.overflowed(), 2);
+        assert!(inbox.try_take().is_some());
+        inbox.message(room("a"), payload());
+        // Of "b" nothing else has arrived.
+        assert_eq!(taken(&inbox), [".r.a", ".r.a!", ".r.a", ".r.b!"]);
+        inbox.dropped(Some(room("c")));
+        inbox.dropped(Some(room("c")));
+        inbox.message(room("c"), payload());
+        assert_eq!(taken(&inbox), [".r.c!", ".r.c"]);
+    }
+
+    #[test]
+    fn news_of_nodes_and_of_the_broker_do_not_wait_behind_messages() {
+        let inbox = Inbox::new(100);
+        for _ in 0..10 {
+            inbox.message(room("a"), Bytes::from_static(b"0123456789"));
+        }
+        inbox.message(Channel::Control, Bytes::new());
+        inbox.restored();
+        inbox.dropped(None);
+        inbox.dropped(None);
+        assert_eq!(taken(&inbox), [".control", "Restored", "Dropped(None)", ".r.a", ".r.a!"]);
+    }
+
+    #[test]
+    fn one_message_of_any_size_fits() {
+        let inbox = Inbox::new(1);
+        inbox.message(room("a"), Bytes::from_static(&[0; 100]));
+        assert_eq!(taken(&inbox), [".r.a"]);
+    }
+}

@@ -1,0 +1,409 @@
+//! A node's membership in a cluster, as applications see it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use longwire_hub::{ClientId, Hub, Uplink};
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::backplane::{Backplane, BackplaneError, Inbox};
+use crate::channel::{Channel, NodeId};
+use crate::envelope::Body;
+use crate::link::Link;
+use crate::node::Node;
+use crate::options::ClusterOptions;
+use crate::outbox::Outbox;
+use crate::stats::ClusterStats;
+
+/// The membership of a [`Hub`] in a cluster; cheap to clone.
+///
+/// While it lasts, what is published on the hub reaches the clients of all nodes. It ends with [`leave`](Self::leave),
+/// or when the last clone is dropped; the hub is alone then, for good.
+#[derive(Clone)]
+pub struct Cluster {
+    membership: Arc<Membership>,
+}
+
+/// Ends the tasks when it is dropped.
+struct Membership {
+    node: Arc<Node>,
+    tasks: Vec<JoinHandle<()>>,
+    publisher: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Another node, or this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeInfo {
+    /// The node.
+    pub id: NodeId,
+    /// Its [name](ClusterOptions::name).
+    pub name: Arc<str>,
+}
+
+/// A client in a room, on any node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The node to which the client is connected.
+    pub node: NodeId,
+    /// The client's ID there. Other nodes may have a client with the same ID.
+    pub client: ClientId,
+    /// What the node tells of it: see [`ClusterOptions::with_member_data`].
+    pub data: Bytes,
+}
+
+/// Whether a node reaches its broker.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ClusterState {
+    /// The broker is there.
+    Connected,
+    /// The broker is away. What is published meanwhile reaches only the clients of this node.
+    Lost {
+        /// The time since when it is away.
+        since: Instant,
+        /// The cause.
+        error: BackplaneError,
+    },
+    /// The node has left the cluster.
+    Left,
+}
+
+/// Something that happens in a cluster.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ClusterEvent {
+    /// The broker is away.
+    Lost(BackplaneError),
+    /// The broker is there again. A [`Gap`](Self::Gap) for each room with clients on this node precedes it, or follows if
+    /// the node had not subscribed to the room yet.
+    Restored,
+    /// Messages were lost on their way to this node.
+    Gap(Gap),
+    /// A node has come.
+    NodeCame(NodeInfo),
+    /// A node has left, or was not heard for a [lease](field@ClusterOptions::lease).
+    NodeWent(NodeInfo),
+    /// A client has entered a room in which this node has clients. A client that was there before this node had any is
+    /// reported as well.
+    Entered {
+        /// The name of the room.
+        room: Arc<str>,
+        /// The client.
+        member: Member,
+    },
+    /// A client has left a room in which this node has clients, or its node is gone.
+    Left {
+        /// The name of the room.
+        room: Arc<str>,
+        /// The client.
+        member: Member,
+    },
+}
+
+/// The messages among which some were lost.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Gap {
+    /// Those for every client.
+    All,
+    /// Those for the room with this name.
+    Room(Arc<str>),
+    /// Those for the clients with this key.
+    Key(Arc<str>),
+}
+
+/// The events of a cluster, from the time of [`Cluster::events`] on.
+pub struct ClusterEvents {
+    receiver: broadcast::Receiver<ClusterEvent>,
+}
+
+impl ClusterEvents {
+    /// Waits for the next event; `None` once the node has left the cluster and all events were received.
+    ///
+    /// 1024 events are kept for a receiver that is slow, and more than these are dropped, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The number of events that were dropped before the next one.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no event is lost.
+    pub async fn next(&mut self) -> Result<Option<ClusterEvent>, u64> {
+        match self.receiver.recv().await {
+            Ok(event) => Ok(Some(event)),
+            Err(broadcast::error::RecvError::Closed) => Ok(None),
+            Err(broadcast::error::RecvError::Lagged(dropped)) => Err(dropped),
+        }
+    }
+}
+
+impl fmt::Debug for ClusterEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterEvents").field("waiting", &self.receiver.len()).finish_non_exhaustive()
+    }
+}
+
+/// The error of a call that concerns a cluster.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// The hub has joined a cluster before.
+    #[error("the hub has joined a cluster already")]
+    Linked,
+    /// The broker failed.
+    #[error("the broker failed: {0}")]
+    Broker(#[source] BackplaneError),
+    /// Not all nodes have answered in time.
+    #[error("not all nodes have answered in time")]
+    Unanswered,
+    /// The node has left the cluster.
+    #[error("the node has left the cluster")]
+    Left,
+}
+
+/// As [`Display`](fmt::Display).
+impl fmt::Debug for ClusterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Cluster {
+    /// Joins a hub to a cluster: to all hubs that reach the same broker with the same prefix.
+    ///
+    /// It must be called in a tokio runtime, in which the tasks of the node run from then on. Clients may be connected
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Broker`] if the broker cannot be reached, [`ClusterError::Linked`] if the hub is or was in a
+    /// cluster.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use longwire_cluster::{Cluster, ClusterOptions, Memory};
+    /// use longwire_hub::Hub;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), longwire_cluster::ClusterError> {
+    /// let broker = Memory::new();
+    /// let (one, other) = (Hub::default(), Hub::default());
+    /// let cluster = Cluster::join(&one, broker.clone(), ClusterOptions::default()).await?;
+    /// let _other = Cluster::join(&other, broker, ClusterOptions::default()).await?;
+    /// one.broadcast("hello"); // reaches the clients of both
+    /// # cluster.leave().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn join(
+        hub: &Hub,
+        backplane: impl Backplane,
+        options: ClusterOptions,
+    ) -> Result<Self, ClusterError> {
+        let id = NodeId::random();
+        let inbox = Inbox::new(options.inbox);
+        let backplane: Arc<dyn Backplane> = Arc::new(backplane);
+        backplane.start(id, inbox.clone()).await.map_err(ClusterError::Broker)?;
+        let link = Arc::new(Link::new(Outbox::new(id, options.outbox, backplane.max_payload())));
+        let own = [Channel::All, Channel::Control, Channel::Node(id)];
+        let subscribed = backplane.subscribe(&own).await.map_err(ClusterError::Broker);
+        let uplink: Arc<dyn Uplink> = Arc::clone(&link) as _;
+        let linked = subscribed.and_then(|()| hub.link(&uplink).then_some(()).ok_or(ClusterError::Linked));
+        if let Err(error) = linked {
+            backplane.stop().await;
+            return Err(error);
+        }
+        let node = Arc::new(Node::new(id, hub.clone(), link, inbox, backplane, options));
+        let publisher = tokio::spawn(Arc::clone(&node).publish_all());
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&node).keep_subscriptions()),
+            tokio::spawn(Arc::clone(&node).receive_all()),
+            tokio::spawn(Arc::clone(&node).keep_alive()),
+        ];
+        let publisher = tokio::sync::Mutex::new(Some(publisher));
+        Ok(Self { membership: Arc::new(Membership { node, tasks, publisher }) })
+    }
+
+    /// Returns the identity of this node.
+    pub fn id(&self) -> NodeId {
+        self.node().id
+    }
+
+    fn node(&self) -> &Node {
+        &self.membership.node
+    }
+
+    /// Returns the nodes that are alive, this one first.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.node().nodes()
+    }
+
+    /// Returns whether the broker is reached, and a way to wait for changes.
+    pub fn state(&self) -> watch::Receiver<ClusterState> {
+        self.node().state.subscribe()
+    }
+
+    /// Returns whether the broker is reached.
+    pub fn is_connected(&self) -> bool {
+        matches!(*self.node().state.borrow(), ClusterState::Connected)
+    }
+
+    /// Returns the events from now on.
+    pub fn events(&self) -> ClusterEvents {
+        ClusterEvents { receiver: self.node().events() }
+    }
+
+    /// Returns the counts since the node has joined.
+    pub fn stats(&self) -> ClusterStats {
+        self.node().stats()
+    }
+
+    /// Waits until this node receives what other nodes publish in a room from then on, which takes a moment after its
+    /// first client has entered. Without a client in the room, or while the broker is away, it waits for these.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Left`] once the node has left the cluster.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn subscribed(&self, room: impl AsRef<str>) -> Result<(), ClusterError> {
+        self.node().subscribed(room.as_ref()).await
+    }
+
+    /// Returns who is in a room, on all nodes, in the order of nodes and clients.
+    ///
+    /// For a room in which this node has had a client for more than a second, it is known here, as of a moment ago.
+    /// Otherwise, and within a second of an outage, the other nodes are asked.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Broker`] while the broker is away, [`ClusterError::Unanswered`] if a node has not answered within
+    /// two seconds, [`ClusterError::Left`] once the node has left the cluster.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn members(&self, room: impl AsRef<str>) -> Result<Vec<Member>, ClusterError> {
+        let room: Arc<str> = room.as_ref().into();
+        let node = self.node();
+        node.check()?;
+        // A node that has just come does not know the others yet.
+        sleep_until(node.introduced_at).await;
+        if let Some(members) = node.known_members(&room) {
+            return Ok(members);
+        }
+        let (id, answer) = node.ask(&room);
+        let _forget = Forget { node, id };
+        match timeout(ANSWER, answer).await {
+            Ok(Ok(members)) => Ok(members),
+            Ok(Err(oneshot::error::RecvError { .. })) => Err(ClusterError::Left),
+            Err(_) => {
+                node.check()?;
+                Err(ClusterError::Unanswered)
+            }
+        }
+    }
+
+    /// Returns how many clients are in a room, on all nodes, as [`members`](Self::members) does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`members`](Self::members).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn count(&self, room: impl AsRef<str>) -> Result<usize, ClusterError> {
+        let room = room.as_ref();
+        self.node().check()?;
+        if let Some(count) = self.node().known_count(room) {
+            return Ok(count);
+        }
+        Ok(self.members(room).await?.len())
+    }
+
+    /// Leaves the cluster. The other nodes learn that this one's clients are gone from their rooms, and what was
+    /// published before reaches the broker, unless that takes more than five seconds.
+    ///
+    /// The clients stay connected, and are alone with their hub.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the node has left, but the others may not have been told.
+    pub async fn leave(&self) {
+        let Membership { node, publisher, .. } = &*self.membership;
+        // A second call waits for the end of the first.
+        let mut publisher = publisher.lock().await;
+        let Some(mut publishing) = publisher.take() else { return };
+        let end = Ending { membership: &self.membership, publishing: publishing.abort_handle() };
+        node.link.stop(Some((Channel::Control, Body::Bye)));
+        // It ends once everything is handed over.
+        let _ = timeout(FAREWELL, &mut publishing).await;
+        drop(end);
+        let _ = timeout(FAREWELL, node.backplane.stop()).await;
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Membership {
+    fn end(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.end();
+        if let Some(publisher) = self.publisher.get_mut().take() {
+            publisher.abort();
+        }
+        self.node.leave();
+    }
+}
+
+/// The end of a node that leaves, also if nobody waits for it any more.
+struct Ending<'a> {
+    membership: &'a Membership,
+    publishing: AbortHandle,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.publishing.abort();
+        self.membership.end();
+        self.membership.node.leave();
+    }
+}
+
+/// Forgets a question when nobody waits for the answer any more.
+struct Forget<'a> {
+    node: &'a Node,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.node.forget(self.id);
+    }
+}
+
+/// The time in which nodes have to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The time in which a leaving node hands over what was published.
+const FAREWELL: Duration = Duration::from_secs(5);

@@ -1,0 +1,127 @@
+//! Rooms of WebSocket clients over several nodes, linked by a message broker.
+//!
+//! [`Cluster::join`] links a [`Hub`](longwire_hub::Hub) with the hubs of other processes. Handlers stay as they are:
+//! `join`, `publish`, `broadcast` and `send_to` reach the clients of all nodes.
+//!
+//! ```
+//! use longwire_cluster::{Cluster, ClusterOptions, Memory};
+//! use longwire_connection::{Config, testing::pair};
+//! use longwire_hub::{ClientInfo, Hub};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = Memory::new();
+//! let (one, other) = (Hub::default(), Hub::default());
+//! let cluster = Cluster::join(&one, broker.clone(), ClusterOptions::default()).await?;
+//! let far_cluster = Cluster::join(&other, broker, ClusterOptions::default()).await?;
+//!
+//! let (mut far, server) = pair(Config::default());
+//! let socket = other.admit(server, ClientInfo::default())?;
+//! socket.join("tea")?;
+//! far_cluster.subscribed("tea").await?;
+//!
+//! one.publish("tea", "from the other node");
+//! assert_eq!(far.recv().await?, Some("from the other node".into()));
+//! assert_eq!(cluster.count("tea").await?, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Use it when one machine is not enough, or must not be the only one. Several hubs of one process are better replaced
+//! by one hub; and a hub that is alone needs none of this.
+//!
+//! # What reaches whom
+//!
+//! | call | reaches |
+//! |---|---|
+//! | `broadcast`, `broadcast_except`, `broadcast_waiting`, `broadcast_latest` | the clients of all nodes |
+//! | `publish`, `publish_except`, `publish_waiting`, `publish_latest` | the clients in the room, on all nodes |
+//! | `send_to` | the clients with the key, on all nodes |
+//! | `publish_local`, `broadcast_local`, `publish_prepared`, `broadcast_prepared` | those of this node |
+//!
+//! The clients of this node get a message as without a cluster, at once, and the call returns what happened to these. Then
+//! the message goes to the broker, once, in a binary envelope; a node that receives it frames and compresses it once for
+//! all its clients. A node subscribes to a room while it has a client in it, and for [`ClusterOptions::linger`] longer; of
+//! other rooms it receives nothing.
+//!
+//! # Order and loss
+//!
+//! The messages of one node to one room arrive in order at the clients of every other node, each at most once. Between the
+//! messages of several nodes there is no order, and two clients may see them differently.
+//!
+//! Nothing is repeated, and no loss is silent. Each of these is a [`ClusterEvent::Gap`] on the nodes whose clients missed
+//! something, a message to the clients in a room if [`ClusterOptions::with_gap_message`] makes one, and counted in
+//! [`ClusterStats::gaps`]:
+//!
+//! | cause | noticed by |
+//! |---|---|
+//! | the broker is away, or restarts | each node that has lost it: a gap in each of its rooms once it is back |
+//! | the broker or the network stops without a word | a check of the broker in each third of a lease |
+//! | a node publishes more than the broker takes ([`ClusterOptions::outbox`]) | the number of its next message, or its word that some are missing |
+//! | a node's clients are served more slowly than messages arrive ([`ClusterOptions::inbox`]) | that node |
+//! | the broker drops messages for a slow node | the broker's client, or the number of the next message |
+//! | a message is larger than what the broker takes | the node that publishes it |
+//!
+//! A message that was the last of its node in a room, and that the broker has lost without losing the connection, is
+//! noticed with the next one. The same is true of a client that enters or leaves a
+//! room. A gap may be reported although nothing was lost. Losses that follow a reported gap, before the next message of the
+//! same node in the same room, belong to it.
+//!
+//! # Who is there
+//!
+//! [`Cluster::members`] and [`Cluster::count`] say who is in a room, on all nodes, and [`Cluster::events`] tells of
+//! changes in the rooms in which this node has clients. Nodes send each other the changes, numbered; a node that has missed
+//! one asks for the whole list. The clients of a node that dies are gone after one [lease](field@ClusterOptions::lease), those of a
+//! node that leaves at once.
+//!
+//! # Brokers
+//!
+//! | broker | feature | type |
+//! |---|---|---|
+//! | NATS | `nats` | [`Nats`](https://docs.rs/longwire-cluster/latest/longwire_cluster/struct.Nats.html) |
+//! | Redis, Valkey | `redis` | [`Redis`](https://docs.rs/longwire-cluster/latest/longwire_cluster/struct.Redis.html) |
+//! | none, within the process, for tests | | [`Memory`] |
+//!
+//! The broker keeps no messages: what is published while a node is away never reaches it. Implement [`Backplane`] for other
+//! brokers.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+
+mod backplane;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod broker;
+mod channel;
+mod cluster;
+mod envelope;
+mod interest;
+mod link;
+mod memory;
+#[cfg(feature = "nats")]
+mod nats;
+mod node;
+mod options;
+mod order;
+mod outbox;
+mod presence;
+#[cfg(feature = "redis")]
+mod redis;
+mod stats;
+#[cfg(feature = "tls")]
+mod tls;
+
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::Redis;
+pub use backplane::{Backplane, BackplaneError, BoxFuture, Inbox};
+#[cfg(any(feature = "nats", feature = "redis"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "nats", feature = "redis"))))]
+pub use broker::BrokerOptions;
+pub use channel::{Channel, NodeId};
+pub use cluster::{Cluster, ClusterError, ClusterEvent, ClusterEvents, ClusterState, Gap, Member, NodeInfo};
+pub use memory::Memory;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use nats::Nats;
+pub use options::ClusterOptions;
+pub use stats::ClusterStats;

@@ -1,0 +1,864 @@
+//! The tasks of a node: one keeps its subscriptions, one publishes, one receives, one watches over the broker and the
+//! other nodes.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use longwire_connection::race;
+use longwire_hub::{ClientId, Hub, Published, Target};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::backplane::{Backplane, BackplaneError, Inbox, Item};
+use crate::channel::{Channel, NodeId};
+use crate::cluster::{ClusterError, ClusterEvent, ClusterState, Gap, Member, NodeInfo};
+use crate::envelope::{self, Body, Envelope, Post};
+use crate::interest::Interest;
+use crate::link::{Link, Move};
+use crate::options::ClusterOptions;
+use crate::order::Seen;
+use crate::presence::{Change, Out, Presence};
+use crate::stats::ClusterStats;
+
+/// The state that a node's tasks share.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    name: Arc<str>,
+    hub: Hub,
+    pub(crate) link: Arc<Link>,
+    inbox: Inbox,
+    pub(crate) backplane: Arc<dyn Backplane>,
+    options: ClusterOptions,
+    /// The time from which on the node knows the others.
+    pub(crate) introduced_at: Instant,
+    pub(crate) state: watch::Sender<ClusterState>,
+    /// `None` once the node has left.
+    events: Mutex<Option<broadcast::Sender<ClusterEvent>>>,
+    inner: Mutex<Inner>,
+    /// Set while the broker's client has reported a loss and not yet that it is over.
+    is_disconnected: AtomicBool,
+    /// Set when the broker's client has connected again, until that is checked.
+    is_back_soon: AtomicBool,
+    /// Held while the broker is declared to be away, or there: one after the other.
+    turning: Mutex<()>,
+    /// Notified when a subscription may have to be tried again.
+    retry: Notify,
+    /// Notified when the broker should be checked.
+    check: Notify,
+    /// Notified when rooms were subscribed to.
+    subscribed: Notify,
+}
+
+struct Inner {
+    interest: Interest,
+    presence: Presence,
+    seen: Seen,
+    /// The rooms and keys whose messages arrive.
+    since: HashMap<Channel, Since>,
+    /// Channels that were wanted and not subscribed to for a while, in which something may have been missed.
+    late: HashSet<Channel>,
+    questions: HashMap<u64, oneshot::Sender<Vec<Member>>>,
+}
+
+/// The beginning of a subscription.
+#[derive(Clone, Copy)]
+struct Since {
+    /// The time from which on the node knows who is there, a moment later.
+    at: Instant,
+    /// The number of the last item in the inbox before it.
+    after: u64,
+}
+
+impl Node {
+    pub(crate) fn new(
+        id: NodeId,
+        hub: Hub,
+        link: Arc<Link>,
+        inbox: Inbox,
+        backplane: Arc<dyn Backplane>,
+        options: ClusterOptions,
+    ) -> Self {
+        let now = Instant::now();
+        let name: Arc<str> = match &options.name {
+            Some(name) => cut(name, MAX_NAME).into(),
+            None => id.to_string().into(),
+        };
+        let mut interest = Interest::new(options.linger);
+        for channel in [Channel::All, Channel::Control, Channel::Node(id)] {
+            interest.occupy(channel);
+        }
+        // They are subscribed to already.
+        interest.take_new(usize::MAX);
+        let inner = Inner {
+            interest,
+            presence: Presence::new(id, Arc::clone(&name), options.lease(), now),
+            seen: Seen::default(),
+            since: HashMap::new(),
+            late: HashSet::new(),
+            questions: HashMap::new(),
+        };
+        Self {
+            id,
+            name,
+            hub,
+            link,
+            inbox,
+            backplane,
+            introduced_at: now + INTRODUCTION,
+            state: watch::Sender::new(ClusterState::Connected),
+            events: Mutex::new(Some(broadcast::Sender::new(EVENTS))),
+            inner: Mutex::new(inner),
+            is_disconnected: AtomicBool::new(false),
+            is_back_soon: AtomicBool::new(false),
+            turning: Mutex::default(),
+            retry: Notify::new(),
+            check: Notify::new(),
+            subscribed: Notify::new(),
+            options,
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // No panic can leave it half changed: what the application provides is not called under the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and does what follows from that.
+    fn change<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut inner = self.inner();
+        let result = change(&mut inner);
+        // Under the lock, so that everything leaves in its order. None of this waits or calls the application.
+        for out in inner.presence.take() {
+            match out {
+                Out::Send(channel, body) => self.link.outbox.tell(channel, body),
+                Out::Tell(change) => {
+                    if let Change::NodeWent { node, .. } = change {
+                        inner.seen.forget_node(node);
+                    }
+                    self.tell(event(change));
+                }
+                Out::Answered(query, members) => {
+                    if let Some(asker) = inner.questions.remove(&query) {
+                        // Whoever has asked may have gone.
+                        let _ = asker.send(members.into_iter().map(member).collect());
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    fn turning(&self) -> MutexGuard<'_, ()> {
+        self.turning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: ClusterEvent) {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(events) = &*events {
+            // Nobody may be listening.
+            let _ = events.send(event);
+        }
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<ClusterEvent> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*events {
+            Some(events) => events.subscribe(),
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    /// Ends the node: nothing more happens. Does nothing if it has ended.
+    pub(crate) fn leave(&self) {
+        self.link.stop(None);
+        self.state.send_replace(ClusterState::Left);
+        drop(self.events.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let questions = std::mem::take(&mut self.inner().questions);
+        drop(questions);
+        self.subscribed.notify_waiters();
+    }
+
+    /// Returns an error if the broker is not reached.
+    pub(crate) fn check(&self) -> Result<(), ClusterError> {
+        match &*self.state.borrow() {
+            ClusterState::Connected => Ok(()),
+            ClusterState::Lost { error, .. } => Err(ClusterError::Broker(error.clone())),
+            ClusterState::Left => Err(ClusterError::Left),
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
+        let mut others = self.inner().presence.nodes();
+        others.sort();
+        let own = (self.id, Arc::clone(&self.name));
+        std::iter::once(own).chain(others).map(|(id, name)| NodeInfo { id, name }).collect()
+    }
+
+    pub(crate) fn stats(&self) -> ClusterStats {
+        let counters = &self.link.counters;
+        let inner = self.inner();
+        ClusterStats {
+            published: counters.published.value(),
+            published_bytes: counters.published_bytes.value(),
+            lost: counters.lost.value(),
+            received: counters.received.value(),
+            received_bytes: counters.received_bytes.value(),
+            overflowed: self.inbox.overflowed(),
+            gaps: counters.gaps.value(),
+            malformed: counters.malformed.value(),
+            outages: counters.outages.value(),
+            nodes: inner.presence.nodes().len(),
+            subscriptions: inner.since.len(),
+        }
+    }
+
+    pub(crate) async fn subscribed(&self, room: &str) -> Result<(), ClusterError> {
+        let channel = Channel::Room(room.into());
+        loop {
+            let notified = self.subscribed.notified();
+            match &*self.state.borrow() {
+                ClusterState::Left => return Err(ClusterError::Left),
+                ClusterState::Connected if self.inner().since.contains_key(&channel) => return Ok(()),
+                ClusterState::Connected | ClusterState::Lost { .. } => {}
+            }
+            notified.await;
+        }
+    }
+
+    /// Returns who is in a room, if this node knows.
+    pub(crate) fn known_members(&self, room: &Arc<str>) -> Option<Vec<Member>> {
+        let inner = self.inner();
+        let members = inner.is_settled(room).then(|| inner.presence.members(room))?;
+        Some(members?.into_iter().map(member).collect())
+    }
+
+    pub(crate) fn known_count(&self, room: &str) -> Option<usize> {
+        let inner = self.inner();
+        if Instant::now() < self.introduced_at || !inner.is_settled(&room.into()) {
+            return None;
+        }
+        inner.presence.count(room)
+    }
+
+    /// Asks all nodes who is in a room.
+    pub(crate) fn ask(&self, room: &Arc<str>) -> (u64, oneshot::Receiver<Vec<Member>>) {
+        let (asker, answer) = oneshot::channel();
+        let query = self.change(|inner| {
+            let query = inner.presence.query(room);
+            inner.questions.insert(query, asker);
+            query
+        });
+        (query, answer)
+    }
+
+    pub(crate) fn forget(&self, query: u64) {
+        let mut inner = self.inner();
+        inner.presence.forget_query(query);
+        inner.questions.remove(&query);
+    }
+
+    /// Publishes what waits in the outbox, until the node leaves.
+    pub(crate) async fn publish_all(self: Arc<Self>) {
+        // While it leaves, the others still run.
+        let guard = Guard(Arc::clone(&self));
+        while let Some(batch) = self.link.outbox.take().await {
+            let counters = &self.link.counters;
+            match within_limit(self.backplane.publish(&batch.messages)).await {
+                Ok(()) => {
+                    counters.published.add(batch.posts);
+                    counters.published_bytes.add(batch.bytes);
+                }
+                Err(error) => {
+                    debug!(%error, "messages could not be published");
+                    counters.lost.add(batch.posts);
+                    self.link.outbox.fail(batch.messages);
+                    // It may have been one message, or the broker.
+                    self.check.notify_one();
+                    sleep(RETRY).await;
+                }
+            }
+        }
+        drop(guard);
+    }
+
+    /// Notes that the broker is away.
+    fn lose(&self, error: BackplaneError) {
+        let _turning = self.turning();
+        let is_news = self.state.send_if_modified(|state| {
+            let was_connected = matches!(state, ClusterState::Connected);
+            if was_connected {
+                *state = ClusterState::Lost { since: Instant::now(), error: error.clone() };
+            }
+            was_connected
+        });
+        if is_news {
+            warn!(%error, "the broker is away");
+            let counters = &self.link.counters;
+            counters.outages.add(1);
+            counters.lost.add(self.link.outbox.set_away(true));
+            self.change(|inner| inner.presence.lost(Instant::now()));
+            self.tell(ClusterEvent::Lost(error));
+        }
+    }
+
+    /// Notes that the broker is there.
+    async fn restore(&self) {
+        if !self.is_back() {
+            return;
+        }
+        self.report_all_gaps().await;
+        self.tell(ClusterEvent::Restored);
+        self.retry.notify_one();
+        self.subscribed.notify_waiters();
+    }
+
+    /// Ends the outage, if there is one.
+    fn is_back(&self) -> bool {
+        let _turning = self.turning();
+        if self.is_disconnected.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut away = None;
+        self.state.send_if_modified(|state| {
+            if let ClusterState::Lost { since, .. } = state {
+                away = Some(since.elapsed());
+                *state = ClusterState::Connected;
+            }
+            away.is_some()
+        });
+        let Some(away) = away else { return false };
+        info!(?away, "the broker is there again");
+        self.link.outbox.set_away(false);
+        self.change(|inner| {
+            inner.presence.restored(Instant::now());
+            inner.unsettle();
+            // What these rooms have missed is told once they are subscribed to.
+            inner.late.extend(inner.interest.waiting().cloned());
+        });
+        true
+    }
+
+    /// Notes that anything may have been lost on its way here, and asks anew who is where.
+    async fn miss_anything(&self) {
+        self.change(|inner| {
+            inner.presence.missed_anything(Instant::now());
+            inner.unsettle();
+        });
+        self.report_all_gaps().await;
+    }
+
+    /// Reports a gap in everything that arrives here.
+    async fn report_all_gaps(&self) {
+        let channels: Vec<_> = {
+            let mut inner = self.inner();
+            inner.seen.clear();
+            inner.since.keys().cloned().collect()
+        };
+        self.report_gap(&Channel::All);
+        for (count, channel) in (1_u64..).zip(&channels) {
+            self.report_gap(channel);
+            if count.is_multiple_of(TURN) {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Reports that messages of a channel were lost.
+    fn report_gap(&self, channel: &Channel) {
+        let gap = match channel {
+            Channel::All => Gap::All,
+            Channel::Room(room) => Gap::Room(Arc::clone(room)),
+            Channel::Key(key) => Gap::Key(Arc::clone(key)),
+            Channel::Control | Channel::Node(_) => return,
+        };
+        self.link.counters.gaps.add(1);
+        debug!(?gap, "messages were lost");
+        if let (Gap::Room(room), Some(make)) = (&gap, &self.options.gap_message)
+            && let Some(Some(message)) = call(|| make(room))
+        {
+            self.hub.publish_local(room, message);
+        }
+        self.tell(ClusterEvent::Gap(gap));
+    }
+
+    /// Subscribes to the channels that this node's clients want, until it is aborted.
+    pub(crate) async fn keep_subscriptions(self: Arc<Self>) {
+        let _guard = Guard(Arc::clone(&self));
+        self.look_at_all().await;
+        let mut wait = RETRY;
+        loop {
+            self.follow_moves().await;
+            self.inner().interest.expire(Instant::now());
+            let mut is_done = self.give_up_old().await;
+            // While the broker is away, its return is waited for.
+            is_done &= !self.is_connected() || self.subscribe_new().await;
+            wait = if is_done { RETRY } else { (2 * wait).min(CALL) };
+            let deadline = self.inner().interest.next_end();
+            let retry = (!is_done).then(|| Instant::now() + wait);
+            let wake = [deadline, retry].into_iter().flatten().min();
+            // Either is followed by a look at everything.
+            let changed = race(self.link.moved.notified(), self.retry.notified());
+            match wake {
+                Some(wake) => drop(timeout_at(wake, changed).await),
+                None => changed.await,
+            }
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(*self.state.borrow(), ClusterState::Connected)
+    }
+
+    /// Follows the moves of clients since the last time.
+    async fn follow_moves(&self) {
+        let Some(moves) = self.link.take_moves() else { return self.look_at_all().await };
+        for (count, moved) in (1_u64..).zip(moves) {
+            match moved {
+                Move::Entered(room, client) => self.enter(&room, client),
+                Move::Left(room, client) => self.leave_room(&room, client.value()),
+                Move::Taken(key) => self.inner().interest.occupy(Channel::Key(key)),
+                Move::GivenUp(key) => self.inner().interest.vacate(&Channel::Key(key), Instant::now()),
+            }
+            if count.is_multiple_of(TURN) {
+                yield_now().await;
+            }
+        }
+    }
+
+    fn enter(&self, room: &Arc<str>, client: ClientId) {
+        let data = self.data_of(client);
+        self.change(|inner| {
+            inner.interest.occupy(Channel::Room(Arc::clone(room)));
+            inner.presence.entered(room, envelope::Member { id: client.value(), data });
+        });
+    }
+
+    fn leave_room(&self, room: &Arc<str>, client: u64) {
+        self.change(|inner| {
+            inner.presence.left(room, client);
+            if inner.presence.own(room).next().is_none() {
+                inner.interest.vacate(&Channel::Room(Arc::clone(room)), Instant::now());
+            }
+        });
+    }
+
+    /// Returns what other nodes are told of a client.
+    fn data_of(&self, client: ClientId) -> Bytes {
+        let Some(make) = &self.options.member_data else { return Bytes::new() };
+        // It may have left meanwhile.
+        let Some(client) = self.hub.get(client) else { return Bytes::new() };
+        let mut data = call(|| make(&client)).unwrap_or_default();
+        data.truncate(MAX_DATA);
+        data
+    }
+
+    /// Compares what this node knows of its clients with the hub. Moves from now on come after it.
+    async fn look_at_all(&self) {
+        let mut count = 0_u64;
+        let rooms_before = self.inner().presence.own_rooms();
+        for room in rooms_before {
+            let known: Vec<_> = self.inner().presence.own(&room).collect();
+            let state = self.hub.room(&room);
+            for client in known.into_iter().filter(|client| !state.contains((*client).into())) {
+                self.leave_room(&room, client);
+                give_way(&mut count).await;
+            }
+        }
+        for room in self.hub.rooms() {
+            for client in self.hub.room(&room).members().iter() {
+                self.enter(&room, client.id());
+                give_way(&mut count).await;
+            }
+        }
+        let keys: HashSet<_> = self.hub.keys().into_iter().map(Channel::Key).collect();
+        let mut inner = self.inner();
+        let is_stale = |channel: &&Channel| matches!(channel, Channel::Key(_)) && !keys.contains(*channel);
+        let stale: Vec<_> = inner.interest.occupied().filter(is_stale).cloned().collect();
+        for channel in stale {
+            inner.interest.vacate(&channel, Instant::now());
+        }
+        for key in keys {
+            inner.interest.occupy(key);
+        }
+    }
+
+    /// Returns whether the hub has a client for a channel.
+    fn is_occupied(&self, channel: &Channel) -> bool {
+        match channel {
+            Channel::Room(room) => !self.hub.room(room).is_empty(),
+            Channel::Key(key) => !self.hub.clients_of(key).is_empty(),
+            Channel::All | Channel::Control | Channel::Node(_) => true,
+        }
+    }
+
+    /// Ends subscriptions that are not wanted any more. Returns whether all of them have ended.
+    async fn give_up_old(&self) -> bool {
+        loop {
+            let channels = self.inner().interest.take_old(SUBSCRIBE);
+            // A client may have come a moment ago.
+            let (kept, given_up): (Vec<_>, Vec<_>) =
+                channels.into_iter().partition(|channel| self.is_occupied(channel));
+            self.change(|inner| {
+                for channel in kept {
+                    // Of one that was never subscribed to, nothing is known.
+                    let is_subscribed = inner.since.contains_key(&channel);
+                    if is_subscribed { inner.interest.keep(channel) } else { inner.interest.occupy(channel) }
+                }
+                inner.seen.forget(&given_up);
+                for channel in &given_up {
+                    inner.since.remove(channel);
+                    inner.late.remove(channel);
+                    if let Some(room) = channel.room() {
+                        inner.presence.unsubscribed(room);
+                    }
+                }
+            });
+            if given_up.is_empty() {
+                return true;
+            }
+            let ended = within_limit(self.backplane.unsubscribe(&given_up)).await;
+            // What was published between this and the next subscription has not arrived.
+            let again: Vec<_> =
+                given_up.iter().filter(|channel| self.is_occupied(channel)).cloned().collect();
+            self.inner().late.extend(again);
+            if let Err(error) = ended {
+                debug!(%error, "subscriptions could not be ended");
+                self.inner().interest.retry_end(given_up);
+                return false;
+            }
+        }
+    }
+
+    /// Returns whether everything that is wanted is subscribed to.
+    async fn subscribe_new(&self) -> bool {
+        let mut most = SUBSCRIBE;
+        let mut refused = Vec::new();
+        loop {
+            let channels = self.inner().interest.take_new(most);
+            if channels.is_empty() {
+                break;
+            }
+            let after = self.inbox.last();
+            if let Err(error) = within_limit(self.backplane.subscribe(&channels)).await {
+                debug!(%error, count = channels.len(), "subscribing failed");
+                self.inner().late.extend(channels.iter().cloned());
+                // It may be one of them, or the broker.
+                self.check.notify_one();
+                if channels.len() == 1 {
+                    refused.extend(channels);
+                } else {
+                    most = channels.len().div_ceil(2);
+                    self.inner().interest.retry(channels);
+                }
+                if refused.len() >= REFUSED || !self.is_connected() {
+                    break;
+                }
+                continue;
+            }
+            most = (2 * most).min(SUBSCRIBE);
+            let since = Since { at: Instant::now(), after };
+            let late = self.change(|inner| {
+                let late: Vec<_> =
+                    channels.iter().filter(|channel| inner.late.remove(*channel)).cloned().collect();
+                for channel in channels {
+                    if let Some(room) = channel.room() {
+                        inner.presence.subscribed(room);
+                    }
+                    inner.since.insert(channel, since);
+                }
+                late
+            });
+            for channel in late {
+                self.report_gap(&channel);
+            }
+            self.subscribed.notify_waiters();
+        }
+        let is_done = refused.is_empty() && self.inner().interest.waiting().next().is_none();
+        self.inner().interest.retry(refused);
+        is_done
+    }
+
+    /// Receives what arrives, until it is aborted.
+    pub(crate) async fn receive_all(self: Arc<Self>) {
+        let _guard = Guard(Arc::clone(&self));
+        let mut work = 0;
+        loop {
+            work += match self.inbox.take().await {
+                Item::Message { channel, payload, number } => self.receive(&channel, payload, number).await,
+                Item::Dropped(Some(channel)) => self.miss(&channel).await,
+                Item::Dropped(None) => {
+                    self.miss_anything().await;
+                    1
+                }
+                Item::Lost(error) => {
+                    self.is_disconnected.store(true, Ordering::Relaxed);
+                    self.lose(error);
+                    1
+                }
+                Item::Restored => {
+                    self.is_disconnected.store(false, Ordering::Relaxed);
+                    if self.is_connected() {
+                        // It was back before anybody noticed that it was away.
+                        self.miss_anything().await;
+                    }
+                    self.is_back_soon.store(true, Ordering::Relaxed);
+                    self.check.notify_one();
+                    1
+                }
+            };
+            if work >= WORK {
+                // Other tasks of this thread have their turn.
+                work = 0;
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Returns the work that it was, in messages to clients.
+    async fn receive(&self, channel: &Channel, payload: Bytes, number: u64) -> usize {
+        let len = payload.len() as u64;
+        let Envelope { from, body } = match Envelope::decode(payload) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                self.link.counters.malformed.add(1);
+                debug!(%error, ?channel, "something that is no envelope has arrived");
+                return 1;
+            }
+        };
+        let is_old = || self.inner().since.get(channel).is_some_and(|since| number <= since.after);
+        if from == self.id || is_old() {
+            return 1;
+        }
+        match body {
+            Body::Message(post) => {
+                self.link.counters.received.add(1);
+                self.link.counters.received_bytes.add(len);
+                1 + self.deliver(channel, from, &post)
+            }
+            Body::Lost { .. } if *channel == Channel::All => {
+                self.report_all_gaps().await;
+                WORK
+            }
+            Body::Lost { seq } => {
+                self.miss_from(channel, from, seq);
+                1
+            }
+            body => {
+                self.change(|inner| inner.presence.receive(from, channel, body, Instant::now()));
+                1
+            }
+        }
+    }
+
+    /// Returns the number of clients.
+    fn deliver(&self, channel: &Channel, from: NodeId, post: &Post) -> usize {
+        let target = match channel {
+            Channel::All => Target::All,
+            Channel::Room(room) => Target::Room(room),
+            Channel::Key(key) => Target::Key(key),
+            Channel::Control | Channel::Node(_) => return 0,
+        };
+        let mut inner = self.inner();
+        inner.presence.heard(from);
+        if !inner.interest.wants(channel) {
+            return 0;
+        }
+        if inner.seen.is_late(channel, from, post.seq) {
+            // It counts as missing.
+            return 0;
+        }
+        let has_gap = inner.seen.note(channel, from, post.seq, post.previous);
+        drop(inner);
+        if has_gap {
+            self.report_gap(channel);
+        }
+        let published = Published::new(target, &post.message);
+        let published = match &post.latest {
+            Some(key) => published.latest(key),
+            None => published,
+        };
+        self.hub.deliver_incoming(published).accepted
+    }
+
+    /// Notes that another node has lost messages, which it told.
+    fn miss_from(&self, channel: &Channel, from: NodeId, seq: u64) {
+        let mut inner = self.inner();
+        if inner.interest.wants(channel) {
+            inner.seen.note_lost(channel, from, seq);
+            drop(inner);
+            self.report_gap(channel);
+        }
+    }
+
+    /// Notes that messages of a channel did not arrive. Returns the work that it was.
+    async fn miss(&self, channel: &Channel) -> usize {
+        let now = Instant::now();
+        let is_wanted = self.change(|inner| {
+            inner.seen.forget(std::slice::from_ref(channel));
+            match channel {
+                Channel::Room(room) => inner.presence.missed(room),
+                Channel::Control | Channel::Node(_) => inner.presence.missed_anything(now),
+                Channel::All | Channel::Key(_) => {}
+            }
+            inner.interest.wants(channel)
+        });
+        if is_wanted && *channel == Channel::All {
+            // Word of losses on any channel may have been among them.
+            self.report_all_gaps().await;
+            return WORK;
+        }
+        if is_wanted {
+            self.report_gap(channel);
+        }
+        1
+    }
+
+    /// Watches over the broker and the other nodes, until it is aborted.
+    pub(crate) async fn keep_alive(self: Arc<Self>) {
+        let _guard = Guard(Arc::clone(&self));
+        let interval = self.options.lease() / 3;
+        let (mut next_probe, mut wait) = (Instant::now() + interval, RETRY);
+        loop {
+            let next_tick = self.change(|inner| {
+                if self.link.outbox.has_lost_news() {
+                    inner.presence.resend();
+                }
+                inner.presence.tick(Instant::now());
+                inner.presence.next_tick()
+            });
+            let wake = next_tick.min(next_probe);
+            // While the broker is away, it is checked less and less often.
+            let is_asked = timeout_at(wake, self.check.notified()).await.is_ok();
+            let may_hurry = self.is_back_soon.swap(false, Ordering::Relaxed) || self.is_connected();
+            if Instant::now() < next_probe && !(is_asked && may_hurry) {
+                continue;
+            }
+            let begun = Instant::now();
+            let answered = match timeout(interval.min(CALL), self.backplane.probe()).await {
+                Ok(answered) => answered,
+                Err(_) => Err(BackplaneError::new("it does not answer")),
+            };
+            match answered {
+                Ok(()) => {
+                    self.link.outbox.confirm();
+                    self.restore().await;
+                    wait = RETRY;
+                    next_probe = begun + interval;
+                }
+                Err(error) => {
+                    self.lose(error);
+                    next_probe = Instant::now() + jittered(wait);
+                    wait = (wait * 2).min(interval.max(RETRY));
+                }
+            }
+        }
+    }
+}
+
+/// Ends the node with the task that has it: without one of its tasks, a node is none.
+struct Guard(Arc<Node>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// Lets other tasks have their turn now and then.
+async fn give_way(count: &mut u64) {
+    *count += 1;
+    if count.is_multiple_of(TURN) {
+        yield_now().await;
+    }
+}
+
+impl Inner {
+    /// Returns whether this node has received what happens in a room for long enough to know who is in it.
+    fn is_settled(&self, room: &Arc<str>) -> bool {
+        let since = self.since.get(&Channel::Room(Arc::clone(room)));
+        since.is_some_and(|since| since.at.elapsed() >= INTRODUCTION)
+    }
+
+    /// Notes that this node may not know who is where, until the others have answered.
+    fn unsettle(&mut self) {
+        let now = Instant::now();
+        for since in self.since.values_mut() {
+            since.at = now;
+        }
+    }
+}
+
+fn member((node, member): (NodeId, envelope::Member)) -> Member {
+    Member { node, client: member.id.into(), data: member.data }
+}
+
+fn event(change: Change) -> ClusterEvent {
+    match change {
+        Change::NodeCame { node: id, name } => ClusterEvent::NodeCame(NodeInfo { id, name }),
+        Change::NodeWent { node: id, name } => ClusterEvent::NodeWent(NodeInfo { id, name }),
+        Change::Entered { room, node, member: it } => {
+            ClusterEvent::Entered { room, member: member((node, it)) }
+        }
+        Change::Left { room, node, member: it } => ClusterEvent::Left { room, member: member((node, it)) },
+    }
+}
+
+/// Limits the time of a call of the broker's client.
+async fn within_limit(call: impl Future<Output = Result<(), BackplaneError>>) -> Result<(), BackplaneError> {
+    timeout(CALL, call).await.unwrap_or_else(|_| Err(BackplaneError::new("it does not answer")))
+}
+
+/// Calls a function of the application. `None` if it panics.
+fn call<R>(function: impl FnOnce() -> R) -> Option<R> {
+    // What it has left half changed is its own.
+    catch_unwind(AssertUnwindSafe(function)).ok()
+}
+
+/// Returns between half of a time and all of it.
+fn jittered(wait: Duration) -> Duration {
+    // Without random bytes, all nodes try at the same time.
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    wait / 2 + (wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+/// Returns the longest beginning of a text that has at most `most` bytes.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
+/// The time in which nodes learn of each other.
+const INTRODUCTION: Duration = Duration::from_secs(1);
+
+/// The time limit of a call of the broker's client.
+const CALL: Duration = Duration::from_secs(5);
+
+/// The first wait before something that has failed is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The subscriptions that are asked for at once.
+const SUBSCRIBE: usize = 1024;
+
+/// The small steps after which other tasks have their turn.
+const TURN: u64 = 256;
+
+/// The messages to clients after which other tasks have their turn.
+const WORK: usize = 256;
+
+/// The channels that the broker may refuse before the others wait for the next attempt.
+const REFUSED: usize = 16;
+
+/// The events that are kept for a receiver that is slow.
+const EVENTS: usize = 1024;
+
+/// The bytes of a node's name that are used.
+const MAX_NAME: usize = 1024;
+
+/// The bytes of a member's data that are used.
+const MAX_DATA: usize = 4096;

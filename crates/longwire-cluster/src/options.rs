@@ -1,0 +1,129 @@
+//! The options of a node in a cluster.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use longwire_connection::Message;
+use longwire_hub::ClientHandle;
+
+/// The data that the other nodes get of a client: see [`ClusterOptions::with_member_data`].
+type MemberData = Arc<dyn Fn(&ClientHandle) -> Bytes + Send + Sync>;
+
+/// The message for a room of which messages were lost: see [`ClusterOptions::with_gap_message`].
+type GapMessage = Arc<dyn Fn(&str) -> Option<Message> + Send + Sync>;
+
+/// The options of a node in a cluster.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClusterOptions {
+    /// The name by which other nodes and [`Cluster::nodes`](crate::Cluster::nodes) know this node. Default: none; then
+    /// it is the node's [`NodeId`](crate::NodeId). At most 1024 bytes are used.
+    pub name: Option<String>,
+    /// The time after the last client of a room has left in which the node still receives the room's messages: a room
+    /// whose clients come and go does not change the node's subscriptions. Default 5 s.
+    pub linger: Duration,
+    /// The time after which a node that is not heard is taken for dead. Nodes send a heartbeat in each third of it, and
+    /// as often check that the broker answers. At least 300 ms and at most a day are used. Default 15 s.
+    pub lease: Duration,
+    /// The number of bytes that may wait for the broker. What is published beyond that reaches only the clients of this
+    /// node, and is counted as [lost](crate::ClusterStats::lost). Default 16 MiB.
+    pub outbox: usize,
+    /// The number of bytes that may wait for this node's clients to be served. What arrives beyond that is dropped, and
+    /// reported as a gap. Default 16 MiB.
+    pub inbox: usize,
+    pub(crate) member_data: Option<MemberData>,
+    pub(crate) gap_message: Option<GapMessage>,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            name: None,
+            linger: Duration::from_secs(5),
+            lease: Duration::from_secs(15),
+            outbox: 16 * 1024 * 1024,
+            inbox: 16 * 1024 * 1024,
+            member_data: None,
+            gap_message: None,
+        }
+    }
+}
+
+impl ClusterOptions {
+    /// Sets [`name`](Self::name).
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets [`linger`](Self::linger).
+    #[must_use]
+    pub fn with_linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Sets [`lease`](field@Self::lease).
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets [`outbox`](Self::outbox).
+    #[must_use]
+    pub fn with_outbox(mut self, bytes: usize) -> Self {
+        self.outbox = bytes;
+        self
+    }
+
+    /// Sets [`inbox`](Self::inbox).
+    #[must_use]
+    pub fn with_inbox(mut self, bytes: usize) -> Self {
+        self.inbox = bytes;
+        self
+    }
+
+    /// Sets the function that says what the other nodes are told of a client when it enters a room, such as the name of
+    /// its user: [`Member::data`](crate::Member::data). Default: nothing. Of more than 4096 bytes, the first 4096 are
+    /// used.
+    #[must_use]
+    pub fn with_member_data(mut self, data: impl Fn(&ClientHandle) -> Bytes + Send + Sync + 'static) -> Self {
+        self.member_data = Some(Arc::new(data));
+        self
+    }
+
+    /// Sets the function that makes the message for the clients in a room of which messages were lost on their way to
+    /// this node. Default: no message. It gets the room's name.
+    #[must_use]
+    pub fn with_gap_message(
+        mut self,
+        message: impl Fn(&str) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
+        self.gap_message = Some(Arc::new(message));
+        self
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease.clamp(MIN_LEASE, MAX_LEASE)
+    }
+}
+
+impl fmt::Debug for ClusterOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterOptions")
+            .field("name", &self.name)
+            .field("linger", &self.linger)
+            .field("lease", &self.lease)
+            .field("outbox", &self.outbox)
+            .field("inbox", &self.inbox)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The limits of a lease.
+pub(crate) const MIN_LEASE: Duration = Duration::from_millis(300);
+pub(crate) const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,376 @@
+//! What waits to be handed to the broker, in order and within a bound.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::channel::{Channel, NodeId};
+use crate::envelope::{Body, Envelope, Post, is_post};
+use crate::order::Numbers;
+
+/// What waits for the broker.
+pub(crate) struct Outbox {
+    me: NodeId,
+    limit: usize,
+    /// The largest payload that the broker takes.
+    max_payload: usize,
+    queues: Mutex<Queues>,
+    added: Notify,
+}
+
+#[derive(Default)]
+struct Queues {
+    numbers: Numbers,
+    /// What nodes tell each other, which does not wait behind messages for clients.
+    news: Lane,
+    posts: Lane,
+    lost: Channels,
+    /// The channels on which messages were handed over since the broker was last known to answer: it may lose them yet.
+    unconfirmed: Channels,
+    /// Set if news were lost.
+    has_lost_news: bool,
+    /// Set while the broker is away. What is added then is lost.
+    is_away: bool,
+    is_stopped: bool,
+}
+
+#[derive(Default)]
+struct Lane {
+    items: VecDeque<(Channel, Bytes)>,
+    bytes: usize,
+}
+
+/// A set of channels within a bound: beyond it, all are in it.
+#[derive(Default)]
+struct Channels {
+    some: HashSet<Channel>,
+    are_all: bool,
+}
+
+/// Messages for the broker.
+pub(crate) struct Batch {
+    pub(crate) messages: Vec<(Channel, Bytes)>,
+    /// The number of those for clients, and their bytes.
+    pub(crate) posts: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Outbox {
+    pub(crate) fn new(me: NodeId, limit: usize, max_payload: usize) -> Self {
+        Self { me, limit, max_payload, queues: Mutex::default(), added: Notify::new() }
+    }
+
+    /// Adds a message for clients. Returns whether it will be handed to the broker; `None` once the node has left.
+    pub(crate) fn post(&self, channel: Channel, post: Post) -> Option<bool> {
+        if self.lock().is_stopped {
+            return None;
+        }
+        // Before the lock, because it copies the message.
+        let envelope = Envelope::unnumbered(self.me, post);
+        let mut queues = self.lock();
+        let (seq, previous) = queues.numbers.next(&channel);
+        let cost = channel.cost() + envelope.len() + OVERHEAD;
+        let has_room = queues.posts.bytes == 0 || queues.posts.bytes + cost <= self.limit;
+        let fits = !queues.is_away && has_room && envelope.len() <= self.max_payload;
+        if fits {
+            self.tell_loss_on(&mut queues, &channel, seq);
+            queues.posts.add(channel, envelope.numbered(seq, previous));
+        } else {
+            queues.lost.insert(channel);
+        }
+        drop(queues);
+        self.added.notify_one();
+        Some(fits)
+    }
+
+    /// Adds what nodes tell each other. While the broker is away it is dropped: nodes ask anew afterwards.
+    pub(crate) fn tell(&self, channel: Channel, body: Body) {
+        let mut queues = self.lock();
+        if queues.is_away || queues.is_stopped {
+            return;
+        }
+        queues.tell(channel, self.me, body);
+        if queues.news.bytes > self.limit {
+            queues.news = Lane::default();
+            queues.has_lost_news = true;
+        }
+        drop(queues);
+        self.added.notify_one();
+    }
+
+    /// Returns whether news were lost since the last call, and the others must be told to ask anew.
+    pub(crate) fn has_lost_news(&self) -> bool {
+        std::mem::take(&mut self.lock().has_lost_news)
+    }
+
+    /// Queues the news that messages on a channel before this number were lost, if they were.
+    fn tell_loss_on(&self, queues: &mut Queues, channel: &Channel, seq: u64) {
+        if queues.lost.some.remove(channel) {
+            let body = Body::Lost { seq: seq - 1 };
+            queues.posts.add(channel.clone(), Envelope { from: self.me, body }.encode());
+        }
+    }
+
+    fn tell_losses(&self, queues: &mut Queues) {
+        let mut lost = std::mem::take(&mut queues.lost);
+        if lost.are_all {
+            lost.some = [Channel::All].into();
+        }
+        for channel in lost.some {
+            let body = Body::Lost { seq: queues.numbers.last() };
+            queues.posts.add(channel, Envelope { from: self.me, body }.encode());
+        }
+    }
+
+    /// Waits until there is something to hand over, and takes it: about [`BATCH`] bytes at most, and at least one
+    /// message. `None` once the node has left and everything was taken.
+    pub(crate) async fn take(&self) -> Option<Batch> {
+        loop {
+            {
+                let mut queues = self.lock();
+                if !queues.is_away && queues.posts.items.is_empty() {
+                    self.tell_losses(&mut queues);
+                }
+                if let Some(batch) = queues.take() {
+                    return Some(batch);
+                }
+                if queues.is_stopped {
+                    return None;
+                }
+            }
+            self.added.notified().await;
+        }
+    }
+
+    /// Notes that the broker may not have got these messages.
+    pub(crate) fn fail(&self, messages: Vec<(Channel, Bytes)>) {
+        let mut queues = self.lock();
+        for (channel, _) in messages {
+            // A room's news are among its messages.
+            queues.has_lost_news |= !matches!(channel, Channel::All | Channel::Key(_));
+            if channel.is_for_clients() {
+                queues.lost.insert(channel);
+            }
+        }
+    }
+
+    /// Notes that the broker has answered: what was handed over before is there.
+    pub(crate) fn confirm(&self) {
+        self.lock().unconfirmed = Channels::default();
+    }
+
+    /// Notes whether the broker is away. What waits is lost then, and so may be what was handed over a moment ago.
+    /// Returns the number of messages for clients that waited.
+    pub(crate) fn set_away(&self, is_away: bool) -> u64 {
+        let mut queues = self.lock();
+        queues.is_away = is_away;
+        let mut lost = 0;
+        if is_away {
+            queues.news = Lane::default();
+            for (channel, payload) in std::mem::take(&mut queues.posts).items {
+                lost += u64::from(is_post(&payload));
+                queues.lost.insert(channel);
+            }
+            let unconfirmed = std::mem::take(&mut queues.unconfirmed);
+            queues.lost.are_all |= unconfirmed.are_all;
+            for channel in unconfirmed.some {
+                queues.lost.insert(channel);
+            }
+        }
+        drop(queues);
+        self.added.notify_one();
+        lost
+    }
+
+    /// Ends with a last word: nothing more is added, and [`take`](Self::take) ends once everything was taken.
+    pub(crate) fn stop(&self, last: Option<(Channel, Body)>) {
+        let mut queues = self.lock();
+        if let Some((channel, body)) = last
+            && !queues.is_stopped
+        {
+            queues.tell(channel, self.me, body);
+        }
+        queues.is_stopped = true;
+        queues.numbers = Numbers::default();
+        drop(queues);
+        self.added.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        // No panic can leave it half changed.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queues {
+    fn tell(&mut self, channel: Channel, from: NodeId, body: Body) {
+        self.news.add(channel, Envelope { from, body }.encode());
+    }
+
+    fn take(&mut self) -> Option<Batch> {
+        let mut batch = Batch { messages: Vec::new(), posts: 0, bytes: 0 };
+        let taken = self.news.take_into(&mut batch.messages, 0);
+        let posts = batch.messages.len();
+        self.posts.take_into(&mut batch.messages, taken);
+        for (channel, payload) in &batch.messages[posts..] {
+            if is_post(payload) {
+                batch.posts += 1;
+                batch.bytes += payload.len() as u64;
+            }
+            self.unconfirmed.insert(channel.clone());
+        }
+        (!batch.messages.is_empty()).then_some(batch)
+    }
+}
+
+impl Lane {
+    fn add(&mut self, channel: Channel, payload: Bytes) {
+        self.bytes += channel.cost() + payload.len() + OVERHEAD;
+        self.items.push_back((channel, payload));
+    }
+
+    /// Moves items to a batch of which `taken` bytes are used. Returns the new number of used bytes.
+    fn take_into(&mut self, batch: &mut Vec<(Channel, Bytes)>, mut taken: usize) -> usize {
+        while taken < BATCH
+            && let Some((channel, payload)) = self.items.pop_front()
+        {
+            let cost = channel.cost() + payload.len() + OVERHEAD;
+            self.bytes -= cost;
+            taken += cost;
+            batch.push((channel, payload));
+        }
+        taken
+    }
+}
+
+impl Channels {
+    fn insert(&mut self, channel: Channel) {
+        if self.some.len() < MOST {
+            self.some.insert(channel);
+        } else if !self.some.contains(&channel) {
+            self.are_all = true;
+        }
+    }
+}
+
+/// The bytes that are handed to the broker at once.
+const BATCH: usize = 256 * 1024;
+
+/// The memory that a message takes beyond its payload and the name of its channel.
+const OVERHEAD: usize = 64;
+
+/// The channels that are remembered. Beyond that, losses are told on the channel for all.
+const MOST: usize = if cfg!(test) { 100 } else { 16 * 1024 };
+
+#[cfg(test)]
+mod tests {
+    use longwire_connection::Message;
+
+    use super::*;
+
+    fn outbox(limit: usize) -> Outbox {
+        Outbox::new(NodeId(1), limit, 1000)
+    }
+
+    fn post(text: &str) -> Post {
+        Post { seq: 0, previous: 0, except: None, latest: None, message: Message::text(text.to_owned()) }
+    }
+
+    fn room(name: &str) -> Channel {
+        Channel::Room(name.into())
+    }
+
+    fn lost(name: &str, seq: u64) -> (Channel, Body) {
+        (room(name), Body::Lost { seq })
+    }
+
+    async fn taken(outbox: &Outbox) -> Vec<(Channel, Body)> {
+        let decode = |bytes| Envelope::decode(bytes).expect("it was written here").body;
+        let messages = outbox.take().await.map(|batch| batch.messages).unwrap_or_default();
+        let mut messages: Vec<_> =
+            messages.into_iter().map(|(channel, bytes)| (channel, decode(bytes))).collect();
+        messages.sort_by_key(|(channel, _)| channel.subject(""));
+        messages
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_lost_and_told_before_what_follows() {
+        // Two fit, with what precedes the payload.
+        let outbox = outbox(200);
+        assert_eq!(outbox.post(room("a"), post("1")), Some(true));
+        assert_eq!(outbox.post(room("a"), post("2")), Some(true));
+        assert_eq!(outbox.post(room("a"), post("3")), Some(false));
+        assert_eq!(outbox.post(room("b"), post("4")), Some(false));
+        assert_eq!(taken(&outbox).await.len(), 2);
+        assert_eq!(outbox.post(room("a"), post("5")), Some(true));
+        let next = taken(&outbox).await;
+        let [(_, Body::Lost { seq: 4 }), (channel, Body::Message(last))] = &next[..] else {
+            panic!("{next:?}")
+        };
+        assert_eq!((channel, last.seq, last.previous), (&room("a"), 5, 3), "3 is missing");
+        // In this room nothing follows.
+        assert_eq!(taken(&outbox).await, [lost("b", 5)]);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_no_broker_takes_is_lost_alone() {
+        let outbox = outbox(1 << 20);
+        assert_eq!(outbox.post(room("a"), post(&"x".repeat(1000))), Some(false));
+        assert_eq!(outbox.post(room("b"), post("1")), Some(true));
+        assert!(matches!(&taken(&outbox).await[..], [(channel, Body::Message(_))] if *channel == room("b")));
+        assert_eq!(taken(&outbox).await, [lost("a", 2)]);
+    }
+
+    #[tokio::test]
+    async fn while_the_broker_is_away_everything_is_lost_and_told_afterwards() {
+        let outbox = outbox(1024);
+        assert_eq!(outbox.post(room("gone"), post("0")), Some(true));
+        outbox.take().await;
+        outbox.confirm();
+        assert_eq!(outbox.post(room("handed over"), post("1")), Some(true));
+        outbox.take().await;
+        assert_eq!(outbox.post(room("waits"), post("1")), Some(true));
+        outbox.tell(room("news"), Body::Bye);
+        assert_eq!(outbox.set_away(true), 1);
+        assert_eq!(outbox.post(room("later"), post("2")), Some(false));
+        outbox.tell(Channel::Control, Body::Bye);
+        assert_eq!(outbox.set_away(false), 0);
+        assert_eq!(taken(&outbox).await, [lost("handed over", 4), lost("later", 4), lost("waits", 4)]);
+        outbox.stop(Some((Channel::Control, Body::Bye)));
+        assert_eq!(taken(&outbox).await, [(Channel::Control, Body::Bye)]);
+        assert!(outbox.take().await.is_none());
+        assert_eq!(outbox.post(room("a"), post("3")), None);
+    }
+
+    #[tokio::test]
+    async fn news_do_not_wait_behind_messages_and_are_bounded() {
+        let outbox = outbox(10_000);
+        for _ in 0..100 {
+            outbox.post(room("a"), post("x"));
+        }
+        outbox.tell(Channel::Control, Body::Bye);
+        let batch = outbox.take().await.expect("there is something");
+        assert_eq!(batch.messages[0].0, Channel::Control);
+        assert!(!outbox.has_lost_news());
+        for _ in 0..200 {
+            outbox.tell(Channel::Control, Body::Bye);
+        }
+        assert!(outbox.lock().news.bytes <= 10_000);
+        assert!(outbox.has_lost_news() && !outbox.has_lost_news());
+        outbox.fail(vec![(room("a"), Bytes::new())]);
+        assert!(outbox.has_lost_news());
+    }
+
+    #[tokio::test]
+    async fn losses_on_very_many_channels_are_told_to_all() {
+        let outbox = outbox(1024);
+        outbox.set_away(true);
+        for n in 0..=MOST {
+            assert_eq!(outbox.post(room(&n.to_string()), post("x")), Some(false));
+        }
+        outbox.set_away(false);
+        assert_eq!(taken(&outbox).await, [(Channel::All, Body::Lost { seq: MOST as u64 + 1 })]);
+    }
+}

@@ -1,0 +1,592 @@
+//! Clusters over the broker in the process, in virtual time.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use longwire_cluster::{
+    Backplane, BackplaneError, BoxFuture, Channel, Cluster, ClusterError, ClusterEvent, ClusterEvents,
+    ClusterOptions, ClusterState, Gap, Inbox, Memory, NodeId,
+};
+use longwire_connection::Message;
+use longwire_hub::{ClientInfo, Hub};
+use support::{TestNode, in_order};
+use tokio::time::{Instant, sleep, timeout};
+
+fn options() -> ClusterOptions {
+    ClusterOptions::default()
+}
+
+async fn node(broker: &Memory) -> TestNode {
+    TestNode::new(broker.clone(), options()).await
+}
+
+/// Waits for an event.
+async fn event<R>(events: &mut ClusterEvents, mut want: impl FnMut(ClusterEvent) -> Option<R>) -> R {
+    let search = async {
+        loop {
+            let event = events.next().await.expect("it keeps up").expect("the node is there");
+            if let Some(found) = want(event) {
+                return found;
+            }
+        }
+    };
+    timeout(Duration::from_secs(120), search).await.expect("the event comes")
+}
+
+fn is_gap_of(room: &str) -> impl FnMut(ClusterEvent) -> Option<()> {
+    move |event| matches!(event, ClusterEvent::Gap(Gap::Room(name)) if &*name == room).then_some(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_reach_the_clients_of_all_nodes() {
+    let broker = Memory::new();
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    let mut near = one.member("tea").await;
+    let mut far = other.member("tea").await;
+    let mut elsewhere = other.member("coffee").await;
+
+    assert_eq!(one.hub.publish("tea", "in the room").accepted, 1, "those of other nodes are not counted");
+    assert_eq!((near.text().await, far.text().await), ("in the room".into(), "in the room".into()));
+    one.hub.publish_except("tea", near.socket.id(), "from near");
+    // The client with the same number on the other node is another one.
+    assert_eq!(near.socket.id(), far.socket.id());
+    assert_eq!(far.text().await, "from near");
+    other.hub.broadcast("to all");
+    assert_eq!(near.text().await, "to all");
+    one.hub.publish_local("tea", "here only");
+    one.hub.broadcast_local("here only, too");
+    for _ in 0..2 {
+        one.hub.publish_latest("tea", "price", "latest");
+    }
+    one.hub.publish_waiting("tea", "patient", Duration::from_secs(1)).await;
+    assert_eq!(near.texts().await, ["here only", "here only, too", "latest", "latest", "patient"]);
+    assert_eq!(far.texts().await, ["to all", "latest", "latest", "patient"]);
+    assert_eq!(elsewhere.texts().await, ["to all"]);
+    one.hub.publish("tea", Bytes::from_static(b"\xff"));
+    assert_eq!(far.ws.recv().await.expect("it is open"), Some(Message::binary(b"\xff".as_slice())));
+    assert_eq!((one.cluster.stats().published, other.cluster.stats().received), (6, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_to_a_user_reaches_it_wherever_it_is() {
+    let broker = Memory::new();
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    let mut phone = one.client_with(ClientInfo::default().key("ada"));
+    let mut desk = other.client_with(ClientInfo::default().key("ada"));
+    let mut bob = other.client_with(ClientInfo::default().key("bob"));
+    sleep(Duration::from_millis(1)).await;
+    one.hub.send_to("ada", "for Ada");
+    one.hub.send_to("bob", "for Bob");
+    one.hub.send_to("eve", "for nobody");
+    assert_eq!((phone.text().await, desk.text().await), ("for Ada".into(), "for Ada".into()));
+    assert_eq!(bob.text().await, "for Bob");
+    assert_eq!(broker.subscribers(&Channel::Key("ada".into())), 2);
+    drop((phone, desk));
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(broker.subscribers(&Channel::Key("ada".into())), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_hears_only_of_rooms_with_clients_of_its_own() {
+    let broker = Memory::new();
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    let _near = one.member("tea").await;
+    let channel = Channel::Room("tea".into());
+    assert_eq!(broker.subscribers(&channel), 1);
+    let before = broker.delivered_to(other.cluster.id());
+    for n in 0..100 {
+        one.hub.publish("tea", n.to_string());
+    }
+    assert_eq!(broker.delivered_to(other.cluster.id()), before);
+    assert_eq!(other.cluster.stats().received, 0);
+
+    // Clients that come and go do not change the subscription.
+    for _ in 0..50 {
+        let client = other.member("tea").await;
+        assert_eq!(broker.subscribers(&channel), 2);
+        drop(client);
+        sleep(Duration::from_secs(4)).await;
+        assert_eq!(broker.subscribers(&channel), 2);
+    }
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(broker.subscribers(&channel), 1);
+    assert_eq!(other.cluster.stats().subscriptions, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_were_there_before_are_served() {
+    let broker = Memory::new();
+    let one = node(&broker).await;
+    let hub = Hub::default();
+    let (mut ws, server) = longwire_connection::testing::pair(longwire_connection::Config::default());
+    let socket = hub.admit(server, ClientInfo::default().key("ada")).expect("the hub is open");
+    socket.join("tea").expect("the client is connected");
+    let cluster = Cluster::join(&hub, broker.clone(), options()).await.expect("the broker is there");
+    cluster.subscribed("tea").await.expect("the node is there");
+    sleep(Duration::from_millis(1)).await;
+    one.hub.publish("tea", "room");
+    one.hub.send_to("ada", "user");
+    for expected in ["room", "user"] {
+        let received = timeout(Duration::from_secs(5), ws.recv()).await.expect("it arrives");
+        assert_eq!(received.expect("it is open"), Some(expected.into()));
+    }
+    assert_eq!(one.cluster.count("tea").await.expect("the broker is there"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn presence_is_the_same_on_all_nodes() {
+    let broker = Memory::new();
+    let options_of =
+        |name: &str| options().with_name(name).with_member_data(|client| client.id().to_string().into());
+    let one = TestNode::new(broker.clone(), options_of("one")).await;
+    let mut events = one.cluster.events();
+    let other = TestNode::new(broker.clone(), options_of("other")).await;
+    let third = TestNode::new(broker.clone(), options_of("third")).await;
+    let _near = one.member("tea").await;
+    let far = other.member("tea").await;
+    let _more = other.member("tea").await;
+    let seen_by = async |node: &TestNode| {
+        let members = node.cluster.members("tea").await.expect("the broker is there");
+        assert_eq!(node.cluster.count("tea").await.expect("the broker is there"), members.len());
+        let mut found: Vec<_> = members.into_iter().map(|it| (it.node, it.client.value(), it.data)).collect();
+        found.sort_by_key(|(node, client, _)| (*node != one.cluster.id(), *client));
+        found
+    };
+    let data = |id: u64| Bytes::from(id.to_string());
+    let (first, second) = (one.cluster.id(), other.cluster.id());
+    let expected = [(first, 1, data(1)), (second, 1, data(1)), (second, 2, data(2))];
+    for node in [&one, &other, &third] {
+        // Known by asking, and a second later from memory.
+        assert_eq!(seen_by(node).await, expected);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(seen_by(node).await, expected);
+    }
+    let mut names: Vec<_> = one.cluster.nodes().into_iter().map(|node| node.name.to_string()).collect();
+    names[1..].sort();
+    assert_eq!(names, ["one", "other", "third"]);
+    drop(far);
+    let left = event(&mut events, |event| match event {
+        ClusterEvent::Left { room, member } => Some((room, member.node, member.client.value())),
+        _ => None,
+    });
+    assert_eq!(left.await, (Arc::from("tea"), second, 1));
+    for node in [&one, &other, &third] {
+        assert_eq!(node.cluster.count("tea").await.expect("the broker is there"), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_is_gone_after_a_lease_and_a_leaving_one_at_once() {
+    let broker = Memory::new();
+    let (one, other, third) = (node(&broker).await, node(&broker).await, node(&broker).await);
+    let _members = (one.member("tea").await, other.member("tea").await, third.member("tea").await);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(one.cluster.count("tea").await.expect("the broker is there"), 3);
+    third.cluster.leave().await;
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(one.cluster.count("tea").await.expect("the broker is there"), 2);
+    broker.cut_silently(other.cluster.id());
+    let begun = Instant::now();
+    while one.cluster.count("tea").await.expect("the broker is there") == 2 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let took = begun.elapsed();
+    assert!((Duration::from_secs(9)..Duration::from_secs(16)).contains(&took), "{took:?}");
+    assert_eq!(one.cluster.nodes().len(), 1);
+    broker.heal(other.cluster.id());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(one.cluster.count("tea").await.expect("the broker is there"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_outage_is_reported_and_everything_is_whole_again() {
+    let broker = Memory::new();
+    let gap = |room: &str| Some(Message::text(format!("gap in {room}")));
+    let one = TestNode::new(broker.clone(), options().with_gap_message(gap)).await;
+    let other = node(&broker).await;
+    let mut near = one.member("tea").await;
+    let mut far = other.member("tea").await;
+    let mut state = one.cluster.state();
+    let mut events = one.cluster.events();
+    broker.pause();
+    state.changed().await.expect("the node is there");
+    assert!(matches!(&*state.borrow_and_update(), ClusterState::Lost { .. }));
+    event(&mut events, |event| matches!(event, ClusterEvent::Lost(_)).then_some(())).await;
+    assert!(matches!(one.cluster.members("tea").await, Err(ClusterError::Broker(_))));
+    // Those here still get it.
+    other.hub.publish("tea", "lost for one");
+    one.hub.publish("tea", "lost for the other");
+    assert_eq!((near.text().await, far.text().await), ("lost for the other".into(), "lost for one".into()));
+    // A room that is joined meanwhile.
+    let mut late = one.client();
+    late.join("late");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((one.cluster.stats().lost, one.cluster.stats().outages), (1, 1));
+    broker.resume();
+    event(&mut events, is_gap_of("tea")).await;
+    event(&mut events, |event| matches!(event, ClusterEvent::Restored).then_some(())).await;
+    state.changed().await.expect("the node is there");
+    assert!(one.cluster.is_connected());
+    one.cluster.subscribed("late").await.expect("the node is there");
+    sleep(Duration::from_secs(1)).await;
+    other.hub.publish("tea", "whole again");
+    other.hub.publish("late", "whole as well");
+    let texts = near.texts().await;
+    assert_eq!(texts.last().map(String::as_str), Some("whole again"));
+    assert!(texts[..texts.len() - 1].iter().all(|text| text == "gap in tea") && texts.len() > 1, "{texts:?}");
+    assert_eq!(late.texts().await.last().map(String::as_str), Some("whole as well"));
+    assert_eq!(one.cluster.count("tea").await.expect("the broker is there"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_swallows_everything_is_noticed() {
+    let broker = Memory::new();
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    let _members = (one.member("tea").await, other.member("tea").await);
+    let mut events = one.cluster.events();
+    broker.cut_silently(one.cluster.id());
+    let begun = Instant::now();
+    event(&mut events, |event| matches!(event, ClusterEvent::Lost(_)).then_some(())).await;
+    assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());
+    broker.heal(one.cluster.id());
+    event(&mut events, |event| matches!(event, ClusterEvent::Restored).then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_inbox_is_a_gap() {
+    let broker = Memory::new();
+    let one = node(&broker).await;
+    let other = TestNode::new(broker.clone(), options().with_inbox(10_000)).await;
+    let mut far = other.member("tea").await;
+    let mut events = other.cluster.events();
+    // Without a break, so that the other node has no turn.
+    for n in 0..1000 {
+        one.hub.publish("tea", format!("one {n}"));
+    }
+    event(&mut events, is_gap_of("tea")).await;
+    let texts = far.texts().await;
+    let count = texts.len();
+    in_order(&texts);
+    assert!((10..900).contains(&count), "{count}");
+    assert_eq!(other.cluster.stats().overflowed, 1000 - count as u64);
+    one.hub.publish("tea", "one 1000");
+    assert_eq!(far.texts().await, ["one 1000"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_outbox_is_a_gap_on_the_other_nodes() {
+    let broker = Memory::new();
+    let one = TestNode::new(broker.clone(), options().with_outbox(10_000)).await;
+    let other = node(&broker).await;
+    let mut near = one.member("tea").await;
+    let mut far = other.member("tea").await;
+    let mut events = other.cluster.events();
+    for n in 0..150 {
+        one.hub.publish("tea", format!("one {n}"));
+    }
+    let lost = one.cluster.stats().lost;
+    assert!(lost > 0);
+    event(&mut events, is_gap_of("tea")).await;
+    assert_eq!(far.texts().await.len() as u64, 150 - lost);
+    assert_eq!(near.texts().await.len(), 150, "those here get everything");
+    let gaps = other.cluster.stats().gaps;
+    one.hub.publish("tea", "next");
+    assert_eq!(far.texts().await, ["next"]);
+    assert_eq!(other.cluster.stats().gaps, gaps, "it is told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_left_is_alone() {
+    let broker = Memory::new();
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    let mut near = one.member("tea").await;
+    let mut far = other.member("tea").await;
+    let mut events = one.cluster.events();
+    // What was published before reaches the others.
+    one.hub.publish("tea", "last words");
+    one.cluster.leave().await;
+    one.cluster.leave().await;
+    assert_eq!(far.text().await, "last words");
+    one.hub.publish("tea", "alone");
+    other.hub.publish("tea", "without one");
+    assert_eq!(near.texts().await, ["last words", "alone"]);
+    assert_eq!(far.texts().await, ["without one"]);
+    while events.next().await.expect("it keeps up").is_some() {}
+    assert!(matches!(one.cluster.members("tea").await, Err(ClusterError::Left)));
+    assert!(matches!(one.cluster.subscribed("tea").await, Err(ClusterError::Left)));
+    let again = Cluster::join(&one.hub, broker.clone(), options()).await;
+    assert!(matches!(again, Err(ClusterError::Linked)));
+    assert_eq!(other.cluster.nodes().len(), 1);
+    // The one that was refused left nothing behind.
+    assert_eq!(broker.subscribers(&Channel::Control), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_dropped_ends_and_frees_its_hub() {
+    let broker = Memory::new();
+    let one = node(&broker).await;
+    let client = one.member("tea").await;
+    let events = one.cluster.events();
+    let TestNode { hub, cluster } = one;
+    drop(cluster);
+    let mut events = events;
+    while events.next().await.expect("it keeps up").is_some() {}
+    assert_eq!(hub.publish("tea", "alone").accepted, 1);
+    drop((client, hub));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_function_of_the_application_harms_nobody() {
+    let broker = Memory::new();
+    let panics = options().with_member_data(|_| panic!("a planted panic"));
+    let one = TestNode::new(broker.clone(), panics).await;
+    let other = node(&broker).await;
+    let mut near = one.member("tea").await;
+    other.hub.publish("tea", "still here");
+    assert_eq!(near.text().await, "still here");
+    assert_eq!(other.cluster.count("tea").await.expect("the broker is there"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_moves_ends_in_the_truth() {
+    let broker = Memory::new();
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    let client = one.client();
+    // More than the link remembers, and without a break.
+    for n in 0..40_000 {
+        assert!(matches!(client.socket.join(format!("{}", n % 100)), Ok(true)));
+        assert!(client.socket.leave(format!("{}", n % 100)));
+    }
+    client.join("7");
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(one.cluster.stats().subscriptions, 1);
+    assert_eq!(other.cluster.count("7").await.expect("the broker is there"), 1);
+    assert_eq!(other.cluster.count("8").await.expect("the broker is there"), 0);
+}
+
+/// What holds over every broker, in real time.
+mod suite {
+    use longwire_cluster::Memory;
+
+    crate::support::suite::suite!(Memory:
+        messages_reach_the_clients_of_all_nodes,
+        a_message_to_a_user_reaches_it_wherever_it_is,
+        messages_arrive_in_order,
+        a_broker_that_starts_again_is_noticed,
+        ten_thousand_rooms_are_subscribed_to_again,
+        a_slow_node_has_a_gap_and_recovers,
+    );
+}
+
+/// A connection to the broker whose calls can be made to fail, and whose news are told by the test.
+#[derive(Clone)]
+struct Tricky(Arc<Trick>);
+
+struct Trick {
+    inner: Memory,
+    inbox: Mutex<Option<Inbox>>,
+    refuses_publish: AtomicBool,
+    refuses_subscribe: AtomicBool,
+    panics: AtomicBool,
+}
+
+impl Tricky {
+    fn new(broker: &Memory) -> Self {
+        Self(Arc::new(Trick {
+            inner: broker.clone(),
+            inbox: Mutex::default(),
+            refuses_publish: AtomicBool::new(false),
+            refuses_subscribe: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+        }))
+    }
+
+    fn inbox(&self) -> Inbox {
+        self.0.inbox.lock().expect("no panic").clone().expect("it was started")
+    }
+
+    fn refuse(flag: &AtomicBool) -> Result<(), BackplaneError> {
+        if flag.load(Ordering::Relaxed) { Err(BackplaneError::new("refused")) } else { Ok(()) }
+    }
+}
+
+impl Backplane for Tricky {
+    fn start(&self, node: NodeId, inbox: Inbox) -> BoxFuture<'_, Result<(), BackplaneError>> {
+        *self.0.inbox.lock().expect("no panic") = Some(inbox.clone());
+        self.0.inner.start(node, inbox)
+    }
+
+    fn subscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(async move {
+            Self::refuse(&self.0.refuses_subscribe)?;
+            self.0.inner.subscribe(channels).await
+        })
+    }
+
+    fn unsubscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.inner.unsubscribe(channels)
+    }
+
+    fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(async move {
+            assert!(!self.0.panics.load(Ordering::Relaxed), "a planted panic");
+            Self::refuse(&self.0.refuses_publish)?;
+            self.0.inner.publish(messages).await
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
+        self.0.inner.probe()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.0.inner.stop()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_answers_is_away_until_its_client_says_that_it_is_back() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let _near = one.member("tea").await;
+    let mut events = one.cluster.events();
+    tricky.inbox().lost(BackplaneError::new("half of it"));
+    event(&mut events, |event| matches!(event, ClusterEvent::Lost(_)).then_some(())).await;
+    // Its probes succeed, which says nothing about what arrives.
+    sleep(Duration::from_secs(60)).await;
+    assert!(!one.cluster.is_connected());
+    tricky.inbox().restored();
+    event(&mut events, is_gap_of("tea")).await;
+    event(&mut events, |event| matches!(event, ClusterEvent::Restored).then_some(())).await;
+    // Back before anybody knew that it was away: what arrived meanwhile is missing all the same.
+    tricky.inbox().restored();
+    event(&mut events, is_gap_of("tea")).await;
+    assert_eq!(one.cluster.stats().outages, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_broker_refuses_is_a_gap_and_no_outage() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let other = node(&broker).await;
+    let mut far = other.member("tea").await;
+    sleep(Duration::from_secs(1)).await;
+    let mut events = other.cluster.events();
+    tricky.0.refuses_publish.store(true, Ordering::Relaxed);
+    one.hub.publish("tea", "refused");
+    sleep(Duration::from_millis(1)).await;
+    tricky.0.refuses_publish.store(false, Ordering::Relaxed);
+    event(&mut events, is_gap_of("tea")).await;
+    one.hub.publish("tea", "next");
+    assert_eq!(far.text().await, "next");
+    assert_eq!((one.cluster.stats().lost, one.cluster.stats().outages), (1, 0));
+    assert_eq!(other.cluster.stats().gaps, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_could_not_be_subscribed_to_has_a_gap() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let mut events = one.cluster.events();
+    tricky.0.refuses_subscribe.store(true, Ordering::Relaxed);
+    let late = one.client();
+    late.join("late");
+    sleep(Duration::from_secs(3)).await;
+    tricky.0.refuses_subscribe.store(false, Ordering::Relaxed);
+    event(&mut events, is_gap_of("late")).await;
+    one.cluster.subscribed("late").await.expect("the node is there");
+    assert_eq!(one.cluster.stats().outages, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_gets_a_client_as_it_is_given_up_stays() {
+    let broker = Memory::new();
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    for round in 0..100 {
+        let client = one.member("tea").await;
+        drop(client);
+        // About the time at which the linger is over.
+        sleep(Duration::from_millis(4950 + round)).await;
+        let mut client = one.member("tea").await;
+        let before = one.cluster.stats().gaps;
+        other.hub.publish("tea", "there?");
+        let texts = client.texts().await;
+        assert!(texts == ["there?"] || one.cluster.stats().gaps > before, "{texts:?} in round {round}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_farewell_that_nobody_waits_for_ends_the_node() {
+    let broker = Memory::new();
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    let _near = one.member("tea").await;
+    {
+        let mut leaving = std::pin::pin!(one.cluster.leave());
+        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(leaving.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+    }
+    assert!(matches!(one.cluster.members("tea").await, Err(ClusterError::Left)));
+    other.hub.publish("tea", "without one");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(one.cluster.stats().received, 0);
+    // It waits for nothing.
+    one.cluster.leave().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_ends_with_its_tasks() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let mut events = one.cluster.events();
+    tricky.0.panics.store(true, Ordering::Relaxed);
+    one.hub.publish("tea", "the broker's client panics");
+    while events.next().await.expect("it keeps up").is_some() {}
+    assert!(matches!(one.cluster.members("tea").await, Err(ClusterError::Left)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_nobody_can_have_go_nowhere() {
+    let broker = Memory::new();
+    let one = node(&broker).await;
+    // Its first heartbeat.
+    sleep(Duration::from_millis(1)).await;
+    let before = broker.published();
+    let long = "x".repeat(1025);
+    one.hub.publish(&long, "to nobody");
+    one.hub.send_to(&long, "to nobody");
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!((broker.published() - before, one.cluster.stats().lost), (0, 0));
+    one.hub.publish_latest("tea", &long, "value");
+    assert_eq!(one.cluster.stats().lost, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_node_keeps_its_place_among_the_others() {
+    let broker = Memory::new();
+    let short = || options().with_lease(Duration::from_millis(300)).with_inbox(100_000);
+    let one = TestNode::new(broker.clone(), short()).await;
+    let other = TestNode::new(broker.clone(), short()).await;
+    let mut far = other.member("tea").await;
+    let _near = one.member("tea").await;
+    sleep(Duration::from_secs(3)).await;
+    let mut events = other.cluster.events();
+    for n in 0..2000 {
+        one.hub.publish("tea", n.to_string());
+        if n % 100 == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    far.texts().await;
+    assert_eq!(other.cluster.count("tea").await.expect("the broker is there"), 2);
+    while let Ok(Ok(Some(event))) = timeout(Duration::from_millis(1), events.next()).await {
+        assert!(!matches!(event, ClusterEvent::NodeWent(_)), "{event:?}");
+    }
+}

@@ -1,0 +1,252 @@
+//! Clusters over NATS, in real time.
+
+mod support;
+
+use std::time::Duration;
+
+use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, Nats};
+use longwire_hub::Hub;
+use rustix::process::Signal;
+use serde_json::Value;
+use support::TestNode;
+use support::broker::{Broker, Process, free_port};
+use support::suite::suite;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+struct NatsServer {
+    process: Process,
+    monitor: u16,
+}
+
+impl NatsServer {
+    async fn with_arguments(more: &[&str]) -> Option<Self> {
+        let (port, monitor) = (free_port(), free_port());
+        let mut arguments = format!("-a 127.0.0.1 -p {port} -m {monitor}");
+        for argument in more {
+            arguments.push(' ');
+            arguments.push_str(argument);
+        }
+        let arguments = arguments.split(' ').map(str::to_owned).collect();
+        Some(Self { process: Process::start("nats-server", port, arguments).await?, monitor })
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.process.port)
+    }
+
+    /// Asks the server's monitor.
+    async fn ask(&self, path: &str) -> Value {
+        let asking = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.monitor)).await?;
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+            let mut response = Vec::new();
+            stream.read_to_end(&mut response).await?;
+            std::io::Result::Ok(response)
+        };
+        let response =
+            timeout(Duration::from_secs(10), asking).await.expect("it answers").expect("it answers");
+        let body = response.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head") + 4;
+        serde_json::from_slice(&response[body..]).expect("JSON")
+    }
+}
+
+impl Broker for NatsServer {
+    type Link = Nats;
+
+    async fn start() -> Option<Self> {
+        Self::with_arguments(&[]).await
+    }
+
+    async fn connect(&self) -> Nats {
+        Nats::connect(self.url()).await.expect("the server is there")
+    }
+
+    fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    async fn restart(&mut self) {
+        self.process.restart().await;
+    }
+
+    fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    fn thaw(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    async fn subscribers(&self, channel: &Channel) -> usize {
+        let subject = Value::String(channel.subject("longwire"));
+        let connections = self.ask("/connz?subs=1").await;
+        let subscribed = |connection: &&Value| {
+            connection["subscriptions_list"].as_array().is_some_and(|list| list.contains(&subject))
+        };
+        connections["connections"].as_array().expect("a list").iter().filter(subscribed).count()
+    }
+
+    async fn sent(&self) -> Option<u64> {
+        self.ask("/varz").await["out_bytes"].as_u64()
+    }
+}
+
+suite!(NatsServer:
+    messages_reach_the_clients_of_all_nodes,
+    a_message_to_a_user_reaches_it_wherever_it_is,
+    messages_arrive_in_order,
+    a_node_without_members_gets_nothing,
+    presence_is_the_same_on_all_nodes,
+    a_broker_that_starts_again_is_noticed,
+    a_broker_that_answers_nothing_is_noticed,
+    ten_thousand_rooms_are_subscribed_to_again,
+    a_slow_node_has_a_gap_and_recovers,
+    own_messages_are_not_in_the_way,
+    calls_fail_in_time,
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_connection_is_replaced() {
+    let Some(server) = NatsServer::start().await else { return };
+    let port = server.process.port;
+    let link =
+        async |port| Nats::connect(format!("nats://127.0.0.1:{port}")).await.expect("the network is there");
+    support::suite::a_dead_connection_is_replaced(server, port, link).await;
+}
+
+#[tokio::test]
+async fn credentials_and_prefixes() {
+    let Some(server) = NatsServer::with_arguments(&["--user", "ada", "--pass", "a:b@c"]).await else {
+        return;
+    };
+    let port = server.process.port;
+    let refused = Nats::connect(server.url()).await.expect_err("it has no password");
+    assert!(refused.to_string().contains("authorization"), "{refused}");
+    let url = format!("nats://127.0.0.1:1, nats://ada:a%3Ab%40c@127.0.0.1:{port}");
+    let (one, other) = (Nats::connect(&url).await, Nats::connect(&url).await);
+    let stranger = Nats::with_options(&url, BrokerOptions::default().with_prefix("another.app")).await;
+    let join = async |link: Result<Nats, _>| {
+        TestNode::new(link.expect("the password is right"), ClusterOptions::default()).await
+    };
+    let (one, other, stranger) = (join(one).await, join(other).await, join(stranger).await);
+    let (mut far, mut strange) = (other.member("tea").await, stranger.member("tea").await);
+    one.hub.publish("tea", "hello");
+    assert_eq!(far.text().await, "hello");
+    assert_eq!(strange.texts().await, [""; 0]);
+
+    for (url, prefix) in
+        [("http://127.0.0.1", "longwire"), ("nats://127.0.0.1", "long wire"), ("nats://", "a")]
+    {
+        let options = BrokerOptions::default().with_prefix(prefix);
+        Nats::with_options(url, options).await.expect_err("it is malformed");
+    }
+    let nobody = Nats::connect(format!("nats://127.0.0.1:{}", free_port())).await;
+    nobody.expect_err("nobody listens");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_too_large_is_a_gap_and_no_outage() {
+    let Some(server) = NatsServer::start().await else { return };
+    let one = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let other = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let mut far = other.member("tea").await;
+    one.hub.publish("tea", "before");
+    one.hub.publish("tea", vec![0_u8; 2 * 1024 * 1024]);
+    one.hub.publish("tea", "after");
+    assert_eq!((far.text().await, far.text().await), ("before".into(), "after".into()));
+    assert_eq!((other.cluster.stats().gaps, one.cluster.stats().outages), (1, 0));
+}
+
+#[tokio::test]
+async fn a_connection_is_for_one_node_and_ends_with_it() {
+    let Some(server) = NatsServer::start().await else { return };
+    let hub = Hub::default();
+    let cluster =
+        Cluster::join(&hub, server.connect().await, ClusterOptions::default()).await.expect("it is there");
+    let connections = async || server.ask("/connz").await["num_connections"].as_u64().expect("a number");
+    assert_eq!(connections().await, 1);
+    cluster.leave().await;
+    assert_eq!(connections().await, 0);
+    let node = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let client = node.member("tea").await;
+    assert_eq!(connections().await, 1);
+    // Without a farewell.
+    drop(node);
+    drop(client);
+    for _ in 0..500 {
+        if connections().await == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the connection stays");
+}
+
+#[cfg(feature = "ring")]
+#[tokio::test]
+async fn tls() {
+    let port = free_port();
+    let config = support::broker::certificate("nats-server", port);
+    let arguments = format!("-a 127.0.0.1 -p {port} --tls --tlscert cert.pem --tlskey key.pem");
+    let arguments = arguments.split(' ').map(str::to_owned).collect();
+    let Some(_server) = Process::start("nats-server", port, arguments).await else { return };
+    let stranger = Nats::connect(format!("tls://localhost:{port}")).await;
+    stranger.expect_err("the system does not know the certificate");
+    let options = BrokerOptions::default().with_tls(config);
+    // The second one does not know that the server wants TLS.
+    let one = Nats::with_options(format!("tls://localhost:{port}"), options.clone()).await;
+    let other = Nats::with_options(format!("nats://localhost:{port}"), options.clone()).await;
+    let one = TestNode::new(one.expect("it is trusted"), ClusterOptions::default()).await;
+    let other = TestNode::new(other.expect("it is trusted"), ClusterOptions::default()).await;
+    let mut far = other.member("tea").await;
+    one.hub.publish("tea", "hello");
+    assert_eq!(far.text().await, "hello");
+    let mismatch = Nats::with_options(format!("tls://127.0.0.1:{port}"), options).await;
+    mismatch.expect_err("the certificate is for another name");
+}
+
+/// The client of NATS drops messages itself if the runtime has no time for the task that takes them.
+#[tokio::test]
+async fn messages_that_the_client_drops_are_a_gap() {
+    const COUNT: u64 = 100_000;
+    let Some(server) = NatsServer::start().await else { return };
+    let two = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let mut events = two.cluster.events();
+    let client = two.member("tea").await;
+    let url = server.url();
+    let flood = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let link = Nats::connect(url).await.expect("the server is there");
+            let one = TestNode::new(link, ClusterOptions::default()).await;
+            for _ in 0..COUNT / 1000 {
+                for _ in 0..1000 {
+                    one.hub.publish("tea", "x");
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            one.cluster.leave().await;
+        });
+    });
+    // Nothing else runs in this runtime meanwhile.
+    flood.join().expect("it does not panic");
+    let is_complete = || {
+        let stats = two.cluster.stats();
+        stats.received + stats.overflowed == COUNT
+    };
+    let gap = async {
+        // How much the client drops depends on whose turn it is. On some runs, it is nothing.
+        while !is_complete() {
+            let event = timeout(Duration::from_millis(100), events.next()).await;
+            if matches!(event, Ok(Ok(Some(ClusterEvent::Gap(Gap::All))))) {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), gap).await.expect("the loss is reported");
+    let stats = two.cluster.stats();
+    assert_eq!(stats.outages, 0);
+    drop(client);
+}

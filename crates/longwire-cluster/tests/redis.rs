@@ -1,0 +1,233 @@
+//! Clusters over Redis, in real time.
+
+mod support;
+
+use std::time::Duration;
+
+use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, Redis};
+use longwire_hub::Hub;
+use redis::aio::MultiplexedConnection;
+use redis::{Client, cmd};
+use rustix::process::Signal;
+use support::TestNode;
+use support::broker::{Broker, Process, free_port};
+use support::suite::suite;
+use tokio::time::{sleep, timeout};
+
+struct RedisServer {
+    process: Process,
+    password: &'static str,
+}
+
+impl RedisServer {
+    async fn with_arguments(more: &str, password: &'static str) -> Option<Self> {
+        let port = free_port();
+        let arguments = format!("--port {port} --bind 127.0.0.1 --appendonly no --save  {more}");
+        // "--save" has an empty argument.
+        let mut arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
+        arguments.retain({
+            let mut was_save = false;
+            move |argument| {
+                let keeps = !argument.is_empty() || was_save;
+                was_save = argument == "--save";
+                keeps
+            }
+        });
+        Some(Self { process: Process::start("redis-server", port, arguments).await?, password })
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.process.port)
+    }
+
+    /// Returns a connection to ask the server.
+    async fn asking(&self) -> MultiplexedConnection {
+        let url = match self.password {
+            "" => self.url(),
+            password => format!("redis://:{password}@127.0.0.1:{}", self.process.port),
+        };
+        let client = Client::open(url).expect("a URL");
+        client.get_multiplexed_async_connection().await.expect("the server is there")
+    }
+
+    /// Returns a number from the server's information.
+    async fn number(&self, name: &str) -> u64 {
+        let info: String = cmd("INFO").query_async(&mut self.asking().await).await.expect("it answers");
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.expect("it is known").parse().expect("a number")
+    }
+}
+
+impl Broker for RedisServer {
+    type Link = Redis;
+
+    async fn start() -> Option<Self> {
+        Self::with_arguments("", "").await
+    }
+
+    async fn connect(&self) -> Redis {
+        Redis::connect(self.url()).await.expect("the server is there")
+    }
+
+    fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    async fn restart(&mut self) {
+        self.process.restart().await;
+    }
+
+    fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    fn thaw(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    async fn subscribers(&self, channel: &Channel) -> usize {
+        let name = channel.subject("longwire");
+        let counts: (String, usize) = cmd("PUBSUB")
+            .arg("NUMSUB")
+            .arg(name)
+            .query_async(&mut self.asking().await)
+            .await
+            .expect("it answers");
+        counts.1
+    }
+
+    async fn sent(&self) -> Option<u64> {
+        Some(self.number("total_net_output_bytes").await)
+    }
+}
+
+suite!(RedisServer:
+    messages_reach_the_clients_of_all_nodes,
+    a_message_to_a_user_reaches_it_wherever_it_is,
+    messages_arrive_in_order,
+    a_node_without_members_gets_nothing,
+    presence_is_the_same_on_all_nodes,
+    a_broker_that_starts_again_is_noticed,
+    a_broker_that_answers_nothing_is_noticed,
+    ten_thousand_rooms_are_subscribed_to_again,
+    a_slow_node_has_a_gap_and_recovers,
+    own_messages_are_not_in_the_way,
+    calls_fail_in_time,
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_connection_is_replaced() {
+    let Some(server) = RedisServer::start().await else { return };
+    let port = server.process.port;
+    let link =
+        async |port| Redis::connect(format!("redis://127.0.0.1:{port}")).await.expect("the network is there");
+    support::suite::a_dead_connection_is_replaced(server, port, link).await;
+}
+
+#[tokio::test]
+async fn credentials_and_prefixes() {
+    let Some(server) = RedisServer::with_arguments("--requirepass a:b@c", "a%3Ab%40c").await else { return };
+    Redis::connect(server.url()).await.expect_err("it has no password");
+    let url = format!("redis://:a%3Ab%40c@127.0.0.1:{}/0", server.process.port);
+    let (one, other) = (Redis::connect(&url).await, Redis::connect(&url).await);
+    let stranger = Redis::with_options(&url, BrokerOptions::default().with_prefix("another.app")).await;
+    let join = async |link: Result<Redis, _>| {
+        TestNode::new(link.expect("the password is right"), ClusterOptions::default()).await
+    };
+    let (one, other, stranger) = (join(one).await, join(other).await, join(stranger).await);
+    let (mut far, mut strange) = (other.member("tea").await, stranger.member("tea").await);
+    one.hub.publish("tea", "hello");
+    assert_eq!(far.text().await, "hello");
+    assert_eq!(strange.texts().await, [""; 0]);
+    let nobody = Redis::connect(format!("redis://127.0.0.1:{}", free_port())).await;
+    nobody.expect_err("nobody listens");
+}
+
+#[tokio::test]
+async fn a_connection_is_for_one_node_and_ends_with_it() {
+    let Some(server) = RedisServer::start().await else { return };
+    let hub = Hub::default();
+    let cluster =
+        Cluster::join(&hub, server.connect().await, ClusterOptions::default()).await.expect("it is there");
+    // One more asks.
+    let is = async |expected: u64| {
+        for _ in 0..500 {
+            if server.number("connected_clients").await == expected + 1 {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("there are {} connections", server.number("connected_clients").await - 1);
+    };
+    is(1).await;
+    cluster.leave().await;
+    is(0).await;
+    let node = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let client = node.member("tea").await;
+    is(1).await;
+    // Without a farewell.
+    drop(node);
+    drop(client);
+    is(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_the_server_closes_is_a_gap_on_that_node() {
+    let Some(server) = RedisServer::start().await else { return };
+    let one = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let other = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let mut far = other.member("tea").await;
+    let mut events = [one.cluster.events(), other.cluster.events()];
+    let killed: u64 = cmd("CLIENT")
+        .arg("KILL")
+        .arg("TYPE")
+        .arg("pubsub")
+        .query_async(&mut server.asking().await)
+        .await
+        .expect("it can");
+    assert_eq!(killed, 2);
+    for events in &mut events {
+        let restored = async {
+            let mut gaps = 0;
+            loop {
+                match events.next().await.expect("it keeps up").expect("the node is there") {
+                    ClusterEvent::Gap(Gap::Room(_)) => gaps += 1,
+                    ClusterEvent::Restored => return gaps,
+                    _ => {}
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), restored).await.expect("it connects again");
+    }
+    assert_eq!((one.cluster.stats().gaps, other.cluster.stats().gaps), (1, 2), "for all, and for the room");
+    one.hub.publish("tea", "again");
+    assert_eq!(far.text().await, "again");
+}
+
+#[cfg(feature = "ring")]
+#[tokio::test]
+async fn tls() {
+    let port = free_port();
+    let config = support::broker::certificate("redis-server", port);
+    let arguments = format!(
+        "--tls-port {port} --port 0 --bind 127.0.0.1 --tls-cert-file cert.pem --tls-key-file key.pem \
+         --tls-ca-cert-file cert.pem --tls-auth-clients no"
+    );
+    let arguments = arguments.split(' ').map(str::to_owned).collect();
+    let Some(_server) = Process::start("redis-server", port, arguments).await else { return };
+    let stranger = Redis::connect(format!("rediss://localhost:{port}")).await;
+    stranger.expect_err("the system does not know the certificate");
+    let options = BrokerOptions::default().with_tls(config);
+    let join = async || {
+        let link = Redis::with_options(format!("rediss://localhost:{port}"), options.clone()).await;
+        TestNode::new(link.expect("it is trusted"), ClusterOptions::default()).await
+    };
+    let (one, other) = (join().await, join().await);
+    let mut far = other.member("tea").await;
+    one.hub.publish("tea", "hello");
+    assert_eq!(far.text().await, "hello");
+    let mismatch = Redis::with_options(format!("rediss://127.0.0.1:{port}"), options.clone()).await;
+    mismatch.expect_err("the certificate is for another name");
+    let plain = Redis::with_options(format!("redis://127.0.0.1:{port}"), options).await;
+    plain.expect_err("the server wants TLS");
+}
