@@ -9,6 +9,8 @@ mod guide {
     struct BehindAProxy;
     #[doc = include_str!("../docs/guide/chat.md")]
     struct Chat;
+    #[doc = include_str!("../docs/guide/cluster.md")]
+    struct Cluster;
     #[doc = include_str!("../docs/guide/docker.md")]
     struct Docker;
     #[doc = include_str!("../docs/guide/feed.md")]

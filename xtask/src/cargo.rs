@@ -3,7 +3,10 @@
 use anyhow::Result;
 use xshell::{Shell, cmd};
 
-use crate::workspace::{self, shell};
+use crate::{
+    setup::{self, Install},
+    workspace::{self, shell},
+};
 
 /// Checks the formatting.
 pub(crate) fn fmt() -> Result<()> {
@@ -25,7 +28,9 @@ pub(crate) fn clippy() -> Result<()> {
 }
 
 /// Runs the tests, with nextest if it is installed: it runs the tests of all crates side by side.
-pub(crate) fn test() -> Result<()> {
+pub(crate) fn test(install: Install) -> Result<()> {
+    // Here, because tests that run side by side must not install the same thing.
+    setup::brokers(install)?;
     let sh = shell()?;
     let runner = runner(&sh);
     Ok(cmd!(sh, "cargo {runner...} --workspace --all-features --lib --bins --tests").run()?)

@@ -14,7 +14,7 @@ const PARTS: &[Part] = &[
     ("fmt", |_| cargo::fmt()),
     ("tidy", |_| tidy::run()),
     ("clippy", |_| cargo::clippy()),
-    ("test", |_| cargo::test()),
+    ("test", cargo::test),
     ("loom", |_| cargo::loom()),
     ("doctest", |_| cargo::doctest()),
     ("doc", |_| cargo::doc()),

@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
         Command::Fmt => cargo::fmt(),
         Command::Clippy => cargo::clippy(),
         Command::Tidy => tidy::run(),
-        Command::Test => cargo::test(),
+        Command::Test => cargo::test(install),
         Command::Loom => cargo::loom(),
         Command::Doctest => cargo::doctest(),
         Command::Doc => cargo::doc(),

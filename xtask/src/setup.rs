@@ -36,6 +36,7 @@ pub(crate) enum Tool {
     Autobahn,
     Visitors,
     Chromium,
+    Brokers,
     Fuzz,
     Coverage,
 }
@@ -82,6 +83,14 @@ pub(crate) struct Chromium {
     pub(crate) driver: PathBuf,
 }
 
+/// Message brokers.
+pub struct Brokers {
+    /// NATS.
+    pub nats: PathBuf,
+    /// Redis.
+    pub redis: PathBuf,
+}
+
 /// Programs that fetch pages or forward them.
 pub(crate) struct Visitors {
     pub(crate) curl: PathBuf,
@@ -105,6 +114,7 @@ pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
             Tool::Autobahn => autobahn(install)?.interpreter,
             Tool::Visitors => visitors(install)?.java,
             Tool::Chromium => chromium(install)?.browser,
+            Tool::Brokers => brokers(install)?.nats,
             Tool::Fuzz => cargo_fuzz(install)?,
             Tool::Coverage => coverage(install)?.program,
         };
@@ -180,6 +190,16 @@ pub(crate) fn visitors(install: Install) -> Result<Visitors> {
     }
     debian(install, &["curl", "default-jdk-headless", "haproxy", "nginx"])?;
     found().context("curl, a JDK, haproxy and nginx were installed, but are not found")
+}
+
+/// Finds the servers of NATS and Redis, and installs them if they are missing.
+pub fn brokers(install: Install) -> Result<Brokers> {
+    let found = || Some(Brokers { nats: find(&["nats-server"])?, redis: find(&["redis-server"])? });
+    if let Some(brokers) = found() {
+        return Ok(brokers);
+    }
+    debian(install, &["nats-server", "redis-server"])?;
+    found().context("nats-server and redis-server were installed, but are not found")
 }
 
 /// Finds cargo-fuzz, and builds it if it is missing.

@@ -195,7 +195,7 @@ pub use longwire_client::{Client, connect, reconnect};
 #[doc(inline)]
 pub use longwire_server::{Request, Server, ServerConfig, ServerHandle, ServerStats, Socket};
 
-#[cfg(any(feature = "server", feature = "hyper"))]
+#[cfg(any(feature = "server", feature = "hyper", feature = "cluster"))]
 #[doc(inline)]
 pub use longwire_hub::{
     ClientId, Delivery, HandlerOutput, HandlerResult, Hub, HubConfig, HubStats, Room, Shutdown, SlowPolicy,
@@ -224,7 +224,7 @@ pub mod handshake {
 
 /// Connected clients: handles, sockets over any transport, limits, statistics and shutdown. [`Hub`] itself is at the
 /// root.
-#[cfg(any(feature = "server", feature = "hyper"))]
+#[cfg(any(feature = "server", feature = "hyper", feature = "cluster"))]
 pub mod hub {
     #[doc(inline)]
     pub use longwire_hub::{
@@ -232,6 +232,11 @@ pub mod hub {
         SocketReceiver,
     };
 }
+
+/// Rooms over several nodes, linked by a message broker.
+#[cfg(feature = "cluster")]
+#[doc(inline)]
+pub use longwire_cluster as cluster;
 
 /// Types of the client: its errors, its stream and its TLS configuration. [`Client`] itself is at the root.
 #[cfg(feature = "client")]

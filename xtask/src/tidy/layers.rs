@@ -25,6 +25,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "longwire-protocol", may_know: &["longwire-frame", "longwire-deflate"], sans_io: true },
     Layer { name: "longwire-connection", may_know: &["longwire-protocol"], sans_io: false },
     Layer { name: "longwire-hub", may_know: &["longwire-connection"], sans_io: false },
+    Layer { name: "longwire-cluster", may_know: &["longwire-connection", "longwire-hub"], sans_io: false },
     Layer {
         name: "longwire-client",
         may_know: &["longwire-handshake", "longwire-connection"],

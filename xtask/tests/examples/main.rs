@@ -19,6 +19,7 @@ use xtask::{
 };
 
 mod clients;
+mod cluster;
 mod endings;
 mod logs;
 mod monitoring;
