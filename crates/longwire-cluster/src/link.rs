@@ -89,15 +89,16 @@ impl Uplink for Link {
             // Nobody can be there.
             return false;
         }
-        if latest.is_some_and(|key| key.len() > MAX_NAME) {
-            self.counters.lost.add(1);
-            return false;
-        }
         let channel = match target {
             Target::All => Channel::All,
             Target::Room(room) => Channel::Room(room.into()),
             Target::Key(key) => Channel::Key(key.into()),
         };
+        if latest.is_some_and(|key| key.len() > MAX_NAME) {
+            self.counters.lost.add(1);
+            self.outbox.lose(channel);
+            return false;
+        }
         let post = Post {
             seq: 0,
             previous: 0,

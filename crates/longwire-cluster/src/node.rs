@@ -271,6 +271,7 @@ impl Node {
             let counters = &self.link.counters;
             match within_limit(self.backplane.publish(&batch.messages)).await {
                 Ok(()) => {
+                    self.link.outbox.succeed();
                     counters.published.add(batch.posts);
                     counters.published_bytes.add(batch.bytes);
                 }
@@ -313,7 +314,13 @@ impl Node {
             return;
         }
         self.report_all_gaps().await;
-        self.tell(ClusterEvent::Restored);
+        {
+            let _turning = self.turning();
+            // Unless it is away again, which was told.
+            if self.is_connected() {
+                self.tell(ClusterEvent::Restored);
+            }
+        }
         self.retry.notify_one();
         self.subscribed.notify_waiters();
     }
@@ -504,7 +511,10 @@ impl Node {
             // A client may have come a moment ago.
             let (kept, given_up): (Vec<_>, Vec<_>) =
                 channels.into_iter().partition(|channel| self.is_occupied(channel));
-            self.change(|inner| {
+            let missed: Vec<_> = self.change(|inner| {
+                // What has arrived since it was given up was not delivered.
+                let missed =
+                    kept.iter().filter(|channel| inner.since.contains_key(*channel)).cloned().collect();
                 for channel in kept {
                     // Of one that was never subscribed to, nothing is known.
                     let is_subscribed = inner.since.contains_key(&channel);
@@ -518,7 +528,11 @@ impl Node {
                         inner.presence.unsubscribed(room);
                     }
                 }
+                missed
             });
+            for channel in missed {
+                self.report_gap(&channel);
+            }
             if given_up.is_empty() {
                 return true;
             }
@@ -724,10 +738,17 @@ impl Node {
         let _guard = Guard(Arc::clone(&self));
         let interval = self.options.lease() / 3;
         let (mut next_probe, mut wait) = (Instant::now() + interval, RETRY);
+        let (mut next_resend, mut resend_wait) = (Instant::now(), RESEND);
         loop {
             let next_tick = self.change(|inner| {
-                if self.link.outbox.has_lost_news() {
+                let now = Instant::now();
+                if next_resend <= now && self.link.outbox.has_lost_news() {
                     inner.presence.resend();
+                    // If the answers are what does not fit, asking more often would not help.
+                    next_resend = now + resend_wait;
+                    resend_wait = (2 * resend_wait).min(RESEND_AT_LAST);
+                } else if next_resend + RESEND_AT_LAST <= now {
+                    resend_wait = RESEND;
                 }
                 inner.presence.tick(Instant::now());
                 inner.presence.next_tick()
@@ -735,10 +756,11 @@ impl Node {
             let wake = next_tick.min(next_probe);
             // While the broker is away, it is checked less and less often.
             let is_asked = timeout_at(wake, self.check.notified()).await.is_ok();
-            let may_hurry = self.is_back_soon.swap(false, Ordering::Relaxed) || self.is_connected();
+            let may_hurry = self.is_back_soon.load(Ordering::Relaxed) || self.is_connected();
             if Instant::now() < next_probe && !(is_asked && may_hurry) {
                 continue;
             }
+            self.is_back_soon.store(false, Ordering::Relaxed);
             let begun = Instant::now();
             let answered = match timeout(interval.min(CALL), self.backplane.probe()).await {
                 Ok(answered) => answered,
@@ -754,7 +776,7 @@ impl Node {
                 Err(error) => {
                     self.lose(error);
                     next_probe = Instant::now() + jittered(wait);
-                    wait = (wait * 2).min(interval.max(RETRY));
+                    wait = (wait * 2).min(interval.clamp(RETRY, CALL));
                 }
             }
         }
@@ -850,6 +872,10 @@ const TURN: u64 = 256;
 
 /// The messages to clients after which other tasks have their turn.
 const WORK: usize = 256;
+
+/// The wait before the others are told again to ask anew, and the longest.
+const RESEND: Duration = Duration::from_secs(2);
+const RESEND_AT_LAST: Duration = Duration::from_secs(300);
 
 /// The channels that the broker may refuse before the others wait for the next attempt.
 const REFUSED: usize = 16;

@@ -27,7 +27,8 @@ pub struct ClusterOptions {
     /// The time after which a node that is not heard is taken for dead. Nodes send a heartbeat in each third of it, and
     /// as often check that the broker answers. At least 300 ms and at most a day are used. Default 15 s.
     pub lease: Duration,
-    /// The number of bytes that may wait for the broker. What is published beyond that reaches only the clients of this
+    /// The number of bytes of messages that may wait for the broker, and of news of presence: the lists of clients that
+    /// other nodes ask for must fit. What is published beyond that reaches only the clients of this
     /// node, and is counted as [lost](crate::ClusterStats::lost). Default 16 MiB.
     pub outbox: usize,
     /// The number of bytes that may wait for this node's clients to be served. What arrives beyond that is dropped, and

@@ -2,9 +2,11 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use crate::channel::{Channel, NodeId};
 use crate::envelope::{Body, Envelope, Post, is_post};
@@ -27,6 +29,9 @@ struct Queues {
     news: Lane,
     posts: Lane,
     lost: Channels,
+    /// The time from which on losses may be told again, and the wait after that.
+    tell_losses_at: Option<Instant>,
+    wait: Duration,
     /// The channels on which messages were handed over since the broker was last known to answer: it may lose them yet.
     unconfirmed: Channels,
     /// Set if news were lost.
@@ -70,6 +75,9 @@ impl Outbox {
         // Before the lock, because it copies the message.
         let envelope = Envelope::unnumbered(self.me, post);
         let mut queues = self.lock();
+        if queues.is_stopped {
+            return None;
+        }
         let (seq, previous) = queues.numbers.next(&channel);
         let cost = channel.cost() + envelope.len() + OVERHEAD;
         let has_room = queues.posts.bytes == 0 || queues.posts.bytes + cost <= self.limit;
@@ -83,6 +91,15 @@ impl Outbox {
         drop(queues);
         self.added.notify_one();
         Some(fits)
+    }
+
+    /// Notes that a message on a channel is lost before it could be added.
+    pub(crate) fn lose(&self, channel: Channel) {
+        let mut queues = self.lock();
+        queues.numbers.next(&channel);
+        queues.lost.insert(channel);
+        drop(queues);
+        self.added.notify_one();
     }
 
     /// Adds what nodes tell each other. While the broker is away it is dropped: nodes ask anew afterwards.
@@ -114,6 +131,13 @@ impl Outbox {
     }
 
     fn tell_losses(&self, queues: &mut Queues) {
+        if queues.lost.some.is_empty() && !queues.lost.are_all {
+            return;
+        }
+        // Soon again if the broker takes it, and later and later if it refuses.
+        let wait = queues.wait.max(TELL);
+        queues.tell_losses_at = Some(Instant::now() + wait);
+        queues.wait = wait;
         let mut lost = std::mem::take(&mut queues.lost);
         if lost.are_all {
             lost.some = [Channel::All].into();
@@ -130,7 +154,8 @@ impl Outbox {
         loop {
             {
                 let mut queues = self.lock();
-                if !queues.is_away && queues.posts.items.is_empty() {
+                let now = Instant::now();
+                if !queues.is_away && queues.tell_losses_at.is_none_or(|at| at <= now) {
                     self.tell_losses(&mut queues);
                 }
                 if let Some(batch) = queues.take() {
@@ -140,13 +165,23 @@ impl Outbox {
                     return None;
                 }
             }
-            self.added.notified().await;
+            let due = self.lock().loss_is_due_at();
+            match due {
+                Some(at) => drop(timeout_at(at, self.added.notified()).await),
+                None => self.added.notified().await,
+            }
         }
+    }
+
+    /// Notes that the broker has taken a batch.
+    pub(crate) fn succeed(&self) {
+        self.lock().wait = TELL;
     }
 
     /// Notes that the broker may not have got these messages.
     pub(crate) fn fail(&self, messages: Vec<(Channel, Bytes)>) {
         let mut queues = self.lock();
+        queues.wait = (2 * queues.wait).clamp(TELL, TELL_AT_LAST);
         for (channel, _) in messages {
             // A room's news are among its messages.
             queues.has_lost_news |= !matches!(channel, Channel::All | Channel::Key(_));
@@ -193,7 +228,6 @@ impl Outbox {
             queues.tell(channel, self.me, body);
         }
         queues.is_stopped = true;
-        queues.numbers = Numbers::default();
         drop(queues);
         self.added.notify_one();
     }
@@ -205,6 +239,12 @@ impl Outbox {
 }
 
 impl Queues {
+    /// Returns the time at which losses are to be told, if there are any.
+    fn loss_is_due_at(&self) -> Option<Instant> {
+        let is_any = self.lost.are_all || !self.lost.some.is_empty();
+        self.tell_losses_at.filter(|_| is_any && !self.is_away && !self.is_stopped)
+    }
+
     fn tell(&mut self, channel: Channel, from: NodeId, body: Body) {
         self.news.add(channel, Envelope { from, body }.encode());
     }
@@ -258,6 +298,11 @@ impl Channels {
 /// The bytes that are handed to the broker at once.
 const BATCH: usize = 256 * 1024;
 
+/// The time between two reports of losses on channels on which nothing else is sent, and the longest if the broker takes
+/// nothing.
+const TELL: Duration = Duration::from_millis(100);
+const TELL_AT_LAST: Duration = Duration::from_secs(30);
+
 /// The memory that a message takes beyond its payload and the name of its channel.
 const OVERHEAD: usize = 64;
 
@@ -295,7 +340,7 @@ mod tests {
         messages
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_does_not_fit_is_lost_and_told_before_what_follows() {
         // Two fit, with what precedes the payload.
         let outbox = outbox(200);
@@ -303,27 +348,32 @@ mod tests {
         assert_eq!(outbox.post(room("a"), post("2")), Some(true));
         assert_eq!(outbox.post(room("a"), post("3")), Some(false));
         assert_eq!(outbox.post(room("b"), post("4")), Some(false));
+        // In the room "b" nothing follows.
+        let first = taken(&outbox).await;
+        assert_eq!((first.len(), &first[2..]), (4, &[lost("a", 4), lost("b", 4)][..]));
+        // Soon after that, only before what follows.
+        for text in ["5", "6", "7"] {
+            outbox.post(room("a"), post(text));
+        }
         assert_eq!(taken(&outbox).await.len(), 2);
-        assert_eq!(outbox.post(room("a"), post("5")), Some(true));
+        assert_eq!(outbox.post(room("a"), post("8")), Some(true));
         let next = taken(&outbox).await;
-        let [(_, Body::Lost { seq: 4 }), (channel, Body::Message(last))] = &next[..] else {
+        let [(_, Body::Lost { seq: 7 }), (channel, Body::Message(last))] = &next[..] else {
             panic!("{next:?}")
         };
-        assert_eq!((channel, last.seq, last.previous), (&room("a"), 5, 3), "3 is missing");
-        // In this room nothing follows.
-        assert_eq!(taken(&outbox).await, [lost("b", 5)]);
+        assert_eq!((channel, last.seq, last.previous), (&room("a"), 8, 7), "7 is missing");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_message_that_no_broker_takes_is_lost_alone() {
         let outbox = outbox(1 << 20);
         assert_eq!(outbox.post(room("a"), post(&"x".repeat(1000))), Some(false));
         assert_eq!(outbox.post(room("b"), post("1")), Some(true));
-        assert!(matches!(&taken(&outbox).await[..], [(channel, Body::Message(_))] if *channel == room("b")));
-        assert_eq!(taken(&outbox).await, [lost("a", 2)]);
+        let taken = taken(&outbox).await;
+        assert!(matches!(&taken[..], [(_, Body::Lost { seq: 2 }), (_, Body::Message(_))]), "{taken:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn while_the_broker_is_away_everything_is_lost_and_told_afterwards() {
         let outbox = outbox(1024);
         assert_eq!(outbox.post(room("gone"), post("0")), Some(true));
@@ -344,7 +394,7 @@ mod tests {
         assert_eq!(outbox.post(room("a"), post("3")), None);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn news_do_not_wait_behind_messages_and_are_bounded() {
         let outbox = outbox(10_000);
         for _ in 0..100 {
@@ -363,7 +413,7 @@ mod tests {
         assert!(outbox.has_lost_news());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn losses_on_very_many_channels_are_told_to_all() {
         let outbox = outbox(1024);
         outbox.set_away(true);

@@ -182,6 +182,10 @@ impl Presence {
     pub(crate) fn subscribed(&mut self, room: &Arc<str>) {
         let state = self.rooms.entry(Arc::clone(room)).or_default();
         state.subscribed_after = Some(self.last_question);
+        if !state.own.is_empty() {
+            // A node that has asked before this one listened was not heard.
+            self.send_room(room, Body::Anew);
+        }
         self.ask_room(room);
     }
 
@@ -788,6 +792,14 @@ mod tests {
             }
         }
 
+        /// A client enters a room to which the node subscribes later.
+        fn enter_only(&mut self, node: usize, room: &Arc<str>, client: u64) {
+            let Member { id, data } = member(client);
+            self.truth[node].entry(Arc::clone(room)).or_default().insert(id, data);
+            self.nodes[node].entered(room, member(client));
+            self.post(node);
+        }
+
         fn enter(&mut self, node: usize, room: &Arc<str>, client: u64) {
             let Member { id, data } = member(client);
             self.truth[node].entry(Arc::clone(room)).or_default().insert(id, data);
@@ -894,6 +906,8 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
+        EnterOnly(usize, usize, u64),
+        Subscribe(usize, usize),
         /// Loses what is next on this way, and tells the receiver.
         Lose(usize),
         Enter(usize, usize, u64),
@@ -910,6 +924,8 @@ mod tests {
         proptest::collection::vec(
             prop_oneof![
                 4 => (node.clone(), room.clone(), client.clone()).prop_map(|(n, r, c)| Step::Enter(n, r, c)),
+                2 => (node.clone(), room.clone(), client.clone()).prop_map(|(n, r, c)| Step::EnterOnly(n, r, c)),
+                2 => (node.clone(), room.clone()).prop_map(|(n, r)| Step::Subscribe(n, r)),
                 4 => (node.clone(), room.clone(), client).prop_map(|(n, r, c)| Step::Leave(n, r, c)),
                 2 => (node.clone(), room).prop_map(|(n, r)| Step::Unsubscribe(n, r)),
                 1 => node.clone().prop_map(Step::Cut),
@@ -931,6 +947,8 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Enter(node, room, client) => world.enter(node, &rooms[room], client),
+                    Step::EnterOnly(node, room, client) => world.enter_only(node, &rooms[room], client),
+                    Step::Subscribe(node, room) => world.subscribe(node, &rooms[room]),
                     Step::Leave(node, room, client) => world.leave(node, &rooms[room], client),
                     Step::Unsubscribe(node, room) => world.unsubscribe_if_empty(node, &rooms[room]),
                     Step::Cut(node) => world.cut(node),
@@ -941,6 +959,12 @@ mod tests {
                 }
             }
             (0..3).for_each(|node| world.heal(node));
+            // Each node subscribes to the rooms of its clients in the end.
+            for node in 0..3 {
+                for room in rooms.iter().filter(|room| world.truth[node].get(*room).is_some_and(|own| !own.is_empty())).cloned().collect::<Vec<_>>() {
+                    world.subscribe(node, &room);
+                }
+            }
             world.settle();
             // Each node is heard again, and questions without an answer are asked again.
             for _ in 0..2 {

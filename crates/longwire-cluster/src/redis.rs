@@ -316,8 +316,18 @@ impl Shared {
         let names: Vec<_> = channels.iter().map(|channel| self.name(channel)).collect();
         // If it fails, these are subscribed to with the next connection; until the node ends that.
         self.state().channels.extend(names.iter().cloned().zip(channels.iter().cloned()));
-        for names in names.chunks(BATCH) {
-            handle.subscribe(names).await.map_err(|error| self.failed(number, error))?;
+        for chunk in names.chunks(BATCH) {
+            if let Err(error) = handle.subscribe(chunk).await {
+                let error = self.failed(number, error);
+                if self.connection().is_ok_and(|(now, _)| now == number) {
+                    // The server has refused one of them, and would with each connection.
+                    let mut state = self.state();
+                    for name in &names {
+                        state.channels.remove(name);
+                    }
+                }
+                return Err(error);
+            }
         }
         Ok(())
     }

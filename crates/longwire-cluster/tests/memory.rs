@@ -356,6 +356,7 @@ async fn a_storm_of_moves_ends_in_the_truth() {
     let broker = Memory::new();
     let (one, other) = (node(&broker).await, node(&broker).await);
     let client = one.client();
+    sleep(Duration::from_millis(1)).await;
     // More than the link remembers, and without a break.
     for n in 0..40_000 {
         assert!(matches!(client.socket.join(format!("{}", n % 100)), Ok(true)));
@@ -555,8 +556,12 @@ async fn a_node_ends_with_its_tasks() {
 #[tokio::test(start_paused = true)]
 async fn names_that_nobody_can_have_go_nowhere() {
     let broker = Memory::new();
-    let one = node(&broker).await;
-    // Its first heartbeat.
+    let (one, other) = (node(&broker).await, node(&broker).await);
+    let _far = other.member("tea").await;
+    // The first heartbeats, and what follows from them.
+    sleep(Duration::from_secs(1)).await;
+    one.hub.publish("tea", "first");
+    let mut events = other.cluster.events();
     sleep(Duration::from_millis(1)).await;
     let before = broker.published();
     let long = "x".repeat(1025);
@@ -566,6 +571,7 @@ async fn names_that_nobody_can_have_go_nowhere() {
     assert_eq!((broker.published() - before, one.cluster.stats().lost), (0, 0));
     one.hub.publish_latest("tea", &long, "value");
     assert_eq!(one.cluster.stats().lost, 1);
+    event(&mut events, is_gap_of("tea")).await;
 }
 
 #[tokio::test(start_paused = true)]
