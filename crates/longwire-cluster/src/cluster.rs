@@ -80,8 +80,8 @@ pub enum ClusterState {
 pub enum ClusterEvent {
     /// The broker is away.
     Lost(BackplaneError),
-    /// The broker is there again. A [`Gap`](Self::Gap) for each room with clients on this node precedes it, or follows if
-    /// the node had not subscribed to the room yet.
+    /// The broker is there again. A [`Gap`](Self::Gap) for each room with clients on this node precedes it, or follows
+    /// if the node had not subscribed to the room yet.
     Restored,
     /// Messages were lost on their way to this node.
     Gap(Gap),
@@ -287,8 +287,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::Broker`] while the broker is away, [`ClusterError::Unanswered`] if a node has not answered within
-    /// two seconds, [`ClusterError::Left`] once the node has left the cluster.
+    /// [`ClusterError::Broker`] while the broker is away, [`ClusterError::Unanswered`] if a node has not answered
+    /// within two seconds, [`ClusterError::Left`] once the node has left the cluster.
     ///
     /// # Cancel safety
     ///

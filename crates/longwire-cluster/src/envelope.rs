@@ -28,7 +28,8 @@ pub(crate) enum Body {
     Lost { seq: u64 },
     /// The sender is there. It is dead if it is not heard for its lease.
     Heartbeat { name: Arc<str>, lease: Duration },
-    /// What the sender was asked or has told may have been lost, in this room or in all: whoever wants to know asks anew.
+    /// What the sender was asked or has told may have been lost, in this room or in all: whoever wants to know asks
+    /// anew.
     Anew,
     /// The sender leaves the cluster.
     Bye,

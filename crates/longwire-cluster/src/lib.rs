@@ -39,40 +39,40 @@
 //! | `send_to` | the clients with the key, on all nodes |
 //! | `publish_local`, `broadcast_local`, `publish_prepared`, `broadcast_prepared` | those of this node |
 //!
-//! The clients of this node get a message as without a cluster, at once, and the call returns what happened to these. Then
-//! the message goes to the broker, once, in a binary envelope; a node that receives it frames and compresses it once for
-//! all its clients. A node subscribes to a room while it has a client in it, and for [`ClusterOptions::linger`] longer; of
-//! other rooms it receives nothing.
+//! The clients of this node get a message as without a cluster, at once, and the call returns what happened to these.
+//! Then the message goes to the broker, once, in a binary envelope; a node that receives it frames and compresses it
+//! once for all its clients. A node subscribes to a room while it has a client in it, and for
+//! [`ClusterOptions::linger`] longer; of other rooms it receives nothing.
 //!
 //! # Order and loss
 //!
-//! The messages of one node to one room arrive in order at the clients of every other node, each at most once. Between the
-//! messages of several nodes there is no order, and two clients may see them differently.
+//! The messages of one node to one room arrive in order at the clients of every other node, each at most once. Between
+//! the messages of several nodes there is no order, and two clients may see them differently.
 //!
-//! Nothing is repeated, and no loss is silent. Each of these is a [`ClusterEvent::Gap`] on the nodes whose clients missed
-//! something, a message to the clients in a room if [`ClusterOptions::with_gap_message`] makes one, and counted in
-//! [`ClusterStats::gaps`]:
+//! Nothing is repeated, and no loss is silent. Each of these is a [`ClusterEvent::Gap`] on the nodes whose clients
+//! missed something, a message to the clients in a room if [`ClusterOptions::with_gap_message`] makes one, and counted
+//! in [`ClusterStats::gaps`]:
 //!
 //! | cause | noticed by |
 //! |---|---|
 //! | the broker is away, or restarts | each node that has lost it: a gap in each of its rooms once it is back |
 //! | the broker or the network stops without a word | a check of the broker in each third of a lease |
-//! | a node publishes more than the broker takes ([`ClusterOptions::outbox`]) | the number of its next message, or its word that some are missing |
+//! | a node publishes more than the broker takes ([`ClusterOptions::outbox`]) | its next message, or its word |
 //! | a node's clients are served more slowly than messages arrive ([`ClusterOptions::inbox`]) | that node |
 //! | the broker drops messages for a slow node | the broker's client, or the number of the next message |
 //! | a message is larger than what the broker takes | the node that publishes it |
 //!
 //! A message that was the last of its node in a room, and that the broker has lost without losing the connection, is
-//! noticed with the next one. The same is true of a client that enters or leaves a
-//! room. A gap may be reported although nothing was lost. Losses that follow a reported gap, before the next message of the
-//! same node in the same room, belong to it.
+//! noticed with the next one. The same is true of a client that enters or leaves a room. A gap may be reported although
+//! nothing was lost. Losses that follow a reported gap, before the next message of the same node in the same room,
+//! belong to it.
 //!
 //! # Who is there
 //!
 //! [`Cluster::members`] and [`Cluster::count`] say who is in a room, on all nodes, and [`Cluster::events`] tells of
-//! changes in the rooms in which this node has clients. Nodes send each other the changes, numbered; a node that has missed
-//! one asks for the whole list. The clients of a node that dies are gone after one [lease](field@ClusterOptions::lease), those of a
-//! node that leaves at once.
+//! changes in the rooms in which this node has clients. Nodes send each other the changes, numbered; a node that has
+//! missed one asks for the whole list. The clients of a node that dies are gone after one
+//! [lease](field@ClusterOptions::lease), those of a node that leaves at once.
 //!
 //! # Brokers
 //!
@@ -82,8 +82,8 @@
 //! | Redis, Valkey | `redis` | [`Redis`](https://docs.rs/longwire-cluster/latest/longwire_cluster/struct.Redis.html) |
 //! | none, within the process, for tests | | [`Memory`] |
 //!
-//! The broker keeps no messages: what is published while a node is away never reaches it. Implement [`Backplane`] for other
-//! brokers.
+//! The broker keeps no messages: what is published while a node is away never reaches it. Implement [`Backplane`] for
+//! other brokers.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

@@ -298,8 +298,8 @@ impl Channels {
 /// The bytes that are handed to the broker at once.
 const BATCH: usize = 256 * 1024;
 
-/// The time between two reports of losses on channels on which nothing else is sent, and the longest if the broker takes
-/// nothing.
+/// The time between two reports of losses on channels on which nothing else is sent, and the longest if the broker
+/// takes nothing.
 const TELL: Duration = Duration::from_millis(100);
 const TELL_AT_LAST: Duration = Duration::from_secs(30);
 

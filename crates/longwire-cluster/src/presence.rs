@@ -1,11 +1,11 @@
 //! Who is in a room, over all nodes.
 //!
 //! Each node tells the others of a room when one of its clients enters or leaves. It numbers these changes, so that a
-//! node which has missed one asks for the whole list. A node from which nothing was heard for its lease is taken for dead,
-//! and its clients for gone.
+//! node which has missed one asks for the whole list. A node from which nothing was heard for its lease is taken for
+//! dead, and its clients for gone.
 //!
-//! What a node tells on one channel arrives in order, and nothing more is assumed: not on different channels, and not that
-//! everything arrives.
+//! What a node tells on one channel arrives in order, and nothing more is assumed: not on different channels, and not
+//! that everything arrives.
 //!
 //! There is no IO here and no clock: calls return nothing, and leave what is to be sent and told in [`Presence::take`].
 
@@ -961,8 +961,10 @@ mod tests {
             (0..3).for_each(|node| world.heal(node));
             // Each node subscribes to the rooms of its clients in the end.
             for node in 0..3 {
-                for room in rooms.iter().filter(|room| world.truth[node].get(*room).is_some_and(|own| !own.is_empty())).cloned().collect::<Vec<_>>() {
-                    world.subscribe(node, &room);
+                for room in &rooms {
+                    if world.truth[node].get(room).is_some_and(|own| !own.is_empty()) {
+                        world.subscribe(node, room);
+                    }
                 }
             }
             world.settle();

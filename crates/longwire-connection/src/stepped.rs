@@ -15,8 +15,8 @@ use loom::thread::Thread;
 
 /// Runs a future on this thread. Loom reports a deadlock if nothing wakes it.
 ///
-/// Unlike those of loom's own `block_on`, its wakers are cloned and dropped without a step, so tokio's primitives can do
-/// so under their locks, which loom does not know.
+/// Unlike those of loom's own `block_on`, its wakers are cloned and dropped without a step, so tokio's primitives can
+/// do so under their locks, which loom does not know.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(loom::thread::current())));
     let mut future = pin!(future);

@@ -105,7 +105,10 @@ fn damaged(head: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_split_of_a_request_yields_the_same(wire in damaged(REQUEST), cuts in prop::collection::vec(any::<usize>(), 0..12)) {
+    fn any_split_of_a_request_yields_the_same(
+        wire in damaged(REQUEST),
+        cuts in prop::collection::vec(any::<usize>(), 0..12),
+    ) {
         let whole = request_outcome(&wire, &[]);
         prop_assert_eq!(&request_outcome(&wire, &cuts), &whole);
         let every_byte: Vec<usize> = (0..wire.len()).collect();
@@ -113,7 +116,10 @@ proptest! {
     }
 
     #[test]
-    fn any_split_of_a_response_yields_the_same(wire in damaged(RESPONSE), cuts in prop::collection::vec(any::<usize>(), 0..12)) {
+    fn any_split_of_a_response_yields_the_same(
+        wire in damaged(RESPONSE),
+        cuts in prop::collection::vec(any::<usize>(), 0..12),
+    ) {
         let whole = response_outcome(&wire, &[]);
         prop_assert_eq!(&response_outcome(&wire, &cuts), &whole);
         let every_byte: Vec<usize> = (0..wire.len()).collect();

@@ -23,8 +23,8 @@ use tokio::runtime::{Builder, Runtime};
 use crate::turn::Turn;
 use crate::{ClientInfo, Hub, HubConfig, HubError, RunError, Socket};
 
-/// A transport that takes everything unless it is blocked, records it, and ends after a close frame. It is no part of what
-/// is searched, so its lock is not loom's.
+/// A transport that takes everything unless it is blocked, records it, and ends after a close frame. It is no part of
+/// what is searched, so its lock is not loom's.
 #[derive(Clone, Default)]
 struct Io(Arc<std::sync::Mutex<Taken>>);
 
@@ -314,8 +314,8 @@ fn runtime() -> Runtime {
 }
 
 /// A client is admitted while the hub is shut down, and stays until it receives the close frame. Fails if a client can
-/// be registered after the shutdown has looked for clients, or if the call that waits for the last one looks for clients
-/// before it is ready to be notified.
+/// be registered after the shutdown has looked for clients, or if the call that waits for the last one looks for
+/// clients before it is ready to be notified.
 #[test]
 fn a_shutdown_ends_all() {
     model(3, || {

@@ -1,7 +1,7 @@
 //! Servers with several threads, compared with themselves on one thread.
 //!
-//! Server and load are free to use all cores. On a machine with two they compete for them, so rates mean little; the CPU
-//! time for each message shows what sharing work among threads costs.
+//! Server and load are free to use all cores. On a machine with two they compete for them, so rates mean little; the
+//! CPU time for each message shows what sharing work among threads costs.
 
 use std::{fmt::Write, process::Command, time::Duration};
 

@@ -1,7 +1,7 @@
 //! Plots of the ratios: how much more than longwire the others take.
 //!
-//! Each is two files, for a light and a dark page, and narrow enough for a phone. The axis is logarithmic: twice as much
-//! and half as much are equally far from the line at 1.
+//! Each is two files, for a light and a dark page, and narrow enough for a phone. The axis is logarithmic: twice as
+//! much and half as much are equally far from the line at 1.
 
 use std::{error::Error, fmt::Write};
 

@@ -21,7 +21,13 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) endpoint: Endpoint,
     /// The number of connections
-    #[arg(short, long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value = "10",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     pub(crate) connections: u32,
     /// The time for sending, in seconds unless a unit is given (ms, s, m, h)
     #[arg(short, long, value_name = "TIME", default_value = "5", value_parser = duration)]

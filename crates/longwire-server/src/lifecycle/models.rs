@@ -39,8 +39,8 @@ fn lifecycle() -> Arc<Lifecycle> {
     creating.unwrap().join().unwrap()
 }
 
-/// One worker begins while the listeners are handed over. Fails if the phase changes after the lock of the listeners was
-/// released.
+/// One worker begins while the listeners are handed over. Fails if the phase changes after the lock of the listeners
+/// was released.
 #[test]
 fn who_begins_after_the_hand_over_does_not_listen() {
     let port = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
@@ -70,8 +70,8 @@ fn who_begins_after_the_hand_over_does_not_listen() {
     });
 }
 
-/// One worker begins and another ends, while the listeners are handed over. Fails if the phase changes after the lock of
-/// the listeners was released.
+/// One worker begins and another ends, while the listeners are handed over. Fails if the phase changes after the lock
+/// of the listeners was released.
 #[test]
 fn a_listener_is_handed_over_or_closed() {
     let port = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());

@@ -61,9 +61,9 @@ fn slots_are_neither_exceeded_nor_lost() {
     });
 }
 
-/// The server stops while one handshake begins and another keeps its slot. Fails if a handshake that comes too late gets
-/// a slot, if keeping a slot can undo its loss, or if the call that waits for the last one looks for tickets before it
-/// is ready to be notified.
+/// The server stops while one handshake begins and another keeps its slot. Fails if a handshake that comes too late
+/// gets a slot, if keeping a slot can undo its loss, or if the call that waits for the last one looks for tickets
+/// before it is ready to be notified.
 #[test]
 fn a_shutdown_ends_all_handshakes() {
     model(3, || {

@@ -1,6 +1,6 @@
-//! Loom models of the queue of a reconnecting client: tasks that send, on several threads, and the connections that take
-//! from the queue. `cargo xtask loom` runs them. The comment on each model names a fault of the code with which the model
-//! was seen to fail.
+//! Loom models of the queue of a reconnecting client: tasks that send, on several threads, and the connections that
+//! take from the queue. `cargo xtask loom` runs them. The comment on each model names a fault of the code with which
+//! the model was seen to fail.
 
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -47,8 +47,8 @@ fn assert_empty(outbox: &Outbox, max_messages: usize) {
     assert_eq!((outbox.messages.available_permits(), outbox.bytes.available_permits()), (max_messages, 100));
 }
 
-/// Two tasks send, and there is space for one message. Fails if the connection is woken before the message is queued, or
-/// if a message that is delivered keeps its space.
+/// Two tasks send, and there is space for one message. Fails if the connection is woken before the message is queued,
+/// or if a message that is delivered keeps its space.
 #[test]
 fn each_message_is_sent_once_and_confirmed() {
     model(3, || {
@@ -74,8 +74,8 @@ fn each_message_is_sent_once_and_confirmed() {
     });
 }
 
-/// A connection is lost while a task sends two messages and flushes. Fails if the flush is not told of a delivery, or if
-/// a message that was handed over is not sent again.
+/// A connection is lost while a task sends two messages and flushes. Fails if the flush is not told of a delivery, or
+/// if a message that was handed over is not sent again.
 #[test]
 fn what_was_lost_is_sent_again_in_order() {
     model(3, || {
@@ -102,8 +102,8 @@ fn what_was_lost_is_sent_again_in_order() {
     });
 }
 
-/// A call is dropped while its message is handed over and the connection is lost. Fails if the call withdraws its message
-/// before the connection can see that nobody waits for it, or if a message that was handed over is withdrawn.
+/// A call is dropped while its message is handed over and the connection is lost. Fails if the call withdraws its
+/// message before the connection can see that nobody waits for it, or if a message that was handed over is withdrawn.
 #[test]
 fn what_is_withdrawn_is_not_sent_again() {
     model(4, || {

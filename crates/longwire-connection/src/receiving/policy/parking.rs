@@ -68,6 +68,6 @@ impl Parking {
     }
 }
 
-/// The time after which a context that no connection has needed is freed: at most twice this after its last use, while a
-/// connection of the pool is being polled.
+/// The time after which a context that no connection has needed is freed: at most twice this after its last use, while
+/// a connection of the pool is being polled.
 const SWEEP: Duration = Duration::from_secs(2);
