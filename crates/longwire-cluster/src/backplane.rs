@@ -1,4 +1,4 @@
-//! What a cluster needs of a broker, and the inbox in which a broker's client leaves what arrives.
+//! The interface to a broker, and the inbox for the messages that its client receives.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -262,7 +262,7 @@ mod tests {
         Channel::Room(name.into())
     }
 
-    /// What an inbox holds: the names of rooms, with an exclamation mark for a gap.
+    /// Returns the contents of an inbox: the names of rooms, with an exclamation mark for a gap.
     fn taken(inbox: &Inbox) -> Vec<String> {
         let name = |item| match item {
             Item::Message { channel, .. } => channel.subject(""),

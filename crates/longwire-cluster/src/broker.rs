@@ -1,4 +1,4 @@
-//! What the clients of real brokers have in common.
+//! Options and time limits that the clients of all real brokers share.
 
 use std::fmt;
 use std::time::Duration;

@@ -27,9 +27,9 @@ impl fmt::Display for NodeId {
 pub enum Channel {
     /// Messages for every client. Each node subscribes to it.
     All,
-    /// What nodes tell each other. Each node subscribes to it.
+    /// News that nodes send each other. Each node subscribes to it.
     Control,
-    /// What one node alone is told.
+    /// News for one node alone.
     Node(NodeId),
     /// Messages for a room. Nodes with a member of the room subscribe to it.
     Room(Arc<str>),

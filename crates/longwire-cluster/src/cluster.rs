@@ -53,7 +53,7 @@ pub struct Member {
     pub node: NodeId,
     /// The client's ID there. Other nodes may have a client with the same ID.
     pub client: ClientId,
-    /// What the node tells of it: see [`ClusterOptions::with_member_data`].
+    /// The data that its node publishes about it: see [`ClusterOptions::with_member_data`].
     pub data: Bytes,
 }
 

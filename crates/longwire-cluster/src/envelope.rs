@@ -12,7 +12,7 @@ use longwire_connection::Message;
 
 use crate::channel::NodeId;
 
-/// What one node sends to others.
+/// A message from one node to others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Envelope {
     pub(crate) from: NodeId,
@@ -317,7 +317,7 @@ impl Member {
     }
 }
 
-/// What is left to read.
+/// The bytes that are not read yet.
 struct Input(Bytes);
 
 impl Input {

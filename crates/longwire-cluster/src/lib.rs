@@ -49,7 +49,7 @@
 //! The messages of one node to one room arrive in order at the clients of every other node, each at most once. Between
 //! the messages of several nodes there is no order, and two clients may see them differently.
 //!
-//! Nothing is repeated, and no loss is silent. Each of these is a [`ClusterEvent::Gap`] on the nodes whose clients
+//! Nothing is repeated. Each of these losses is a [`ClusterEvent::Gap`] on the nodes whose clients
 //! missed something, a message to the clients in a room if [`ClusterOptions::with_gap_message`] makes one, and counted
 //! in [`ClusterStats::gaps`]:
 //!
@@ -63,9 +63,10 @@
 //! | a message is larger than what the broker takes | the node that publishes it |
 //!
 //! A message that was the last of its node in a room, and that the broker has lost without losing the connection, is
-//! noticed with the next one. The same is true of a client that enters or leaves a room. A gap may be reported although
-//! nothing was lost. Losses that follow a reported gap, before the next message of the same node in the same room,
-//! belong to it.
+//! noticed with the next one. The same is true of a client that enters or leaves a room, and of a message that was handed
+//! to one server of several, which is lost before it reaches the others. Losses that follow a reported gap, before the
+//! next message of the same node in the same room, belong to it. A gap may be reported although nothing was lost: always
+//! if a node sends to more than 128 Ki rooms and keys in turn, because it does not remember them all.
 //!
 //! # Who is there
 //!

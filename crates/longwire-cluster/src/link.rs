@@ -1,4 +1,4 @@
-//! What a hub calls: the link takes messages and moves of clients, and never waits.
+//! The link that a hub calls: it takes messages and moves of clients, and never waits.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -87,7 +87,7 @@ struct Shared {
     echoes: Mutex<Echoes>,
 }
 
-/// What is known once the node is.
+/// The state that depends on the node.
 struct Started {
     node: NodeId,
     inbox: Inbox,

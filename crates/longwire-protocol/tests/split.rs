@@ -437,8 +437,9 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Way)>> {
 fn limits() -> impl Strategy<Value = Limits> {
     prop_oneof![
         4 => Just(Limits::default()),
-        1 => (0..300_usize, 0..300_usize, 1..5_u32).prop_map(|(message, frame, fragments)| Limits::default().with_max_message(message)
-            .with_max_frame(frame).with_max_fragments(fragments)),
+        1 => (0..300_usize, 0..300_usize, 1..5_u32).prop_map(|(message, frame, fragments)| {
+            Limits::default().with_max_message(message).with_max_frame(frame).with_max_fragments(fragments)
+        }),
         1 => Just(Limits::default().with_max_message(None).with_max_frame(None).with_max_fragments(None)),
     ]
 }
