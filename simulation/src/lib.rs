@@ -1,5 +1,5 @@
-//! A simulation: a server with its hub, clients of several kinds, and the network between them, run by one thread in
-//! virtual time.
+//! Simulations, run by one thread in virtual time: a server with its hub, clients of several kinds, and the network
+//! between them; and, in [`cluster`], several nodes with a broker.
 //!
 //! A seed determines the settings, the clients, the times of their calls, and the faults of their links. For each seed,
 //! the following must hold:
@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod clients;
+mod cluster;
 mod ledger;
 mod link;
 mod news;
@@ -41,10 +42,29 @@ use tokio::time::timeout;
 pub struct Report {
     /// The number of clients.
     pub clients: usize,
-    /// The number of messages that the hub has delivered.
+    /// The number of messages that were delivered to clients.
     pub messages: u64,
     /// The virtual time that it lasted.
     pub time: Duration,
+}
+
+/// The kinds of worlds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// A server with its clients.
+    Server,
+    /// Several nodes with a broker, and their clients.
+    Cluster,
+}
+
+impl World {
+    /// Returns the option of `cargo xtask simulate`.
+    fn option(self) -> &'static str {
+        match self {
+            Self::Server => "",
+            Self::Cluster => "--cluster ",
+        }
+    }
 }
 
 /// Runs the world of a seed.
@@ -52,11 +72,17 @@ pub struct Report {
 /// # Panics
 ///
 /// If anything is not as it must be.
-pub fn run(seed: u64) -> Report {
+pub fn run(world: World, seed: u64) -> Report {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime without IO");
     watch_for_panics();
-    let report = runtime.block_on(async { timeout(LIMIT, world::run(seed)).await.expect("it ends") });
+    let report = runtime.block_on(async {
+        match world {
+            World::Server => timeout(LIMIT, world::run(seed)).await,
+            World::Cluster => timeout(LIMIT, cluster::run(seed)).await,
+        }
+        .expect("it ends")
+    });
     assert!(!PANICKED.get(), "a task has panicked");
     report
 }
@@ -84,7 +110,7 @@ fn watch_for_panics() {
 /// # Errors
 ///
 /// The seeds whose worlds are not as they must be, after they were printed with the panic of each.
-pub fn run_all(seeds: Range<u64>, threads: usize) -> Result<Report, Vec<u64>> {
+pub fn run_all(world: World, seeds: Range<u64>, threads: usize) -> Result<Report, Vec<u64>> {
     let next = AtomicU64::new(seeds.start);
     let outcome = Mutex::new((Report::default(), Vec::new()));
     let work = || {
@@ -93,12 +119,13 @@ pub fn run_all(seeds: Range<u64>, threads: usize) -> Result<Report, Vec<u64>> {
             if seed >= seeds.end {
                 return;
             }
-            let result = catch_unwind(|| run(seed));
+            let result = catch_unwind(|| run(world, seed));
             let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
             if let Ok(report) = result {
                 outcome.0 += report;
             } else {
-                eprintln!("This was seed {seed}. To repeat it: cargo xtask simulate --from {seed} --seeds 1");
+                let option = world.option();
+                eprintln!("This was seed {seed}. To repeat it: cargo xtask simulate {option}--from {seed} --seeds 1");
                 outcome.1.push(seed);
             }
         }

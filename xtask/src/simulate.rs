@@ -14,11 +14,15 @@ pub(crate) struct Arguments {
     /// The number of seeds.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
+    /// Worlds of several nodes with a broker, not of one server.
+    #[arg(long)]
+    cluster: bool,
 }
 
 /// Runs worlds of the crate `simulation`. Prints the seeds of those that are not as they must be, and fails then.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (from, seeds) = (arguments.from.to_string(), arguments.seeds.to_string());
     let sh = shell()?;
-    Ok(cmd!(sh, "cargo run --profile checks --package simulation -- {from} {seeds}").run()?)
+    let world = arguments.cluster.then_some("cluster");
+    Ok(cmd!(sh, "cargo run --profile checks --package simulation -- {world...} {from} {seeds}").run()?)
 }

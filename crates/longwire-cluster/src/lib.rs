@@ -108,7 +108,7 @@ mod presence;
 #[cfg(feature = "redis")]
 mod redis;
 mod stats;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", any(feature = "nats", feature = "redis")))]
 mod tls;
 
 #[cfg(feature = "redis")]
