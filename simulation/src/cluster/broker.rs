@@ -335,7 +335,7 @@ impl Bus {
                 reply
             }
             Call::Unsubscribe(channels, reply) => {
-                channels.iter().for_each(|channel| drop(line.channels.remove(channel)));
+                line.channels.retain(|channel| !channels.contains(channel));
                 reply
             }
             Call::Probe(reply) => reply,

@@ -99,6 +99,7 @@ impl World {
 pub(crate) async fn run(seed: u64) -> Report {
     let begin = Instant::now();
     let mut plan = Plan::new(seed);
+    if std::env::var_os("SHOW").is_some() { eprintln!("{plan:#?}"); }
     let (way, carrier) = match plan.broker {
         None => (Way::Memory(Memory::new()), None),
         Some(character) => {

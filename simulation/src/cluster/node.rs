@@ -126,7 +126,8 @@ async fn listen(number: NodeNumber, mut events: ClusterEvents, seen: Arc<Mutex<O
         };
         match event {
             ClusterEvent::Gap(gap) => record.lock().gap(number, &gap),
-            ClusterEvent::Lost(_) => record.lock().nodes[number].outages += 1,
+            ClusterEvent::Lost(_) => record.lock().loses_broker(number),
+            ClusterEvent::Restored => record.lock().finds_broker(number),
             _ => {}
         }
         lock(&seen).drain();

@@ -8,6 +8,7 @@ use super::broker::Character;
 use crate::plan::part;
 
 /// The size of a world, its settings, and the source of its later decisions.
+#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) rng: Rng,
     /// The broker in virtual time; `None` for the one in the process.
@@ -60,7 +61,9 @@ impl Plan {
     pub(crate) fn new(seed: u64) -> Self {
         // Other numbers than those of the worlds with one server.
         let mut rng = Rng::with_seed(seed ^ 0x636c_7573_7465_7221);
-        let latency = [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(200)][rng.usize(..3)];
+        let lease = Duration::from_millis([300, 1000, 3000, 15_000][rng.usize(..4)]);
+        // A broker must answer within a third of a lease.
+        let latency = Duration::from_millis([0, 5, 200][rng.usize(..3)]).min(lease / 8);
         let character = Character {
             latency,
             confirms: rng.bool(),
@@ -73,7 +76,7 @@ impl Plan {
             nodes: rng.usize(2..=5),
             users: rng.usize(2..20),
             rooms: rng.usize(1..=6),
-            lease: Duration::from_millis([300, 1000, 3000, 15_000][rng.usize(..4)]),
+            lease,
             linger: Duration::from_millis([0, 50, 1000, 5000][rng.usize(..4)]),
             inbox: sizes[rng.usize(..4)],
             outbox: sizes[rng.usize(..4)],

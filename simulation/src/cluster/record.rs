@@ -59,7 +59,8 @@ pub(crate) struct Sent {
 pub(crate) struct NodeLog {
     pub(crate) id: NodeId,
     pub(crate) gaps: Vec<(Moment, To)>,
-    pub(crate) outages: u64,
+    /// The times in which it knew that the broker was away.
+    pub(crate) outages: Vec<Span>,
     /// The messages that were published while it was in the cluster.
     pub(crate) posts: u64,
     /// The times in which the broker's subscription was confirmed.
@@ -109,6 +110,15 @@ impl Span {
     }
 }
 
+impl NodeLog {
+    /// Returns whether a gap belongs to the end of an outage, before which a message has arrived: the connection was
+    /// there a moment before the node had checked that it is.
+    pub(crate) fn is_of_outage(&self, gap: Moment, arrived: Moment) -> bool {
+        let is_end = |span: &Span| span.until.is_some_and(|until| until.at == gap.at);
+        self.outages.iter().any(|span| is_end(span) && span.from.at <= arrived.at)
+    }
+}
+
 impl Record {
     pub(crate) fn new() -> Self {
         let log = Log {
@@ -143,7 +153,7 @@ impl Log {
         self.nodes.push(NodeLog {
             id,
             gaps: Vec::new(),
-            outages: 0,
+            outages: Vec::new(),
             posts: 0,
             subscriptions: HashMap::new(),
             life,
@@ -168,6 +178,18 @@ impl Log {
             _ => unreachable!("there are no other gaps"),
         };
         self.nodes[node].gaps.push((now, to));
+    }
+
+    pub(crate) fn loses_broker(&mut self, node: NodeNumber) {
+        let span = self.begin();
+        self.nodes[node].outages.push(span);
+    }
+
+    pub(crate) fn finds_broker(&mut self, node: NodeNumber) {
+        let now = self.now();
+        if let Some(span) = self.nodes[node].outages.last_mut() {
+            span.until.get_or_insert(now);
+        }
     }
 
     pub(crate) fn subscribed(&mut self, node: NodeNumber, channel: &Channel) {
