@@ -743,7 +743,7 @@ impl Node {
             let next_tick = self.change(|inner| {
                 let now = Instant::now();
                 if next_resend <= now && self.link.outbox.has_lost_news() {
-                    inner.presence.resend();
+                    inner.presence.missed_anything(now);
                     // If the answers are what does not fit, asking more often would not help.
                     next_resend = now + resend_wait;
                     resend_wait = (2 * resend_wait).min(RESEND_AT_LAST);

@@ -341,7 +341,8 @@ impl Presence {
         self.ask_all();
     }
 
-    /// Notes that messages to this node may have been lost, on any channel. Questions may have been among them.
+    /// Notes that messages to this node or from it may have been lost, on any channel. Questions may have been among
+    /// them.
     pub(crate) fn missed_anything(&mut self, now: Instant) {
         self.now = now;
         if self.is_alone {
@@ -370,7 +371,7 @@ impl Presence {
     }
 
     /// Has the other nodes ask anew who is here, because they may have missed changes of this node, or its answers.
-    pub(crate) fn resend(&mut self) {
+    fn resend(&mut self) {
         self.out.push(Out::Send(Channel::Control, Body::Anew));
     }
 

@@ -491,6 +491,23 @@ async fn a_message_that_the_broker_refuses_is_a_gap_and_no_outage() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_that_the_broker_refuses_is_asked_again() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let other = node(&broker).await;
+    let _far = other.member("tea").await;
+    sleep(Duration::from_secs(3)).await;
+    tricky.0.refuses_publish.store(true, Ordering::Relaxed);
+    let _near = one.member("tea").await;
+    sleep(Duration::from_millis(50)).await;
+    tricky.0.refuses_publish.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(one.cluster.count("tea").await.expect("the broker is there"), 2);
+    assert_eq!(other.cluster.count("tea").await.expect("the broker is there"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_room_that_could_not_be_subscribed_to_has_a_gap() {
     let broker = Memory::new();
     let tricky = Tricky::new(&broker);
