@@ -125,7 +125,9 @@ pub fn run_all(world: World, seeds: Range<u64>, threads: usize) -> Result<Report
                 outcome.0 += report;
             } else {
                 let option = world.option();
-                eprintln!("This was seed {seed}. To repeat it: cargo xtask simulate {option}--from {seed} --seeds 1");
+                eprintln!(
+                    "This was seed {seed}. To repeat it: cargo xtask simulate {option}--from {seed} --seeds 1"
+                );
                 outcome.1.push(seed);
             }
         }

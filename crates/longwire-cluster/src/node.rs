@@ -762,6 +762,7 @@ impl Node {
             }
             self.is_back_soon.store(false, Ordering::Relaxed);
             let begun = Instant::now();
+            self.link.outbox.ask();
             let answered = match timeout(interval.min(CALL), self.backplane.probe()).await {
                 Ok(answered) => answered,
                 Err(_) => Err(BackplaneError::new("it does not answer")),

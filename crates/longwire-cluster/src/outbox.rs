@@ -32,8 +32,10 @@ struct Queues {
     /// The time from which on losses may be told again, and the wait after that.
     tell_losses_at: Option<Instant>,
     wait: Duration,
-    /// The channels on which messages were handed over since the broker was last known to answer: it may lose them yet.
+    /// The channels on which messages were handed over since the broker was last asked whether it is there, and before
+    /// that since it has last answered: it may lose them yet.
     unconfirmed: Channels,
+    asked: Channels,
     /// Set if news were lost.
     has_lost_news: bool,
     /// Set while the broker is away. What is added then is lost.
@@ -117,7 +119,7 @@ impl Outbox {
         self.added.notify_one();
     }
 
-    /// Returns whether news were lost since the last call, and the others must be told to ask anew.
+    /// Returns whether news were lost since the last call, and all nodes must ask anew.
     pub(crate) fn has_lost_news(&self) -> bool {
         std::mem::take(&mut self.lock().has_lost_news)
     }
@@ -191,9 +193,16 @@ impl Outbox {
         }
     }
 
-    /// Notes that the broker has answered: what was handed over before is there.
+    /// Notes that the broker is asked whether it is there.
+    pub(crate) fn ask(&self) {
+        let mut queues = self.lock();
+        let handed_over = std::mem::take(&mut queues.unconfirmed);
+        queues.asked.extend(handed_over);
+    }
+
+    /// Notes that the broker has answered: what was handed over before it was asked is there.
     pub(crate) fn confirm(&self) {
-        self.lock().unconfirmed = Channels::default();
+        self.lock().asked = Channels::default();
     }
 
     /// Notes whether the broker is away. What waits is lost then, and so may be what was handed over a moment ago.
@@ -208,10 +217,8 @@ impl Outbox {
                 lost += u64::from(is_post(&payload));
                 queues.lost.insert(channel);
             }
-            let unconfirmed = std::mem::take(&mut queues.unconfirmed);
-            queues.lost.are_all |= unconfirmed.are_all;
-            for channel in unconfirmed.some {
-                queues.lost.insert(channel);
+            for handed_over in [std::mem::take(&mut queues.asked), std::mem::take(&mut queues.unconfirmed)] {
+                queues.lost.extend(handed_over);
             }
         }
         drop(queues);
@@ -292,6 +299,11 @@ impl Channels {
         } else if !self.some.contains(&channel) {
             self.are_all = true;
         }
+    }
+
+    fn extend(&mut self, others: Self) {
+        self.are_all |= others.are_all;
+        others.some.into_iter().for_each(|channel| self.insert(channel));
     }
 }
 
@@ -378,6 +390,7 @@ mod tests {
         let outbox = outbox(1024);
         assert_eq!(outbox.post(room("gone"), post("0")), Some(true));
         outbox.take().await;
+        outbox.ask();
         outbox.confirm();
         assert_eq!(outbox.post(room("handed over"), post("1")), Some(true));
         outbox.take().await;
@@ -392,6 +405,30 @@ mod tests {
         assert_eq!(taken(&outbox).await, [(Channel::Control, Body::Bye)]);
         assert!(outbox.take().await.is_none());
         assert_eq!(outbox.post(room("a"), post("3")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_confirms_what_was_handed_over_before_the_question() {
+        let outbox = outbox(1024);
+        for name in ["before", "after"] {
+            assert_eq!(outbox.post(room(name), post("1")), Some(true));
+            outbox.take().await;
+            if name == "before" {
+                outbox.ask();
+            }
+        }
+        outbox.confirm();
+        outbox.set_away(true);
+        outbox.set_away(false);
+        assert_eq!(taken(&outbox).await, [lost("after", 2)]);
+        // A question without an answer confirms nothing.
+        outbox.post(room("asked"), post("2"));
+        outbox.take().await;
+        outbox.ask();
+        outbox.ask();
+        outbox.set_away(true);
+        outbox.set_away(false);
+        assert!(taken(&outbox).await.contains(&lost("asked", 3)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -437,7 +437,8 @@ impl Backplane for Connection {
         }
         let node = self.node.get().copied();
         let refuses = node.is_some_and(|node| self.broker.lock().lines.get(&node).is_some_and(Line::refuses));
-        let sent = if refuses { Err(error("refused")) } else { self.push(Call::Publish(messages.to_vec(), None)) };
+        let sent =
+            if refuses { Err(error("refused")) } else { self.push(Call::Publish(messages.to_vec(), None)) };
         Box::pin(async move { sent })
     }
 

@@ -177,7 +177,10 @@ impl View<'_> {
 
     fn whose(&self, stream: Stream, number: u64) -> String {
         let (from, to) = stream;
-        format!("session {} on node {}: message {number} of node {from} to {to}", self.number, self.session.node)
+        format!(
+            "session {} on node {}: message {number} of node {from} to {to}",
+            self.number, self.session.node
+        )
     }
 
     /// Checks what has arrived: in order, once, sent, and meant.
@@ -236,7 +239,8 @@ impl View<'_> {
                 continue;
             }
             let next = list.iter().find(|(_, other)| *other > number).map(|(moment, _)| *moment);
-            if next.is_none() && (span.until.is_some() || node.life.until.is_some() || self.is_cut_off(from)) {
+            if next.is_none() && (span.until.is_some() || node.life.until.is_some() || self.is_cut_off(from))
+            {
                 continue;
             }
             let before = list.iter().rev().find(|(_, other)| *other < number).map(|(moment, _)| *moment);
@@ -256,9 +260,27 @@ impl View<'_> {
                     && next.is_none_or(|next| at.at <= next.at || node.is_of_outage(*at, next))
             };
             if std::env::var_os("SHOW").is_some() && !node.gaps.iter().any(covers) {
-                eprintln!("{} subs {:?} life {:?} outages {:?} source life {:?}", whose(), node.subscriptions.get(&to.channel()), node.life, node.outages, self.log.nodes[from].life);
-                for (m, n) in self.arrivals.0.get(&(self.session.node, stream)).into_iter().flatten().filter(|(m, n)| *n + 20 > number && *n < number + 20) { eprintln!("  node has {n} at {m:?}"); }
-                for (n, s) in (1..).zip(sent).filter(|(n, _)| *n + 20 > number && *n < number + 20) { eprintln!("  sent {n} at {:?} except {:?}", s.when, s.except); }
+                eprintln!(
+                    "{} subs {:?} life {:?} outages {:?} source life {:?}",
+                    whose(),
+                    node.subscriptions.get(&to.channel()),
+                    node.life,
+                    node.outages,
+                    self.log.nodes[from].life
+                );
+                for (m, n) in self
+                    .arrivals
+                    .0
+                    .get(&(self.session.node, stream))
+                    .into_iter()
+                    .flatten()
+                    .filter(|(m, n)| *n + 20 > number && *n < number + 20)
+                {
+                    eprintln!("  node has {n} at {m:?}");
+                }
+                for (n, s) in (1..).zip(sent).filter(|(n, _)| *n + 20 > number && *n < number + 20) {
+                    eprintln!("  sent {n} at {:?} except {:?}", s.when, s.except);
+                }
             }
             assert!(
                 node.gaps.iter().any(covers) && !self.is_calm(),
@@ -303,7 +325,8 @@ impl View<'_> {
     fn told(&self) {
         for (room, stays) in &self.session.stays {
             let told = self.session.told.iter().filter(|(_, it)| it == room).count();
-            let gaps = || self.log.nodes[self.session.node].gaps.iter().filter(|(_, to)| *to == To::Room(*room));
+            let gaps =
+                || self.log.nodes[self.session.node].gaps.iter().filter(|(_, to)| *to == To::Room(*room));
             let count = |is_in: fn(&Span, Moment) -> bool| {
                 gaps().filter(|(at, _)| stays.iter().any(|stay| is_in(&stay.span, *at))).count()
             };

@@ -99,7 +99,9 @@ impl World {
 pub(crate) async fn run(seed: u64) -> Report {
     let begin = Instant::now();
     let mut plan = Plan::new(seed);
-    if std::env::var_os("SHOW").is_some() { eprintln!("{plan:#?}"); }
+    if std::env::var_os("SHOW").is_some() {
+        eprintln!("{plan:#?}");
+    }
     let (way, carrier) = match plan.broker {
         None => (Way::Memory(Memory::new()), None),
         Some(character) => {
@@ -174,7 +176,8 @@ pub(crate) async fn run(seed: u64) -> Report {
 fn say_something(world: &World) {
     for node in world.nodes() {
         let mut log = world.record.lock();
-        let streams: Vec<_> = log.published.keys().filter(|(number, _)| *number == node.number).copied().collect();
+        let streams: Vec<_> =
+            log.published.keys().filter(|(number, _)| *number == node.number).copied().collect();
         for (number, to) in streams {
             let text = log.publishes(number, to, None, 0);
             match to {

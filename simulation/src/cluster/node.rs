@@ -72,7 +72,8 @@ impl Node {
             }
         };
         let number = number.expect("it was started");
-        let seen = Observer { number, events: cluster.events(), rooms: HashMap::new(), record: record.clone() };
+        let seen =
+            Observer { number, events: cluster.events(), rooms: HashMap::new(), record: record.clone() };
         let seen = Arc::new(Mutex::new(seen));
         drop(observer.set(Arc::clone(&seen)));
         tokio::spawn(listen(number, cluster.events(), Arc::clone(&seen), record.clone()));
@@ -105,7 +106,8 @@ impl Node {
     pub(crate) fn end(&self, record: &Record) {
         self.is_over.store(true, Ordering::Relaxed);
         let mut log = record.lock();
-        let here: Vec<_> = (0..log.sessions.len()).filter(|it| log.sessions[*it].node == self.number).collect();
+        let here: Vec<_> =
+            (0..log.sessions.len()).filter(|it| log.sessions[*it].node == self.number).collect();
         here.into_iter().for_each(|session| log.session_ends(session));
         drop(log);
         drop(std::mem::take(&mut *lock(&self.tasks)));
