@@ -129,6 +129,7 @@ async fn listen(number: NodeNumber, mut events: ClusterEvents, seen: Arc<Mutex<O
         match event {
             ClusterEvent::Gap(gap) => record.lock().gap(number, &gap),
             ClusterEvent::Lost(_) => record.lock().loses_broker(number),
+            ClusterEvent::NodeWent(other) => record.lock().gives_up(number, other.id),
             ClusterEvent::Restored => record.lock().finds_broker(number),
             _ => {}
         }

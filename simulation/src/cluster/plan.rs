@@ -8,7 +8,6 @@ use super::broker::Character;
 use crate::plan::part;
 
 /// The size of a world, its settings, and the source of its later decisions.
-#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) rng: Rng,
     /// The broker in virtual time; `None` for the one in the process.

@@ -61,6 +61,8 @@ pub(crate) struct NodeLog {
     pub(crate) gaps: Vec<(Moment, To)>,
     /// The times in which it knew that the broker was away.
     pub(crate) outages: Vec<Span>,
+    /// The times at which it has given up another node.
+    pub(crate) given_up: Vec<(Moment, NodeId)>,
     /// The messages that were published while it was in the cluster.
     pub(crate) posts: u64,
     /// The times in which the broker's subscription was confirmed.
@@ -154,6 +156,7 @@ impl Log {
             id,
             gaps: Vec::new(),
             outages: Vec::new(),
+            given_up: Vec::new(),
             posts: 0,
             subscriptions: HashMap::new(),
             life,
@@ -178,6 +181,11 @@ impl Log {
             _ => unreachable!("there are no other gaps"),
         };
         self.nodes[node].gaps.push((now, to));
+    }
+
+    pub(crate) fn gives_up(&mut self, node: NodeNumber, other: NodeId) {
+        let now = self.now();
+        self.nodes[node].given_up.push((now, other));
     }
 
     pub(crate) fn loses_broker(&mut self, node: NodeNumber) {
