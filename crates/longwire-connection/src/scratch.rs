@@ -18,6 +18,12 @@ const KEEP_FROM: usize = 16 * 1024;
 /// The maximum capacity of a write buffer that is kept.
 const WRITE_SIZE: usize = 256 * 1024;
 
+/// The maximum capacity of a buffer that is kept as a short one.
+const SMALL_SIZE: usize = 4 * 1024;
+
+/// The maximum memory of the short buffers that a thread keeps.
+const SMALL_BYTES: usize = 512 * 1024;
+
 /// The number of large payloads that are freed before one is kept. Common allocators map a region for each of them,
 /// which is slow to copy to and from, until they have seen such sizes come and go.
 const LEARNING: u8 = 2;
@@ -32,6 +38,15 @@ thread_local! {
     /// The number of such payloads given back, up to [`LEARNING`].
     static SPARED: Cell<u8> = const { Cell::new(0) };
     static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    static SMALL: RefCell<Small> = const { RefCell::new(Small { bufs: Vec::new(), bytes: 0 }) };
+}
+
+/// Short write buffers. A publisher fills one for each member before it writes to any of them, and allocators are slow
+/// for so many at once.
+struct Small {
+    bufs: Vec<Vec<u8>>,
+    /// The memory of them all.
+    bytes: usize,
 }
 
 /// Lends the block from which short messages are cut.
@@ -63,16 +78,51 @@ pub(crate) fn take_write_buffer() -> Vec<u8> {
     WRITE.try_with(Cell::take).unwrap_or_default()
 }
 
+/// Takes an empty buffer for a few short frames that are written later, at the end of a turn.
+#[inline]
+pub(crate) fn take_small_buffer() -> Vec<u8> {
+    SMALL.try_with(|small| small.borrow_mut().take()).unwrap_or_default()
+}
+
+impl Small {
+    #[inline]
+    fn take(&mut self) -> Vec<u8> {
+        let Some(buf) = self.bufs.pop() else { return Vec::new() };
+        self.bytes -= size_of::<Vec<u8>>() + buf.capacity();
+        buf
+    }
+
+    #[inline]
+    fn give(&mut self, buf: Vec<u8>) {
+        let bytes = self.bytes + size_of::<Vec<u8>>() + buf.capacity();
+        if bytes <= SMALL_BYTES {
+            self.bytes = bytes;
+            self.bufs.push(buf);
+        }
+    }
+}
+
 /// Gives a buffer back.
 #[inline]
 pub(crate) fn give_write_buffer(buf: Vec<u8>) {
     if buf.capacity() <= WRITE_SIZE {
         let _ = WRITE.try_with(|spare| {
             let other = spare.take();
-            // The larger one: the buffer of a broadcast is only as large as its messages.
-            spare.set(if other.capacity() > buf.capacity() { other } else { buf });
+            spare.set(if other.capacity() == 0 { buf } else { keep_shorter(other, buf) });
         });
     }
+}
+
+/// Keeps the shorter of two buffers, if it is short, and returns the longer one.
+#[inline(never)]
+fn keep_shorter(mut one: Vec<u8>, mut other: Vec<u8>) -> Vec<u8> {
+    if one.capacity() < other.capacity() {
+        std::mem::swap(&mut one, &mut other);
+    }
+    if other.capacity() <= SMALL_SIZE {
+        let _ = SMALL.try_with(|small| small.borrow_mut().give(other));
+    }
+    one
 }
 
 #[inline]
@@ -238,5 +288,23 @@ mod tests {
         give_write_buffer(Vec::with_capacity(256 * 1024 + 1));
         assert_eq!(READ.take().len(), 128 * 1024);
         assert_eq!(WRITE.take().capacity(), 10, "the large one was dropped");
+    }
+
+    #[test]
+    fn the_thread_keeps_short_buffers_up_to_a_sum() {
+        let counted = || SMALL.with_borrow(|small| (small.bufs.len(), small.bytes));
+        give_write_buffer(Vec::with_capacity(5000));
+        for _ in 0..200 {
+            give_write_buffer(Vec::with_capacity(4096));
+        }
+        assert_eq!(counted(), (127, 127 * (24 + 4096)), "more would be over 512 KiB");
+        assert_eq!(take_small_buffer().capacity(), 4096);
+        for _ in 0..100_000 {
+            give_write_buffer(Vec::with_capacity(8));
+        }
+        assert!(counted().0 < 400, "very short ones count as well: {:?}", counted());
+        while take_small_buffer().capacity() > 0 {}
+        assert_eq!(counted(), (0, 0));
+        assert_eq!(WRITE.take().capacity(), 5000);
     }
 }

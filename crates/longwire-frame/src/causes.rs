@@ -67,6 +67,7 @@ mod tests {
             (Fault::Same(outer()), "cannot read a: no such file"),
         ] {
             assert_eq!(format!("{error:?}"), text);
+            assert_eq!(format!("{:?}", super::WithCauses(&error)), text);
         }
     }
 }

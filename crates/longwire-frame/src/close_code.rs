@@ -140,6 +140,7 @@ mod tests {
         ] {
             assert_eq!(code.value(), value);
             assert_eq!(code, CloseCode::from(value));
+            assert_eq!(u16::from(code), value);
             assert_eq!(code.to_string(), value.to_string());
             assert!(code.name().is_some(), "{value}");
         }

@@ -465,6 +465,7 @@ mod tests {
         let expected = Ok(Some((header, bytes.len())));
         assert_eq!(parse_every_prefix(bytes, role), (expected, bytes.len()), "{case}");
         assert_eq!(*header.encode(), *bytes, "{case}");
+        assert_eq!(header.encode().as_ref(), bytes, "{case}");
         let mut appended = b"before".to_vec();
         header.encode().append_to(&mut appended);
         assert_eq!(appended, [b"before", bytes].concat(), "{case}");

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use longwire_protocol::PreparedMessage;
 use tokio::task::coop;
 
+use crate::scratch;
 use crate::sending::request::IfFull;
 use crate::sending::shared::Shared;
 use crate::sending::wakers::{Ticket, Waiter, Want};
@@ -132,8 +133,11 @@ impl<T: Transport> Writer<T> {
         }
         let kept_before = self.out.keeps_compressor();
         if gathers {
-            // No buffer of the thread, which would stay here until the end of the turn.
+            // Not the thread's large buffer, which would stay here until the end of the turn.
             let copied = if if_full == IfFull::Refuse { COPIED } else { 0 };
+            if len <= copied {
+                self.out.queue_mut().lend(scratch::take_small_buffer);
+            }
             self.out.prepared_copying(prepared, copied)?;
         } else {
             self.lend_buffer();
