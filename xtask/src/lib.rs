@@ -15,6 +15,7 @@ mod coverage;
 mod examples;
 mod fuzz;
 mod interop;
+mod mutants;
 pub mod process;
 pub mod programs;
 pub mod setup;
@@ -72,6 +73,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Measures which lines of the libraries the tests cover, and fails below the goals.
     Coverage,
+    /// Changes the code in small ways, and fails if the tests do not notice.
+    Mutants(mutants::Arguments),
     /// Runs worlds of servers, clients and networks in virtual time, from seeds.
     Simulate(simulate::Arguments),
     /// Compares longwire's echo server with those of other libraries.
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Abuse(arguments) => abuse::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments, install),
         Command::Coverage => coverage::run(install),
+        Command::Mutants(arguments) => mutants::run(&arguments, install),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments, install),
         Command::Setup { only } => setup::run(&only, install),

@@ -39,6 +39,7 @@ pub(crate) enum Tool {
     Brokers,
     Fuzz,
     Coverage,
+    Mutants,
 }
 
 /// Node.js with the packages of `interop/package.json`.
@@ -117,6 +118,7 @@ pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
             Tool::Brokers => brokers(install)?.nats,
             Tool::Fuzz => cargo_fuzz(install)?,
             Tool::Coverage => coverage(install)?.program,
+            Tool::Mutants => cargo_mutants(install)?,
         };
         println!("{tool:?}: {}", place.display());
     }
@@ -205,6 +207,11 @@ pub fn brokers(install: Install) -> Result<Brokers> {
 /// Finds cargo-fuzz, and builds it if it is missing.
 pub(crate) fn cargo_fuzz(install: Install) -> Result<PathBuf> {
     subcommand(install, "cargo-fuzz", "0.13.2")
+}
+
+/// Finds cargo-mutants, and builds it if it is missing.
+pub(crate) fn cargo_mutants(install: Install) -> Result<PathBuf> {
+    subcommand(install, "cargo-mutants", "27.1.0")
 }
 
 /// Finds cargo-llvm-cov, and builds it if it is missing. LLVM's programs come from the toolchain if it has its
