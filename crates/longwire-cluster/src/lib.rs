@@ -89,13 +89,17 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod appends;
 mod backplane;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod broker;
+mod catch_up;
 mod channel;
 mod cluster;
 mod envelope;
+mod history;
 mod interest;
+mod join;
 mod link;
 mod memory;
 #[cfg(feature = "nats")]
@@ -108,18 +112,22 @@ mod presence;
 #[cfg(feature = "redis")]
 mod redis;
 mod stats;
+mod timeline;
 #[cfg(feature = "tls")]
 mod tls;
 
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::Redis;
+pub use appends::Append;
 pub use backplane::{Backplane, BackplaneError, BoxFuture, Inbox};
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "nats", feature = "redis"))))]
 pub use broker::BrokerOptions;
 pub use channel::{Channel, NodeId};
 pub use cluster::{Cluster, ClusterError, ClusterEvent, ClusterEvents, ClusterState, Gap, Member, NodeInfo};
+pub use history::{History, Past, Position, PositionError, Record};
+pub use join::Joined;
 pub use memory::Memory;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
