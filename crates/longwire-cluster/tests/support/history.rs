@@ -36,7 +36,7 @@ fn options(history: History) -> ClusterOptions {
     let gap = |_: &str| Some(Message::text(GAP));
     let message = |position: Position, message: &Message| match message {
         Message::Text(text) => format!("{position} {text}").into(),
-        other => other.clone(),
+        Message::Binary(_) => message.clone(),
     };
     let options = ClusterOptions::default().with_lease(Duration::from_secs(3)).with_gap_message(gap);
     options.with_history(history).with_history_message(message)
