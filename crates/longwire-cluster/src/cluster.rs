@@ -229,22 +229,23 @@ impl Cluster {
         let backplane: Arc<dyn Backplane> = Arc::new(backplane);
         backplane.start(id, inbox.clone()).await.map_err(ClusterError::Broker)?;
         let history = options.history.map(History::clamped);
-        let mut outbox = Outbox::new(id, options.outbox, backplane.max_payload());
-        if history.is_some() {
-            outbox = outbox.without_rooms();
-        }
-        let appends = history.map(|_| Appends::new(id, options.outbox, backplane.max_payload()));
-        let link = Arc::new(Link::new(outbox, appends));
         let own = [Channel::All, Channel::Control, Channel::Node(id)];
-        let subscribed = async {
+        let prepared = async {
             if let Some(history) = &history {
                 backplane.keep(history).await?;
             }
             backplane.subscribe(&own).await
         };
-        let subscribed = subscribed.await.map_err(ClusterError::Broker);
+        let prepared = prepared.await.map_err(ClusterError::Broker);
+        let max_payload = backplane.max_payload();
+        let mut outbox = Outbox::new(id, options.outbox, max_payload);
+        if history.is_some() {
+            outbox = outbox.without_rooms();
+        }
+        let appends = history.map(|_| Appends::new(id, options.outbox, max_payload));
+        let link = Arc::new(Link::new(outbox, appends));
         let uplink: Arc<dyn Uplink> = Arc::clone(&link) as _;
-        let linked = subscribed.and_then(|()| hub.link(&uplink).then_some(()).ok_or(ClusterError::Linked));
+        let linked = prepared.and_then(|()| hub.link(&uplink).then_some(()).ok_or(ClusterError::Linked));
         if let Err(error) = linked {
             backplane.stop().await;
             return Err(error);

@@ -21,18 +21,25 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
+use crate::appends::Append;
 use crate::backplane::{Backplane, BackplaneError, BoxFuture, Inbox};
 use crate::broker::{ANSWER, BrokerOptions, CONNECT, PING, back_off, jittered};
 use crate::channel::{Channel, NodeId};
 use crate::envelope::{Body, Envelope};
+use crate::history::{History, Past, Position};
 
+mod history;
 mod pump;
 
+use history::{HEADERS, Kept};
 use pump::{Arrival, pump};
 
 /// The connection of one node to [NATS](https://nats.io). Tested with version 2.9.
 ///
-/// It uses the server's core, without `JetStream`: each message reaches the nodes that are there at the time. Nodes may
+/// It uses the server's core, without `JetStream`: each message reaches the nodes that are there at the time. With
+/// [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), it makes a stream of `JetStream`, which keeps
+/// the messages of all rooms in files, and publishes them again. Its name is the [prefix](BrokerOptions::prefix) and a
+/// random number; it has one replica, which can be changed later. Nodes may
 /// be connected to different servers of one NATS cluster. A node that has just subscribed to a room may then miss for a
 /// moment what is published at another server, until the servers have told each other.
 ///
@@ -85,6 +92,7 @@ struct Shared {
     /// The channels that are subscribed to, and the handles that end these subscriptions.
     channels: Mutex<HashMap<Channel, AbortHandle>>,
     echoes: Mutex<Echoes>,
+    kept: Kept,
 }
 
 /// The state that depends on the node.
@@ -164,6 +172,7 @@ impl Nats {
             started: OnceLock::new(),
             channels: Mutex::default(),
             echoes: Mutex::default(),
+            kept: Kept::default(),
         };
         Ok(Self { shared: Arc::new(shared), tasks: Mutex::default() })
     }
@@ -437,8 +446,26 @@ impl Backplane for Nats {
         Box::pin(in_time(self.shared.publish(messages)))
     }
 
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(in_time(self.shared.keep(history)))
+    }
+
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(in_time(self.shared.append(messages)))
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        Box::pin(in_time(self.shared.history(room, after, most)))
+    }
+
     fn max_payload(&self) -> usize {
-        self.shared.client.max_payload()
+        let most = self.shared.client.max_payload();
+        if self.shared.kept.is_on() { most.saturating_sub(HEADERS) } else { most }
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
