@@ -341,6 +341,10 @@ impl Node {
     /// Delivers the next message of a room. Returns the number of clients.
     fn deliver_record(&self, name: &Arc<str>, state: &RoomState, record: Record) -> usize {
         let position = record.position;
+        if !Envelope::is_from(&record.payload, self.id) {
+            self.link.counters.received.add(1);
+            self.link.counters.received_bytes.add(record.payload.len() as u64);
+        }
         match self.content(record) {
             Some(Content::Message { message, except, latest }) => {
                 for joiner in &state.joiners {
@@ -366,11 +370,10 @@ impl Node {
     /// Reads a message of the history. `None` if it is not for clients.
     pub(crate) fn content(&self, record: Record) -> Option<Content> {
         let Record { position, payload, .. } = record;
-        let (len, counters) = (payload.len() as u64, &self.link.counters);
         let Envelope { from, body } = match Envelope::decode(payload) {
             Ok(envelope) => envelope,
             Err(error) => {
-                counters.malformed.add(1);
+                self.link.counters.malformed.add(1);
                 debug!(%error, "something that is no envelope is in a history");
                 return None;
             }
@@ -380,11 +383,6 @@ impl Node {
             Body::Lost { .. } => return Some(Content::Gap),
             _ => return None,
         };
-        let is_own = from == self.id;
-        if !is_own {
-            counters.received.add(1);
-            counters.received_bytes.add(len);
-        }
         let message = match &self.options.history_message {
             None => message,
             Some(make) => call(|| make(position, &message)).or_else(|| {
@@ -392,7 +390,7 @@ impl Node {
                 None
             })?,
         };
-        let except = except.filter(|_| is_own).map(ClientId::from);
+        let except = except.filter(|_| from == self.id).map(ClientId::from);
         Some(Content::Message { message, except, latest })
     }
 }

@@ -54,13 +54,15 @@ use pump::{Arrival, pump};
 ///   anew.
 /// - The node does not keep up: beyond [`ClusterOptions::inbox`](crate::ClusterOptions::inbox), messages are dropped
 ///   and reported as gaps. A server that cannot get rid of its messages closes the connection.
+/// - The stream refuses a message, because the disk or the account's limit is full: the node tries again for up to two
+///   minutes, with all that were handed over together; those after it may precede it then.
 /// - A message is larger than the server permits, by default 1 MiB: it does not leave the node, and its room has a gap
 ///   on the other nodes.
 ///
 /// # Limits
 ///
 /// The account needs the permission to publish and to subscribe to everything below the
-/// [prefix](BrokerOptions::prefix). What it may not do is only logged: NATS does not answer single calls. Each room in
+/// [prefix](BrokerOptions::prefix), and for a history, to everything below `$JS.API`. What it may not do is only logged: NATS does not answer single calls. Each room in
 /// which a node has clients takes some 6 KiB of memory in the client of NATS. What a node publishes in a room with
 /// clients of its own comes back to it, and is dropped on arrival.
 ///
