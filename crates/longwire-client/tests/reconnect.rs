@@ -627,3 +627,29 @@ fn can_be_used_from_any_task() {
     check::<Outage>();
     check::<Event>();
 }
+
+/// What the hook has noted at the time of an attempt is all that was received, whatever the application has taken.
+#[tokio::test(start_paused = true)]
+async fn notes_each_message_before_the_next_attempt() {
+    let (builder, mut server) = client();
+    let noted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&noted);
+    let note = move |message: &Message| {
+        let number: usize = message.as_text().unwrap().parse().unwrap();
+        assert_eq!(count.swap(number, Ordering::Relaxed) + 1, number, "in order, once");
+    };
+    let mut ws = builder.backoff(steady()).on_message(note).start();
+    let mut next = 1;
+    for _ in 0..3 {
+        let mut peer = server.accept().await;
+        assert_eq!(noted.load(Ordering::Relaxed) + 1, next);
+        for _ in 0..10 {
+            peer.send(next.to_string()).await.unwrap();
+            next += 1;
+        }
+        peer.start_close(1001, "").unwrap();
+    }
+    for number in 1..=20 {
+        assert_eq!(ws.recv().await.unwrap(), Some(Message::text(number.to_string())));
+    }
+}

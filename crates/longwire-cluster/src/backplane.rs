@@ -9,7 +9,9 @@ use bytes::Bytes;
 use longwire_connection::BoxError;
 use tokio::sync::Notify;
 
+use crate::appends::Append;
 use crate::channel::{Channel, NodeId};
+use crate::history::{History, Past, Position, Record};
 
 /// A future that a [`Backplane`] returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -40,6 +42,38 @@ pub trait Backplane: Send + Sync + 'static {
 
     /// Publishes messages, in their order. If it fails, any number of them may have been published.
     fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>>;
+
+    /// Prepares to keep the history of rooms within these bounds. Called once, after [`start`](Self::start), if the node
+    /// is to have it. Default: an error.
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        let _ = history;
+        Box::pin(async { Err(BackplaneError::new("this broker keeps no history")) })
+    }
+
+    /// Appends messages to the history of their rooms, those of one room in their order, and passes each to the nodes
+    /// that have subscribed to [`Channel::Room`], this one included, by [`Inbox::record`].
+    ///
+    /// If it fails, any number of them may have been appended, and the node calls it again with the same messages. A
+    /// message is appended once, whatever the number of calls within the shorter of two minutes and [`History::age`]:
+    /// if the broker has one of the same node with this number or, in the same room, a larger one, it is ignored.
+    /// Default: an error.
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        let _ = messages;
+        Box::pin(async { Err(BackplaneError::new("this broker keeps no history")) })
+    }
+
+    /// Returns at most `most` messages of a room after a position, and fewer if they have more than about 64 KiB: they
+    /// are delivered at once, and a client's queue has to take them. With `None` as the
+    /// position, only [`Past::last`] is of interest, and there are no messages. Default: an error.
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        let _ = (room, after, most);
+        Box::pin(async { Err(BackplaneError::new("this broker keeps no history")) })
+    }
 
     /// Returns the largest payload that can be published, in bytes. Default: no limit.
     fn max_payload(&self) -> usize {
@@ -114,6 +148,8 @@ struct Lane {
     bytes: usize,
     /// The channels of which messages were dropped since that was told the last time.
     gaps: HashSet<Channel>,
+    /// The rooms of whose history messages were dropped.
+    behind: HashSet<Arc<str>>,
 }
 
 /// Something that has arrived.
@@ -124,6 +160,13 @@ pub(crate) enum Item {
         payload: Bytes,
         number: u64,
     },
+    /// A message of a room's history.
+    Record {
+        room: Arc<str>,
+        record: Record,
+    },
+    /// Messages of the history of this room were dropped.
+    Behind(Arc<str>),
     /// Messages of this channel were lost before what follows; `None`: of any channel.
     Dropped(Option<Channel>),
     Lost(BackplaneError),
@@ -141,6 +184,15 @@ impl Inbox {
         queues.last += 1;
         let number = queues.last;
         let fits = queues.lane(&channel).message(channel, payload, number, self.shared.limit);
+        queues.overflowed += u64::from(!fits);
+        drop(queues);
+        self.shared.arrived.notify_one();
+    }
+
+    /// Adds a message of a room's history that has arrived: see [`Backplane::append`].
+    pub fn record(&self, room: Arc<str>, record: Record) {
+        let mut queues = self.lock();
+        let fits = queues.messages.record(room, record, self.shared.limit);
         queues.overflowed += u64::from(!fits);
         drop(queues);
         self.shared.arrived.notify_one();
@@ -213,30 +265,54 @@ impl Queues {
 impl Lane {
     /// Adds a message if it fits.
     fn message(&mut self, channel: Channel, payload: Bytes, number: u64, limit: usize) -> bool {
-        let cost = cost(&channel, &payload);
-        if self.bytes + cost > limit && self.bytes > 0 {
+        if !self.make_room(cost(&channel, &payload), limit) {
             self.gaps.insert(channel);
             return false;
         }
         if self.gaps.remove(&channel) {
             self.items.push_back(Item::Dropped(Some(channel.clone())));
         }
-        self.bytes += cost;
         self.items.push_back(Item::Message { channel, payload, number });
         true
+    }
+
+    /// Adds a message of a room's history if it fits.
+    fn record(&mut self, room: Arc<str>, record: Record, limit: usize) -> bool {
+        let fits = self.make_room(room.len() + record.payload.len() + OVERHEAD, limit);
+        if fits {
+            self.items.push_back(Item::Record { room, record });
+        } else {
+            self.behind.insert(room);
+        }
+        fits
+    }
+
+    /// Counts the bytes of a message if it fits.
+    fn make_room(&mut self, cost: usize, limit: usize) -> bool {
+        let fits = self.bytes + cost <= limit || self.bytes == 0;
+        if fits {
+            self.bytes += cost;
+        }
+        fits
     }
 
     /// Takes the next item. Channels with gaps of which nothing else has arrived come after all others.
     fn take(&mut self) -> Option<Item> {
         if let Some(item) = self.items.pop_front() {
-            if let Item::Message { channel, payload, .. } = &item {
-                self.bytes -= cost(channel, payload);
+            match &item {
+                Item::Message { channel, payload, .. } => self.bytes -= cost(channel, payload),
+                Item::Record { room, record } => self.bytes -= room.len() + record.payload.len() + OVERHEAD,
+                _ => {}
             }
             return Some(item);
         }
-        let channel = self.gaps.iter().next().cloned()?;
-        self.gaps.remove(&channel);
-        Some(Item::Dropped(Some(channel)))
+        if let Some(channel) = self.gaps.iter().next().cloned() {
+            self.gaps.remove(&channel);
+            return Some(Item::Dropped(Some(channel)));
+        }
+        let room = self.behind.iter().next().cloned()?;
+        self.behind.remove(&room);
+        Some(Item::Behind(room))
     }
 }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use longwire_hub::{ClientId, Hub, Uplink};
+use longwire_hub::{ClientId, Hub, HubError, Uplink};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::appends::Appends;
 use crate::backplane::{Backplane, BackplaneError, Inbox};
 use crate::channel::{Channel, NodeId};
 use crate::envelope::Body;
+use crate::history::History;
 use crate::link::Link;
 use crate::node::Node;
 use crate::options::ClusterOptions;
@@ -32,7 +34,8 @@ pub struct Cluster {
 struct Membership {
     node: Arc<Node>,
     tasks: Vec<JoinHandle<()>>,
-    publisher: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Those that hand over what was published, which a leaving node waits for.
+    publishers: tokio::sync::Mutex<Option<Vec<JoinHandle<()>>>>,
 }
 
 /// Another node, or this one.
@@ -166,6 +169,18 @@ pub enum ClusterError {
     /// The node has left the cluster.
     #[error("the node has left the cluster")]
     Left,
+    /// The cluster keeps no history: see [`ClusterOptions::with_history`].
+    #[error("the cluster keeps no history")]
+    NoHistory,
+    /// The client is in the room already.
+    #[error("the client is in the room already")]
+    InRoom,
+    /// The client was too slow: more was published in the room than could be kept for it.
+    #[error("the client takes messages more slowly than they are published in the room")]
+    Slow,
+    /// The hub refused.
+    #[error(transparent)]
+    Hub(HubError),
 }
 
 /// As [`Display`](fmt::Display).
@@ -183,7 +198,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::Broker`] if the broker cannot be reached, [`ClusterError::Linked`] if the hub is or was in a
+    /// [`ClusterError::Broker`] if the broker cannot be reached, or cannot keep the
+    /// [history](ClusterOptions::with_history) that is wanted, [`ClusterError::Linked`] if the hub is or was in a
     /// cluster.
     ///
     /// # Examples
@@ -212,24 +228,41 @@ impl Cluster {
         let inbox = Inbox::new(options.inbox);
         let backplane: Arc<dyn Backplane> = Arc::new(backplane);
         backplane.start(id, inbox.clone()).await.map_err(ClusterError::Broker)?;
-        let link = Arc::new(Link::new(Outbox::new(id, options.outbox, backplane.max_payload())));
+        let history = options.history.map(History::clamped);
         let own = [Channel::All, Channel::Control, Channel::Node(id)];
-        let subscribed = backplane.subscribe(&own).await.map_err(ClusterError::Broker);
+        let prepared = async {
+            if let Some(history) = &history {
+                backplane.keep(history).await?;
+            }
+            backplane.subscribe(&own).await
+        };
+        let prepared = prepared.await.map_err(ClusterError::Broker);
+        let max_payload = backplane.max_payload();
+        let mut outbox = Outbox::new(id, options.outbox, max_payload);
+        if history.is_some() {
+            outbox = outbox.without_rooms();
+        }
+        let appends = history.map(|_| Appends::new(id, options.outbox, max_payload));
+        let link = Arc::new(Link::new(outbox, appends));
         let uplink: Arc<dyn Uplink> = Arc::clone(&link) as _;
-        let linked = subscribed.and_then(|()| hub.link(&uplink).then_some(()).ok_or(ClusterError::Linked));
+        let linked = prepared.and_then(|()| hub.link(&uplink).then_some(()).ok_or(ClusterError::Linked));
         if let Err(error) = linked {
             backplane.stop().await;
             return Err(error);
         }
         let node = Arc::new(Node::new(id, hub.clone(), link, inbox, backplane, options));
-        let publisher = tokio::spawn(Arc::clone(&node).publish_all());
-        let tasks = vec![
+        let mut publishers = vec![tokio::spawn(Arc::clone(&node).publish_all())];
+        let mut tasks = vec![
             tokio::spawn(Arc::clone(&node).keep_subscriptions()),
             tokio::spawn(Arc::clone(&node).receive_all()),
             tokio::spawn(Arc::clone(&node).keep_alive()),
         ];
-        let publisher = tokio::sync::Mutex::new(Some(publisher));
-        Ok(Self { membership: Arc::new(Membership { node, tasks, publisher }) })
+        if let Some(history) = history {
+            publishers.push(tokio::spawn(Arc::clone(&node).append_all(history)));
+            tasks.push(tokio::spawn(Arc::clone(&node).catch_up_all()));
+        }
+        let publishers = tokio::sync::Mutex::new(Some(publishers));
+        Ok(Self { membership: Arc::new(Membership { node, tasks, publishers }) })
     }
 
     /// Returns the identity of this node.
@@ -237,7 +270,7 @@ impl Cluster {
         self.node().id
     }
 
-    fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         &self.membership.node
     }
 
@@ -341,14 +374,20 @@ impl Cluster {
     ///
     /// If the future is dropped, the node has left, but the others may not have been told.
     pub async fn leave(&self) {
-        let Membership { node, publisher, .. } = &*self.membership;
+        let Membership { node, publishers, .. } = &*self.membership;
         // A second call waits for the end of the first.
-        let mut publisher = publisher.lock().await;
-        let Some(mut publishing) = publisher.take() else { return };
-        let end = Ending { membership: &self.membership, publishing: publishing.abort_handle() };
+        let mut publishers = publishers.lock().await;
+        let Some(publishing) = publishers.take() else { return };
+        let handles = publishing.iter().map(JoinHandle::abort_handle).collect();
+        let end = Ending { membership: &self.membership, publishing: handles };
         node.link.stop(Some((Channel::Control, Body::Bye)));
-        // It ends once everything is handed over.
-        let _ = timeout(FAREWELL, &mut publishing).await;
+        // They end once everything is handed over.
+        let all = async {
+            for publishing in publishing {
+                let _ = publishing.await;
+            }
+        };
+        let _ = timeout(FAREWELL, all).await;
         drop(end);
         let _ = timeout(FAREWELL, node.backplane.stop()).await;
     }
@@ -369,9 +408,7 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.end();
-        if let Some(publisher) = self.publisher.get_mut().take() {
-            publisher.abort();
-        }
+        self.publishers.get_mut().iter().flatten().for_each(JoinHandle::abort);
         self.node.leave();
     }
 }
@@ -379,12 +416,12 @@ impl Drop for Membership {
 /// The end of a node that leaves, also if nobody waits for it any more.
 struct Ending<'a> {
     membership: &'a Membership,
-    publishing: AbortHandle,
+    publishing: Vec<AbortHandle>,
 }
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.publishing.abort();
+        self.publishing.iter().for_each(AbortHandle::abort);
         self.membership.end();
         self.membership.node.leave();
     }

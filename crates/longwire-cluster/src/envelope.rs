@@ -186,7 +186,6 @@ impl Envelope {
     }
 
     /// Returns whether a node has sent an envelope, without reading the rest of it.
-    #[cfg(any(feature = "nats", feature = "redis"))]
     pub(crate) fn is_from(bytes: &[u8], node: NodeId) -> bool {
         bytes.first() == Some(&VERSION) && bytes.get(2..10) == Some(&node.0.to_le_bytes())
     }

@@ -49,7 +49,7 @@
 //! The messages of one node to one room arrive in order at the clients of every other node, each at most once. Between
 //! the messages of several nodes there is no order, and two clients may see them differently.
 //!
-//! Nothing is repeated. Each of these losses is a [`ClusterEvent::Gap`] on the nodes whose clients
+//! Without a [history](#history), nothing is repeated. Each of these losses is a [`ClusterEvent::Gap`] on the nodes whose clients
 //! missed something, a message to the clients in a room if [`ClusterOptions::with_gap_message`] makes one, and counted
 //! in [`ClusterStats::gaps`]:
 //!
@@ -68,6 +68,28 @@
 //! next message of the same node in the same room, belong to it. A gap may be reported although nothing was lost: always
 //! if a node sends to more than 128 Ki rooms and keys in turn, because it does not remember them all.
 //!
+//! # History
+//!
+//! With [`ClusterOptions::with_history`], the broker keeps the last messages of each room, bounded by their number and
+//! age. Then these things differ, for rooms only:
+//!
+//! - A message is delivered as the broker gives it back, also to the clients of the node that publishes it. `publish`
+//!   and its relatives return a [`Delivery`](longwire_hub::Delivery) of zeros, and the clients of all nodes get the
+//!   messages of a room in one order.
+//! - Each message has a [`Position`], which [`ClusterOptions::with_history_message`] can put into what clients get.
+//! - A client joins by [`Cluster::join_since`], and gets what was published after its position, or learns that this is
+//!   not there any more. One that joins by itself, with `join`, gets what is published from some moment after that on:
+//!   once the node has subscribed to the room, and knows its position.
+//! - While the broker is away, nothing is delivered in rooms. What is published waits, up to
+//!   [`ClusterOptions::outbox`] bytes, and is handed over when it is back, once each. What a node has missed, it
+//!   fetches. A [`ClusterEvent::Gap`] of a room means a loss for good: more was missed than is kept, the broker has lost
+//!   its history, or a publishing node could not keep what waited. The last of these is a part of the history, so that
+//!   all learn of it in its place, also those that join later.
+//! - A message that was handed over just before an outage of more than two minutes, or more than the history's age if
+//!   that is less, may be there or not. It is not repeated, and a gap follows.
+//!
+//! `broadcast` and `send_to` are as without a history.
+//!
 //! # Who is there
 //!
 //! [`Cluster::members`] and [`Cluster::count`] say who is in a room, on all nodes, and [`Cluster::events`] tells of
@@ -83,19 +105,23 @@
 //! | Redis, Valkey | `redis` | [`Redis`](https://docs.rs/longwire-cluster/latest/longwire_cluster/struct.Redis.html) |
 //! | none, within the process, for tests | | [`Memory`] |
 //!
-//! The broker keeps no messages: what is published while a node is away never reaches it. Implement [`Backplane`] for
+//! Without a history, the broker keeps no messages: what is published while a node is away never reaches it. Implement [`Backplane`] for
 //! other brokers.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod appends;
 mod backplane;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod broker;
+mod catch_up;
 mod channel;
 mod cluster;
 mod envelope;
+mod history;
 mod interest;
+mod join;
 mod link;
 mod memory;
 #[cfg(feature = "nats")]
@@ -108,18 +134,22 @@ mod presence;
 #[cfg(feature = "redis")]
 mod redis;
 mod stats;
+mod timeline;
 #[cfg(all(feature = "tls", any(feature = "nats", feature = "redis")))]
 mod tls;
 
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::Redis;
+pub use appends::Append;
 pub use backplane::{Backplane, BackplaneError, BoxFuture, Inbox};
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "nats", feature = "redis"))))]
 pub use broker::BrokerOptions;
 pub use channel::{Channel, NodeId};
 pub use cluster::{Cluster, ClusterError, ClusterEvent, ClusterEvents, ClusterState, Gap, Member, NodeInfo};
+pub use history::{History, Past, Position, PositionError, Record};
+pub use join::Joined;
 pub use memory::Memory;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use longwire_hub::{ClientId, Published, Room, Target, Uplink};
 use tokio::sync::Notify;
 
+use crate::appends::Appends;
 use crate::channel::Channel;
 use crate::envelope::{Body, Post};
 use crate::outbox::Outbox;
@@ -14,6 +15,8 @@ use crate::stats::Counters;
 /// The link of a hub to its cluster. The hub keeps it, so it does not keep the hub.
 pub(crate) struct Link {
     pub(crate) outbox: Outbox,
+    /// What waits for the history of rooms, if there is one.
+    pub(crate) appends: Option<Appends>,
     pub(crate) counters: Counters,
     moves: Mutex<Moves>,
     pub(crate) moved: Notify,
@@ -37,8 +40,8 @@ pub(crate) enum Move {
 }
 
 impl Link {
-    pub(crate) fn new(outbox: Outbox) -> Self {
-        Self { outbox, counters: Counters::default(), moves: Mutex::default(), moved: Notify::new() }
+    pub(crate) fn new(outbox: Outbox, appends: Option<Appends>) -> Self {
+        Self { outbox, appends, counters: Counters::default(), moves: Mutex::default(), moved: Notify::new() }
     }
 
     fn note(&self, change: Move) {
@@ -71,7 +74,35 @@ impl Link {
         moves.is_stopped = true;
         moves.queue = VecDeque::new();
         drop(moves);
+        if let Some(appends) = &self.appends {
+            appends.stop();
+        }
         self.outbox.stop(last);
+    }
+
+    /// Counts a message for a room with a history that nobody will get, and sees to it that all nodes learn of it.
+    pub(crate) fn refuse(&self, appends: &Appends, room: Arc<str>) {
+        self.counters.lost.add(1);
+        if !appends.refuse(room) {
+            self.outbox.lose(Channel::All);
+        }
+    }
+
+    /// Takes a message for a room with a history. Returns whether this node's clients get it from there.
+    fn append(&self, appends: &Appends, room: &str, published: Published<'_>) -> bool {
+        let room: Arc<str> = room.into();
+        if published.latest.is_some_and(|key| key.len() > MAX_NAME) {
+            self.refuse(appends, room);
+            return true;
+        }
+        match appends.post(Arc::clone(&room), post(published)) {
+            Some(true) => true,
+            Some(false) => {
+                self.refuse(appends, room);
+                true
+            }
+            None => false,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Moves> {
@@ -82,12 +113,15 @@ impl Link {
 
 impl Uplink for Link {
     fn publish(&self, published: Published<'_>) -> bool {
-        let Published { target, latest, except, message } = published;
+        let Published { target, latest, .. } = published;
         if let Target::Room(name) | Target::Key(name) = target
             && name.len() > MAX_NAME
         {
             // Nobody can be there.
             return false;
+        }
+        if let (Some(appends), Target::Room(room)) = (&self.appends, target) {
+            return self.append(appends, room, published);
         }
         let channel = match target {
             Target::All => Channel::All,
@@ -99,14 +133,7 @@ impl Uplink for Link {
             self.outbox.lose(channel);
             return false;
         }
-        let post = Post {
-            seq: 0,
-            previous: 0,
-            except: except.map(ClientId::value),
-            latest: latest.map(Arc::from),
-            message: message.clone(),
-        };
-        if self.outbox.post(channel, post) == Some(false) {
+        if self.outbox.post(channel, post(published)) == Some(false) {
             self.counters.lost.add(1);
         }
         false
@@ -123,6 +150,17 @@ impl Uplink for Link {
     }
 }
 
+/// Returns the content of an envelope, without its numbers.
+fn post(published: Published<'_>) -> Post {
+    Post {
+        seq: 0,
+        previous: 0,
+        except: published.except.map(ClientId::value),
+        latest: published.latest.map(Arc::from),
+        message: published.message.clone(),
+    }
+}
+
 /// The longest name of a room or key, in bytes, and the longest key of a latest value that reaches other nodes.
 const MAX_NAME: usize = Room::MAX_NAME;
 
@@ -136,7 +174,7 @@ mod tests {
 
     #[test]
     fn moves_are_bounded() {
-        let link = Link::new(Outbox::new(NodeId(1), 1024, 1024));
+        let link = Link::new(Outbox::new(NodeId(1), 1024, 1024), None);
         let room: Arc<str> = "a".into();
         for n in 0..MOST as u64 {
             link.moved(&room, n.into(), true);

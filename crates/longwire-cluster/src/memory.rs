@@ -6,12 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
+use crate::appends::Append;
 use crate::backplane::{Backplane, BackplaneError, BoxFuture, Inbox};
 use crate::channel::{Channel, NodeId};
+use crate::history::{History, Past, Position};
+
+mod past;
+
+use past::Pasts;
 
 /// A broker within the process. Each clone is a connection to it, for one node.
 ///
-/// Messages arrive at once. For tests, the broker can be [paused](Self::pause), and single nodes can be
+/// Messages arrive at once. With [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), it keeps a
+/// history in memory, with the bounds of the first node. For tests, the broker can be [paused](Self::pause), and single nodes can be
 /// [cut off](Self::cut).
 pub struct Memory {
     bus: Arc<Mutex<Bus>>,
@@ -26,6 +33,7 @@ struct Bus {
     is_paused: bool,
     published: u64,
     delivered: HashMap<NodeId, u64>,
+    pasts: Option<Pasts>,
 }
 
 struct Connection {
@@ -77,6 +85,13 @@ impl Memory {
         }
     }
 
+    /// Drops the history of all rooms, as a broker does that starts again without its files.
+    pub fn forget_history(&self) {
+        let mut bus = self.lock();
+        let bounds = bus.pasts.as_ref().map(Pasts::bounds);
+        bus.pasts = bounds.map(Pasts::new);
+    }
+
     /// Returns the number of messages that were published, those among nodes included.
     pub fn published(&self) -> u64 {
         self.lock().published
@@ -105,6 +120,9 @@ impl Memory {
         {
             for channel in &connection.channels {
                 bus.unsubscribe(*node, channel);
+            }
+            if let Some(pasts) = &mut bus.pasts {
+                pasts.forget_node(*node);
             }
         }
     }
@@ -138,6 +156,20 @@ impl Bus {
         }
         if let Some(connection) = self.nodes.get_mut(&node) {
             connection.channels.remove(channel);
+        }
+    }
+
+    fn append(&mut self, from: NodeId, append: &Append) {
+        let Some(record) = self.pasts.as_mut().and_then(|pasts| pasts.append(from, append)) else { return };
+        self.published += 1;
+        let channel = Channel::Room(Arc::clone(&append.room));
+        for node in self.by_channel.get(&channel).into_iter().flatten() {
+            if let Some(connection) = self.nodes.get(node)
+                && !connection.is_cut
+            {
+                *self.delivered.entry(*node).or_default() += 1;
+                connection.inbox.record(Arc::clone(&append.room), record.clone());
+            }
         }
     }
 
@@ -186,6 +218,32 @@ impl Backplane for Memory {
                     bus.publish(node, channel, payload);
                 }
             })
+        })
+    }
+
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(async move {
+            self.with(|bus, _| {
+                bus.pasts.get_or_insert_with(|| Pasts::new(*history));
+            })
+        })
+    }
+
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(
+            async move { self.with(|bus, node| messages.iter().for_each(|append| bus.append(node, append))) },
+        )
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        Box::pin(async move {
+            let past = self.with(|bus, _| bus.pasts.as_mut().map(|pasts| pasts.read(room, after, most)))?;
+            past.ok_or_else(|| BackplaneError::new("no history is kept"))
         })
     }
 

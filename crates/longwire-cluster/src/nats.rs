@@ -21,18 +21,25 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
+use crate::appends::Append;
 use crate::backplane::{Backplane, BackplaneError, BoxFuture, Inbox};
 use crate::broker::{ANSWER, BrokerOptions, CONNECT, PING, back_off, jittered};
 use crate::channel::{Channel, NodeId};
 use crate::envelope::{Body, Envelope};
+use crate::history::{History, Past, Position};
 
+mod history;
 mod pump;
 
+use history::{HEADERS, Kept};
 use pump::{Arrival, pump};
 
 /// The connection of one node to [NATS](https://nats.io). Tested with version 2.9.
 ///
-/// It uses the server's core, without `JetStream`: each message reaches the nodes that are there at the time. Nodes may
+/// It uses the server's core, without `JetStream`: each message reaches the nodes that are there at the time. With
+/// [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), it makes a stream of `JetStream`, which keeps
+/// the messages of all rooms in files, and publishes them again. Its name is the [prefix](BrokerOptions::prefix) and a
+/// random number; it has one replica, which can be changed later. Nodes may
 /// be connected to different servers of one NATS cluster. A node that has just subscribed to a room may then miss for a
 /// moment what is published at another server, until the servers have told each other.
 ///
@@ -47,13 +54,15 @@ use pump::{Arrival, pump};
 ///   anew.
 /// - The node does not keep up: beyond [`ClusterOptions::inbox`](crate::ClusterOptions::inbox), messages are dropped
 ///   and reported as gaps. A server that cannot get rid of its messages closes the connection.
+/// - The stream refuses a message, because the disk or the account's limit is full: the node tries again for up to two
+///   minutes, with all that were handed over together; those after it may precede it then.
 /// - A message is larger than the server permits, by default 1 MiB: it does not leave the node, and its room has a gap
 ///   on the other nodes.
 ///
 /// # Limits
 ///
 /// The account needs the permission to publish and to subscribe to everything below the
-/// [prefix](BrokerOptions::prefix). What it may not do is only logged: NATS does not answer single calls. Each room in
+/// [prefix](BrokerOptions::prefix), and for a history, to everything below `$JS.API`. What it may not do is only logged: NATS does not answer single calls. Each room in
 /// which a node has clients takes some 6 KiB of memory in the client of NATS. What a node publishes in a room with
 /// clients of its own comes back to it, and is dropped on arrival.
 ///
@@ -85,6 +94,7 @@ struct Shared {
     /// The channels that are subscribed to, and the handles that end these subscriptions.
     channels: Mutex<HashMap<Channel, AbortHandle>>,
     echoes: Mutex<Echoes>,
+    kept: Kept,
 }
 
 /// The state that depends on the node.
@@ -164,6 +174,7 @@ impl Nats {
             started: OnceLock::new(),
             channels: Mutex::default(),
             echoes: Mutex::default(),
+            kept: Kept::default(),
         };
         Ok(Self { shared: Arc::new(shared), tasks: Mutex::default() })
     }
@@ -437,8 +448,26 @@ impl Backplane for Nats {
         Box::pin(in_time(self.shared.publish(messages)))
     }
 
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(in_time(self.shared.keep(history)))
+    }
+
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(in_time(self.shared.append(messages)))
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        Box::pin(in_time(self.shared.history(room, after, most)))
+    }
+
     fn max_payload(&self) -> usize {
-        self.shared.client.max_payload()
+        let most = self.shared.client.max_payload();
+        if self.shared.kept.is_on() { most.saturating_sub(HEADERS) } else { most }
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {

@@ -1,5 +1,5 @@
 //! The tasks of a node: one keeps its subscriptions, one publishes, one receives, one watches over the broker and the
-//! other nodes.
+//! other nodes. Those for the history of rooms are in [`crate::catch_up`].
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::backplane::{Backplane, BackplaneError, Inbox, Item};
+use crate::catch_up::{Joiner, Rooms};
 use crate::channel::{Channel, NodeId};
 use crate::cluster::{ClusterError, ClusterEvent, ClusterState, Gap, Member, NodeInfo};
 use crate::envelope::{self, Body, Envelope, Post};
@@ -30,11 +31,13 @@ use crate::stats::ClusterStats;
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     name: Arc<str>,
-    hub: Hub,
+    pub(crate) hub: Hub,
     pub(crate) link: Arc<Link>,
     inbox: Inbox,
     pub(crate) backplane: Arc<dyn Backplane>,
-    options: ClusterOptions,
+    pub(crate) options: ClusterOptions,
+    /// The rooms whose history this node follows; `None` if there is none.
+    pub(crate) rooms: Option<Rooms>,
     /// The time from which on the node knows the others.
     pub(crate) introduced_at: Instant,
     pub(crate) state: watch::Sender<ClusterState>,
@@ -48,21 +51,23 @@ pub(crate) struct Node {
     /// Held while the broker is declared to be away, or there: one after the other.
     turning: Mutex<()>,
     /// Notified when a subscription may have to be tried again.
-    retry: Notify,
+    pub(crate) retry: Notify,
     /// Notified when the broker should be checked.
-    check: Notify,
+    pub(crate) check: Notify,
     /// Notified when rooms were subscribed to.
     subscribed: Notify,
 }
 
-struct Inner {
-    interest: Interest,
+pub(crate) struct Inner {
+    pub(crate) interest: Interest,
     presence: Presence,
     seen: Seen,
     /// The rooms and keys whose messages arrive.
     since: HashMap<Channel, Since>,
     /// Channels that were wanted and not subscribed to for a while, in which something may have been missed.
     late: HashSet<Channel>,
+    /// Rooms that clients are about to join, and the number of these clients.
+    pub(crate) held: HashMap<Arc<str>, usize>,
     questions: HashMap<u64, oneshot::Sender<Vec<Member>>>,
 }
 
@@ -101,6 +106,7 @@ impl Node {
             seen: Seen::default(),
             since: HashMap::new(),
             late: HashSet::new(),
+            held: HashMap::new(),
             questions: HashMap::new(),
         };
         Self {
@@ -120,11 +126,12 @@ impl Node {
             retry: Notify::new(),
             check: Notify::new(),
             subscribed: Notify::new(),
+            rooms: options.history.map(|_| Rooms::default()),
             options,
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
         // No panic can leave it half changed: what the application provides is not called under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,11 +231,30 @@ impl Node {
             let notified = self.subscribed.notified();
             match &*self.state.borrow() {
                 ClusterState::Left => return Err(ClusterError::Left),
-                ClusterState::Connected if self.inner().since.contains_key(&channel) => return Ok(()),
+                ClusterState::Connected if self.hears(&channel) => return Ok(()),
                 ClusterState::Connected | ClusterState::Lost { .. } => {}
             }
             notified.await;
         }
+    }
+
+    /// Returns whether what is published on a channel from now on is delivered.
+    fn hears(&self, channel: &Channel) -> bool {
+        let is_live = match (&self.rooms, channel) {
+            (Some(rooms), Channel::Room(room)) => rooms.is_live(room),
+            _ => true,
+        };
+        is_live && self.inner().since.contains_key(channel)
+    }
+
+    /// Wakes those who wait until this node hears what is published.
+    pub(crate) fn notify_subscribed(&self) {
+        self.subscribed.notify_waiters();
+    }
+
+    /// Waits until a room may have become live, from the time on at which this was called.
+    pub(crate) fn wait_subscribed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.subscribed.notified()
     }
 
     /// Returns who is in a room, if this node knows.
@@ -313,7 +339,7 @@ impl Node {
         if !self.is_back() {
             return;
         }
-        self.report_all_gaps().await;
+        self.miss_all().await;
         {
             let _turning = self.turning();
             // Unless it is away again, which was told.
@@ -357,7 +383,27 @@ impl Node {
             inner.presence.missed_anything(Instant::now());
             inner.unsettle();
         });
-        self.report_all_gaps().await;
+        self.miss_all().await;
+    }
+
+    /// Fetches what may be missing in rooms with a history, and reports a gap in everything else.
+    async fn miss_all(&self) {
+        let Some(rooms) = &self.rooms else { return self.report_all_gaps().await };
+        let channels: Vec<_> = {
+            let mut inner = self.inner();
+            inner.seen.clear();
+            inner.since.keys().cloned().collect()
+        };
+        self.report_gap(&Channel::All);
+        for (count, channel) in (1_u64..).zip(&channels) {
+            match channel {
+                Channel::Room(room) => rooms.fall_behind(room),
+                channel => self.report_gap(channel),
+            }
+            if count.is_multiple_of(TURN) {
+                yield_now().await;
+            }
+        }
     }
 
     /// Reports a gap in everything that arrives here.
@@ -378,6 +424,18 @@ impl Node {
 
     /// Reports that messages of a channel were lost.
     fn report_gap(&self, channel: &Channel) {
+        let room = match (&self.rooms, channel) {
+            (Some(rooms), Channel::Room(room)) => rooms.get(room),
+            _ => None,
+        };
+        match room {
+            Some(room) => self.report_gap_to(channel, room.lock().joiners()),
+            None => self.report_gap_to(channel, &[]),
+        }
+    }
+
+    /// Does the same, also to clients that are about to join the room.
+    pub(crate) fn report_gap_to(&self, channel: &Channel, joiners: &[Arc<Joiner>]) {
         let gap = match channel {
             Channel::All => Gap::All,
             Channel::Room(room) => Gap::Room(Arc::clone(room)),
@@ -389,6 +447,9 @@ impl Node {
         if let (Gap::Room(room), Some(make)) = (&gap, &self.options.gap_message)
             && let Some(Some(message)) = call(|| make(room))
         {
+            for joiner in joiners {
+                joiner.add(message.clone(), None);
+            }
             self.hub.publish_local(room, message);
         }
         self.tell(ClusterEvent::Gap(gap));
@@ -418,7 +479,7 @@ impl Node {
         }
     }
 
-    fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         matches!(*self.state.borrow(), ClusterState::Connected)
     }
 
@@ -449,7 +510,7 @@ impl Node {
     fn leave_room(&self, room: &Arc<str>, client: u64) {
         self.change(|inner| {
             inner.presence.left(room, client);
-            if inner.presence.own(room).next().is_none() {
+            if inner.presence.own(room).next().is_none() && !inner.held.contains_key(room) {
                 inner.interest.vacate(&Channel::Room(Arc::clone(room)), Instant::now());
             }
         });
@@ -496,9 +557,9 @@ impl Node {
     }
 
     /// Returns whether the hub has a client for a channel.
-    fn is_occupied(&self, channel: &Channel) -> bool {
+    pub(crate) fn is_occupied(&self, channel: &Channel) -> bool {
         match channel {
-            Channel::Room(room) => !self.hub.room(room).is_empty(),
+            Channel::Room(room) => !self.hub.room(room).is_empty() || self.inner().held.contains_key(room),
             Channel::Key(key) => !self.hub.clients_of(key).is_empty(),
             Channel::All | Channel::Control | Channel::Node(_) => true,
         }
@@ -531,7 +592,13 @@ impl Node {
                 missed
             });
             for channel in missed {
-                self.report_gap(&channel);
+                // With a history, what has arrived was delivered.
+                if self.rooms.is_none() || channel.room().is_none() {
+                    self.report_gap(&channel);
+                }
+            }
+            if let Some(rooms) = &self.rooms {
+                given_up.iter().filter_map(Channel::room).for_each(|room| rooms.end(room));
             }
             if given_up.is_empty() {
                 return true;
@@ -577,6 +644,9 @@ impl Node {
             }
             most = (2 * most).min(SUBSCRIBE);
             let since = Since { at: Instant::now(), after };
+            if let Some(rooms) = &self.rooms {
+                channels.iter().filter_map(Channel::room).for_each(|room| rooms.begin(room));
+            }
             let late = self.change(|inner| {
                 let late: Vec<_> =
                     channels.iter().filter(|channel| inner.late.remove(*channel)).cloned().collect();
@@ -589,7 +659,14 @@ impl Node {
                 late
             });
             for channel in late {
-                self.report_gap(&channel);
+                let has_missed = match (&self.rooms, channel.room()) {
+                    // Who joins by position begins now.
+                    (Some(_), Some(room)) => !self.hub.room(room).is_empty(),
+                    _ => true,
+                };
+                if has_missed {
+                    self.report_gap(&channel);
+                }
             }
             self.subscribed.notify_waiters();
         }
@@ -605,6 +682,13 @@ impl Node {
         loop {
             work += match self.inbox.take().await {
                 Item::Message { channel, payload, number } => self.receive(&channel, payload, number).await,
+                Item::Record { room, record } => self.receive_record(&room, record),
+                Item::Behind(room) => {
+                    if let Some(rooms) = &self.rooms {
+                        rooms.fall_behind(&room);
+                    }
+                    1
+                }
                 Item::Dropped(Some(channel)) => self.miss(&channel).await,
                 Item::Dropped(None) => {
                     self.miss_anything().await;
@@ -727,8 +811,11 @@ impl Node {
             self.report_all_gaps().await;
             return WORK;
         }
-        if is_wanted {
-            self.report_gap(channel);
+        match (&self.rooms, channel.room()) {
+            // Only news of nodes are sent by themselves.
+            (Some(rooms), Some(room)) => rooms.fall_behind(room),
+            _ if is_wanted => self.report_gap(channel),
+            _ => {}
         }
         1
     }
@@ -785,7 +872,7 @@ impl Node {
 }
 
 /// Ends the node with the task that has it: without one of its tasks, a node is none.
-struct Guard(Arc<Node>);
+pub(crate) struct Guard(pub(crate) Arc<Node>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -833,18 +920,20 @@ fn event(change: Change) -> ClusterEvent {
 }
 
 /// Limits the time of a call of the broker's client.
-async fn within_limit(call: impl Future<Output = Result<(), BackplaneError>>) -> Result<(), BackplaneError> {
+pub(crate) async fn within_limit<R>(
+    call: impl Future<Output = Result<R, BackplaneError>>,
+) -> Result<R, BackplaneError> {
     timeout(CALL, call).await.unwrap_or_else(|_| Err(BackplaneError::new("it does not answer")))
 }
 
 /// Calls a function of the application. `None` if it panics.
-fn call<R>(function: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn call<R>(function: impl FnOnce() -> R) -> Option<R> {
     // What it has left half changed is its own.
     catch_unwind(AssertUnwindSafe(function)).ok()
 }
 
 /// Returns between half of a time and all of it.
-fn jittered(wait: Duration) -> Duration {
+pub(crate) fn jittered(wait: Duration) -> Duration {
     // Without random bytes, all nodes try at the same time.
     let random = getrandom::u32().unwrap_or(u32::MAX);
     wait / 2 + (wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
@@ -863,7 +952,7 @@ const INTRODUCTION: Duration = Duration::from_secs(1);
 const CALL: Duration = Duration::from_secs(5);
 
 /// The first wait before something that has failed is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
 /// The subscriptions that are asked for at once.
 const SUBSCRIBE: usize = 1024;

@@ -8,11 +8,16 @@ use bytes::Bytes;
 use longwire_connection::Message;
 use longwire_hub::ClientHandle;
 
+use crate::history::{History, Position};
+
 /// The data that the other nodes get of a client: see [`ClusterOptions::with_member_data`].
 type MemberData = Arc<dyn Fn(&ClientHandle) -> Bytes + Send + Sync>;
 
 /// The message for a room of which messages were lost: see [`ClusterOptions::with_gap_message`].
 type GapMessage = Arc<dyn Fn(&str) -> Option<Message> + Send + Sync>;
+
+/// The form in which clients get a message of the history: see [`ClusterOptions::with_history_message`].
+type HistoryMessage = Arc<dyn Fn(Position, &Message) -> Message + Send + Sync>;
 
 /// The options of a node in a cluster.
 #[derive(Clone)]
@@ -29,11 +34,16 @@ pub struct ClusterOptions {
     pub lease: Duration,
     /// The number of bytes of messages that may wait for the broker, and of news of presence: the lists of clients that
     /// other nodes ask for must fit. What is published beyond that reaches only the clients of this
-    /// node, and is counted as [lost](crate::ClusterStats::lost). Default 16 MiB.
+    /// node, and is counted as [lost](crate::ClusterStats::lost). With a [history](field@Self::history), as many bytes of
+    /// messages for rooms may wait besides, and what does not fit reaches nobody. Default 16 MiB.
     pub outbox: usize,
     /// The number of bytes that may wait for this node's clients to be served. What arrives beyond that is dropped, and
     /// reported as a gap. Default 16 MiB.
     pub inbox: usize,
+    /// The bounds of the history that the broker keeps of each room. Default: none, and it keeps nothing. See
+    /// [`with_history`](Self::with_history).
+    pub history: Option<History>,
+    pub(crate) history_message: Option<HistoryMessage>,
     pub(crate) member_data: Option<MemberData>,
     pub(crate) gap_message: Option<GapMessage>,
 }
@@ -46,6 +56,8 @@ impl Default for ClusterOptions {
             lease: Duration::from_secs(15),
             outbox: 16 * 1024 * 1024,
             inbox: 16 * 1024 * 1024,
+            history: None,
+            history_message: None,
             member_data: None,
             gap_message: None,
         }
@@ -88,6 +100,33 @@ impl ClusterOptions {
         self
     }
 
+    /// Keeps a [`history`](field@Self::history) of each room: see "History" in the crate's documentation.
+    ///
+    /// All nodes of a cluster must have one, with the same bounds, or none. The broker must support it, otherwise
+    /// [`Cluster::join`](crate::Cluster::join) fails.
+    #[must_use]
+    pub fn with_history(mut self, history: History) -> Self {
+        self.history = Some(history);
+        self
+    }
+
+    /// Sets the function that makes what clients get of a message in the history of a room, such as one that adds the
+    /// [`Position`]. Default: the message unchanged.
+    ///
+    /// It is called once for each message on each node with clients in the room, and again for a message that is
+    /// fetched for a client that resumes. Messages of [`broadcast`](longwire_hub::Hub::broadcast) and
+    /// [`send_to`](longwire_hub::Hub::send_to), which are in no history, and those that are published on this node
+    /// alone, do not pass through it. If it panics, this node's clients do not get the message. It must not wait, and
+    /// must not call the [`Cluster`](crate::Cluster).
+    #[must_use]
+    pub fn with_history_message(
+        mut self,
+        message: impl Fn(Position, &Message) -> Message + Send + Sync + 'static,
+    ) -> Self {
+        self.history_message = Some(Arc::new(message));
+        self
+    }
+
     /// Sets the function that says what the other nodes are told of a client when it enters a room, such as the name of
     /// its user: [`Member::data`](crate::Member::data). Default: nothing. Of more than 4096 bytes, the first 4096 are
     /// used.
@@ -121,6 +160,7 @@ impl fmt::Debug for ClusterOptions {
             .field("lease", &self.lease)
             .field("outbox", &self.outbox)
             .field("inbox", &self.inbox)
+            .field("history", &self.history)
             .finish_non_exhaustive()
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Outbox {
     limit: usize,
     /// The largest payload that the broker takes.
     max_payload: usize,
+    /// Set if messages for rooms go another way: then what is here for a room is news.
+    rooms_have_history: bool,
     queues: Mutex<Queues>,
     added: Notify,
 }
@@ -66,7 +68,20 @@ pub(crate) struct Batch {
 
 impl Outbox {
     pub(crate) fn new(me: NodeId, limit: usize, max_payload: usize) -> Self {
-        Self { me, limit, max_payload, queues: Mutex::default(), added: Notify::new() }
+        Self {
+            me,
+            limit,
+            max_payload,
+            rooms_have_history: false,
+            queues: Mutex::default(),
+            added: Notify::new(),
+        }
+    }
+
+    /// Leaves messages for rooms to [`crate::appends`].
+    pub(crate) fn without_rooms(mut self) -> Self {
+        self.rooms_have_history = true;
+        self
     }
 
     /// Adds a message for clients. Returns whether it will be handed to the broker; `None` once the node has left.
@@ -187,7 +202,8 @@ impl Outbox {
         for (channel, _) in messages {
             // A room's news are among its messages.
             queues.has_lost_news |= !matches!(channel, Channel::All | Channel::Key(_));
-            if channel.is_for_clients() {
+            let is_news = self.rooms_have_history && matches!(channel, Channel::Room(_));
+            if channel.is_for_clients() && !is_news {
                 queues.lost.insert(channel);
             }
         }

@@ -24,16 +24,24 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use crate::appends::Append;
 use crate::backplane::{Backplane, BackplaneError, BoxFuture, Inbox};
 use crate::broker::{ANSWER, BrokerOptions, CONNECT, PING, back_off};
 use crate::channel::{Channel, NodeId};
 use crate::envelope::Envelope;
+use crate::history::{History, Past, Position};
+
+mod history;
+
+use history::Kept;
 
 /// The connection of one node to [Redis](https://redis.io), version 6 or newer, or to [Valkey](https://valkey.io).
 /// Tested with Redis 7.0.
 ///
 /// It uses the server's publish and subscribe, and stores nothing: each message reaches the nodes that are there at the
-/// time.
+/// time. With [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), each room has a stream, which two
+/// scripts write and read. Its messages are as durable as the server's files (`appendonly yes`), and the server needs
+/// memory for them: with a `maxmemory-policy` other than `noeviction`, it may drop what should be kept.
 ///
 /// # Failures
 ///
@@ -52,7 +60,10 @@ use crate::envelope::Envelope;
 /// One server, without Sentinel. In a Redis Cluster, all nodes may use any of its servers, because these pass all
 /// messages on to each other; sharded channels, which avoid that, are not supported. What a node publishes in a room
 /// with clients of its own comes back to it, and is dropped on arrival. The user needs the permission for `PUBLISH`,
-/// `SUBSCRIBE`, `UNSUBSCRIBE` and `PING`, and for the channels that begin with the [prefix](BrokerOptions::prefix).
+/// `SUBSCRIBE`, `UNSUBSCRIBE` and `PING`, and for the channels that begin with the [prefix](BrokerOptions::prefix). For a
+/// history it needs `SCRIPT LOAD`, `EVALSHA` and what the scripts use (`TIME`, `GET`, `SET`, `DEL`, `PEXPIRE`, `HGET`,
+/// `HSET`, `HINCRBY`, `XADD`, `XDEL`, `XRANGE`), for the keys that begin with a brace and the prefix; in a Redis Cluster,
+/// a history is not supported, and joining with one fails.
 ///
 /// # Examples
 ///
@@ -99,6 +110,8 @@ struct State {
     connections: u64,
     /// The channels to subscribe to, by their names.
     channels: HashMap<Vec<u8>, Channel>,
+    /// Set if a history is kept.
+    kept: Option<Kept>,
 }
 
 struct Connection {
@@ -131,7 +144,7 @@ impl Redis {
     ///
     /// The URL is `redis://HOST`, or `rediss://HOST` for TLS (feature `tls`), with a port, unless that is 6379.
     /// Credentials precede the host: `USER:PASSWORD@`, or `:PASSWORD@`, percent-encoded. The number of a database after
-    /// it has no effect: channels belong to none.
+    /// it, as in `/3`, is that of the history; channels belong to none.
     ///
     /// # Errors
     ///
@@ -191,6 +204,10 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // No panic can leave it half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn started(&self) -> Result<&Started, BackplaneError> {
+        self.started.get().ok_or_else(|| BackplaneError::new("not started"))
     }
 
     /// Returns the connection that is there, and its number.
@@ -265,8 +282,11 @@ impl Shared {
         }
         // Otherwise the server has not got the end of the subscription yet.
         let channel = self.state().channels.get(&name).cloned();
-        if let Some(channel) = channel {
-            inbox.message(channel, payload.into());
+        let Some(channel) = channel else { return };
+        let payload = Bytes::from(payload);
+        match (channel.room(), history::arrived(&payload)) {
+            (Some(room), Some(record)) => inbox.record(Arc::clone(room), record),
+            _ => inbox.message(channel, payload),
         }
     }
 
@@ -348,7 +368,7 @@ impl Shared {
     }
 
     /// Keeps a connection, until it is aborted.
-    async fn keep(self: Arc<Self>) {
+    async fn keep_connection(self: Arc<Self>) {
         loop {
             if timeout(PING, self.lost.notified()).await.is_err() {
                 // If it fails, there is no connection any more.
@@ -368,6 +388,7 @@ impl Shared {
     /// Makes a connection with all subscriptions.
     async fn restore(self: &Arc<Self>) -> Result<(), BackplaneError> {
         let mut connection = self.establish().await?;
+        self.prepare(&mut connection.handle).await?;
         let mut subscribed: HashSet<Vec<u8>> = HashSet::new();
         loop {
             let (missing, surplus) = {
@@ -415,7 +436,7 @@ impl Backplane for Redis {
             if self.shared.started.set(Started { node, inbox }).is_err() {
                 return Err(BackplaneError::new("this connection has a node already"));
             }
-            let keeper = tokio::spawn(Arc::clone(&self.shared).keep());
+            let keeper = tokio::spawn(Arc::clone(&self.shared).keep_connection());
             *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
             self.shared.ping().await
         })
@@ -431,6 +452,23 @@ impl Backplane for Redis {
 
     fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>> {
         Box::pin(self.shared.publish(messages))
+    }
+
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(self.shared.keep(history))
+    }
+
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(self.shared.append(messages))
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        Box::pin(self.shared.history(room, after, most))
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {

@@ -10,7 +10,8 @@ pub struct ClusterStats {
     pub published: u64,
     /// Bytes of these messages, with what precedes them on the way.
     pub published_bytes: u64,
-    /// Messages that were published on this node, and lost on their way to others: the broker was away or slow.
+    /// Messages that were published on this node, and lost on their way to others: the broker was away or slow. With a
+    /// history, those for rooms that did not fit into [`ClusterOptions::outbox`](crate::ClusterOptions::outbox).
     pub lost: u64,
     /// Messages for clients that arrived from other nodes.
     pub received: u64,

@@ -13,6 +13,7 @@ use longwire_cluster::{
 };
 use longwire_connection::Message;
 use longwire_hub::{ClientInfo, Hub};
+use support::history::history_suite;
 use support::{TestNode, in_order};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -612,4 +613,21 @@ async fn a_busy_node_keeps_its_place_among_the_others() {
     while let Ok(Ok(Some(event))) = timeout(Duration::from_millis(1), events.next()).await {
         assert!(!matches!(event, ClusterEvent::NodeWent(_)), "{event:?}");
     }
+}
+
+mod history {
+    use super::*;
+
+    history_suite!(Memory:
+        a_room_has_one_order,
+        a_client_resumes_after_a_position,
+        what_is_not_kept_is_not_recovered,
+        a_history_that_is_lost_is_a_gap_and_a_new_start,
+        the_seam_has_no_hole_and_no_repetition,
+        everything_arrives_although_the_broker_is_killed_twice,
+        a_repetition_is_delivered_once,
+        a_full_outbox_is_counted_and_told_in_its_place,
+        a_node_dies_and_its_clients_go_on,
+        a_slow_node_catches_up,
+    );
 }

@@ -4,12 +4,13 @@ mod support;
 
 use std::time::Duration;
 
-use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, Nats};
+use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Nats};
 use longwire_hub::Hub;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::TestNode;
 use support::broker::{Broker, Process, free_port};
+use support::history::history_suite;
 use support::suite::suite;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -59,6 +60,19 @@ impl Broker for NatsServer {
         Self::with_arguments(&[]).await
     }
 
+    async fn start_with_history() -> Option<Self> {
+        Self::with_arguments(&["-js", "-sd", "store"]).await
+    }
+
+    async fn forget_history(&self) {
+        let client = async_nats::connect(self.url()).await.expect("the server is there");
+        let found = client.request("$JS.API.STREAM.NAMES", "".into()).await.expect("it answers");
+        let found: Value = serde_json::from_slice(&found.payload).expect("JSON");
+        let name = found["streams"][0].as_str().expect("there is one");
+        let deleted = client.request(format!("$JS.API.STREAM.DELETE.{name}"), "".into()).await;
+        deleted.expect("it answers");
+    }
+
     async fn connect(&self) -> Nats {
         Nats::connect(self.url()).await.expect("the server is there")
     }
@@ -106,6 +120,33 @@ suite!(NatsServer:
     own_messages_are_not_in_the_way,
     calls_fail_in_time,
 );
+
+mod history {
+    use super::*;
+
+    history_suite!(NatsServer:
+        a_room_has_one_order,
+        a_client_resumes_after_a_position,
+        what_is_not_kept_is_not_recovered,
+        a_history_that_is_lost_is_a_gap_and_a_new_start,
+        the_seam_has_no_hole_and_no_repetition,
+        everything_arrives_although_the_broker_is_killed_twice,
+        everything_arrives_although_the_broker_is_frozen,
+        a_repetition_is_delivered_once,
+        a_full_outbox_is_counted_and_told_in_its_place,
+        a_node_dies_and_its_clients_go_on,
+        a_slow_node_catches_up,
+    );
+
+    #[tokio::test]
+    async fn without_jetstream_no_node_joins() {
+        let Some(server) = NatsServer::start().await else { return };
+        let options = ClusterOptions::default().with_history(History::default());
+        let joined = Cluster::join(&Hub::default(), server.connect().await, options).await;
+        let error = joined.expect_err("it has no JetStream").to_string();
+        assert!(error.contains("JetStream is not enabled"), "{error}");
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_connection_is_replaced() {

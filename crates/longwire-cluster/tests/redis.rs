@@ -11,6 +11,7 @@ use redis::{Client, cmd};
 use rustix::process::Signal;
 use support::TestNode;
 use support::broker::{Broker, Process, free_port};
+use support::history::history_suite;
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
 
@@ -22,7 +23,7 @@ struct RedisServer {
 impl RedisServer {
     async fn with_arguments(more: &str, password: &'static str) -> Option<Self> {
         let port = free_port();
-        let arguments = format!("--port {port} --bind 127.0.0.1 --appendonly no --save  {more}");
+        let arguments = format!("--port {port} --bind 127.0.0.1 --save  {more}");
         // "--save" has an empty argument.
         let mut arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
         arguments.retain({
@@ -62,7 +63,15 @@ impl Broker for RedisServer {
     type Link = Redis;
 
     async fn start() -> Option<Self> {
-        Self::with_arguments("", "").await
+        Self::with_arguments("--appendonly no", "").await
+    }
+
+    async fn start_with_history() -> Option<Self> {
+        Self::with_arguments("--appendonly yes", "").await
+    }
+
+    async fn forget_history(&self) {
+        cmd("FLUSHALL").exec_async(&mut self.asking().await).await.expect("it answers");
     }
 
     async fn connect(&self) -> Redis {
@@ -114,6 +123,24 @@ suite!(RedisServer:
     own_messages_are_not_in_the_way,
     calls_fail_in_time,
 );
+
+mod history {
+    use super::*;
+
+    history_suite!(RedisServer:
+        a_room_has_one_order,
+        a_client_resumes_after_a_position,
+        what_is_not_kept_is_not_recovered,
+        a_history_that_is_lost_is_a_gap_and_a_new_start,
+        the_seam_has_no_hole_and_no_repetition,
+        everything_arrives_although_the_broker_is_killed_twice,
+        everything_arrives_although_the_broker_is_frozen,
+        a_repetition_is_delivered_once,
+        a_full_outbox_is_counted_and_told_in_its_place,
+        a_node_dies_and_its_clients_go_on,
+        a_slow_node_catches_up,
+    );
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_connection_is_replaced() {

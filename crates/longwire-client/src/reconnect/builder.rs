@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_connection::{BoxError, Keepalive, Transport as Stream, WebSocket};
+use longwire_connection::{BoxError, Keepalive, Message, Transport as Stream, WebSocket};
 
 use tracing::Instrument as _;
 
@@ -92,6 +92,7 @@ impl<T: Stream> Builder<T> {
             settings: Settings {
                 connect: Box::new(move |number| Box::pin(connect(number))),
                 on_connect: None,
+                on_message: None,
                 retry_if: Box::new(|failure| failure.outage.is_temporary()),
                 backoff: Backoff::default(),
                 confirm: Confirm::Written,
@@ -131,6 +132,47 @@ impl<T: Stream> Builder<T> {
         F: Future<Output = Result<WebSocket<T>, BoxError>> + Send + 'static,
     {
         self.settings.on_connect = Some(Box::new(move |ws| Box::pin(set_up(ws))));
+        self
+    }
+
+    /// Calls a function with each message of the peer when it is received, which may be some time before the
+    /// application takes it. Messages that [`on_connect`](Self::on_connect) receives are not passed to it.
+    ///
+    /// Use it, with [`new`](Self::new), to resume where the last connection has ended: what this function remembers is
+    /// what the next attempt has to ask for. It must not wait. If it panics, the client ends.
+    ///
+    /// # Examples
+    ///
+    /// Messages of the form `POSITION TEXT`; the position is a parameter of the URL:
+    ///
+    /// ```no_run
+    /// use std::sync::{Arc, Mutex, PoisonError};
+    ///
+    /// use longwire_client::Client;
+    /// use longwire_client::reconnect::{Builder, Outage};
+    ///
+    /// # async fn example() -> Result<(), Outage> {
+    /// let since = Arc::new(Mutex::new(None::<String>));
+    /// let last = Arc::clone(&since);
+    /// let mut ws = Builder::new(move || {
+    ///     let since = since.lock().unwrap_or_else(PoisonError::into_inner);
+    ///     let query = since.as_ref().map(|since| format!("?since={since}")).unwrap_or_default();
+    ///     let client = Client::new(format!("ws://example.com/rooms/tea{query}"));
+    ///     async move { client.connect().await }
+    /// })
+    /// .on_message(move |message| {
+    ///     let position = message.as_text().and_then(|text| text.split(' ').next());
+    ///     *last.lock().unwrap_or_else(PoisonError::into_inner) = position.map(str::to_owned);
+    /// })
+    /// .start();
+    /// while let Some(message) = ws.recv().await? {
+    ///     println!("{message}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_message(mut self, note: impl FnMut(&Message) + Send + 'static) -> Self {
+        self.settings.on_message = Some(Box::new(note));
         self
     }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::inbox::Filling;
 use super::outbox::Outbox;
+use super::settings::OnMessage;
 use super::{Confirm, Gap, Outage};
 
 /// The end of a connection.
@@ -30,6 +31,7 @@ pub(super) struct Serving<'a> {
     /// The outage that was not yet reported to the application.
     pub(super) missed: &'a mut Option<Missed>,
     pub(super) closing: &'a mut watch::Receiver<Option<CloseFrame>>,
+    pub(super) on_message: &'a mut Option<OnMessage>,
     pub(super) confirm: Confirm,
     pub(super) delivery_timeout: Option<Duration>,
     pub(super) close_timeout: Duration,
@@ -51,7 +53,7 @@ impl Serving<'_> {
         let (sender, mut receiver) = ws.split();
         let mut sending = pin!(send(self.outbox, &sender, self.confirm, self.incoming));
         let closing = none_at_close(self.closing);
-        let lost = async { Some(receive(&mut receiver, self.incoming, self.missed).await) };
+        let lost = async { Some(receive(&mut receiver, self.incoming, self.missed, self.on_message).await) };
         let overdue = async {
             let limit = overdue(self.outbox, self.delivery_timeout).await;
             sender.abort();
@@ -104,6 +106,7 @@ async fn receive<T: Transport>(
     receiver: &mut Receiver<T>,
     incoming: &Filling,
     missed: &mut Option<Missed>,
+    on_message: &mut Option<OnMessage>,
 ) -> Outage {
     loop {
         let mut slot = incoming.slot().await;
@@ -115,6 +118,9 @@ async fn receive<T: Transport>(
         }
         match receiver.recv().await {
             Ok(Some(message)) => {
+                if let Some(note) = on_message {
+                    note(&message);
+                }
                 if let Some(slot) = slot {
                     slot.message(message).await;
                 }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use longwire_connection::{BoxError, Transport as Stream, WebSocket};
+use longwire_connection::{BoxError, Message, Transport as Stream, WebSocket};
 
 use super::{Backoff, Failure};
 use crate::Error;
@@ -32,12 +32,14 @@ type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 /// Makes the attempt with this number, counted as in [`Phase`](super::Phase).
 type Connect<T> = Box<dyn FnMut(u32) -> Future<Result<WebSocket<T>, Error>> + Send>;
 type OnConnect<T> = Box<dyn FnMut(WebSocket<T>) -> Future<Result<WebSocket<T>, BoxError>> + Send>;
+pub(super) type OnMessage = Box<dyn FnMut(&Message) + Send>;
 type RetryIf = Box<dyn FnMut(&Failure<'_>) -> bool + Send>;
 
 /// The settings of the task.
 pub(super) struct Settings<T: Stream> {
     pub(super) connect: Connect<T>,
     pub(super) on_connect: Option<OnConnect<T>>,
+    pub(super) on_message: Option<OnMessage>,
     pub(super) retry_if: RetryIf,
     pub(super) backoff: Backoff,
     pub(super) confirm: Confirm,

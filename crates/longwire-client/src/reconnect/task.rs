@@ -130,6 +130,7 @@ impl<T: Transport> Task<T> {
             incoming: &self.incoming,
             missed,
             closing,
+            on_message: &mut self.settings.on_message,
             confirm,
             delivery_timeout,
             close_timeout,

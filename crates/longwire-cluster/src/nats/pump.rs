@@ -11,6 +11,7 @@ use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::Shared;
+use super::history::arrived;
 use crate::channel::Channel;
 use crate::envelope::Envelope;
 
@@ -30,18 +31,19 @@ impl Future for Arrival {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURN {
-            let Poll::Ready(arrived) = Pin::new(&mut self.subscriber).poll_next(cx) else {
+            let Poll::Ready(next) = Pin::new(&mut self.subscriber).poll_next(cx) else {
                 return Poll::Pending;
             };
-            let Some(message) = arrived else { return Poll::Ready(()) };
+            let Some(message) = next else { return Poll::Ready(()) };
             let Some(channel) = &self.channel else {
                 self.shared.echoed(&message.payload);
                 continue;
             };
-            if let Some(started) = self.shared.started.get()
-                && !Envelope::is_from(&message.payload, started.node)
-            {
-                started.inbox.message(channel.clone(), message.payload);
+            let Some(started) = self.shared.started.get() else { continue };
+            match (channel.room(), arrived(&message)) {
+                (Some(room), Some(record)) => started.inbox.record(Arc::clone(room), record),
+                _ if Envelope::is_from(&message.payload, started.node) => {}
+                _ => started.inbox.message(channel.clone(), message.payload),
             }
         }
         // Others have their turn.

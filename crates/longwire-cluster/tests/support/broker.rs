@@ -20,6 +20,16 @@ pub(crate) trait Broker: Sized {
     /// Starts it. `None` if it is not installed, and that is meant.
     async fn start() -> Option<Self>;
 
+    /// Starts one that keeps a history in files.
+    async fn start_with_history() -> Option<Self> {
+        Self::start().await
+    }
+
+    /// Loses the history of all rooms.
+    async fn forget_history(&self) {
+        panic!("it keeps none");
+    }
+
     async fn connect(&self) -> Self::Link;
 
     /// Ends the broker without a farewell.
@@ -45,6 +55,10 @@ impl Broker for Memory {
 
     async fn start() -> Option<Self> {
         Some(Self::new())
+    }
+
+    async fn forget_history(&self) {
+        Self::forget_history(self);
     }
 
     async fn connect(&self) -> Self {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod broker;
+pub(crate) mod history;
 pub(crate) mod suite;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use longwire_cluster::{
-    Backplane, BackplaneError, BoxFuture, Channel, Cluster, ClusterOptions, Inbox, NodeId,
+    Append, Backplane, BackplaneError, BoxFuture, Channel, Cluster, ClusterOptions, History, Inbox, NodeId,
+    Past, Position,
 };
 use longwire_connection::testing::{Pipe, pair};
 use longwire_connection::{Config, Message, WebSocket};
@@ -41,6 +43,23 @@ impl<B: Backplane> Backplane for Shared<B> {
 
     fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>> {
         self.0.publish(messages)
+    }
+
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.keep(history)
+    }
+
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.append(messages)
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        self.0.history(room, after, most)
     }
 
     fn max_payload(&self) -> usize {

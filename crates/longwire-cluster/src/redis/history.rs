@@ -1,0 +1,270 @@
+//! The history of rooms in Redis: a stream for each room, which two scripts write and read.
+//!
+//! Offsets are counted for each room by 1. The entry of a message has the offset and the time in milliseconds as its ID.
+//! A hash beside the stream has the epoch (`e`) and the last offset (`n`), and outlives the messages, so that positions
+//! stay valid in a quiet room. A further key for each node that publishes in the room has the number of its last
+//! message, for as long as repetitions are recognized. The names of all of these have the name of the room's channel in
+//! braces, which is what a Redis Cluster would distribute them by.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Value};
+
+use super::Shared;
+use crate::appends::Append;
+use crate::backplane::BackplaneError;
+use crate::channel::Channel;
+use crate::history::{History, PAGE_BYTES, Past, Position, Record};
+
+/// The scripts that the server has, by their digests, and the bounds of the history.
+#[derive(Clone)]
+pub(super) struct Kept {
+    bounds: History,
+    append: Arc<str>,
+    read: Arc<str>,
+}
+
+/// Takes the keys of the stream, the hash and the publisher; the channel, the bounds (messages, milliseconds), the times
+/// in milliseconds for which the publisher and the epoch are kept, a new epoch, and messages as pairs of number and
+/// payload.
+const APPEND: &str = r"
+if redis.replicate_commands then redis.replicate_commands() end
+local stream, meta, publisher = KEYS[1], KEYS[2], KEYS[3]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local epoch = redis.call('HGET', meta, 'e')
+if not epoch then
+  redis.call('DEL', stream)
+  epoch = ARGV[6]
+  redis.call('HSET', meta, 'e', epoch, 'n', 0)
+end
+local last, number = tonumber(redis.call('GET', publisher) or 0), nil
+for i = 7, #ARGV, 2 do
+  if tonumber(ARGV[i]) > last then
+    number = ARGV[i]
+    last = tonumber(number)
+    local n = redis.call('HINCRBY', meta, 'n', 1)
+    redis.call('XADD', stream, 'MAXLEN', ARGV[2], string.format('%.0f-%.0f', n, now), 'd', ARGV[i + 1])
+    redis.call('PUBLISH', ARGV[1], '\2' .. epoch .. struct.pack('<I8', n) .. ARGV[i + 1])
+  end
+end
+if number then redis.call('SET', publisher, number, 'PX', ARGV[4]) end
+for _ = 1, 100 + #ARGV do
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  if not first or tonumber(string.match(first[1], '%d+$')) >= now - ARGV[3] then break end
+  redis.call('XDEL', stream, first[1])
+end
+redis.call('PEXPIRE', stream, ARGV[3])
+redis.call('PEXPIRE', meta, ARGV[5])
+return 1
+";
+
+/// Takes the keys of the stream and the hash; the age of messages and the time for which the epoch is kept in
+/// milliseconds, a new epoch, the epoch (empty: none) and the offset after which to read, the most messages, and the most
+/// bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and payload.
+const READ: &str = r"
+if redis.replicate_commands then redis.replicate_commands() end
+local stream, meta = KEYS[1], KEYS[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local epoch = redis.call('HGET', meta, 'e')
+if not epoch then
+  redis.call('DEL', stream)
+  epoch = ARGV[3]
+  redis.call('HSET', meta, 'e', epoch, 'n', 0)
+end
+redis.call('PEXPIRE', meta, ARGV[2])
+local last = tonumber(redis.call('HGET', meta, 'n'))
+local after = tonumber(ARGV[5])
+if ARGV[4] == '' or (ARGV[4] == epoch and after == last) then return {epoch, last, 1} end
+if ARGV[4] ~= epoch or after > last then return {epoch, last, 0} end
+local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[6])
+local out, bytes = {epoch, last, 1}, 0
+for i, entry in ipairs(found) do
+  local offset, ms = string.match(entry[1], '^(%d+)-(%d+)$')
+  if i == 1 and (tonumber(offset) ~= after + 1 or tonumber(ms) < now - ARGV[1]) then break end
+  bytes = bytes + #entry[2][2]
+  if i > 1 and bytes > tonumber(ARGV[7]) then break end
+  out[#out + 1] = tonumber(offset)
+  out[#out + 1] = entry[2][2]
+end
+if #out == 3 then return {epoch, last, 0} end
+return out
+";
+
+impl Shared {
+    /// Begins to keep a history.
+    pub(super) async fn keep(&self, history: &History) -> Result<(), BackplaneError> {
+        let (number, mut handle) = self.connection()?;
+        let failed = |error| self.failed(number, error);
+        // Whoever may not ask learns it from the first message.
+        let info: Result<String, RedisError> =
+            redis::cmd("INFO").arg("cluster").query_async(&mut handle).await;
+        if info.is_ok_and(|info| info.contains("cluster_enabled:1")) {
+            return Err(BackplaneError::new("a history in a Redis Cluster is not supported"));
+        }
+        let kept = load(&mut handle, *history).await.map_err(failed)?;
+        self.state().kept = Some(kept);
+        Ok(())
+    }
+
+    /// Gives a new connection what it needs for the history.
+    pub(super) async fn prepare(&self, handle: &mut MultiplexedConnection) -> Result<(), BackplaneError> {
+        let bounds = self.state().kept.as_ref().map(|kept| kept.bounds);
+        if let Some(bounds) = bounds {
+            load(handle, bounds).await.map_err(BackplaneError::new)?;
+        }
+        Ok(())
+    }
+
+    fn kept(&self) -> Result<Kept, BackplaneError> {
+        self.state().kept.clone().ok_or_else(|| BackplaneError::new("no history is kept"))
+    }
+
+    /// Wraps the error of a script, and gives it to the server if that has lost it.
+    async fn script_failed(&self, number: u64, error: RedisError) -> BackplaneError {
+        if error.to_string().contains("NOSCRIPT")
+            && let Ok((_, mut handle)) = self.connection()
+        {
+            // Otherwise the next call tries again.
+            let _ = self.prepare(&mut handle).await;
+        }
+        self.failed(number, error)
+    }
+
+    /// Appends messages, those of each room in one call of a script: all of them, or none.
+    pub(super) async fn append(&self, messages: &[Append]) -> Result<(), BackplaneError> {
+        let Kept { bounds, append: script, .. } = self.kept()?;
+        let node = self.started()?.node;
+        let mut rooms: HashMap<&Arc<str>, Vec<&Append>> = HashMap::new();
+        for append in messages {
+            rooms.entry(&append.room).or_default().push(append);
+        }
+        let mut pipeline = redis::pipe();
+        for (room, appends) in rooms {
+            let name = Channel::Room(Arc::clone(room)).subject(&self.prefix);
+            let call = pipeline.cmd("EVALSHA").arg(&*script).arg(3);
+            call.arg(key(&name, "s")).arg(key(&name, "m")).arg(key(&name, &format!("p.{node}")));
+            call.arg(name).arg(bounds.messages).arg(millis(bounds.age)).arg(millis(bounds.repetition()));
+            call.arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]);
+            for append in appends {
+                call.arg(append.number).arg(&append.payload[..]);
+            }
+        }
+        let (number, mut handle) = self.connection()?;
+        match pipeline.exec_async(&mut handle).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.script_failed(number, error).await),
+        }
+    }
+
+    pub(super) async fn history(
+        &self,
+        room: &Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> Result<Past, BackplaneError> {
+        let Kept { bounds, read: script, .. } = self.kept()?;
+        let name = Channel::Room(Arc::clone(room)).subject(&self.prefix);
+        let (epoch, offset) = match after {
+            Some(after) => (after.epoch().to_be_bytes().to_vec(), after.offset()),
+            None => (Vec::new(), 0),
+        };
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&*script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
+        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]);
+        call.arg(epoch).arg(offset).arg(most.max(1)).arg(PAGE_BYTES);
+        let (number, mut handle) = self.connection()?;
+        match call.query_async(&mut handle).await {
+            Ok(Value::Array(values)) => {
+                past(values).ok_or_else(|| BackplaneError::new("the history is malformed"))
+            }
+            Ok(_) => Err(BackplaneError::new("the history is malformed")),
+            Err(error) => Err(self.script_failed(number, error).await),
+        }
+    }
+}
+
+async fn load(handle: &mut MultiplexedConnection, bounds: History) -> Result<Kept, RedisError> {
+    let mut load = async |script: &str| {
+        let loaded: Result<String, _> =
+            redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async(handle).await;
+        loaded.map(Arc::from)
+    };
+    Ok(Kept { bounds, append: load(APPEND).await?, read: load(READ).await? })
+}
+
+/// Returns the name of a key that belongs to a room's channel.
+fn key(channel: &str, kind: &str) -> String {
+    format!("{{{channel}}}.{kind}")
+}
+
+fn new_epoch() -> [u8; 8] {
+    // Without random bytes from the operating system, the node would have no identity either.
+    getrandom::u64().expect("the operating system has random bytes").to_be_bytes()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads the answer of the script that reads.
+fn past(values: Vec<Value>) -> Option<Past> {
+    let mut values = values.into_iter();
+    let epoch = match values.next()? {
+        Value::BulkString(bytes) => u64::from_be_bytes(bytes.try_into().ok()?),
+        _ => return None,
+    };
+    let number = |value: Value| match value {
+        Value::Int(number) => u64::try_from(number).ok(),
+        _ => None,
+    };
+    let last = Position::new(epoch, number(values.next()?)?);
+    let is_whole = number(values.next()?)? == 1;
+    let mut records = Vec::new();
+    while let Some(offset) = values.next() {
+        let offset = number(offset)?;
+        let Value::BulkString(payload) = values.next()? else { return None };
+        records.push(record(epoch, offset, payload.into()));
+    }
+    Some(Past { last, is_whole, records })
+}
+
+fn record(epoch: u64, offset: u64, payload: Bytes) -> Record {
+    Record { position: Position::new(epoch, offset), previous: offset.saturating_sub(1), payload }
+}
+
+/// Reads what the script that appends has published. `None` if it is something else.
+pub(super) fn arrived(payload: &Bytes) -> Option<Record> {
+    let number = |range| payload.get::<std::ops::Range<usize>>(range)?.try_into().ok();
+    if payload.first() != Some(&MARK) {
+        return None;
+    }
+    let (epoch, offset) = (u64::from_be_bytes(number(1..9)?), u64::from_le_bytes(number(9..17)?));
+    Some(record(epoch, offset, payload.slice(17..)))
+}
+
+/// The first byte of a message of a history. The envelope of another begins with its version, 1.
+const MARK: u8 = 2;
+
+/// The time for which positions stay valid after the last message of a room is gone.
+const EPOCH: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_read() {
+        let bytes = b"\x02\x01\x02\x03\x04\x05\x06\x07\x08\x05\0\0\0\0\0\0\0payload";
+        let read = arrived(&Bytes::from_static(bytes));
+        assert_eq!(read, Some(record(0x0102_0304_0506_0708, 5, Bytes::from_static(b"payload"))));
+        for other in [&b""[..], b"\x01", b"\x02\x01\x02", &bytes[..16]] {
+            assert_eq!(arrived(&Bytes::copy_from_slice(other)), None);
+        }
+    }
+}
