@@ -79,7 +79,9 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
         Some(Part::Cluster(arguments)) => {
             let data = cluster::measure(arguments, install)?;
             println!("{}.", data.about.line());
-            cluster::tables(&data).iter().for_each(|(_, table)| println!("\n{}", table.trim_end()));
+            for (_, table) in cluster::tables(&data) {
+                println!("\n{}", table.trim_end());
+            }
             Ok(())
         }
         Some(Part::Dependencies(arguments)) => {
