@@ -144,6 +144,25 @@ pub(crate) fn node(install: Install) -> Result<Node> {
     Ok(Node { modules: directory.join("node_modules") })
 }
 
+/// Sets up Socket.IO, and returns the directory of its node for `cargo xtask bench cluster`.
+pub(crate) fn cluster_node(install: Install) -> Result<PathBuf> {
+    if find(&["node"]).is_none() || find(&["npm"]).is_none() {
+        debian(install, &["nodejs", "npm"])?;
+    }
+    let directory = tools().join("cluster-node");
+    let source = crate::workspace::root().join("benches/cluster/node");
+    let files = ["package.json", "package-lock.json", "server.js"].map(|name| source.join(name));
+    once(install, &directory, &files, || {
+        for file in &files {
+            fs_err::copy(file, directory.join(file.file_name().unwrap_or_default()))?;
+        }
+        let sh = shell()?;
+        sh.change_dir(&directory);
+        Ok(cmd!(sh, "npm ci --ignore-scripts --no-audit --no-fund").run()?)
+    })?;
+    Ok(directory)
+}
+
 /// Sets up a Python environment with the packages that `cargo xtask interop` needs.
 pub fn python(install: Install) -> Result<Python> {
     let requirements = interop().join("python/requirements.txt");

@@ -111,7 +111,8 @@ impl<T> Way<T> {
     }
 
     fn pop(&mut self, now: Instant) -> Option<T> {
-        self.items.pop_front_if(|(due, _)| *due <= now).map(|(_, item)| item)
+        let is_here = self.next().is_some_and(|due| due <= now);
+        is_here.then(|| self.items.pop_front()).flatten().map(|(_, item)| item)
     }
 }
 

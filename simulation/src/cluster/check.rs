@@ -126,7 +126,9 @@ impl Arrivals {
                 arrivals.entry((session.node, *stream)).or_default().push((*moment, *number));
             }
         }
-        arrivals.values_mut().for_each(|list| list.sort_unstable());
+        for list in arrivals.values_mut() {
+            list.sort_unstable();
+        }
         Self(arrivals)
     }
 

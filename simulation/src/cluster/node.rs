@@ -108,7 +108,9 @@ impl Node {
         let mut log = record.lock();
         let here: Vec<_> =
             (0..log.sessions.len()).filter(|it| log.sessions[*it].node == self.number).collect();
-        here.into_iter().for_each(|session| log.session_ends(session));
+        for session in here {
+            log.session_ends(session);
+        }
         drop(log);
         drop(std::mem::take(&mut *lock(&self.tasks)));
         drop(lock(&self.cluster).take());
@@ -203,7 +205,9 @@ impl<B: Backplane> Backplane for Watched<B> {
         Box::pin(async move {
             self.backplane.subscribe(channels).await?;
             let mut log = self.record.lock();
-            channels.iter().for_each(|channel| log.subscribed(self.number(), channel));
+            for channel in channels {
+                log.subscribed(self.number(), channel);
+            }
             Ok(())
         })
     }
@@ -220,7 +224,9 @@ impl<B: Backplane> Backplane for Watched<B> {
             }
         }
         let mut log = self.record.lock();
-        channels.iter().for_each(|channel| log.unsubscribed(self.number(), channel));
+        for channel in channels {
+            log.unsubscribed(self.number(), channel);
+        }
         drop(log);
         self.backplane.unsubscribe(channels)
     }

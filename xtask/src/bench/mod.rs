@@ -6,6 +6,7 @@
 mod axum;
 mod broadcast;
 mod cells;
+mod cluster;
 mod cores;
 mod data;
 mod deflate;
@@ -52,6 +53,8 @@ enum Part {
     Axum(axum::Arguments),
     /// Measures broadcasts to many clients, and with one that never reads.
     Broadcast(broadcast::Arguments),
+    /// Measures rooms over two nodes with a broker, compared with Socket.IO and with the usual recipe.
+    Cluster(cluster::Arguments),
     /// Builds programs with one dependency: the number of crates, and the time of a clean release build.
     Dependencies(dependencies::Arguments),
     /// Counts the instructions that a server's own code takes for a message (with valgrind).
@@ -72,6 +75,14 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
         Some(Part::Axum(arguments)) => show(report::Part::Axum, &axum::measure(arguments)?),
         Some(Part::Broadcast(arguments)) => {
             show(report::Part::Broadcast, &broadcast::measure(arguments, install)?)
+        }
+        Some(Part::Cluster(arguments)) => {
+            let data = cluster::measure(arguments, install)?;
+            println!("{}.", data.about.line());
+            for (_, table) in cluster::tables(&data) {
+                println!("\n{}", table.trim_end());
+            }
+            Ok(())
         }
         Some(Part::Dependencies(arguments)) => {
             show(report::Part::Dependencies, &dependencies::measure(arguments)?)
