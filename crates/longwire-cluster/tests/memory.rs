@@ -2,14 +2,14 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use longwire_cluster::{
-    Backplane, BackplaneError, BoxFuture, Channel, Cluster, ClusterError, ClusterEvent, ClusterEvents,
-    ClusterOptions, ClusterState, Gap, Inbox, Memory, NodeId,
+    Append, Backplane, BackplaneError, BoxFuture, Channel, Cluster, ClusterError, ClusterEvent,
+    ClusterEvents, ClusterOptions, ClusterState, Gap, History, Inbox, Memory, NodeId, Past, Position,
 };
 use longwire_connection::Message;
 use longwire_hub::{ClientInfo, Hub};
@@ -613,6 +613,109 @@ async fn a_busy_node_keeps_its_place_among_the_others() {
     while let Ok(Ok(Some(event))) = timeout(Duration::from_millis(1), events.next()).await {
         assert!(!matches!(event, ClusterEvent::NodeWent(_)), "{event:?}");
     }
+}
+
+/// A link whose answers to every second [`append`](Backplane::append) are lost.
+struct Forgetful {
+    link: Memory,
+    calls: AtomicUsize,
+}
+
+impl Backplane for Forgetful {
+    fn start(&self, node: NodeId, inbox: Inbox) -> BoxFuture<'_, Result<(), BackplaneError>> {
+        self.link.start(node, inbox)
+    }
+
+    fn subscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.link.subscribe(channels)
+    }
+
+    fn unsubscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.link.unsubscribe(channels)
+    }
+
+    fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.link.publish(messages)
+    }
+
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.link.keep(history)
+    }
+
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        let is_lost = self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        Box::pin(async move {
+            self.link.append(messages).await?;
+            if is_lost { Err(BackplaneError::new("the answer is lost")) } else { Ok(()) }
+        })
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        self.link.history(room, after, most)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
+        self.link.probe()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.link.stop()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_storage_was_not_confirmed_is_handed_over_again() {
+    let options = options().with_history(History::default());
+    let link = Forgetful { link: Memory::new(), calls: AtomicUsize::new(0) };
+    let node = TestNode::new(link, options).await;
+    let mut near = node.member("tea").await;
+    for number in 0..5 {
+        node.hub.publish("tea", number.to_string());
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(near.texts().await, ["0", "1", "2", "3", "4"]);
+    let stats = node.cluster.stats();
+    assert_eq!((stats.published, stats.lost, stats.gaps), (5, 0, 0));
+}
+
+/// A broker that takes nothing for longer than it recognizes repetitions: what was on its way is given up and told.
+#[tokio::test(start_paused = true)]
+async fn what_may_be_stored_or_not_is_given_up_after_a_time() {
+    let broker = Memory::new();
+    let options = options().with_history(History::default()).with_gap_message(|_| Some("gap".into()));
+    let node = TestNode::new(broker.clone(), options).await;
+    let mut near = node.member("tea").await;
+    broker.cut_silently(node.cluster.id());
+    node.hub.publish("tea", "on its way");
+    sleep(Duration::from_millis(50)).await;
+    node.hub.publish("tea", "waits");
+    sleep(Duration::from_secs(3600)).await;
+    broker.heal(node.cluster.id());
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(near.texts().await, ["waits", "gap"]);
+    assert_eq!((node.cluster.stats().lost, node.cluster.stats().published), (1, 2));
+}
+
+/// Nothing follows that would show the loss.
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_is_fetched_as_soon_as_the_broker_is_back() {
+    let broker = Memory::new();
+    let options = || options().with_history(History::default());
+    let one = TestNode::new(broker.clone(), options()).await;
+    let other = TestNode::new(broker.clone(), options()).await;
+    let mut far = other.member("tea").await;
+    broker.cut(other.cluster.id());
+    sleep(Duration::from_secs(1)).await;
+    one.hub.publish("tea", "missed");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(far.texts().await, [""; 0]);
+    broker.heal(other.cluster.id());
+    assert_eq!(far.text().await, "missed");
 }
 
 mod history {

@@ -139,7 +139,8 @@ impl<T: Stream> Builder<T> {
     /// application takes it. Messages that [`on_connect`](Self::on_connect) receives are not passed to it.
     ///
     /// Use it, with [`new`](Self::new), to resume where the last connection has ended: what this function remembers is
-    /// what the next attempt has to ask for. It must not wait. If it panics, the client ends.
+    /// what the next attempt has to ask for. [`new`](Self::new) leaves keepalive as it is configured. The function must
+    /// not wait. If it panics, the client ends.
     ///
     /// # Examples
     ///
@@ -158,11 +159,12 @@ impl<T: Stream> Builder<T> {
     ///     let since = since.lock().unwrap_or_else(PoisonError::into_inner);
     ///     let query = since.as_ref().map(|since| format!("?since={since}")).unwrap_or_default();
     ///     let client = Client::new(format!("ws://example.com/rooms/tea{query}"));
-    ///     async move { client.connect().await }
+    ///     async move { client.connect().await.map(|(ws, _response)| ws) }
     /// })
     /// .on_message(move |message| {
-    ///     let position = message.as_text().and_then(|text| text.split(' ').next());
-    ///     *last.lock().unwrap_or_else(PoisonError::into_inner) = position.map(str::to_owned);
+    ///     if let Some((position, _)) = message.as_text().and_then(|text| text.split_once(' ')) {
+    ///         *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(position.to_owned());
+    ///     }
     /// })
     /// .start();
     /// while let Some(message) = ws.recv().await? {
