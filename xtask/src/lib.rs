@@ -19,6 +19,7 @@ pub mod process;
 pub mod programs;
 pub mod setup;
 mod simulate;
+mod soak;
 mod tidy;
 pub mod workspace;
 
@@ -74,6 +75,8 @@ enum Command {
     Coverage,
     /// Runs worlds of servers, clients and networks in virtual time, from seeds.
     Simulate(simulate::Arguments),
+    /// Puts a server under a long mixed load, and fails if anything stays or grows (Linux).
+    Soak(soak::Arguments),
     /// Compares longwire's echo server with those of other libraries.
     Bench(bench::Arguments),
     /// Installs the requirements of the other commands that are missing.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::run(&arguments, install),
         Command::Coverage => coverage::run(install),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments, install),
         Command::Setup { only } => setup::run(&only, install),
     };
