@@ -39,6 +39,7 @@ pub(crate) enum Tool {
     Brokers,
     Fuzz,
     Coverage,
+    Deny,
 }
 
 /// Node.js with the packages of `interop/package.json`.
@@ -117,6 +118,7 @@ pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
             Tool::Brokers => brokers(install)?.nats,
             Tool::Fuzz => cargo_fuzz(install)?,
             Tool::Coverage => coverage(install)?.program,
+            Tool::Deny => cargo_deny(install)?,
         };
         println!("{tool:?}: {}", place.display());
     }
@@ -205,6 +207,11 @@ pub fn brokers(install: Install) -> Result<Brokers> {
 /// Finds cargo-fuzz, and builds it if it is missing.
 pub(crate) fn cargo_fuzz(install: Install) -> Result<PathBuf> {
     subcommand(install, "cargo-fuzz", "0.13.2")
+}
+
+/// Finds cargo-deny, and builds it if it is missing.
+pub(crate) fn cargo_deny(install: Install) -> Result<PathBuf> {
+    subcommand(install, "cargo-deny", "0.20.2")
 }
 
 /// Finds cargo-llvm-cov, and builds it if it is missing. LLVM's programs come from the toolchain if it has its
