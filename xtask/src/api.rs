@@ -30,7 +30,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let target = workspace::target()?.join("api");
     let sh = shell()?;
     cmd!(sh, "cargo doc --workspace --exclude longwire-cli --exclude longwire-examples --exclude wire-model")
-        .args(["--exclude", "fuzz-targets", "--exclude", "simulation", "--exclude", "xtask"])
+        .args([
+            "--exclude",
+            "fuzz-targets",
+            "--exclude",
+            "simulation",
+            "--exclude",
+            "soak",
+            "--exclude",
+            "xtask",
+        ])
         .args(["--lib", "--all-features", "--no-deps"])
         .env("RUSTDOCFLAGS", "-Z unstable-options --output-format json")
         .env("RUSTC_BOOTSTRAP", "1")

@@ -20,6 +20,8 @@ pub mod process;
 pub mod programs;
 pub mod setup;
 mod simulate;
+mod soak;
+mod supply;
 mod tidy;
 pub mod workspace;
 
@@ -77,6 +79,10 @@ enum Command {
     Mutants(mutants::Arguments),
     /// Runs worlds of servers, clients and networks in virtual time, from seeds.
     Simulate(simulate::Arguments),
+    /// Puts a server under a long mixed load, and fails if anything stays or grows (Linux).
+    Soak(soak::Arguments),
+    /// Checks advisories, licences and sources of dependencies, and that packages can be built again.
+    Supply(supply::Arguments),
     /// Compares longwire's echo server with those of other libraries.
     Bench(bench::Arguments),
     /// Installs the requirements of the other commands that are missing.
@@ -109,6 +115,8 @@ pub fn main() -> ExitCode {
         Command::Coverage => coverage::run(install),
         Command::Mutants(arguments) => mutants::run(&arguments, install),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
+        Command::Supply(arguments) => supply::run(&arguments, install),
         Command::Bench(arguments) => bench::run(&arguments, install),
         Command::Setup { only } => setup::run(&only, install),
     };

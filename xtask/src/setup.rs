@@ -40,6 +40,7 @@ pub(crate) enum Tool {
     Fuzz,
     Coverage,
     Mutants,
+    Deny,
 }
 
 /// Node.js with the packages of `interop/package.json`.
@@ -119,6 +120,7 @@ pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
             Tool::Fuzz => cargo_fuzz(install)?,
             Tool::Coverage => coverage(install)?.program,
             Tool::Mutants => cargo_mutants(install)?,
+            Tool::Deny => cargo_deny(install)?,
         };
         println!("{tool:?}: {}", place.display());
     }
@@ -231,6 +233,11 @@ pub(crate) fn cargo_fuzz(install: Install) -> Result<PathBuf> {
 /// Finds cargo-mutants, and builds it if it is missing.
 pub(crate) fn cargo_mutants(install: Install) -> Result<PathBuf> {
     subcommand(install, "cargo-mutants", "27.1.0")
+}
+
+/// Finds cargo-deny, and builds it if it is missing.
+pub(crate) fn cargo_deny(install: Install) -> Result<PathBuf> {
+    subcommand(install, "cargo-deny", "0.20.2")
 }
 
 /// Finds cargo-llvm-cov, and builds it if it is missing. LLVM's programs come from the toolchain if it has its

@@ -161,6 +161,33 @@ async fn shows_its_certificate_where_one_is_asked_for() {
 }
 
 #[tokio::test]
+async fn shows_a_certificate_from_files() {
+    let authority = Authority::new();
+    let identity = authority.leaf("client");
+    let directory = std::env::temp_dir().join(format!("longwire-client-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let [chain, key, missing] = ["chain.pem", "key.pem", "missing.pem"].map(|name| directory.join(name));
+    std::fs::write(&chain, &identity.chain).unwrap();
+    std::fs::write(&key, &identity.key).unwrap();
+    let tls = trusting(&authority).client_certificate_files(&chain, &key).unwrap();
+    for [chain, key] in [[&missing, &key], [&chain, &missing]] {
+        let error = TlsConfig::new().client_certificate_files(chain, key).unwrap_err();
+        assert!(matches!(&error, TlsError::File { path, .. } if *path == missing), "{error:?}");
+    }
+    let swapped = TlsConfig::new().client_certificate_files(&key, &chain);
+    assert!(matches!(swapped, Err(TlsError::NoCertificate)));
+    // The files were read when they were named.
+    std::fs::remove_dir_all(&directory).unwrap();
+
+    let acceptor = accepting(&authority.leaf("localhost"), Some(&authority));
+    let (port, server) = serve(acceptor, HELLO.to_vec(), End::Never).await;
+    let (mut ws, _) = Client::new(format!("wss://localhost:{port}/")).tls(tls).connect().await.unwrap();
+    assert_eq!(ws.recv().await.unwrap(), Some(Message::text("hello")));
+    ws.abort();
+    assert_eq!(server.await.unwrap().unwrap().certificates, 1);
+}
+
+#[tokio::test]
 async fn names_a_peer_that_does_not_speak_tls() {
     let authority = Authority::new();
     for (case, answer) in [("HTTP", &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]), ("nothing", b"")] {

@@ -65,7 +65,8 @@ pub(super) fn check(files: &[File], metadata: &Metadata) -> Vec<String> {
 }
 
 /// Packages that are never published, and depend on whatever they need.
-const NO_CRATES: &[&str] = &["fuzz-targets", "longwire-examples", "simulation", "wire-model", "xtask"];
+const NO_CRATES: &[&str] =
+    &["fuzz-targets", "longwire-examples", "simulation", "soak", "wire-model", "xtask"];
 
 /// Returns the names of a crate's direct dependencies, with every feature and on every platform.
 fn direct(package: &Package) -> BTreeSet<&str> {
