@@ -1,5 +1,5 @@
 //! Simulations, run by one thread in virtual time: a server with its hub, clients of several kinds, and the network
-//! between them; and, in [`cluster`], several nodes with a broker.
+//! between them; and, in `cluster`, several nodes with a broker.
 //!
 //! A seed determines the settings, the clients, the times of their calls, and the faults of their links. For each seed,
 //! the following must hold:

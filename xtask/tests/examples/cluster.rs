@@ -129,7 +129,7 @@ impl Member {
         let line = self.client.next_line(PATIENCE)?.context("the client has ended")?;
         let message: Value = serde_json::from_str(&line).context(line)?;
         if let Some(position) = message["position"].as_str() {
-            self.since = position.to_owned();
+            position.clone_into(&mut self.since);
         }
         Ok(message)
     }
