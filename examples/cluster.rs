@@ -7,8 +7,8 @@
 //! cargo run --release --example cat -- ws://127.0.0.1:9003/rooms/tea
 //! curl http://127.0.0.1:9004/rooms/tea
 //! ```
-//! A text message is delivered to every other member of the room, on all nodes. With `--history 1000`, on all nodes, the
-//! broker keeps the last 1000 messages of each room for an hour: a member first receives
+//! A text message is delivered to every other member of the room, on all nodes. With `--history 1000`, on all nodes,
+//! the broker keeps the last 1000 messages of each room for an hour: a member first receives
 //! `{"joined":"NAME","position":"P","recovered":false}`, then each message as `{"position":"P","data":"TEXT"}`, and
 //! `{"gap":true}` where messages were lost for good. One that connects to `/rooms/NAME?since=P` first receives what was
 //! published after `P`, if that is still there (`"recovered":true`). NATS needs `JetStream` for it (`nats-server -js`).

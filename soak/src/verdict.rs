@@ -57,8 +57,8 @@ fn faults(windows: &[Window], before: Figures, after: Figures) -> Vec<String> {
     if after.tasks > before.tasks {
         faults.push(format!("{} tasks became {}", before.tasks, after.tasks));
     }
-    // The best of three, and a generous factor: beside builds, medians of 0.1 ms became 300 ms in single windows. A server
-    // that gets slower does so in each of them.
+    // The best of three, and a generous factor: beside builds, medians of 0.1 ms became 300 ms in single windows. A
+    // server that gets slower does so in each of them.
     let [early, late] = [&windows[1..4], &windows[windows.len() - 3..]]
         .map(|three| three.iter().map(|window| window.latency[0]).min().unwrap_or_default());
     if late > early * 4 + Duration::from_millis(20) {

@@ -304,7 +304,8 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_makes_it_panic_or_exceed_its_limit(wire in prop::collection::vec(any::<u8>(), 0..400)) {
-            for framing in [BodyFraming::Empty, BodyFraming::Length(100), BodyFraming::Chunked, BodyFraming::UntilClose] {
+            use BodyFraming::{Chunked, Empty, Length, UntilClose};
+            for framing in [Empty, Length(100), Chunked, UntilClose] {
                 let mut reader = BodyReader::new(framing, 50);
                 reader.handle_bytes(&wire);
                 reader.handle_eof();

@@ -1,4 +1,4 @@
-//! What a process's environment decides: the proxy, and the system's trusted certificates.
+//! The effects of a process's environment: the proxy, and the system's trusted certificates.
 //!
 //! Other tests of this process must not see the variables. Each test therefore starts this program again, with the
 //! variables set, and there runs one of the tests that are ignored otherwise.

@@ -1,4 +1,4 @@
-//! What waits to be appended to the history of rooms, in order and within a bound.
+//! Messages that wait to be appended to the history of rooms, in order and within a bound.
 //!
 //! Unlike what is in [`crate::outbox`], it waits while the broker is away, and is handed over again if it may not have
 //! arrived. The broker recognizes repetitions by the node and the number.
@@ -23,7 +23,7 @@ pub struct Append {
     pub payload: Bytes,
 }
 
-/// What waits for the history.
+/// The messages that wait for the history.
 pub(crate) struct Appends {
     me: NodeId,
     limit: usize,

@@ -43,8 +43,8 @@ pub trait Backplane: Send + Sync + 'static {
     /// Publishes messages, in their order. If it fails, any number of them may have been published.
     fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>>;
 
-    /// Prepares to keep the history of rooms within these bounds. Called once, after [`start`](Self::start), if the node
-    /// is to have it. Default: an error.
+    /// Prepares to keep the history of rooms within these bounds. Called once, after [`start`](Self::start), if the
+    /// node is to have it. Default: an error.
     fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
         let _ = history;
         Box::pin(async { Err(BackplaneError::new("this broker keeps no history")) })

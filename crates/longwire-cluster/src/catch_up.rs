@@ -56,7 +56,7 @@ struct JoinQueue {
     has_overflowed: bool,
 }
 
-/// What clients get of a message of the history.
+/// The form in which clients get a message of the history.
 pub(crate) enum Content {
     Message {
         message: Message,

@@ -49,8 +49,8 @@ impl Cluster {
     /// [`ClusterError::Broker`] or [`ClusterError::Unanswered`] if the room's messages do not arrive in time;
     /// [`ClusterError::Slow`] if more is published than is kept, or the history loses messages before the client has
     /// got them; [`ClusterError::InRoom`] if the client is in the room; [`ClusterError::Hub`] if it has left the hub,
-    /// is in too many rooms, or the room's name is too long; [`ClusterError::Left`] once the node has left. The client is not in the room then, and may have got a part of
-    /// the messages.
+    /// is in too many rooms, or the room's name is too long; [`ClusterError::Left`] once the node has left. The client
+    /// is not in the room then, and may have got a part of the messages.
     ///
     /// # Cancel safety
     ///

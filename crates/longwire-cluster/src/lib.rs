@@ -49,9 +49,9 @@
 //! The messages of one node to one room arrive in order at the clients of every other node, each at most once. Between
 //! the messages of several nodes there is no order, and two clients may see them differently.
 //!
-//! Without a [history](#history), nothing is repeated. Each of these losses is a [`ClusterEvent::Gap`] on the nodes whose clients
-//! missed something, a message to the clients in a room if [`ClusterOptions::with_gap_message`] makes one, and counted
-//! in [`ClusterStats::gaps`]:
+//! Without a [history](#history), nothing is repeated. Each of these losses is a [`ClusterEvent::Gap`] on the nodes
+//! whose clients missed something, a message to the clients in a room if [`ClusterOptions::with_gap_message`] makes
+//! one, and counted in [`ClusterStats::gaps`]:
 //!
 //! | cause | noticed by |
 //! |---|---|
@@ -63,10 +63,10 @@
 //! | a message is larger than what the broker takes | the node that publishes it |
 //!
 //! A message that was the last of its node in a room, and that the broker has lost without losing the connection, is
-//! noticed with the next one. The same is true of a client that enters or leaves a room, and of a message that was handed
-//! to one server of several, which is lost before it reaches the others. Losses that follow a reported gap, before the
-//! next message of the same node in the same room, belong to it. A gap may be reported although nothing was lost: always
-//! if a node sends to more than 128 Ki rooms and keys in turn, because it does not remember them all.
+//! noticed with the next one. The same is true of a client that enters or leaves a room, and of a message that was
+//! handed to one server of several, which is lost before it reaches the others. Losses that follow a reported gap,
+//! before the next message of the same node in the same room, belong to it. A gap may be reported although nothing was
+//! lost: always if a node sends to more than 128 Ki rooms and keys in turn, because it does not remember them all.
 //!
 //! # History
 //!
@@ -80,11 +80,11 @@
 //! - A client joins by [`Cluster::join_since`], and gets what was published after its position, or learns that this is
 //!   not there any more. One that joins by itself, with `join`, gets what is published from some moment after that on:
 //!   once the node has subscribed to the room, and knows its position.
-//! - While the broker is away, nothing is delivered in rooms. What is published waits, up to
-//!   [`ClusterOptions::outbox`] bytes, and is handed over when it is back, once each. What a node has missed, it
-//!   fetches. A [`ClusterEvent::Gap`] of a room means a loss for good: more was missed than is kept, the broker has lost
-//!   its history, or a publishing node could not keep what waited. The last of these is a part of the history, so that
-//!   all learn of it in its place, also those that join later.
+//! - While the broker is away, nothing is delivered in rooms. What is published waits, up to [`ClusterOptions::outbox`]
+//!   bytes, and is handed over when it is back, once each. What a node has missed, it fetches. A [`ClusterEvent::Gap`]
+//!   of a room means a loss for good: more was missed than is kept, the broker has lost its history, or a publishing
+//!   node could not keep what waited. The last of these is a part of the history, so that all learn of it in its place,
+//!   also those that join later.
 //! - A message that was handed over just before an outage of more than two minutes, or more than the history's age if
 //!   that is less, may be there or not. It is not repeated, and a gap follows.
 //!
@@ -105,8 +105,8 @@
 //! | Redis, Valkey | `redis` | [`Redis`](https://docs.rs/longwire-cluster/latest/longwire_cluster/struct.Redis.html) |
 //! | none, within the process, for tests | | [`Memory`] |
 //!
-//! Without a history, the broker keeps no messages: what is published while a node is away never reaches it. Implement [`Backplane`] for
-//! other brokers.
+//! Without a history, the broker keeps no messages: what is published while a node is away never reaches it. Implement
+//! [`Backplane`] for other brokers.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

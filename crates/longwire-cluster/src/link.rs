@@ -15,7 +15,7 @@ use crate::stats::Counters;
 /// The link of a hub to its cluster. The hub keeps it, so it does not keep the hub.
 pub(crate) struct Link {
     pub(crate) outbox: Outbox,
-    /// What waits for the history of rooms, if there is one.
+    /// The messages that wait for the history of rooms, if there is one.
     pub(crate) appends: Option<Appends>,
     pub(crate) counters: Counters,
     moves: Mutex<Moves>,

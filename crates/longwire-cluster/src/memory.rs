@@ -18,8 +18,8 @@ use past::Pasts;
 /// A broker within the process. Each clone is a connection to it, for one node.
 ///
 /// Messages arrive at once. With [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), it keeps a
-/// history in memory, with the bounds of the first node. For tests, the broker can be [paused](Self::pause), and single nodes can be
-/// [cut off](Self::cut).
+/// history in memory, with the bounds of the first node. For tests, the broker can be [paused](Self::pause), and single
+/// nodes can be [cut off](Self::cut).
 pub struct Memory {
     bus: Arc<Mutex<Bus>>,
     /// The node that uses this connection.

@@ -33,9 +33,9 @@ pub struct ClusterOptions {
     /// as often check that the broker answers. At least 300 ms and at most a day are used. Default 15 s.
     pub lease: Duration,
     /// The number of bytes of messages that may wait for the broker, and of news of presence: the lists of clients that
-    /// other nodes ask for must fit. What is published beyond that reaches only the clients of this
-    /// node, and is counted as [lost](crate::ClusterStats::lost). With a [history](field@Self::history), as many bytes of
-    /// messages for rooms may wait besides, and what does not fit reaches nobody. Default 16 MiB.
+    /// other nodes ask for must fit. What is published beyond that reaches only the clients of this node, and is
+    /// counted as [lost](crate::ClusterStats::lost). With a [history](field@Self::history), as many bytes of messages
+    /// for rooms may wait besides, and what does not fit reaches nobody. Default 16 MiB.
     pub outbox: usize,
     /// The number of bytes that may wait for this node's clients to be served. What arrives beyond that is dropped, and
     /// reported as a gap. Default 16 MiB.

@@ -4,8 +4,8 @@
 //! node which has missed one asks for the whole list. A node from which nothing was heard for its lease is taken for
 //! dead, and its clients for gone.
 //!
-//! What a node tells on one channel arrives in order, and nothing of an earlier subscription to a room arrives after the
-//! next: [`crate::node`] drops it. Nothing more is assumed: no order of different channels, and not that everything
+//! What a node tells on one channel arrives in order, and nothing of an earlier subscription to a room arrives after
+//! the next: [`crate::node`] drops it. Nothing more is assumed: no order of different channels, and not that everything
 //! arrives.
 //!
 //! There is no IO here and no clock: calls return nothing, and leave what is to be sent and told in [`Presence::take`].

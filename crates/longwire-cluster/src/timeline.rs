@@ -1,4 +1,4 @@
-//! What a node has delivered of the history of a room, and what it does with what arrives. No IO.
+//! The part of a room's history that a node has delivered, and the next step for each arrival. No IO.
 //!
 //! ```text
 //!                 arrives, is not the next one; or anything may be missing
@@ -16,7 +16,7 @@ pub(crate) struct Timeline {
     /// The position of the last message that was delivered; `None` until the first fetch has told where it begins.
     last: Option<Position>,
     phase: Phase,
-    /// What has arrived during a fetch, in order.
+    /// The arrivals during a fetch, in order.
     parked: VecDeque<Record>,
     parked_bytes: usize,
     /// Set if not all that has arrived is parked: then another fetch follows.
@@ -31,7 +31,7 @@ enum Phase {
     Fetching,
 }
 
-/// What to do with a message that has arrived.
+/// The next step for a message that has arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Deliver(Record),
@@ -41,7 +41,7 @@ pub(crate) enum Arrival {
     Missing,
 }
 
-/// What follows from a fetch.
+/// The consequences of a fetch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fetched {
     /// Whether messages were lost for good, before those to deliver.

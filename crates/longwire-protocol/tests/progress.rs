@@ -1,4 +1,4 @@
-//! What the two halves tell about a message that is under way, and what is kept for it.
+//! Facts about a message that is under way, as the two halves tell them, and the memory that is kept for it.
 
 use longwire_protocol::{CloseCode, CloseFrame, Event, Inbound, Limits, Message, ProtocolError, Role};
 

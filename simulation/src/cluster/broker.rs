@@ -1,5 +1,5 @@
-//! A broker in virtual time: each node has a connection to it, with delays in both directions, which stalls, breaks, and
-//! loses messages.
+//! A broker in virtual time: each node has a connection to it, with delays in both directions, which stalls, breaks,
+//! and loses messages.
 //!
 //! It keeps what a [`Backplane`] promises, and no more than that: order in one connection, and each loss reported, but
 //! for those that are silent on purpose.
@@ -54,7 +54,7 @@ struct Line {
     is_cut: bool,
     /// Whether nothing arrives, in both directions.
     is_stalled: bool,
-    /// What happens to publications until a time.
+    /// The fate of publications until a time.
     refuses_until: Option<Instant>,
     loses_until: Option<(Instant, Loss)>,
     /// The messages for clients that have reached the node's inbox.
@@ -67,7 +67,7 @@ struct Way<T> {
     last: Instant,
 }
 
-/// What a node asks for, and where it waits for the end.
+/// A request of a node, and the place where it waits for the end.
 enum Call {
     Publish(Vec<(Channel, Bytes)>, Option<Reply>),
     Subscribe(Vec<Channel>, Reply),
@@ -77,7 +77,7 @@ enum Call {
 
 type Reply = oneshot::Sender<Result<(), BackplaneError>>;
 
-/// What arrives at a node.
+/// An arrival at a node.
 enum News {
     Message(Channel, Bytes),
     Dropped(Option<Channel>),

@@ -1,4 +1,4 @@
-//! What must hold at the end of a world.
+//! The conditions at the end of a world.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -101,7 +101,8 @@ fn counters(world: &World, plan: &Plan, node: &Node) {
         let arrived = broker.arrived(node.id);
         let echoes = plan.broker.is_some_and(|broker| broker.echoes);
         assert!(stats.received <= arrived, "{whose}: {arrived} arrived");
-        // Those that did not fit may be the nodes' own. What arrives before a subscription, or comes back, is not counted.
+        // Those that did not fit may be the nodes' own. What arrives before a subscription, or comes back, is not
+        // counted.
         let is_all_counted = stats.received + stats.overflowed >= arrived;
         assert!(is_all_counted || echoes || plan.faults.is_some(), "{whose}: {arrived} arrived");
         for to in (0..plan.rooms).map(To::Room).chain((0..plan.users).map(To::User)) {
@@ -115,7 +116,7 @@ fn counters(world: &World, plan: &Plan, node: &Node) {
     }
 }
 
-/// What has arrived at the clients of each node.
+/// The messages that have arrived at the clients of each node.
 struct Arrivals(BTreeMap<(NodeNumber, Stream), Vec<(Moment, u64)>>);
 
 impl Arrivals {

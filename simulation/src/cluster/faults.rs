@@ -1,4 +1,4 @@
-//! What goes wrong in a world, until its time is over.
+//! The faults of a world, until its time is over.
 
 use std::sync::Arc;
 use std::time::Duration;

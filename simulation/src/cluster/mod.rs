@@ -5,8 +5,8 @@
 //!
 //! - A client receives the messages of a node to the same clients in order, each at most once, and only those that were
 //!   sent while it could be meant: not its own if it is excepted, and none of a room that it has left.
-//! - What it should have received, and has not, is covered by a gap: on its node, after the last message before, and not
-//!   after the next one. Members of a room are told of each gap.
+//! - What it should have received, and has not, is covered by a gap: on its node, after the last message before, and
+//!   not after the next one. Members of a room are told of each gap.
 //! - Once nothing fails any more, each node knows who is in each room, and has told its changes without contradiction.
 //! - The counters are the sums of what has happened, and nobody is subscribed to a room without need.
 //! - Everything ends in time, and no task is left.
@@ -34,7 +34,7 @@ use node::{Node, lock};
 use plan::Plan;
 use record::{Record, To};
 
-/// What the tasks of a world share.
+/// The state that the tasks of a world share.
 struct World {
     record: Record,
     way: Way,

@@ -195,14 +195,14 @@ pub(crate) fn tables(data: &Data) -> Vec<(&'static str, String)> {
     let [rounds, seconds, size, in_flight] =
         ["rounds", "seconds", "size", "in_flight"].map(|name| data.setting(name));
     let mut out = format!(
-        "One room on two nodes, a publisher on the first; texts of {size} B, {in_flight} in flight; medians of {rounds} \
-         rounds of {seconds} s. CPU time is that of nodes and broker for one delivery; a ratio above 1 means that \
+        "One room on two nodes, a publisher on the first; texts of {size} B, {in_flight} in flight; medians of \
+         {rounds} rounds of {seconds} s. CPU time is that of nodes and broker for one delivery; a ratio above 1 means that \
          longwire, over the same broker, is better. Latency is that of members on the second node. The last three \
          columns are for one message: the CPU time of the second node and of the broker, and the bytes that the broker \
          writes.\n\n"
     );
-    out += "| members | server | deliveries/s | CPU, µs | of which broker | CPU / longwire's | p50, ms | p99, ms | second \
-            node, µs | broker, µs | broker, B |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
+    out += "| members | server | deliveries/s | CPU, µs | of which broker | CPU / longwire's | p50, ms | p99, ms | \
+            second node, µs | broker, µs | broker, B |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
     for row in data.rows(TABLE) {
         for server in SERVERS {
             let place = (TABLE, row, name(server));

@@ -1,7 +1,7 @@
 //! A load for several nodes with one room: members on each of them, and one that publishes. One thread.
 //!
-//! Each member must get each message, in order. The nodes and the broker are measured from outside. The result is a line
-//! of alternating words and numbers.
+//! Each member must get each message, in order. The nodes and the broker are measured from outside. The result is a
+//! line of alternating words and numbers.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -236,7 +236,8 @@ impl Load {
         };
         format!(
             "deliveries {deliveries} deliveries_per_second {:.0} node_us {:.4} broker_us {:.4} cpu_us {:.4} \
-             near_us {:.2} far_us {:.2} broker_us_per_message {:.2} broker_bytes {:.1} latency_us_p50 {} latency_us_p99 {}",
+             near_us {:.2} far_us {:.2} broker_us_per_message {:.2} broker_bytes {:.1} latency_us_p50 {} \
+             latency_us_p99 {}",
             deliveries / seconds,
             spent.iter().sum::<f64>() / deliveries,
             broker / deliveries,

@@ -1,5 +1,5 @@
-//! The usual recipe: axum, a broadcast channel of tokio for each room, and a subscription to the broker for each room of
-//! a node. Messages reach the members of the same node through the broker, too.
+//! The usual recipe: axum, a broadcast channel of tokio for each room, and a subscription to the broker for each room
+//! of a node. Messages reach the members of the same node through the broker, too.
 
 use std::{
     collections::HashMap,

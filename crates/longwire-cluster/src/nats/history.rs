@@ -1,10 +1,11 @@
 //! The history of rooms in NATS: a stream of `JetStream` for all of them.
 //!
-//! A message is published on a subject that the stream captures, and the server publishes it again on the room's channel,
-//! with its number in the stream and that of the message before it in the room. The name of the stream ends with a random
-//! number, the epoch, which each of these messages carries: a stream that was made anew cannot be taken for the old one.
-//! The stream keeps one message more of each room than is asked for: if a room has fewer, none was dropped because of
-//! their number. Those that are too old are dropped over all rooms alike, up to the first one that is left.
+//! A message is published on a subject that the stream captures, and the server publishes it again on the room's
+//! channel, with its number in the stream and that of the message before it in the room. The name of the stream ends
+//! with a random number, the epoch, which each of these messages carries: a stream that was made anew cannot be taken
+//! for the old one. The stream keeps one message more of each room than is asked for: if a room has fewer, none was
+//! dropped because of their number. Those that are too old are dropped over all rooms alike, up to the first one that
+//! is left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,7 @@ struct Stream {
     epoch: u64,
 }
 
-/// What a stream has.
+/// The contents of a stream.
 struct State {
     first: u64,
     last: u64,
@@ -390,7 +391,7 @@ const ATTEMPTS: usize = 3;
 /// The number of the error that there is no such message.
 const NO_MESSAGE: u64 = 10037;
 
-/// What the headers of a message may take.
+/// The bytes that the headers of a message may take.
 pub(super) const HEADERS: usize = 256;
 
 #[cfg(test)]

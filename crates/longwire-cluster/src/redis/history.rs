@@ -1,10 +1,10 @@
 //! The history of rooms in Redis: a stream for each room, which two scripts write and read.
 //!
-//! Offsets are counted for each room by 1. The entry of a message has the offset and the time in milliseconds as its ID.
-//! A hash beside the stream has the epoch (`e`) and the last offset (`n`), and outlives the messages, so that positions
-//! stay valid in a quiet room. A further key for each node that publishes in the room has the number of its last
-//! message, for as long as repetitions are recognized. The names of all of these have the name of the room's channel in
-//! braces, which is what a Redis Cluster would distribute them by.
+//! Offsets are counted for each room by 1. The entry of a message has the offset and the time in milliseconds as its
+//! ID. A hash beside the stream has the epoch (`e`) and the last offset (`n`), and outlives the messages, so that
+//! positions stay valid in a quiet room. A further key for each node that publishes in the room has the number of its
+//! last message, for as long as repetitions are recognized. The names of all of these have the name of the room's
+//! channel in braces, which is what a Redis Cluster would distribute them by.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ pub(super) struct Kept {
     read: Arc<str>,
 }
 
-/// Takes the keys of the stream, the hash and the publisher; the channel, the bounds (messages, milliseconds), the times
-/// in milliseconds for which the publisher and the epoch are kept, a new epoch, and messages as pairs of number and
-/// payload.
+/// Takes the keys of the stream, the hash and the publisher; the channel, the bounds (messages, milliseconds), the
+/// times in milliseconds for which the publisher and the epoch are kept, a new epoch, and messages as pairs of number
+/// and payload.
 const APPEND: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta, publisher = KEYS[1], KEYS[2], KEYS[3]
@@ -64,8 +64,8 @@ return 1
 ";
 
 /// Takes the keys of the stream and the hash; the age of messages and the time for which the epoch is kept in
-/// milliseconds, a new epoch, the epoch (empty: none) and the offset after which to read, the most messages, and the most
-/// bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and payload.
+/// milliseconds, a new epoch, the epoch (empty: none) and the offset after which to read, the most messages, and the
+/// most bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and payload.
 const READ: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta = KEYS[1], KEYS[2]

@@ -1,4 +1,4 @@
-//! What holds for the history of rooms over every broker.
+//! Promises of the history of rooms, over every broker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

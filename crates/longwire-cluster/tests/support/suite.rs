@@ -1,4 +1,4 @@
-//! What holds over every broker.
+//! Promises that hold over every broker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
