@@ -275,6 +275,32 @@ fn broken_compression_has_its_close_code() {
     }
 }
 
+/// 32 ends of the stream, and one more for each 32 bytes. An end takes two bytes, and other data pays for ends as well.
+#[test]
+fn ends_of_the_stream_are_allowed_up_to_a_number() {
+    for (case, stored, allowed) in [("nothing else", 0, 34), ("1019 bytes", 1019_u16, 68)] {
+        let mut data = Vec::new();
+        if stored > 0 {
+            data.push(0);
+            data.extend(stored.to_le_bytes());
+            data.extend((!stored).to_le_bytes());
+            data.extend(vec![7; stored.into()]);
+        }
+        for (ends_of_stream, is_allowed) in [(allowed, true), (allowed + 1, false)] {
+            let payload = [&data[..], &[0x03, 0x00].repeat(ends_of_stream)].concat();
+            let bytes = wire_model::frame(0xc2, &payload, None);
+            let mut inbound = ends(Role::Server, Limits::default(), &compression(15, false)).1;
+            let received = receive(&mut inbound, &bytes, &[]);
+            let expected = if is_allowed {
+                Ok(vec![vec![7; stored.into()].into()])
+            } else {
+                Err(ProtocolError::TooManyFinalBlocks)
+            };
+            assert_eq!(received, expected, "{case}: {ends_of_stream} ends");
+        }
+    }
+}
+
 /// A megabyte of zeros compresses to a kilobyte, and the limit is in between.
 #[test]
 fn the_limit_is_on_what_a_message_yields() {
