@@ -1,10 +1,11 @@
 //! Limits on the number of clients, and places reserved for clients to come.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, pair};
 use longwire_connection::{Config, Error, WebSocket};
-use longwire_hub::{ClientInfo, Hub, HubConfig, HubError, RunError, Socket};
+use longwire_hub::{ClientInfo, Hub, HubConfig, HubError, RunError, SlowPolicy, Socket};
 
 fn addr(addr: &str) -> SocketAddr {
     addr.parse().unwrap()
@@ -17,6 +18,16 @@ fn admit(hub: &Hub, info: ClientInfo) -> (WebSocket<Pipe>, Result<Socket<Pipe>, 
 
 fn from(peer_addr: &str) -> ClientInfo {
     ClientInfo::default().peer_addr(addr(peer_addr))
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let config = HubConfig::default();
+    assert_eq!(config.slow, SlowPolicy::Close);
+    assert_eq!(config.queue, 256 * 1024);
+    assert_eq!(config.leave_timeout, Duration::from_secs(5));
+    assert_eq!((config.max_clients, config.max_clients_per_address), (None, None));
+    assert_eq!(config.max_rooms_per_client, Some(1024));
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +141,7 @@ async fn a_place_is_of_use_only_where_it_was_kept() {
 async fn no_place_is_given_or_used_once_the_hub_shuts_down() {
     let hub = Hub::default();
     let place = hub.reserve(None).unwrap();
-    let drained = hub.shutdown(1001, "", std::time::Duration::from_secs(1)).await.unwrap();
+    let drained = hub.shutdown(1001, "", Duration::from_secs(1)).await.unwrap();
     assert_eq!(drained.aborted, 0, "a place is not waited for");
     assert!(matches!(hub.reserve(None), Err(HubError::ShuttingDown)));
     let (mut peer, refused) = admit(&hub, ClientInfo::default().reservation(place));
