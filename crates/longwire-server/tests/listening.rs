@@ -229,6 +229,7 @@ mod tls {
 
     use longwire_server::{Rejection, TlsConfig, TlsError};
     use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+    use tokio::time::sleep;
     use tokio_rustls::TlsConnector;
     use tokio_rustls::rustls::crypto::ring;
     use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -302,6 +303,45 @@ mod tls {
             assert!(!answer.starts_with(b"HTTP"), "{answer:x?}");
         }
         assert!(server.handle.hub().is_empty());
+    }
+
+    /// The header of a proxy, TLS and the request share one limit: whoever is late with one has less time for the next.
+    /// The order of ends is compared, not their times, so that a busy machine does not matter: the client that came
+    /// later and sent nothing has its own limit, and must be the last.
+    #[tokio::test]
+    async fn a_proxys_header_tls_and_the_request_have_one_deadline_in_all() {
+        let limit = Duration::from_secs(1);
+        let certified = certified();
+        let tls = TlsConfig::from_pem(certified.chain.as_bytes(), certified.key.as_bytes()).unwrap();
+        let server = start(common::bind().await.tls(tls).configure(|config| {
+            config.handshake_timeout = limit;
+            config.proxy_protocol = TrustedProxies::networks(["127.0.0.1"]).unwrap();
+        }));
+        let after_header = async {
+            let mut stream = TcpStream::connect(server.addr).await.unwrap();
+            sleep(limit * 7 / 10).await;
+            let _ = stream.write_all(b"PROXY UNKNOWN\r\n").await;
+            let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+        };
+        let after_tls = async {
+            let mut stream = TcpStream::connect(server.addr).await.unwrap();
+            stream.write_all(b"PROXY UNKNOWN\r\n").await.unwrap();
+            sleep(limit * 7 / 10).await;
+            let connecting = connector(&certified, false).connect("localhost".try_into().unwrap(), stream);
+            if let Ok(mut stream) = connecting.await {
+                let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+            }
+        };
+        let later = async {
+            sleep(limit * 3 / 10).await;
+            let mut stream = TcpStream::connect(server.addr).await.unwrap();
+            let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+        };
+        tokio::select! {
+            biased;
+            _ = async { tokio::join!(after_header, after_tls) } => {}
+            () = later => panic!("a part of the handshake had a limit of its own"),
+        }
     }
 
     #[tokio::test]
