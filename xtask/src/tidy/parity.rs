@@ -1,4 +1,5 @@
-//! Checks docs/ws-parity.md and SECURITY.md against the tests: each test named on one of the pages must exist.
+//! Checks docs/ws-parity.md and SECURITY.md against the tests: each test named on one of the pages must exist,
+//! and each row of a table whose last column is "tests" must name one.
 //!
 //! A test is named as code of the form `longwire-client: redirects::follows_where_the_location_leads`: the crate,
 //! the file in its `tests` (or `src/..` for a module's own tests) without the `.rs`, the function. Readers must
@@ -23,7 +24,14 @@ fn check_page(path: &str, files: &[File]) -> Vec<String> {
     };
     let mut complaints = Vec::new();
     let mut named = 0;
+    let mut in_table = false;
     for (i, line) in page.text.lines().enumerate() {
+        // The table of a page where each row is a promise; other tables have no such column.
+        in_table = line.starts_with('|') && (in_table || line.ends_with("| tests |"));
+        let is_row = in_table && !line.ends_with("| tests |") && !line.starts_with("|---");
+        if is_row && !code_of(line).any(is_reference) {
+            complaints.push(format!("{path}:{}: the row names no test", i + 1));
+        }
         for reference in code_of(line).filter(|code| is_reference(code)) {
             named += 1;
             if let Err(reason) = look_up(reference, files) {
@@ -151,6 +159,26 @@ mod tests {
         assert_eq!(complaints.len(), 1, "{complaints:?}");
         assert!(complaints[0].starts_with("SECURITY.md:3: "), "{complaints:?}");
         assert_eq!(check_lines(good, "nothing"), ["SECURITY.md: names no test"]);
+    }
+
+    #[test]
+    fn each_row_of_a_table_with_tests_names_one() {
+        let reference = "`longwire-hub: rooms::a_room_is_gone`";
+        let head = "| behavior | tests |\n|---|---|";
+        for (case, page, line) in [
+            ("named", format!("{head}\n| joins | {reference} |"), None),
+            ("not named", format!("{head}\n| joins | {reference} |\n| leaves | `Hub` |"), Some(6)),
+            (
+                "another table",
+                format!("{head}\n| joins | {reference} |\n\n| a | b |\n|---|---|\n| c | d |"),
+                None,
+            ),
+        ] {
+            let complaints = check_lines(reference, &page);
+            let expected: Vec<_> =
+                line.into_iter().map(|line| format!("SECURITY.md:{line}: the row names no test")).collect();
+            assert_eq!(complaints, expected, "{case}");
+        }
     }
 
     #[test]
