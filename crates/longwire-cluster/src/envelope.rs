@@ -2,7 +2,8 @@
 //!
 //! An envelope is two bytes, the version and the kind, the identity of the sender, and a body that depends on the kind.
 //! Numbers are little-endian; names have their length before them, in two bytes. A payload is the rest of the envelope,
-//! and is not copied when it is read.
+//! and is not copied when it is read. A bundle has several bodies, each with its kind and its length before it, in one
+//! and four bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(crate) enum Body {
     Query { query: u64, room: Arc<str> },
     /// The answer to a query, or a part of it.
     Answer { query: u64, part: Part, members: Vec<Member> },
+    /// Several of the above on the same channel, in this order.
+    Bundle(Vec<Body>),
 }
 
 /// A message for clients.
@@ -98,6 +101,8 @@ pub(crate) enum Malformed {
     Kind(u8),
     #[error("it ends too early")]
     Short,
+    #[error("a bundle within a bundle")]
+    Nested,
     #[error("invalid UTF-8")]
     Utf8,
 }
@@ -136,52 +141,8 @@ impl Envelope {
 
     fn to_bytes(&self) -> BytesMut {
         let mut out = BytesMut::with_capacity(self.size_hint());
-        out.put_u8(VERSION);
-        out.put_u8(self.body.kind());
-        out.put_u64_le(self.from.0);
-        match &self.body {
-            Body::Message(post) => post.encode(&mut out),
-            Body::Lost { seq } => out.put_u64_le(*seq),
-            Body::Anew | Body::Bye => {}
-            Body::Heartbeat { name, lease } => {
-                put_name(&mut out, name);
-                // A lease is a day at most.
-                out.put_u64_le(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
-            }
-            Body::Entered { room, order, member } => {
-                put_name(&mut out, room);
-                order.encode(&mut out);
-                member.encode(&mut out);
-            }
-            Body::Left { room, order, id } => {
-                put_name(&mut out, room);
-                order.encode(&mut out);
-                out.put_u64_le(*id);
-            }
-            Body::Members { room, seq, answers, part, members } => {
-                put_name(&mut out, room);
-                out.put_u64_le(*seq);
-                out.put_u64_le(*answers);
-                put_members(&mut out, *part, members);
-            }
-            Body::Nobody { seq, answers, rooms } => {
-                out.put_u64_le(*seq);
-                out.put_u64_le(*answers);
-                put_names(&mut out, rooms);
-            }
-            Body::Wanted { question, rooms } => {
-                out.put_u64_le(*question);
-                put_names(&mut out, rooms);
-            }
-            Body::Query { query, room } => {
-                out.put_u64_le(*query);
-                put_name(&mut out, room);
-            }
-            Body::Answer { query, part, members } => {
-                out.put_u64_le(*query);
-                put_members(&mut out, *part, members);
-            }
-        }
+        put_header(&mut out, self.body.kind(), self.from);
+        self.body.encode(&mut out);
         out
     }
 
@@ -205,40 +166,116 @@ impl Envelope {
         }
         let kind = input.u8()?;
         let from = NodeId(input.u64()?);
-        let body = match kind {
-            TEXT | BINARY => Body::Message(Post::decode(&mut input, kind)?),
-            LOST => Body::Lost { seq: input.u64()? },
-            HEARTBEAT => Body::Heartbeat { name: input.name()?, lease: Duration::from_millis(input.u64()?) },
-            ANEW => Body::Anew,
-            BYE => Body::Bye,
-            ENTERED => {
-                let (room, order) = (input.name()?, Order::decode(&mut input)?);
-                Body::Entered { room, order, member: Member::decode(&mut input)? }
-            }
-            LEFT => {
-                let (room, order) = (input.name()?, Order::decode(&mut input)?);
-                Body::Left { room, order, id: input.u64()? }
-            }
-            MEMBERS => {
-                let (room, seq, answers) = (input.name()?, input.u64()?, input.u64()?);
-                let (part, members) = input.members()?;
-                Body::Members { room, seq, answers, part, members }
-            }
-            NOBODY => Body::Nobody { seq: input.u64()?, answers: input.u64()?, rooms: input.names()? },
-            WANTED => Body::Wanted { question: input.u64()?, rooms: input.names()? },
-            QUERY => Body::Query { query: input.u64()?, room: input.name()? },
-            ANSWER => {
-                let query = input.u64()?;
-                let (part, members) = input.members()?;
-                Body::Answer { query, part, members }
-            }
-            kind => return Err(Malformed::Kind(kind)),
-        };
+        let body = if kind == BUNDLE { Body::bundle(&mut input)? } else { Body::decode(&mut input, kind)? };
         Ok(Self { from, body })
     }
 }
 
 impl Body {
+    fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Message(post) => post.encode(out),
+            Self::Lost { seq } => out.put_u64_le(*seq),
+            Self::Anew | Self::Bye => {}
+            Self::Heartbeat { name, lease } => {
+                put_name(out, name);
+                // A lease is a day at most.
+                out.put_u64_le(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+            }
+            Self::Entered { room, order, member } => {
+                put_name(out, room);
+                order.encode(out);
+                member.encode(out);
+            }
+            Self::Left { room, order, id } => {
+                put_name(out, room);
+                order.encode(out);
+                out.put_u64_le(*id);
+            }
+            Self::Members { room, seq, answers, part, members } => {
+                put_name(out, room);
+                out.put_u64_le(*seq);
+                out.put_u64_le(*answers);
+                put_members(out, *part, members);
+            }
+            Self::Nobody { seq, answers, rooms } => {
+                out.put_u64_le(*seq);
+                out.put_u64_le(*answers);
+                put_names(out, rooms);
+            }
+            Self::Wanted { question, rooms } => {
+                out.put_u64_le(*question);
+                put_names(out, rooms);
+            }
+            Self::Query { query, room } => {
+                out.put_u64_le(*query);
+                put_name(out, room);
+            }
+            Self::Answer { query, part, members } => {
+                out.put_u64_le(*query);
+                put_members(out, *part, members);
+            }
+            Self::Bundle(bodies) => {
+                for body in bodies {
+                    let mut bytes = BytesMut::new();
+                    body.encode(&mut bytes);
+                    put_part(out, body.kind(), &bytes);
+                }
+            }
+        }
+    }
+
+    /// Decodes anything but a bundle.
+    fn decode(input: &mut Input, kind: u8) -> Result<Self, Malformed> {
+        Ok(match kind {
+            TEXT | BINARY => Self::Message(Post::decode(input, kind)?),
+            LOST => Self::Lost { seq: input.u64()? },
+            HEARTBEAT => Self::Heartbeat { name: input.name()?, lease: Duration::from_millis(input.u64()?) },
+            ANEW => Self::Anew,
+            BYE => Self::Bye,
+            ENTERED => {
+                let (room, order) = (input.name()?, Order::decode(input)?);
+                Self::Entered { room, order, member: Member::decode(input)? }
+            }
+            LEFT => {
+                let (room, order) = (input.name()?, Order::decode(input)?);
+                Self::Left { room, order, id: input.u64()? }
+            }
+            MEMBERS => {
+                let (room, seq, answers) = (input.name()?, input.u64()?, input.u64()?);
+                let (part, members) = input.members()?;
+                Self::Members { room, seq, answers, part, members }
+            }
+            NOBODY => Self::Nobody { seq: input.u64()?, answers: input.u64()?, rooms: input.names()? },
+            WANTED => Self::Wanted { question: input.u64()?, rooms: input.names()? },
+            QUERY => Self::Query { query: input.u64()?, room: input.name()? },
+            ANSWER => {
+                let query = input.u64()?;
+                let (part, members) = input.members()?;
+                Self::Answer { query, part, members }
+            }
+            BUNDLE => return Err(Malformed::Nested),
+            kind => return Err(Malformed::Kind(kind)),
+        })
+    }
+
+    fn bundle(input: &mut Input) -> Result<Self, Malformed> {
+        let mut bodies = Vec::new();
+        while input.0.has_remaining() {
+            let kind = input.u8()?;
+            let len = input.0.try_get_u32_le().map_err(|_| Malformed::Short)?;
+            let len = usize::try_from(len).map_err(|_| Malformed::Short)?;
+            let bytes = input.take(len)?;
+            let mut body = Self::decode(&mut Input(bytes.clone()), kind)?;
+            if matches!(body, Self::Message(Post { latest: Some(_), .. })) {
+                // A latest value may wait for long, and would keep the memory of the others.
+                body = Self::decode(&mut Input(Bytes::copy_from_slice(&bytes)), kind)?;
+            }
+            bodies.push(body);
+        }
+        Ok(Self::Bundle(bodies))
+    }
+
     fn kind(&self) -> u8 {
         match self {
             Self::Message(Post { message: Message::Text(_), .. }) => TEXT,
@@ -254,6 +291,7 @@ impl Body {
             Self::Wanted { .. } => WANTED,
             Self::Query { .. } => QUERY,
             Self::Answer { .. } => ANSWER,
+            Self::Bundle(_) => BUNDLE,
         }
     }
 }
@@ -330,6 +368,10 @@ impl Input {
 
     fn bytes(&mut self) -> Result<Bytes, Malformed> {
         let len = self.0.try_get_u16_le().map_err(|_| Malformed::Short)?.into();
+        self.take(len)
+    }
+
+    fn take(&mut self, len: usize) -> Result<Bytes, Malformed> {
         if len > self.0.len() {
             return Err(Malformed::Short);
         }
@@ -359,6 +401,40 @@ impl Input {
         }
         Ok((part, members))
     }
+}
+
+/// Puts envelopes of one sender into one, except for the first bytes, which are the same.
+///
+/// # Panics
+///
+/// If one of them has no header.
+pub(crate) fn bundle<'a>(from: NodeId, envelopes: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+    let len: usize = envelopes.clone().map(|envelope| bundled_len(envelope)).sum();
+    let mut out = BytesMut::with_capacity(HEADER + len);
+    put_header(&mut out, BUNDLE, from);
+    for envelope in envelopes {
+        debug_assert!(Envelope::is_from(envelope, from) && envelope[1] != BUNDLE);
+        put_part(&mut out, envelope[1], &envelope[HEADER..]);
+    }
+    out.freeze()
+}
+
+/// Returns the bytes that an envelope takes in a bundle.
+pub(crate) fn bundled_len(envelope: &[u8]) -> usize {
+    envelope.len() - HEADER + 1 + 4
+}
+
+fn put_header(out: &mut BytesMut, kind: u8, from: NodeId) {
+    out.put_u8(VERSION);
+    out.put_u8(kind);
+    out.put_u64_le(from.0);
+}
+
+fn put_part(out: &mut BytesMut, kind: u8, body: &[u8]) {
+    out.put_u8(kind);
+    debug_assert!(u32::try_from(body.len()).is_ok(), "a bundle is short");
+    out.put_u32_le(u32::try_from(body.len()).unwrap_or(u32::MAX));
+    out.put_slice(body);
 }
 
 fn put_name(out: &mut BytesMut, name: &str) {
@@ -404,12 +480,16 @@ const QUERY: u8 = 10;
 const ANSWER: u8 = 11;
 const NOBODY: u8 = 12;
 const ANEW: u8 = 13;
+const BUNDLE: u8 = 14;
 
 const HAS_EXCEPT: u8 = 1;
 const HAS_LATEST: u8 = 2;
 
+/// The length of what precedes the body: version, kind and sender.
+pub(crate) const HEADER: usize = 1 + 1 + 8;
+
 /// The place of a message's two numbers in its envelope.
-const NUMBERS: usize = 1 + 1 + 8;
+const NUMBERS: usize = HEADER;
 
 #[cfg(test)]
 mod tests {
@@ -459,7 +539,7 @@ mod tests {
             }),
         ];
         let lease = || any::<u64>().prop_map(Duration::from_millis);
-        prop_oneof![
+        let single = prop_oneof![
             post,
             presence,
             any::<u64>().prop_map(|seq| Body::Lost { seq }),
@@ -467,6 +547,9 @@ mod tests {
             Just(Body::Anew),
             Just(Body::Bye),
         ]
+        .boxed();
+        let several = proptest::collection::vec(single.clone(), 0..5).prop_map(Body::Bundle);
+        prop_oneof![5 => single, 1 => several]
     }
 
     proptest! {
@@ -486,7 +569,21 @@ mod tests {
         }
 
         #[test]
-        fn anything_can_be_read(mut bytes: Vec<u8>, kind in 0..15_u8, is_ours: bool) {
+        fn envelopes_can_be_put_into_one(from: u64, bodies in proptest::collection::vec(bodies(), 1..6)) {
+            let is_single = |body: &Body| !matches!(body, Body::Bundle(_));
+            let bodies: Vec<_> = bodies.into_iter().filter(is_single).collect();
+            let encode = |body: &Body| Envelope { from: NodeId(from), body: body.clone() }.encode();
+            let envelopes: Vec<_> = bodies.iter().map(encode).collect();
+            let bundle = bundle(NodeId(from), envelopes.iter());
+            let len: usize = envelopes.iter().map(|envelope| bundled_len(envelope)).sum();
+            prop_assert_eq!(bundle.len(), HEADER + len);
+            prop_assert!(!is_post(&bundle));
+            let body = Body::Bundle(bodies);
+            prop_assert_eq!(Envelope::decode(bundle), Ok(Envelope { from: NodeId(from), body }));
+        }
+
+        #[test]
+        fn anything_can_be_read(mut bytes: Vec<u8>, kind in 0..16_u8, is_ours: bool) {
             if is_ours && bytes.len() >= 2 {
                 (bytes[0], bytes[1]) = (VERSION, kind);
             }
@@ -511,5 +608,7 @@ mod tests {
         assert_eq!(bytes(b"\x01\x6301234567"), Err(Malformed::Kind(99)));
         let text = b"\x01\x0101234567\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xff";
         assert_eq!(bytes(text), Err(Malformed::Utf8));
+        assert_eq!(bytes(b"\x01\x0e01234567\x05\x01\0\0\0"), Err(Malformed::Short));
+        assert_eq!(bytes(b"\x01\x0e01234567\x0e\0\0\0\0"), Err(Malformed::Nested));
     }
 }

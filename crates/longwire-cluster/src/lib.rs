@@ -115,6 +115,7 @@ mod appends;
 mod backplane;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod broker;
+mod bundle;
 mod catch_up;
 mod channel;
 mod cluster;

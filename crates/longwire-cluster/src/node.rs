@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::backplane::{Backplane, BackplaneError, Inbox, Item};
+use crate::bundle::bundled;
 use crate::catch_up::{Joiner, Rooms};
 use crate::channel::{Channel, NodeId};
 use crate::cluster::{ClusterError, ClusterEvent, ClusterState, Gap, Member, NodeInfo};
@@ -293,8 +294,10 @@ impl Node {
     pub(crate) async fn publish_all(self: Arc<Self>) {
         // While it leaves, the others still run.
         let guard = Guard(Arc::clone(&self));
-        while let Some(batch) = self.link.outbox.take().await {
+        while let Some(mut batch) = self.link.outbox.take().await {
             let counters = &self.link.counters;
+            let posts = batch.messages.split_off(batch.news);
+            batch.messages.extend(bundled(self.id, posts, self.backplane.max_payload()));
             match within_limit(self.backplane.publish(&batch.messages)).await {
                 Ok(()) => {
                     self.link.outbox.succeed();
@@ -733,10 +736,26 @@ impl Node {
         if from == self.id || is_old() {
             return 1;
         }
+        if matches!(body, Body::Message(_) | Body::Bundle(_)) {
+            self.link.counters.received_bytes.add(len);
+        }
+        let Body::Bundle(bodies) = body else { return self.receive_body(channel, from, body).await };
+        let mut work = 0;
+        for body in bodies {
+            work += self.receive_body(channel, from, body).await;
+            if work >= WORK {
+                work = 0;
+                yield_now().await;
+            }
+        }
+        1 + work
+    }
+
+    /// Returns the work that it was, in messages to clients.
+    async fn receive_body(&self, channel: &Channel, from: NodeId, body: Body) -> usize {
         match body {
             Body::Message(post) => {
                 self.link.counters.received.add(1);
-                self.link.counters.received_bytes.add(len);
                 1 + self.deliver(channel, from, &post)
             }
             Body::Lost { .. } if *channel == Channel::All => {

@@ -60,7 +60,10 @@ struct Channels {
 
 /// Messages for the broker.
 pub(crate) struct Batch {
+    /// News, and then messages for clients.
     pub(crate) messages: Vec<(Channel, Bytes)>,
+    /// The number of news.
+    pub(crate) news: usize,
     /// The number of those for clients, and their bytes.
     pub(crate) posts: u64,
     pub(crate) bytes: u64,
@@ -273,11 +276,11 @@ impl Queues {
     }
 
     fn take(&mut self) -> Option<Batch> {
-        let mut batch = Batch { messages: Vec::new(), posts: 0, bytes: 0 };
+        let mut batch = Batch { messages: Vec::new(), news: 0, posts: 0, bytes: 0 };
         let taken = self.news.take_into(&mut batch.messages, 0);
-        let posts = batch.messages.len();
+        batch.news = batch.messages.len();
         self.posts.take_into(&mut batch.messages, taken);
-        for (channel, payload) in &batch.messages[posts..] {
+        for (channel, payload) in &batch.messages[batch.news..] {
             if is_post(payload) {
                 batch.posts += 1;
                 batch.bytes += payload.len() as u64;

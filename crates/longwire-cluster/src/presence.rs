@@ -487,7 +487,7 @@ impl Presence {
                 }
             }
             Body::Answer { query, part, members } => self.answered(from, query, part, members),
-            Body::Message(_) | Body::Lost { .. } => {}
+            Body::Message(_) | Body::Lost { .. } | Body::Bundle(_) => {}
         }
     }
 

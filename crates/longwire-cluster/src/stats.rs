@@ -15,7 +15,8 @@ pub struct ClusterStats {
     pub lost: u64,
     /// Messages for clients that arrived from other nodes.
     pub received: u64,
-    /// Bytes of these messages, with what precedes them on the way.
+    /// Bytes of these messages, with what precedes them on the way. Short messages of a room that are handed over
+    /// together travel as one, so that fewer bytes precede each.
     pub received_bytes: u64,
     /// Messages that arrived and were dropped because [`ClusterOptions::inbox`](crate::ClusterOptions::inbox) was full.
     pub overflowed: u64,
