@@ -980,7 +980,7 @@ const SUBSCRIBE: usize = 1024;
 const TURN: u64 = 256;
 
 /// The messages to clients after which other tasks have their turn.
-const WORK: usize = 256;
+const WORK: usize = 4096;
 
 /// The wait before the others are told again to ask anew, and the longest.
 const RESEND: Duration = Duration::from_secs(2);
