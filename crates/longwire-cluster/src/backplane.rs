@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::appends::Append;
 use crate::channel::{Channel, NodeId};
+use crate::envelope::count;
 use crate::history::{History, Past, Position, Record};
 
 /// A future that a [`Backplane`] returns.
@@ -183,8 +184,8 @@ impl Inbox {
         let mut queues = self.lock();
         queues.last += 1;
         let number = queues.last;
-        let fits = queues.lane(&channel).message(channel, payload, number, self.shared.limit);
-        queues.overflowed += u64::from(!fits);
+        let too_many = queues.lane(&channel).message(channel, payload, number, self.shared.limit).err();
+        queues.overflowed += too_many.map_or(0, |payload| count(&payload));
         drop(queues);
         self.shared.arrived.notify_one();
     }
@@ -263,17 +264,17 @@ impl Queues {
 }
 
 impl Lane {
-    /// Adds a message if it fits.
-    fn message(&mut self, channel: Channel, payload: Bytes, number: u64, limit: usize) -> bool {
+    /// Adds a message if it fits, or gives it back.
+    fn message(&mut self, channel: Channel, payload: Bytes, number: u64, limit: usize) -> Result<(), Bytes> {
         if !self.make_room(cost(&channel, &payload), limit) {
             self.gaps.insert(channel);
-            return false;
+            return Err(payload);
         }
         if self.gaps.remove(&channel) {
             self.items.push_back(Item::Dropped(Some(channel.clone())));
         }
         self.items.push_back(Item::Message { channel, payload, number });
-        true
+        Ok(())
     }
 
     /// Adds a message of a room's history if it fits.

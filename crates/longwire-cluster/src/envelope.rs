@@ -419,6 +419,17 @@ pub(crate) fn bundle<'a>(from: NodeId, envelopes: impl Iterator<Item = &'a Bytes
     out.freeze()
 }
 
+/// Returns the number of envelopes in what may be a bundle, without reading them; 1 if it is none.
+pub(crate) fn count(bytes: &[u8]) -> u64 {
+    let Some((&[_, BUNDLE, ..], mut rest)) = bytes.split_at_checked(HEADER) else { return 1 };
+    let mut count = 0;
+    while let Some((&[_, len @ ..], parts)) = rest.split_first_chunk::<5>() {
+        count += 1;
+        rest = parts.get(u32::from_le_bytes(len) as usize..).unwrap_or_default();
+    }
+    count
+}
+
 /// Returns the bytes that an envelope takes in a bundle.
 pub(crate) fn bundled_len(envelope: &[u8]) -> usize {
     envelope.len() - HEADER + 1 + 4
@@ -578,6 +589,8 @@ mod tests {
             let len: usize = envelopes.iter().map(|envelope| bundled_len(envelope)).sum();
             prop_assert_eq!(bundle.len(), HEADER + len);
             prop_assert!(!is_post(&bundle));
+            prop_assert_eq!(count(&bundle), bodies.len() as u64);
+            prop_assert!(envelopes.iter().all(|envelope| count(envelope) == 1));
             let body = Body::Bundle(bodies);
             prop_assert_eq!(Envelope::decode(bundle), Ok(Envelope { from: NodeId(from), body }));
         }
@@ -587,6 +600,7 @@ mod tests {
             if is_ours && bytes.len() >= 2 {
                 (bytes[0], bytes[1]) = (VERSION, kind);
             }
+            let _ = count(&bytes);
             let _ = Envelope::decode(bytes.into());
         }
 

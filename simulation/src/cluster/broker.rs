@@ -88,9 +88,9 @@ fn error(text: &'static str) -> BackplaneError {
     BackplaneError::new(text)
 }
 
-/// Returns whether a payload is a message of a client, and not the nodes' own.
-fn is_post(payload: &[u8]) -> bool {
-    payload.windows(MARK.len()).any(|part| part == MARK)
+/// Returns the number of messages of clients in a payload, which may be one of the nodes' own.
+fn posts(payload: &[u8]) -> usize {
+    payload.windows(MARK.len()).filter(|part| *part == MARK).count()
 }
 
 /// The first word of every message.
@@ -140,7 +140,7 @@ impl Line {
         let item = match loss {
             Some((_, Loss::OfChannel)) => News::Dropped(Some(channel.clone())),
             Some((_, Loss::OfAny)) => News::Dropped(None),
-            Some((_, Loss::Silent)) if is_post(payload) => return,
+            Some((_, Loss::Silent)) if posts(payload) > 0 => return,
             _ => News::Message(channel.clone(), payload.clone()),
         };
         self.down.push(self.latency, item);
@@ -300,7 +300,7 @@ impl Bus {
             while let Some(news) = line.down.pop(now) {
                 match news {
                     News::Message(channel, payload) => {
-                        line.arrived += u64::from(is_post(&payload));
+                        line.arrived += posts(&payload) as u64;
                         line.inbox.message(channel, payload);
                     }
                     News::Dropped(channel) => line.inbox.dropped(channel),
