@@ -614,6 +614,25 @@ mod tests {
     }
 
     #[test]
+    fn a_latest_value_does_not_keep_its_bundle() {
+        let post = |latest: Option<&str>| {
+            let latest = latest.map(Arc::from);
+            Body::Message(Post { seq: 1, previous: 0, except: None, latest, message: "hello".into() })
+        };
+        let encode = |body| Envelope { from: NodeId(1), body }.encode();
+        let bundle = bundle(NodeId(1), [encode(post(None)), encode(post(Some("key")))].iter());
+        let place = bundle.as_ptr_range();
+        let Ok(Envelope { body: Body::Bundle(bodies), .. }) = Envelope::decode(bundle.clone()) else {
+            panic!()
+        };
+        let is_within = bodies.iter().map(|body| match body {
+            Body::Message(post) => place.contains(&post.message.as_bytes().as_ptr()),
+            _ => false,
+        });
+        assert_eq!(is_within.collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
     fn foreign_envelopes_are_refused() {
         let bytes = |bytes: &'static [u8]| Envelope::decode(Bytes::from_static(bytes));
         assert_eq!(bytes(b""), Err(Malformed::Short));
