@@ -318,10 +318,12 @@ impl View<'_> {
         for (room, stays) in &self.session.stays {
             // A node that leaves may still find gaps, and tells nobody but its clients.
             let life = self.log.nodes[self.session.node].life;
-            let told = self.session.told.iter().filter(|(at, it)| it == room && life.touches(*at)).count();
+            // At the instant of its end, its events may have ended before.
+            let is_in = |at: Moment| life.touches(at) && life.until.is_none_or(|until| at.at < until.at);
+            let told = self.session.told.iter().filter(|(at, it)| it == room && is_in(*at)).count();
             let gaps = || {
                 let gaps = self.log.nodes[self.session.node].gaps.iter();
-                gaps.filter(|(at, to)| *to == To::Room(*room) && life.touches(*at))
+                gaps.filter(|(at, to)| *to == To::Room(*room) && is_in(*at))
             };
             let count = |is_in: fn(&Span, Moment) -> bool| {
                 gaps().filter(|(at, _)| stays.iter().any(|stay| is_in(&stay.span, *at))).count()
