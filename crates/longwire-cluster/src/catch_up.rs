@@ -39,7 +39,7 @@ pub(crate) struct RoomState {
     /// The clients that are about to join.
     joiners: Vec<Arc<Joiner>>,
     /// Set once the node follows the room no longer.
-    is_over: bool,
+    pub(crate) is_over: bool,
 }
 
 /// A client that is about to join a room. What is delivered in the room is kept for it.
