@@ -85,8 +85,9 @@
 //!   of a room means a loss for good: more was missed than is kept, the broker has lost its history, or a publishing
 //!   node could not keep what waited. The last of these is a part of the history, so that all learn of it in its place,
 //!   also those that join later.
-//! - A message that was handed over just before an outage of more than two minutes, or more than the history's age if
-//!   that is less, may be there or not. It is not repeated, and a gap follows.
+//! - A message that the broker has not confirmed 96 s after the first attempt to hand it over, or after four fifths of
+//!   the history's age if that is less, may be there or not. It is not repeated, and there is a gap in its place. If the
+//!   history's age is a few seconds, a short outage is enough.
 //!
 //! `broadcast` and `send_to` are as without a history.
 //!

@@ -291,8 +291,8 @@ impl Node {
 
     /// Publishes what waits in the outbox, until the node leaves.
     pub(crate) async fn publish_all(self: Arc<Self>) {
-        // While it leaves, the others still run.
-        let guard = Guard(Arc::clone(&self));
+        // If it leaves, the others still run.
+        let guard = Guard::new(&self);
         while let Some(batch) = self.link.outbox.take().await {
             let counters = &self.link.counters;
             match within_limit(self.backplane.publish(&batch.messages)).await {
@@ -311,7 +311,7 @@ impl Node {
                 }
             }
         }
-        drop(guard);
+        guard.release();
     }
 
     /// Notes that the broker is away.
@@ -406,16 +406,36 @@ impl Node {
         }
     }
 
-    /// Reports a gap in everything that arrives here.
+    /// Reports a gap in everything that arrives here. What is missing in a history shows there.
     async fn report_all_gaps(&self) {
+        let has_history = self.rooms.is_some();
         let channels: Vec<_> = {
             let mut inner = self.inner();
             inner.seen.clear();
-            inner.since.keys().cloned().collect()
+            let channels = inner.since.keys();
+            channels.filter(|channel| !has_history || channel.room().is_none()).cloned().collect()
         };
         self.report_gap(&Channel::All);
         for (count, channel) in (1_u64..).zip(&channels) {
             self.report_gap(channel);
+            if count.is_multiple_of(TURN) {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Reports a gap in all rooms with a history, and has the other nodes do so: this node has lost messages, and does
+    /// not know in which rooms.
+    pub(crate) async fn tell_lost_rooms(&self) {
+        warn!("messages for rooms are lost: more were published than may wait");
+        self.change(|inner| inner.presence.lost_rooms());
+        self.report_room_gaps().await;
+    }
+
+    async fn report_room_gaps(&self) {
+        let rooms = self.rooms.as_ref().map(Rooms::names).unwrap_or_default();
+        for (count, room) in (1_u64..).zip(rooms) {
+            self.report_gap(&Channel::Room(room));
             if count.is_multiple_of(TURN) {
                 yield_now().await;
             }
@@ -457,7 +477,7 @@ impl Node {
 
     /// Subscribes to the channels that this node's clients want, until it is aborted.
     pub(crate) async fn keep_subscriptions(self: Arc<Self>) {
-        let _guard = Guard(Arc::clone(&self));
+        let _guard = Guard::new(&self);
         self.look_at_all().await;
         let mut wait = RETRY;
         loop {
@@ -677,7 +697,7 @@ impl Node {
 
     /// Receives what arrives, until it is aborted.
     pub(crate) async fn receive_all(self: Arc<Self>) {
-        let _guard = Guard(Arc::clone(&self));
+        let _guard = Guard::new(&self);
         let mut work = 0;
         loop {
             work += match self.inbox.take().await {
@@ -748,7 +768,14 @@ impl Node {
                 1
             }
             body => {
-                self.change(|inner| inner.presence.receive(from, channel, body, Instant::now()));
+                let has_lost_rooms = self.change(|inner| {
+                    inner.presence.receive(from, channel, body, Instant::now());
+                    inner.presence.take_lost_rooms()
+                });
+                if has_lost_rooms {
+                    self.report_room_gaps().await;
+                    return WORK;
+                }
                 1
             }
         }
@@ -822,7 +849,7 @@ impl Node {
 
     /// Watches over the broker and the other nodes, until it is aborted.
     pub(crate) async fn keep_alive(self: Arc<Self>) {
-        let _guard = Guard(Arc::clone(&self));
+        let _guard = Guard::new(&self);
         let interval = self.options.lease() / 3;
         let (mut next_probe, mut wait) = (Instant::now() + interval, RETRY);
         let (mut next_resend, mut resend_wait) = (Instant::now(), RESEND);
@@ -872,11 +899,24 @@ impl Node {
 }
 
 /// Ends the node with the task that has it: without one of its tasks, a node is none.
-pub(crate) struct Guard(pub(crate) Arc<Node>);
+pub(crate) struct Guard(Option<Arc<Node>>);
+
+impl Guard {
+    pub(crate) fn new(node: &Arc<Node>) -> Self {
+        Self(Some(Arc::clone(node)))
+    }
+
+    /// Lets the task end without the node.
+    pub(crate) fn release(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.leave();
+        if let Some(node) = &self.0 {
+            node.leave();
+        }
     }
 }
 
