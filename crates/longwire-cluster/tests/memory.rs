@@ -773,6 +773,103 @@ async fn refusals_in_very_many_rooms_are_a_gap_in_all() {
     }
 }
 
+/// A connection to the broker on which no message of a history arrives by itself.
+struct Deaf(Memory);
+
+impl Backplane for Deaf {
+    fn start(&self, node: NodeId, inbox: Inbox) -> BoxFuture<'_, Result<(), BackplaneError>> {
+        self.0.start(node, inbox)
+    }
+
+    fn subscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        Box::pin(async move {
+            for channel in channels.iter().filter(|channel| !matches!(channel, Channel::Room(_))) {
+                self.0.subscribe(std::slice::from_ref(channel)).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn unsubscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.unsubscribe(channels)
+    }
+
+    fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.publish(messages)
+    }
+
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.keep(history)
+    }
+
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.append(messages)
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        self.0.history(room, after, most)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
+        self.0.probe()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.0.stop()
+    }
+}
+
+/// The broker has what was published last, and has not given it back yet.
+#[tokio::test(start_paused = true)]
+async fn a_leaving_node_fetches_what_its_clients_have_not_got() {
+    let broker = Memory::new();
+    let options = || options().with_history(History::default()).with_gap_message(|_| Some("gap".into()));
+    let one = TestNode::new(Deaf(broker.clone()), options()).await;
+    let other = TestNode::new(broker.clone(), options()).await;
+    let (mut near, mut far) = (one.member("tea").await, other.member("tea").await);
+    one.hub.publish("tea", "last words");
+    one.cluster.leave().await;
+    assert_eq!(near.texts().await, ["last words"]);
+    assert_eq!(far.texts().await, ["last words"]);
+    assert_eq!((one.cluster.stats().lost, one.cluster.stats().gaps), (0, 0));
+    one.hub.publish("tea", "alone");
+    assert_eq!(near.texts().await, ["alone"]);
+}
+
+/// With and without a history.
+#[tokio::test(start_paused = true)]
+async fn what_a_leaving_node_cannot_hand_over_is_counted_and_a_gap_for_its_clients() {
+    for history in [None, Some(History::default())] {
+        let broker = Memory::new();
+        let mut options = options().with_gap_message(|_| Some("gap".into()));
+        options.history = history;
+        let one = TestNode::new(broker.clone(), options).await;
+        let (mut near, mut elsewhere) = (one.member("tea").await, one.member("coffee").await);
+        let mut events = one.cluster.events();
+        // A call takes its time, and the rest waits.
+        broker.cut_silently(one.cluster.id());
+        for number in 0..3 {
+            one.hub.publish("tea", number.to_string());
+            sleep(Duration::from_millis(1)).await;
+        }
+        one.cluster.leave().await;
+        let expected = if history.is_some() { vec!["gap"] } else { vec!["0", "1", "2"] };
+        assert_eq!(near.texts().await, expected);
+        assert_eq!(elsewhere.texts().await, expected[..usize::from(history.is_some())]);
+        assert_eq!(one.cluster.stats().lost, 3, "{history:?}");
+        let mut gaps = 0;
+        while let Some(event) = events.next().await.expect("it keeps up") {
+            gaps += usize::from(matches!(event, ClusterEvent::Gap(_)));
+        }
+        assert_eq!(gaps, 2 * usize::from(history.is_some()));
+    }
+}
+
 /// Nothing follows that would show the loss.
 #[tokio::test(start_paused = true)]
 async fn what_was_missed_is_fetched_as_soon_as_the_broker_is_back() {
