@@ -16,6 +16,7 @@ use crate::channel::{Channel, NodeId};
 use crate::envelope::Body;
 use crate::history::History;
 use crate::link::Link;
+use crate::metrics;
 use crate::node::Node;
 use crate::options::ClusterOptions;
 use crate::outbox::Outbox;
@@ -256,6 +257,7 @@ impl Cluster {
             tokio::spawn(Arc::clone(&node).keep_subscriptions()),
             tokio::spawn(Arc::clone(&node).receive_all()),
             tokio::spawn(Arc::clone(&node).keep_alive()),
+            tokio::spawn(metrics::report(Arc::clone(&node))),
         ];
         if let Some(history) = history {
             publishers.push(tokio::spawn(Arc::clone(&node).append_all(history)));
@@ -297,6 +299,14 @@ impl Cluster {
     /// Returns the counts since the node has joined.
     pub fn stats(&self) -> ClusterStats {
         self.node().stats()
+    }
+
+    /// Reports the changes of [`stats`](Self::stats) since the last report to the recorder of the `metrics` crate. The
+    /// node itself does so every 10 s, and when it leaves.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn report_stats(&self) {
+        self.node().report_stats();
     }
 
     /// Waits until this node receives what other nodes publish in a room from then on, which takes a moment after its
@@ -418,6 +428,7 @@ impl Drop for Membership {
         self.end();
         self.publishers.get_mut().iter().flatten().for_each(JoinHandle::abort);
         self.node.leave();
+        self.node.report_stats();
     }
 }
 
@@ -435,6 +446,7 @@ impl Drop for Ending<'_> {
         self.membership.end();
         self.membership.node.give_up(self.has_fetched);
         self.membership.node.leave();
+        self.membership.node.report_stats();
     }
 }
 

@@ -108,6 +108,26 @@
 //!
 //! Without a history, the broker keeps no messages: what is published while a node is away never reaches it. Implement
 //! [`Backplane`] for other brokers.
+//!
+//! # Metrics
+//!
+//! [`Cluster::stats`] returns all counts in one value. With the feature `metrics`, they also go to the recorder of the
+//! `metrics` crate, every 10 s, and when the node leaves:
+//!
+//! | metric | kind | is |
+//! |---|---|---|
+//! | `longwire_cluster_messages_published_total`, `longwire_cluster_bytes_published_total` | counter | [`published`](ClusterStats::published), [`published_bytes`](ClusterStats::published_bytes) |
+//! | `longwire_cluster_messages_received_total`, `longwire_cluster_bytes_received_total` | counter | [`received`](ClusterStats::received), [`received_bytes`](ClusterStats::received_bytes) |
+//! | `longwire_cluster_messages_lost_total` | counter | [`lost`](ClusterStats::lost) |
+//! | `longwire_cluster_messages_overflowed_total` | counter | [`overflowed`](ClusterStats::overflowed) |
+//! | `longwire_cluster_messages_malformed_total` | counter | [`malformed`](ClusterStats::malformed) |
+//! | `longwire_cluster_gaps_total` | counter | [`gaps`](ClusterStats::gaps) |
+//! | `longwire_cluster_outages_total` | counter | [`outages`](ClusterStats::outages) |
+//! | `longwire_cluster_nodes` | gauge | [`nodes`](ClusterStats::nodes); 0 once the node has left |
+//! | `longwire_cluster_subscriptions` | gauge | [`subscriptions`](ClusterStats::subscriptions); 0 once the node has left |
+//!
+//! Call `Cluster::report_stats` before the recorder is read, to have them up to then. If several hubs of one process
+//! are in clusters, the metrics are their sums.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
@@ -125,6 +145,11 @@ mod interest;
 mod join;
 mod link;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
 #[cfg(feature = "nats")]
 mod nats;
 mod node;

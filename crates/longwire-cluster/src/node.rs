@@ -23,6 +23,7 @@ use crate::cluster::{ClusterError, ClusterEvent, ClusterState, Gap, Member, Node
 use crate::envelope::{self, Body, Envelope, Post};
 use crate::interest::Interest;
 use crate::link::{Link, Move};
+use crate::metrics::Reported;
 use crate::options::ClusterOptions;
 use crate::order::Seen;
 use crate::presence::{Change, Out, Presence};
@@ -57,6 +58,7 @@ pub(crate) struct Node {
     pub(crate) check: Notify,
     /// Notified when rooms were subscribed to.
     subscribed: Notify,
+    reported: Reported,
 }
 
 pub(crate) struct Inner {
@@ -127,6 +129,7 @@ impl Node {
             retry: Notify::new(),
             check: Notify::new(),
             subscribed: Notify::new(),
+            reported: Reported::default(),
             rooms: options.history.map(|_| Rooms::default()),
             options,
         }
@@ -224,6 +227,15 @@ impl Node {
             nodes: inner.presence.nodes().len(),
             subscriptions: inner.since.len(),
         }
+    }
+
+    /// Reports the counts to the recorder of metrics.
+    pub(crate) fn report_stats(&self) {
+        self.reported.report(|| {
+            let stats = self.stats();
+            let has_left = matches!(*self.state.borrow(), ClusterState::Left);
+            if has_left { ClusterStats { nodes: 0, subscriptions: 0, ..stats } } else { stats }
+        });
     }
 
     pub(crate) async fn subscribed(&self, room: &str) -> Result<(), ClusterError> {
