@@ -774,36 +774,40 @@ async fn refusals_in_very_many_rooms_are_a_gap_in_all() {
 }
 
 /// A connection to the broker on which no message of a history arrives by itself.
-struct Deaf(Memory);
+struct Deaf {
+    link: Memory,
+    /// Set if the broker takes nothing, without a word.
+    is_stuck: bool,
+}
 
 impl Backplane for Deaf {
     fn start(&self, node: NodeId, inbox: Inbox) -> BoxFuture<'_, Result<(), BackplaneError>> {
-        self.0.start(node, inbox)
+        self.link.start(node, inbox)
     }
 
     fn subscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
         Box::pin(async move {
             for channel in channels.iter().filter(|channel| !matches!(channel, Channel::Room(_))) {
-                self.0.subscribe(std::slice::from_ref(channel)).await?;
+                self.link.subscribe(std::slice::from_ref(channel)).await?;
             }
             Ok(())
         })
     }
 
     fn unsubscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
-        self.0.unsubscribe(channels)
+        self.link.unsubscribe(channels)
     }
 
     fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>> {
-        self.0.publish(messages)
+        if self.is_stuck { Box::pin(std::future::pending()) } else { self.link.publish(messages) }
     }
 
     fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
-        self.0.keep(history)
+        self.link.keep(history)
     }
 
     fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
-        self.0.append(messages)
+        if self.is_stuck { Box::pin(std::future::pending()) } else { self.link.append(messages) }
     }
 
     fn history<'a>(
@@ -812,15 +816,15 @@ impl Backplane for Deaf {
         after: Option<Position>,
         most: usize,
     ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
-        self.0.history(room, after, most)
+        self.link.history(room, after, most)
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
-        self.0.probe()
+        self.link.probe()
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
-        self.0.stop()
+        self.link.stop()
     }
 }
 
@@ -829,7 +833,7 @@ impl Backplane for Deaf {
 async fn a_leaving_node_fetches_what_its_clients_have_not_got() {
     let broker = Memory::new();
     let options = || options().with_history(History::default()).with_gap_message(|_| Some("gap".into()));
-    let one = TestNode::new(Deaf(broker.clone()), options()).await;
+    let one = TestNode::new(Deaf { link: broker.clone(), is_stuck: false }, options()).await;
     let other = TestNode::new(broker.clone(), options()).await;
     let (mut near, mut far) = (one.member("tea").await, other.member("tea").await);
     one.hub.publish("tea", "last words");
@@ -841,27 +845,31 @@ async fn a_leaving_node_fetches_what_its_clients_have_not_got() {
     assert_eq!(near.texts().await, ["alone"]);
 }
 
-/// With and without a history.
+/// With and without a history; the broker is lost, or takes nothing.
 #[tokio::test(start_paused = true)]
 async fn what_a_leaving_node_cannot_hand_over_is_counted_and_a_gap_for_its_clients() {
-    for history in [None, Some(History::default())] {
+    for (history, is_stuck) in
+        [None, Some(History::default())].into_iter().flat_map(|it| [(it, false), (it, true)])
+    {
         let broker = Memory::new();
         let mut options = options().with_gap_message(|_| Some("gap".into()));
         options.history = history;
-        let one = TestNode::new(broker.clone(), options).await;
+        let one = TestNode::new(Deaf { link: broker.clone(), is_stuck }, options).await;
         let (mut near, mut elsewhere) = (one.member("tea").await, one.member("coffee").await);
         let mut events = one.cluster.events();
+        if !is_stuck {
+            broker.cut_silently(one.cluster.id());
+        }
         // A call takes its time, and the rest waits.
-        broker.cut_silently(one.cluster.id());
         for number in 0..3 {
             one.hub.publish("tea", number.to_string());
-            sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_secs(1)).await;
         }
         one.cluster.leave().await;
         let expected = if history.is_some() { vec!["gap"] } else { vec!["0", "1", "2"] };
         assert_eq!(near.texts().await, expected);
         assert_eq!(elsewhere.texts().await, expected[..usize::from(history.is_some())]);
-        assert_eq!(one.cluster.stats().lost, 3, "{history:?}");
+        assert_eq!(one.cluster.stats().lost, 3, "{history:?}, {is_stuck}");
         let mut gaps = 0;
         while let Some(event) = events.next().await.expect("it keeps up") {
             gaps += usize::from(matches!(event, ClusterEvent::Gap(_)));
