@@ -36,7 +36,7 @@ mod history;
 use history::Kept;
 
 /// The connection of one node to [Redis](https://redis.io), version 6 or newer, or to [Valkey](https://valkey.io).
-/// Tested with Redis 7.0.
+/// Tested with Redis 7.0 and Valkey 8.1.
 ///
 /// It uses the server's publish and subscribe, and stores nothing: each message reaches the nodes that are there at the
 /// time. With [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), each room has a stream, which two

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, Redis};
@@ -15,13 +16,19 @@ use support::history::history_suite;
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
 
-struct RedisServer {
+struct Server<const IS_VALKEY: bool> {
     process: Process,
     password: &'static str,
 }
 
-impl RedisServer {
+type RedisServer = Server<false>;
+
+/// Its tests run if `LONGWIRE_VALKEY` is the path of the program.
+type ValkeyServer = Server<true>;
+
+impl<const IS_VALKEY: bool> Server<IS_VALKEY> {
     async fn with_arguments(more: &str, password: &'static str) -> Option<Self> {
+        let program = if IS_VALKEY { valkey()? } else { "redis-server" };
         let port = free_port();
         let arguments = format!("--port {port} --bind 127.0.0.1 --save  {more}");
         // "--save" has an empty argument.
@@ -34,7 +41,7 @@ impl RedisServer {
                 keeps
             }
         });
-        Some(Self { process: Process::start("redis-server", port, arguments).await?, password })
+        Some(Self { process: Process::start(program, port, arguments).await?, password })
     }
 
     fn url(&self) -> String {
@@ -59,7 +66,15 @@ impl RedisServer {
     }
 }
 
-impl Broker for RedisServer {
+fn valkey() -> Option<&'static str> {
+    static PATH: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("LONGWIRE_VALKEY").ok());
+    if PATH.is_none() {
+        eprintln!("SKIPPED: LONGWIRE_VALKEY is not set");
+    }
+    PATH.as_deref()
+}
+
+impl<const IS_VALKEY: bool> Broker for Server<IS_VALKEY> {
     type Link = Redis;
 
     async fn start() -> Option<Self> {
@@ -140,6 +155,39 @@ mod history {
         a_node_dies_and_its_clients_go_on,
         a_slow_node_catches_up,
     );
+}
+
+mod valkey {
+    use super::*;
+
+    suite!(ValkeyServer:
+        messages_reach_the_clients_of_all_nodes,
+        messages_arrive_in_order,
+        a_node_without_members_gets_nothing,
+        presence_is_the_same_on_all_nodes,
+        a_broker_that_starts_again_is_noticed,
+    );
+
+    mod history {
+        use super::*;
+
+        history_suite!(ValkeyServer:
+            a_room_has_one_order,
+            a_client_resumes_after_a_position,
+            what_is_not_kept_is_not_recovered,
+            a_history_that_is_lost_is_a_gap_and_a_new_start,
+            everything_arrives_although_the_broker_is_killed_twice,
+            a_repetition_is_delivered_once,
+        );
+    }
+
+    /// Otherwise, these tests would be those of Redis.
+    #[tokio::test]
+    async fn it_is_valkey() {
+        let Some(server) = ValkeyServer::start().await else { return };
+        let info: String = cmd("INFO").query_async(&mut server.asking().await).await.expect("it answers");
+        assert!(info.contains("server_name:valkey"), "{info}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
