@@ -58,7 +58,7 @@ use history::Kept;
 /// # Limits
 ///
 /// One server, without Sentinel. In a Redis Cluster, all nodes may use any of its servers, because these pass all
-/// messages on to each other; sharded channels, which avoid that, are not supported. What a node publishes in a room
+/// messages on to each other (tested with three); sharded channels, which avoid that, are not supported. What a node publishes in a room
 /// with clients of its own comes back to it, and is dropped on arrival. The user needs the permission for `PUBLISH`,
 /// `SUBSCRIBE`, `UNSUBSCRIBE` and `PING`, and for the channels that begin with the [prefix](BrokerOptions::prefix). For
 /// a history it needs `SCRIPT LOAD`, `EVALSHA` and what the scripts use (`TIME`, `GET`, `SET`, `DEL`, `PEXPIRE`,
