@@ -140,6 +140,7 @@ mod catch_up;
 mod channel;
 mod cluster;
 mod envelope;
+mod farewell;
 mod history;
 mod interest;
 mod join;

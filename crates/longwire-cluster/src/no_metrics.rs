@@ -6,7 +6,7 @@ use crate::node::Node;
 use crate::stats::ClusterStats;
 
 #[derive(Default)]
-pub(crate) struct Reported;
+pub(crate) struct Reported(());
 
 impl Reported {
     #[allow(clippy::unused_self, reason = "as with the feature")]

@@ -15,7 +15,6 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::appends::Appends;
 use crate::backplane::{Backplane, BackplaneError, Inbox, Item};
 use crate::catch_up::{Joiner, Rooms};
 use crate::channel::{Channel, NodeId};
@@ -252,7 +251,7 @@ impl Node {
     }
 
     /// Returns whether what is published on a channel from now on is delivered.
-    fn hears(&self, channel: &Channel) -> bool {
+    pub(crate) fn hears(&self, channel: &Channel) -> bool {
         let is_live = match (&self.rooms, channel) {
             (Some(rooms), Channel::Room(room)) => rooms.is_live(room),
             _ => true,
@@ -455,46 +454,8 @@ impl Node {
         }
     }
 
-    /// Fetches what the clients of a leaving node have not got of what was published before.
-    pub(crate) async fn fetch_last(&self) {
-        let Some(rooms) = &self.rooms else { return };
-        let names = self.occupied_rooms();
-        for name in &names {
-            rooms.fall_behind(name);
-        }
-        for name in &names {
-            let channel = Channel::Room(Arc::clone(name));
-            loop {
-                let changed = self.subscribed.notified();
-                if self.hears(&channel) || !self.is_occupied(&channel) {
-                    break;
-                }
-                changed.await;
-            }
-        }
-    }
-
-    /// Counts what a leaving node could not hand over, and reports a gap in rooms with a history whose clients may miss
-    /// something of what was published before; with `has_fetched`, in those of which something was not fetched.
-    pub(crate) fn give_up(&self, has_fetched: bool) {
-        let appends = self.link.appends.as_ref().map_or(0, Appends::left);
-        self.link.counters.lost.add(self.link.outbox.left() + appends);
-        for room in self.occupied_rooms() {
-            let channel = Channel::Room(room);
-            if appends > 0 || !has_fetched || !self.hears(&channel) {
-                self.report_gap(&channel);
-            }
-        }
-    }
-
-    /// Returns the rooms with a history that have clients here.
-    fn occupied_rooms(&self) -> Vec<Arc<str>> {
-        let names = self.rooms.as_ref().map(Rooms::names).unwrap_or_default();
-        names.into_iter().filter(|room| !self.hub.room(room).is_empty()).collect()
-    }
-
     /// Reports that messages of a channel were lost.
-    fn report_gap(&self, channel: &Channel) {
+    pub(crate) fn report_gap(&self, channel: &Channel) {
         let room = match (&self.rooms, channel) {
             (Some(rooms), Channel::Room(room)) => rooms.get(room),
             _ => None,
