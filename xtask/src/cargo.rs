@@ -31,7 +31,9 @@ pub(crate) fn clippy() -> Result<()> {
 pub(crate) fn test(install: Install) -> Result<()> {
     // Here, because tests that run side by side must not install the same thing.
     setup::brokers(install)?;
+    let valkey = setup::valkey(install)?;
     let sh = shell()?;
+    let _valkey = sh.push_env("LONGWIRE_VALKEY", valkey);
     let runner = runner(&sh);
     Ok(cmd!(sh, "cargo {runner...} --workspace --all-features --lib --bins --tests").run()?)
 }

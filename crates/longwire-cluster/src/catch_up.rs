@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use crate::appends::Append;
+use crate::appends::{Append, Task, posts};
 use crate::channel::Channel;
 use crate::cluster::ClusterState;
-use crate::envelope::{Body, Envelope, Post};
+use crate::envelope::{Body, Envelope, Post, is_post};
 use crate::history::{History, Position, Record};
 use crate::node::{Guard, Node, RETRY, call, jittered, within_limit};
 use crate::timeline::{Arrival, Timeline};
@@ -39,7 +39,7 @@ pub(crate) struct RoomState {
     /// The clients that are about to join.
     joiners: Vec<Arc<Joiner>>,
     /// Set once the node follows the room no longer.
-    is_over: bool,
+    pub(crate) is_over: bool,
 }
 
 /// A client that is about to join a room. What is delivered in the room is kept for it.
@@ -76,6 +76,11 @@ impl Rooms {
 
     pub(crate) fn get(&self, room: &str) -> Option<Arc<Room>> {
         self.lock().get(room).cloned()
+    }
+
+    /// Returns the names of all rooms.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.lock().keys().cloned().collect()
     }
 
     /// Returns whether everything that arrives of a room is delivered.
@@ -193,26 +198,31 @@ impl Joiner {
 impl Node {
     /// Appends what is published in rooms to their history, until the node leaves.
     pub(crate) async fn append_all(self: Arc<Self>, bounds: History) {
-        let guard = Guard(Arc::clone(&self));
+        let guard = Guard::new(&self);
         let Some(appends) = &self.link.appends else { return };
         // Before the broker forgets the first attempt.
         let patience = bounds.repetition().mul_f64(0.8);
-        while let Some(batch) = appends.take().await {
+        let counters = &self.link.counters;
+        while let Some(task) = appends.take().await {
+            let batch = match task {
+                Task::Append(batch) => batch,
+                Task::TellAll => {
+                    self.tell_lost_rooms().await;
+                    continue;
+                }
+            };
             if self.append(&batch, patience).await {
-                let counters = &self.link.counters;
-                counters.published.add(batch.len() as u64);
-                let bytes = batch.iter().map(|append| append.payload.len() as u64).sum();
-                counters.published_bytes.add(bytes);
+                counters.published.add(posts(&batch));
+                let sent = batch.iter().filter(|append| is_post(&append.payload));
+                counters.published_bytes.add(sent.map(|append| append.payload.len() as u64).sum());
                 appends.done(&batch);
             } else {
                 // Nobody knows which of them are there, and the next attempt could repeat them.
-                appends.done(&batch);
-                for append in batch {
-                    self.link.refuse(appends, append.room);
-                }
+                counters.lost.add(posts(&batch));
+                appends.give_up(&batch);
             }
         }
-        drop(guard);
+        guard.release();
     }
 
     /// Returns whether the broker has a batch; `false` after the time in which it recognizes repetitions.
@@ -245,7 +255,7 @@ impl Node {
 
     /// Fetches what is missing in rooms, until it is aborted.
     pub(crate) async fn catch_up_all(self: Arc<Self>) {
-        let _guard = Guard(Arc::clone(&self));
+        let _guard = Guard::new(&self);
         let permits = Arc::new(Semaphore::new(FETCHES));
         let mut fetches = JoinSet::new();
         let Some(rooms) = &self.rooms else { return };

@@ -16,6 +16,7 @@ use crate::channel::{Channel, NodeId};
 use crate::envelope::Body;
 use crate::history::History;
 use crate::link::Link;
+use crate::metrics;
 use crate::node::Node;
 use crate::options::ClusterOptions;
 use crate::outbox::Outbox;
@@ -256,6 +257,7 @@ impl Cluster {
             tokio::spawn(Arc::clone(&node).keep_subscriptions()),
             tokio::spawn(Arc::clone(&node).receive_all()),
             tokio::spawn(Arc::clone(&node).keep_alive()),
+            tokio::spawn(metrics::report(Arc::clone(&node))),
         ];
         if let Some(history) = history {
             publishers.push(tokio::spawn(Arc::clone(&node).append_all(history)));
@@ -297,6 +299,14 @@ impl Cluster {
     /// Returns the counts since the node has joined.
     pub fn stats(&self) -> ClusterStats {
         self.node().stats()
+    }
+
+    /// Reports the changes of [`stats`](Self::stats) since the last report to the recorder of the `metrics` crate. The
+    /// node itself does so every 10 s, and when it leaves.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn report_stats(&self) {
+        self.node().report_stats();
     }
 
     /// Waits until this node receives what other nodes publish in a room from then on, which takes a moment after its
@@ -366,9 +376,12 @@ impl Cluster {
     }
 
     /// Leaves the cluster. The other nodes learn that this one's clients are gone from their rooms, and what was
-    /// published before reaches the broker, unless that takes more than five seconds.
+    /// published before reaches the broker, unless that takes more than five seconds: the rest is counted as
+    /// [lost](ClusterStats::lost).
     ///
-    /// The clients stay connected, and are alone with their hub.
+    /// The clients stay connected, and are alone with their hub. In rooms with a history, they get what was published
+    /// before; if that cannot be fetched within two seconds, or not everything has reached the broker, these rooms have
+    /// a [gap](ClusterEvent::Gap).
     ///
     /// # Cancel safety
     ///
@@ -379,7 +392,7 @@ impl Cluster {
         let mut publishers = publishers.lock().await;
         let Some(publishing) = publishers.take() else { return };
         let handles = publishing.iter().map(JoinHandle::abort_handle).collect();
-        let end = Ending { membership: &self.membership, publishing: handles };
+        let mut end = Ending { membership: &self.membership, publishing: handles, has_fetched: false };
         node.link.stop(Some((Channel::Control, Body::Bye)));
         // They end once everything is handed over.
         let all = async {
@@ -388,6 +401,11 @@ impl Cluster {
             }
         };
         let _ = timeout(FAREWELL, all).await;
+        if self.is_connected() {
+            // The broker may not have given everything back yet.
+            let _ = timeout(LAST, node.fetch_last()).await;
+            end.has_fetched = true;
+        }
         drop(end);
         let _ = timeout(FAREWELL, node.backplane.stop()).await;
     }
@@ -410,6 +428,7 @@ impl Drop for Membership {
         self.end();
         self.publishers.get_mut().iter().flatten().for_each(JoinHandle::abort);
         self.node.leave();
+        self.node.report_stats();
     }
 }
 
@@ -417,13 +436,17 @@ impl Drop for Membership {
 struct Ending<'a> {
     membership: &'a Membership,
     publishing: Vec<AbortHandle>,
+    /// Whether the rooms that are up to date have what was published before.
+    has_fetched: bool,
 }
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.publishing.iter().for_each(AbortHandle::abort);
         self.membership.end();
+        self.membership.node.give_up(self.has_fetched);
         self.membership.node.leave();
+        self.membership.node.report_stats();
     }
 }
 
@@ -444,3 +467,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// The time in which a leaving node hands over what was published.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The time in which it fetches what the broker has not given back yet.
+const LAST: Duration = Duration::from_secs(2);

@@ -25,10 +25,11 @@ pub(crate) enum Body {
     /// A message for clients.
     Message(Post),
     /// Messages of the sender on this channel were lost on their way, the last of them with this number; on the channel
-    /// for all, messages on any channel may have been lost.
+    /// for all, messages on any channel may have been lost, except those for rooms with a history.
     Lost { seq: u64 },
-    /// The sender is there. It is dead if it is not heard for its lease.
-    Heartbeat { name: Arc<str>, lease: Duration },
+    /// The sender is there. It is dead if it is not heard for its lease. So many times, it has lost messages for rooms
+    /// with a history, and did not know for which.
+    Heartbeat { name: Arc<str>, lease: Duration, losses: u64 },
     /// What the sender was asked or has told may have been lost, in this room or in all: whoever wants to know asks
     /// anew.
     Anew,
@@ -177,10 +178,11 @@ impl Body {
             Self::Message(post) => post.encode(out),
             Self::Lost { seq } => out.put_u64_le(*seq),
             Self::Anew | Self::Bye => {}
-            Self::Heartbeat { name, lease } => {
+            Self::Heartbeat { name, lease, losses } => {
                 put_name(out, name);
                 // A lease is a day at most.
                 out.put_u64_le(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+                out.put_u64_le(*losses);
             }
             Self::Entered { room, order, member } => {
                 put_name(out, room);
@@ -230,7 +232,10 @@ impl Body {
         Ok(match kind {
             TEXT | BINARY => Self::Message(Post::decode(input, kind)?),
             LOST => Self::Lost { seq: input.u64()? },
-            HEARTBEAT => Self::Heartbeat { name: input.name()?, lease: Duration::from_millis(input.u64()?) },
+            HEARTBEAT => {
+                let (name, lease) = (input.name()?, Duration::from_millis(input.u64()?));
+                Self::Heartbeat { name, lease, losses: input.u64()? }
+            }
             ANEW => Self::Anew,
             BYE => Self::Bye,
             ENTERED => {
@@ -554,7 +559,11 @@ mod tests {
             post,
             presence,
             any::<u64>().prop_map(|seq| Body::Lost { seq }),
-            (name(), lease()).prop_map(|(name, lease)| Body::Heartbeat { name, lease }),
+            (name(), lease(), any::<u64>()).prop_map(|(name, lease, losses)| Body::Heartbeat {
+                name,
+                lease,
+                losses
+            }),
             Just(Body::Anew),
             Just(Body::Bye),
         ]

@@ -152,7 +152,10 @@ impl Joining<'_> {
             }
             if let Some(room) = self.node.rooms.as_ref().and_then(|rooms| rooms.get(&self.name)) {
                 let mut state = room.lock();
-                if let Some(live) = state.timeline.live() {
+                // Otherwise it was given up a moment ago, and is subscribed to again.
+                if !state.is_over
+                    && let Some(live) = state.timeline.live()
+                {
                     let joiner = state.admit(self.client.id());
                     drop(state);
                     return Ok(Admitted { room, joiner, live });
@@ -228,7 +231,7 @@ impl Joining<'_> {
             {
                 // Nothing is delivered in the room meanwhile.
                 let state = room.lock();
-                if joiner.has_overflowed() {
+                if joiner.has_overflowed() || state.is_over {
                     return Err(ClusterError::Slow);
                 }
                 while let Some((message, position)) = joiner.take() {
@@ -329,3 +332,33 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// The time after which a client that is ahead of its node looks again.
 const AGAIN: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use longwire_connection::Config;
+    use longwire_connection::testing::pair;
+    use longwire_hub::{ClientInfo, Hub};
+
+    use super::*;
+    use crate::history::History;
+    use crate::memory::Memory;
+    use crate::options::ClusterOptions;
+
+    /// The room was about to be given up when the client began to join.
+    #[tokio::test(start_paused = true)]
+    async fn a_room_that_is_given_up_meanwhile_is_no_room_to_join() {
+        let hub = Hub::default();
+        let options = ClusterOptions::default().with_history(History::default());
+        let cluster = Cluster::join(&hub, Memory::new(), options).await.expect("the broker is there");
+        let (_ws, server) = pair(Config::default());
+        let socket = hub.admit(server, ClientInfo::default()).expect("the hub is open");
+        let rooms = cluster.node().rooms.as_ref().expect("there is a history");
+        let end = |_: &Joined| {
+            rooms.end("tea");
+            None
+        };
+        let joined = cluster.join_since(&socket.client(), "tea", None, end).await;
+        assert!(matches!(joined, Err(ClusterError::Slow)), "{joined:?}");
+        assert!(hub.room("tea").is_empty());
+    }
+}

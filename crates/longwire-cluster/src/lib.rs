@@ -85,8 +85,9 @@
 //!   of a room means a loss for good: more was missed than is kept, the broker has lost its history, or a publishing
 //!   node could not keep what waited. The last of these is a part of the history, so that all learn of it in its place,
 //!   also those that join later.
-//! - A message that was handed over just before an outage of more than two minutes, or more than the history's age if
-//!   that is less, may be there or not. It is not repeated, and a gap follows.
+//! - A message that the broker has not confirmed 96 s after the first attempt to hand it over, or after four fifths of
+//!   the history's age if that is less, may be there or not. It is not repeated, and there is a gap in its place. If the
+//!   history's age is a few seconds, a short outage is enough.
 //!
 //! `broadcast` and `send_to` are as without a history.
 //!
@@ -107,6 +108,26 @@
 //!
 //! Without a history, the broker keeps no messages: what is published while a node is away never reaches it. Implement
 //! [`Backplane`] for other brokers.
+//!
+//! # Metrics
+//!
+//! [`Cluster::stats`] returns all counts in one value. With the feature `metrics`, they also go to the recorder of the
+//! `metrics` crate, every 10 s, and when the node leaves:
+//!
+//! | metric | kind | is |
+//! |---|---|---|
+//! | `longwire_cluster_messages_published_total`, `longwire_cluster_bytes_published_total` | counter | [`published`](ClusterStats::published), [`published_bytes`](ClusterStats::published_bytes) |
+//! | `longwire_cluster_messages_received_total`, `longwire_cluster_bytes_received_total` | counter | [`received`](ClusterStats::received), [`received_bytes`](ClusterStats::received_bytes) |
+//! | `longwire_cluster_messages_lost_total` | counter | [`lost`](ClusterStats::lost) |
+//! | `longwire_cluster_messages_overflowed_total` | counter | [`overflowed`](ClusterStats::overflowed) |
+//! | `longwire_cluster_messages_malformed_total` | counter | [`malformed`](ClusterStats::malformed) |
+//! | `longwire_cluster_gaps_total` | counter | [`gaps`](ClusterStats::gaps) |
+//! | `longwire_cluster_outages_total` | counter | [`outages`](ClusterStats::outages) |
+//! | `longwire_cluster_nodes` | gauge | [`nodes`](ClusterStats::nodes); 0 once the node has left |
+//! | `longwire_cluster_subscriptions` | gauge | [`subscriptions`](ClusterStats::subscriptions); 0 once the node has left |
+//!
+//! Call `Cluster::report_stats` before the recorder is read, to have them up to then. If several hubs of one process
+//! are in clusters, the metrics are their sums.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
@@ -120,11 +141,17 @@ mod catch_up;
 mod channel;
 mod cluster;
 mod envelope;
+mod farewell;
 mod history;
 mod interest;
 mod join;
 mod link;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
 #[cfg(feature = "nats")]
 mod nats;
 mod node;

@@ -83,9 +83,7 @@ impl Link {
     /// Counts a message for a room with a history that nobody will get, and sees to it that all nodes learn of it.
     pub(crate) fn refuse(&self, appends: &Appends, room: Arc<str>) {
         self.counters.lost.add(1);
-        if !appends.refuse(room) {
-            self.outbox.lose(Channel::All);
-        }
+        appends.refuse(room);
     }
 
     /// Takes a message for a room with a history. Returns whether this node's clients get it from there.

@@ -23,6 +23,7 @@ use crate::cluster::{ClusterError, ClusterEvent, ClusterState, Gap, Member, Node
 use crate::envelope::{self, Body, Envelope, Post};
 use crate::interest::Interest;
 use crate::link::{Link, Move};
+use crate::metrics::Reported;
 use crate::options::ClusterOptions;
 use crate::order::Seen;
 use crate::presence::{Change, Out, Presence};
@@ -57,6 +58,7 @@ pub(crate) struct Node {
     pub(crate) check: Notify,
     /// Notified when rooms were subscribed to.
     subscribed: Notify,
+    reported: Reported,
 }
 
 pub(crate) struct Inner {
@@ -127,6 +129,7 @@ impl Node {
             retry: Notify::new(),
             check: Notify::new(),
             subscribed: Notify::new(),
+            reported: Reported::default(),
             rooms: options.history.map(|_| Rooms::default()),
             options,
         }
@@ -226,6 +229,15 @@ impl Node {
         }
     }
 
+    /// Reports the counts to the recorder of metrics.
+    pub(crate) fn report_stats(&self) {
+        self.reported.report(|| {
+            let stats = self.stats();
+            let has_left = matches!(*self.state.borrow(), ClusterState::Left);
+            if has_left { ClusterStats { nodes: 0, subscriptions: 0, ..stats } } else { stats }
+        });
+    }
+
     pub(crate) async fn subscribed(&self, room: &str) -> Result<(), ClusterError> {
         let channel = Channel::Room(room.into());
         loop {
@@ -240,7 +252,7 @@ impl Node {
     }
 
     /// Returns whether what is published on a channel from now on is delivered.
-    fn hears(&self, channel: &Channel) -> bool {
+    pub(crate) fn hears(&self, channel: &Channel) -> bool {
         let is_live = match (&self.rooms, channel) {
             (Some(rooms), Channel::Room(room)) => rooms.is_live(room),
             _ => true,
@@ -292,8 +304,8 @@ impl Node {
 
     /// Publishes what waits in the outbox, until the node leaves.
     pub(crate) async fn publish_all(self: Arc<Self>) {
-        // While it leaves, the others still run.
-        let guard = Guard(Arc::clone(&self));
+        // If it leaves, the others still run.
+        let guard = Guard::new(&self);
         while let Some(mut batch) = self.link.outbox.take().await {
             let counters = &self.link.counters;
             let posts = batch.messages.split_off(batch.news);
@@ -314,7 +326,7 @@ impl Node {
                 }
             }
         }
-        drop(guard);
+        guard.release();
     }
 
     /// Notes that the broker is away.
@@ -409,12 +421,14 @@ impl Node {
         }
     }
 
-    /// Reports a gap in everything that arrives here.
+    /// Reports a gap in everything that arrives here. What is missing in a history shows there.
     async fn report_all_gaps(&self) {
+        let has_history = self.rooms.is_some();
         let channels: Vec<_> = {
             let mut inner = self.inner();
             inner.seen.clear();
-            inner.since.keys().cloned().collect()
+            let channels = inner.since.keys();
+            channels.filter(|channel| !has_history || channel.room().is_none()).cloned().collect()
         };
         self.report_gap(&Channel::All);
         for (count, channel) in (1_u64..).zip(&channels) {
@@ -425,8 +439,26 @@ impl Node {
         }
     }
 
+    /// Reports a gap in all rooms with a history, and has the other nodes do so: this node has lost messages, and does
+    /// not know in which rooms.
+    pub(crate) async fn tell_lost_rooms(&self) {
+        warn!("messages for rooms are lost: more were published than may wait");
+        self.change(|inner| inner.presence.lost_rooms());
+        self.report_room_gaps().await;
+    }
+
+    async fn report_room_gaps(&self) {
+        let rooms = self.rooms.as_ref().map(Rooms::names).unwrap_or_default();
+        for (count, room) in (1_u64..).zip(rooms) {
+            self.report_gap(&Channel::Room(room));
+            if count.is_multiple_of(TURN) {
+                yield_now().await;
+            }
+        }
+    }
+
     /// Reports that messages of a channel were lost.
-    fn report_gap(&self, channel: &Channel) {
+    pub(crate) fn report_gap(&self, channel: &Channel) {
         let room = match (&self.rooms, channel) {
             (Some(rooms), Channel::Room(room)) => rooms.get(room),
             _ => None,
@@ -460,7 +492,7 @@ impl Node {
 
     /// Subscribes to the channels that this node's clients want, until it is aborted.
     pub(crate) async fn keep_subscriptions(self: Arc<Self>) {
-        let _guard = Guard(Arc::clone(&self));
+        let _guard = Guard::new(&self);
         self.look_at_all().await;
         let mut wait = RETRY;
         loop {
@@ -680,7 +712,7 @@ impl Node {
 
     /// Receives what arrives, until it is aborted.
     pub(crate) async fn receive_all(self: Arc<Self>) {
-        let _guard = Guard(Arc::clone(&self));
+        let _guard = Guard::new(&self);
         let mut work = 0;
         loop {
             work += match self.inbox.take().await {
@@ -767,7 +799,14 @@ impl Node {
                 1
             }
             body => {
-                self.change(|inner| inner.presence.receive(from, channel, body, Instant::now()));
+                let has_lost_rooms = self.change(|inner| {
+                    inner.presence.receive(from, channel, body, Instant::now());
+                    inner.presence.take_lost_rooms()
+                });
+                if has_lost_rooms {
+                    self.report_room_gaps().await;
+                    return WORK;
+                }
                 1
             }
         }
@@ -841,7 +880,7 @@ impl Node {
 
     /// Watches over the broker and the other nodes, until it is aborted.
     pub(crate) async fn keep_alive(self: Arc<Self>) {
-        let _guard = Guard(Arc::clone(&self));
+        let _guard = Guard::new(&self);
         let interval = self.options.lease() / 3;
         let (mut next_probe, mut wait) = (Instant::now() + interval, RETRY);
         let (mut next_resend, mut resend_wait) = (Instant::now(), RESEND);
@@ -891,11 +930,24 @@ impl Node {
 }
 
 /// Ends the node with the task that has it: without one of its tasks, a node is none.
-pub(crate) struct Guard(pub(crate) Arc<Node>);
+pub(crate) struct Guard(Option<Arc<Node>>);
+
+impl Guard {
+    pub(crate) fn new(node: &Arc<Node>) -> Self {
+        Self(Some(Arc::clone(node)))
+    }
+
+    /// Lets the task end without the node.
+    pub(crate) fn release(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.leave();
+        if let Some(node) = &self.0 {
+            node.leave();
+        }
     }
 }
 

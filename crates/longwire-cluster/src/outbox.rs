@@ -38,6 +38,8 @@ struct Queues {
     /// that since it has last answered: it may lose them yet.
     unconfirmed: Channels,
     asked: Channels,
+    /// The messages for clients that were taken, and are neither there nor lost as far as this node knows.
+    posts_taken: u64,
     /// Set if news were lost.
     has_lost_news: bool,
     /// Set while the broker is away. What is added then is lost.
@@ -179,6 +181,7 @@ impl Outbox {
                     self.tell_losses(&mut queues);
                 }
                 if let Some(batch) = queues.take() {
+                    queues.posts_taken = batch.posts;
                     return Some(batch);
                 }
                 if queues.is_stopped {
@@ -195,12 +198,15 @@ impl Outbox {
 
     /// Notes that the broker has taken a batch.
     pub(crate) fn succeed(&self) {
-        self.lock().wait = TELL;
+        let mut queues = self.lock();
+        queues.posts_taken = 0;
+        queues.wait = TELL;
     }
 
     /// Notes that the broker may not have got these messages.
     pub(crate) fn fail(&self, messages: Vec<(Channel, Bytes)>) {
         let mut queues = self.lock();
+        queues.posts_taken = 0;
         queues.wait = (2 * queues.wait).clamp(TELL, TELL_AT_LAST);
         for (channel, _) in messages {
             // A room's news are among its messages.
@@ -256,6 +262,13 @@ impl Outbox {
         queues.is_stopped = true;
         drop(queues);
         self.added.notify_one();
+    }
+
+    /// Returns the number of messages for clients that the broker may not have.
+    pub(crate) fn left(&self) -> u64 {
+        let queues = self.lock();
+        let waiting = queues.posts.items.iter().map(|(_, payload)| u64::from(is_post(payload)));
+        queues.posts_taken + waiting.sum::<u64>()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {

@@ -34,6 +34,10 @@ pub(crate) struct Presence {
     now: Instant,
     /// The number of the last change.
     seq: u64,
+    /// The number of times that this node has lost messages for rooms that it does not know.
+    losses: u64,
+    /// Set if another node has.
+    has_lost_rooms: bool,
     /// Set while the broker is away. Silence says nothing about a node then.
     is_alone: bool,
     next_heartbeat: Instant,
@@ -66,6 +70,7 @@ pub(crate) enum Change {
 struct Node {
     name: Arc<str>,
     lease: Duration,
+    losses: u64,
     heard: Instant,
 }
 
@@ -126,6 +131,8 @@ impl Presence {
             rooms: HashMap::new(),
             now,
             seq: 0,
+            losses: 0,
+            has_lost_rooms: false,
             is_alone: false,
             next_heartbeat: now,
             asked_at: None,
@@ -320,8 +327,22 @@ impl Presence {
     }
 
     fn send_heartbeat(&mut self, channel: Channel) {
-        let body = Body::Heartbeat { name: Arc::clone(&self.name), lease: self.lease };
+        let body = Body::Heartbeat { name: Arc::clone(&self.name), lease: self.lease, losses: self.losses };
         self.out.push(Out::Send(channel, body));
+    }
+
+    /// Notes that this node has lost messages for rooms that it does not know. The others learn of it by its heartbeat,
+    /// also those that miss the first one after it.
+    pub(crate) fn lost_rooms(&mut self) {
+        self.losses += 1;
+        if !self.is_alone {
+            self.send_heartbeat(Channel::Control);
+        }
+    }
+
+    /// Returns whether another node has done so since the last call.
+    pub(crate) fn take_lost_rooms(&mut self) -> bool {
+        std::mem::take(&mut self.has_lost_rooms)
     }
 
     /// Notes that the broker is away.
@@ -446,7 +467,7 @@ impl Presence {
         }
         self.heard(from);
         match body {
-            Body::Heartbeat { name, lease } => self.heartbeat(from, channel, name, lease),
+            Body::Heartbeat { name, lease, losses } => self.heartbeat(from, channel, name, lease, losses),
             Body::Bye => {
                 self.departed.insert(from, now + self.lease);
                 self.remove(from);
@@ -510,13 +531,18 @@ impl Presence {
         }
     }
 
-    fn heartbeat(&mut self, from: NodeId, channel: &Channel, name: Arc<str>, lease: Duration) {
-        if self.nodes.contains_key(&from) || self.departed.contains_key(&from) {
+    fn heartbeat(&mut self, from: NodeId, channel: &Channel, name: Arc<str>, lease: Duration, losses: u64) {
+        if let Some(node) = self.nodes.get_mut(&from) {
+            self.has_lost_rooms |= losses > node.losses;
+            node.losses = losses.max(node.losses);
+            return;
+        }
+        if self.departed.contains_key(&from) {
             return;
         }
         self.out.push(Out::Tell(Change::NodeCame { node: from, name: Arc::clone(&name) }));
         let lease = lease.clamp(MIN_LEASE, MAX_LEASE);
-        self.nodes.insert(from, Node { name, lease, heard: self.now });
+        self.nodes.insert(from, Node { name, lease, losses, heard: self.now });
         if *channel == Channel::Control {
             self.send_heartbeat(Channel::Node(from));
         }
@@ -1132,7 +1158,7 @@ mod tests {
         let lease = LEASE;
         let name: Arc<str> = "node 1".into();
         world.nodes[0].receive(id(1), &Channel::Control, Body::Bye, now);
-        let late = Body::Heartbeat { name: Arc::clone(&name), lease };
+        let late = Body::Heartbeat { name: Arc::clone(&name), lease, losses: 0 };
         world.nodes[0].receive(id(1), &Channel::Node(id(0)), late.clone(), now);
         assert!(world.nodes[0].nodes().is_empty());
         world.nodes[0].tick(now + LEASE);
@@ -1140,19 +1166,23 @@ mod tests {
         assert_eq!(world.nodes[0].nodes().len(), 1);
     }
 
+    fn heartbeat(name: &str, lease: Duration) -> Body {
+        Body::Heartbeat { name: name.into(), lease, losses: 0 }
+    }
+
     #[test]
     fn each_node_is_measured_by_its_own_lease() {
         let now = Instant::now();
         let mut presence = Presence::new(id(0), "0".into(), Duration::from_secs(1), now);
         let lease = Duration::from_secs(60);
-        presence.receive(id(1), &Channel::Control, Body::Heartbeat { name: "1".into(), lease }, now);
+        presence.receive(id(1), &Channel::Control, heartbeat("1", lease), now);
         presence.tick(now + Duration::from_secs(59));
         assert_eq!(presence.nodes().len(), 1);
         presence.tick(now + lease);
         assert!(presence.nodes().is_empty());
         // Nobody sleeps for ever because of what another says.
         let lease = Duration::MAX;
-        presence.receive(id(2), &Channel::Control, Body::Heartbeat { name: "2".into(), lease }, now);
+        presence.receive(id(2), &Channel::Control, heartbeat("2", lease), now);
         presence.tick(now + MAX_LEASE);
         assert!(presence.nodes().is_empty());
     }

@@ -36,7 +36,7 @@ mod history;
 use history::Kept;
 
 /// The connection of one node to [Redis](https://redis.io), version 6 or newer, or to [Valkey](https://valkey.io).
-/// Tested with Redis 7.0.
+/// Tested with Redis 7.0 and Valkey 8.1.
 ///
 /// It uses the server's publish and subscribe, and stores nothing: each message reaches the nodes that are there at the
 /// time. With [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), each room has a stream, which two
@@ -58,7 +58,7 @@ use history::Kept;
 /// # Limits
 ///
 /// One server, without Sentinel. In a Redis Cluster, all nodes may use any of its servers, because these pass all
-/// messages on to each other; sharded channels, which avoid that, are not supported. What a node publishes in a room
+/// messages on to each other (tested with three); sharded channels, which avoid that, are not supported. What a node publishes in a room
 /// with clients of its own comes back to it, and is dropped on arrival. The user needs the permission for `PUBLISH`,
 /// `SUBSCRIBE`, `UNSUBSCRIBE` and `PING`, and for the channels that begin with the [prefix](BrokerOptions::prefix). For
 /// a history it needs `SCRIPT LOAD`, `EVALSHA` and what the scripts use (`TIME`, `GET`, `SET`, `DEL`, `PEXPIRE`,

@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, Redis};
+use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Redis};
 use longwire_hub::Hub;
 use redis::aio::MultiplexedConnection;
 use redis::{Client, cmd};
@@ -15,13 +17,19 @@ use support::history::history_suite;
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
 
-struct RedisServer {
+struct Server<const IS_VALKEY: bool> {
     process: Process,
     password: &'static str,
 }
 
-impl RedisServer {
+type RedisServer = Server<false>;
+
+/// Its tests run if `LONGWIRE_VALKEY` is the path of the program.
+type ValkeyServer = Server<true>;
+
+impl<const IS_VALKEY: bool> Server<IS_VALKEY> {
     async fn with_arguments(more: &str, password: &'static str) -> Option<Self> {
+        let program = if IS_VALKEY { valkey()? } else { "redis-server" };
         let port = free_port();
         let arguments = format!("--port {port} --bind 127.0.0.1 --save  {more}");
         // "--save" has an empty argument.
@@ -34,7 +42,7 @@ impl RedisServer {
                 keeps
             }
         });
-        Some(Self { process: Process::start("redis-server", port, arguments).await?, password })
+        Some(Self { process: Process::start(program, port, arguments).await?, password })
     }
 
     fn url(&self) -> String {
@@ -59,7 +67,15 @@ impl RedisServer {
     }
 }
 
-impl Broker for RedisServer {
+fn valkey() -> Option<&'static str> {
+    static PATH: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("LONGWIRE_VALKEY").ok());
+    if PATH.is_none() {
+        eprintln!("SKIPPED: LONGWIRE_VALKEY is not set");
+    }
+    PATH.as_deref()
+}
+
+impl<const IS_VALKEY: bool> Broker for Server<IS_VALKEY> {
     type Link = Redis;
 
     async fn start() -> Option<Self> {
@@ -140,6 +156,157 @@ mod history {
         a_node_dies_and_its_clients_go_on,
         a_slow_node_catches_up,
     );
+}
+
+mod valkey {
+    use super::*;
+
+    suite!(ValkeyServer:
+        messages_reach_the_clients_of_all_nodes,
+        messages_arrive_in_order,
+        a_node_without_members_gets_nothing,
+        presence_is_the_same_on_all_nodes,
+        a_broker_that_starts_again_is_noticed,
+    );
+
+    mod history {
+        use super::*;
+
+        history_suite!(ValkeyServer:
+            a_room_has_one_order,
+            a_client_resumes_after_a_position,
+            what_is_not_kept_is_not_recovered,
+            a_history_that_is_lost_is_a_gap_and_a_new_start,
+            everything_arrives_although_the_broker_is_killed_twice,
+            a_repetition_is_delivered_once,
+        );
+    }
+
+    /// Otherwise, these tests would be those of Redis.
+    #[tokio::test]
+    async fn it_is_valkey() {
+        let Some(server) = ValkeyServer::start().await else { return };
+        let info: String = cmd("INFO").query_async(&mut server.asking().await).await.expect("it answers");
+        assert!(info.contains("server_name:valkey"), "{info}");
+    }
+}
+
+/// Three servers that share the keys. Each node uses another one.
+struct RedisCluster {
+    servers: Vec<RedisServer>,
+    nodes: AtomicUsize,
+}
+
+impl RedisCluster {
+    /// Waits until the servers know each other, and who has which keys.
+    async fn meet(&self) {
+        let meeting = async {
+            for server in &self.servers {
+                let is_ready = async || {
+                    let info: String =
+                        cmd("CLUSTER").arg("INFO").query_async(&mut server.asking().await).await?;
+                    redis::RedisResult::Ok(
+                        info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3"),
+                    )
+                };
+                while !is_ready().await.expect("it answers") {
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), meeting).await.expect("they meet");
+    }
+}
+
+impl Broker for RedisCluster {
+    type Link = Redis;
+
+    async fn start() -> Option<Self> {
+        let mut servers: Vec<RedisServer> = Vec::new();
+        for slots in [["0", "5460"], ["5461", "10922"], ["10923", "16383"]] {
+            let bus = free_port();
+            let arguments = format!("--appendonly no --cluster-enabled yes --cluster-port {bus}");
+            let server = RedisServer::with_arguments(&arguments, "").await?;
+            let mut asking = server.asking().await;
+            let adding = cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(&slots).exec_async(&mut asking).await;
+            adding.expect("nobody has them");
+            if let Some(first) = servers.first() {
+                let meeting = cmd("CLUSTER")
+                    .arg("MEET")
+                    .arg("127.0.0.1")
+                    .arg(server.process.port)
+                    .arg(bus)
+                    .exec_async(&mut first.asking().await)
+                    .await;
+                meeting.expect("it answers");
+            }
+            servers.push(server);
+        }
+        let cluster = Self { servers, nodes: AtomicUsize::new(0) };
+        cluster.meet().await;
+        Some(cluster)
+    }
+
+    async fn connect(&self) -> Redis {
+        let number = self.nodes.fetch_add(1, Ordering::Relaxed);
+        self.servers[number % self.servers.len()].connect().await
+    }
+
+    fn kill(&mut self) {
+        self.servers.iter_mut().for_each(Broker::kill);
+    }
+
+    async fn restart(&mut self) {
+        for server in &mut self.servers {
+            server.restart().await;
+        }
+        self.meet().await;
+    }
+
+    fn freeze(&self) {
+        self.servers.iter().for_each(Broker::freeze);
+    }
+
+    fn thaw(&self) {
+        self.servers.iter().for_each(Broker::thaw);
+    }
+
+    async fn subscribers(&self, channel: &Channel) -> usize {
+        let mut sum = 0;
+        for server in &self.servers {
+            sum += server.subscribers(channel).await;
+        }
+        sum
+    }
+
+    async fn sent(&self) -> Option<u64> {
+        let mut sum = 0;
+        for server in &self.servers {
+            sum += server.sent().await?;
+        }
+        Some(sum)
+    }
+}
+
+mod redis_cluster {
+    use super::*;
+
+    suite!(RedisCluster:
+        messages_reach_the_clients_of_all_nodes,
+        a_message_to_a_user_reaches_it_wherever_it_is,
+        messages_arrive_in_order,
+        presence_is_the_same_on_all_nodes,
+        a_broker_that_starts_again_is_noticed,
+    );
+
+    #[tokio::test]
+    async fn with_a_history_no_node_joins() {
+        let Some(servers) = RedisCluster::start().await else { return };
+        let options = ClusterOptions::default().with_history(History::default());
+        let joined = Cluster::join(&Hub::default(), servers.connect().await, options).await;
+        let error = joined.expect_err("it is not supported").to_string();
+        assert!(error.contains("a history in a Redis Cluster is not supported"), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -136,7 +136,10 @@
 //! | `axum` | no | `axum`: an extractor; with `hyper` |
 //! | `tower` | no | `tower`: a layer that mounts a handler at a path; with `hyper` |
 //! | `http2` | no | `http2`: the client over HTTP/2 (RFC 8441); with `hyper` |
-//! | `metrics` | no | server and hub metrics for the `metrics` crate; with hyper, call `Hub::report_traffic` |
+//! | `cluster` | no | `cluster`: rooms over several nodes, with a broker within the process or of your own |
+//! | `nats` | no | NATS as the broker; with `cluster` |
+//! | `redis` | no | Redis or Valkey as the broker; with `cluster` |
+//! | `metrics` | no | metrics of server, hub and cluster for the `metrics` crate; with hyper, call `Hub::report_traffic` |
 //! | `json` | no | messages as JSON: `send_json`, `publish_json`, `Message::json` |
 //! | `testing` | no | [`testing`]: sockets connected in memory, with faults, in virtual time |
 

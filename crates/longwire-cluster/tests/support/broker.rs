@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -102,9 +102,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program, and waits until it listens. `None` if it is not installed, and that is meant.
     pub(crate) async fn start(program: &'static str, port: u16, arguments: Vec<String>) -> Option<Self> {
-        let directory =
-            std::env::temp_dir().join(format!("longwire-{program}-{}-{port}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("there is a place for temporary files");
+        let directory = directory(program, port);
         let child = match spawn(program, &arguments, &directory) {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound && may_be_missing() => {
@@ -244,6 +242,7 @@ async fn copy(from: Arc<TcpStream>, to: Arc<TcpStream>) {
 
 /// Makes the directory in which a program runs.
 fn directory(program: &str, port: u16) -> PathBuf {
+    let program = Path::new(program).file_name().unwrap_or_default().display();
     let directory = std::env::temp_dir().join(format!("longwire-{program}-{}-{port}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("there is a place for temporary files");
     directory

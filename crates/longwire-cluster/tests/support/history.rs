@@ -1,4 +1,6 @@
 //! Promises of the history of rooms, over every broker.
+//!
+//! [`everything_arrives_although_the_broker_is_killed_twice`] runs for `LONGWIRE_CLUSTER_SECONDS` (default 10).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -419,13 +421,17 @@ async fn everything_arrives<B: Broker>(broker: B, harm: impl AsyncFnOnce(B) -> B
 }
 
 pub(crate) async fn everything_arrives_although_the_broker_is_killed_twice(broker: impl Broker) {
+    const AWAY: Duration = Duration::from_secs(1);
+    let seconds =
+        std::env::var("LONGWIRE_CLUSTER_SECONDS").map_or(10.0, |text| text.parse().expect("seconds"));
+    let there = Duration::from_secs_f64(seconds).saturating_sub(2 * AWAY) / 4;
     everything_arrives(broker, async |mut broker| {
         for _ in 0..2 {
-            sleep(Duration::from_secs(2)).await;
+            sleep(there).await;
             broker.kill();
-            sleep(Duration::from_secs(1)).await;
+            sleep(AWAY).await;
             broker.restart().await;
-            sleep(Duration::from_secs(2)).await;
+            sleep(there).await;
         }
         broker
     })

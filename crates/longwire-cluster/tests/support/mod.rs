@@ -1,5 +1,5 @@
 //! Nodes of a cluster, with clients.
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test uses a part")]
 
 pub(crate) mod broker;
 pub(crate) mod history;
