@@ -254,7 +254,7 @@ impl Shared {
         };
         // After the fetch: what is not dropped by now was not dropped then.
         let state = self.state(&stream, &subject).await?;
-        let mut is_whole = state.first <= after + 1 && after <= state.last;
+        let mut is_whole = state.first <= after.saturating_add(1) && after <= state.last;
         if is_whole && state.count > bounds.messages as u64 {
             let first = self.get(&stream, &json!({ "seq": 1, "next_by_subj": subject })).await?;
             is_whole = first.is_some_and(|first| first <= after);
