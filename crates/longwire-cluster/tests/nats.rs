@@ -127,6 +127,7 @@ mod history {
     history_suite!(NatsServer:
         a_room_has_one_order,
         a_client_resumes_after_a_position,
+        a_client_ahead_of_a_quiet_node_does_not_wait,
         what_is_not_kept_is_not_recovered,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
         the_seam_has_no_hole_and_no_repetition,
