@@ -11,7 +11,7 @@ use redis::{Client, cmd};
 use rustix::process::Signal;
 use support::TestNode;
 use support::broker::{Broker, Process, free_port};
-use support::history::history_suite;
+use support::history::{history_suite, join, node};
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
 
@@ -130,6 +130,7 @@ mod history {
     history_suite!(RedisServer:
         a_room_has_one_order,
         a_client_resumes_after_a_position,
+        a_client_ahead_of_a_quiet_node_does_not_wait,
         what_is_not_kept_is_not_recovered,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
         the_seam_has_no_hole_and_no_repetition,
@@ -140,6 +141,28 @@ mod history {
         a_node_dies_and_its_clients_go_on,
         a_slow_node_catches_up,
     );
+
+    /// An operator may do that at any time, and a server may do it when it is short of memory.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn scripts_that_the_server_has_dropped_are_loaded_again() {
+        let Some(server) = RedisServer::start_with_history().await else { return };
+        let node = node(&server).await;
+        let (mut near, joined) = join(&node, "tea", None).await;
+        let flush = async || {
+            let flushed = cmd("SCRIPT").arg("FLUSH").exec_async(&mut server.asking().await).await;
+            flushed.expect("it answers");
+        };
+        flush().await;
+        node.hub.publish("tea", "appended");
+        assert_eq!(near.contents(1).await, ["appended"]);
+        flush().await;
+        let (mut late, again) = join(&node, "tea", joined.position).await;
+        assert!(again.recovered);
+        assert_eq!(late.contents(1).await, ["appended"]);
+        flush().await;
+        join(&node, "coffee", None).await;
+        assert_eq!(node.cluster.stats().outages, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, Value};
+use redis::{RedisError, ServerErrorKind, Value};
 
 use super::Shared;
 use crate::appends::Append;
@@ -125,15 +125,16 @@ impl Shared {
         self.state().kept.clone().ok_or_else(|| BackplaneError::new("no history is kept"))
     }
 
-    /// Wraps the error of a script, and gives it to the server if that has lost it.
-    async fn script_failed(&self, number: u64, error: RedisError) -> BackplaneError {
-        if error.to_string().contains("NOSCRIPT")
-            && let Ok((_, mut handle)) = self.connection()
+    /// Calls scripts, and once more with the scripts loaded again if the server does not have them any more.
+    async fn call(&self, calls: &redis::Pipeline) -> Result<Vec<Value>, BackplaneError> {
+        let (number, mut handle) = self.connection()?;
+        let mut answers = calls.query_async(&mut handle).await;
+        if answers.as_ref().is_err_and(|error: &RedisError| error.kind() == ServerErrorKind::NoScript.into())
         {
-            // Otherwise the next call tries again.
-            let _ = self.prepare(&mut handle).await;
+            self.prepare(&mut handle).await?;
+            answers = calls.query_async(&mut handle).await;
         }
-        self.failed(number, error)
+        answers.map_err(|error| self.failed(number, error))
     }
 
     /// Appends messages, those of each room in one call of a script: all of them, or none.
@@ -155,11 +156,7 @@ impl Shared {
                 call.arg(append.number).arg(&append.payload[..]);
             }
         }
-        let (number, mut handle) = self.connection()?;
-        match pipeline.exec_async(&mut handle).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.script_failed(number, error).await),
-        }
+        self.call(&pipeline).await.map(drop)
     }
 
     pub(super) async fn history(
@@ -174,18 +171,16 @@ impl Shared {
             Some(after) => (after.epoch().to_be_bytes().to_vec(), after.offset()),
             None => (Vec::new(), 0),
         };
-        let mut call = redis::cmd("EVALSHA");
+        let mut pipeline = redis::pipe();
+        let call = pipeline.cmd("EVALSHA");
         call.arg(&*script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
         call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]);
         call.arg(epoch).arg(offset).arg(most.max(1)).arg(PAGE_BYTES);
-        let (number, mut handle) = self.connection()?;
-        match call.query_async(&mut handle).await {
-            Ok(Value::Array(values)) => {
-                past(values).ok_or_else(|| BackplaneError::new("the history is malformed"))
-            }
-            Ok(_) => Err(BackplaneError::new("the history is malformed")),
-            Err(error) => Err(self.script_failed(number, error).await),
-        }
+        let past = match self.call(&pipeline).await?.pop() {
+            Some(Value::Array(values)) => past(values),
+            _ => None,
+        };
+        past.ok_or_else(|| BackplaneError::new("the history is malformed"))
     }
 }
 
