@@ -41,7 +41,9 @@ use history::Kept;
 /// It uses the server's publish and subscribe, and stores nothing: each message reaches the nodes that are there at the
 /// time. With [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), each room has a stream, which two
 /// scripts write and read. Its messages are as durable as the server's files (`appendonly yes`), and the server needs
-/// memory for them: with a `maxmemory-policy` other than `noeviction`, it may drop what should be kept.
+/// memory for them: with a `maxmemory-policy` other than `noeviction`, it may drop what should be kept. If the server
+/// starts again and its files lack the last messages, these are a gap for nodes and clients that had got them already;
+/// nobody else knows that they existed.
 ///
 /// # Failures
 ///
@@ -61,9 +63,10 @@ use history::Kept;
 /// messages on to each other; sharded channels, which avoid that, are not supported. What a node publishes in a room
 /// with clients of its own comes back to it, and is dropped on arrival. The user needs the permission for `PUBLISH`,
 /// `SUBSCRIBE`, `UNSUBSCRIBE` and `PING`, and for the channels that begin with the [prefix](BrokerOptions::prefix). For
-/// a history it needs `SCRIPT LOAD`, `EVALSHA` and what the scripts use (`TIME`, `GET`, `SET`, `DEL`, `PEXPIRE`,
-/// `HGET`, `HSET`, `HINCRBY`, `XADD`, `XDEL`, `XRANGE`), for the keys that begin with a brace and the prefix; in a
-/// Redis Cluster, a history is not supported, and joining with one fails.
+/// a history it needs `SCRIPT LOAD`, `EVALSHA`, `INFO` (without it, messages that the server has lost when it starts
+/// again may go unnoticed) and what the scripts use (`TIME`, `GET`, `SET`, `DEL`, `PEXPIRE`, `HGET`, `HSET`, `XADD`,
+/// `XDEL`, `XRANGE`), for the keys that begin with a brace and the prefix; in a Redis Cluster, a history is not
+/// supported, and joining with one fails.
 ///
 /// # Examples
 ///
@@ -119,6 +122,8 @@ struct Connection {
     handle: MultiplexedConnection,
     driver: JoinHandle<()>,
     has_ended: Arc<AtomicBool>,
+    /// The run ID of the server, once the history has asked for it.
+    run: Option<Arc<str>>,
 }
 
 /// What a connection is made over.
@@ -252,7 +257,7 @@ impl Shared {
             ended.store(true, Ordering::Relaxed);
             shared.lose(number, BackplaneError::new("the connection to the server is lost"));
         });
-        Ok(Connection { number, handle, driver, has_ended })
+        Ok(Connection { number, handle, driver, has_ended, run: None })
     }
 
     async fn transport(&self) -> Result<Pin<Box<dyn Transport>>, BackplaneError> {

@@ -11,7 +11,7 @@ use redis::{Client, cmd};
 use rustix::process::Signal;
 use support::TestNode;
 use support::broker::{Broker, Process, free_port};
-use support::history::{history_suite, join, node};
+use support::history::{GAP, connected, history_suite, join, node};
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
 
@@ -141,6 +141,55 @@ mod history {
         a_node_dies_and_its_clients_go_on,
         a_slow_node_catches_up,
     );
+
+    /// The server comes back with a dump that lacks the last messages, twice, and then with one that has all.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn positions_of_messages_that_the_server_has_lost_are_not_given_again() {
+        let Some(mut server) = RedisServer::start().await else { return };
+        let node = node(&server).await;
+        let (mut near, joined) = join(&node, "tea", None).await;
+        let publish = async |near: &mut support::Client, name: &str, count: usize| {
+            let mut positions = Vec::new();
+            for number in 0..count {
+                node.hub.publish("tea", format!("{name} {number}"));
+                positions.push(near.positioned().await.0);
+            }
+            positions
+        };
+        let saved = publish(&mut near, "saved", 10).await;
+        cmd("SAVE").exec_async(&mut server.asking().await).await.expect("it can");
+        let mut lost = Vec::new();
+        for name in ["lost", "lost again"] {
+            lost.extend(publish(&mut near, name, 5).await);
+            server.kill();
+            server.restart().await;
+            connected(&node).await;
+            assert_eq!(near.text().await, GAP);
+        }
+        let new = publish(&mut near, "new", 20).await;
+        let largest = lost.iter().map(|position| position.offset()).max();
+        assert!(largest < Some(new[0].offset()), "{lost:?} {}", new[0]);
+        for since in &lost {
+            let (_, again) = join(&node, "tea", *since).await;
+            assert!(!again.recovered, "{since}");
+        }
+        for (since, count) in
+            [(joined.position, 30), (saved[4], 25), (saved[9], 20), (new[9], 10), (new[19], 0)]
+        {
+            let (mut client, again) = join(&node, "tea", since).await;
+            assert!(again.recovered, "{since}");
+            client.contents(count).await;
+            assert_eq!(client.texts().await, [""; 0], "{since}");
+        }
+        cmd("SAVE").exec_async(&mut server.asking().await).await.expect("it can");
+        server.kill();
+        server.restart().await;
+        connected(&node).await;
+        publish(&mut near, "next", 3).await;
+        let (mut client, again) = join(&node, "tea", new[19]).await;
+        assert!(again.recovered);
+        assert_eq!(client.contents(3).await, ["next 0", "next 1", "next 2"]);
+    }
 
     /// An operator may do that at any time, and a server may do it when it is short of memory.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

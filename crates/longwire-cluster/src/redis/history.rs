@@ -1,10 +1,17 @@
 //! The history of rooms in Redis: a stream for each room, which two scripts write and read.
 //!
 //! Offsets are counted for each room by 1. The entry of a message has the offset and the time in milliseconds as its
-//! ID. A hash beside the stream has the epoch (`e`) and the last offset (`n`), and outlives the messages, so that
-//! positions stay valid in a quiet room. A further key for each node that publishes in the room has the number of its
-//! last message, for as long as repetitions are recognized. The names of all of these have the name of the room's
-//! channel in braces, which is what a Redis Cluster would distribute them by.
+//! ID. A hash beside the stream has the epoch (`e`), the last offset (`n`), and the run ID of the server that has given
+//! it (`r`). It outlives the messages, so that positions stay valid in a quiet room.
+//!
+//! A server that starts again may have lost the last messages, and would give their offsets to others. So the first
+//! message of each run of the server jumps ahead, to the time in microseconds or by 2^32, and its entry has the offset
+//! of its predecessor (`p`): what lies between the two is the position of no message that is there. A run whose
+//! messages are all lost has begun at an earlier time than the next one.
+//!
+//! A further key for each node that publishes in the room has the number of its last message, for as long as
+//! repetitions are recognized. The names of all of these have the name of the room's channel in braces, which is what a
+//! Redis Cluster would distribute them by.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,9 +35,17 @@ pub(super) struct Kept {
     read: Arc<str>,
 }
 
+/// A connection for calls of scripts.
+struct Session {
+    number: u64,
+    handle: MultiplexedConnection,
+    /// The run ID of the server; empty if the user may not ask for it.
+    run: Arc<str>,
+}
+
 /// Takes the keys of the stream, the hash and the publisher; the channel, the bounds (messages, milliseconds), the
-/// times in milliseconds for which the publisher and the epoch are kept, a new epoch, and messages as pairs of number
-/// and payload.
+/// times in milliseconds for which the publisher and the epoch are kept, a new epoch, the server's run ID (empty:
+/// unknown), and messages as pairs of number and payload.
 const APPEND: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta, publisher = KEYS[1], KEYS[2], KEYS[3]
@@ -40,16 +55,27 @@ local epoch = redis.call('HGET', meta, 'e')
 if not epoch then
   redis.call('DEL', stream)
   epoch = ARGV[6]
-  redis.call('HSET', meta, 'e', epoch, 'n', 0)
+  redis.call('HSET', meta, 'e', epoch, 'n', 0, 'r', ARGV[7])
 end
 local last, number = tonumber(redis.call('GET', publisher) or 0), nil
-for i = 7, #ARGV, 2 do
+local previous = tonumber(redis.call('HGET', meta, 'n'))
+local n = previous + 1
+if ARGV[7] ~= '' and redis.call('HGET', meta, 'r') ~= ARGV[7] then
+  n = math.max(previous + 4294967296, time[1] * 1000000 + time[2])
+end
+for i = 8, #ARGV, 2 do
   if tonumber(ARGV[i]) > last then
     number = ARGV[i]
     last = tonumber(number)
-    local n = redis.call('HINCRBY', meta, 'n', 1)
-    redis.call('XADD', stream, 'MAXLEN', ARGV[2], string.format('%.0f-%.0f', n, now), 'd', ARGV[i + 1])
+    redis.call('HSET', meta, 'n', string.format('%.0f', n), 'r', ARGV[7])
+    local id = string.format('%.0f-%.0f', n, now)
+    if n == previous + 1 then
+      redis.call('XADD', stream, 'MAXLEN', ARGV[2], id, 'd', ARGV[i + 1])
+    else
+      redis.call('XADD', stream, 'MAXLEN', ARGV[2], id, 'd', ARGV[i + 1], 'p', string.format('%.0f', previous))
+    end
     redis.call('PUBLISH', ARGV[1], '\2' .. epoch .. struct.pack('<I8', n) .. ARGV[i + 1])
+    previous, n = n, n + 1
   end
 end
 if number then redis.call('SET', publisher, number, 'PX', ARGV[4]) end
@@ -64,8 +90,9 @@ return 1
 ";
 
 /// Takes the keys of the stream and the hash; the age of messages and the time for which the epoch is kept in
-/// milliseconds, a new epoch, the epoch (empty: none) and the offset after which to read, the most messages, and the
-/// most bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and payload.
+/// milliseconds, a new epoch, the server's run ID, the epoch (empty: none) and the offset after which to read, the most
+/// messages, and the most bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and
+/// payload.
 const READ: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta = KEYS[1], KEYS[2]
@@ -75,20 +102,21 @@ local epoch = redis.call('HGET', meta, 'e')
 if not epoch then
   redis.call('DEL', stream)
   epoch = ARGV[3]
-  redis.call('HSET', meta, 'e', epoch, 'n', 0)
+  redis.call('HSET', meta, 'e', epoch, 'n', 0, 'r', ARGV[4])
 end
 redis.call('PEXPIRE', meta, ARGV[2])
 local last = tonumber(redis.call('HGET', meta, 'n'))
-local after = tonumber(ARGV[5])
-if ARGV[4] == '' or (ARGV[4] == epoch and after == last) then return {epoch, last, 1} end
-if ARGV[4] ~= epoch or after > last then return {epoch, last, 0} end
-local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[6])
+local after = tonumber(ARGV[6])
+if ARGV[5] == '' or (ARGV[5] == epoch and after == last) then return {epoch, last, 1} end
+if ARGV[5] ~= epoch or after > last then return {epoch, last, 0} end
+local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[7])
 local out, bytes = {epoch, last, 1}, 0
 for i, entry in ipairs(found) do
   local offset, ms = string.match(entry[1], '^(%d+)-(%d+)$')
-  if i == 1 and (tonumber(offset) ~= after + 1 or tonumber(ms) < now - ARGV[1]) then break end
+  local previous = tonumber(entry[2][4] or offset - 1)
+  if i == 1 and (previous ~= after or tonumber(ms) < now - ARGV[1]) then break end
   bytes = bytes + #entry[2][2]
-  if i > 1 and bytes > tonumber(ARGV[7]) then break end
+  if i > 1 and bytes > tonumber(ARGV[8]) then break end
   out[#out + 1] = tonumber(offset)
   out[#out + 1] = entry[2][2]
 end
@@ -121,13 +149,33 @@ impl Shared {
         Ok(())
     }
 
+    /// Returns the connection, and the run ID of the server at its other end.
+    async fn session(&self) -> Result<Session, BackplaneError> {
+        let (number, mut handle) = self.connection()?;
+        let known =
+            self.state().connection.as_ref().filter(|it| it.number == number).and_then(|it| it.run.clone());
+        if let Some(run) = known {
+            return Ok(Session { number, handle, run });
+        }
+        let info: Result<String, _> = redis::cmd("INFO").arg("server").query_async(&mut handle).await;
+        let run: Arc<str> = match info {
+            Ok(info) => info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().into(),
+            Err(error) if error.kind() == ServerErrorKind::NoPerm.into() => "".into(),
+            Err(error) => return Err(self.failed(number, error)),
+        };
+        if let Some(connection) = self.state().connection.as_mut().filter(|it| it.number == number) {
+            connection.run = Some(Arc::clone(&run));
+        }
+        Ok(Session { number, handle, run })
+    }
+
     fn kept(&self) -> Result<Kept, BackplaneError> {
         self.state().kept.clone().ok_or_else(|| BackplaneError::new("no history is kept"))
     }
 
     /// Calls scripts, and once more with the scripts loaded again if the server does not have them any more.
-    async fn call(&self, calls: &redis::Pipeline) -> Result<Vec<Value>, BackplaneError> {
-        let (number, mut handle) = self.connection()?;
+    async fn call(&self, session: Session, calls: &redis::Pipeline) -> Result<Vec<Value>, BackplaneError> {
+        let Session { number, mut handle, .. } = session;
         let mut answers = calls.query_async(&mut handle).await;
         if answers.as_ref().is_err_and(|error: &RedisError| error.kind() == ServerErrorKind::NoScript.into())
         {
@@ -140,7 +188,7 @@ impl Shared {
     /// Appends messages, those of each room in one call of a script: all of them, or none.
     pub(super) async fn append(&self, messages: &[Append]) -> Result<(), BackplaneError> {
         let Kept { bounds, append: script, .. } = self.kept()?;
-        let node = self.started()?.node;
+        let (node, session) = (self.started()?.node, self.session().await?);
         let mut rooms: HashMap<&Arc<str>, Vec<&Append>> = HashMap::new();
         for append in messages {
             rooms.entry(&append.room).or_default().push(append);
@@ -151,12 +199,12 @@ impl Shared {
             let call = pipeline.cmd("EVALSHA").arg(&*script).arg(3);
             call.arg(key(&name, "s")).arg(key(&name, "m")).arg(key(&name, &format!("p.{node}")));
             call.arg(name).arg(bounds.messages).arg(millis(bounds.age)).arg(millis(bounds.repetition()));
-            call.arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]);
+            call.arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]).arg(&*session.run);
             for append in appends {
                 call.arg(append.number).arg(&append.payload[..]);
             }
         }
-        self.call(&pipeline).await.map(drop)
+        self.call(session, &pipeline).await.map(drop)
     }
 
     pub(super) async fn history(
@@ -166,6 +214,7 @@ impl Shared {
         most: usize,
     ) -> Result<Past, BackplaneError> {
         let Kept { bounds, read: script, .. } = self.kept()?;
+        let session = self.session().await?;
         let name = Channel::Room(Arc::clone(room)).subject(&self.prefix);
         let (epoch, offset) = match after {
             Some(after) => (after.epoch().to_be_bytes().to_vec(), after.offset()),
@@ -174,9 +223,9 @@ impl Shared {
         let mut pipeline = redis::pipe();
         let call = pipeline.cmd("EVALSHA");
         call.arg(&*script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
-        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]);
+        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]).arg(&*session.run);
         call.arg(epoch).arg(offset).arg(most.max(1)).arg(PAGE_BYTES);
-        let past = match self.call(&pipeline).await?.pop() {
+        let past = match self.call(session, &pipeline).await?.pop() {
             Some(Value::Array(values)) => past(values),
             _ => None,
         };

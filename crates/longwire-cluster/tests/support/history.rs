@@ -30,7 +30,7 @@ macro_rules! history_suite {
 pub(crate) use history_suite;
 
 /// The text that precedes a message for clients, and the one for a gap.
-const GAP: &str = "gap";
+pub(crate) const GAP: &str = "gap";
 
 fn options(history: History) -> ClusterOptions {
     let gap = |_: &str| Some(Message::text(GAP));
@@ -65,7 +65,7 @@ fn split(text: &str) -> (Position, &str) {
 
 impl Client {
     /// Receives a message of the history.
-    async fn positioned(&mut self) -> (Position, String) {
+    pub(crate) async fn positioned(&mut self) -> (Position, String) {
         let text = self.text().await;
         let (position, content) = split(&text);
         (position, content.to_owned())
@@ -93,7 +93,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn connected(node: &TestNode) {
+pub(crate) async fn connected(node: &TestNode) {
     let mut state = node.cluster.state();
     let wait = state.wait_for(|state| matches!(state, ClusterState::Connected));
     timeout(Duration::from_secs(60), wait).await.expect("it connects").expect("the node is there");
