@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::appends::Append;
@@ -374,6 +374,7 @@ impl Shared {
 
     /// Keeps a connection, until it is aborted.
     async fn keep_connection(self: Arc<Self>) {
+        let mut refreshed = Instant::now();
         loop {
             if timeout(PING, self.lost.notified()).await.is_err() {
                 // If it fails, there is no connection any more.
@@ -386,6 +387,12 @@ impl Shared {
                     debug!(%error, failed, "connecting failed");
                 }
                 failed += 1;
+            }
+            if self.refresh_interval().is_some_and(|interval| refreshed.elapsed() >= interval) {
+                refreshed = Instant::now();
+                if let Err(error) = self.refresh().await {
+                    debug!(%error, "rooms could not be refreshed");
+                }
             }
         }
     }

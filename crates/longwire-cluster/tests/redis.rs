@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, Redis};
+use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Redis};
 use longwire_hub::Hub;
 use redis::aio::MultiplexedConnection;
 use redis::{Client, cmd};
@@ -189,6 +189,36 @@ mod history {
         let (mut client, again) = join(&node, "tea", new[19]).await;
         assert!(again.recovered);
         assert_eq!(client.contents(3).await, ["next 0", "next 1", "next 2"]);
+    }
+
+    /// Clients choose the names of rooms: one without messages must not occupy memory for a day.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_room_without_messages_is_forgotten_unless_somebody_is_there() {
+        let Some(server) = RedisServer::start_with_history().await else { return };
+        let options = support::history::options(History::default().with_age(Duration::from_secs(1)));
+        let node = TestNode::new(server.connect().await, options.with_linger(Duration::ZERO)).await;
+        let (_, joined) = join(&node, "left", None).await;
+        let (mut near, _) = join(&node, "tea", None).await;
+        let (mut talking, _) = join(&node, "coffee", None).await;
+        node.hub.publish("coffee", "hello");
+        talking.contents(1).await;
+        // In milliseconds; -2 if it is not there.
+        let left = async |room: &str| -> i64 {
+            let key = format!("{{{}}}.m", Channel::Room(room.into()).subject("longwire"));
+            cmd("PTTL").arg(key).query_async(&mut server.asking().await).await.expect("it answers")
+        };
+        let day = 24 * 60 * 60 * 1000;
+        assert!((1..20_000).contains(&left("left").await) && (1..20_000).contains(&left("tea").await));
+        assert!(left("coffee").await > day);
+        sleep(Duration::from_secs(12)).await;
+        assert_eq!(left("left").await, -2);
+        // Also later than it was set by the message.
+        assert!(left("coffee").await > day - 8_000);
+        node.hub.publish("tea", "first");
+        assert_eq!(near.contents(1).await, ["first"]);
+        assert!(left("tea").await > day);
+        let (_, again) = join(&node, "left", joined.position).await;
+        assert!(!again.recovered);
     }
 
     /// An operator may do that at any time, and a server may do it when it is short of memory.

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, ServerErrorKind, Value};
 
-use super::Shared;
+use super::{BATCH, Shared};
 use crate::appends::Append;
 use crate::backplane::BackplaneError;
 use crate::channel::Channel;
@@ -89,9 +89,9 @@ redis.call('PEXPIRE', meta, ARGV[5])
 return 1
 ";
 
-/// Takes the keys of the stream and the hash; the age of messages and the time for which the epoch is kept in
-/// milliseconds, a new epoch, the server's run ID, the epoch (empty: none) and the offset after which to read, the most
-/// messages, and the most bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and
+/// Takes the keys of the stream and the hash; the age of messages, and the times for which the epoch is kept with and
+/// without messages, all in milliseconds; a new epoch, the server's run ID, the epoch (empty: none) and the offset after
+/// which to read, the most messages, and the most bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and
 /// payload.
 const READ: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
@@ -101,22 +101,22 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = redis.call('HGET', meta, 'e')
 if not epoch then
   redis.call('DEL', stream)
-  epoch = ARGV[3]
-  redis.call('HSET', meta, 'e', epoch, 'n', 0, 'r', ARGV[4])
+  epoch = ARGV[4]
+  redis.call('HSET', meta, 'e', epoch, 'n', 0, 'r', ARGV[5])
 end
-redis.call('PEXPIRE', meta, ARGV[2])
 local last = tonumber(redis.call('HGET', meta, 'n'))
-local after = tonumber(ARGV[6])
-if ARGV[5] == '' or (ARGV[5] == epoch and after == last) then return {epoch, last, 1} end
-if ARGV[5] ~= epoch or after > last then return {epoch, last, 0} end
-local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[7])
+redis.call('PEXPIRE', meta, last > 0 and ARGV[2] or ARGV[3])
+local after = tonumber(ARGV[7])
+if ARGV[6] == '' or (ARGV[6] == epoch and after == last) then return {epoch, last, 1} end
+if ARGV[6] ~= epoch or after > last then return {epoch, last, 0} end
+local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[8])
 local out, bytes = {epoch, last, 1}, 0
 for i, entry in ipairs(found) do
   local offset, ms = string.match(entry[1], '^(%d+)-(%d+)$')
   local previous = tonumber(entry[2][4] or offset - 1)
   if i == 1 and (previous ~= after or tonumber(ms) < now - ARGV[1]) then break end
   bytes = bytes + #entry[2][2]
-  if i > 1 and bytes > tonumber(ARGV[8]) then break end
+  if i > 1 and bytes > tonumber(ARGV[9]) then break end
   out[#out + 1] = tonumber(offset)
   out[#out + 1] = entry[2][2]
 end
@@ -207,24 +207,55 @@ impl Shared {
         self.call(session, &pipeline).await.map(drop)
     }
 
+    /// Adds a call of the script that reads, without its last two arguments.
+    fn read<'a>(
+        &self,
+        pipeline: &'a mut redis::Pipeline,
+        Kept { bounds, read: script, .. }: &Kept,
+        session: &Session,
+        room: &Arc<str>,
+        after: Option<Position>,
+    ) -> &'a mut redis::Pipeline {
+        let name = Channel::Room(Arc::clone(room)).subject(&self.prefix);
+        let (epoch, offset) = match after {
+            Some(after) => (after.epoch().to_be_bytes().to_vec(), after.offset()),
+            None => (Vec::new(), 0),
+        };
+        let call = pipeline.cmd("EVALSHA").arg(&**script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
+        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(millis(quiet(*bounds)));
+        call.arg(&new_epoch()[..]).arg(&*session.run).arg(epoch).arg(offset)
+    }
+
+    /// Returns how often the rooms to which this node has subscribed must be [refreshed](Self::refresh), if there is a
+    /// history.
+    pub(super) fn refresh_interval(&self) -> Option<Duration> {
+        Some(quiet(self.kept().ok()?.bounds) / 3)
+    }
+
+    /// Keeps the epochs of the rooms to which this node has subscribed.
+    pub(super) async fn refresh(&self) -> Result<(), BackplaneError> {
+        let kept = self.kept()?;
+        let rooms: Vec<_> = self.state().channels.values().filter_map(Channel::room).cloned().collect();
+        for rooms in rooms.chunks(BATCH) {
+            let session = self.session().await?;
+            let mut pipeline = redis::pipe();
+            for room in rooms {
+                self.read(&mut pipeline, &kept, &session, room, None).arg(1).arg(1);
+            }
+            self.call(session, &pipeline).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn history(
         &self,
         room: &Arc<str>,
         after: Option<Position>,
         most: usize,
     ) -> Result<Past, BackplaneError> {
-        let Kept { bounds, read: script, .. } = self.kept()?;
-        let session = self.session().await?;
-        let name = Channel::Room(Arc::clone(room)).subject(&self.prefix);
-        let (epoch, offset) = match after {
-            Some(after) => (after.epoch().to_be_bytes().to_vec(), after.offset()),
-            None => (Vec::new(), 0),
-        };
+        let (kept, session) = (self.kept()?, self.session().await?);
         let mut pipeline = redis::pipe();
-        let call = pipeline.cmd("EVALSHA");
-        call.arg(&*script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
-        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]).arg(&*session.run);
-        call.arg(epoch).arg(offset).arg(most.max(1)).arg(PAGE_BYTES);
+        self.read(&mut pipeline, &kept, &session, room, after).arg(most.max(1)).arg(PAGE_BYTES);
         let past = match self.call(session, &pipeline).await?.pop() {
             Some(Value::Array(values)) => past(values),
             _ => None,
@@ -250,6 +281,11 @@ fn key(channel: &str, kind: &str) -> String {
 fn new_epoch() -> [u8; 8] {
     // Without random bytes from the operating system, the node would have no identity either.
     getrandom::u64().expect("the operating system has random bytes").to_be_bytes()
+}
+
+/// Returns the time for which the epoch of a room is kept in which there was no message yet.
+fn quiet(bounds: History) -> Duration {
+    bounds.age.max(QUIET)
 }
 
 fn millis(time: Duration) -> u64 {
@@ -294,6 +330,10 @@ pub(super) fn arrived(payload: &Bytes) -> Option<Record> {
 
 /// The first byte of a message of a history. The envelope of another begins with its version, 1.
 const MARK: u8 = 2;
+
+/// The shortest time for which positions stay valid in a room without any message. It is not long, because clients
+/// choose the names of rooms.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// The time for which positions stay valid after the last message of a room is gone.
 const EPOCH: Duration = Duration::from_secs(24 * 60 * 60);

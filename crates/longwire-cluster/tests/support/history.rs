@@ -32,7 +32,7 @@ pub(crate) use history_suite;
 /// The text that precedes a message for clients, and the one for a gap.
 pub(crate) const GAP: &str = "gap";
 
-fn options(history: History) -> ClusterOptions {
+pub(crate) fn options(history: History) -> ClusterOptions {
     let gap = |_: &str| Some(Message::text(GAP));
     let message = |position: Position, message: &Message| match message {
         Message::Text(text) => format!("{position} {text}").into(),
