@@ -2,19 +2,23 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Nats};
+use longwire_cluster::{
+    Append, Backplane, BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Nats,
+    Position,
+};
 use longwire_hub::Hub;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::TestNode;
-use support::broker::{Broker, Process, free_port};
-use support::history::history_suite;
+use support::broker::{Broker, Network, Process, free_port};
+use support::history::{history_suite, options};
 use support::suite::suite;
+use support::{Shared, TestNode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 struct NatsServer {
     process: Process,
@@ -139,6 +143,84 @@ mod history {
         a_slow_node_catches_up,
     );
 
+    /// A node whose link the test uses as well, and messages for it.
+    async fn shared(port: u16, history: History) -> (Arc<Nats>, TestNode) {
+        let link = Nats::connect(format!("nats://127.0.0.1:{port}")).await.expect("the server is there");
+        let link = Arc::new(link);
+        (Arc::clone(&link), TestNode::new(Shared(link), options(history)).await)
+    }
+
+    fn appends(room: &str, count: u64, bytes: usize) -> Vec<Append> {
+        let payload = |number: u64| format!("{number:<bytes$}").into();
+        (1..=count).map(|number| Append { room: room.into(), number, payload: payload(number) }).collect()
+    }
+
+    /// Hands messages over until they are confirmed.
+    async fn append(link: &Nats, messages: &[Append]) {
+        let appending = async {
+            while link.append(messages).await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), appending).await.expect("the server is there");
+    }
+
+    /// Returns the numbers of the messages in the room "tea".
+    async fn stored(link: &Nats) -> Vec<u64> {
+        let room = "tea".into();
+        let begin = link.history(&room, None, 0).await.expect("the server is there").last;
+        let mut after = Position::new(begin.epoch(), 0);
+        let mut numbers = Vec::new();
+        loop {
+            let past = link.history(&room, Some(after), 256).await.expect("the server is there");
+            assert!(past.is_whole);
+            let Some(last) = past.records.last() else { return numbers };
+            after = last.position;
+            let number = |payload: &[u8]| std::str::from_utf8(payload).expect("a text").trim().parse::<u64>();
+            numbers.extend(past.records.iter().map(|record| number(&record.payload).expect("a number")));
+        }
+    }
+
+    /// The client keeps what it could not write, and writes it to the next connection.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn messages_keep_their_order_although_the_server_dies_under_load() {
+        const COUNT: u64 = 3000;
+        let Some(mut server) = NatsServer::start_with_history().await else { return };
+        let (link, _node) = shared(server.process.port, History::default().with_messages(5000)).await;
+        let messages = appends("tea", COUNT, 4000);
+        server.freeze();
+        link.append(&messages).await.expect_err("nobody answers");
+        server.kill();
+        server.restart().await;
+        append(&link, &messages).await;
+        assert_eq!(stored(&link).await, (1..=COUNT).collect::<Vec<_>>());
+    }
+
+    /// The server recognizes a repetition only while it has the message, once it has started again.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn messages_are_stored_once_although_few_are_kept() {
+        let Some(mut server) = NatsServer::start_with_history().await else { return };
+        let network = Network::to(server.process.port).await;
+        let (link, _node) = shared(network.port, History::default().with_messages(1)).await;
+        let (watch, _watching) = shared(server.process.port, History::default().with_messages(1)).await;
+        let messages = appends("tea", 10, 10);
+        network.swallow_answers();
+        link.append(&messages).await.expect_err("nobody answers");
+        server.kill();
+        server.restart().await;
+        append(&link, &messages).await;
+        let last = async || watch.history(&"tea".into(), None, 0).await;
+        let last = timeout(Duration::from_secs(20), async {
+            loop {
+                if let Ok(past) = last().await {
+                    return past.last.offset();
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert_eq!(last.await.expect("the server is there"), 10, "that many were ever stored");
+    }
+
     #[tokio::test]
     async fn without_jetstream_no_node_joins() {
         let Some(server) = NatsServer::start().await else { return };
@@ -221,7 +303,7 @@ async fn a_connection_is_for_one_node_and_ends_with_it() {
         if connections().await == 0 {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
     }
     panic!("the connection stays");
 }
@@ -267,7 +349,7 @@ async fn messages_that_the_client_drops_are_a_gap() {
                 for _ in 0..1000 {
                     one.hub.publish("tea", "x");
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await;
             }
             one.cluster.leave().await;
         });

@@ -7,8 +7,8 @@
 //! dropped because of their number. Those that are too old are dropped over all rooms alike, up to the first one that
 //! is left.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
@@ -29,8 +29,8 @@ pub(super) struct Kept {
     bounds: tokio::sync::OnceCell<History>,
     /// The stream, once it is known to be there.
     stream: tokio::sync::Mutex<Option<Stream>>,
-    /// Set if the last messages may not have been stored.
-    is_doubtful: AtomicBool,
+    /// The numbers of the last messages that are stored of each room, until all of a batch are.
+    stored: Mutex<HashMap<Arc<str>, u64>>,
 }
 
 impl Kept {
@@ -161,54 +161,67 @@ impl Shared {
         format!("{}.h.{}", self.prefix, &channel[3..])
     }
 
-    /// Appends messages. If it fails, the next call hands the first one over alone, so that a server that begins to
-    /// store in the middle of the messages stores none before it.
+    /// Appends messages. What is stored when it fails is not handed over again by the next call.
     pub(super) async fn append(&self, messages: &[Append]) -> Result<(), BackplaneError> {
         self.check()?;
         self.stream().await?;
-        let is_doubtful = self.kept.is_doubtful.swap(true, Ordering::Relaxed);
-        let (first, rest) = messages.split_at(usize::from(is_doubtful).min(messages.len()));
-        let stored = async {
-            self.store(first).await?;
-            self.store(rest).await
-        };
-        if let Err(error) = stored.await {
+        if let Err(error) = self.store(messages).await {
             self.doubt().await;
             return Err(error);
         }
-        self.kept.is_doubtful.store(false, Ordering::Relaxed);
+        self.stored().clear();
         Ok(())
     }
 
-    /// Hands messages over, and waits until all are stored.
+    /// Hands messages over, and waits until all are stored. Of each room, one at a time: the client keeps what it could
+    /// not write, and would write the end of a batch to the next connection, before its beginning is handed over again.
     async fn store(&self, messages: &[Append]) -> Result<(), BackplaneError> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let node = self.started()?.node;
         let inbox = self.client.new_inbox();
         let mut answers = self.client.subscribe(format!("{inbox}.*")).await.map_err(BackplaneError::new)?;
-        for append in messages {
-            let mut headers = HeaderMap::new();
-            headers.insert("Nats-Msg-Id", format!("{node}-{}", append.number));
-            let (subject, reply) = (self.subject(&append.room), format!("{inbox}.{}", append.number));
-            let handed =
-                self.client.publish_with_reply_and_headers(subject, reply, headers, append.payload.clone());
-            handed.await.map_err(BackplaneError::new)?;
+        let mut rooms: HashMap<&Arc<str>, VecDeque<&Append>> = HashMap::new();
+        {
+            let stored = self.stored();
+            let is_stored =
+                |append: &Append| stored.get(&append.room).is_some_and(|last| append.number <= *last);
+            for append in messages.iter().filter(|append| !is_stored(append)) {
+                rooms.entry(&append.room).or_default().push_back(append);
+            }
         }
-        for _ in messages {
+        let mut awaited = HashMap::new();
+        for waiting in rooms.values_mut() {
+            if let Some(append) = waiting.pop_front() {
+                awaited.insert(append.number, append);
+                self.hand_over(append, &inbox).await?;
+            }
+        }
+        while !awaited.is_empty() {
             let ended = || BackplaneError::new("the connection to the server is lost");
             let answer = answers.next().await.ok_or_else(ended)?;
-            if answer.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(BackplaneError::new("the stream of the history is not there"));
-            }
-            let answer: Value = serde_json::from_slice(&answer.payload).map_err(BackplaneError::new)?;
-            if let Some(error) = answer.get("error") {
-                let text = error["description"].as_str().unwrap_or("unknown error");
-                return Err(BackplaneError::new(format!("JetStream refuses a message: {text}")));
+            let number = answer.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+            let Some(append) = number.and_then(|number: u64| awaited.remove(&number)) else { continue };
+            is_stored(&answer)?;
+            self.stored().insert(Arc::clone(&append.room), append.number);
+            if let Some(next) = rooms.get_mut(&append.room).and_then(VecDeque::pop_front) {
+                awaited.insert(next.number, next);
+                self.hand_over(next, &inbox).await?;
             }
         }
         Ok(())
+    }
+
+    /// Hands a message over. The answer comes to the inbox, on a subject that ends with the message's number.
+    async fn hand_over(&self, append: &Append, inbox: &str) -> Result<(), BackplaneError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", format!("{}-{}", self.started()?.node, append.number));
+        let (subject, reply) = (self.subject(&append.room), format!("{inbox}.{}", append.number));
+        let handed =
+            self.client.publish_with_reply_and_headers(subject, reply, headers, append.payload.clone());
+        handed.await.map_err(BackplaneError::new)
+    }
+
+    fn stored(&self) -> MutexGuard<'_, HashMap<Arc<str>, u64>> {
+        // No panic can leave it half changed.
+        self.kept.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn history(
@@ -361,6 +374,17 @@ impl Shared {
         }
         Ok(records)
     }
+}
+
+/// Reads the server's answer to a message.
+fn is_stored(answer: &Message) -> Result<(), BackplaneError> {
+    if answer.status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(BackplaneError::new("the stream of the history is not there"));
+    }
+    let answer: Value = serde_json::from_slice(&answer.payload).map_err(BackplaneError::new)?;
+    let Some(error) = answer.get("error") else { return Ok(()) };
+    let text = error["description"].as_str().unwrap_or("unknown error");
+    Err(BackplaneError::new(format!("JetStream refuses a message: {text}")))
 }
 
 /// Returns the number in the stream, from the subject on which a message of a consumer would be acknowledged.
