@@ -3,6 +3,7 @@
 //! All that a node delivers of a room's history is delivered under the lock of the room, so that it has one order for
 //! every client, also for those that are about to join. What is the next message is decided by [`crate::timeline`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -198,10 +199,11 @@ impl Node {
         // Before the broker forgets the first attempt.
         let patience = bounds.repetition().mul_f64(0.8);
         while let Some(batch) = appends.take().await {
-            if self.append(&batch, patience).await {
+            if let Some(refused) = self.append(&batch, patience).await {
                 let counters = &self.link.counters;
-                counters.published.add(batch.len() as u64);
-                let bytes = batch.iter().map(|append| append.payload.len() as u64).sum();
+                let published = || batch.iter().filter(|append| !refused.contains(&append.number));
+                counters.published.add(published().count() as u64);
+                let bytes = published().map(|append| append.payload.len() as u64).sum();
                 counters.published_bytes.add(bytes);
                 appends.done(&batch);
             } else {
@@ -215,8 +217,10 @@ impl Node {
         drop(guard);
     }
 
-    /// Returns whether the broker has a batch; `false` after the time in which it recognizes repetitions.
-    async fn append(&self, batch: &[Append], patience: Duration) -> bool {
+    /// Returns the numbers of the messages that the broker refuses once it has all others of a batch, and in their place
+    /// the news that they are lost; `None` after the time in which it recognizes repetitions.
+    async fn append(&self, batch: &[Append], patience: Duration) -> Option<BTreeSet<u64>> {
+        let (mut batch, mut refused) = (Cow::Borrowed(batch), BTreeSet::new());
         let mut first_attempt = None;
         let mut wait = RETRY;
         loop {
@@ -229,17 +233,26 @@ impl Node {
             let begun = *first_attempt.get_or_insert_with(Instant::now);
             if begun.elapsed() >= patience {
                 warn!(messages = batch.len(), "messages for rooms are lost: the broker does not take them");
-                return false;
+                return None;
             }
-            match within_limit(self.backplane.append(batch)).await {
-                Ok(()) => return true,
-                Err(error) => {
-                    debug!(%error, "messages could not be appended");
-                    self.check.notify_one();
-                    sleep(jittered(wait)).await;
-                    wait = (2 * wait).min(Duration::from_secs(1));
+            let Err(error) = within_limit(self.backplane.append(&batch)).await else { return Some(refused) };
+            if let Some(number) = error.refused() {
+                warn!(%error, number, "a message for a room is lost");
+                if refused.insert(number) {
+                    self.link.counters.lost.add(1);
+                    let refused = batch.to_mut().iter_mut().filter(|append| append.number == number);
+                    let news = Envelope { from: self.id, body: Body::Lost { seq: number } }.encode();
+                    refused.for_each(|append| append.payload = news.clone());
+                } else {
+                    // Not even the news.
+                    batch.to_mut().retain(|append| append.number != number);
                 }
+                continue;
             }
+            debug!(%error, "messages could not be appended");
+            self.check.notify_one();
+            sleep(jittered(wait)).await;
+            wait = (2 * wait).min(Duration::from_secs(1));
         }
     }
 

@@ -57,10 +57,11 @@ use pump::{Arrival, pump};
 ///   anew.
 /// - The node does not keep up: beyond [`ClusterOptions::inbox`](crate::ClusterOptions::inbox), messages are dropped
 ///   and reported as gaps. A server that cannot get rid of its messages closes the connection.
-/// - The stream refuses a message, because the disk or the account's limit is full: the node tries again for up to two
-///   minutes, with all that were handed over together; those after it may precede it then.
+/// - The stream refuses all messages, because the disk or the account's limit is full: the node tries again for up to
+///   two minutes, and then gives up those that were handed over together.
 /// - A message is larger than the server permits, by default 1 MiB: it does not leave the node, and its room has a gap
-///   on the other nodes.
+///   on the other nodes. With a history, one that is larger than the stream takes (`max_msg_size`) is a gap in its
+///   place, on all nodes.
 ///
 /// # Limits
 ///

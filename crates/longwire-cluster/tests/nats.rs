@@ -13,7 +13,7 @@ use longwire_hub::Hub;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::broker::{Broker, Network, Process, free_port};
-use support::history::{history_suite, options};
+use support::history::{GAP, history_suite, join, options};
 use support::suite::suite;
 use support::{Shared, TestNode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -219,6 +219,68 @@ mod history {
             }
         });
         assert_eq!(last.await.expect("the server is there"), 10, "that many were ever stored");
+    }
+
+    /// Publishes a message that the server refuses in one room, before and after others, and checks what arrives.
+    async fn refused_alone(node: &TestNode, harm: impl AsyncFnOnce()) {
+        let (mut near, _) = join(node, "tea", None).await;
+        let (mut other, _) = join(node, "coffee", None).await;
+        harm().await;
+        for (room, bytes) in
+            [("tea", 1), ("tea", 20_000), ("tea", 2), ("coffee", 3), ("tea", 20_000), ("tea", 4)]
+        {
+            node.hub.publish(room, "x".repeat(bytes));
+        }
+        assert_eq!(other.contents(1).await, ["xxx"]);
+        assert_eq!(near.contents(1).await, ["x"]);
+        for next in ["xx", "xxxx"] {
+            assert_eq!(near.text().await, GAP, "in its place");
+            assert_eq!(near.contents(1).await, [next]);
+        }
+        node.hub.publish("tea", "next");
+        assert_eq!(near.contents(1).await, ["next"]);
+        let stats = node.cluster.stats();
+        assert_eq!((stats.lost, stats.published), (2, 5));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_message_that_the_stream_refuses_is_lost_alone() {
+        let Some(server) = NatsServer::start_with_history().await else { return };
+        let (_link, node) = shared(server.process.port, History::default()).await;
+        let client = async_nats::connect(server.url()).await.expect("the server is there");
+        let ask = async |what: String, request: Value| -> Value {
+            let answer = client.request(format!("$JS.API.STREAM.{what}"), request.to_string().into()).await;
+            serde_json::from_slice(&answer.expect("it answers").payload).expect("JSON")
+        };
+        refused_alone(&node, async || {
+            let names = ask("NAMES".into(), Value::Null).await;
+            let name = names["streams"][0].as_str().expect("there is one");
+            let mut config = ask(format!("INFO.{name}"), Value::Null).await["config"].clone();
+            config["max_msg_size"] = 10_000.into();
+            let updated = ask(format!("UPDATE.{name}"), config).await;
+            assert_eq!(updated["config"]["max_msg_size"], 10_000, "{updated}");
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_message_for_which_the_server_is_too_small_now_is_lost_alone() {
+        let path = std::env::temp_dir().join(format!("longwire-max-payload-{}.conf", std::process::id()));
+        let write =
+            |bytes: usize| std::fs::write(&path, format!("max_payload: {bytes}")).expect("it can be written");
+        write(1 << 20);
+        let arguments = ["-js", "-sd", "store", "-c", path.to_str().expect("a text")];
+        let Some(mut server) = NatsServer::with_arguments(&arguments).await else { return };
+        let (_link, node) = shared(server.process.port, History::default()).await;
+        let cluster = node.cluster.clone();
+        refused_alone(&node, async || {
+            server.kill();
+            write(10_000);
+            server.restart().await;
+            cluster.subscribed("tea").await.expect("it comes back");
+        })
+        .await;
+        std::fs::remove_file(&path).expect("it is there");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::client::RequestErrorKind;
+use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::{HeaderMap, Message, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -166,7 +166,9 @@ impl Shared {
         self.check()?;
         self.stream().await?;
         if let Err(error) = self.store(messages).await {
-            self.doubt().await;
+            if error.refused().is_none() {
+                self.doubt().await;
+            }
             return Err(error);
         }
         self.stored().clear();
@@ -187,26 +189,31 @@ impl Shared {
                 rooms.entry(&append.room).or_default().push_back(append);
             }
         }
-        let mut awaited = HashMap::new();
-        for waiting in rooms.values_mut() {
-            if let Some(append) = waiting.pop_front() {
-                awaited.insert(append.number, append);
-                self.hand_over(append, &inbox).await?;
+        let mut next: Vec<_> = rooms.values_mut().filter_map(VecDeque::pop_front).collect();
+        let (mut awaited, mut refused) = (HashMap::new(), None);
+        loop {
+            for append in next.drain(..) {
+                match self.hand_over(append, &inbox).await {
+                    Ok(()) => drop(awaited.insert(append.number, append)),
+                    Err(error) => refused = Some(only_refused(error)?),
+                }
             }
-        }
-        while !awaited.is_empty() {
+            if awaited.is_empty() {
+                // Those of other rooms are stored.
+                return refused.map_or(Ok(()), Err);
+            }
             let ended = || BackplaneError::new("the connection to the server is lost");
             let answer = answers.next().await.ok_or_else(ended)?;
             let number = answer.subject.rsplit('.').next().and_then(|number| number.parse().ok());
             let Some(append) = number.and_then(|number: u64| awaited.remove(&number)) else { continue };
-            is_stored(&answer)?;
-            self.stored().insert(Arc::clone(&append.room), append.number);
-            if let Some(next) = rooms.get_mut(&append.room).and_then(VecDeque::pop_front) {
-                awaited.insert(next.number, next);
-                self.hand_over(next, &inbox).await?;
+            match confirmed(append.number, &answer) {
+                Ok(()) => {
+                    self.stored().insert(Arc::clone(&append.room), append.number);
+                    next.extend(rooms.get_mut(&append.room).and_then(VecDeque::pop_front));
+                }
+                Err(error) => refused = Some(only_refused(error)?),
             }
         }
-        Ok(())
     }
 
     /// Hands a message over. The answer comes to the inbox, on a subject that ends with the message's number.
@@ -216,7 +223,10 @@ impl Shared {
         let (subject, reply) = (self.subject(&append.room), format!("{inbox}.{}", append.number));
         let handed =
             self.client.publish_with_reply_and_headers(subject, reply, headers, append.payload.clone());
-        handed.await.map_err(BackplaneError::new)
+        handed.await.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => BackplaneError::refusing(append.number, error),
+            _ => BackplaneError::new(error),
+        })
     }
 
     fn stored(&self) -> MutexGuard<'_, HashMap<Arc<str>, u64>> {
@@ -376,15 +386,25 @@ impl Shared {
     }
 }
 
-/// Reads the server's answer to a message.
-fn is_stored(answer: &Message) -> Result<(), BackplaneError> {
+/// Reads the server's answer to the message with this number.
+fn confirmed(number: u64, answer: &Message) -> Result<(), BackplaneError> {
     if answer.status == Some(StatusCode::NO_RESPONDERS) {
         return Err(BackplaneError::new("the stream of the history is not there"));
     }
     let answer: Value = serde_json::from_slice(&answer.payload).map_err(BackplaneError::new)?;
     let Some(error) = answer.get("error") else { return Ok(()) };
     let text = error["description"].as_str().unwrap_or("unknown error");
-    Err(BackplaneError::new(format!("JetStream refuses a message: {text}")))
+    let text = format!("JetStream refuses a message: {text}");
+    Err(if error["err_code"] == TOO_LARGE {
+        BackplaneError::refusing(number, text)
+    } else {
+        BackplaneError::new(text)
+    })
+}
+
+/// Returns an error that concerns one message only.
+fn only_refused(error: BackplaneError) -> Result<BackplaneError, BackplaneError> {
+    if error.refused().is_some() { Ok(error) } else { Err(error) }
 }
 
 /// Returns the number in the stream, from the subject on which a message of a consumer would be acknowledged.
@@ -414,6 +434,9 @@ const ATTEMPTS: usize = 3;
 
 /// The number of the error that there is no such message.
 const NO_MESSAGE: u64 = 10037;
+
+/// The number of the error that a message is larger than the stream takes.
+const TOO_LARGE: u64 = 10054;
 
 /// The bytes that the headers of a message may take.
 pub(super) const HEADERS: usize = 256;
