@@ -154,17 +154,17 @@ impl Timeline {
         let has_records = !past.records.is_empty();
         match self.last {
             None => self.last = Some(past.last),
-            Some(_) if !past.is_whole => {
-                fetched.has_gap = true;
-                self.last = Some(past.last);
-            }
-            Some(last) => {
+            Some(mut last) => {
+                fetched.has_gap = !past.is_whole;
                 for record in past.records {
-                    if record.position.offset() > self.last.unwrap_or(last).offset() {
-                        self.last = Some(record.position);
+                    // Of another history, nothing was delivered.
+                    if !last.reaches(record.position) {
+                        last = record.position;
                         fetched.deliver.push(record);
                     }
                 }
+                let is_new_start = fetched.has_gap && fetched.deliver.is_empty();
+                self.last = Some(if is_new_start { past.last } else { last });
             }
         }
         // If nothing is to be had, more of it is not, either.
@@ -269,14 +269,35 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_a_gap_and_a_new_start() {
-        for (epoch, last) in [(1, 50), (2, 3)] {
+        for (epoch, last) in [(1, 50), (1, 3), (2, 3)] {
             let mut timeline = live_at(5);
             assert!(timeline.fall_behind());
             assert!(timeline.begin());
-            let lost =
-                Past { last: Position::new(epoch, last), is_whole: false, records: vec![record(6, 5)] };
+            let lost = Past { last: Position::new(epoch, last), is_whole: false, records: vec![] };
             assert_eq!(timeline.fetched(lost), Fetched { has_gap: true, deliver: vec![] });
             assert_eq!(timeline.live(), Some(Position::new(epoch, last)));
+        }
+        // What is kept follows, in another history from its beginning on.
+        for (epoch, kept) in [(1, 40), (2, 1)] {
+            let mut timeline = live_at(5);
+            assert!(timeline.fall_behind());
+            assert!(timeline.begin());
+            let at = |offset| Position::new(epoch, offset);
+            let record = |offset| Record { position: at(offset), ..record(offset, 0) };
+            let page = |is_whole, first| Past {
+                last: at(50),
+                is_whole,
+                records: (first..=50).take(6).map(record).collect(),
+            };
+            let first = timeline.fetched(page(false, kept));
+            assert_eq!((first.has_gap, offsets(&first)), (true, (kept..kept + 6).collect()));
+            assert_eq!(timeline.live(), None);
+            while timeline.live().is_none() {
+                let next = timeline.last().expect("it was fetched").offset() + 1;
+                let next = timeline.fetched(page(true, next));
+                assert!(!next.has_gap && !next.deliver.is_empty());
+            }
+            assert_eq!(timeline.live(), Some(at(50)));
         }
         // A message of another history is noticed at once.
         let mut timeline = live_at(5);

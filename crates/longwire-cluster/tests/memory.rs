@@ -718,6 +718,25 @@ async fn what_was_missed_is_fetched_as_soon_as_the_broker_is_back() {
     assert_eq!(far.text().await, "missed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_follows_the_gap_for_the_rest() {
+    let broker = Memory::new();
+    let history = History::default().with_messages(2);
+    let options = || options().with_history(history).with_gap_message(|_| Some("gap".into()));
+    let one = TestNode::new(broker.clone(), options()).await;
+    let other = TestNode::new(broker.clone(), options()).await;
+    let mut far = other.member("tea").await;
+    broker.cut(other.cluster.id());
+    sleep(Duration::from_secs(1)).await;
+    for number in 1..=5 {
+        one.hub.publish("tea", number.to_string());
+    }
+    sleep(Duration::from_secs(1)).await;
+    broker.heal(other.cluster.id());
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(far.texts().await, ["gap", "4", "5"]);
+}
+
 mod history {
     use super::*;
 
@@ -727,6 +746,7 @@ mod history {
         a_client_ahead_of_a_quiet_node_does_not_wait,
         what_is_not_kept_is_not_recovered,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
+        what_is_kept_can_be_fetched_although_more_was_missed,
         the_seam_has_no_hole_and_no_repetition,
         everything_arrives_although_the_broker_is_killed_twice,
         a_repetition_is_delivered_once,

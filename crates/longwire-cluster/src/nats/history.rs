@@ -258,17 +258,16 @@ impl Shared {
         let at = |offset| Position::new(stream.epoch, offset);
         let past = |last, is_whole| Past { last: at(last), is_whole, records: Vec::new() };
         let last = self.get(&stream, &json!({ "last_by_subj": subject })).await?;
-        let after = match after {
-            Some(after) if after.epoch() == stream.epoch => after.offset(),
-            _ => {
-                let last = match last {
-                    Some(last) => last,
-                    None => self.state(&stream, &subject).await?.last,
-                };
-                return Ok(past(last, after.is_none()));
-            }
+        let Some(after) = after else {
+            let last = match last {
+                Some(last) => last,
+                None => self.state(&stream, &subject).await?.last,
+            };
+            return Ok(past(last, true));
         };
-        if last == Some(after) {
+        let is_known = after.epoch() == stream.epoch;
+        let after = if is_known { after.offset() } else { 0 };
+        if is_known && last == Some(after) {
             return Ok(past(after, true));
         }
         let records = match last {
@@ -277,15 +276,16 @@ impl Shared {
         };
         // After the fetch: what is not dropped by now was not dropped then.
         let state = self.state(&stream, &subject).await?;
-        let mut is_whole = state.first <= after.saturating_add(1) && after <= state.last;
+        let mut is_whole = is_known && state.first <= after.saturating_add(1) && after <= state.last;
         if is_whole && state.count > bounds.messages as u64 {
             let first = self.get(&stream, &json!({ "seq": 1, "next_by_subj": subject })).await?;
             is_whole = first.is_some_and(|first| first <= after);
         }
-        if !is_whole {
-            return Ok(past(last.unwrap_or(state.last), false));
-        }
-        let last = if records.is_empty() { after } else { last.unwrap_or(after) };
+        let last = match last {
+            Some(last) if !is_whole || !records.is_empty() => last,
+            _ if is_whole => after,
+            _ => state.last,
+        };
         Ok(Past { last: at(last), is_whole, records })
     }
 

@@ -108,19 +108,22 @@ local last = tonumber(redis.call('HGET', meta, 'n'))
 redis.call('PEXPIRE', meta, last > 0 and ARGV[2] or ARGV[3])
 local after = tonumber(ARGV[7])
 if ARGV[6] == '' or (ARGV[6] == epoch and after == last) then return {epoch, last, 1} end
-if ARGV[6] ~= epoch or after > last then return {epoch, last, 0} end
-local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[8])
 local out, bytes = {epoch, last, 1}, 0
+if ARGV[6] ~= epoch then out[3], after = 0, 0 end
+if after > last then return {epoch, last, 0} end
+local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[8])
 for i, entry in ipairs(found) do
   local offset, ms = string.match(entry[1], '^(%d+)-(%d+)$')
-  local previous = tonumber(entry[2][4] or offset - 1)
-  if i == 1 and (previous ~= after or tonumber(ms) < now - ARGV[1]) then break end
-  bytes = bytes + #entry[2][2]
-  if i > 1 and bytes > tonumber(ARGV[9]) then break end
-  out[#out + 1] = tonumber(offset)
-  out[#out + 1] = entry[2][2]
+  local is_old = tonumber(ms) < now - ARGV[1]
+  if i == 1 and (is_old or tonumber(entry[2][4] or offset - 1) ~= after) then out[3] = 0 end
+  if #out > 3 or not is_old then
+    bytes = bytes + #entry[2][2]
+    if #out > 3 and bytes > tonumber(ARGV[9]) then break end
+    out[#out + 1] = tonumber(offset)
+    out[#out + 1] = entry[2][2]
+  end
 end
-if #out == 3 then return {epoch, last, 0} end
+if #out == 3 then out[3] = 0 end
 return out
 ";
 
