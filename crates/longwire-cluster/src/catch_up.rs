@@ -109,6 +109,14 @@ impl Rooms {
         }
     }
 
+    /// Notes that anything may be missing in all rooms that cannot be fetched yet.
+    pub(crate) fn doubt_all(&self) {
+        let rooms: Vec<_> = self.lock().values().cloned().collect();
+        for room in rooms {
+            room.lock().timeline.doubt();
+        }
+    }
+
     fn due(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
         // No panic can leave it half changed.
         self.due.lock().unwrap_or_else(PoisonError::into_inner)

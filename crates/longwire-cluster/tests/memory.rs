@@ -619,6 +619,8 @@ async fn a_busy_node_keeps_its_place_among_the_others() {
 struct Forgetful {
     link: Memory,
     calls: AtomicUsize,
+    /// The time that [`probe`](Backplane::probe) takes.
+    probing: Duration,
 }
 
 impl Backplane for Forgetful {
@@ -660,7 +662,10 @@ impl Backplane for Forgetful {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
-        self.link.probe()
+        Box::pin(async {
+            sleep(self.probing).await;
+            self.link.probe().await
+        })
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
@@ -671,7 +676,7 @@ impl Backplane for Forgetful {
 #[tokio::test(start_paused = true)]
 async fn a_message_whose_storage_was_not_confirmed_is_handed_over_again() {
     let options = options().with_history(History::default());
-    let link = Forgetful { link: Memory::new(), calls: AtomicUsize::new(0) };
+    let link = Forgetful { link: Memory::new(), calls: AtomicUsize::new(0), probing: Duration::ZERO };
     let node = TestNode::new(link, options).await;
     let mut near = node.member("tea").await;
     for number in 0..5 {
@@ -735,6 +740,32 @@ async fn what_is_kept_follows_the_gap_for_the_rest() {
     broker.heal(other.cluster.id());
     sleep(Duration::from_secs(5)).await;
     assert_eq!(far.texts().await, ["gap", "4", "5"]);
+}
+
+/// A message arrives with the connection, before the node knows that the broker is back. The history does not have the
+/// one before it any more, so that it seems to be the next one.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_after_an_outage_is_a_gap_although_a_message_arrives_first() {
+    let broker = Memory::new();
+    let history = History::default().with_age(Duration::from_secs(2));
+    let options = || options().with_history(history).with_gap_message(|_| Some("gap".into()));
+    let one = TestNode::new(broker.clone(), options()).await;
+    let probing = Duration::from_millis(500);
+    let link = Forgetful { link: broker.clone(), calls: AtomicUsize::new(0), probing };
+    let other = TestNode::new(link, options()).await;
+    let mut far = other.member("tea").await;
+    one.hub.publish("tea", "before");
+    assert_eq!(far.text().await, "before");
+    broker.cut(other.cluster.id());
+    sleep(Duration::from_secs(1)).await;
+    one.hub.publish("tea", "missed");
+    sleep(Duration::from_secs(10)).await;
+    broker.heal(other.cluster.id());
+    sleep(Duration::from_millis(100)).await;
+    assert!(!other.cluster.is_connected());
+    one.hub.publish("tea", "after");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(far.texts().await, ["gap", "after"]);
 }
 
 mod history {
