@@ -134,6 +134,7 @@ mod history {
         what_is_not_kept_is_not_recovered,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
         what_is_kept_can_be_fetched_although_more_was_missed,
+        large_messages_are_fetched,
         the_seam_has_no_hole_and_no_repetition,
         everything_arrives_although_the_broker_is_killed_twice,
         everything_arrives_although_the_broker_is_frozen,

@@ -377,9 +377,12 @@ impl Shared {
             if message.status.is_some() {
                 break;
             }
-            let number = message.reply.as_deref().and_then(stored_number);
-            let number = number.ok_or_else(|| BackplaneError::new("a message has no number"))?;
-            let position = Position::new(stream.epoch, number);
+            let numbers = message.reply.as_deref().and_then(numbers);
+            let numbers = numbers.ok_or_else(|| BackplaneError::new("a message has no number"))?;
+            if !follows(&records, numbers) {
+                break;
+            }
+            let position = Position::new(stream.epoch, numbers.stored);
             records.push(Record { position, previous: 0, payload: message.payload });
         }
         Ok(records)
@@ -407,12 +410,25 @@ fn only_refused(error: BackplaneError) -> Result<BackplaneError, BackplaneError>
     if error.refused().is_some() { Ok(error) } else { Err(error) }
 }
 
-/// Returns the number in the stream, from the subject on which a message of a consumer would be acknowledged.
-fn stored_number(reply: &str) -> Option<u64> {
+/// The numbers of a message in the stream, and among those that its consumer delivers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Numbers {
+    stored: u64,
+    delivered: u64,
+}
+
+/// Reads the numbers from the subject on which a message of a consumer would be acknowledged.
+fn numbers(reply: &str) -> Option<Numbers> {
     let parts: Vec<_> = reply.split('.').collect();
-    // "$JS.ACK.STREAM.CONSUMER.DELIVERED.NUMBER…", or with two more parts before the stream.
+    // "$JS.ACK.STREAM.CONSUMER.COUNT.STORED.DELIVERED…", or with two more parts before the stream.
     let at = if parts.len() > 9 { 7 } else { 5 };
-    parts.get(at)?.parse().ok()
+    Some(Numbers { stored: parts.get(at)?.parse().ok()?, delivered: parts.get(at + 1)?.parse().ok()? })
+}
+
+/// Returns whether a message is the next one that a new consumer delivers. If the connection is replaced meanwhile, some
+/// may be lost before it; then it is fetched again.
+fn follows(records: &[Record], numbers: Numbers) -> bool {
+    numbers.delivered == records.len() as u64 + 1
 }
 
 /// Reads a message that the stream has published again. `None` if it is something else.
@@ -447,10 +463,27 @@ mod tests {
 
     #[test]
     fn numbers_are_read_from_both_forms() {
-        assert_eq!(stored_number("$JS.ACK.lw_00.abc.1.42.1.1700000000000000000.7"), Some(42));
-        let long = "$JS.ACK._.hash.lw_00.abc.1.42.1.1700000000000000000.7.token";
-        assert_eq!(stored_number(long), Some(42));
-        assert_eq!(stored_number("$JS.ACK.lw"), None);
+        let expected = Some(Numbers { stored: 42, delivered: 3 });
+        assert_eq!(numbers("$JS.ACK.lw_00.abc.1.42.3.1700000000000000000.7"), expected);
+        assert_eq!(numbers("$JS.ACK._.hash.lw_00.abc.1.42.3.1700000000000000000.7.token"), expected);
+        for short in ["$JS.ACK.lw", "$JS.ACK.lw_00.abc.1.42"] {
+            assert_eq!(numbers(short), None);
+        }
+    }
+
+    #[test]
+    fn what_follows_a_hole_is_not_taken() {
+        let record = Record { position: Position::new(1, 40), previous: 0, payload: Bytes::new() };
+        let records = [record.clone(), record];
+        for (before, delivered, is_next) in
+            [(0, 1, true), (0, 2, false), (2, 3, true), (2, 4, false), (2, 2, false)]
+        {
+            assert_eq!(
+                follows(&records[..before], Numbers { stored: 42, delivered }),
+                is_next,
+                "{delivered}"
+            );
+        }
     }
 
     #[test]

@@ -300,6 +300,23 @@ pub(crate) async fn a_history_that_is_lost_is_a_gap_and_a_new_start(broker: impl
     }
 }
 
+/// Messages of more bytes than are fetched at once, and others.
+pub(crate) async fn large_messages_are_fetched(broker: impl Broker) {
+    let (one, two) = (node(&broker).await, node(&broker).await);
+    let (mut near, joined) = join(&one, "tea", None).await;
+    let texts: Vec<_> = [200_000, 10, 40_000, 40_000, 200_000, 200_000, 10].map(|len| "x".repeat(len)).into();
+    for text in &texts {
+        one.hub.publish("tea", text.clone());
+        assert!(near.positioned().await.1 == *text);
+    }
+    // Joining waits until the client has read so much.
+    let mut far = two.client();
+    let handle = far.handle();
+    let joining = two.cluster.join_since(&handle, "tea", joined.position, |_| None);
+    let (again, contents) = tokio::join!(joining, far.contents(texts.len()));
+    assert!(again.expect("the broker is there").recovered && contents == texts);
+}
+
 /// A node that has missed more than is kept, or another history, fetches what is kept.
 pub(crate) async fn what_is_kept_can_be_fetched_although_more_was_missed(broker: impl Broker) {
     let link = Arc::new(broker.connect().await);
@@ -616,19 +633,26 @@ pub(crate) async fn a_node_dies_and_its_clients_go_on(broker: impl Broker) {
 
 /// A node that is served more slowly than messages arrive drops them, and fetches them afterwards.
 pub(crate) async fn a_slow_node_catches_up(broker: impl Broker) {
+    // Of one room, NATS gets one message at a time.
+    const ROOMS: usize = 10;
     const COUNT: usize = 500;
     let one = node(&broker).await;
     let bounds = options(History::default()).with_inbox(4 * 1024);
     let two = TestNode::new(broker.connect().await, bounds).await;
-    let (mut far, _) = join(&two, "tea", None).await;
-    let reading = tokio::spawn(async move { far.contents(COUNT).await });
+    let mut reading = Vec::new();
+    for room in 0..ROOMS {
+        let (mut far, _) = join(&two, &room.to_string(), None).await;
+        reading.push(tokio::spawn(async move { far.contents(COUNT / ROOMS).await }));
+    }
     let pad = "x".repeat(1000);
     for number in 0..COUNT {
-        one.hub.publish("tea", format!("{number} {pad}"));
+        one.hub.publish((number % ROOMS).to_string(), format!("{number} {pad}"));
     }
-    let contents = reading.await.expect("nothing is lost");
-    for (number, content) in contents.iter().enumerate() {
-        assert!(content.starts_with(&format!("{number} ")), "{number}: {}", &content[..9]);
+    for (room, reading) in reading.into_iter().enumerate() {
+        let contents = reading.await.expect("nothing is lost");
+        for (content, number) in contents.iter().zip((room..).step_by(ROOMS)) {
+            assert!(content.starts_with(&format!("{number} ")), "{number}: {}", &content[..9]);
+        }
     }
     let stats = two.cluster.stats();
     eprintln!("{} messages were dropped, and fetched", stats.overflowed);
