@@ -41,7 +41,7 @@ use pump::{Arrival, pump};
 /// the messages of all rooms in files, and publishes them again. Its name is the [prefix](BrokerOptions::prefix) and a
 /// random number; it has one replica, which can be changed later. A server that is killed keeps what it has confirmed.
 /// If its machine fails, the files may lack the last messages. Their positions are then given to others: a node or a
-/// client that had got the lost ones may miss as many of the new ones, without a gap. More replicas avoid that.
+/// client that had got the lost ones may miss as many of the new ones, without a gap.
 ///
 /// Nodes may be connected to different servers of one NATS cluster. A node that has just subscribed to a room may then
 /// miss for a moment what is published at another server, until the servers have told each other.
