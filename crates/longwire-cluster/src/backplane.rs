@@ -90,31 +90,46 @@ pub trait Backplane: Send + Sync + 'static {
 
 /// The error of a broker or of the connection to it.
 #[derive(Clone)]
-pub struct BackplaneError(Arc<BoxError>);
+pub struct BackplaneError {
+    error: Arc<BoxError>,
+    /// The number of the message that the broker refuses, each time.
+    refused: Option<u64>,
+}
 
 impl BackplaneError {
     /// Wraps an error, or a text.
     pub fn new(error: impl Into<BoxError>) -> Self {
-        Self(Arc::new(error.into()))
+        Self { error: Arc::new(error.into()), refused: None }
+    }
+
+    /// Wraps the reason for which a broker refuses the message with this number, and would do so again.
+    #[cfg(feature = "nats")]
+    pub(crate) fn refusing(number: u64, error: impl Into<BoxError>) -> Self {
+        Self { refused: Some(number), ..Self::new(error) }
+    }
+
+    /// Returns the number of the message that the broker refuses each time, if it is that.
+    pub(crate) fn refused(&self) -> Option<u64> {
+        self.refused
     }
 }
 
 impl fmt::Display for BackplaneError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.error.fmt(f)
     }
 }
 
 /// As [`Display`](fmt::Display).
 impl fmt::Debug for BackplaneError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.error.fmt(f)
     }
 }
 
 impl std::error::Error for BackplaneError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
+        self.error.source()
     }
 }
 

@@ -3,6 +3,7 @@
 //! All that a node delivers of a room's history is delivered under the lock of the room, so that it has one order for
 //! every client, also for those that are about to join. What is the next message is decided by [`crate::timeline`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -113,6 +114,14 @@ impl Rooms {
         }
     }
 
+    /// Notes that anything may be missing in all rooms that cannot be fetched yet.
+    pub(crate) fn doubt_all(&self) {
+        let rooms: Vec<_> = self.lock().values().cloned().collect();
+        for room in rooms {
+            room.lock().timeline.doubt();
+        }
+    }
+
     fn due(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
         // No panic can leave it half changed.
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
@@ -211,22 +220,29 @@ impl Node {
                     continue;
                 }
             };
-            if self.append(&batch, patience).await {
-                counters.published.add(posts(&batch));
-                let sent = batch.iter().filter(|append| is_post(&append.payload));
-                counters.published_bytes.add(sent.map(|append| append.payload.len() as u64).sum());
-                appends.done(&batch);
-            } else {
+            let Some(refused) = self.append(&batch, patience).await else {
                 // Nobody knows which of them are there, and the next attempt could repeat them.
                 counters.lost.add(posts(&batch));
                 appends.give_up(&batch);
+                continue;
+            };
+            for append in batch.iter().filter(|append| is_post(&append.payload)) {
+                if refused.contains(&append.number) {
+                    counters.lost.add(1);
+                } else {
+                    counters.published.add(1);
+                    counters.published_bytes.add(append.payload.len() as u64);
+                }
             }
+            appends.done(&batch);
         }
         guard.release();
     }
 
-    /// Returns whether the broker has a batch; `false` after the time in which it recognizes repetitions.
-    async fn append(&self, batch: &[Append], patience: Duration) -> bool {
+    /// Returns the numbers of the messages that the broker refuses once it has all others of a batch, and in their place
+    /// the news that they are lost; `None` after the time in which it recognizes repetitions.
+    async fn append(&self, batch: &[Append], patience: Duration) -> Option<BTreeSet<u64>> {
+        let (mut batch, mut refused) = (Cow::Borrowed(batch), BTreeSet::new());
         let mut first_attempt = None;
         let mut wait = RETRY;
         loop {
@@ -239,17 +255,25 @@ impl Node {
             let begun = *first_attempt.get_or_insert_with(Instant::now);
             if begun.elapsed() >= patience {
                 warn!(messages = batch.len(), "messages for rooms are lost: the broker does not take them");
-                return false;
+                return None;
             }
-            match within_limit(self.backplane.append(batch)).await {
-                Ok(()) => return true,
-                Err(error) => {
-                    debug!(%error, "messages could not be appended");
-                    self.check.notify_one();
-                    sleep(jittered(wait)).await;
-                    wait = (2 * wait).min(Duration::from_secs(1));
+            let Err(error) = within_limit(self.backplane.append(&batch)).await else { return Some(refused) };
+            if let Some(number) = error.refused() {
+                warn!(%error, number, "a message for a room is lost");
+                if refused.insert(number) {
+                    let refused = batch.to_mut().iter_mut().filter(|append| append.number == number);
+                    let news = Envelope { from: self.id, body: Body::Lost { seq: number } }.encode();
+                    refused.for_each(|append| append.payload = news.clone());
+                } else {
+                    // Not even the news.
+                    batch.to_mut().retain(|append| append.number != number);
                 }
+                continue;
             }
+            debug!(%error, "messages could not be appended");
+            self.check.notify_one();
+            sleep(jittered(wait)).await;
+            wait = (2 * wait).min(Duration::from_secs(1));
         }
     }
 

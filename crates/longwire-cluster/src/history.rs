@@ -154,7 +154,8 @@ pub struct Past {
     pub last: Position,
     /// Whether the history still has every message after the position asked for.
     pub is_whole: bool,
-    /// These messages in their order, or the first of them. Empty if they are not whole.
+    /// These messages in their order, or the first of them. If they are not whole, those that are kept, from the first
+    /// one on if the position is of another history.
     pub records: Vec<Record>,
 }
 

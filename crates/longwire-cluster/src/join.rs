@@ -132,13 +132,14 @@ impl Joining<'_> {
             (Some(since), Some(_)) => Joined { position: since, recovered: true },
             _ => Joined { position: admitted.live, recovered: false },
         };
+        let goal = self.goal(joined.position, admitted.live).await?;
         if let Some(message) = call(|| welcome(&joined)).flatten() {
             self.send(message).await?;
         }
         if let Some(page) = first {
             self.send_missed(joined.position, page, admitted.live).await?;
         }
-        self.enter(&admitted, joined.position).await?;
+        self.enter(&admitted, joined.position, goal).await?;
         Ok(joined)
     }
 
@@ -179,6 +180,23 @@ impl Joining<'_> {
         // Also if it is ahead of this node: another node may have been faster.
         let past = self.fetch(since).await?;
         Ok(past.is_whole.then_some(past))
+    }
+
+    /// Returns the position that this node must have reached when the client enters the room. If the client is ahead of
+    /// this node, it is that of the last message up to `since`: offsets may be counted over all rooms, and a node that
+    /// has just subscribed to a quiet room gives positions that no message there will have.
+    async fn goal(&self, since: Position, live: Position) -> Result<Position, ClusterError> {
+        if since.epoch() != live.epoch() || live.reaches(since) {
+            return Ok(since);
+        }
+        let mut goal = live;
+        loop {
+            let page = self.fetch(goal).await?;
+            match page.records.iter().rfind(|record| since.reaches(record.position)) {
+                Some(record) => goal = record.position,
+                None => return Ok(goal),
+            }
+        }
     }
 
     async fn fetch(&self, after: Position) -> Result<Past, ClusterError> {
@@ -222,8 +240,9 @@ impl Joining<'_> {
         }
     }
 
-    /// Sends what was kept, and puts the client into the room when nothing is left and this node has reached `since`.
-    async fn enter(&self, admitted: &Admitted, since: Position) -> Result<(), ClusterError> {
+    /// Sends what was kept after `since`, and puts the client into the room when nothing is left and this node has
+    /// reached `goal`.
+    async fn enter(&self, admitted: &Admitted, since: Position, goal: Position) -> Result<(), ClusterError> {
         let Admitted { room, joiner, .. } = admitted;
         let mut deadline = Instant::now() + WAIT;
         loop {
@@ -249,8 +268,7 @@ impl Joining<'_> {
                 }
                 // After a new start in another history, there is nothing to wait for.
                 let last = state.timeline.last();
-                let has_reached =
-                    last.is_none_or(|last| last.epoch() != since.epoch() || last.reaches(since));
+                let has_reached = last.is_none_or(|last| last.epoch() != goal.epoch() || last.reaches(goal));
                 if next.is_none() && has_reached {
                     return match self.client.join(&self.name) {
                         Ok(true) => Ok(()),

@@ -39,9 +39,12 @@ use pump::{Arrival, pump};
 /// It uses the server's core, without `JetStream`: each message reaches the nodes that are there at the time. With
 /// [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), it makes a stream of `JetStream`, which keeps
 /// the messages of all rooms in files, and publishes them again. Its name is the [prefix](BrokerOptions::prefix) and a
-/// random number; it has one replica, which can be changed later. Nodes may
-/// be connected to different servers of one NATS cluster. A node that has just subscribed to a room may then miss for a
-/// moment what is published at another server, until the servers have told each other.
+/// random number; it has one replica, which can be changed later. A server that is killed keeps what it has confirmed.
+/// If its machine fails, the files may lack the last messages. Their positions are then given to others: a node or a
+/// client that had got the lost ones may miss as many of the new ones, without a gap.
+///
+/// Nodes may be connected to different servers of one NATS cluster. A node that has just subscribed to a room may then
+/// miss for a moment what is published at another server, until the servers have told each other.
 ///
 /// # Failures
 ///
@@ -54,16 +57,18 @@ use pump::{Arrival, pump};
 ///   anew.
 /// - The node does not keep up: beyond [`ClusterOptions::inbox`](crate::ClusterOptions::inbox), messages are dropped
 ///   and reported as gaps. A server that cannot get rid of its messages closes the connection.
-/// - The stream refuses a message, because the disk or the account's limit is full: the node tries again for up to two
-///   minutes, with all that were handed over together; those after it may precede it then.
+/// - The stream refuses all messages, because the disk or the account's limit is full: the node tries again for up to
+///   two minutes, and then gives up those that were handed over together.
 /// - A message is larger than the server permits, by default 1 MiB: it does not leave the node, and its room has a gap
-///   on the other nodes.
+///   on the other nodes. With a history, one that is larger than the stream takes (`max_msg_size`) is a gap in its
+///   place, on all nodes.
 ///
 /// # Limits
 ///
 /// The account needs the permission to publish and to subscribe to everything below the
 /// [prefix](BrokerOptions::prefix), and for a history, to everything below `$JS.API`. What it may not do is only
-/// logged: NATS does not answer single calls. Each room in which a node has clients takes some 6 KiB of memory in the
+/// logged: NATS does not answer single calls. With a history, a node hands over the messages of one room one at a time,
+/// so that a room takes at most one message of each node in a round trip to the server. Each room in which a node has clients takes some 6 KiB of memory in the
 /// client of NATS. What a node publishes in a room with clients of its own comes back to it, and is dropped on arrival.
 ///
 /// # Examples

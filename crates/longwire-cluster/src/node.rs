@@ -345,6 +345,10 @@ impl Node {
             counters.outages.add(1);
             counters.lost.add(self.link.outbox.set_away(true));
             self.change(|inner| inner.presence.lost(Instant::now()));
+            if let Some(rooms) = &self.rooms {
+                // What arrives before they are fetched may not be the next message.
+                rooms.doubt_all();
+            }
             self.tell(ClusterEvent::Lost(error));
         }
     }

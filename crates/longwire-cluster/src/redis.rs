@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::appends::Append;
@@ -41,7 +41,9 @@ use history::Kept;
 /// It uses the server's publish and subscribe, and stores nothing: each message reaches the nodes that are there at the
 /// time. With [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), each room has a stream, which two
 /// scripts write and read. Its messages are as durable as the server's files (`appendonly yes`), and the server needs
-/// memory for them: with a `maxmemory-policy` other than `noeviction`, it may drop what should be kept.
+/// memory for them: with a `maxmemory-policy` other than `noeviction`, it may drop what should be kept. If the server
+/// starts again and its files lack the last messages, these are a gap for nodes and clients that had got them already;
+/// nobody else knows that they existed.
 ///
 /// # Failures
 ///
@@ -61,9 +63,10 @@ use history::Kept;
 /// messages on to each other (tested with three); sharded channels, which avoid that, are not supported. What a node publishes in a room
 /// with clients of its own comes back to it, and is dropped on arrival. The user needs the permission for `PUBLISH`,
 /// `SUBSCRIBE`, `UNSUBSCRIBE` and `PING`, and for the channels that begin with the [prefix](BrokerOptions::prefix). For
-/// a history it needs `SCRIPT LOAD`, `EVALSHA` and what the scripts use (`TIME`, `GET`, `SET`, `DEL`, `PEXPIRE`,
-/// `HGET`, `HSET`, `HINCRBY`, `XADD`, `XDEL`, `XRANGE`), for the keys that begin with a brace and the prefix; in a
-/// Redis Cluster, a history is not supported, and joining with one fails.
+/// a history it needs `SCRIPT LOAD`, `EVALSHA`, `INFO` (without it, messages that the server has lost when it starts
+/// again may go unnoticed) and what the scripts use (`TIME`, `GET`, `SET`, `DEL`, `PEXPIRE`, `HGET`, `HSET`, `XADD`,
+/// `XDEL`, `XRANGE`), for the keys that begin with a brace and the prefix; in a Redis Cluster, a history is not
+/// supported, and joining with one fails.
 ///
 /// # Examples
 ///
@@ -119,6 +122,8 @@ struct Connection {
     handle: MultiplexedConnection,
     driver: JoinHandle<()>,
     has_ended: Arc<AtomicBool>,
+    /// The run ID of the server, once the history has asked for it.
+    run: Option<Arc<str>>,
 }
 
 /// What a connection is made over.
@@ -252,7 +257,7 @@ impl Shared {
             ended.store(true, Ordering::Relaxed);
             shared.lose(number, BackplaneError::new("the connection to the server is lost"));
         });
-        Ok(Connection { number, handle, driver, has_ended })
+        Ok(Connection { number, handle, driver, has_ended, run: None })
     }
 
     async fn transport(&self) -> Result<Pin<Box<dyn Transport>>, BackplaneError> {
@@ -369,6 +374,7 @@ impl Shared {
 
     /// Keeps a connection, until it is aborted.
     async fn keep_connection(self: Arc<Self>) {
+        let mut refreshed = Instant::now();
         loop {
             if timeout(PING, self.lost.notified()).await.is_err() {
                 // If it fails, there is no connection any more.
@@ -381,6 +387,12 @@ impl Shared {
                     debug!(%error, failed, "connecting failed");
                 }
                 failed += 1;
+            }
+            if self.refresh_interval().is_some_and(|interval| refreshed.elapsed() >= interval) {
+                refreshed = Instant::now();
+                if let Err(error) = self.refresh().await {
+                    debug!(%error, "rooms could not be refreshed");
+                }
             }
         }
     }

@@ -21,6 +21,9 @@ pub(crate) struct Timeline {
     parked_bytes: usize,
     /// Set if not all that has arrived is parked: then another fetch follows.
     is_incomplete: bool,
+    /// Set if something may have been missed since the last fetch: then the next arrival is fetched, also if it seems to
+    /// be the next message.
+    is_doubtful: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +61,7 @@ impl Timeline {
             parked: VecDeque::new(),
             parked_bytes: 0,
             is_incomplete: false,
+            is_doubtful: false,
         }
     }
 
@@ -79,6 +83,10 @@ impl Timeline {
             Phase::Fetching => {
                 self.park(record);
                 Arrival::Nothing
+            }
+            Phase::Live if self.is_doubtful => {
+                self.phase = Phase::Behind;
+                Arrival::Missing
             }
             Phase::Live => match self.next(record) {
                 Arrival::Missing => {
@@ -137,12 +145,22 @@ impl Timeline {
         }
     }
 
+    /// Notes that anything may be missing that cannot be fetched yet.
+    pub(crate) fn doubt(&mut self) {
+        match self.phase {
+            Phase::Live => self.is_doubtful = true,
+            Phase::Behind => {}
+            Phase::Fetching => self.is_incomplete = true,
+        }
+    }
+
     /// Begins a fetch after [`last`](Self::last). Returns `false` if there is nothing to fetch, or another task does.
     pub(crate) fn begin(&mut self) -> bool {
         let is_due = self.phase == Phase::Behind;
         if is_due {
             self.phase = Phase::Fetching;
             self.is_incomplete = false;
+            self.is_doubtful = false;
         }
         is_due
     }
@@ -154,17 +172,17 @@ impl Timeline {
         let has_records = !past.records.is_empty();
         match self.last {
             None => self.last = Some(past.last),
-            Some(_) if !past.is_whole => {
-                fetched.has_gap = true;
-                self.last = Some(past.last);
-            }
-            Some(last) => {
+            Some(mut last) => {
+                fetched.has_gap = !past.is_whole;
                 for record in past.records {
-                    if record.position.offset() > self.last.unwrap_or(last).offset() {
-                        self.last = Some(record.position);
+                    // Of another history, nothing was delivered.
+                    if !last.reaches(record.position) {
+                        last = record.position;
                         fetched.deliver.push(record);
                     }
                 }
+                let is_new_start = fetched.has_gap && fetched.deliver.is_empty();
+                self.last = Some(if is_new_start { past.last } else { last });
             }
         }
         // If nothing is to be had, more of it is not, either.
@@ -269,14 +287,35 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_a_gap_and_a_new_start() {
-        for (epoch, last) in [(1, 50), (2, 3)] {
+        for (epoch, last) in [(1, 50), (1, 3), (2, 3)] {
             let mut timeline = live_at(5);
             assert!(timeline.fall_behind());
             assert!(timeline.begin());
-            let lost =
-                Past { last: Position::new(epoch, last), is_whole: false, records: vec![record(6, 5)] };
+            let lost = Past { last: Position::new(epoch, last), is_whole: false, records: vec![] };
             assert_eq!(timeline.fetched(lost), Fetched { has_gap: true, deliver: vec![] });
             assert_eq!(timeline.live(), Some(Position::new(epoch, last)));
+        }
+        // What is kept follows, in another history from its beginning on.
+        for (epoch, kept) in [(1, 40), (2, 1)] {
+            let mut timeline = live_at(5);
+            assert!(timeline.fall_behind());
+            assert!(timeline.begin());
+            let at = |offset| Position::new(epoch, offset);
+            let record = |offset| Record { position: at(offset), ..record(offset, 0) };
+            let page = |is_whole, first| Past {
+                last: at(50),
+                is_whole,
+                records: (first..=50).take(6).map(record).collect(),
+            };
+            let first = timeline.fetched(page(false, kept));
+            assert_eq!((first.has_gap, offsets(&first)), (true, (kept..kept + 6).collect()));
+            assert_eq!(timeline.live(), None);
+            while timeline.live().is_none() {
+                let next = timeline.last().expect("it was fetched").offset() + 1;
+                let next = timeline.fetched(page(true, next));
+                assert!(!next.has_gap && !next.deliver.is_empty());
+            }
+            assert_eq!(timeline.live(), Some(at(50)));
         }
         // A message of another history is noticed at once.
         let mut timeline = live_at(5);
@@ -306,6 +345,27 @@ mod tests {
     }
 
     #[test]
+    fn what_arrives_after_an_outage_is_fetched_although_it_seems_to_be_the_next_one() {
+        // What came before it is too old to be known.
+        let arrives = |timeline: &mut Timeline| timeline.arrive(record(9, 0));
+        let mut timeline = live_at(5);
+        timeline.doubt();
+        assert_eq!(timeline.live(), Some(at(5)), "clients may join");
+        assert_eq!(arrives(&mut timeline), Arrival::Missing);
+        assert!(timeline.begin());
+        let lost = Past { is_whole: false, ..past(9, &[9]) };
+        assert!(timeline.fetched(lost).has_gap);
+        // A fetch on its way does not count, another one that begins later does.
+        assert!(timeline.fall_behind() && timeline.begin());
+        timeline.doubt();
+        timeline.fetched(past(9, &[]));
+        assert_eq!(timeline.live(), None);
+        timeline.fetched(past(9, &[]));
+        assert_eq!(timeline.live(), Some(at(9)));
+        assert_eq!(timeline.arrive(record(10, 0)), Arrival::Deliver(record(10, 0)));
+    }
+
+    #[test]
     fn what_is_parked_is_bounded() {
         let mut timeline = live_at(0);
         timeline.fall_behind();
@@ -324,7 +384,7 @@ mod tests {
     proptest! {
         /// A broker publishes; what it sends is lost, repeated or noticed in any way; fetches come at any time.
         #[test]
-        fn everything_is_delivered_once_and_in_order(steps in proptest::collection::vec(0..9_u8, 1..200)) {
+        fn everything_is_delivered_once_and_in_order(steps in proptest::collection::vec(0..10_u8, 1..200)) {
             let mut timeline = live_at(0);
             let (mut top, mut delivered, mut arrived) = (0_u64, Vec::new(), 0_u64);
             let page = |timeline: &Timeline, top: u64, most: usize| {
@@ -353,6 +413,7 @@ mod tests {
                         }
                     }
                     5 => drop(timeline.fall_behind()),
+                    9 => timeline.doubt(),
                     6 if timeline.begin() => fetch = None,
                     // The answer of the broker is on its way.
                     7 if timeline.phase == Phase::Fetching => fetch = Some(page(&timeline, top, 3)),

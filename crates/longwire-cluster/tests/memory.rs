@@ -619,6 +619,8 @@ async fn a_busy_node_keeps_its_place_among_the_others() {
 struct Forgetful {
     link: Memory,
     calls: AtomicUsize,
+    /// The time that [`probe`](Backplane::probe) takes.
+    probing: Duration,
 }
 
 impl Backplane for Forgetful {
@@ -660,7 +662,10 @@ impl Backplane for Forgetful {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
-        self.link.probe()
+        Box::pin(async {
+            sleep(self.probing).await;
+            self.link.probe().await
+        })
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
@@ -671,7 +676,7 @@ impl Backplane for Forgetful {
 #[tokio::test(start_paused = true)]
 async fn a_message_whose_storage_was_not_confirmed_is_handed_over_again() {
     let options = options().with_history(History::default());
-    let link = Forgetful { link: Memory::new(), calls: AtomicUsize::new(0) };
+    let link = Forgetful { link: Memory::new(), calls: AtomicUsize::new(0), probing: Duration::ZERO };
     let node = TestNode::new(link, options).await;
     let mut near = node.member("tea").await;
     for number in 0..5 {
@@ -895,14 +900,62 @@ async fn what_was_missed_is_fetched_as_soon_as_the_broker_is_back() {
     assert_eq!(far.text().await, "missed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_follows_the_gap_for_the_rest() {
+    let broker = Memory::new();
+    let history = History::default().with_messages(2);
+    let options = || options().with_history(history).with_gap_message(|_| Some("gap".into()));
+    let one = TestNode::new(broker.clone(), options()).await;
+    let other = TestNode::new(broker.clone(), options()).await;
+    let mut far = other.member("tea").await;
+    broker.cut(other.cluster.id());
+    sleep(Duration::from_secs(1)).await;
+    for number in 1..=5 {
+        one.hub.publish("tea", number.to_string());
+    }
+    sleep(Duration::from_secs(1)).await;
+    broker.heal(other.cluster.id());
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(far.texts().await, ["gap", "4", "5"]);
+}
+
+/// A message arrives with the connection, before the node knows that the broker is back. The history does not have the
+/// one before it any more, so that it seems to be the next one.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_after_an_outage_is_a_gap_although_a_message_arrives_first() {
+    let broker = Memory::new();
+    let history = History::default().with_age(Duration::from_secs(2));
+    let options = || options().with_history(history).with_gap_message(|_| Some("gap".into()));
+    let one = TestNode::new(broker.clone(), options()).await;
+    let probing = Duration::from_millis(500);
+    let link = Forgetful { link: broker.clone(), calls: AtomicUsize::new(0), probing };
+    let other = TestNode::new(link, options()).await;
+    let mut far = other.member("tea").await;
+    one.hub.publish("tea", "before");
+    assert_eq!(far.text().await, "before");
+    broker.cut(other.cluster.id());
+    sleep(Duration::from_secs(1)).await;
+    one.hub.publish("tea", "missed");
+    sleep(Duration::from_secs(10)).await;
+    broker.heal(other.cluster.id());
+    sleep(Duration::from_millis(100)).await;
+    assert!(!other.cluster.is_connected());
+    one.hub.publish("tea", "after");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(far.texts().await, ["gap", "after"]);
+}
+
 mod history {
     use super::*;
 
     history_suite!(Memory:
         a_room_has_one_order,
         a_client_resumes_after_a_position,
+        a_client_ahead_of_a_quiet_node_does_not_wait,
         what_is_not_kept_is_not_recovered,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
+        what_is_kept_can_be_fetched_although_more_was_missed,
+        large_messages_are_fetched,
         the_seam_has_no_hole_and_no_repetition,
         everything_arrives_although_the_broker_is_killed_twice,
         a_repetition_is_delivered_once,

@@ -2,19 +2,23 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Nats};
+use longwire_cluster::{
+    Append, Backplane, BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Nats,
+    Position,
+};
 use longwire_hub::Hub;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::TestNode;
-use support::broker::{Broker, Process, free_port};
-use support::history::history_suite;
+use support::broker::{Broker, Network, Process, free_port};
+use support::history::{GAP, history_suite, join, options};
 use support::suite::suite;
+use support::{Shared, TestNode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 struct NatsServer {
     process: Process,
@@ -127,8 +131,11 @@ mod history {
     history_suite!(NatsServer:
         a_room_has_one_order,
         a_client_resumes_after_a_position,
+        a_client_ahead_of_a_quiet_node_does_not_wait,
         what_is_not_kept_is_not_recovered,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
+        what_is_kept_can_be_fetched_although_more_was_missed,
+        large_messages_are_fetched,
         the_seam_has_no_hole_and_no_repetition,
         everything_arrives_although_the_broker_is_killed_twice,
         everything_arrives_although_the_broker_is_frozen,
@@ -137,6 +144,146 @@ mod history {
         a_node_dies_and_its_clients_go_on,
         a_slow_node_catches_up,
     );
+
+    /// A node whose link the test uses as well, and messages for it.
+    async fn shared(port: u16, history: History) -> (Arc<Nats>, TestNode) {
+        let link = Nats::connect(format!("nats://127.0.0.1:{port}")).await.expect("the server is there");
+        let link = Arc::new(link);
+        (Arc::clone(&link), TestNode::new(Shared(link), options(history)).await)
+    }
+
+    fn appends(room: &str, count: u64, bytes: usize) -> Vec<Append> {
+        let payload = |number: u64| format!("{number:<bytes$}").into();
+        (1..=count).map(|number| Append { room: room.into(), number, payload: payload(number) }).collect()
+    }
+
+    /// Hands messages over until they are confirmed.
+    async fn append(link: &Nats, messages: &[Append]) {
+        let appending = async {
+            while link.append(messages).await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), appending).await.expect("the server is there");
+    }
+
+    /// Returns the numbers of the messages in the room "tea".
+    async fn stored(link: &Nats) -> Vec<u64> {
+        let room = "tea".into();
+        let begin = link.history(&room, None, 0).await.expect("the server is there").last;
+        let mut after = Position::new(begin.epoch(), 0);
+        let mut numbers = Vec::new();
+        loop {
+            let past = link.history(&room, Some(after), 256).await.expect("the server is there");
+            assert!(past.is_whole);
+            let Some(last) = past.records.last() else { return numbers };
+            after = last.position;
+            let number = |payload: &[u8]| std::str::from_utf8(payload).expect("a text").trim().parse::<u64>();
+            numbers.extend(past.records.iter().map(|record| number(&record.payload).expect("a number")));
+        }
+    }
+
+    /// The client keeps what it could not write, and writes it to the next connection.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn messages_keep_their_order_although_the_server_dies_under_load() {
+        const COUNT: u64 = 3000;
+        let Some(mut server) = NatsServer::start_with_history().await else { return };
+        let (link, _node) = shared(server.process.port, History::default().with_messages(5000)).await;
+        let messages = appends("tea", COUNT, 4000);
+        server.freeze();
+        link.append(&messages).await.expect_err("nobody answers");
+        server.kill();
+        server.restart().await;
+        append(&link, &messages).await;
+        assert_eq!(stored(&link).await, (1..=COUNT).collect::<Vec<_>>());
+    }
+
+    /// The server recognizes a repetition only while it has the message, once it has started again.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn messages_are_stored_once_although_few_are_kept() {
+        let Some(mut server) = NatsServer::start_with_history().await else { return };
+        let network = Network::to(server.process.port).await;
+        let (link, _node) = shared(network.port, History::default().with_messages(1)).await;
+        let (watch, _watching) = shared(server.process.port, History::default().with_messages(1)).await;
+        let messages = appends("tea", 10, 10);
+        network.swallow_answers();
+        link.append(&messages).await.expect_err("nobody answers");
+        server.kill();
+        server.restart().await;
+        append(&link, &messages).await;
+        let last = async || watch.history(&"tea".into(), None, 0).await;
+        let last = timeout(Duration::from_secs(20), async {
+            loop {
+                if let Ok(past) = last().await {
+                    return past.last.offset();
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert_eq!(last.await.expect("the server is there"), 10, "that many were ever stored");
+    }
+
+    /// Publishes a message that the server refuses in one room, before and after others, and checks what arrives.
+    async fn refused_alone(node: &TestNode, harm: impl AsyncFnOnce()) {
+        let (mut near, _) = join(node, "tea", None).await;
+        let (mut other, _) = join(node, "coffee", None).await;
+        harm().await;
+        for (room, bytes) in
+            [("tea", 1), ("tea", 20_000), ("tea", 2), ("coffee", 3), ("tea", 20_000), ("tea", 4)]
+        {
+            node.hub.publish(room, "x".repeat(bytes));
+        }
+        assert_eq!(other.contents(1).await, ["xxx"]);
+        assert_eq!(near.contents(1).await, ["x"]);
+        for next in ["xx", "xxxx"] {
+            assert_eq!(near.text().await, GAP, "in its place");
+            assert_eq!(near.contents(1).await, [next]);
+        }
+        node.hub.publish("tea", "next");
+        assert_eq!(near.contents(1).await, ["next"]);
+        let stats = node.cluster.stats();
+        assert_eq!((stats.lost, stats.published), (2, 5));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_message_that_the_stream_refuses_is_lost_alone() {
+        let Some(server) = NatsServer::start_with_history().await else { return };
+        let (_link, node) = shared(server.process.port, History::default()).await;
+        let client = async_nats::connect(server.url()).await.expect("the server is there");
+        let ask = async |what: String, request: Value| -> Value {
+            let answer = client.request(format!("$JS.API.STREAM.{what}"), request.to_string().into()).await;
+            serde_json::from_slice(&answer.expect("it answers").payload).expect("JSON")
+        };
+        refused_alone(&node, async || {
+            let names = ask("NAMES".into(), Value::Null).await;
+            let name = names["streams"][0].as_str().expect("there is one");
+            let mut config = ask(format!("INFO.{name}"), Value::Null).await["config"].clone();
+            config["max_msg_size"] = 10_000.into();
+            let updated = ask(format!("UPDATE.{name}"), config).await;
+            assert_eq!(updated["config"]["max_msg_size"], 10_000, "{updated}");
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_message_for_which_the_server_is_too_small_now_is_lost_alone() {
+        let path = std::env::temp_dir().join(format!("longwire-max-payload-{}.conf", std::process::id()));
+        let write =
+            |bytes: usize| std::fs::write(&path, format!("max_payload: {bytes}")).expect("it can be written");
+        write(1 << 20);
+        let arguments = ["-js", "-sd", "store", "-c", path.to_str().expect("a text")];
+        let Some(mut server) = NatsServer::with_arguments(&arguments).await else { return };
+        let (_link, node) = shared(server.process.port, History::default()).await;
+        let cluster = node.cluster.clone();
+        refused_alone(&node, async || {
+            server.kill();
+            write(10_000);
+            server.restart().await;
+            cluster.subscribed("tea").await.expect("it comes back");
+        })
+        .await;
+        std::fs::remove_file(&path).expect("it is there");
+    }
 
     #[tokio::test]
     async fn without_jetstream_no_node_joins() {
@@ -220,7 +367,7 @@ async fn a_connection_is_for_one_node_and_ends_with_it() {
         if connections().await == 0 {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
     }
     panic!("the connection stays");
 }
@@ -266,7 +413,7 @@ async fn messages_that_the_client_drops_are_a_gap() {
                 for _ in 0..1000 {
                     one.hub.publish("tea", "x");
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await;
             }
             one.cluster.leave().await;
         });

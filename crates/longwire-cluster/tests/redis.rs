@@ -13,7 +13,7 @@ use redis::{Client, cmd};
 use rustix::process::Signal;
 use support::TestNode;
 use support::broker::{Broker, Process, free_port};
-use support::history::history_suite;
+use support::history::{GAP, connected, history_suite, join, node};
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
 
@@ -146,8 +146,11 @@ mod history {
     history_suite!(RedisServer:
         a_room_has_one_order,
         a_client_resumes_after_a_position,
+        a_client_ahead_of_a_quiet_node_does_not_wait,
         what_is_not_kept_is_not_recovered,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
+        what_is_kept_can_be_fetched_although_more_was_missed,
+        large_messages_are_fetched,
         the_seam_has_no_hole_and_no_repetition,
         everything_arrives_although_the_broker_is_killed_twice,
         everything_arrives_although_the_broker_is_frozen,
@@ -156,6 +159,107 @@ mod history {
         a_node_dies_and_its_clients_go_on,
         a_slow_node_catches_up,
     );
+
+    /// The server comes back with a dump that lacks the last messages, twice, and then with one that has all.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn positions_of_messages_that_the_server_has_lost_are_not_given_again() {
+        let Some(mut server) = RedisServer::start().await else { return };
+        let node = node(&server).await;
+        let (mut near, joined) = join(&node, "tea", None).await;
+        let publish = async |near: &mut support::Client, name: &str, count: usize| {
+            let mut positions = Vec::new();
+            for number in 0..count {
+                node.hub.publish("tea", format!("{name} {number}"));
+                positions.push(near.positioned().await.0);
+            }
+            positions
+        };
+        let saved = publish(&mut near, "saved", 10).await;
+        cmd("SAVE").exec_async(&mut server.asking().await).await.expect("it can");
+        let mut lost = Vec::new();
+        for name in ["lost", "lost again"] {
+            lost.extend(publish(&mut near, name, 5).await);
+            server.kill();
+            server.restart().await;
+            connected(&node).await;
+            assert_eq!(near.text().await, GAP);
+        }
+        let new = publish(&mut near, "new", 20).await;
+        let largest = lost.iter().map(|position| position.offset()).max();
+        assert!(largest < Some(new[0].offset()), "{lost:?} {}", new[0]);
+        for since in &lost {
+            let (_, again) = join(&node, "tea", *since).await;
+            assert!(!again.recovered, "{since}");
+        }
+        for (since, count) in
+            [(joined.position, 30), (saved[4], 25), (saved[9], 20), (new[9], 10), (new[19], 0)]
+        {
+            let (mut client, again) = join(&node, "tea", since).await;
+            assert!(again.recovered, "{since}");
+            client.contents(count).await;
+            assert_eq!(client.texts().await, [""; 0], "{since}");
+        }
+        cmd("SAVE").exec_async(&mut server.asking().await).await.expect("it can");
+        server.kill();
+        server.restart().await;
+        connected(&node).await;
+        publish(&mut near, "next", 3).await;
+        let (mut client, again) = join(&node, "tea", new[19]).await;
+        assert!(again.recovered);
+        assert_eq!(client.contents(3).await, ["next 0", "next 1", "next 2"]);
+    }
+
+    /// Clients choose the names of rooms: one without messages must not occupy memory for a day.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_room_without_messages_is_forgotten_unless_somebody_is_there() {
+        let Some(server) = RedisServer::start_with_history().await else { return };
+        let options = support::history::options(History::default().with_age(Duration::from_secs(1)));
+        let node = TestNode::new(server.connect().await, options.with_linger(Duration::ZERO)).await;
+        let (_, joined) = join(&node, "left", None).await;
+        let (mut near, _) = join(&node, "tea", None).await;
+        let (mut talking, _) = join(&node, "coffee", None).await;
+        node.hub.publish("coffee", "hello");
+        talking.contents(1).await;
+        // In milliseconds; -2 if it is not there.
+        let left = async |room: &str| -> i64 {
+            let key = format!("{{{}}}.m", Channel::Room(room.into()).subject("longwire"));
+            cmd("PTTL").arg(key).query_async(&mut server.asking().await).await.expect("it answers")
+        };
+        let day = 24 * 60 * 60 * 1000;
+        assert!((1..20_000).contains(&left("left").await) && (1..20_000).contains(&left("tea").await));
+        assert!(left("coffee").await > day);
+        sleep(Duration::from_secs(12)).await;
+        assert_eq!(left("left").await, -2);
+        // Also later than it was set by the message.
+        assert!(left("coffee").await > day - 8_000);
+        node.hub.publish("tea", "first");
+        assert_eq!(near.contents(1).await, ["first"]);
+        assert!(left("tea").await > day);
+        let (_, again) = join(&node, "left", joined.position).await;
+        assert!(!again.recovered);
+    }
+
+    /// An operator may do that at any time, and a server may do it when it is short of memory.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn scripts_that_the_server_has_dropped_are_loaded_again() {
+        let Some(server) = RedisServer::start_with_history().await else { return };
+        let node = node(&server).await;
+        let (mut near, joined) = join(&node, "tea", None).await;
+        let flush = async || {
+            let flushed = cmd("SCRIPT").arg("FLUSH").exec_async(&mut server.asking().await).await;
+            flushed.expect("it answers");
+        };
+        flush().await;
+        node.hub.publish("tea", "appended");
+        assert_eq!(near.contents(1).await, ["appended"]);
+        flush().await;
+        let (mut late, again) = join(&node, "tea", joined.position).await;
+        assert!(again.recovered);
+        assert_eq!(late.contents(1).await, ["appended"]);
+        flush().await;
+        join(&node, "coffee", None).await;
+        assert_eq!(node.cluster.stats().outages, 0);
+    }
 }
 
 mod valkey {

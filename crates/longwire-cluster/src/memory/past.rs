@@ -89,12 +89,11 @@ impl Pasts {
         let Some(after) = after else {
             return Past { last: at(last), is_whole: true, records: Vec::new() };
         };
-        let known = dropped..=self.last;
-        if after.epoch() != self.epoch || !known.contains(&after.offset()) {
-            return Past { last: at(last), is_whole: false, records: Vec::new() };
-        }
+        let is_known = after.epoch() == self.epoch;
+        let is_whole = is_known && (dropped..=self.last).contains(&after.offset());
+        let after = if is_known { after.offset() } else { 0 };
         let later = records.into_iter().flatten().map(|(_, record)| record);
-        let later = later.filter(|record| record.position.offset() > after.offset());
+        let later = later.filter(|record| record.position.offset() > after);
         let mut bytes = 0;
         let fits = |record: &&Record| {
             let is_first = bytes == 0;
@@ -103,8 +102,8 @@ impl Pasts {
         };
         let records: Vec<_> = later.take(most).take_while(fits).cloned().collect();
         // Without messages of its own, the room's last position is any that is not before what was asked for.
-        let last = if records.is_empty() { after.offset() } else { last };
-        Past { last: at(last), is_whole: true, records }
+        let last = if is_whole && records.is_empty() { after } else { last };
+        Past { last: at(last), is_whole, records }
     }
 
     /// Drops rooms whose messages are all old, now and then.

@@ -7,11 +7,11 @@
 //! dropped because of their number. Those that are too old are dropped over all rooms alike, up to the first one that
 //! is left.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::client::RequestErrorKind;
+use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::{HeaderMap, Message, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -29,8 +29,8 @@ pub(super) struct Kept {
     bounds: tokio::sync::OnceCell<History>,
     /// The stream, once it is known to be there.
     stream: tokio::sync::Mutex<Option<Stream>>,
-    /// Set if the last messages may not have been stored.
-    is_doubtful: AtomicBool,
+    /// The numbers of the last messages that are stored of each room, until all of a batch are.
+    stored: Mutex<HashMap<Arc<str>, u64>>,
 }
 
 impl Kept {
@@ -161,54 +161,77 @@ impl Shared {
         format!("{}.h.{}", self.prefix, &channel[3..])
     }
 
-    /// Appends messages. If it fails, the next call hands the first one over alone, so that a server that begins to
-    /// store in the middle of the messages stores none before it.
+    /// Appends messages. What is stored when it fails is not handed over again by the next call.
     pub(super) async fn append(&self, messages: &[Append]) -> Result<(), BackplaneError> {
         self.check()?;
         self.stream().await?;
-        let is_doubtful = self.kept.is_doubtful.swap(true, Ordering::Relaxed);
-        let (first, rest) = messages.split_at(usize::from(is_doubtful).min(messages.len()));
-        let stored = async {
-            self.store(first).await?;
-            self.store(rest).await
-        };
-        if let Err(error) = stored.await {
-            self.doubt().await;
+        if let Err(error) = self.store(messages).await {
+            if error.refused().is_none() {
+                self.doubt().await;
+            }
             return Err(error);
         }
-        self.kept.is_doubtful.store(false, Ordering::Relaxed);
+        self.stored().clear();
         Ok(())
     }
 
-    /// Hands messages over, and waits until all are stored.
+    /// Hands messages over, and waits until all are stored. Of each room, one at a time: the client keeps what it could
+    /// not write, and would write the end of a batch to the next connection, before its beginning is handed over again.
     async fn store(&self, messages: &[Append]) -> Result<(), BackplaneError> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let node = self.started()?.node;
         let inbox = self.client.new_inbox();
         let mut answers = self.client.subscribe(format!("{inbox}.*")).await.map_err(BackplaneError::new)?;
-        for append in messages {
-            let mut headers = HeaderMap::new();
-            headers.insert("Nats-Msg-Id", format!("{node}-{}", append.number));
-            let (subject, reply) = (self.subject(&append.room), format!("{inbox}.{}", append.number));
-            let handed =
-                self.client.publish_with_reply_and_headers(subject, reply, headers, append.payload.clone());
-            handed.await.map_err(BackplaneError::new)?;
+        let mut rooms: HashMap<&Arc<str>, VecDeque<&Append>> = HashMap::new();
+        {
+            let stored = self.stored();
+            let is_stored =
+                |append: &Append| stored.get(&append.room).is_some_and(|last| append.number <= *last);
+            for append in messages.iter().filter(|append| !is_stored(append)) {
+                rooms.entry(&append.room).or_default().push_back(append);
+            }
         }
-        for _ in messages {
+        let mut next: Vec<_> = rooms.values_mut().filter_map(VecDeque::pop_front).collect();
+        let (mut awaited, mut refused) = (HashMap::new(), None);
+        loop {
+            for append in next.drain(..) {
+                match self.hand_over(append, &inbox).await {
+                    Ok(()) => drop(awaited.insert(append.number, append)),
+                    Err(error) => refused = Some(only_refused(error)?),
+                }
+            }
+            if awaited.is_empty() {
+                // Those of other rooms are stored.
+                return refused.map_or(Ok(()), Err);
+            }
             let ended = || BackplaneError::new("the connection to the server is lost");
             let answer = answers.next().await.ok_or_else(ended)?;
-            if answer.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(BackplaneError::new("the stream of the history is not there"));
-            }
-            let answer: Value = serde_json::from_slice(&answer.payload).map_err(BackplaneError::new)?;
-            if let Some(error) = answer.get("error") {
-                let text = error["description"].as_str().unwrap_or("unknown error");
-                return Err(BackplaneError::new(format!("JetStream refuses a message: {text}")));
+            let number = answer.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+            let Some(append) = number.and_then(|number: u64| awaited.remove(&number)) else { continue };
+            match confirmed(append.number, &answer) {
+                Ok(()) => {
+                    self.stored().insert(Arc::clone(&append.room), append.number);
+                    next.extend(rooms.get_mut(&append.room).and_then(VecDeque::pop_front));
+                }
+                Err(error) => refused = Some(only_refused(error)?),
             }
         }
-        Ok(())
+    }
+
+    /// Hands a message over. The answer comes to the inbox, on a subject that ends with the message's number.
+    async fn hand_over(&self, append: &Append, inbox: &str) -> Result<(), BackplaneError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", format!("{}-{}", self.started()?.node, append.number));
+        let (subject, reply) = (self.subject(&append.room), format!("{inbox}.{}", append.number));
+        let handed =
+            self.client.publish_with_reply_and_headers(subject, reply, headers, append.payload.clone());
+        handed.await.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => BackplaneError::refusing(append.number, error),
+            _ => BackplaneError::new(error),
+        })
+    }
+
+    fn stored(&self) -> MutexGuard<'_, HashMap<Arc<str>, u64>> {
+        // No panic can leave it half changed.
+        self.kept.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn history(
@@ -235,17 +258,16 @@ impl Shared {
         let at = |offset| Position::new(stream.epoch, offset);
         let past = |last, is_whole| Past { last: at(last), is_whole, records: Vec::new() };
         let last = self.get(&stream, &json!({ "last_by_subj": subject })).await?;
-        let after = match after {
-            Some(after) if after.epoch() == stream.epoch => after.offset(),
-            _ => {
-                let last = match last {
-                    Some(last) => last,
-                    None => self.state(&stream, &subject).await?.last,
-                };
-                return Ok(past(last, after.is_none()));
-            }
+        let Some(after) = after else {
+            let last = match last {
+                Some(last) => last,
+                None => self.state(&stream, &subject).await?.last,
+            };
+            return Ok(past(last, true));
         };
-        if last == Some(after) {
+        let is_known = after.epoch() == stream.epoch;
+        let after = if is_known { after.offset() } else { 0 };
+        if is_known && last == Some(after) {
             return Ok(past(after, true));
         }
         let records = match last {
@@ -254,15 +276,16 @@ impl Shared {
         };
         // After the fetch: what is not dropped by now was not dropped then.
         let state = self.state(&stream, &subject).await?;
-        let mut is_whole = state.first <= after + 1 && after <= state.last;
+        let mut is_whole = is_known && state.first <= after.saturating_add(1) && after <= state.last;
         if is_whole && state.count > bounds.messages as u64 {
             let first = self.get(&stream, &json!({ "seq": 1, "next_by_subj": subject })).await?;
             is_whole = first.is_some_and(|first| first <= after);
         }
-        if !is_whole {
-            return Ok(past(last.unwrap_or(state.last), false));
-        }
-        let last = if records.is_empty() { after } else { last.unwrap_or(after) };
+        let last = match last {
+            Some(last) if !is_whole || !records.is_empty() => last,
+            _ if is_whole => after,
+            _ => state.last,
+        };
         Ok(Past { last: at(last), is_whole, records })
     }
 
@@ -354,21 +377,58 @@ impl Shared {
             if message.status.is_some() {
                 break;
             }
-            let number = message.reply.as_deref().and_then(stored_number);
-            let number = number.ok_or_else(|| BackplaneError::new("a message has no number"))?;
-            let position = Position::new(stream.epoch, number);
+            let numbers = message.reply.as_deref().and_then(numbers);
+            let numbers = numbers.ok_or_else(|| BackplaneError::new("a message has no number"))?;
+            if !follows(&records, numbers) {
+                break;
+            }
+            let position = Position::new(stream.epoch, numbers.stored);
             records.push(Record { position, previous: 0, payload: message.payload });
         }
         Ok(records)
     }
 }
 
-/// Returns the number in the stream, from the subject on which a message of a consumer would be acknowledged.
-fn stored_number(reply: &str) -> Option<u64> {
+/// Reads the server's answer to the message with this number.
+fn confirmed(number: u64, answer: &Message) -> Result<(), BackplaneError> {
+    if answer.status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(BackplaneError::new("the stream of the history is not there"));
+    }
+    let answer: Value = serde_json::from_slice(&answer.payload).map_err(BackplaneError::new)?;
+    let Some(error) = answer.get("error") else { return Ok(()) };
+    let text = error["description"].as_str().unwrap_or("unknown error");
+    let text = format!("JetStream refuses a message: {text}");
+    Err(if error["err_code"] == TOO_LARGE {
+        BackplaneError::refusing(number, text)
+    } else {
+        BackplaneError::new(text)
+    })
+}
+
+/// Returns an error that concerns one message only.
+fn only_refused(error: BackplaneError) -> Result<BackplaneError, BackplaneError> {
+    if error.refused().is_some() { Ok(error) } else { Err(error) }
+}
+
+/// The numbers of a message in the stream, and among those that its consumer delivers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Numbers {
+    stored: u64,
+    delivered: u64,
+}
+
+/// Reads the numbers from the subject on which a message of a consumer would be acknowledged.
+fn numbers(reply: &str) -> Option<Numbers> {
     let parts: Vec<_> = reply.split('.').collect();
-    // "$JS.ACK.STREAM.CONSUMER.DELIVERED.NUMBER…", or with two more parts before the stream.
+    // "$JS.ACK.STREAM.CONSUMER.COUNT.STORED.DELIVERED…", or with two more parts before the stream.
     let at = if parts.len() > 9 { 7 } else { 5 };
-    parts.get(at)?.parse().ok()
+    Some(Numbers { stored: parts.get(at)?.parse().ok()?, delivered: parts.get(at + 1)?.parse().ok()? })
+}
+
+/// Returns whether a message is the next one that a new consumer delivers. If the connection is replaced meanwhile, some
+/// may be lost before it; then it is fetched again.
+fn follows(records: &[Record], numbers: Numbers) -> bool {
+    numbers.delivered == records.len() as u64 + 1
 }
 
 /// Reads a message that the stream has published again. `None` if it is something else.
@@ -391,6 +451,9 @@ const ATTEMPTS: usize = 3;
 /// The number of the error that there is no such message.
 const NO_MESSAGE: u64 = 10037;
 
+/// The number of the error that a message is larger than the stream takes.
+const TOO_LARGE: u64 = 10054;
+
 /// The bytes that the headers of a message may take.
 pub(super) const HEADERS: usize = 256;
 
@@ -400,10 +463,27 @@ mod tests {
 
     #[test]
     fn numbers_are_read_from_both_forms() {
-        assert_eq!(stored_number("$JS.ACK.lw_00.abc.1.42.1.1700000000000000000.7"), Some(42));
-        let long = "$JS.ACK._.hash.lw_00.abc.1.42.1.1700000000000000000.7.token";
-        assert_eq!(stored_number(long), Some(42));
-        assert_eq!(stored_number("$JS.ACK.lw"), None);
+        let expected = Some(Numbers { stored: 42, delivered: 3 });
+        assert_eq!(numbers("$JS.ACK.lw_00.abc.1.42.3.1700000000000000000.7"), expected);
+        assert_eq!(numbers("$JS.ACK._.hash.lw_00.abc.1.42.3.1700000000000000000.7.token"), expected);
+        for short in ["$JS.ACK.lw", "$JS.ACK.lw_00.abc.1.42"] {
+            assert_eq!(numbers(short), None);
+        }
+    }
+
+    #[test]
+    fn what_follows_a_hole_is_not_taken() {
+        let record = Record { position: Position::new(1, 40), previous: 0, payload: Bytes::new() };
+        let records = [record.clone(), record];
+        for (before, delivered, is_next) in
+            [(0, 1, true), (0, 2, false), (2, 3, true), (2, 4, false), (2, 2, false)]
+        {
+            assert_eq!(
+                follows(&records[..before], Numbers { stored: 42, delivered }),
+                is_next,
+                "{delivered}"
+            );
+        }
     }
 
     #[test]

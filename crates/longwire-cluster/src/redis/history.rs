@@ -1,10 +1,17 @@
 //! The history of rooms in Redis: a stream for each room, which two scripts write and read.
 //!
 //! Offsets are counted for each room by 1. The entry of a message has the offset and the time in milliseconds as its
-//! ID. A hash beside the stream has the epoch (`e`) and the last offset (`n`), and outlives the messages, so that
-//! positions stay valid in a quiet room. A further key for each node that publishes in the room has the number of its
-//! last message, for as long as repetitions are recognized. The names of all of these have the name of the room's
-//! channel in braces, which is what a Redis Cluster would distribute them by.
+//! ID. A hash beside the stream has the epoch (`e`), the last offset (`n`), and the run ID of the server that has given
+//! it (`r`). It outlives the messages, so that positions stay valid in a quiet room.
+//!
+//! A server that starts again may have lost the last messages, and would give their offsets to others. So the first
+//! message of each run of the server jumps ahead, to the time in microseconds or by 2^32, and its entry has the offset
+//! of its predecessor (`p`): what lies between the two is the position of no message that is there. A run whose
+//! messages are all lost has begun at an earlier time than the next one.
+//!
+//! A further key for each node that publishes in the room has the number of its last message, for as long as
+//! repetitions are recognized. The names of all of these have the name of the room's channel in braces, which is what a
+//! Redis Cluster would distribute them by.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +19,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, Value};
+use redis::{RedisError, ServerErrorKind, Value};
 
-use super::Shared;
+use super::{BATCH, Shared};
 use crate::appends::Append;
 use crate::backplane::BackplaneError;
 use crate::channel::Channel;
@@ -28,9 +35,17 @@ pub(super) struct Kept {
     read: Arc<str>,
 }
 
+/// A connection for calls of scripts.
+struct Session {
+    number: u64,
+    handle: MultiplexedConnection,
+    /// The run ID of the server; empty if the user may not ask for it.
+    run: Arc<str>,
+}
+
 /// Takes the keys of the stream, the hash and the publisher; the channel, the bounds (messages, milliseconds), the
-/// times in milliseconds for which the publisher and the epoch are kept, a new epoch, and messages as pairs of number
-/// and payload.
+/// times in milliseconds for which the publisher and the epoch are kept, a new epoch, the server's run ID (empty:
+/// unknown), and messages as pairs of number and payload.
 const APPEND: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta, publisher = KEYS[1], KEYS[2], KEYS[3]
@@ -40,16 +55,27 @@ local epoch = redis.call('HGET', meta, 'e')
 if not epoch then
   redis.call('DEL', stream)
   epoch = ARGV[6]
-  redis.call('HSET', meta, 'e', epoch, 'n', 0)
+  redis.call('HSET', meta, 'e', epoch, 'n', 0, 'r', ARGV[7])
 end
 local last, number = tonumber(redis.call('GET', publisher) or 0), nil
-for i = 7, #ARGV, 2 do
+local previous = tonumber(redis.call('HGET', meta, 'n'))
+local n = previous + 1
+if ARGV[7] ~= '' and redis.call('HGET', meta, 'r') ~= ARGV[7] then
+  n = math.max(previous + 4294967296, time[1] * 1000000 + time[2])
+end
+for i = 8, #ARGV, 2 do
   if tonumber(ARGV[i]) > last then
     number = ARGV[i]
     last = tonumber(number)
-    local n = redis.call('HINCRBY', meta, 'n', 1)
-    redis.call('XADD', stream, 'MAXLEN', ARGV[2], string.format('%.0f-%.0f', n, now), 'd', ARGV[i + 1])
+    redis.call('HSET', meta, 'n', string.format('%.0f', n), 'r', ARGV[7])
+    local id = string.format('%.0f-%.0f', n, now)
+    if n == previous + 1 then
+      redis.call('XADD', stream, 'MAXLEN', ARGV[2], id, 'd', ARGV[i + 1])
+    else
+      redis.call('XADD', stream, 'MAXLEN', ARGV[2], id, 'd', ARGV[i + 1], 'p', string.format('%.0f', previous))
+    end
     redis.call('PUBLISH', ARGV[1], '\2' .. epoch .. struct.pack('<I8', n) .. ARGV[i + 1])
+    previous, n = n, n + 1
   end
 end
 if number then redis.call('SET', publisher, number, 'PX', ARGV[4]) end
@@ -63,9 +89,10 @@ redis.call('PEXPIRE', meta, ARGV[5])
 return 1
 ";
 
-/// Takes the keys of the stream and the hash; the age of messages and the time for which the epoch is kept in
-/// milliseconds, a new epoch, the epoch (empty: none) and the offset after which to read, the most messages, and the
-/// most bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and payload.
+/// Takes the keys of the stream and the hash; the age of messages, and the times for which the epoch is kept with and
+/// without messages, all in milliseconds; a new epoch, the server's run ID, the epoch (empty: none) and the offset after
+/// which to read, the most messages, and the most bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and
+/// payload.
 const READ: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta = KEYS[1], KEYS[2]
@@ -74,25 +101,29 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = redis.call('HGET', meta, 'e')
 if not epoch then
   redis.call('DEL', stream)
-  epoch = ARGV[3]
-  redis.call('HSET', meta, 'e', epoch, 'n', 0)
+  epoch = ARGV[4]
+  redis.call('HSET', meta, 'e', epoch, 'n', 0, 'r', ARGV[5])
 end
-redis.call('PEXPIRE', meta, ARGV[2])
 local last = tonumber(redis.call('HGET', meta, 'n'))
-local after = tonumber(ARGV[5])
-if ARGV[4] == '' or (ARGV[4] == epoch and after == last) then return {epoch, last, 1} end
-if ARGV[4] ~= epoch or after > last then return {epoch, last, 0} end
-local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[6])
+redis.call('PEXPIRE', meta, last > 0 and ARGV[2] or ARGV[3])
+local after = tonumber(ARGV[7])
+if ARGV[6] == '' or (ARGV[6] == epoch and after == last) then return {epoch, last, 1} end
 local out, bytes = {epoch, last, 1}, 0
+if ARGV[6] ~= epoch then out[3], after = 0, 0 end
+if after > last then return {epoch, last, 0} end
+local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[8])
 for i, entry in ipairs(found) do
   local offset, ms = string.match(entry[1], '^(%d+)-(%d+)$')
-  if i == 1 and (tonumber(offset) ~= after + 1 or tonumber(ms) < now - ARGV[1]) then break end
-  bytes = bytes + #entry[2][2]
-  if i > 1 and bytes > tonumber(ARGV[7]) then break end
-  out[#out + 1] = tonumber(offset)
-  out[#out + 1] = entry[2][2]
+  local is_old = tonumber(ms) < now - ARGV[1]
+  if i == 1 and (is_old or tonumber(entry[2][4] or offset - 1) ~= after) then out[3] = 0 end
+  if #out > 3 or not is_old then
+    bytes = bytes + #entry[2][2]
+    if #out > 3 and bytes > tonumber(ARGV[9]) then break end
+    out[#out + 1] = tonumber(offset)
+    out[#out + 1] = entry[2][2]
+  end
 end
-if #out == 3 then return {epoch, last, 0} end
+if #out == 3 then out[3] = 0 end
 return out
 ";
 
@@ -121,25 +152,46 @@ impl Shared {
         Ok(())
     }
 
+    /// Returns the connection, and the run ID of the server at its other end.
+    async fn session(&self) -> Result<Session, BackplaneError> {
+        let (number, mut handle) = self.connection()?;
+        let known =
+            self.state().connection.as_ref().filter(|it| it.number == number).and_then(|it| it.run.clone());
+        if let Some(run) = known {
+            return Ok(Session { number, handle, run });
+        }
+        let info: Result<String, _> = redis::cmd("INFO").arg("server").query_async(&mut handle).await;
+        let run: Arc<str> = match info {
+            Ok(info) => info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().into(),
+            Err(error) if error.kind() == ServerErrorKind::NoPerm.into() => "".into(),
+            Err(error) => return Err(self.failed(number, error)),
+        };
+        if let Some(connection) = self.state().connection.as_mut().filter(|it| it.number == number) {
+            connection.run = Some(Arc::clone(&run));
+        }
+        Ok(Session { number, handle, run })
+    }
+
     fn kept(&self) -> Result<Kept, BackplaneError> {
         self.state().kept.clone().ok_or_else(|| BackplaneError::new("no history is kept"))
     }
 
-    /// Wraps the error of a script, and gives it to the server if that has lost it.
-    async fn script_failed(&self, number: u64, error: RedisError) -> BackplaneError {
-        if error.to_string().contains("NOSCRIPT")
-            && let Ok((_, mut handle)) = self.connection()
+    /// Calls scripts, and once more with the scripts loaded again if the server does not have them any more.
+    async fn call(&self, session: Session, calls: &redis::Pipeline) -> Result<Vec<Value>, BackplaneError> {
+        let Session { number, mut handle, .. } = session;
+        let mut answers = calls.query_async(&mut handle).await;
+        if answers.as_ref().is_err_and(|error: &RedisError| error.kind() == ServerErrorKind::NoScript.into())
         {
-            // Otherwise the next call tries again.
-            let _ = self.prepare(&mut handle).await;
+            self.prepare(&mut handle).await?;
+            answers = calls.query_async(&mut handle).await;
         }
-        self.failed(number, error)
+        answers.map_err(|error| self.failed(number, error))
     }
 
     /// Appends messages, those of each room in one call of a script: all of them, or none.
     pub(super) async fn append(&self, messages: &[Append]) -> Result<(), BackplaneError> {
         let Kept { bounds, append: script, .. } = self.kept()?;
-        let node = self.started()?.node;
+        let (node, session) = (self.started()?.node, self.session().await?);
         let mut rooms: HashMap<&Arc<str>, Vec<&Append>> = HashMap::new();
         for append in messages {
             rooms.entry(&append.room).or_default().push(append);
@@ -150,16 +202,52 @@ impl Shared {
             let call = pipeline.cmd("EVALSHA").arg(&*script).arg(3);
             call.arg(key(&name, "s")).arg(key(&name, "m")).arg(key(&name, &format!("p.{node}")));
             call.arg(name).arg(bounds.messages).arg(millis(bounds.age)).arg(millis(bounds.repetition()));
-            call.arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]);
+            call.arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]).arg(&*session.run);
             for append in appends {
                 call.arg(append.number).arg(&append.payload[..]);
             }
         }
-        let (number, mut handle) = self.connection()?;
-        match pipeline.exec_async(&mut handle).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.script_failed(number, error).await),
+        self.call(session, &pipeline).await.map(drop)
+    }
+
+    /// Adds a call of the script that reads, without its last two arguments.
+    fn read<'a>(
+        &self,
+        pipeline: &'a mut redis::Pipeline,
+        Kept { bounds, read: script, .. }: &Kept,
+        session: &Session,
+        room: &Arc<str>,
+        after: Option<Position>,
+    ) -> &'a mut redis::Pipeline {
+        let name = Channel::Room(Arc::clone(room)).subject(&self.prefix);
+        let (epoch, offset) = match after {
+            Some(after) => (after.epoch().to_be_bytes().to_vec(), after.offset()),
+            None => (Vec::new(), 0),
+        };
+        let call = pipeline.cmd("EVALSHA").arg(&**script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
+        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(millis(quiet(*bounds)));
+        call.arg(&new_epoch()[..]).arg(&*session.run).arg(epoch).arg(offset)
+    }
+
+    /// Returns how often the rooms to which this node has subscribed must be [refreshed](Self::refresh), if there is a
+    /// history.
+    pub(super) fn refresh_interval(&self) -> Option<Duration> {
+        Some(quiet(self.kept().ok()?.bounds) / 3)
+    }
+
+    /// Keeps the epochs of the rooms to which this node has subscribed.
+    pub(super) async fn refresh(&self) -> Result<(), BackplaneError> {
+        let kept = self.kept()?;
+        let rooms: Vec<_> = self.state().channels.values().filter_map(Channel::room).cloned().collect();
+        for rooms in rooms.chunks(BATCH) {
+            let session = self.session().await?;
+            let mut pipeline = redis::pipe();
+            for room in rooms {
+                self.read(&mut pipeline, &kept, &session, room, None).arg(1).arg(1);
+            }
+            self.call(session, &pipeline).await?;
         }
+        Ok(())
     }
 
     pub(super) async fn history(
@@ -168,24 +256,14 @@ impl Shared {
         after: Option<Position>,
         most: usize,
     ) -> Result<Past, BackplaneError> {
-        let Kept { bounds, read: script, .. } = self.kept()?;
-        let name = Channel::Room(Arc::clone(room)).subject(&self.prefix);
-        let (epoch, offset) = match after {
-            Some(after) => (after.epoch().to_be_bytes().to_vec(), after.offset()),
-            None => (Vec::new(), 0),
+        let (kept, session) = (self.kept()?, self.session().await?);
+        let mut pipeline = redis::pipe();
+        self.read(&mut pipeline, &kept, &session, room, after).arg(most.max(1)).arg(PAGE_BYTES);
+        let past = match self.call(session, &pipeline).await?.pop() {
+            Some(Value::Array(values)) => past(values),
+            _ => None,
         };
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&*script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
-        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]);
-        call.arg(epoch).arg(offset).arg(most.max(1)).arg(PAGE_BYTES);
-        let (number, mut handle) = self.connection()?;
-        match call.query_async(&mut handle).await {
-            Ok(Value::Array(values)) => {
-                past(values).ok_or_else(|| BackplaneError::new("the history is malformed"))
-            }
-            Ok(_) => Err(BackplaneError::new("the history is malformed")),
-            Err(error) => Err(self.script_failed(number, error).await),
-        }
+        past.ok_or_else(|| BackplaneError::new("the history is malformed"))
     }
 }
 
@@ -206,6 +284,11 @@ fn key(channel: &str, kind: &str) -> String {
 fn new_epoch() -> [u8; 8] {
     // Without random bytes from the operating system, the node would have no identity either.
     getrandom::u64().expect("the operating system has random bytes").to_be_bytes()
+}
+
+/// Returns the time for which the epoch of a room is kept in which there was no message yet.
+fn quiet(bounds: History) -> Duration {
+    bounds.age.max(QUIET)
 }
 
 fn millis(time: Duration) -> u64 {
@@ -250,6 +333,10 @@ pub(super) fn arrived(payload: &Bytes) -> Option<Record> {
 
 /// The first byte of a message of a history. The envelope of another begins with its version, 1.
 const MARK: u8 = 2;
+
+/// The shortest time for which positions stay valid in a room without any message. It is not long, because clients
+/// choose the names of rooms.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// The time for which positions stay valid after the last message of a room is gone.
 const EPOCH: Duration = Duration::from_secs(24 * 60 * 60);

@@ -116,9 +116,17 @@ impl Client {
         assert!(matches!(self.socket.join(room), Ok(true)));
     }
 
+    /// Receives a message, while the node's end of the connection writes what did not fit into the pipe at once.
+    async fn received(&mut self) -> Result<Option<Message>, longwire_connection::Error> {
+        tokio::select! {
+            received = self.ws.recv() => received,
+            said = self.socket.recv() => panic!("the client has said something: {said:?}"),
+        }
+    }
+
     /// Receives a text.
     pub(crate) async fn text(&mut self) -> String {
-        let received = timeout(Duration::from_secs(20), self.ws.recv()).await.expect("a message arrives");
+        let received = timeout(Duration::from_secs(20), self.received()).await.expect("a message arrives");
         match received.expect("the connection is there") {
             Some(Message::Text(text)) => text.to_string(),
             other => panic!("{other:?}"),
@@ -128,7 +136,7 @@ impl Client {
     /// Receives the texts that are here.
     pub(crate) async fn texts(&mut self) -> Vec<String> {
         let mut texts = Vec::new();
-        while let Ok(received) = timeout(Duration::from_millis(20), self.ws.recv()).await {
+        while let Ok(received) = timeout(Duration::from_millis(20), self.received()).await {
             let Ok(Some(Message::Text(text))) = received else { panic!("{received:?}") };
             texts.push(text.to_string());
         }
