@@ -241,8 +241,11 @@ mod history {
         }
         node.hub.publish("tea", "next");
         assert_eq!(near.contents(1).await, ["next"]);
-        let stats = node.cluster.stats();
-        assert_eq!((stats.lost, stats.published), (2, 5));
+        until("they are counted", async || {
+            let stats = node.cluster.stats();
+            (stats.lost, stats.published) == (2, 5)
+        })
+        .await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use longwire::cluster::{
     ClusterOptions, Inbox, NodeId,
 };
 use longwire::{Hub, Message};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, unconstrained};
 
 use super::record::{NodeNumber, Record, SessionNumber, number};
 
@@ -151,7 +151,8 @@ impl Observer {
     /// Takes the events that are there.
     pub(crate) fn drain(&mut self) {
         loop {
-            let next = pin!(self.events.next()).poll(&mut Context::from_waker(Waker::noop()));
+            // All of them, however much this task has done.
+            let next = pin!(unconstrained(self.events.next())).poll(&mut Context::from_waker(Waker::noop()));
             let (room, member, is_there) = match next {
                 Poll::Ready(Ok(Some(ClusterEvent::Entered { room, member }))) => (room, member, true),
                 Poll::Ready(Ok(Some(ClusterEvent::Left { room, member }))) => (room, member, false),
