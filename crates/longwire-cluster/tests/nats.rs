@@ -13,7 +13,7 @@ use longwire_hub::Hub;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::broker::{Broker, Network, Process, free_port};
-use support::history::{GAP, history_suite, join, options};
+use support::history::{GAP, history_suite, join, options, until};
 use support::suite::suite;
 use support::{Shared, TestNode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
