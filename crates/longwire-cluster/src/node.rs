@@ -719,7 +719,7 @@ impl Node {
         let _guard = Guard::new(&self);
         let mut work = 0;
         loop {
-            work += match self.inbox.take().await {
+            let done = match self.inbox.take().await {
                 Item::Message { channel, payload, number } => self.receive(&channel, payload, number).await,
                 Item::Record { room, record } => self.receive_record(&room, record),
                 Item::Behind(room) => {
@@ -749,6 +749,7 @@ impl Node {
                     1
                 }
             };
+            work += done.max(LEAST);
             if work >= WORK {
                 // Other tasks of this thread have their turn.
                 work = 0;
@@ -778,7 +779,7 @@ impl Node {
         let Body::Bundle(bodies) = body else { return self.receive_body(channel, from, body).await };
         let mut work = 0;
         for body in bodies {
-            work += self.receive_body(channel, from, body).await;
+            work += self.receive_body(channel, from, body).await.max(LEAST);
             if work >= WORK {
                 work = 0;
                 yield_now().await;
@@ -1037,6 +1038,10 @@ const TURN: u64 = 256;
 
 /// The messages to clients after which other tasks have their turn.
 const WORK: usize = 4096;
+
+/// The work that something counts as at least: clients take what they have got between two turns, so that a burst in a
+/// small room does not fill their queues.
+const LEAST: usize = 16;
 
 /// The wait before the others are told again to ask anew, and the longest.
 const RESEND: Duration = Duration::from_secs(2);

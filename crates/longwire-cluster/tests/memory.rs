@@ -278,6 +278,21 @@ async fn a_full_inbox_is_a_gap() {
     assert_eq!(far.texts().await, ["one 1000"]);
 }
 
+/// The whole burst would not fit into the client's queue.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_gets_a_burst_from_another_node() {
+    let broker = Memory::new();
+    let (near, far) = (node(&broker).await, node(&broker).await);
+    let mut client = far.member("tea").await;
+    for number in 1..=4000 {
+        near.hub.publish("tea", format!("{number:0100}"));
+    }
+    for number in 1..=4000 {
+        assert_eq!(client.text().await, format!("{number:0100}"));
+    }
+    assert_eq!(far.cluster.stats().gaps, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_outbox_is_a_gap_on_the_other_nodes() {
     let broker = Memory::new();
