@@ -38,6 +38,8 @@ pub(crate) struct Log {
     pub(crate) nodes: Vec<NodeLog>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) violations: Vec<String>,
+    /// The events that a node had told and nobody took in time.
+    pub(crate) dropped_events: u64,
 }
 
 /// A time, and the order of what happens at the same one.
@@ -130,6 +132,7 @@ impl Record {
             nodes: Vec::new(),
             sessions: Vec::new(),
             violations: Vec::new(),
+            dropped_events: 0,
         };
         Self { log: Arc::new(Mutex::new(log)) }
     }
