@@ -1,33 +1,37 @@
-//! The tasks of a node: one keeps its subscriptions, one publishes, one receives, one watches over the broker and the
-//! other nodes. Those for the history of rooms are in [`crate::catch_up`].
+//! A node: its state, the task that publishes, and the reports of gaps.
+//!
+//! Its other tasks are in files of their own: one keeps its subscriptions, one receives, one watches over the broker and
+//! the other nodes. Those for the history of rooms are in [`crate::catch_up`].
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use longwire_connection::race;
-use longwire_hub::{ClientId, Hub, Published, Target};
+use longwire_hub::Hub;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
 
-use crate::backplane::{Backplane, BackplaneError, Inbox, Item};
+use crate::backplane::{Backplane, BackplaneError, Inbox};
 use crate::bundle::bundled;
 use crate::catch_up::{Joiner, Rooms};
 use crate::channel::{Channel, NodeId};
 use crate::cluster::{ClusterError, ClusterEvent, ClusterState, Gap, Member, NodeInfo};
-use crate::envelope::{self, Body, Envelope, Post};
+use crate::envelope;
 use crate::interest::Interest;
-use crate::link::{Link, Move};
+use crate::link::Link;
 use crate::metrics::Reported;
 use crate::options::ClusterOptions;
 use crate::order::Seen;
 use crate::presence::{Change, Out, Presence};
 use crate::stats::ClusterStats;
+
+mod receiving;
+mod subscribing;
+mod watching;
 
 /// The state that a node's tasks share.
 pub(crate) struct Node {
@@ -329,102 +333,6 @@ impl Node {
         guard.release();
     }
 
-    /// Notes that the broker is away.
-    fn lose(&self, error: BackplaneError) {
-        let _turning = self.turning();
-        let is_news = self.state.send_if_modified(|state| {
-            let was_connected = matches!(state, ClusterState::Connected);
-            if was_connected {
-                *state = ClusterState::Lost { since: Instant::now(), error: error.clone() };
-            }
-            was_connected
-        });
-        if is_news {
-            warn!(%error, "the broker is away");
-            let counters = &self.link.counters;
-            counters.outages.add(1);
-            counters.lost.add(self.link.outbox.set_away(true));
-            self.change(|inner| inner.presence.lost(Instant::now()));
-            if let Some(rooms) = &self.rooms {
-                // What arrives before they are fetched may not be the next message.
-                rooms.doubt_all();
-            }
-            self.tell(ClusterEvent::Lost(error));
-        }
-    }
-
-    /// Notes that the broker is there.
-    async fn restore(&self) {
-        if !self.is_back() {
-            return;
-        }
-        self.miss_all().await;
-        {
-            let _turning = self.turning();
-            // Unless it is away again, which was told.
-            if self.is_connected() {
-                self.tell(ClusterEvent::Restored);
-            }
-        }
-        self.retry.notify_one();
-        self.subscribed.notify_waiters();
-    }
-
-    /// Ends the outage, if there is one.
-    fn is_back(&self) -> bool {
-        let _turning = self.turning();
-        if self.is_disconnected.load(Ordering::Relaxed) {
-            return false;
-        }
-        let mut away = None;
-        self.state.send_if_modified(|state| {
-            if let ClusterState::Lost { since, .. } = state {
-                away = Some(since.elapsed());
-                *state = ClusterState::Connected;
-            }
-            away.is_some()
-        });
-        let Some(away) = away else { return false };
-        info!(?away, "the broker is there again");
-        self.link.outbox.set_away(false);
-        self.change(|inner| {
-            inner.presence.restored(Instant::now());
-            inner.unsettle();
-            // What these rooms have missed is told once they are subscribed to.
-            inner.late.extend(inner.interest.waiting().cloned());
-        });
-        true
-    }
-
-    /// Notes that anything may have been lost on its way here, and asks anew who is where.
-    async fn miss_anything(&self) {
-        self.change(|inner| {
-            inner.presence.missed_anything(Instant::now());
-            inner.unsettle();
-        });
-        self.miss_all().await;
-    }
-
-    /// Fetches what may be missing in rooms with a history, and reports a gap in everything else.
-    async fn miss_all(&self) {
-        let Some(rooms) = &self.rooms else { return self.report_all_gaps().await };
-        let channels: Vec<_> = {
-            let mut inner = self.inner();
-            inner.seen.clear();
-            inner.since.keys().cloned().collect()
-        };
-        self.report_gap(&Channel::All);
-        for (count, channel) in (1_u64..).zip(&channels) {
-            match channel {
-                Channel::Room(room) => rooms.fall_behind(room),
-                channel => self.report_gap(channel),
-            }
-            if count.is_multiple_of(TURN) {
-                yield_now().await;
-            }
-        }
-    }
-
     /// Reports a gap in everything that arrives here. What is missing in a history shows there.
     async fn report_all_gaps(&self) {
         let has_history = self.rooms.is_some();
@@ -494,443 +402,8 @@ impl Node {
         self.tell(ClusterEvent::Gap(gap));
     }
 
-    /// Subscribes to the channels that this node's clients want, until it is aborted.
-    pub(crate) async fn keep_subscriptions(self: Arc<Self>) {
-        let _guard = Guard::new(&self);
-        self.look_at_all().await;
-        let mut wait = RETRY;
-        loop {
-            self.follow_moves().await;
-            self.inner().interest.expire(Instant::now());
-            let mut is_done = self.give_up_old().await;
-            // While the broker is away, its return is waited for.
-            is_done &= !self.is_connected() || self.subscribe_new().await;
-            wait = if is_done { RETRY } else { (2 * wait).min(CALL) };
-            let deadline = self.inner().interest.next_end();
-            let retry = (!is_done).then(|| Instant::now() + wait);
-            let wake = [deadline, retry].into_iter().flatten().min();
-            // Either is followed by a look at everything.
-            let changed = race(self.link.moved.notified(), self.retry.notified());
-            match wake {
-                Some(wake) => drop(timeout_at(wake, changed).await),
-                None => changed.await,
-            }
-        }
-    }
-
     pub(crate) fn is_connected(&self) -> bool {
         matches!(*self.state.borrow(), ClusterState::Connected)
-    }
-
-    /// Follows the moves of clients since the last time.
-    async fn follow_moves(&self) {
-        let Some(moves) = self.link.take_moves() else { return self.look_at_all().await };
-        for (count, moved) in (1_u64..).zip(moves) {
-            match moved {
-                Move::Entered(room, client) => self.enter(&room, client),
-                Move::Left(room, client) => self.leave_room(&room, client.value()),
-                Move::Taken(key) => self.inner().interest.occupy(Channel::Key(key)),
-                Move::GivenUp(key) => self.inner().interest.vacate(&Channel::Key(key), Instant::now()),
-            }
-            if count.is_multiple_of(TURN) {
-                yield_now().await;
-            }
-        }
-    }
-
-    fn enter(&self, room: &Arc<str>, client: ClientId) {
-        let data = self.data_of(client);
-        self.change(|inner| {
-            inner.interest.occupy(Channel::Room(Arc::clone(room)));
-            inner.presence.entered(room, envelope::Member { id: client.value(), data });
-        });
-    }
-
-    fn leave_room(&self, room: &Arc<str>, client: u64) {
-        self.change(|inner| {
-            inner.presence.left(room, client);
-            if inner.presence.own(room).next().is_none() && !inner.held.contains_key(room) {
-                inner.interest.vacate(&Channel::Room(Arc::clone(room)), Instant::now());
-            }
-        });
-    }
-
-    /// Returns what other nodes are told of a client.
-    fn data_of(&self, client: ClientId) -> Bytes {
-        let Some(make) = &self.options.member_data else { return Bytes::new() };
-        // It may have left meanwhile.
-        let Some(client) = self.hub.get(client) else { return Bytes::new() };
-        let mut data = call(|| make(&client)).unwrap_or_default();
-        data.truncate(MAX_DATA);
-        data
-    }
-
-    /// Compares what this node knows of its clients with the hub. Moves from now on come after it.
-    async fn look_at_all(&self) {
-        let mut count = 0_u64;
-        let rooms_before = self.inner().presence.own_rooms();
-        for room in rooms_before {
-            let known: Vec<_> = self.inner().presence.own(&room).collect();
-            let state = self.hub.room(&room);
-            for client in known.into_iter().filter(|client| !state.contains((*client).into())) {
-                self.leave_room(&room, client);
-                give_way(&mut count).await;
-            }
-        }
-        for room in self.hub.rooms() {
-            for client in self.hub.room(&room).members().iter() {
-                self.enter(&room, client.id());
-                give_way(&mut count).await;
-            }
-        }
-        let keys: HashSet<_> = self.hub.keys().into_iter().map(Channel::Key).collect();
-        let mut inner = self.inner();
-        let is_stale = |channel: &&Channel| matches!(channel, Channel::Key(_)) && !keys.contains(*channel);
-        let stale: Vec<_> = inner.interest.occupied().filter(is_stale).cloned().collect();
-        for channel in stale {
-            inner.interest.vacate(&channel, Instant::now());
-        }
-        for key in keys {
-            inner.interest.occupy(key);
-        }
-    }
-
-    /// Returns whether the hub has a client for a channel.
-    pub(crate) fn is_occupied(&self, channel: &Channel) -> bool {
-        match channel {
-            Channel::Room(room) => !self.hub.room(room).is_empty() || self.inner().held.contains_key(room),
-            Channel::Key(key) => !self.hub.clients_of(key).is_empty(),
-            Channel::All | Channel::Control | Channel::Node(_) => true,
-        }
-    }
-
-    /// Ends subscriptions that are not wanted any more. Returns whether all of them have ended.
-    async fn give_up_old(&self) -> bool {
-        loop {
-            let channels = self.inner().interest.take_old(SUBSCRIBE);
-            // A client may have come a moment ago.
-            let (kept, given_up): (Vec<_>, Vec<_>) =
-                channels.into_iter().partition(|channel| self.is_occupied(channel));
-            let missed: Vec<_> = self.change(|inner| {
-                // What has arrived since it was given up was not delivered.
-                let missed =
-                    kept.iter().filter(|channel| inner.since.contains_key(*channel)).cloned().collect();
-                for channel in kept {
-                    // Of one that was never subscribed to, nothing is known.
-                    let is_subscribed = inner.since.contains_key(&channel);
-                    if is_subscribed { inner.interest.keep(channel) } else { inner.interest.occupy(channel) }
-                }
-                inner.seen.forget(&given_up);
-                for channel in &given_up {
-                    inner.since.remove(channel);
-                    inner.late.remove(channel);
-                    if let Some(room) = channel.room() {
-                        inner.presence.unsubscribed(room);
-                    }
-                }
-                missed
-            });
-            for channel in missed {
-                // With a history, what has arrived was delivered.
-                if self.rooms.is_none() || channel.room().is_none() {
-                    self.report_gap(&channel);
-                }
-            }
-            if let Some(rooms) = &self.rooms {
-                given_up.iter().filter_map(Channel::room).for_each(|room| rooms.end(room));
-            }
-            if given_up.is_empty() {
-                return true;
-            }
-            let ended = within_limit(self.backplane.unsubscribe(&given_up)).await;
-            // What was published between this and the next subscription has not arrived.
-            let again: Vec<_> =
-                given_up.iter().filter(|channel| self.is_occupied(channel)).cloned().collect();
-            self.inner().late.extend(again);
-            if let Err(error) = ended {
-                debug!(%error, "subscriptions could not be ended");
-                self.inner().interest.retry_end(given_up);
-                return false;
-            }
-        }
-    }
-
-    /// Returns whether everything that is wanted is subscribed to.
-    async fn subscribe_new(&self) -> bool {
-        let mut most = SUBSCRIBE;
-        let mut refused = Vec::new();
-        loop {
-            let channels = self.inner().interest.take_new(most);
-            if channels.is_empty() {
-                break;
-            }
-            let after = self.inbox.last();
-            if let Err(error) = within_limit(self.backplane.subscribe(&channels)).await {
-                debug!(%error, count = channels.len(), "subscribing failed");
-                self.inner().late.extend(channels.iter().cloned());
-                // It may be one of them, or the broker.
-                self.check.notify_one();
-                if channels.len() == 1 {
-                    refused.extend(channels);
-                } else {
-                    most = channels.len().div_ceil(2);
-                    self.inner().interest.retry(channels);
-                }
-                if refused.len() >= REFUSED || !self.is_connected() {
-                    break;
-                }
-                continue;
-            }
-            most = (2 * most).min(SUBSCRIBE);
-            let since = Since { at: Instant::now(), after };
-            if let Some(rooms) = &self.rooms {
-                channels.iter().filter_map(Channel::room).for_each(|room| rooms.begin(room));
-            }
-            let late = self.change(|inner| {
-                let late: Vec<_> =
-                    channels.iter().filter(|channel| inner.late.remove(*channel)).cloned().collect();
-                for channel in channels {
-                    if let Some(room) = channel.room() {
-                        inner.presence.subscribed(room);
-                    }
-                    inner.since.insert(channel, since);
-                }
-                late
-            });
-            for channel in late {
-                let has_missed = match (&self.rooms, channel.room()) {
-                    // Who joins by position begins now.
-                    (Some(_), Some(room)) => !self.hub.room(room).is_empty(),
-                    _ => true,
-                };
-                if has_missed {
-                    self.report_gap(&channel);
-                }
-            }
-            self.subscribed.notify_waiters();
-        }
-        let is_done = refused.is_empty() && self.inner().interest.waiting().next().is_none();
-        self.inner().interest.retry(refused);
-        is_done
-    }
-
-    /// Receives what arrives, until it is aborted.
-    pub(crate) async fn receive_all(self: Arc<Self>) {
-        let _guard = Guard::new(&self);
-        let mut work = 0;
-        loop {
-            let done = match self.inbox.take().await {
-                Item::Message { channel, payload, number } => self.receive(&channel, payload, number).await,
-                Item::Record { room, record } => self.receive_record(&room, record),
-                Item::Behind(room) => {
-                    if let Some(rooms) = &self.rooms {
-                        rooms.fall_behind(&room);
-                    }
-                    1
-                }
-                Item::Dropped(Some(channel)) => self.miss(&channel).await,
-                Item::Dropped(None) => {
-                    self.miss_anything().await;
-                    1
-                }
-                Item::Lost(error) => {
-                    self.is_disconnected.store(true, Ordering::Relaxed);
-                    self.lose(error);
-                    1
-                }
-                Item::Restored => {
-                    self.is_disconnected.store(false, Ordering::Relaxed);
-                    if self.is_connected() {
-                        // It was back before anybody noticed that it was away.
-                        self.miss_anything().await;
-                    }
-                    self.is_back_soon.store(true, Ordering::Relaxed);
-                    self.check.notify_one();
-                    1
-                }
-            };
-            work += done.max(LEAST);
-            if work >= WORK {
-                // Other tasks of this thread have their turn.
-                work = 0;
-                yield_now().await;
-            }
-        }
-    }
-
-    /// Returns the work that it was, in messages to clients.
-    async fn receive(&self, channel: &Channel, payload: Bytes, number: u64) -> usize {
-        let len = payload.len() as u64;
-        let Envelope { from, body } = match Envelope::decode(payload) {
-            Ok(envelope) => envelope,
-            Err(error) => {
-                self.link.counters.malformed.add(1);
-                debug!(%error, ?channel, "something that is no envelope has arrived");
-                return 1;
-            }
-        };
-        let is_old = || self.inner().since.get(channel).is_some_and(|since| number <= since.after);
-        if from == self.id || is_old() {
-            return 1;
-        }
-        if matches!(body, Body::Message(_) | Body::Bundle(_)) {
-            self.link.counters.received_bytes.add(len);
-        }
-        let Body::Bundle(bodies) = body else { return self.receive_body(channel, from, body).await };
-        let mut work = 0;
-        for body in bodies {
-            work += self.receive_body(channel, from, body).await.max(LEAST);
-            if work >= WORK {
-                work = 0;
-                yield_now().await;
-            }
-        }
-        1 + work
-    }
-
-    /// Returns the work that it was, in messages to clients.
-    async fn receive_body(&self, channel: &Channel, from: NodeId, body: Body) -> usize {
-        match body {
-            Body::Message(post) => {
-                self.link.counters.received.add(1);
-                1 + self.deliver(channel, from, &post)
-            }
-            Body::Lost { .. } if *channel == Channel::All => {
-                self.report_all_gaps().await;
-                WORK
-            }
-            Body::Lost { seq } => {
-                self.miss_from(channel, from, seq);
-                1
-            }
-            body => {
-                let has_lost_rooms = self.change(|inner| {
-                    inner.presence.receive(from, channel, body, Instant::now());
-                    inner.presence.take_lost_rooms()
-                });
-                if has_lost_rooms {
-                    self.report_room_gaps().await;
-                    return WORK;
-                }
-                1
-            }
-        }
-    }
-
-    /// Returns the number of clients.
-    fn deliver(&self, channel: &Channel, from: NodeId, post: &Post) -> usize {
-        let target = match channel {
-            Channel::All => Target::All,
-            Channel::Room(room) => Target::Room(room),
-            Channel::Key(key) => Target::Key(key),
-            Channel::Control | Channel::Node(_) => return 0,
-        };
-        let mut inner = self.inner();
-        inner.presence.heard(from);
-        if !inner.interest.wants(channel) {
-            return 0;
-        }
-        if inner.seen.is_late(channel, from, post.seq) {
-            // It counts as missing.
-            return 0;
-        }
-        let has_gap = inner.seen.note(channel, from, post.seq, post.previous);
-        drop(inner);
-        if has_gap {
-            self.report_gap(channel);
-        }
-        let published = Published::new(target, &post.message);
-        let published = match &post.latest {
-            Some(key) => published.latest(key),
-            None => published,
-        };
-        self.hub.deliver_incoming(published).accepted
-    }
-
-    /// Notes that another node has lost messages, which it told.
-    fn miss_from(&self, channel: &Channel, from: NodeId, seq: u64) {
-        let mut inner = self.inner();
-        if inner.interest.wants(channel) {
-            inner.seen.note_lost(channel, from, seq);
-            drop(inner);
-            self.report_gap(channel);
-        }
-    }
-
-    /// Notes that messages of a channel did not arrive. Returns the work that it was.
-    async fn miss(&self, channel: &Channel) -> usize {
-        let now = Instant::now();
-        let is_wanted = self.change(|inner| {
-            inner.seen.forget(std::slice::from_ref(channel));
-            match channel {
-                Channel::Room(room) => inner.presence.missed(room),
-                Channel::Control | Channel::Node(_) => inner.presence.missed_anything(now),
-                Channel::All | Channel::Key(_) => {}
-            }
-            inner.interest.wants(channel)
-        });
-        if is_wanted && *channel == Channel::All {
-            // Word of losses on any channel may have been among them.
-            self.report_all_gaps().await;
-            return WORK;
-        }
-        match (&self.rooms, channel.room()) {
-            // Only news of nodes are sent by themselves.
-            (Some(rooms), Some(room)) => rooms.fall_behind(room),
-            _ if is_wanted => self.report_gap(channel),
-            _ => {}
-        }
-        1
-    }
-
-    /// Watches over the broker and the other nodes, until it is aborted.
-    pub(crate) async fn keep_alive(self: Arc<Self>) {
-        let _guard = Guard::new(&self);
-        let interval = self.options.lease() / 3;
-        let (mut next_probe, mut wait) = (Instant::now() + interval, RETRY);
-        let (mut next_resend, mut resend_wait) = (Instant::now(), RESEND);
-        loop {
-            let next_tick = self.change(|inner| {
-                let now = Instant::now();
-                if next_resend <= now && self.link.outbox.has_lost_news() {
-                    inner.presence.missed_anything(now);
-                    // If the answers are what does not fit, asking more often would not help.
-                    next_resend = now + resend_wait;
-                    resend_wait = (2 * resend_wait).min(RESEND_AT_LAST);
-                } else if next_resend + RESEND_AT_LAST <= now {
-                    resend_wait = RESEND;
-                }
-                inner.presence.tick(Instant::now());
-                inner.presence.next_tick()
-            });
-            let wake = next_tick.min(next_probe);
-            // While the broker is away, it is checked less and less often.
-            let is_asked = timeout_at(wake, self.check.notified()).await.is_ok();
-            let may_hurry = self.is_back_soon.load(Ordering::Relaxed) || self.is_connected();
-            if Instant::now() < next_probe && !(is_asked && may_hurry) {
-                continue;
-            }
-            self.is_back_soon.store(false, Ordering::Relaxed);
-            let begun = Instant::now();
-            self.link.outbox.ask();
-            let answered = match timeout(interval.min(CALL), self.backplane.probe()).await {
-                Ok(answered) => answered,
-                Err(_) => Err(BackplaneError::new("it does not answer")),
-            };
-            match answered {
-                Ok(()) => {
-                    self.link.outbox.confirm();
-                    self.restore().await;
-                    wait = RETRY;
-                    next_probe = begun + interval;
-                }
-                Err(error) => {
-                    self.lose(error);
-                    next_probe = Instant::now() + jittered(wait);
-                    wait = (wait * 2).min(interval.clamp(RETRY, CALL));
-                }
-            }
-        }
     }
 }
 
@@ -1030,31 +503,11 @@ const CALL: Duration = Duration::from_secs(5);
 /// The first wait before something that has failed is tried again.
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
-/// The subscriptions that are asked for at once.
-const SUBSCRIBE: usize = 1024;
-
 /// The small steps after which other tasks have their turn.
 const TURN: u64 = 256;
-
-/// The messages to clients after which other tasks have their turn.
-const WORK: usize = 4096;
-
-/// The work that something counts as at least: clients take what they have got between two turns, so that a burst in a
-/// small room does not fill their queues.
-const LEAST: usize = 16;
-
-/// The wait before the others are told again to ask anew, and the longest.
-const RESEND: Duration = Duration::from_secs(2);
-const RESEND_AT_LAST: Duration = Duration::from_secs(300);
-
-/// The channels that the broker may refuse before the others wait for the next attempt.
-const REFUSED: usize = 16;
 
 /// The events that are kept for a receiver that is slow.
 const EVENTS: usize = 1024;
 
 /// The bytes of a node's name that are used.
 const MAX_NAME: usize = 1024;
-
-/// The bytes of a member's data that are used.
-const MAX_DATA: usize = 4096;
