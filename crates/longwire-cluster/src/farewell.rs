@@ -1,5 +1,5 @@
-//! The end of a node that leaves: its clients stay, and are to have what was published before. [`crate::cluster`] decides
-//! when.
+//! The end of a node that leaves: its clients stay, and are to have what was published before. [`crate::cluster`]
+//! decides when.
 
 use std::sync::Arc;
 

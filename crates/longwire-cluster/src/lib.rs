@@ -86,8 +86,8 @@
 //!   node could not keep what waited. The last of these is a part of the history, so that all learn of it in its place,
 //!   also those that join later.
 //! - A message that the broker has not confirmed 96 s after the first attempt to hand it over, or after four fifths of
-//!   the history's age if that is less, may be there or not. It is not repeated, and there is a gap in its place. If the
-//!   history's age is a few seconds, a short outage is enough.
+//!   the history's age if that is less, may be there or not. It is not repeated, and there is a gap in its place. If
+//!   the history's age is a few seconds, a short outage is enough.
 //!
 //! `broadcast` and `send_to` are as without a history.
 //!

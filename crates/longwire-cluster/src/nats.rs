@@ -68,8 +68,9 @@ use pump::{Arrival, pump};
 /// The account needs the permission to publish and to subscribe to everything below the
 /// [prefix](BrokerOptions::prefix), and for a history, to everything below `$JS.API`. What it may not do is only
 /// logged: NATS does not answer single calls. With a history, a node hands over the messages of one room one at a time,
-/// so that a room takes at most one message of each node in a round trip to the server. Each room in which a node has clients takes some 6 KiB of memory in the
-/// client of NATS. What a node publishes in a room with clients of its own comes back to it, and is dropped on arrival.
+/// so that a room takes at most one message of each node in a round trip to the server. Each room in which a node has
+/// clients takes some 6 KiB of memory in the client of NATS. What a node publishes in a room with clients of its own
+/// comes back to it, and is dropped on arrival.
 ///
 /// # Examples
 ///

@@ -1,7 +1,7 @@
 //! A node: its state, the task that publishes, and the reports of gaps.
 //!
-//! Its other tasks are in files of their own: one keeps its subscriptions, one receives, one watches over the broker and
-//! the other nodes. Those for the history of rooms are in [`crate::catch_up`].
+//! Its other tasks are in files of their own: one keeps its subscriptions, one receives, one watches over the broker
+//! and the other nodes. Those for the history of rooms are in [`crate::catch_up`].
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

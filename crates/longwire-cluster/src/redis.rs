@@ -60,13 +60,13 @@ use history::Kept;
 /// # Limits
 ///
 /// One server, without Sentinel. In a Redis Cluster, all nodes may use any of its servers, because these pass all
-/// messages on to each other (tested with three); sharded channels, which avoid that, are not supported. What a node publishes in a room
-/// with clients of its own comes back to it, and is dropped on arrival. The user needs the permission for `PUBLISH`,
-/// `SUBSCRIBE`, `UNSUBSCRIBE` and `PING`, and for the channels that begin with the [prefix](BrokerOptions::prefix). For
-/// a history it needs `SCRIPT LOAD`, `EVALSHA`, `INFO` (without it, messages that the server has lost when it starts
-/// again may go unnoticed) and what the scripts use (`TIME`, `GET`, `SET`, `DEL`, `PEXPIRE`, `HGET`, `HSET`, `XADD`,
-/// `XDEL`, `XRANGE`), for the keys that begin with a brace and the prefix; in a Redis Cluster, a history is not
-/// supported, and joining with one fails.
+/// messages on to each other (tested with three); sharded channels, which avoid that, are not supported. What a node
+/// publishes in a room with clients of its own comes back to it, and is dropped on arrival. The user needs the
+/// permission for `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE` and `PING`, and for the channels that begin with the
+/// [prefix](BrokerOptions::prefix). For a history it needs `SCRIPT LOAD`, `EVALSHA`, `INFO` (without it, messages that
+/// the server has lost when it starts again may go unnoticed) and what the scripts use (`TIME`, `GET`, `SET`, `DEL`,
+/// `PEXPIRE`, `HGET`, `HSET`, `XADD`, `XDEL`, `XRANGE`), for the keys that begin with a brace and the prefix; in a
+/// Redis Cluster, a history is not supported, and joining with one fails.
 ///
 /// # Examples
 ///

@@ -21,8 +21,8 @@ pub(crate) struct Timeline {
     parked_bytes: usize,
     /// Set if not all that has arrived is parked: then another fetch follows.
     is_incomplete: bool,
-    /// Set if something may have been missed since the last fetch: then the next arrival is fetched, also if it seems to
-    /// be the next message.
+    /// Set if something may have been missed since the last fetch: then the next arrival is fetched, also if it seems
+    /// to be the next message.
     is_doubtful: bool,
 }
 

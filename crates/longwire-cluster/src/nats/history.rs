@@ -425,8 +425,8 @@ fn numbers(reply: &str) -> Option<Numbers> {
     Some(Numbers { stored: parts.get(at)?.parse().ok()?, delivered: parts.get(at + 1)?.parse().ok()? })
 }
 
-/// Returns whether a message is the next one that a new consumer delivers. If the connection is replaced meanwhile, some
-/// may be lost before it; then it is fetched again.
+/// Returns whether a message is the next one that a new consumer delivers. If the connection is replaced meanwhile,
+/// some may be lost before it; then it is fetched again.
 fn follows(records: &[Record], numbers: Numbers) -> bool {
     numbers.delivered == records.len() as u64 + 1
 }

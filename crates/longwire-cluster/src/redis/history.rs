@@ -90,9 +90,9 @@ return 1
 ";
 
 /// Takes the keys of the stream and the hash; the age of messages, and the times for which the epoch is kept with and
-/// without messages, all in milliseconds; a new epoch, the server's run ID, the epoch (empty: none) and the offset after
-/// which to read, the most messages, and the most bytes. Returns the epoch, the last offset, whether all is there, and pairs of offset and
-/// payload.
+/// without messages, all in milliseconds; a new epoch, the server's run ID, the epoch (empty: none) and the offset
+/// after which to read, the most messages, and the most bytes. Returns the epoch, the last offset, whether all is
+/// there, and pairs of offset and payload.
 const READ: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta = KEYS[1], KEYS[2]
