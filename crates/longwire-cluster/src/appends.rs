@@ -159,6 +159,13 @@ impl Appends {
         queue.posts_taken + posts(queue.waiting.iter())
     }
 
+    /// Returns whether there is anything that the broker may not have: messages, or news of losses.
+    pub(crate) fn has_left(&self) -> bool {
+        let queue = self.lock();
+        // Also what was taken and is not done.
+        queue.bytes > 0 || !queue.refused.some.is_empty() || queue.refused.are_all
+    }
+
     /// Adds nothing more. [`take`](Self::take) ends once everything was taken.
     pub(crate) fn stop(&self) {
         self.lock().is_stopped = true;
@@ -310,8 +317,12 @@ mod tests {
         appends.give_up(&batch);
         let batch = taken(&appends).await;
         assert_eq!(texts(&batch), ["5 lost in b", "9 lost in a", "10 waits, too"]);
+        assert!(appends.has_left());
         appends.done(&batch);
-        assert_eq!((appends.left(), appends.lock().bytes), (0, 0));
+        assert_eq!((appends.left(), appends.has_left()), (0, false));
+        assert_eq!(appends.lock().bytes, 0);
+        appends.refuse("c".into());
+        assert!(appends.has_left(), "nobody has been told");
     }
 
     #[tokio::test]

@@ -31,11 +31,12 @@ impl Node {
     /// Counts what a leaving node could not hand over, and reports a gap in rooms with a history whose clients may miss
     /// something of what was published before; with `has_fetched`, in those of which something was not fetched.
     pub(crate) fn give_up(&self, has_fetched: bool) {
-        let appends = self.link.appends.as_ref().map_or(0, Appends::left);
-        self.link.counters.lost.add(self.link.outbox.left() + appends);
+        let appends = self.link.appends.as_ref();
+        self.link.counters.lost.add(self.link.outbox.left() + appends.map_or(0, Appends::left));
+        let has_left = appends.is_some_and(Appends::has_left);
         for room in self.occupied_rooms() {
             let channel = Channel::Room(room);
-            if appends > 0 || !has_fetched || !self.hears(&channel) {
+            if has_left || !has_fetched || !self.hears(&channel) {
                 self.report_gap(&channel);
             }
         }

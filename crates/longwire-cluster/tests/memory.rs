@@ -979,3 +979,23 @@ mod history {
         a_slow_node_catches_up,
     );
 }
+
+/// The broker takes nothing that is to be kept, answers otherwise, and the node has given a message up.
+#[tokio::test(start_paused = true)]
+async fn a_loss_that_a_leaving_node_could_not_tell_is_a_gap_for_its_clients() {
+    let broker = Memory::new();
+    let history = History::default().with_age(Duration::from_secs(60));
+    let options = options().with_history(history).with_gap_message(|_| Some("gap".into()));
+    let one = TestNode::new(Deaf { link: broker.clone(), is_stuck: true }, options).await;
+    let mut near = one.member("tea").await;
+    one.hub.publish("tea", "lost");
+    // Now and then, the news of it is on its way.
+    for _ in 0..100 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(one.cluster.stats().lost, 1);
+    assert_eq!(near.texts().await, [""; 0]);
+    one.cluster.leave().await;
+    assert_eq!(near.texts().await, ["gap"]);
+    assert_eq!(one.cluster.stats().lost, 1);
+}

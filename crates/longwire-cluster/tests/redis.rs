@@ -6,14 +6,16 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use longwire_cluster::{BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Redis};
+use longwire_cluster::{
+    BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Position, Redis,
+};
 use longwire_hub::Hub;
 use redis::aio::MultiplexedConnection;
 use redis::{Client, cmd};
 use rustix::process::Signal;
 use support::TestNode;
 use support::broker::{Broker, Process, free_port};
-use support::history::{GAP, connected, history_suite, join, node};
+use support::history::{GAP, connected, history_suite, join, node, options};
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
 
@@ -160,6 +162,27 @@ mod history {
         a_slow_node_catches_up,
     );
 
+    /// A node whose user may not ask which run of the server it is leaves what another node knows of that.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn positions_stay_close_if_one_node_may_not_ask_for_the_run() {
+        let Some(server) = RedisServer::start().await else { return };
+        let one = node(&server).await;
+        let rules = ["SETUSER", "mute", "on", ">secret", "~*", "&*", "+@all", "-info"];
+        cmd("ACL").arg(&rules).exec_async(&mut server.asking().await).await.expect("it can");
+        let url = server.url().replace("redis://", "redis://mute:secret@");
+        let link = Redis::connect(url).await.expect("the user may");
+        let other = TestNode::new(link, options(History::default())).await;
+        let (mut near, _) = join(&one, "tea", None).await;
+        let mut last = None;
+        for number in 0..10 {
+            let node = if number % 2 == 0 { &one } else { &other };
+            node.hub.publish("tea", number.to_string());
+            let position = near.positioned().await.0;
+            assert!(last.is_none_or(|last: Position| position.offset() == last.offset() + 1), "{number}");
+            last = Some(position);
+        }
+    }
+
     /// The server comes back with a dump that lacks the last messages, twice, and then with one that has all.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn positions_of_messages_that_the_server_has_lost_are_not_given_again() {
@@ -213,7 +236,7 @@ mod history {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_room_without_messages_is_forgotten_unless_somebody_is_there() {
         let Some(server) = RedisServer::start_with_history().await else { return };
-        let options = support::history::options(History::default().with_age(Duration::from_secs(1)));
+        let options = options(History::default().with_age(Duration::from_secs(1)));
         let node = TestNode::new(server.connect().await, options.with_linger(Duration::ZERO)).await;
         let (_, joined) = join(&node, "left", None).await;
         let (mut near, _) = join(&node, "tea", None).await;

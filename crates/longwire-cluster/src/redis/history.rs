@@ -67,7 +67,8 @@ for i = 8, #ARGV, 2 do
   if tonumber(ARGV[i]) > last then
     number = ARGV[i]
     last = tonumber(number)
-    redis.call('HSET', meta, 'n', string.format('%.0f', n), 'r', ARGV[7])
+    redis.call('HSET', meta, 'n', string.format('%.0f', n))
+    if ARGV[7] ~= '' then redis.call('HSET', meta, 'r', ARGV[7]) end
     local id = string.format('%.0f-%.0f', n, now)
     if n == previous + 1 then
       redis.call('XADD', stream, 'MAXLEN', ARGV[2], id, 'd', ARGV[i + 1])
