@@ -217,9 +217,9 @@ impl Refused {
         }
     }
 
-    /// Returns whether a room is among them, which is told now.
+    /// Returns whether a room is among them, and removes it: the caller reports the loss.
     fn take(&mut self, room: &Arc<str>) -> bool {
-        // If it is told in more rooms than are remembered, the others have to wait.
+        // Beyond this number of rooms, the report to all rooms has to do.
         self.some.remove(room) || self.are_all && self.told.len() < MOST && self.told.insert(Arc::clone(room))
     }
 }

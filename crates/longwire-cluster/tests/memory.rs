@@ -735,7 +735,7 @@ async fn gaps(events: &mut ClusterEvents) -> (usize, usize) {
     gaps
 }
 
-/// What is in a history takes another way than what is lost.
+/// Messages of a history do not use the channel on which losses are reported.
 #[tokio::test(start_paused = true)]
 async fn a_lost_broadcast_is_no_gap_in_rooms_with_a_history() {
     let broker = Memory::new();
@@ -781,7 +781,7 @@ async fn refusals_in_very_many_rooms_are_a_gap_in_all() {
         assert_eq!((near.texts().await.len(), far.texts().await.len()), (0, 0));
         broker.resume();
         if is_late {
-            // This one misses what is told in the first seconds.
+            // This node misses the reports of the first seconds.
             broker.cut(other.cluster.id());
             sleep(Duration::from_secs(10)).await;
             broker.heal(other.cluster.id());

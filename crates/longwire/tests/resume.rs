@@ -137,7 +137,7 @@ async fn publish_and_kill(one: Node, two: &Node) {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let joined = joined.clone();
-            let has_joined = move || joined.send(()).expect("the test goes on");
+            let has_joined = move || joined.send(()).expect("the test still waits");
             tokio::spawn(receive([one.address, two.address], has_joined))
         })
         .collect();

@@ -125,7 +125,7 @@ impl Node {
         self.change(|inner| {
             inner.presence.restored(Instant::now());
             inner.unsettle();
-            // What these rooms have missed is told once they are subscribed to.
+            // Gaps in these rooms are reported after the node has subscribed to them.
             inner.late.extend(inner.interest.waiting().cloned());
         });
         true
