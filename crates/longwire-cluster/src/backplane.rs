@@ -162,9 +162,9 @@ struct Queues {
 struct Lane {
     items: VecDeque<Item>,
     bytes: usize,
-    /// The channels of which messages were dropped since that was told the last time.
+    /// The channels of which the last thing that is queued is that messages were dropped.
     gaps: HashSet<Channel>,
-    /// The rooms of whose history messages were dropped.
+    /// The same for the history of rooms.
     behind: HashSet<Arc<str>>,
 }
 
@@ -218,7 +218,7 @@ impl Inbox {
     pub fn dropped(&self, channel: Option<Channel>) {
         let mut queues = self.lock();
         match channel {
-            Some(channel) => drop(queues.lane(&channel).gaps.insert(channel)),
+            Some(channel) => queues.lane(&channel).note_gap(channel),
             None if matches!(queues.urgent.items.back(), Some(Item::Dropped(None))) => {}
             None => queues.urgent.items.push_back(Item::Dropped(None)),
         }
@@ -282,23 +282,30 @@ impl Lane {
     /// Adds a message if it fits, or gives it back.
     fn message(&mut self, channel: Channel, payload: Bytes, number: u64, limit: usize) -> Result<(), Bytes> {
         if !self.make_room(cost(&channel, &payload), limit) {
-            self.gaps.insert(channel);
+            self.note_gap(channel);
             return Err(payload);
         }
-        if self.gaps.remove(&channel) {
-            self.items.push_back(Item::Dropped(Some(channel.clone())));
-        }
+        self.gaps.remove(&channel);
         self.items.push_back(Item::Message { channel, payload, number });
         Ok(())
+    }
+
+    /// Queues that messages of a channel were dropped. It takes its turn with what fits, so that a channel without
+    /// further messages does not wait until nothing else arrives.
+    fn note_gap(&mut self, channel: Channel) {
+        if self.gaps.insert(channel.clone()) {
+            self.items.push_back(Item::Dropped(Some(channel)));
+        }
     }
 
     /// Adds a message of a room's history if it fits.
     fn record(&mut self, room: Arc<str>, record: Record, limit: usize) -> bool {
         let fits = self.make_room(room.len() + record.payload.len() + OVERHEAD, limit);
         if fits {
+            self.behind.remove(&room);
             self.items.push_back(Item::Record { room, record });
-        } else {
-            self.behind.insert(room);
+        } else if self.behind.insert(Arc::clone(&room)) {
+            self.items.push_back(Item::Behind(room));
         }
         fits
     }
@@ -312,23 +319,17 @@ impl Lane {
         fits
     }
 
-    /// Takes the next item. Channels with gaps of which nothing else has arrived come after all others.
     fn take(&mut self) -> Option<Item> {
-        if let Some(item) = self.items.pop_front() {
-            match &item {
-                Item::Message { channel, payload, .. } => self.bytes -= cost(channel, payload),
-                Item::Record { room, record } => self.bytes -= room.len() + record.payload.len() + OVERHEAD,
-                _ => {}
-            }
-            return Some(item);
+        let item = self.items.pop_front()?;
+        match &item {
+            Item::Message { channel, payload, .. } => self.bytes -= cost(channel, payload),
+            Item::Record { room, record } => self.bytes -= room.len() + record.payload.len() + OVERHEAD,
+            // What is dropped from now on is told again.
+            Item::Dropped(Some(channel)) => drop(self.gaps.remove(channel)),
+            Item::Behind(room) => drop(self.behind.remove(room)),
+            Item::Dropped(None) | Item::Lost(_) | Item::Restored => {}
         }
-        if let Some(channel) = self.gaps.iter().next().cloned() {
-            self.gaps.remove(&channel);
-            return Some(Item::Dropped(Some(channel)));
-        }
-        let room = self.behind.iter().next().cloned()?;
-        self.behind.remove(&room);
-        Some(Item::Behind(room))
+        Some(item)
     }
 }
 
@@ -374,12 +375,43 @@ mod tests {
         assert_eq!(inbox.overflowed(), 2);
         assert!(inbox.try_take().is_some());
         inbox.message(room("a"), payload());
-        // Of "b" nothing else has arrived.
-        assert_eq!(taken(&inbox), [".r.a", ".r.a!", ".r.a", ".r.b!"]);
+        assert_eq!(taken(&inbox), [".r.a", ".r.a!", ".r.b!", ".r.a"]);
         inbox.dropped(Some(room("c")));
         inbox.dropped(Some(room("c")));
         inbox.message(room("c"), payload());
         assert_eq!(taken(&inbox), [".r.c!", ".r.c"]);
+    }
+
+    #[test]
+    fn a_gap_does_not_wait_until_nothing_else_arrives() {
+        let inbox = Inbox::new(2 * (OVERHEAD + 1));
+        for name in ["busy", "busy", "quiet", "busy"] {
+            inbox.message(room(name), Bytes::new());
+        }
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            seen.push(inbox.try_take());
+            // There is always something.
+            inbox.message(room("busy"), Bytes::new());
+            inbox.message(room("busy"), Bytes::new());
+        }
+        let is_told = |item: &Option<Item>| matches!(item, Some(Item::Dropped(Some(channel))) if *channel == room("quiet"));
+        assert_eq!(seen.iter().filter(|item| is_told(item)).count(), 1, "{seen:?}");
+    }
+
+    #[test]
+    fn what_was_dropped_of_a_history_is_told_before_what_follows() {
+        let inbox = Inbox::new(OVERHEAD + 1);
+        let record =
+            |offset| Record { position: Position::new(1, offset), previous: 0, payload: Bytes::new() };
+        inbox.record("a".into(), record(1));
+        inbox.record("a".into(), record(2));
+        inbox.record("a".into(), record(3));
+        inbox.try_take().expect("the first one");
+        inbox.record("a".into(), record(4));
+        let rest: Vec<_> = std::iter::from_fn(|| inbox.try_take()).collect();
+        let [Item::Behind(room), Item::Record { record, .. }] = &rest[..] else { panic!("{rest:?}") };
+        assert_eq!((&**room, record.position.offset()), ("a", 4));
     }
 
     #[test]

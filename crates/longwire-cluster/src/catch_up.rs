@@ -375,7 +375,7 @@ impl Node {
     /// Delivers the next message of a room. Returns the number of clients.
     fn deliver_record(&self, name: &Arc<str>, state: &RoomState, record: Record) -> usize {
         let position = record.position;
-        if !Envelope::is_from(&record.payload, self.id) {
+        if is_post(&record.payload) && !Envelope::is_from(&record.payload, self.id) {
             self.link.counters.received.add(1);
             self.link.counters.received_bytes.add(record.payload.len() as u64);
         }

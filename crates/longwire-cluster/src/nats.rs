@@ -323,6 +323,10 @@ impl Shared {
         for (channel, payload) in messages {
             let payload = if payload.len() > self.client.max_payload() {
                 warn!(bytes = payload.len(), ?channel, "message exceeds the NATS server's max_payload");
+                if !channel.is_for_clients() {
+                    // Who waits for it asks again.
+                    return Err(BackplaneError::new("news of the node exceed the server's max_payload"));
+                }
                 Envelope { from: node, body: Body::Lost { seq: 0 } }.encode()
             } else {
                 payload.clone()

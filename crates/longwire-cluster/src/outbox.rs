@@ -139,6 +139,11 @@ impl Outbox {
         self.added.notify_one();
     }
 
+    /// Returns whether [`has_lost_news`](Self::has_lost_news) would.
+    pub(crate) fn must_repeat_news(&self) -> bool {
+        self.lock().has_lost_news
+    }
+
     /// Returns whether news were lost since the last call, and all nodes must ask anew.
     pub(crate) fn has_lost_news(&self) -> bool {
         std::mem::take(&mut self.lock().has_lost_news)
@@ -177,7 +182,9 @@ impl Outbox {
             {
                 let mut queues = self.lock();
                 let now = Instant::now();
-                if !queues.is_away && queues.tell_losses_at.is_none_or(|at| at <= now) {
+                // A node that leaves has no later time for it.
+                let is_due = queues.is_stopped || queues.tell_losses_at.is_none_or(|at| at <= now);
+                if !queues.is_away && is_due {
                     self.tell_losses(&mut queues);
                 }
                 if let Some(batch) = queues.take() {
@@ -480,6 +487,18 @@ mod tests {
         assert!(outbox.has_lost_news() && !outbox.has_lost_news());
         outbox.fail(vec![(room("a"), Bytes::new())]);
         assert!(outbox.has_lost_news());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_leaves_tells_what_it_has_lost_since_it_told_the_last_time() {
+        let outbox = outbox(1 << 20);
+        let too_long = || post(&"x".repeat(1000));
+        outbox.post(room("a"), too_long());
+        assert_eq!(taken(&outbox).await, [lost("a", 1)]);
+        outbox.post(room("a"), too_long());
+        outbox.stop(None);
+        assert_eq!(taken(&outbox).await, [lost("a", 2)]);
+        assert!(outbox.take().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,6 +44,8 @@ pub(crate) struct Presence {
     /// The time of the last question about everything, and whether another one is due.
     asked_at: Option<Instant>,
     must_ask: bool,
+    /// The time at which something may have to be asked again, if there is anything.
+    next_question: Option<Instant>,
     last_question: u64,
     queries: HashMap<u64, Query>,
     last_query: u64,
@@ -137,6 +139,7 @@ impl Presence {
             next_heartbeat: now,
             asked_at: None,
             must_ask: false,
+            next_question: None,
             last_question: 0,
             queries: HashMap::new(),
             last_query: 0,
@@ -290,15 +293,38 @@ impl Presence {
             self.ask_all();
         }
         self.ask_again();
+        self.plan_questions();
     }
 
     /// Returns the time of the next [`tick`](Self::tick) that has something to do.
     pub(crate) fn next_tick(&self) -> Instant {
-        let ends = self.nodes.values().map(Node::dies_at);
-        match ends.min() {
-            Some(end) if !self.is_alone => end.min(self.next_heartbeat),
-            _ => self.next_heartbeat,
+        if self.is_alone {
+            return self.next_heartbeat;
         }
+        let ends = self.nodes.values().map(Node::dies_at);
+        ends.chain(self.next_question).fold(self.next_heartbeat, Instant::min)
+    }
+
+    /// Determines the time of the next question, if something is missing and an answer may be on its way.
+    fn plan_questions(&mut self) {
+        let rooms = self.rooms.values();
+        let of_rooms = rooms.clone().filter(|state| state.must_ask).map(|state| state.asked_at);
+        let of_views = rooms.flat_map(|state| state.others.values());
+        let of_views = of_views.filter(|view| view.newest > view.seq).map(|view| view.asked_at);
+        let of_all = self.must_ask.then_some(self.asked_at);
+        self.next_question =
+            of_rooms.chain(of_views).chain(of_all).map(|asked_at| self.question_at(asked_at)).min();
+    }
+
+    fn question_at(&self, asked_at: Option<Instant>) -> Instant {
+        // Not at once: one by one, many questions would each look at all rooms.
+        (asked_at.unwrap_or(self.now) + PATIENCE).max(self.now + PATIENCE / 10)
+    }
+
+    /// Notes that something is missing and will have to be asked, unless an earlier question is answered.
+    fn ask_later(&mut self, asked_at: Option<Instant>) {
+        let at = self.question_at(asked_at);
+        self.next_question = Some(self.next_question.map_or(at, |next| next.min(at)));
     }
 
     fn is_patience_over(&self, asked_at: Option<Instant>) -> bool {
@@ -370,7 +396,12 @@ impl Presence {
         if self.is_alone {
             return;
         }
-        if self.is_patience_over(self.asked_at) { self.ask_all() } else { self.must_ask = true }
+        if self.is_patience_over(self.asked_at) {
+            self.ask_all();
+        } else {
+            self.must_ask = true;
+            self.ask_later(self.asked_at);
+        }
     }
 
     /// Notes that messages to this node in a room were lost.
@@ -379,6 +410,8 @@ impl Presence {
         if self.is_alone || !self.is_patience_over(state.asked_at) {
             if let Some(state) = self.rooms.get_mut(room) {
                 state.must_ask = true;
+                let asked_at = state.asked_at;
+                self.ask_later(asked_at);
             }
             return;
         }
@@ -524,6 +557,11 @@ impl Presence {
         }
     }
 
+    /// Returns whether a node has said goodbye a short time ago.
+    pub(crate) fn has_departed(&self, node: NodeId) -> bool {
+        self.departed.contains_key(&node)
+    }
+
     /// Notes a sign of life of a node.
     pub(crate) fn heard(&mut self, from: NodeId) {
         if let Some(node) = self.nodes.get_mut(&from) {
@@ -541,6 +579,8 @@ impl Presence {
             return;
         }
         self.out.push(Out::Tell(Change::NodeCame { node: from, name: Arc::clone(&name) }));
+        // It may have been known until a moment ago, and have lost messages since.
+        self.has_lost_rooms |= losses > 0;
         let lease = lease.clamp(MIN_LEASE, MAX_LEASE);
         self.nodes.insert(from, Node { name, lease, losses, heard: self.now });
         if *channel == Channel::Control {
@@ -591,6 +631,7 @@ impl Presence {
             if self.is_patience_over(asked_at) {
                 self.ask_node(from, vec![Arc::clone(room)]);
             }
+            self.ask_later(asked_at);
         }
     }
 
@@ -1168,6 +1209,52 @@ mod tests {
 
     fn heartbeat(name: &str, lease: Duration) -> Body {
         Body::Heartbeat { name: name.into(), lease, losses: 0 }
+    }
+
+    #[test]
+    fn a_lost_answer_is_asked_for_again_soon_whatever_the_lease() {
+        let now = Instant::now();
+        let lease = Duration::from_secs(3600);
+        let mut presence = Presence::new(id(0), "0".into(), lease, now);
+        presence.tick(now);
+        presence.receive(id(1), &Channel::Control, heartbeat("1", lease), now);
+        let room: Arc<str> = "room".into();
+        presence.subscribed(&room);
+        assert_eq!(presence.next_tick(), now + lease / HEARTBEATS, "nothing is known to be missing");
+        let order = Order { seq: 9, previous: 8 };
+        let body = Body::Entered { room: Arc::clone(&room), order, member: member(1) };
+        presence.receive(id(1), &Channel::Room(Arc::clone(&room)), body, now);
+        for asked in 1..5 {
+            let next = presence.next_tick();
+            assert!(next <= now + asked * PATIENCE, "question {asked}");
+            presence.take();
+            presence.tick(next);
+            let asks = |out: &Out| matches!(out, Out::Send(_, Body::Wanted { .. }));
+            assert!(presence.take().iter().any(asks), "question {asked}");
+        }
+        let answer = Body::Members {
+            room,
+            seq: 9,
+            answers: presence.last_question,
+            part: Part { index: 0, is_last: true },
+            members: vec![member(1)],
+        };
+        presence.receive(id(1), &Channel::Node(id(0)), answer, now);
+        presence.tick(presence.next_tick());
+        assert!(presence.next_tick() > now + lease / 4, "nothing is missing any more");
+    }
+
+    #[test]
+    fn what_a_node_lost_while_nobody_heard_it_is_told_when_it_comes_back() {
+        let (now, lease) = (Instant::now(), Duration::from_secs(1));
+        let mut presence = Presence::new(id(0), "0".into(), lease, now);
+        presence.receive(id(1), &Channel::Control, heartbeat("1", lease), now);
+        assert!(!presence.take_lost_rooms());
+        presence.tick(now + lease);
+        assert!(presence.nodes().is_empty());
+        let body = Body::Heartbeat { name: "1".into(), lease, losses: 1 };
+        presence.receive(id(1), &Channel::Control, body, now + lease);
+        assert!(presence.take_lost_rooms());
     }
 
     #[test]

@@ -115,6 +115,8 @@ struct State {
     channels: HashMap<Vec<u8>, Channel>,
     /// Set if a history is kept.
     kept: Option<Kept>,
+    /// Set at the end, after which there is no connection.
+    has_ended: bool,
 }
 
 struct Connection {
@@ -171,7 +173,12 @@ impl Redis {
         if let Some(keeper) = keeper {
             keeper.abort();
         }
-        let connection = self.shared.state().connection.take();
+        let connection = {
+            let mut state = self.shared.state();
+            // A task that is aborted finishes its step.
+            state.has_ended = true;
+            state.connection.take()
+        };
         drop(connection);
     }
 }
@@ -411,7 +418,7 @@ impl Shared {
                 let surplus: Vec<_> =
                     subscribed.iter().filter(|name| !wanted.contains_key(*name)).cloned().collect();
                 if missing.is_empty() && surplus.is_empty() {
-                    if connection.has_ended.load(Ordering::Relaxed) {
+                    if state.has_ended || connection.has_ended.load(Ordering::Relaxed) {
                         return Err(BackplaneError::new("the connection to the server is lost"));
                     }
                     state.connection = Some(connection);

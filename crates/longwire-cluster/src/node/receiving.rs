@@ -135,7 +135,9 @@ impl Node {
             // It counts as missing.
             return 0;
         }
-        let has_gap = inner.seen.note(channel, from, post.seq, post.previous);
+        // Nobody would forget the numbers of a node whose goodbye has overtaken this.
+        let is_noted = !inner.presence.has_departed(from);
+        let has_gap = is_noted && inner.seen.note(channel, from, post.seq, post.previous);
         drop(inner);
         if has_gap {
             self.report_gap(channel);

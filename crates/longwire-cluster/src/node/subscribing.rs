@@ -126,6 +126,9 @@ impl Node {
     async fn give_up_old(&self) -> bool {
         loop {
             let channels = self.inner().interest.take_old(SUBSCRIBE);
+            if channels.is_empty() {
+                return true;
+            }
             // A client may have come a moment ago.
             let (kept, given_up): (Vec<_>, Vec<_>) =
                 channels.into_iter().partition(|channel| self.is_occupied(channel));
@@ -158,7 +161,7 @@ impl Node {
                 given_up.iter().filter_map(Channel::room).for_each(|room| rooms.end(room));
             }
             if given_up.is_empty() {
-                return true;
+                continue;
             }
             let ended = within_limit(self.backplane.unsubscribe(&given_up)).await;
             // What was published between this and the next subscription has not arrived.

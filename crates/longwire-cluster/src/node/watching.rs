@@ -34,7 +34,10 @@ impl Node {
                 inner.presence.tick(Instant::now());
                 inner.presence.next_tick()
             });
-            let wake = next_tick.min(next_probe);
+            let mut wake = next_tick.min(next_probe);
+            if self.link.outbox.must_repeat_news() {
+                wake = wake.min(next_resend);
+            }
             // While the broker is away, it is checked less and less often.
             let is_asked = timeout_at(wake, self.check.notified()).await.is_ok();
             let may_hurry = self.is_back_soon.load(Ordering::Relaxed) || self.is_connected();
