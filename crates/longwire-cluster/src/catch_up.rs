@@ -314,7 +314,12 @@ impl Node {
                     if state.is_over {
                         return;
                     }
+                    let is_lost = after.is_some_and(|after| past.has_lost(after));
                     let fetched = state.timeline.fetched(past);
+                    if let Some(appends) = self.link.appends.as_ref().filter(|_| is_lost) {
+                        // Others may not have got what this node has got, and would not know of it.
+                        appends.refuse(Arc::clone(name));
+                    }
                     if fetched.has_gap {
                         self.report_gap_to(&Channel::Room(Arc::clone(name)), &state.joiners);
                     }
