@@ -401,7 +401,7 @@ impl Shared {
     /// Makes a connection with all subscriptions.
     async fn restore(self: &Arc<Self>) -> Result<(), BackplaneError> {
         let mut connection = self.establish().await?;
-        self.prepare(&mut connection.handle).await?;
+        self.prepare(&mut connection.handle).await.map_err(BackplaneError::new)?;
         let mut subscribed: HashSet<Vec<u8>> = HashSet::new();
         loop {
             let (missing, surplus) = {

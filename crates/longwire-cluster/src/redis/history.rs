@@ -160,10 +160,10 @@ impl Shared {
     }
 
     /// Gives a new connection what it needs for the history.
-    pub(super) async fn prepare(&self, handle: &mut MultiplexedConnection) -> Result<(), BackplaneError> {
+    pub(super) async fn prepare(&self, handle: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let bounds = self.state().kept.as_ref().map(|kept| kept.bounds);
         if let Some(bounds) = bounds {
-            load(handle, bounds).await.map_err(BackplaneError::new)?;
+            load(handle, bounds).await?;
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Shared {
         let mut answers = calls.query_async(&mut handle).await;
         if answers.as_ref().is_err_and(|error: &RedisError| error.kind() == ServerErrorKind::NoScript.into())
         {
-            self.prepare(&mut handle).await?;
+            self.prepare(&mut handle).await.map_err(|error| self.failed(number, error))?;
             answers = calls.query_async(&mut handle).await;
         }
         answers.map_err(|error| self.failed(number, error))
@@ -218,7 +218,7 @@ impl Shared {
             let call = pipeline.cmd("EVALSHA").arg(&*script).arg(3);
             call.arg(key(&name, "s")).arg(key(&name, "m")).arg(key(&name, &format!("p.{node}")));
             call.arg(name).arg(bounds.messages).arg(millis(bounds.age)).arg(millis(bounds.repetition()));
-            call.arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]).arg(&*session.run);
+            call.arg(millis(forgotten(bounds))).arg(&new_epoch()[..]).arg(&*session.run);
             for append in appends {
                 call.arg(append.number).arg(&append.payload[..]);
             }
@@ -241,7 +241,7 @@ impl Shared {
             None => (Vec::new(), 0),
         };
         let call = pipeline.cmd("EVALSHA").arg(&**script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
-        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(millis(quiet(*bounds)));
+        call.arg(millis(bounds.age)).arg(millis(forgotten(*bounds))).arg(millis(quiet(*bounds)));
         call.arg(&new_epoch()[..]).arg(&*session.run).arg(epoch).arg(offset)
     }
 
@@ -307,6 +307,11 @@ fn quiet(bounds: History) -> Duration {
     bounds.age.max(QUIET)
 }
 
+/// Returns the time for which the epoch of a room is kept after a message.
+fn forgotten(bounds: History) -> Duration {
+    bounds.age.saturating_add(EPOCH)
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -360,6 +365,13 @@ const EPOCH: Duration = Duration::from_secs(24 * 60 * 60);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_without_end_does_not_overflow() {
+        let bounds = |age| History::default().with_age(age);
+        assert_eq!(forgotten(bounds(Duration::MAX)), Duration::MAX);
+        assert_eq!(forgotten(bounds(Duration::from_secs(1))), EPOCH + Duration::from_secs(1));
+    }
 
     #[test]
     fn what_is_published_is_read() {
