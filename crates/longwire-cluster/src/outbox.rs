@@ -45,8 +45,6 @@ struct Queues {
     /// Set while the broker is away. What is added then is lost.
     is_away: bool,
     is_stopped: bool,
-    /// Set once the last losses were told after the stop.
-    has_told_last: bool,
 }
 
 #[derive(Default)]
@@ -187,12 +185,7 @@ impl Outbox {
                     return Some(batch);
                 }
                 if queues.is_stopped {
-                    if queues.is_away || std::mem::replace(&mut queues.has_told_last, true) {
-                        return None;
-                    }
-                    // Once, and before it is due: there is no later.
-                    self.tell_losses(&mut queues);
-                    continue;
+                    return None;
                 }
             }
             let due = self.lock().loss_is_due_at();
@@ -413,24 +406,6 @@ mod tests {
             panic!("{next:?}")
         };
         assert_eq!((channel, last.seq, last.previous), (&room("a"), 8, 7), "7 is missing");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_last_losses_are_told_before_the_end() {
-        let outbox = outbox(200);
-        for text in ["1", "2", "3"] {
-            outbox.post(room("a"), post(text));
-        }
-        assert_eq!(taken(&outbox).await.last(), Some(&lost("a", 3)));
-        for text in ["4", "5", "6"] {
-            outbox.post(room("a"), post(text));
-        }
-        outbox.stop(None);
-        assert_eq!(taken(&outbox).await.len(), 2);
-        assert_eq!(taken(&outbox).await, [lost("a", 6)]);
-        // A broker that refuses that is not asked again.
-        outbox.fail(vec![(room("a"), Bytes::new())]);
-        assert_eq!(taken(&outbox).await, []);
     }
 
     #[tokio::test(start_paused = true)]
