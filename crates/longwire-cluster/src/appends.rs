@@ -101,7 +101,8 @@ impl Appends {
     }
 
     /// Waits until something is to be done, and takes it. Messages are about [`BATCH`] bytes at most, and at least one,
-    /// [`EACH`] of one room at most; they count until they are [done](Self::done). `None` once the node has left and everything was taken.
+    /// [`EACH`] of one room at most; they count until they are [done](Self::done). `None` once the node has left and
+    /// everything was taken.
     pub(crate) async fn take(&self) -> Option<Task> {
         loop {
             {

@@ -10,7 +10,8 @@ use crate::envelope::{self, HEADER, bundled_len};
 
 /// Puts short envelopes on the same channel together, each bundle of at most `most` bytes.
 ///
-/// The order on each channel stays, and what follows word of losses on all channels. A bundle stands where the first of its envelopes stood.
+/// The order on each channel stays, and what follows word of losses on all channels. A bundle stands where the first of
+/// its envelopes stood.
 pub(crate) fn bundled(from: NodeId, messages: Vec<(Channel, Bytes)>, most: usize) -> Vec<(Channel, Bytes)> {
     if messages.len() < 2 {
         return messages;
