@@ -3,7 +3,7 @@
 //! Unlike what is in [`crate::outbox`], it waits while the broker is away, and is handed over again if it may not have
 //! arrived. The broker recognizes repetitions by the node and the number.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -100,20 +100,14 @@ impl Appends {
         self.added.notify_one();
     }
 
-    /// Waits until something is to be done, and takes it. Messages are about [`BATCH`] bytes at most, and at least one;
-    /// they count until they are [done](Self::done). `None` once the node has left and everything was taken.
+    /// Waits until something is to be done, and takes it. Messages are about [`BATCH`] bytes at most, and at least one,
+    /// [`EACH`] of one room at most; they count until they are [done](Self::done). `None` once the node has left and
+    /// everything was taken.
     pub(crate) async fn take(&self) -> Option<Task> {
         loop {
             {
                 let mut queue = self.lock();
-                let mut batch = Vec::new();
-                let mut taken = 0;
-                while taken < BATCH
-                    && let Some(append) = queue.waiting.pop_front()
-                {
-                    taken += append.cost();
-                    batch.push(append);
-                }
+                let batch = queue.take();
                 if !batch.is_empty() {
                     queue.posts_taken = posts(&batch);
                     return Some(Task::Append(batch));
@@ -139,12 +133,12 @@ impl Appends {
         self.lock().done(batch);
     }
 
-    /// Notes that nobody knows whether the broker has a batch. That becomes a part of the history, before all that
-    /// waits.
-    pub(crate) fn give_up(&self, batch: &[Append]) {
+    /// Notes that nobody knows whether the broker has some messages of a batch. That becomes a part of the history of
+    /// their rooms, before all that waits.
+    pub(crate) fn give_up<'a>(&self, batch: &[Append], unknown: impl IntoIterator<Item = &'a Append>) {
         let mut queue = self.lock();
         queue.done(batch);
-        let last: BTreeMap<_, _> = batch.iter().map(|append| (&append.room, append.number)).collect();
+        let last: BTreeMap<_, _> = unknown.into_iter().map(|append| (&append.room, append.number)).collect();
         for (room, number) in last {
             // Free for this, and if it is news of a loss that may be there, that is enough.
             let number = number | 1;
@@ -192,6 +186,29 @@ impl Queue {
         self.waiting.push_front(append);
     }
 
+    /// Takes a batch of what waits. What is beyond the share of its room stays, in its place.
+    fn take(&mut self) -> Vec<Append> {
+        let (mut batch, mut stay, mut taken) = (Vec::new(), Vec::new(), 0);
+        let mut rooms: HashMap<Arc<str>, usize> = HashMap::new();
+        while taken < BATCH
+            && stay.len() < AHEAD
+            && let Some(append) = self.waiting.pop_front()
+        {
+            let count = rooms.entry(Arc::clone(&append.room)).or_default();
+            if *count == EACH {
+                stay.push(append);
+                continue;
+            }
+            *count += 1;
+            taken += append.cost();
+            batch.push(append);
+        }
+        for append in stay.into_iter().rev() {
+            self.waiting.push_front(append);
+        }
+        batch
+    }
+
     fn done(&mut self, batch: &[Append]) {
         self.posts_taken = 0;
         self.bytes -= batch.iter().map(Append::cost).sum::<usize>();
@@ -237,6 +254,13 @@ impl Append {
 
 /// The bytes that are handed to the broker at once.
 const BATCH: usize = 256 * 1024;
+
+/// The messages of one room that are handed to the broker at once. One that confirms each of them before it takes the
+/// next keeps other rooms waiting for as long.
+const EACH: usize = 128;
+
+/// The messages beyond the share of their rooms that are passed over in search of other rooms.
+const AHEAD: usize = 8 * 1024;
 
 /// The memory that a message takes beyond its payload and the name of its room.
 const OVERHEAD: usize = 64;
@@ -308,13 +332,13 @@ mod tests {
         let batch = taken(&appends).await;
         assert_eq!(appends.post("a".into(), post("waits")), Some(true));
         assert_eq!(appends.left(), 4);
-        appends.give_up(&batch);
+        appends.give_up(&batch, &batch);
         assert_eq!(appends.left(), 1);
         let batch = taken(&appends).await;
         assert_eq!(texts(&batch), ["5 lost in b", "7 lost in a", "8 waits"]);
         // The same number for the same news, and one that is still free for the message.
         assert_eq!(appends.post("a".into(), post("waits, too")), Some(true));
-        appends.give_up(&batch);
+        appends.give_up(&batch, &batch);
         let batch = taken(&appends).await;
         assert_eq!(texts(&batch), ["5 lost in b", "9 lost in a", "10 waits, too"]);
         assert!(appends.has_left());
@@ -323,6 +347,36 @@ mod tests {
         assert_eq!(appends.lock().bytes, 0);
         appends.refuse("c".into());
         assert!(appends.has_left(), "nobody has been told");
+    }
+
+    #[tokio::test]
+    async fn only_rooms_of_messages_that_may_be_lost_are_told() {
+        let appends = Appends::new(NodeId(1), 10_000, 1000);
+        for (room, text) in [("a", "x"), ("b", "y"), ("a", "z")] {
+            assert_eq!(appends.post(room.into(), post(text)), Some(true));
+        }
+        let batch = taken(&appends).await;
+        appends.give_up(&batch, &batch[2..]);
+        assert_eq!(texts(&taken(&appends).await), ["7 lost in a"]);
+    }
+
+    #[tokio::test]
+    async fn a_busy_room_leaves_a_place_for_others() {
+        let appends = Appends::new(NodeId(1), 1 << 20, 1000);
+        for number in 0..2 * EACH + 10 {
+            assert_eq!(appends.post("busy".into(), post(&number.to_string())), Some(true));
+        }
+        assert_eq!(appends.post("quiet".into(), post("x")), Some(true));
+        let mut busy = Vec::new();
+        for (count, has_quiet) in [(EACH + 1, true), (EACH, false), (10, false)] {
+            let batch = taken(&appends).await;
+            assert_eq!(batch.len(), count);
+            assert_eq!(batch.iter().any(|append| &*append.room == "quiet"), has_quiet);
+            busy.extend(batch.iter().filter(|append| &*append.room == "busy").map(|append| append.number));
+            appends.done(&batch);
+        }
+        assert!(busy.len() == 2 * EACH + 10 && busy.is_sorted());
+        assert_eq!((appends.left(), appends.has_left()), (0, false));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The interface to a broker, and the inbox for the messages that its client receives.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,18 +94,33 @@ pub struct BackplaneError {
     error: Arc<BoxError>,
     /// The number of the message that the broker refuses, each time.
     refused: Option<u64>,
+    /// The numbers of the last messages of rooms that the broker has, although not all of a call.
+    stored: Option<Arc<HashMap<Arc<str>, u64>>>,
 }
 
 impl BackplaneError {
     /// Wraps an error, or a text.
     pub fn new(error: impl Into<BoxError>) -> Self {
-        Self { error: Arc::new(error.into()), refused: None }
+        Self { error: Arc::new(error.into()), refused: None, stored: None }
     }
 
     /// Wraps the reason for which a broker refuses the message with this number, and would do so again.
     #[cfg(feature = "nats")]
     pub(crate) fn refusing(number: u64, error: impl Into<BoxError>) -> Self {
         Self { refused: Some(number), ..Self::new(error) }
+    }
+
+    /// Adds which messages the broker has, although the call has failed: of each room, those up to a number.
+    #[cfg(any(feature = "nats", test))]
+    pub(crate) fn with_stored(mut self, stored: HashMap<Arc<str>, u64>) -> Self {
+        self.stored = Some(Arc::new(stored));
+        self
+    }
+
+    /// Returns whether the broker is known to have a message of the call that has failed.
+    pub(crate) fn has_stored(&self, append: &Append) -> bool {
+        let last = self.stored.as_ref().and_then(|stored| stored.get(&append.room));
+        last.is_some_and(|last| append.number <= *last)
     }
 
     /// Returns the number of the message that the broker refuses each time, if it is that.

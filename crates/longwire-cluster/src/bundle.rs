@@ -10,7 +10,8 @@ use crate::envelope::{self, HEADER, bundled_len};
 
 /// Puts short envelopes on the same channel together, each bundle of at most `most` bytes.
 ///
-/// The order on each channel stays. A bundle stands where the first of its envelopes stood.
+/// The order on each channel stays, and what follows word of losses on all channels. A bundle stands where the first of
+/// its envelopes stood.
 pub(crate) fn bundled(from: NodeId, messages: Vec<(Channel, Bytes)>, most: usize) -> Vec<(Channel, Bytes)> {
     if messages.len() < 2 {
         return messages;
@@ -21,6 +22,10 @@ pub(crate) fn bundled(from: NodeId, messages: Vec<(Channel, Bytes)>, most: usize
     let mut open: HashMap<Channel, usize> = HashMap::new();
     for (channel, envelope) in messages {
         let len = bundled_len(&envelope);
+        if channel == Channel::All && !envelope::is_post(&envelope) {
+            // Word of losses on any channel: no message on any of them must overtake it.
+            open.clear();
+        }
         if len > SHORT {
             // What follows must not overtake it.
             open.remove(&channel);
@@ -109,6 +114,22 @@ mod tests {
                 prop_assert_eq!(of(&arrived), of(&numbered));
             }
         }
+    }
+
+    #[test]
+    fn no_message_overtakes_the_word_that_some_are_lost_anywhere() {
+        let envelope = |body| Envelope { from: ME, body }.encode();
+        let room = || Channel::Room("a".into());
+        let messages = vec![
+            (room(), envelope(post(1, 10))),
+            (Channel::All, envelope(post(2, 10))),
+            (Channel::All, envelope(Body::Lost { seq: 3 })),
+            (room(), envelope(post(4, 10))),
+        ];
+        let bundled = bundled(ME, messages.clone(), 1 << 20);
+        let channels: Vec<_> = bundled.iter().map(|(channel, _)| channel.clone()).collect();
+        assert_eq!(channels, [room(), Channel::All, Channel::All, room()]);
+        assert_eq!(bundled, messages);
     }
 
     #[test]

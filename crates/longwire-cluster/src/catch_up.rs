@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use crate::appends::{Append, Task, posts};
+use crate::appends::{Append, Task};
 use crate::channel::Channel;
 use crate::cluster::ClusterState;
 use crate::envelope::{Body, Envelope, Post, is_post};
@@ -67,6 +67,14 @@ pub(crate) enum Content {
     },
     /// Messages were lost before they came into the history.
     Gap,
+}
+
+/// What became of a batch, by the numbers of its messages.
+struct Appended {
+    /// Those that the broker refuses.
+    refused: BTreeSet<u64>,
+    /// Those of which nobody knows whether the broker has them.
+    unknown: BTreeSet<u64>,
 }
 
 impl Rooms {
@@ -220,29 +228,29 @@ impl Node {
                     continue;
                 }
             };
-            let Some(refused) = self.append(&batch, patience).await else {
-                // Nobody knows which of them are there, and the next attempt could repeat them.
-                counters.lost.add(posts(&batch));
-                appends.give_up(&batch);
-                continue;
-            };
+            let Appended { refused, unknown } = self.append(&batch, patience).await;
             for append in batch.iter().filter(|append| is_post(&append.payload)) {
-                if refused.contains(&append.number) {
+                if refused.contains(&append.number) || unknown.contains(&append.number) {
                     counters.lost.add(1);
                 } else {
                     counters.published.add(1);
                     counters.published_bytes.add(append.payload.len() as u64);
                 }
             }
-            appends.done(&batch);
+            if unknown.is_empty() {
+                appends.done(&batch);
+            } else {
+                // The next attempt could repeat them.
+                appends.give_up(&batch, batch.iter().filter(|append| unknown.contains(&append.number)));
+            }
         }
         guard.release();
     }
 
-    /// Returns the numbers of the messages that the broker refuses once it has all others of a batch, and in their
-    /// place the news that they are lost; `None` after the time in which it recognizes repetitions.
-    async fn append(&self, batch: &[Append], patience: Duration) -> Option<BTreeSet<u64>> {
-        let (mut batch, mut refused) = (Cow::Borrowed(batch), BTreeSet::new());
+    /// Hands a batch to the broker until it has all messages, or in their place the news that they are lost; or until
+    /// it may not recognize repetitions any more.
+    async fn append(&self, all: &[Append], patience: Duration) -> Appended {
+        let (mut batch, mut refused, mut stored) = (Cow::Borrowed(all), BTreeSet::new(), BTreeSet::new());
         let mut first_attempt = None;
         let mut wait = RETRY;
         loop {
@@ -252,12 +260,29 @@ impl Node {
                 let is_over = |state: &ClusterState| !matches!(state, ClusterState::Lost { .. });
                 drop(state.wait_for(is_over).await);
             }
-            let begun = *first_attempt.get_or_insert_with(Instant::now);
+            let attempt = Instant::now();
+            let begun = *first_attempt.get_or_insert(attempt);
             if begun.elapsed() >= patience {
                 warn!(messages = batch.len(), "messages for rooms are lost: the broker does not take them");
-                return None;
+                let unknown =
+                    all.iter().map(|append| append.number).filter(|number| !stored.contains(number));
+                return Appended { refused, unknown: unknown.collect() };
             }
-            let Err(error) = within_limit(self.backplane.append(&batch)).await else { return Some(refused) };
+            let Err(error) = within_limit(self.backplane.append(&batch)).await else {
+                return Appended { refused, unknown: BTreeSet::new() };
+            };
+            let mut rooms = BTreeSet::new();
+            for append in batch.iter().filter(|append| error.has_stored(append)) {
+                stored.insert(append.number);
+                rooms.insert(Arc::clone(&append.room));
+            }
+            if !rooms.is_empty() {
+                batch.to_mut().retain(|append| !error.has_stored(append));
+                if batch.iter().all(|append| rooms.contains(&append.room)) {
+                    // What is left was not handed over before this attempt: one of its room was before it.
+                    first_attempt = Some(attempt);
+                }
+            }
             if let Some(number) = error.refused() {
                 warn!(%error, number, "a message for a room is lost");
                 if refused.insert(number) {
@@ -314,7 +339,12 @@ impl Node {
                     if state.is_over {
                         return;
                     }
+                    let is_lost = after.is_some_and(|after| past.has_lost(after));
                     let fetched = state.timeline.fetched(past);
+                    if let Some(appends) = self.link.appends.as_ref().filter(|_| is_lost) {
+                        // Others may not have got what this node has got, and would not know of it.
+                        appends.refuse(Arc::clone(name));
+                    }
                     if fetched.has_gap {
                         self.report_gap_to(&Channel::Room(Arc::clone(name)), &state.joiners);
                     }
@@ -443,3 +473,114 @@ const KEPT: usize = 1024 * 1024;
 
 /// The memory that a message takes beyond its payload.
 const OVERHEAD: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use longwire_hub::Hub;
+
+    use super::*;
+    use crate::backplane::{Backplane, BackplaneError, BoxFuture, Inbox};
+    use crate::channel::NodeId;
+    use crate::history::Past;
+    use crate::{Cluster, ClusterOptions, Memory};
+
+    /// A broker that stores one message in each call, after a while, and none of the room "stuck".
+    struct Slow(Arc<Memory>);
+
+    impl Backplane for Slow {
+        fn start(&self, node: NodeId, inbox: Inbox) -> BoxFuture<'_, Result<(), BackplaneError>> {
+            self.0.start(node, inbox)
+        }
+
+        fn subscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+            self.0.subscribe(channels)
+        }
+
+        fn unsubscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+            self.0.unsubscribe(channels)
+        }
+
+        fn publish<'a>(
+            &'a self,
+            messages: &'a [(Channel, Bytes)],
+        ) -> BoxFuture<'a, Result<(), BackplaneError>> {
+            self.0.publish(messages)
+        }
+
+        fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+            self.0.keep(history)
+        }
+
+        fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+            Box::pin(async move {
+                sleep(Duration::from_secs(4)).await;
+                let is_post = |append: &&Append| is_post(&append.payload);
+                let Some(first) = messages.iter().find(|append| &*append.room != "stuck" || !is_post(append))
+                else {
+                    return if messages.is_empty() { Ok(()) } else { Err(BackplaneError::new("stuck")) };
+                };
+                self.0.append(std::slice::from_ref(first)).await?;
+                if messages.len() == 1 {
+                    return Ok(());
+                }
+                let stored = HashMap::from([(Arc::clone(&first.room), first.number)]);
+                Err(BackplaneError::new("slow").with_stored(stored))
+            })
+        }
+
+        fn history<'a>(
+            &'a self,
+            room: &'a Arc<str>,
+            after: Option<Position>,
+            most: usize,
+        ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+            self.0.history(room, after, most)
+        }
+
+        fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
+            self.0.probe()
+        }
+
+        fn stop(&self) -> BoxFuture<'_, ()> {
+            self.0.stop()
+        }
+    }
+
+    async fn slow() -> (Hub, Cluster, Arc<Memory>) {
+        let (hub, memory) = (Hub::default(), Arc::new(Memory::new()));
+        let options = ClusterOptions::default().with_history(History::default());
+        let cluster = Cluster::join(&hub, Slow(Arc::clone(&memory)), options).await.expect("it is there");
+        (hub, cluster, memory)
+    }
+
+    async fn kept(memory: &Memory, room: &str) -> Vec<Body> {
+        let before = Position::new(0, 0);
+        let past = memory.history(&room.into(), Some(before), 1000).await.expect("it is there");
+        let body = |record: Record| Envelope::decode(record.payload).expect("it was written here").body;
+        past.records.into_iter().map(body).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_not_given_up_while_it_makes_progress() {
+        let (hub, cluster, memory) = slow().await;
+        for number in 0..50 {
+            hub.publish("tea", number.to_string());
+        }
+        sleep(Duration::from_secs(300)).await;
+        assert_eq!((cluster.stats().published, cluster.stats().lost), (50, 0));
+        let kept = kept(&memory, "tea").await;
+        assert!(kept.len() == 50 && kept.iter().all(|body| matches!(body, Body::Message(_))), "{kept:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_given_up_is_lost_only_in_part() {
+        let (hub, cluster, memory) = slow().await;
+        hub.publish("tea", "stored");
+        hub.publish("stuck", "lost");
+        sleep(Duration::from_secs(300)).await;
+        assert_eq!((cluster.stats().published, cluster.stats().lost), (1, 1));
+        assert!(matches!(kept(&memory, "tea").await[..], [Body::Message(_)]));
+        assert!(matches!(kept(&memory, "stuck").await[..], [Body::Lost { .. }]));
+    }
+}

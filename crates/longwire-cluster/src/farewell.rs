@@ -2,6 +2,9 @@
 //! decides when.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::appends::Appends;
 use crate::catch_up::Rooms;
@@ -23,7 +26,8 @@ impl Node {
                 if self.hears(&channel) || !self.is_occupied(&channel) {
                     break;
                 }
-                changed.await;
+                // Nobody is told when the last client leaves.
+                let _ = timeout(LOOK, changed).await;
             }
         }
     }
@@ -48,3 +52,6 @@ impl Node {
         names.into_iter().filter(|room| !self.hub.room(room).is_empty()).collect()
     }
 }
+
+/// The time after which the clients of a room are looked for again.
+const LOOK: Duration = Duration::from_millis(20);

@@ -159,6 +159,14 @@ pub struct Past {
     pub records: Vec<Record>,
 }
 
+impl Past {
+    /// Returns whether the history has lost a message that it had: the one at a position up to which it was delivered.
+    pub(crate) fn has_lost(&self, delivered: Position) -> bool {
+        let is_behind = self.last.epoch() == delivered.epoch() && self.last.offset() < delivered.offset();
+        !self.is_whole && is_behind
+    }
+}
+
 /// The bytes of messages that are fetched at once, unless one has more. The queue of a client takes a few times as much
 /// before it is too slow.
 pub(crate) const PAGE_BYTES: usize = 64 * 1024;

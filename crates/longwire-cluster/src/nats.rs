@@ -463,7 +463,10 @@ impl Backplane for Nats {
     }
 
     fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
-        Box::pin(in_time(self.shared.append(messages)))
+        Box::pin(async {
+            let appended = in_time(self.shared.append(messages)).await;
+            appended.map_err(|error| error.with_stored(self.shared.stored().clone()))
+        })
     }
 
     fn history<'a>(

@@ -42,8 +42,9 @@ use history::Kept;
 /// time. With [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), each room has a stream, which two
 /// scripts write and read. Its messages are as durable as the server's files (`appendonly yes`), and the server needs
 /// memory for them: with a `maxmemory-policy` other than `noeviction`, it may drop what should be kept. If the server
-/// starts again and its files lack the last messages, these are a gap for nodes and clients that had got them already;
-/// nobody else knows that they existed.
+/// starts again and its files lack the last messages, these are a gap in the room as soon as a node that had got one of
+/// them is connected again: it adds the gap to the history, so that others have it as well. Of messages that reached no
+/// node that is still there, nobody but their publisher knows.
 ///
 /// # Failures
 ///
@@ -407,7 +408,7 @@ impl Shared {
     /// Makes a connection with all subscriptions.
     async fn restore(self: &Arc<Self>) -> Result<(), BackplaneError> {
         let mut connection = self.establish().await?;
-        self.prepare(&mut connection.handle).await?;
+        self.prepare(&mut connection.handle).await.map_err(BackplaneError::new)?;
         let mut subscribed: HashSet<Vec<u8>> = HashSet::new();
         loop {
             let (missing, surplus) = {

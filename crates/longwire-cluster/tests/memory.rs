@@ -408,6 +408,7 @@ struct Trick {
     inbox: Mutex<Option<Inbox>>,
     refuses_publish: AtomicBool,
     refuses_subscribe: AtomicBool,
+    hides_history: AtomicBool,
     panics: AtomicBool,
 }
 
@@ -418,6 +419,7 @@ impl Tricky {
             inbox: Mutex::default(),
             refuses_publish: AtomicBool::new(false),
             refuses_subscribe: AtomicBool::new(false),
+            hides_history: AtomicBool::new(false),
             panics: AtomicBool::new(false),
         }))
     }
@@ -456,6 +458,26 @@ impl Backplane for Tricky {
         })
     }
 
+    fn keep<'a>(&'a self, history: &'a History) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.inner.keep(history)
+    }
+
+    fn append<'a>(&'a self, messages: &'a [Append]) -> BoxFuture<'a, Result<(), BackplaneError>> {
+        self.0.inner.append(messages)
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Arc<str>,
+        after: Option<Position>,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        if self.0.hides_history.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
+        self.0.inner.history(room, after, most)
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
         self.0.inner.probe()
     }
@@ -484,6 +506,23 @@ async fn a_broker_that_answers_is_away_until_its_client_says_that_it_is_back() {
     tricky.inbox().restored();
     event(&mut events, is_gap_of("tea")).await;
     assert_eq!(one.cluster.stats().outages, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaving_node_does_not_wait_for_a_room_whose_last_client_leaves() {
+    let tricky = Tricky::new(&Memory::new());
+    let one = TestNode::new(tricky.clone(), options().with_history(History::default())).await;
+    let client = one.member("tea").await;
+    sleep(Duration::from_secs(1)).await;
+    tricky.0.hides_history.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    let leaves = async {
+        sleep(Duration::from_millis(100)).await;
+        drop(client);
+    };
+    tokio::join!(one.cluster.leave(), leaves);
+    let waited = begun.elapsed();
+    assert!((100..200).contains(&waited.as_millis()), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

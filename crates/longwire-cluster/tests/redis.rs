@@ -2,12 +2,12 @@
 
 mod support;
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use longwire_cluster::{
-    BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Position, Redis,
+    Backplane, BrokerOptions, Channel, Cluster, ClusterEvent, ClusterOptions, Gap, History, Position, Redis,
 };
 use longwire_hub::Hub;
 use redis::aio::MultiplexedConnection;
@@ -205,7 +205,8 @@ mod history {
             server.kill();
             server.restart().await;
             connected(&node).await;
-            assert_eq!(near.text().await, GAP);
+            // At once, and where other nodes and clients that resume have it.
+            assert_eq!([near.text().await, near.text().await], [GAP, GAP]);
         }
         let new = publish(&mut near, "new", 20).await;
         let largest = lost.iter().map(|position| position.offset()).max();
@@ -214,12 +215,20 @@ mod history {
             let (_, again) = join(&node, "tea", *since).await;
             assert!(!again.recovered, "{since}");
         }
-        for (since, count) in
-            [(joined.position, 30), (saved[4], 25), (saved[9], 20), (new[9], 10), (new[19], 0)]
-        {
+        for (since, before, after) in [
+            (joined.position, 10, Some(20)),
+            (saved[4], 5, Some(20)),
+            (saved[9], 0, Some(20)),
+            (new[9], 10, None),
+            (new[19], 0, None),
+        ] {
             let (mut client, again) = join(&node, "tea", since).await;
             assert!(again.recovered, "{since}");
-            client.contents(count).await;
+            client.contents(before).await;
+            if let Some(after) = after {
+                assert_eq!(client.text().await, GAP, "{since}");
+                client.contents(after).await;
+            }
             assert_eq!(client.texts().await, [""; 0], "{since}");
         }
         cmd("SAVE").exec_async(&mut server.asking().await).await.expect("it can");
@@ -230,6 +239,57 @@ mod history {
         let (mut client, again) = join(&node, "tea", new[19]).await;
         assert!(again.recovered);
         assert_eq!(client.contents(3).await, ["next 0", "next 1", "next 2"]);
+    }
+
+    /// A loss that one node knows is told to those that had not got what is lost.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_server_has_lost_is_a_gap_for_those_that_had_not_got_it() {
+        let Some(mut server) = RedisServer::start().await else { return };
+        let one = node(&server).await;
+        let (mut near, _) = join(&one, "tea", None).await;
+        one.hub.publish("tea", "saved");
+        let saved = near.positioned().await.0;
+        cmd("SAVE").exec_async(&mut server.asking().await).await.expect("it can");
+        one.hub.publish("tea", "lost");
+        near.contents(1).await;
+        server.kill();
+        server.restart().await;
+        connected(&one).await;
+        assert_eq!(near.text().await, GAP);
+        let other = node(&server).await;
+        let (mut far, again) = join(&other, "tea", saved).await;
+        assert!(again.recovered);
+        assert_eq!(far.text().await, GAP);
+        assert_eq!(near.text().await, GAP, "where the others have it");
+        one.hub.publish("tea", "new");
+        for client in [&mut near, &mut far] {
+            assert_eq!(client.contents(1).await, ["new"]);
+        }
+    }
+
+    /// More of them than fit a page, of which none is removed until somebody publishes.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_kept_is_found_after_many_messages_that_are_too_old() {
+        let Some(server) = RedisServer::start_with_history().await else { return };
+        let link = Arc::new(server.connect().await);
+        let options = options(History::default().with_age(Duration::from_secs(4)));
+        let one = TestNode::new(support::Shared(Arc::clone(&link)), options).await;
+        let (mut near, joined) = join(&one, "tea", None).await;
+        for number in 0..600 {
+            one.hub.publish("tea", number.to_string());
+        }
+        near.contents(600).await;
+        sleep(Duration::from_secs(2)).await;
+        let mut kept = Vec::new();
+        for number in 0..3 {
+            one.hub.publish("tea", format!("kept {number}"));
+            kept.push(near.positioned().await.0);
+        }
+        sleep(Duration::from_millis(2500)).await;
+        let past =
+            link.history(&"tea".into(), Some(joined.position), 256).await.expect("the server is there");
+        let found: Vec<_> = past.records.iter().map(|record| record.position).collect();
+        assert_eq!((past.is_whole, past.last, found), (false, kept[2], kept));
     }
 
     /// Clients choose the names of rooms: one without messages must not occupy memory for a day.

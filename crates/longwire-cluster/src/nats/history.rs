@@ -229,7 +229,7 @@ impl Shared {
         })
     }
 
-    fn stored(&self) -> MutexGuard<'_, HashMap<Arc<str>, u64>> {
+    pub(super) fn stored(&self) -> MutexGuard<'_, HashMap<Arc<str>, u64>> {
         // No panic can leave it half changed.
         self.kept.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }

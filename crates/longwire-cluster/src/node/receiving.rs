@@ -84,6 +84,10 @@ impl Node {
             if work >= WORK {
                 work = 0;
                 yield_now().await;
+                if is_old() {
+                    // The channel was given up and subscribed to again meanwhile.
+                    return 1;
+                }
             }
         }
         1 + work

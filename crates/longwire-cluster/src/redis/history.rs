@@ -93,7 +93,8 @@ return 1
 /// Takes the keys of the stream and the hash; the age of messages, and the times for which the epoch is kept with and
 /// without messages, all in milliseconds; a new epoch, the server's run ID, the epoch (empty: none) and the offset
 /// after which to read, the most messages, and the most bytes. Returns the epoch, the last offset, whether all is
-/// there, and pairs of offset and payload.
+/// there, and pairs of offset and payload. If all entries of a page are too old, the first one that is not is searched
+/// for by halves.
 const READ: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta = KEYS[1], KEYS[2]
@@ -112,15 +113,29 @@ if ARGV[6] == '' or (ARGV[6] == epoch and after == last) then return {epoch, las
 local out, bytes = {epoch, last, 1}, 0
 if ARGV[6] ~= epoch then out[3], after = 0, 0 end
 if after > last then return {epoch, last, 0} end
-local found = redis.call('XRANGE', stream, string.format('%.0f-0', after + 1), '+', 'COUNT', ARGV[8])
-for i, entry in ipairs(found) do
-  local offset, ms = string.match(entry[1], '^(%d+)-(%d+)$')
-  local is_old = tonumber(ms) < now - ARGV[1]
-  if i == 1 and (is_old or tonumber(entry[2][4] or offset - 1) ~= after) then out[3] = 0 end
-  if #out > 3 or not is_old then
+local function from(offset, most)
+  return redis.call('XRANGE', stream, string.format('%.0f-0', offset), '+', 'COUNT', most)
+end
+local function is_old(entry) return tonumber(string.match(entry[1], '%d+$')) < now - ARGV[1] end
+local function offset_of(entry) return tonumber(string.match(entry[1], '^%d+')) end
+local found = from(after + 1, ARGV[8])
+if #found > 0 then
+  if is_old(found[1]) or tonumber(found[1][2][4] or offset_of(found[1]) - 1) ~= after then out[3] = 0 end
+  if is_old(found[#found]) then
+    local low, high = offset_of(found[#found]), last + 1
+    while high - low > 1 do
+      local middle = math.floor((low + high) / 2)
+      local entry = from(middle, 1)[1]
+      if entry and is_old(entry) then low = offset_of(entry) else high = middle end
+    end
+    found = from(low + 1, ARGV[8])
+  end
+end
+for _, entry in ipairs(found) do
+  if #out > 3 or not is_old(entry) then
     bytes = bytes + #entry[2][2]
     if #out > 3 and bytes > tonumber(ARGV[9]) then break end
-    out[#out + 1] = tonumber(offset)
+    out[#out + 1] = offset_of(entry)
     out[#out + 1] = entry[2][2]
   end
 end
@@ -145,10 +160,10 @@ impl Shared {
     }
 
     /// Gives a new connection what it needs for the history.
-    pub(super) async fn prepare(&self, handle: &mut MultiplexedConnection) -> Result<(), BackplaneError> {
+    pub(super) async fn prepare(&self, handle: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let bounds = self.state().kept.as_ref().map(|kept| kept.bounds);
         if let Some(bounds) = bounds {
-            load(handle, bounds).await.map_err(BackplaneError::new)?;
+            load(handle, bounds).await?;
         }
         Ok(())
     }
@@ -183,7 +198,7 @@ impl Shared {
         let mut answers = calls.query_async(&mut handle).await;
         if answers.as_ref().is_err_and(|error: &RedisError| error.kind() == ServerErrorKind::NoScript.into())
         {
-            self.prepare(&mut handle).await?;
+            self.prepare(&mut handle).await.map_err(|error| self.failed(number, error))?;
             answers = calls.query_async(&mut handle).await;
         }
         answers.map_err(|error| self.failed(number, error))
@@ -203,7 +218,7 @@ impl Shared {
             let call = pipeline.cmd("EVALSHA").arg(&*script).arg(3);
             call.arg(key(&name, "s")).arg(key(&name, "m")).arg(key(&name, &format!("p.{node}")));
             call.arg(name).arg(bounds.messages).arg(millis(bounds.age)).arg(millis(bounds.repetition()));
-            call.arg(millis(bounds.age + EPOCH)).arg(&new_epoch()[..]).arg(&*session.run);
+            call.arg(millis(forgotten(bounds))).arg(&new_epoch()[..]).arg(&*session.run);
             for append in appends {
                 call.arg(append.number).arg(&append.payload[..]);
             }
@@ -226,7 +241,7 @@ impl Shared {
             None => (Vec::new(), 0),
         };
         let call = pipeline.cmd("EVALSHA").arg(&**script).arg(2).arg(key(&name, "s")).arg(key(&name, "m"));
-        call.arg(millis(bounds.age)).arg(millis(bounds.age + EPOCH)).arg(millis(quiet(*bounds)));
+        call.arg(millis(bounds.age)).arg(millis(forgotten(*bounds))).arg(millis(quiet(*bounds)));
         call.arg(&new_epoch()[..]).arg(&*session.run).arg(epoch).arg(offset)
     }
 
@@ -292,6 +307,11 @@ fn quiet(bounds: History) -> Duration {
     bounds.age.max(QUIET)
 }
 
+/// Returns the time for which the epoch of a room is kept after a message.
+fn forgotten(bounds: History) -> Duration {
+    bounds.age.saturating_add(EPOCH)
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -345,6 +365,13 @@ const EPOCH: Duration = Duration::from_secs(24 * 60 * 60);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_without_end_does_not_overflow() {
+        let bounds = |age| History::default().with_age(age);
+        assert_eq!(forgotten(bounds(Duration::MAX)), Duration::MAX);
+        assert_eq!(forgotten(bounds(Duration::from_secs(1))), EPOCH + Duration::from_secs(1));
+    }
 
     #[test]
     fn what_is_published_is_read() {
