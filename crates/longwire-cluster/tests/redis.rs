@@ -14,7 +14,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Client, cmd};
 use rustix::process::Signal;
 use support::TestNode;
-use support::broker::{Broker, Process, free_port};
+use support::broker::{Broker, Network, Process, free_port};
 use support::history::{GAP, connected, history_suite, join, node, options};
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
@@ -502,7 +502,7 @@ async fn a_dead_connection_is_replaced() {
     let port = server.process.port;
     let link =
         async |port| Redis::connect(format!("redis://127.0.0.1:{port}")).await.expect("the network is there");
-    support::suite::a_dead_connection_is_replaced(server, port, link).await;
+    support::suite::a_dead_connection_is_replaced(server, port, link, Network::swallow).await;
 }
 
 #[tokio::test]
