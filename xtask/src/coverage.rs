@@ -25,6 +25,7 @@ const GOALS: &[(&str, usize)] = &[
     ("longwire-client", 93),
     ("longwire-server", 93),
     ("longwire-hyper", 93),
+    ("longwire-cluster", 93),
 ];
 
 /// Runs the tests of the libraries and of the facade, prints the lines that they do not cover, and fails if a library

