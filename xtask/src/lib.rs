@@ -74,7 +74,7 @@ enum Command {
     /// Fuzzes the parsers, the state machines, whole connections and the hub with libFuzzer.
     Fuzz(fuzz::Arguments),
     /// Measures which lines of the libraries the tests cover, and fails below the goals.
-    Coverage,
+    Coverage(coverage::Arguments),
     /// Changes the code in small ways, and fails if the tests do not notice.
     Mutants(mutants::Arguments),
     /// Runs worlds of servers, clients and networks in virtual time, from seeds.
@@ -112,7 +112,7 @@ pub fn main() -> ExitCode {
         Command::Autobahn(arguments) => autobahn::run(&arguments, install),
         Command::Abuse(arguments) => abuse::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments, install),
-        Command::Coverage => coverage::run(install),
+        Command::Coverage(arguments) => coverage::run(&arguments, install),
         Command::Mutants(arguments) => mutants::run(&arguments, install),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
