@@ -286,7 +286,7 @@ impl<T: Transport> Reader<T> {
             match &polled {
                 Poll::Ready(Ok(n)) => {
                     writer.bytes_received += *n as u64;
-                    unanswered.note_read(*n, writer.out.queue().end());
+                    unanswered.note_read(*n, is_corked, writer.out.queue().end());
                 }
                 Poll::Ready(Err(_)) => {}
                 Poll::Pending => {
@@ -662,11 +662,12 @@ pub(super) enum Filled {
     Direct,
 }
 
-/// The number of bytes read since the last send, which determines how much is read at once.
+/// The numbers of bytes read and answered, which determine how much is read at once.
 #[derive(Default)]
 struct Unanswered {
+    /// The bytes that were read: with a cork those of the last while, without one those since the last send.
     bytes: u64,
-    /// The position at which the queue ended then.
+    /// The position at which the queue ended before the answers to these.
     end: u64,
 }
 
@@ -676,8 +677,8 @@ impl Unanswered {
     /// keeps up gets many bytes at once.
     ///
     /// Returns only [`READ_AHEAD`] as long as fewer than [`LITTLE`] bytes were read. With a cork, it also does so
-    /// if the answer is at least as long as what was read. Without a cork, where an answer waits until it is
-    /// written, it does so unless [`UNANSWERED`] bytes were read without an answer.
+    /// if the answers were longer than what was read. Without a cork, where an answer waits until it is written, it
+    /// does so unless [`UNANSWERED`] bytes were read without an answer.
     #[inline]
     fn most_to_read<T: Transport>(&self, is_corked: bool, writer: &Writer<T>) -> usize {
         if self.bytes < LITTLE {
@@ -685,15 +686,18 @@ impl Unanswered {
         }
         let answer = writer.out.queue().end() - self.end;
         let is_room_enough =
-            if is_corked { answer < self.bytes } else { answer == 0 && self.bytes >= UNANSWERED };
+            if is_corked { answer <= self.bytes } else { answer == 0 && self.bytes >= UNANSWERED };
         if is_room_enough { READ_AHEAD.saturating_add(writer.room()) } else { READ_AHEAD }
     }
 
     /// Records a read, with the position at which the queue ends now.
     #[inline]
-    fn note_read(&mut self, n: usize, end: u64) {
-        if self.end != end {
+    fn note_read(&mut self, n: usize, is_corked: bool, end: u64) {
+        if !is_corked && self.end != end {
             *self = Self { bytes: 0, end };
+        } else if is_corked && self.bytes >= WHILE {
+            // One read may end within a message; only over several is an echo as long as what was read.
+            *self = Self { bytes: self.bytes / 2, end: end - (end - self.end) / 2 };
         }
         self.bytes += n as u64;
     }
@@ -770,6 +774,9 @@ const READ_AHEAD: usize = 15 * 1024;
 
 /// A read of fewer bytes is no sign that more than [`READ_AHEAD`] will arrive at once.
 const LITTLE: u64 = 4096;
+
+/// The number of bytes of which half are forgotten, together with the answers to them.
+const WHILE: u64 = 256 * 1024;
 
 /// After this many bytes without an answer, no answer is expected to the next.
 const UNANSWERED: u64 = 64 * 1024;
