@@ -389,7 +389,7 @@ pub(crate) fn parse_fault(error: httparse::Error) -> HeadError {
 }
 
 /// The number of names that a map of headers holds.
-const MAX_NAMES: usize = 24 * 1024;
+const MAX_NAMES: usize = 24_576;
 /// The longest registered method has 17 letters.
 const MAX_METHOD: usize = 32;
 /// `HTTP/1.1` and two spaces, with some space for malformed versions, so that the parser reports them.
