@@ -143,15 +143,26 @@ fn accepts_what_browsers_and_proxies_send() {
 
 #[test]
 fn an_empty_port_is_the_default_port() {
-    for (host, origin) in [
-        ("example.com: ", "https://example.com"),
-        ("example.com", "https://example.com:"),
-        ("example.com:443", "https://example.com:"),
+    for (host, origin, listed) in [
+        ("example.com: ", "https://example.com", "https://example.com:443"),
+        ("example.com", "https://example.com:", "https://example.com"),
+        ("example.com:443", "https://example.com:", "https://example.com"),
+        ("example.com", "http://example.com:80", "http://example.com"),
+        ("example.com:80", "http://example.com", "http://example.com:80"),
+        ("example.com: ", "ws://example.com", "ws://example.com:80"),
+        ("example.com:443", "wss://example.com", "wss://example.com"),
     ] {
         let request = request(&[&format!("Host: {host}")], &[&format!("Origin: {origin}")]);
-        for origins in [OriginPolicy::only(["https://example.com"]).unwrap(), OriginPolicy::SameHost] {
+        for origins in [OriginPolicy::only([listed]).unwrap(), OriginPolicy::SameHost] {
             check(&request, &ServerOptions::default().with_origins(origins)).expect(origin);
         }
+    }
+    for (host, origin) in
+        [("example.com:443", "http://example.com"), ("example.com:80", "https://example.com")]
+    {
+        let request = request(&[&format!("Host: {host}")], &[&format!("Origin: {origin}")]);
+        let options = ServerOptions::default().with_origins(OriginPolicy::SameHost);
+        assert_eq!(check(&request, &options).expect_err(origin).status(), 403);
     }
 }
 
