@@ -70,14 +70,11 @@ fn assert_refused(case: &str, request: &str, status: u16) -> Rejection {
 #[test]
 fn an_answer_never_has_more_headers_than_it_can_hold() {
     let mut accepted = check_default(&request(&[], &[])).unwrap();
-    let mut added = 0;
-    let refused = loop {
-        let name = format!("x-{added}").parse().unwrap();
-        match accepted.append_header(name, HeaderValue::from_static("1")) {
-            Ok(()) => added += 1,
-            Err(error) => break error,
-        }
+    let mut append = |number: usize| {
+        accepted.append_header(format!("x-{number}").parse().unwrap(), HeaderValue::from_static("1"))
     };
+    let added = (0..20_000).take_while(|&number| append(number).is_ok()).count();
+    let refused = append(added).expect_err("a limit");
     assert_eq!((added, refused.to_string().as_str()), (16_384, "too many headers"));
     // The handshake's own fields still fit.
     assert!(accepted.response().headers().len() > added);
@@ -399,6 +396,31 @@ fn a_head_with_more_fields_than_a_map_holds_is_refused() {
             head(count).unwrap_err().to_string(),
             "malformed request: head has more than 24576 header fields"
         );
+    }
+}
+
+/// Also of requests that are no handshake, which another server may answer.
+#[test]
+fn refuses_heads_of_whose_end_two_parties_could_disagree() {
+    for (case, fields, is_clear) in [
+        ("a length", &["Content-Length: 12"][..], true),
+        ("a length with blanks around", &["Content-Length: \t12 "], true),
+        ("chunked", &["Transfer-Encoding: chunked"], true),
+        ("a length and chunked", &["Content-Length: 12", "Transfer-Encoding: chunked"], false),
+        ("two lengths", &["Content-Length: 12", "Content-Length: 12"], false),
+        ("a list of lengths", &["Content-Length: 12, 12"], false),
+        ("no length", &["Content-Length:"], false),
+        ("a sign", &["Content-Length: +12"], false),
+        ("a word", &["Content-Length: twelve"], false),
+    ] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n", fields.join("\r\n"));
+        match RequestParser::default().handle_bytes(head.as_bytes()) {
+            Ok(head) => assert!(is_clear && head.is_some(), "{case}"),
+            Err(Rejection::Head(error)) => {
+                assert_eq!((error, is_clear), (HeadError::BodyLength, false), "{case}");
+            }
+            Err(other) => panic!("{case}: {other}"),
+        }
     }
 }
 
