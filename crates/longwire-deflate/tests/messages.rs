@@ -81,9 +81,10 @@ fn a_message_that_ends_within_a_block_is_an_error() {
         &hex!("f2 48 cd c9 c9 07 00")[..],
         &hex!("00 05 00 fa ff 48 65 6c 6c 6f 00"),
         &hex!("f3 48 cd c9 c9 07 00 00"),
+        &hex!("f3 48 cd c9 c9 07 00 f2 48 cd c9 c9 07 00"),
     ] {
         for len in 1..message.len() {
-            // The second message cut to 1 byte is an empty message; the third cut to 7 is the whole block with BFINAL.
+            // The second message cut to 1 byte is an empty message; the others cut to 7 are the whole block with BFINAL.
             let complete = (len == 1 && message[0] == 0x00) || (len == 7 && message[0] == 0xf3);
             let read = read(TAKEOVER, &[&message[..len]]);
             assert_eq!(read.is_err(), !complete, "{len} of {message:02x?}: {read:?}");
@@ -206,8 +207,9 @@ fn a_message_is_too_big_with_its_first_byte_too_much() {
 fn final_blocks_are_paid_for_with_bytes() {
     // Two bytes encode an empty block with BFINAL; each one makes the inflater read its window again.
     let finals = |count: usize| hex!("03 00").repeat(count);
-    assert_eq!(read(TAKEOVER, &[&finals(32)]), Ok(vec![vec![]]));
-    assert_eq!(read(TAKEOVER, &[&finals(1000)]), Err(InflateError::TooManyFinals));
+    // 32, and one more for each 32 bytes: 34 of them have 68 bytes, and so have paid for themselves. 35 have 70.
+    assert_eq!(read(TAKEOVER, &[&finals(34)]), Ok(vec![vec![]]));
+    assert_eq!(read(TAKEOVER, &[&finals(35)]), Err(InflateError::TooManyFinals));
     // This sender ends each of its frames with such a block.
     let frame = [&hex!("01 20 00 df ff")[..], &[b'x'; 32]].concat();
     assert_eq!(read(TAKEOVER, &[&frame.repeat(20)]), Ok(vec![vec![b'x'; 640]]));
@@ -409,6 +411,67 @@ fn a_deflater_keeps_the_end_of_its_window_in_proportion_to_its_level() {
         assert!(send(&vec![b' '; kept]).1 <= kept, "level {level}, {bits} bits");
         assert!(send(&message[..100]).0 > 90, "level {level}, {bits} bits: it is not kept");
     }
+}
+
+#[test]
+fn short_messages_are_kept_in_proportion_to_the_level_too() {
+    let message = noise(100);
+    for (level, kept) in [(1, 4096), (2, 8192), (4, 16_384)] {
+        let pool = Pool::new(PoolOptions::default().with_kept_compressors(0));
+        let mut deflater = Deflater::new(&pool, TAKEOVER, Level::new(level).unwrap()).unwrap();
+        let mut send = |plain: &[u8]| {
+            let mut wire = Vec::new();
+            deflater.compress(plain, &mut wire);
+            wire.len()
+        };
+        for (between, is_kept) in [(kept - 300, true), (kept + 200, false)] {
+            send(&message);
+            for _ in 0..between / 100 {
+                send(&[b' '; 100]);
+            }
+            assert_eq!(send(&message) < 60, is_kept, "level {level}, {between} bytes between");
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_flush_is_not_sent() {
+    // "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end." (RFC 7692 §7.2.1)
+    for level in 1..=9 {
+        let mut deflater = Deflater::new(&Pool::default(), TAKEOVER, Level::new(level).unwrap()).unwrap();
+        for message in [&b"Hello"[..], b"Hello", &noise(1000)] {
+            let mut wire = Vec::new();
+            deflater.compress(message, &mut wire);
+            assert!(!wire.ends_with(&hex!("00 00 ff ff")), "level {level}: {wire:02x?}");
+        }
+    }
+}
+
+#[test]
+fn a_compressed_message_takes_little_more_memory_than_its_plaintext() {
+    let message = noise(1000);
+    let mut deflater = Deflater::new(&Pool::default(), TAKEOVER, Level::FASTEST).unwrap();
+    let mut wire = Vec::new();
+    deflater.compress(&message, &mut wire);
+    assert!(wire.len() > 1040, "nearly nine bits for each byte: {}", wire.len());
+    // Nine bits for each byte, and some: it has not grown on the way, which would double it.
+    assert!(wire.capacity() <= 1000 + 1000 / 8 + 32, "{} bytes", wire.capacity());
+}
+
+#[test]
+fn their_debug_form_tells_what_they_hold() {
+    let pool = Pool::default();
+    let mut deflater = Deflater::new(&pool, TAKEOVER, Level::FASTEST).unwrap();
+    deflater.note(b"Hello");
+    deflater.park();
+    let shown = format!("{deflater:?}");
+    assert!(shown.contains("parked: true, window_memory: 5"), "{shown}");
+    let mut inflater = Inflater::new(&pool, TAKEOVER);
+    inflater.inflate(&mut &hex!("f2 48")[..], &mut Vec::new(), 100).unwrap();
+    let shown = format!("{inflater:?}");
+    assert!(shown.contains("within_message: true, window_memory: "), "{shown}");
+    let shown = format!("{pool:?}");
+    assert!(shown.contains("kept_decompressors: 64"), "{shown}");
 }
 
 fn noise(len: usize) -> Vec<u8> {

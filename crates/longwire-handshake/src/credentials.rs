@@ -110,6 +110,19 @@ mod tests {
     }
 
     #[test]
+    fn a_login_has_both_of_its_parts() {
+        for (userinfo, user, password) in [
+            ("Ada", &b"Ada"[..], &b""[..]),
+            ("Ada:", b"Ada", b""),
+            (":secret", b"", b"secret"),
+            ("A%3Ada:se:cr%40et", b"A:da", b"se:cr@et"),
+        ] {
+            let login = Login::from_userinfo(userinfo).unwrap().unwrap();
+            assert_eq!((login.user(), login.password()), (user, password), "{userinfo}");
+        }
+    }
+
+    #[test]
     fn escapes_are_decoded_and_nothing_else_is() {
         for (text, decoded) in [
             ("", &b""[..]),

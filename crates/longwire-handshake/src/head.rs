@@ -191,12 +191,13 @@ impl CompleteHead {
 
     /// Converts `httparse`'s fields into a map whose values share the memory of the head.
     pub(crate) fn header_map(&self, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
-        let mut headers = HeaderMap::with_capacity(fields.len());
+        // `with_capacity` panics at more.
+        let mut headers = HeaderMap::with_capacity(fields.len().min(MAX_NAMES));
         for field in fields {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Field)?;
             let value = HeaderValue::from_maybe_shared(self.bytes.slice_ref(field.value))
                 .map_err(|_| HeadError::Field)?;
-            let limit = self.fields;
+            let limit = headers.len();
             headers.try_append(name, value).map_err(|_| HeadError::TooManyHeaders { limit })?;
         }
         Ok(headers)
@@ -387,6 +388,8 @@ pub(crate) fn parse_fault(error: httparse::Error) -> HeadError {
     }
 }
 
+/// The number of names that a map of headers holds.
+const MAX_NAMES: usize = 24_576;
 /// The longest registered method has 17 letters.
 const MAX_METHOD: usize = 32;
 /// `HTTP/1.1` and two spaces, with some space for malformed versions, so that the parser reports them.
@@ -443,6 +446,27 @@ mod tests {
                 assert_eq!(reader.counted(), looked_at, "{case}: nothing is interpreted after the error");
                 assert_eq!(reader.buf.capacity(), 0, "{case}: the memory is given back");
             }
+        }
+    }
+
+    #[test]
+    fn a_space_too_many_ends_a_request_line() {
+        for before in ["", "GET / HTTP/1.1"] {
+            let mut reader = HeadReader::new(Kind::Request, HeadLimits::default());
+            assert!(reader.handle_bytes(before.as_bytes()).unwrap().is_none(), "{before:?}");
+            assert_eq!(reader.handle_bytes(b" ").unwrap_err(), HeadError::StartLine, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_does_not_end_is_cut_off() {
+        let limits = HeadLimits::default().with_max_target(100);
+        let wire = [b"GET / HTTP/1.".to_vec(), vec![b'1'; 1000]].concat();
+        for step in [1, 7, wire.len()] {
+            let mut reader = HeadReader::new(Kind::Request, limits.clone());
+            assert_eq!(feed(&mut reader, &wire, step).unwrap_err(), HeadError::StartLine);
+            // As long as a line with the longest method, target and version, and one byte.
+            assert_eq!(reader.counted(), MAX_METHOD + 100 + MAX_VERSION + 1, "{step} bytes at a time");
         }
     }
 

@@ -596,6 +596,27 @@ fn hands_on_the_bytes_behind_the_head() {
 }
 
 #[test]
+fn each_response_of_a_connection_may_have_as_many_bytes() {
+    let field = format!("A: {}", "a".repeat(5000));
+    let answer = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(5) + &response(None, &[&field, &field]);
+    let mut parser = ResponseParser::default();
+    for _ in 0..3 {
+        assert!(parser.handle_bytes(answer.as_bytes()).unwrap().is_some());
+    }
+}
+
+#[test]
+fn knows_whether_a_response_has_begun() {
+    let answer = response(None, &[]);
+    let mut parser = ResponseParser::default();
+    assert!(!parser.is_partial());
+    assert!(parser.handle_bytes(&answer.as_bytes()[..1]).unwrap().is_none());
+    assert!(parser.is_partial());
+    assert!(parser.handle_bytes(&answer.as_bytes()[1..]).unwrap().is_some());
+    assert!(!parser.is_partial(), "it is complete");
+}
+
+#[test]
 fn bytes_that_start_no_response_are_quoted() {
     for (start, error) in [
         (&b""[..], None),

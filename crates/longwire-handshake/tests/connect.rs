@@ -57,6 +57,19 @@ fn answers_the_example_of_rfc_8441() {
 }
 
 #[test]
+fn a_host_field_may_repeat_the_authority() {
+    for (host, is_same) in [
+        ("server.example.com", true),
+        ("Server.Example.com:", true),
+        ("example.com", false),
+        ("server.example.com:1", false),
+    ] {
+        let checked = check(&request(&[("host", host)]), &ServerOptions::default());
+        assert_eq!(checked.is_ok(), is_same, "{host}");
+    }
+}
+
+#[test]
 fn ignores_the_key_that_only_the_other_form_has() {
     check(&request(&[("sec-websocket-key", "nonsense")]), &ServerOptions::default()).unwrap();
 }

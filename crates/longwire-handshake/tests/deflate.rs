@@ -42,6 +42,18 @@ fn answer(fields: &[&str], deflate: Option<DeflateOptions>) -> Option<String> {
 }
 
 #[test]
+fn the_application_can_decline_compression() {
+    let mut accepted = ask(&["permessage-deflate"], Some(DeflateOptions::default())).unwrap();
+    assert!(
+        accepted.deflate().is_some() && accepted.response().headers().contains_key(SEC_WEBSOCKET_EXTENSIONS)
+    );
+    accepted.decline_deflate();
+    assert!(
+        accepted.deflate().is_none() && !accepted.response().headers().contains_key(SEC_WEBSOCKET_EXTENSIONS)
+    );
+}
+
+#[test]
 fn the_server_answers_the_first_offer_that_it_can_keep() {
     let plain = "permessage-deflate";
     let ten = options(|options| options.server_max_window_bits = bits(10));

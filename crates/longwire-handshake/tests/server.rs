@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use longwire_handshake::{
-    Accepted, AcceptedError, OriginPolicy, Rejection, RequestParser, ServerOptions, Subprotocol, accept,
-    encode_response,
+    Accepted, AcceptedError, HeadError, HeadLimits, OriginPolicy, Rejection, RequestParser, ServerOptions,
+    Subprotocol, accept, encode_response,
 };
 
 /// A correct request, one line per element.
@@ -70,14 +70,11 @@ fn assert_refused(case: &str, request: &str, status: u16) -> Rejection {
 #[test]
 fn an_answer_never_has_more_headers_than_it_can_hold() {
     let mut accepted = check_default(&request(&[], &[])).unwrap();
-    let mut added = 0;
-    let refused = loop {
-        let name = format!("x-{added}").parse().unwrap();
-        match accepted.append_header(name, HeaderValue::from_static("1")) {
-            Ok(()) => added += 1,
-            Err(error) => break error,
-        }
+    let mut append = |number: usize| {
+        accepted.append_header(format!("x-{number}").parse().unwrap(), HeaderValue::from_static("1"))
     };
+    let added = (0..20_000).take_while(|&number| append(number).is_ok()).count();
+    let refused = append(added).expect_err("a limit");
     assert_eq!((added, refused.to_string().as_str()), (16_384, "too many headers"));
     // The handshake's own fields still fit.
     assert!(accepted.response().headers().len() > added);
@@ -143,15 +140,26 @@ fn accepts_what_browsers_and_proxies_send() {
 
 #[test]
 fn an_empty_port_is_the_default_port() {
-    for (host, origin) in [
-        ("example.com: ", "https://example.com"),
-        ("example.com", "https://example.com:"),
-        ("example.com:443", "https://example.com:"),
+    for (host, origin, listed) in [
+        ("example.com: ", "https://example.com", "https://example.com:443"),
+        ("example.com", "https://example.com:", "https://example.com"),
+        ("example.com:443", "https://example.com:", "https://example.com"),
+        ("example.com", "http://example.com:80", "http://example.com"),
+        ("example.com:80", "http://example.com", "http://example.com:80"),
+        ("example.com: ", "ws://example.com", "ws://example.com:80"),
+        ("example.com:443", "wss://example.com", "wss://example.com"),
     ] {
         let request = request(&[&format!("Host: {host}")], &[&format!("Origin: {origin}")]);
-        for origins in [OriginPolicy::only(["https://example.com"]).unwrap(), OriginPolicy::SameHost] {
+        for origins in [OriginPolicy::only([listed]).unwrap(), OriginPolicy::SameHost] {
             check(&request, &ServerOptions::default().with_origins(origins)).expect(origin);
         }
+    }
+    for (host, origin) in
+        [("example.com:443", "http://example.com"), ("example.com:80", "https://example.com")]
+    {
+        let request = request(&[&format!("Host: {host}")], &[&format!("Origin: {origin}")]);
+        let options = ServerOptions::default().with_origins(OriginPolicy::SameHost);
+        assert_eq!(check(&request, &options).expect_err(origin).status(), 403);
     }
 }
 
@@ -201,6 +209,7 @@ fn refuses_each_broken_request_with_its_status() {
         ("OPTIONS *", &["OPTIONS * HTTP/1.1"], &[], 405),
         ("CONNECT", &["CONNECT example.com:80 HTTP/1.1"], &[], 405),
         ("get", &["get / HTTP/1.1"], &[], 405),
+        ("method of 32 letters", &[&*format!("{} / HTTP/1.1", "GET+".repeat(8))], &[], 405),
         ("POST without upgrade", &["POST / HTTP/1.1", "Upgrade:"], &["Content-Length: 3"], 405),
         // Version of HTTP
         ("HTTP/1.0", &["GET / HTTP/1.0"], &[], 400),
@@ -329,6 +338,105 @@ fn accepts_a_head_just_within_the_limits() {
         &request(&[], &[&third, &third, &format!("B: {}", "b".repeat(room + 1))]),
         431,
     );
+}
+
+#[test]
+fn each_limit_is_the_one_that_was_set() {
+    let target = |len: usize| format!("GET /{} HTTP/1.1\r\nA: b\r\n\r\n", "a".repeat(len - 1));
+    let line = |len: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(len - 3));
+    let fields = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+    let bytes = |len: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(len - 23));
+    let limits = HeadLimits::default;
+    for (most, limits, head, error) in [
+        (
+            50,
+            limits().with_max_target(50),
+            &target as &dyn Fn(usize) -> String,
+            HeadError::TargetTooLong { limit: 50 },
+        ),
+        (
+            20_000,
+            limits().with_max_bytes(1 << 20).with_max_line(20_000),
+            &line,
+            HeadError::LineTooLong { limit: 20_000 },
+        ),
+        (50, limits().with_max_line(50), &line, HeadError::LineTooLong { limit: 50 }),
+        (3, limits().with_max_headers(3), &fields, HeadError::TooManyHeaders { limit: 3 }),
+        (200, limits().with_max_headers(200), &fields, HeadError::TooManyHeaders { limit: 200 }),
+        (100, limits().with_max_bytes(100), &bytes, HeadError::TooLong { limit: 100 }),
+    ] {
+        let read = |head: String| RequestParser::new(limits.clone()).handle_bytes(head.as_bytes());
+        assert!(read(head(most)).unwrap().is_some(), "{most} are allowed: {error}");
+        let Err(Rejection::Head(refused)) = read(head(most + 1)) else { panic!("one more is not: {error}") };
+        assert_eq!(refused, error);
+    }
+}
+
+#[test]
+fn each_head_of_a_connection_may_have_as_many_bytes() {
+    let field = format!("A: {}", "a".repeat(5000));
+    let request = request(&[], &[&field, &field]);
+    let mut parser = RequestParser::default();
+    for _ in 0..3 {
+        assert!(parser.handle_bytes(request.as_bytes()).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_head_with_more_fields_than_a_map_holds_is_refused() {
+    let limits = HeadLimits::default().with_max_headers(40_000).with_max_bytes(1 << 20);
+    let head = |count: usize| {
+        let fields: Vec<String> = (0..count).map(|number| format!("a{number}: b\r\n")).collect();
+        RequestParser::new(limits.clone())
+            .handle_bytes(format!("GET / HTTP/1.1\r\n{}\r\n", fields.concat()).as_bytes())
+    };
+    assert_eq!(head(24_576).unwrap().unwrap().parts.headers.len(), 24_576);
+    for count in [24_577, 30_000] {
+        assert_eq!(
+            head(count).unwrap_err().to_string(),
+            "malformed request: head has more than 24576 header fields"
+        );
+    }
+}
+
+/// Also of requests that are no handshake, which another server may answer.
+#[test]
+fn refuses_heads_of_whose_end_two_parties_could_disagree() {
+    for (case, fields, is_clear) in [
+        ("a length", &["Content-Length: 12"][..], true),
+        ("a length with blanks around", &["Content-Length: \t12 "], true),
+        ("chunked", &["Transfer-Encoding: chunked"], true),
+        ("a length and chunked", &["Content-Length: 12", "Transfer-Encoding: chunked"], false),
+        ("two lengths", &["Content-Length: 12", "Content-Length: 12"], false),
+        ("a list of lengths", &["Content-Length: 12, 12"], false),
+        ("no length", &["Content-Length:"], false),
+        ("a sign", &["Content-Length: +12"], false),
+        ("a word", &["Content-Length: twelve"], false),
+    ] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n", fields.join("\r\n"));
+        match RequestParser::default().handle_bytes(head.as_bytes()) {
+            Ok(head) => assert!(is_clear && head.is_some(), "{case}"),
+            Err(Rejection::Head(error)) => {
+                assert_eq!((error, is_clear), (HeadError::BodyLength, false), "{case}");
+            }
+            Err(other) => panic!("{case}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn knows_whether_a_head_has_begun() {
+    let request = request(&[], &[]);
+    let mut parser = RequestParser::default();
+    assert!(!parser.is_partial());
+    assert!(parser.handle_bytes(b"\r\n").unwrap().is_none());
+    assert!(!parser.is_partial(), "an empty line is skipped");
+    for step in [1, request.len() - 1] {
+        assert!(parser.handle_bytes(&request.as_bytes()[..step]).unwrap().is_none());
+        assert!(parser.is_partial(), "after {step} bytes");
+        assert!(parser.handle_bytes(&request.as_bytes()[step..]).unwrap().is_some());
+        assert!(!parser.is_partial(), "it is complete");
+    }
 }
 
 #[test]

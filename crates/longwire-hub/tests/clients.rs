@@ -1,11 +1,14 @@
 //! Single clients: application data, and sending to one client with a result.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair, pair_over};
 use longwire_connection::{Compress, Config, Error, Excess, Rate, RateLimit, WebSocket};
-use longwire_hub::{ClientInfo, Hub, Socket};
+use longwire_hub::{
+    BoxError, ClientId, ClientInfo, HandlerResult, Handling, Hub, HubError, RunError, SlowPolicy, Socket,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Admits a client whose connection holds 100 bytes.
@@ -171,4 +174,80 @@ async fn what_a_rate_limit_refused_is_counted_when_the_client_has_left() {
     peer.close(1000, "").await.unwrap();
     run.await.unwrap().unwrap();
     assert_eq!(hub.stats().rate_limited, 4);
+}
+
+#[test]
+fn an_id_is_a_number() {
+    let id = ClientId::from(7);
+    assert_eq!((id.value(), u64::from(id), id.to_string()), (7, 7, "7".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_its_own_can_be_read_and_taken_back() {
+    let hub = Hub::default();
+    let (_peer, socket) = admit(&hub);
+    let client = socket.client();
+    assert_eq!(client.slow_policy(), None);
+    for slow_policy in
+        [Some(SlowPolicy::DropNewest), Some(SlowPolicy::DropOldest), Some(SlowPolicy::Close), None]
+    {
+        client.set_slow_policy(slow_policy);
+        assert_eq!(hub.clients()[0].slow_policy(), slow_policy);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_debugging_shows_names_the_client() {
+    let hub = Hub::default();
+    let addr = "192.0.2.1:80".parse::<SocketAddr>().unwrap();
+    let info = ClientInfo::default().peer_addr(addr).queue(7);
+    let shown = format!("{info:?}");
+    assert!(shown.contains("peer_addr: Some(192.0.2.1:80), slow_policy: None, queue: Some(7)"), "{shown}");
+    let (_peer, server) = pair(Config::default());
+    let socket = hub.admit(server, info).unwrap();
+    socket.client().join("room").unwrap();
+    for (shown, expected) in [
+        (format!("{hub:?}"), "Hub { clients: 1, .. }"),
+        (format!("{:?}", hub.room("room")), "Room { name: \"room\", members: 1, .. }"),
+        (
+            format!("{:?}", socket.client()),
+            "ClientHandle { id: ClientId(1), peer_addr: Some(192.0.2.1:80), .. }",
+        ),
+        (format!("{socket:?}"), "Socket { id: ClientId(1), state: Open, .. }"),
+        (format!("{:?}", hub.reserve(None).unwrap()), "Reservation { source: None, .. }"),
+    ] {
+        assert_eq!(shown, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_returns_nothing_or_a_result() {
+    Handling::new(async {}).await.unwrap();
+    Handling::new(async { HandlerResult::Ok(()) }).await.unwrap();
+    let failed = Handling::new(async { HandlerResult::Err("failed".into()) }).await;
+    assert_eq!(failed.unwrap_err().to_string(), "failed");
+}
+
+#[test]
+fn only_a_lost_connection_is_a_disconnect() {
+    let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    for (case, error, is_disconnect) in [
+        ("a connection that was reset", RunError::Handler(BoxError::from(Error::from(lost))), true),
+        ("a full queue", RunError::Handler(Error::QueueFull.into()), false),
+        ("another error", RunError::Handler("another".into()), false),
+        ("a refusal", RunError::Refused(HubError::NotConnected), false),
+        ("a deadline", RunError::Aborted, false),
+    ] {
+        assert_eq!(error.is_disconnect(), is_disconnect, "{case}");
+    }
+    for (error, shown) in [
+        (
+            RunError::Refused(HubError::NotConnected),
+            "the client was not admitted: the client is no longer connected",
+        ),
+        (RunError::Aborted, "the handler was dropped at the shutdown deadline"),
+        (RunError::Handler(BoxError::from("another")), "the handler failed: \"another\""),
+    ] {
+        assert_eq!(format!("{error:?}"), shown);
+    }
 }
