@@ -385,15 +385,20 @@ struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Waits until the servers know each other, and who has which keys.
+    /// Waits until the servers know each other, and who has which keys, and each has a link to each: what is published
+    /// before is lost on its way to the others.
     async fn meet(&self) {
         let meeting = async {
             for server in &self.servers {
                 let is_ready = async || {
                     let info: String =
                         cmd("CLUSTER").arg("INFO").query_async(&mut server.asking().await).await?;
+                    let nodes: String =
+                        cmd("CLUSTER").arg("NODES").query_async(&mut server.asking().await).await?;
                     redis::RedisResult::Ok(
-                        info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3"),
+                        info.contains("cluster_state:ok")
+                            && info.contains("cluster_known_nodes:3")
+                            && nodes.matches(" connected").count() == 3,
                     )
                 };
                 while !is_ready().await.expect("it answers") {
