@@ -109,11 +109,14 @@ impl Appends {
                 let mut queue = self.lock();
                 let batch = queue.take();
                 if !batch.is_empty() {
+                    if !queue.waiting.is_empty() {
+                        // The backlog may stay, and nothing else may ever follow in these rooms.
+                        queue.tell_losses(self.me, LOSSES);
+                    }
                     queue.posts_taken = posts(&batch);
                     return Some(Task::Append(batch));
                 }
-                if let Some(room) = queue.refused.some.pop_first() {
-                    queue.tell_loss(self.me, room);
+                if queue.tell_losses(self.me, 1) {
                     continue;
                 }
                 if queue.refused.are_all {
@@ -160,6 +163,11 @@ impl Appends {
         queue.bytes > 0 || !queue.refused.some.is_empty() || queue.refused.are_all
     }
 
+    /// Returns whether nothing more is added.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().is_stopped
+    }
+
     /// Adds nothing more. [`take`](Self::take) ends once everything was taken.
     pub(crate) fn stop(&self) {
         self.lock().is_stopped = true;
@@ -179,6 +187,14 @@ impl Queue {
         let append = Append { room, number: self.last, payload: payload(self.last) };
         self.bytes += append.cost();
         self.waiting.push_back(append);
+    }
+
+    /// Tells losses in so many rooms at most. Returns whether there was one.
+    fn tell_losses(&mut self, me: NodeId, most: usize) -> bool {
+        let rooms: Vec<_> = std::iter::from_fn(|| self.refused.some.pop_first()).take(most).collect();
+        let is_any = !rooms.is_empty();
+        rooms.into_iter().for_each(|room| self.tell_loss(me, room));
+        is_any
     }
 
     fn put_first(&mut self, append: Append) {
@@ -259,6 +275,9 @@ const BATCH: usize = 256 * 1024;
 /// next keeps other rooms waiting for as long.
 const EACH: usize = 128;
 
+/// The rooms in which losses are told with each batch.
+const LOSSES: usize = 16;
+
 /// The messages beyond the share of their rooms that are passed over in search of other rooms.
 const AHEAD: usize = 8 * 1024;
 
@@ -321,6 +340,22 @@ mod tests {
         assert_eq!(add("late"), None);
         assert_eq!(texts(&taken(&appends).await), ["12 lost in b"]);
         assert_eq!(appends.take().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_loss_does_not_wait_until_nothing_else_does() {
+        let appends = Appends::new(NodeId(1), 1 << 20, 1000);
+        let add = || (0..2 * EACH).for_each(|_| assert_eq!(appends.post("a".into(), post("x")), Some(true)));
+        add();
+        appends.refuse("b".into());
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            let batch = taken(&appends).await;
+            appends.done(&batch);
+            all.extend(texts(&batch));
+            add();
+        }
+        assert!(all.iter().any(|text| text.ends_with("lost in b")), "{all:?}");
     }
 
     #[tokio::test]

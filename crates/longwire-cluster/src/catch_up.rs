@@ -341,7 +341,8 @@ impl Node {
                     }
                     let is_lost = after.is_some_and(|after| past.has_lost(after));
                     let fetched = state.timeline.fetched(past);
-                    if let Some(appends) = self.link.appends.as_ref().filter(|_| is_lost) {
+                    if let Some(appends) = self.link.appends.as_ref().filter(|it| is_lost && !it.is_stopped())
+                    {
                         // Others may not have got what this node has got, and would not know of it.
                         appends.refuse(Arc::clone(name));
                     }

@@ -139,8 +139,8 @@ impl fmt::Debug for PositionError {
 pub struct Record {
     /// The position of the message.
     pub position: Position,
-    /// The offset of a message before it, such that the history has none in between. Ignored in the records of a
-    /// [`Past`].
+    /// The offset of a message before it, such that the history has none in between. In a [`Past`], only that of the
+    /// first record counts: if it is smaller than the offset asked for, the history has lost messages. 0 if unknown.
     pub previous: u64,
     /// The payload.
     pub payload: Bytes,
@@ -149,8 +149,9 @@ pub struct Record {
 /// The messages of a room after a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// The position of the room's last message at the time of the call, if it is later than the one asked for;
-    /// otherwise the one asked for. For a room without messages, a position before all that follow.
+    /// The position of the room's last message at the time of the call, or the one asked for if there is none after it.
+    /// One before the position asked for says that the history has lost messages, if it is not whole. For a room
+    /// without messages, a position before all that follow.
     pub last: Position,
     /// Whether the history still has every message after the position asked for.
     pub is_whole: bool,
@@ -160,10 +161,14 @@ pub struct Past {
 }
 
 impl Past {
-    /// Returns whether the history has lost a message that it had: the one at a position up to which it was delivered.
+    /// Returns whether the history has lost a message that it had: the one at a position up to which it was delivered,
+    /// and which was asked for.
     pub(crate) fn has_lost(&self, delivered: Position) -> bool {
-        let is_behind = self.last.epoch() == delivered.epoch() && self.last.offset() < delivered.offset();
-        !self.is_whole && is_behind
+        let is_before = |offset| offset < delivered.offset();
+        let is_behind = is_before(self.last.offset());
+        // Others may have come since.
+        let went_on = self.records.first().is_some_and(|next| next.previous > 0 && is_before(next.previous));
+        !self.is_whole && self.last.epoch() == delivered.epoch() && (is_behind || went_on)
     }
 }
 
@@ -218,6 +223,28 @@ mod tests {
             "000000000000000é-1",
         ] {
             assert_eq!(text.parse::<Position>(), Err(PositionError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_history_has_lost_what_it_once_had() {
+        let at = |offset| Position::new(1, offset);
+        let past = |last: u64, is_whole, previous: Option<u64>| {
+            let next = |previous| Record { position: at(last), previous, payload: Bytes::new() };
+            Past { last: at(last), is_whole, records: previous.map(next).into_iter().collect() }
+        };
+        // Asked after 10.
+        for (past, has_lost) in [
+            (past(7, false, None), true),
+            (past(900, false, Some(7)), true),
+            (past(30, false, Some(20)), false),
+            (past(30, false, Some(10)), false),
+            (past(30, false, Some(0)), false),
+            (past(30, false, None), false),
+            (past(10, true, None), false),
+        ] {
+            assert_eq!(past.has_lost(at(10)), has_lost, "{past:?}");
+            assert!(!past.has_lost(Position::new(2, 10)));
         }
     }
 

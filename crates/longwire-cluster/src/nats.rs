@@ -2,11 +2,8 @@
 //!
 //! The client connects again by itself. It queues commands meanwhile, reports what happens by events that it drops if
 //! they are many, and its `flush` does not wait for the server. So this module does not rely on these: each call is
-//! confirmed by a message of the node to itself, an echo, that the server passes on after everything before it; and
+//! confirmed by a message of the node to itself, an echo, that the server returns after everything before it; and
 //! connections are told apart by the client's count of them.
-//!
-//! Echoes come back on a second connection, so that the first one can ask the server for nothing of its own: otherwise
-//! a node would get each message that it publishes in a room with clients of its own.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -72,8 +69,8 @@ use pump::{Arrival, pump};
 /// [prefix](BrokerOptions::prefix), and for a history, to everything below `$JS.API`. What it may not do is only
 /// logged: NATS does not answer single calls. With a history, a node hands over the messages of one room one at a time,
 /// so that a room takes at most one message of each node in a round trip to the server. Each room in which a node has
-/// clients takes some 6 KiB of memory in the client of NATS. A node has two connections, so that what it publishes does
-/// not come back to it: one for everything, and one on which the server confirms. If either is lost, the broker is.
+/// clients takes some 6 KiB of memory in the client of NATS. What a node publishes in a room with clients of its own
+/// comes back to it, and is dropped on arrival.
 ///
 /// # Examples
 ///
@@ -97,8 +94,6 @@ pub struct Nats {
 
 struct Shared {
     client: Client,
-    /// The connection on which echoes come back.
-    confirming: Client,
     prefix: String,
     signals: Arc<Signals>,
     started: OnceLock<Started>,
@@ -167,11 +162,19 @@ impl Nats {
         let urls = urls.as_ref().split(',').map(|url| url.trim().parse::<ServerAddr>());
         let servers: Vec<_> = urls.collect::<Result<_, _>>().map_err(BackplaneError::new)?;
         let signals = Arc::new(Signals::default());
-        let client = connect(connect_options(&servers, &options, &signals)?.no_echo(), &servers).await?;
-        let confirming = connect(connect_options(&servers, &options, &signals)?, &servers).await?;
+        let connecting = connect_options(&servers, &options, &signals)?.connect(servers);
+        // In a task of its own: without a provider of cryptography, the client panics if the server wants TLS.
+        let connected = tokio::spawn(connecting).await;
+        let client = match connected {
+            Ok(connected) => connected.map_err(BackplaneError::new)?,
+            Err(_) => {
+                return Err(BackplaneError::new(
+                    "the server wants TLS, which needs a provider of cryptography",
+                ));
+            }
+        };
         let shared = Shared {
             client,
-            confirming,
             prefix: options.prefix,
             signals,
             started: OnceLock::new(),
@@ -185,15 +188,6 @@ impl Nats {
     fn end(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
-async fn connect(options: ConnectOptions, servers: &[ServerAddr]) -> Result<Client, BackplaneError> {
-    let connecting = options.connect(servers.to_vec());
-    // In a task of its own: without a provider of cryptography, the client panics if the server wants TLS.
-    match tokio::spawn(connecting).await {
-        Ok(connected) => connected.map_err(BackplaneError::new),
-        Err(_) => Err(BackplaneError::new("the server wants TLS, which needs a provider of cryptography")),
     }
 }
 
@@ -266,26 +260,26 @@ impl Shared {
 
     /// Returns the number of connections that there were.
     fn connects(&self) -> u64 {
-        connects(&self.client)
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     fn check(&self) -> Result<(), BackplaneError> {
-        if [&self.client, &self.confirming].iter().all(|client| client.connection_state() == State::Connected)
-        {
-            Ok(())
-        } else {
-            Err(BackplaneError::new("there is no connection to the server"))
+        match self.client.connection_state() {
+            State::Connected => Ok(()),
+            State::Pending | State::Disconnected => {
+                Err(BackplaneError::new("there is no connection to the server"))
+            }
         }
     }
 
     /// Makes the subscription whose messages `channel` gets; `None`: the echoes.
     async fn subscribe(self: &Arc<Self>, channel: Option<Channel>) -> Result<AbortHandle, BackplaneError> {
         let started = self.started()?;
-        let (client, subject) = match &channel {
-            Some(channel) => (&self.client, channel.subject(&self.prefix)),
-            None => (&self.confirming, started.echo.clone()),
+        let subject = match &channel {
+            Some(channel) => channel.subject(&self.prefix),
+            None => started.echo.clone(),
         };
-        let subscriber = client.subscribe(subject).await.map_err(BackplaneError::new)?;
+        let subscriber = self.client.subscribe(subject).await.map_err(BackplaneError::new)?;
         let (handle, registration) = AbortHandle::new_pair();
         let arrival = Arrival { subscriber, channel, shared: Arc::clone(self) };
         let sent = started.to_pump.send(Abortable::new(arrival, registration));
@@ -295,10 +289,6 @@ impl Shared {
 
     /// Waits until the server has processed everything before.
     async fn confirm(&self) -> Result<(), BackplaneError> {
-        self.confirm_over(&self.client).await
-    }
-
-    async fn confirm_over(&self, client: &Client) -> Result<(), BackplaneError> {
         self.check()?;
         let started = self.started()?;
         let (waiter, back) = oneshot::channel();
@@ -311,7 +301,7 @@ impl Shared {
         };
         let _forget = Forget { shared: self, number };
         let payload = Bytes::copy_from_slice(&number.to_le_bytes());
-        client.publish(started.echo.clone(), payload).await.map_err(BackplaneError::new)?;
+        self.client.publish(started.echo.clone(), payload).await.map_err(BackplaneError::new)?;
         back.await.map_err(|_| BackplaneError::new("the connection to the server is lost"))
     }
 
@@ -333,10 +323,6 @@ impl Shared {
         for (channel, payload) in messages {
             let payload = if payload.len() > self.client.max_payload() {
                 warn!(bytes = payload.len(), ?channel, "message exceeds the NATS server's max_payload");
-                if !channel.is_for_clients() {
-                    // Who waits for it asks again.
-                    return Err(BackplaneError::new("news of the node exceed the server's max_payload"));
-                }
                 Envelope { from: node, body: Body::Lost { seq: 0 } }.encode()
             } else {
                 payload.clone()
@@ -356,7 +342,6 @@ impl Shared {
     /// Tells the inbox what happens to the connection, until it is aborted.
     async fn watch(self: Arc<Self>, inbox: Inbox) {
         let mut known = self.connects();
-        let mut confirming = connects(&self.confirming);
         let mut is_lost = false;
         let mut wait = TICK;
         let mut next_report = Instant::now();
@@ -374,11 +359,6 @@ impl Shared {
                 } else {
                     wait = next_report - now;
                 }
-            }
-            if connects(&self.confirming) != confirming {
-                confirming = connects(&self.confirming);
-                // Nothing else can be lost with it.
-                self.echoes().awaited.clear();
             }
             let connects = self.connects();
             let is_connected = self.check();
@@ -404,11 +384,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// Returns the number of connections that a client has had.
-fn connects(client: &Client) -> u64 {
-    client.statistics().connects.load(Ordering::Relaxed)
 }
 
 /// Limits the time of a call: the client queues commands for a server that does not read.
@@ -443,13 +418,7 @@ impl Backplane for Nats {
             self.shared.check()?;
             in_time(async {
                 self.shared.subscribe(None).await?;
-                self.shared.confirm_over(&self.shared.confirming).await?;
-                // Another server of the cluster may not know of the subscription yet.
-                loop {
-                    if let Ok(confirmed) = timeout(RETRY, self.shared.confirm()).await {
-                        return confirmed;
-                    }
-                }
+                self.shared.confirm().await
             })
             .await
         })
@@ -518,8 +487,7 @@ impl Backplane for Nats {
         Box::pin(async move {
             // Everything that was published is confirmed. It fails if the client has ended already.
             let drained = timeout(ANSWER, self.shared.client.drain()).await;
-            let confirming = timeout(ANSWER, self.shared.confirming.drain()).await;
-            if matches!((drained, confirming), (Ok(Ok(())), Ok(Ok(())))) && self.shared.check().is_ok() {
+            if matches!(drained, Ok(Ok(()))) && self.shared.check().is_ok() {
                 // The client does not tell when the connection is closed.
                 sleep(DRAIN).await;
             }

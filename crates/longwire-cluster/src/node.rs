@@ -60,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) retry: Notify,
     /// Notified when the broker should be checked.
     pub(crate) check: Notify,
+    /// Notified when something has to be asked sooner than was planned.
+    sooner: Notify,
     /// Notified when rooms were subscribed to.
     subscribed: Notify,
     reported: Reported,
@@ -132,6 +134,7 @@ impl Node {
             turning: Mutex::default(),
             retry: Notify::new(),
             check: Notify::new(),
+            sooner: Notify::new(),
             subscribed: Notify::new(),
             reported: Reported::default(),
             rooms: options.history.map(|_| Rooms::default()),
@@ -147,11 +150,16 @@ impl Node {
     /// Changes the state, and does what follows from that.
     fn change<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
         let mut inner = self.inner();
+        let due_before = inner.presence.next_question();
         let result = change(&mut inner);
+        let due = inner.presence.next_question();
+        let mut is_sooner = due.is_some_and(|due| due_before.is_none_or(|before| due < before));
         // Under the lock, so that everything leaves in its order. None of this waits or calls the application.
         for out in inner.presence.take() {
             match out {
-                Out::Send(channel, body) => self.link.outbox.tell(channel, body),
+                Out::Send(channel, body) => is_sooner |= !self.link.outbox.tell(channel, body),
+                // What it has published may arrive after its goodbye.
+                Out::Forget(node) => inner.seen.forget_node(node),
                 Out::Tell(change) => {
                     if let Change::NodeWent { node, .. } = change {
                         inner.seen.forget_node(node);
@@ -165,6 +173,9 @@ impl Node {
                     }
                 }
             }
+        }
+        if is_sooner {
+            self.sooner.notify_one();
         }
         result
     }

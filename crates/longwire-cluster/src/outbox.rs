@@ -124,19 +124,22 @@ impl Outbox {
         self.added.notify_one();
     }
 
-    /// Adds what nodes tell each other. While the broker is away it is dropped: nodes ask anew afterwards.
-    pub(crate) fn tell(&self, channel: Channel, body: Body) {
+    /// Adds what nodes tell each other, and returns whether there was room for it. While the broker is away it is dropped:
+    /// nodes ask anew afterwards.
+    pub(crate) fn tell(&self, channel: Channel, body: Body) -> bool {
         let mut queues = self.lock();
         if queues.is_away || queues.is_stopped {
-            return;
+            return true;
         }
         queues.tell(channel, self.me, body);
-        if queues.news.bytes > self.limit {
+        let fits = queues.news.bytes <= self.limit;
+        if !fits {
             queues.news = Lane::default();
             queues.has_lost_news = true;
         }
         drop(queues);
         self.added.notify_one();
+        fits
     }
 
     /// Returns whether [`has_lost_news`](Self::has_lost_news) would.

@@ -57,6 +57,8 @@ pub(crate) struct Presence {
 pub(crate) enum Out {
     Send(Channel, Body),
     Tell(Change),
+    /// Nothing more comes from a node that has said goodbye.
+    Forget(NodeId),
     Answered(u64, Vec<(NodeId, Member)>),
 }
 
@@ -288,7 +290,8 @@ impl Presence {
         for node in dead {
             self.remove(node);
         }
-        self.departed.retain(|_, until| *until > now);
+        let gone: Vec<_> = self.departed.extract_if(|_, until| *until <= now).map(|(node, _)| node).collect();
+        self.out.extend(gone.into_iter().map(Out::Forget));
         if self.must_ask && self.is_patience_over(self.asked_at) {
             self.ask_all();
         }
@@ -325,6 +328,11 @@ impl Presence {
     fn ask_later(&mut self, asked_at: Option<Instant>) {
         let at = self.question_at(asked_at);
         self.next_question = Some(self.next_question.map_or(at, |next| next.min(at)));
+    }
+
+    /// Returns the time of the next question, which may come nearer with each call.
+    pub(crate) fn next_question(&self) -> Option<Instant> {
+        self.next_question.filter(|_| !self.is_alone)
     }
 
     fn is_patience_over(&self, asked_at: Option<Instant>) -> bool {
@@ -555,11 +563,6 @@ impl Presence {
             query.unanswered.remove(&from);
             self.finish_queries();
         }
-    }
-
-    /// Returns whether a node has said goodbye a short time ago.
-    pub(crate) fn has_departed(&self, node: NodeId) -> bool {
-        self.departed.contains_key(&node)
     }
 
     /// Notes a sign of life of a node.
@@ -836,7 +839,7 @@ mod tests {
                             }
                         }
                     }
-                    Out::Send(..) => {}
+                    Out::Send(..) | Out::Forget(_) => {}
                 }
             }
         }

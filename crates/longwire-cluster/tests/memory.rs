@@ -407,6 +407,8 @@ struct Trick {
     inner: Memory,
     inbox: Mutex<Option<Inbox>>,
     refuses_publish: AtomicBool,
+    /// Nobody gets what is published, and nobody is told.
+    swallows: AtomicBool,
     refuses_subscribe: AtomicBool,
     hides_history: AtomicBool,
     panics: AtomicBool,
@@ -418,6 +420,7 @@ impl Tricky {
             inner: broker.clone(),
             inbox: Mutex::default(),
             refuses_publish: AtomicBool::new(false),
+            swallows: AtomicBool::new(false),
             refuses_subscribe: AtomicBool::new(false),
             hides_history: AtomicBool::new(false),
             panics: AtomicBool::new(false),
@@ -454,6 +457,9 @@ impl Backplane for Tricky {
         Box::pin(async move {
             assert!(!self.0.panics.load(Ordering::Relaxed), "a planted panic");
             Self::refuse(&self.0.refuses_publish)?;
+            if self.0.swallows.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             self.0.inner.publish(messages).await
         })
     }
@@ -560,6 +566,27 @@ async fn a_question_that_the_broker_refuses_is_asked_again() {
     sleep(Duration::from_secs(10)).await;
     assert_eq!(one.cluster.count("tea").await.expect("the broker is there"), 2);
     assert_eq!(other.cluster.count("tea").await.expect("the broker is there"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_lost_is_asked_again_soon_whatever_the_lease() {
+    let broker = Memory::new();
+    let (to_one, to_other) = (Tricky::new(&broker), Tricky::new(&broker));
+    let options = options().with_lease(Duration::from_secs(3600));
+    let one = TestNode::new(to_one.clone(), options.clone()).await;
+    let other = TestNode::new(to_other.clone(), options).await;
+    let _members = (other.member("tea").await, one.member("tea").await);
+    sleep(Duration::from_secs(3)).await;
+    to_one.0.swallows.store(true, Ordering::Relaxed);
+    let _unnoticed = one.member("tea").await;
+    sleep(Duration::from_millis(50)).await;
+    to_one.0.swallows.store(false, Ordering::Relaxed);
+    to_other.0.swallows.store(true, Ordering::Relaxed);
+    let _noticed = one.member("tea").await;
+    sleep(Duration::from_millis(50)).await;
+    to_other.0.swallows.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(other.cluster.count("tea").await.expect("the broker is there"), 4);
 }
 
 #[tokio::test(start_paused = true)]

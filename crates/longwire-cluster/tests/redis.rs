@@ -14,7 +14,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Client, cmd};
 use rustix::process::Signal;
 use support::TestNode;
-use support::broker::{Broker, Network, Process, free_port};
+use support::broker::{Broker, Process, free_port};
 use support::history::{GAP, connected, history_suite, join, node, options};
 use support::suite::suite;
 use tokio::time::{sleep, timeout};
@@ -267,6 +267,28 @@ mod history {
         }
     }
 
+    /// It is seen by what comes next, too: a node may publish before the one that knows of the loss asks.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_follows_a_loss_names_what_was_before_it() {
+        let Some(mut server) = RedisServer::start().await else { return };
+        let link = Arc::new(server.connect().await);
+        let one = TestNode::new(support::Shared(Arc::clone(&link)), options(History::default())).await;
+        let (mut near, _) = join(&one, "tea", None).await;
+        one.hub.publish("tea", "saved");
+        let saved = near.positioned().await.0;
+        cmd("SAVE").exec_async(&mut server.asking().await).await.expect("it can");
+        one.hub.publish("tea", "lost");
+        let lost = near.positioned().await.0;
+        server.kill();
+        server.restart().await;
+        connected(&one).await;
+        one.hub.publish("tea", "new");
+        while !near.text().await.ends_with("new") {}
+        let past = link.history(&"tea".into(), Some(lost), 256).await.expect("the server is there");
+        let previous = past.records.first().expect("one follows").previous;
+        assert_eq!((past.is_whole, previous), (false, saved.offset()));
+    }
+
     /// More of them than fit a page, of which none is removed until somebody publishes.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_kept_is_found_after_many_messages_that_are_too_old() {
@@ -507,7 +529,7 @@ async fn a_dead_connection_is_replaced() {
     let port = server.process.port;
     let link =
         async |port| Redis::connect(format!("redis://127.0.0.1:{port}")).await.expect("the network is there");
-    support::suite::a_dead_connection_is_replaced(server, port, link, Network::swallow).await;
+    support::suite::a_dead_connection_is_replaced(server, port, link).await;
 }
 
 #[tokio::test]

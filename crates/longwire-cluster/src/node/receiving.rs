@@ -139,9 +139,7 @@ impl Node {
             // It counts as missing.
             return 0;
         }
-        // Nobody would forget the numbers of a node whose goodbye has overtaken this.
-        let is_noted = !inner.presence.has_departed(from);
-        let has_gap = is_noted && inner.seen.note(channel, from, post.seq, post.previous);
+        let has_gap = inner.seen.note(channel, from, post.seq, post.previous);
         drop(inner);
         if has_gap {
             self.report_gap(channel);

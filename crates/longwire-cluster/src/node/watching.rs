@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::{CALL, Guard, Node, RETRY, TURN, jittered};
@@ -39,7 +39,11 @@ impl Node {
                 wake = wake.min(next_resend);
             }
             // While the broker is away, it is checked less and less often.
-            let is_asked = timeout_at(wake, self.check.notified()).await.is_ok();
+            let is_asked = tokio::select! {
+                () = self.check.notified() => true,
+                () = self.sooner.notified() => false,
+                () = sleep_until(wake) => false,
+            };
             let may_hurry = self.is_back_soon.load(Ordering::Relaxed) || self.is_connected();
             if Instant::now() < next_probe && !(is_asked && may_hurry) {
                 continue;

@@ -93,7 +93,7 @@ return 1
 /// Takes the keys of the stream and the hash; the age of messages, and the times for which the epoch is kept with and
 /// without messages, all in milliseconds; a new epoch, the server's run ID, the epoch (empty: none) and the offset
 /// after which to read, the most messages, and the most bytes. Returns the epoch, the last offset, whether all is
-/// there, and pairs of offset and payload. If all entries of a page are too old, the first one that is not is searched
+/// there, the offset before the first message after that one, and pairs of offset and payload. If all entries of a page are too old, the first one that is not is searched
 /// for by halves.
 const READ: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
@@ -109,10 +109,10 @@ end
 local last = tonumber(redis.call('HGET', meta, 'n'))
 redis.call('PEXPIRE', meta, last > 0 and ARGV[2] or ARGV[3])
 local after = tonumber(ARGV[7])
-if ARGV[6] == '' or (ARGV[6] == epoch and after == last) then return {epoch, last, 1} end
-local out, bytes = {epoch, last, 1}, 0
+if ARGV[6] == '' or (ARGV[6] == epoch and after == last) then return {epoch, last, 1, 0} end
+local out, bytes = {epoch, last, 1, 0}, 0
 if ARGV[6] ~= epoch then out[3], after = 0, 0 end
-if after > last then return {epoch, last, 0} end
+if after > last then return {epoch, last, 0, 0} end
 local function from(offset, most)
   return redis.call('XRANGE', stream, string.format('%.0f-0', offset), '+', 'COUNT', most)
 end
@@ -120,8 +120,10 @@ local function is_old(entry) return tonumber(string.match(entry[1], '%d+$')) < n
 local function offset_of(entry) return tonumber(string.match(entry[1], '^%d+')) end
 local found = from(after + 1, ARGV[8])
 if #found > 0 then
-  if is_old(found[1]) or tonumber(found[1][2][4] or offset_of(found[1]) - 1) ~= after then out[3] = 0 end
+  out[4] = tonumber(found[1][2][4] or offset_of(found[1]) - 1)
+  if is_old(found[1]) or out[4] ~= after then out[3] = 0 end
   if is_old(found[#found]) then
+    out[3] = 0
     local low, high = offset_of(found[#found]), last + 1
     while high - low > 1 do
       local middle = math.floor((low + high) / 2)
@@ -132,14 +134,14 @@ if #found > 0 then
   end
 end
 for _, entry in ipairs(found) do
-  if #out > 3 or not is_old(entry) then
+  if #out > 4 or not is_old(entry) then
     bytes = bytes + #entry[2][2]
-    if #out > 3 and bytes > tonumber(ARGV[9]) then break end
+    if #out > 4 and bytes > tonumber(ARGV[9]) then break end
     out[#out + 1] = offset_of(entry)
     out[#out + 1] = entry[2][2]
   end
 end
-if #out == 3 then out[3] = 0 end
+if #out == 4 then out[3] = 0 end
 return out
 ";
 
@@ -329,11 +331,13 @@ fn past(values: Vec<Value>) -> Option<Past> {
     };
     let last = Position::new(epoch, number(values.next()?)?);
     let is_whole = number(values.next()?)? == 1;
+    let mut previous = Some(number(values.next()?)?);
     let mut records = Vec::new();
     while let Some(offset) = values.next() {
         let offset = number(offset)?;
         let Value::BulkString(payload) = values.next()? else { return None };
-        records.push(record(epoch, offset, payload.into()));
+        let record = record(epoch, offset, payload.into());
+        records.push(Record { previous: previous.take().unwrap_or(record.previous), ..record });
     }
     Some(Past { last, is_whole, records })
 }

@@ -216,12 +216,6 @@ impl Network {
         tasks.iter().skip(1).step_by(2).for_each(AbortHandle::abort);
     }
 
-    /// Swallows everything on one of the connections that there are.
-    pub(crate) fn swallow_one(&self, connection: usize) {
-        let tasks = self.copying.lock().expect("nothing panics");
-        tasks.iter().skip(2 * connection).take(2).for_each(AbortHandle::abort);
-    }
-
     /// Swallows everything on the connections that there are. Those that are made from now on work.
     pub(crate) fn swallow(&self) {
         self.copying.lock().expect("nothing panics").drain(..).for_each(|task| task.abort());

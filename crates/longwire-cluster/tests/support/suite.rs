@@ -466,7 +466,6 @@ pub(crate) async fn a_dead_connection_is_replaced<B: Broker>(
     broker: B,
     port: u16,
     link: impl AsyncFnOnce(u16) -> B::Link,
-    swallow: impl FnOnce(&Network),
 ) {
     let network = Network::to(port).await;
     let one = TestNode::new(link(network.port).await, options()).await;
@@ -474,7 +473,7 @@ pub(crate) async fn a_dead_connection_is_replaced<B: Broker>(
     let (mut near, mut far) = (one.member("tea").await, two.member("tea").await);
     count(&one, "tea", 2).await;
     let mut events = one.cluster.events();
-    swallow(&network);
+    network.swallow();
     let begun = Instant::now();
     lost(&mut events).await;
     eprintln!("noticed after {:?}", begun.elapsed());
