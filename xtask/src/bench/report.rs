@@ -101,7 +101,7 @@ impl Part {
                 } else {
                     vec![]
                 };
-                load::measure(&load::Extent { quick, rounds: rounds(5), seconds: seconds(1.0), cells }, all)
+                load::measure(&load::Extent { quick, rounds: rounds(3), seconds: seconds(0.5), cells }, all)
             }
             Self::Cores => cores::measure(&cores::Arguments {
                 threads: 2,
