@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 }
 
 /// Checks the dependencies with cargo-deny, compares the packages of two clones of the last commit, and lists the
-/// dependencies of each published crate as CycloneDX, in `target/supply/sbom`.
+/// dependencies of each published crate as `CycloneDX`, in `target/supply/sbom`.
 pub(crate) fn run(arguments: &Arguments, install: Install) -> Result<()> {
     let (sh, deny) = (shell()?, setup::cargo_deny(install)?);
     let advisories: &[&str] = if arguments.without_advisories { &[] } else { &["advisories"] };

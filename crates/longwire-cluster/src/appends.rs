@@ -193,7 +193,9 @@ impl Queue {
     fn tell_losses(&mut self, me: NodeId, most: usize) -> bool {
         let rooms: Vec<_> = std::iter::from_fn(|| self.refused.some.pop_first()).take(most).collect();
         let is_any = !rooms.is_empty();
-        rooms.into_iter().for_each(|room| self.tell_loss(me, room));
+        for room in rooms {
+            self.tell_loss(me, room);
+        }
         is_any
     }
 
