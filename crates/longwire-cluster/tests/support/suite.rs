@@ -365,7 +365,8 @@ pub(crate) async fn ten_thousand_rooms_are_subscribed_to_again(mut broker: impl 
         assert_eq!(broker.subscribers(&Channel::Room(room.to_string().into())).await, 1, "{room}");
         whole(&two, &room.to_string(), &mut clients[room / 1000]).await;
     }
-    assert_eq!(two.cluster.count("77").await.expect("the broker is there"), 1);
+    // All rooms are asked about at first, and a call may find the node busy with that.
+    until("the client is counted", async || two.cluster.count("77").await.ok() == Some(1)).await;
     // They are given up together.
     drop(clients);
     until("all are given up", async || one.cluster.stats().subscriptions == 0).await;
