@@ -339,7 +339,7 @@ impl Lane {
         match &item {
             Item::Message { channel, payload, .. } => self.bytes -= cost(channel, payload),
             Item::Record { room, record } => self.bytes -= room.len() + record.payload.len() + OVERHEAD,
-            // What is dropped from now on is told again.
+            // The next loss is queued anew.
             Item::Dropped(Some(channel)) => drop(self.gaps.remove(channel)),
             Item::Behind(room) => drop(self.behind.remove(room)),
             Item::Dropped(None) | Item::Lost(_) | Item::Restored => {}
@@ -410,7 +410,9 @@ mod tests {
             inbox.message(room("busy"), Bytes::new());
             inbox.message(room("busy"), Bytes::new());
         }
-        let is_told = |item: &Option<Item>| matches!(item, Some(Item::Dropped(Some(channel))) if *channel == room("quiet"));
+        let quiet = room("quiet");
+        let is_told =
+            |item: &Option<Item>| matches!(item, Some(Item::Dropped(Some(channel))) if *channel == quiet);
         assert_eq!(seen.iter().filter(|item| is_told(item)).count(), 1, "{seen:?}");
     }
 

@@ -69,7 +69,7 @@ pub(crate) enum Content {
     Gap,
 }
 
-/// What became of a batch, by the numbers of its messages.
+/// The outcome of a batch, by the numbers of its messages.
 struct Appended {
     /// Those that the broker refuses.
     refused: BTreeSet<u64>,

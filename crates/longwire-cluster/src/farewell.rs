@@ -26,7 +26,7 @@ impl Node {
                 if self.hears(&channel) || !self.is_occupied(&channel) {
                     break;
                 }
-                // Nobody is told when the last client leaves.
+                // The last client may leave without a notification.
                 let _ = timeout(LOOK, changed).await;
             }
         }

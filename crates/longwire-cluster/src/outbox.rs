@@ -124,8 +124,8 @@ impl Outbox {
         self.added.notify_one();
     }
 
-    /// Adds what nodes tell each other, and returns whether there was room for it. While the broker is away it is dropped:
-    /// nodes ask anew afterwards.
+    /// Adds what nodes tell each other, and returns whether there was room for it. While the broker is away it is
+    /// dropped: nodes ask anew afterwards.
     pub(crate) fn tell(&self, channel: Channel, body: Body) -> bool {
         let mut queues = self.lock();
         if queues.is_away || queues.is_stopped {

@@ -407,7 +407,7 @@ struct Trick {
     inner: Memory,
     inbox: Mutex<Option<Inbox>>,
     refuses_publish: AtomicBool,
-    /// Nobody gets what is published, and nobody is told.
+    /// Set to drop what is published, without an error.
     swallows: AtomicBool,
     refuses_subscribe: AtomicBool,
     hides_history: AtomicBool,

@@ -241,7 +241,7 @@ mod history {
         assert_eq!(client.contents(3).await, ["next 0", "next 1", "next 2"]);
     }
 
-    /// A loss that one node knows is told to those that had not got what is lost.
+    /// If one node had got a message that is lost, the nodes and clients that had not get a gap.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_the_server_has_lost_is_a_gap_for_those_that_had_not_got_it() {
         let Some(mut server) = RedisServer::start().await else { return };

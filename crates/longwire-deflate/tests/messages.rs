@@ -84,7 +84,8 @@ fn a_message_that_ends_within_a_block_is_an_error() {
         &hex!("f3 48 cd c9 c9 07 00 f2 48 cd c9 c9 07 00"),
     ] {
         for len in 1..message.len() {
-            // The second message cut to 1 byte is an empty message; the others cut to 7 are the whole block with BFINAL.
+            // The second message cut to 1 byte is an empty message; the others cut to 7 are the whole block with
+            // BFINAL.
             let complete = (len == 1 && message[0] == 0x00) || (len == 7 && message[0] == 0xf3);
             let read = read(TAKEOVER, &[&message[..len]]);
             assert_eq!(read.is_err(), !complete, "{len} of {message:02x?}: {read:?}");

@@ -93,8 +93,8 @@ return 1
 /// Takes the keys of the stream and the hash; the age of messages, and the times for which the epoch is kept with and
 /// without messages, all in milliseconds; a new epoch, the server's run ID, the epoch (empty: none) and the offset
 /// after which to read, the most messages, and the most bytes. Returns the epoch, the last offset, whether all is
-/// there, the offset before the first message after that one, and pairs of offset and payload. If all entries of a page are too old, the first one that is not is searched
-/// for by halves.
+/// there, the offset before the first message after that one, and pairs of offset and payload. If all entries of a page
+/// are too old, the first one that is not is searched for by halves.
 const READ: &str = r"
 if redis.replicate_commands then redis.replicate_commands() end
 local stream, meta = KEYS[1], KEYS[2]
