@@ -23,7 +23,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// - Messages of one node on one channel reach each subscriber in the order in which they were published, each at most
 ///   once. A message that is lost is either reported by [`Inbox::dropped`], or lies between [`Inbox::lost`] and
-///   [`Inbox::restored`], or the publishing call failed.
+///   [`Inbox::restored`], or the publishing call failed, or [`Inbox::lost`] was called before another
+///   [`probe`](Self::probe) returned that was begun after the message was published.
 /// - Each [`Inbox::lost`] is followed by an [`Inbox::restored`], once the connection is there again with all its
 ///   subscriptions. The node waits for that, whatever [`probe`](Self::probe) returns.
 /// - Calls take effect in the order in which they were made, even if a caller drops their futures: it does so after
@@ -81,7 +82,8 @@ pub trait Backplane: Send + Sync + 'static {
         usize::MAX
     }
 
-    /// Checks that the broker answers, on each connection that is used: also on one that only receives.
+    /// Checks that the broker answers, on each connection that is used: also on one that only receives. It succeeds only
+    /// if what was published before has reached the broker, or [`Inbox::lost`] was called since.
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>>;
 
     /// Ends the connection to the broker, after what was published before.
@@ -171,6 +173,8 @@ struct Queues {
     /// The number of the last item that has arrived.
     last: u64,
     overflowed: u64,
+    /// The number of times that the broker was lost.
+    losses: u64,
 }
 
 #[derive(Default)]
@@ -243,16 +247,16 @@ impl Inbox {
 
     /// Reports that the connection to the broker is lost.
     pub fn lost(&self, error: BackplaneError) {
-        self.push(Item::Lost(error));
+        let mut queues = self.lock();
+        queues.losses += 1;
+        queues.urgent.items.push_back(Item::Lost(error));
+        drop(queues);
+        self.shared.arrived.notify_one();
     }
 
     /// Reports that the connection is there again, with all subscriptions.
     pub fn restored(&self) {
-        self.push(Item::Restored);
-    }
-
-    fn push(&self, item: Item) {
-        self.lock().urgent.items.push_back(item);
+        self.lock().urgent.items.push_back(Item::Restored);
         self.shared.arrived.notify_one();
     }
 
@@ -274,6 +278,11 @@ impl Inbox {
     /// Returns the number of the last item that has arrived.
     pub(crate) fn last(&self) -> u64 {
         self.lock().last
+    }
+
+    /// Returns the number of times that the broker was lost, also if this was not taken yet.
+    pub(crate) fn losses(&self) -> u64 {
+        self.lock().losses
     }
 
     /// Returns the number of messages that did not fit.

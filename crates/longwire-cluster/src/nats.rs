@@ -1,19 +1,24 @@
 //! The broker NATS, over its own client.
 //!
 //! The client connects again by itself. It queues commands meanwhile, reports what happens by events that it drops if
-//! they are many, and its `flush` does not wait for the server. So this module does not rely on these: each call is
+//! they are many, and its `flush` does not wait for the server. So this module does not rely on these: calls are
 //! confirmed by a message of the node to itself, an echo, that the server returns after everything before it; and
 //! connections are told apart by the client's count of them.
+//!
+//! Echoes return on a connection of their own, so that the server need not return everything else that the node
+//! publishes. They are few: messages are confirmed only now and then, because the node itself remembers what it has
+//! handed over since the last answer.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use percent_encoding::percent_decode_str;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -34,7 +39,8 @@ mod pump;
 use history::{HEADERS, Kept};
 use pump::{Arrival, pump};
 
-/// The connection of one node to [NATS](https://nats.io). Tested with version 2.9.
+/// The connections of one node to [NATS](https://nats.io), of which there are two: one on which the server returns only
+/// confirmations, and one for everything else. Tested with version 2.9.
 ///
 /// It uses the server's core, without `JetStream`: each message reaches the nodes that are there at the time. With
 /// [`ClusterOptions::with_history`](crate::ClusterOptions::with_history), it makes a stream of `JetStream`, which keeps
@@ -49,9 +55,13 @@ use pump::{Arrival, pump};
 /// # Failures
 ///
 /// - The server goes away, or the connection breaks: that is noticed at once, and reported by
-///   [`ClusterEvent::Lost`](crate::ClusterEvent::Lost). The connection is tried again after 0.05 to 4 s, each time at
+///   [`ClusterEvent::Lost`](crate::ClusterEvent::Lost). Both connections are tried again after 0.05 to 4 s, each time at
 ///   all servers, with no end. Afterwards all subscriptions are there again, and each room has a
-///   [gap](crate::ClusterEvent::Gap).
+///   [gap](crate::ClusterEvent::Gap). Messages that were handed over since the last answer, within a third of a lease,
+///   may be lost as well: their rooms have a gap on the other nodes, and they stay counted as
+///   [`ClusterStats::published`](crate::ClusterStats::published).
+/// - Only the connection for confirmations breaks: it is tried again. After three seconds without it, subscriptions
+///   fail, and the node takes the broker for lost with its next probe.
 /// - The server, or the network, swallows everything: the node notices by its probes, after at most a third of its
 ///   [lease](field@crate::ClusterOptions::lease) and three seconds. After eight seconds without any answer, it connects
 ///   anew.
@@ -69,8 +79,7 @@ use pump::{Arrival, pump};
 /// [prefix](BrokerOptions::prefix), and for a history, to everything below `$JS.API`. What it may not do is only
 /// logged: NATS does not answer single calls. With a history, a node hands over the messages of one room one at a time,
 /// so that a room takes at most one message of each node in a round trip to the server. Each room in which a node has
-/// clients takes some 6 KiB of memory in the client of NATS. What a node publishes in a room with clients of its own
-/// comes back to it, and is dropped on arrival.
+/// clients takes some 6 KiB of memory in the client of NATS.
 ///
 /// # Examples
 ///
@@ -94,12 +103,19 @@ pub struct Nats {
 
 struct Shared {
     client: Client,
+    /// The connection on which echoes return.
+    echo_client: Client,
     prefix: String,
     signals: Arc<Signals>,
     started: OnceLock<Started>,
     /// The channels that are subscribed to, and the handles that end these subscriptions.
     channels: Mutex<HashMap<Channel, AbortHandle>>,
     echoes: Mutex<Echoes>,
+    /// The number of connections that the node knows of: of later ones it has not been told yet.
+    known: AtomicU64,
+    /// The bytes that were handed to the client, and how many of them the server is known to have.
+    handed_over: AtomicU64,
+    confirmed: AtomicU64,
     kept: Kept,
 }
 
@@ -162,24 +178,25 @@ impl Nats {
         let urls = urls.as_ref().split(',').map(|url| url.trim().parse::<ServerAddr>());
         let servers: Vec<_> = urls.collect::<Result<_, _>>().map_err(BackplaneError::new)?;
         let signals = Arc::new(Signals::default());
-        let connecting = connect_options(&servers, &options, &signals)?.connect(servers);
-        // In a task of its own: without a provider of cryptography, the client panics if the server wants TLS.
-        let connected = tokio::spawn(connecting).await;
-        let client = match connected {
-            Ok(connected) => connected.map_err(BackplaneError::new)?,
-            Err(_) => {
-                return Err(BackplaneError::new(
-                    "the server wants TLS, which needs a provider of cryptography",
-                ));
-            }
-        };
+        let noted = Arc::clone(&signals);
+        let connect = connect_options(&servers, &options)?.no_echo().event_callback(move |event| {
+            noted.note(&event);
+            std::future::ready(())
+        });
+        let client = connected(connect, &servers).await?;
+        let echo_client = connected(connect_options(&servers, &options)?, &servers).await?;
+        let known = client.statistics().connects.load(Ordering::Relaxed);
         let shared = Shared {
             client,
+            echo_client,
             prefix: options.prefix,
             signals,
             started: OnceLock::new(),
             channels: Mutex::default(),
             echoes: Mutex::default(),
+            known: AtomicU64::new(known),
+            handed_over: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
             kept: Kept::default(),
         };
         Ok(Self { shared: Arc::new(shared), tasks: Mutex::default() })
@@ -191,23 +208,26 @@ impl Nats {
     }
 }
 
+async fn connected(connect: ConnectOptions, servers: &[ServerAddr]) -> Result<Client, BackplaneError> {
+    let servers = servers.to_vec();
+    // In a task of its own: without a provider of cryptography, the client panics if the server wants TLS.
+    match tokio::spawn(async move { connect.connect(servers).await }).await {
+        Ok(connected) => connected.map_err(BackplaneError::new),
+        Err(_) => Err(BackplaneError::new("the server wants TLS, which needs a provider of cryptography")),
+    }
+}
+
 fn connect_options(
     servers: &[ServerAddr],
     options: &BrokerOptions,
-    signals: &Arc<Signals>,
 ) -> Result<ConnectOptions, BackplaneError> {
-    let signals = Arc::clone(signals);
     let mut connect = ConnectOptions::new()
         .name("longwire")
         .connection_timeout(CONNECT)
         .ping_interval(PING)
         .subscription_capacity(CAPACITY)
         .custom_inbox_prefix(format!("{}.reply", options.prefix))
-        .reconnect_delay_callback(|attempts| back_off(attempts.saturating_sub(1)))
-        .event_callback(move |event| {
-            signals.note(&event);
-            std::future::ready(())
-        });
+        .reconnect_delay_callback(|attempts| back_off(attempts.saturating_sub(1)));
     let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let credentials = servers.iter().find_map(|server| Some((server.username()?, server.password())));
     connect = match credentials {
@@ -272,14 +292,23 @@ impl Shared {
         }
     }
 
-    /// Makes the subscription whose messages `channel` gets; `None`: the echoes.
-    async fn subscribe(self: &Arc<Self>, channel: Option<Channel>) -> Result<AbortHandle, BackplaneError> {
+    /// Returns the number of the connection, or an error if there is none, or none that the node knows.
+    fn connection(&self) -> Result<u64, BackplaneError> {
+        self.check()?;
+        let connects = self.connects();
+        // Acquire: whoever confirms something on a new connection must see that the node was told of its loss.
+        if connects == self.known.load(Ordering::Acquire) {
+            Ok(connects)
+        } else {
+            Err(BackplaneError::new("the connection was replaced"))
+        }
+    }
+
+    /// Makes the subscription whose messages `channel` gets.
+    async fn subscribe(self: &Arc<Self>, channel: Channel) -> Result<AbortHandle, BackplaneError> {
         let started = self.started()?;
-        let subject = match &channel {
-            Some(channel) => channel.subject(&self.prefix),
-            None => started.echo.clone(),
-        };
-        let subscriber = self.client.subscribe(subject).await.map_err(BackplaneError::new)?;
+        let subscriber = self.client.subscribe(channel.subject(&self.prefix)).await;
+        let subscriber = subscriber.map_err(BackplaneError::new)?;
         let (handle, registration) = AbortHandle::new_pair();
         let arrival = Arrival { subscriber, channel, shared: Arc::clone(self) };
         let sent = started.to_pump.send(Abortable::new(arrival, registration));
@@ -287,11 +316,12 @@ impl Shared {
         Ok(handle)
     }
 
-    /// Waits until the server has processed everything before.
+    /// Waits until the server has processed everything before, on a connection that the node knows.
     async fn confirm(&self) -> Result<(), BackplaneError> {
-        self.check()?;
+        let connection = self.connection()?;
         let started = self.started()?;
-        let (waiter, back) = oneshot::channel();
+        let handed_over = self.handed_over.load(Ordering::Relaxed);
+        let (waiter, mut back) = oneshot::channel();
         let number = {
             let mut echoes = self.echoes();
             echoes.last += 1;
@@ -301,25 +331,40 @@ impl Shared {
         };
         let _forget = Forget { shared: self, number };
         let payload = Bytes::copy_from_slice(&number.to_le_bytes());
-        self.client.publish(started.echo.clone(), payload).await.map_err(BackplaneError::new)?;
-        back.await.map_err(|_| BackplaneError::new("the connection to the server is lost"))
+        let back = loop {
+            let published = self.client.publish(started.echo.clone(), payload.clone()).await;
+            published.map_err(BackplaneError::new)?;
+            // The other connection may be a new one, whose subscription the server does not know yet.
+            if let Ok(back) = timeout(REPEAT, &mut back).await {
+                break back;
+            }
+        };
+        back.map_err(|_| BackplaneError::new("the connection to the server is lost"))?;
+        if self.connection()? != connection {
+            return Err(BackplaneError::new("the connection was replaced"));
+        }
+        self.confirmed.fetch_max(handed_over, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Takes an echo that has come back.
-    fn echoed(&self, payload: &[u8]) {
-        let number = payload.try_into().map(u64::from_le_bytes);
-        if let Ok(number) = number
-            && let Some(waiter) = self.echoes().awaited.remove(&number)
-        {
-            // Whoever waited may have gone.
-            let _ = waiter.send(());
+    /// Takes the echoes that come back, until it is aborted.
+    async fn take_echoes(self: Arc<Self>, mut echoes: Subscriber) {
+        while let Some(echo) = echoes.next().await {
+            let number = echo.payload[..].try_into().map(u64::from_le_bytes);
+            if let Ok(number) = number
+                && let Some(waiter) = self.echoes().awaited.remove(&number)
+            {
+                // Whoever waited may have gone.
+                let _ = waiter.send(());
+            }
         }
     }
 
+    /// Hands messages over. It waits for the server only if that may lack many bytes: what it lacks when the connection
+    /// breaks, the node counts among what was handed over since the last answer.
     async fn publish(&self, messages: &[(Channel, Bytes)]) -> Result<(), BackplaneError> {
         self.check()?;
         let node = self.started()?.node;
-        let connects = self.connects();
         for (channel, payload) in messages {
             let payload = if payload.len() > self.client.max_payload() {
                 warn!(bytes = payload.len(), ?channel, "message exceeds the NATS server's max_payload");
@@ -327,21 +372,20 @@ impl Shared {
             } else {
                 payload.clone()
             };
+            let cost = (channel.cost() + payload.len() + OVERHEAD) as u64;
             let published = self.client.publish(channel.subject(&self.prefix), payload).await;
             published.map_err(BackplaneError::new)?;
+            self.handed_over.fetch_add(cost, Ordering::Relaxed);
         }
-        self.confirm().await?;
-        // Otherwise a part of it may have gone to the connection before.
-        if self.connects() == connects {
-            Ok(())
-        } else {
-            Err(BackplaneError::new("the connection was replaced"))
+        let handed_over = self.handed_over.load(Ordering::Relaxed);
+        if handed_over.saturating_sub(self.confirmed.load(Ordering::Relaxed)) >= WINDOW {
+            self.confirm().await?;
         }
+        Ok(())
     }
 
     /// Tells the inbox what happens to the connection, until it is aborted.
     async fn watch(self: Arc<Self>, inbox: Inbox) {
-        let mut known = self.connects();
         let mut is_lost = false;
         let mut wait = TICK;
         let mut next_report = Instant::now();
@@ -362,24 +406,25 @@ impl Shared {
             }
             let connects = self.connects();
             let is_connected = self.check();
-            if is_connected.is_err() || connects != known {
-                known = connects;
-                // Their messages may be lost: whoever waits learns it at once.
-                self.echoes().awaited.clear();
+            if is_connected.is_err() || connects != self.known.load(Ordering::Relaxed) {
                 if !is_lost {
                     is_lost = true;
                     let error = is_connected.as_ref().err().cloned();
                     inbox.lost(error.unwrap_or_else(|| BackplaneError::new("the connection was replaced")));
                 }
+                // Release: see `connection`.
+                self.known.store(connects, Ordering::Release);
+                // Their messages may be lost: whoever waits learns it at once.
+                self.echoes().awaited.clear();
             }
             if is_lost && is_connected.is_ok() {
                 // The client has asked for all subscriptions before.
                 match in_time(self.confirm()).await {
-                    Ok(()) if self.check().is_ok() && self.connects() == known => {
+                    Ok(()) => {
                         is_lost = false;
                         inbox.restored();
                     }
-                    _ => wait = jittered(RETRY),
+                    Err(_) => wait = jittered(RETRY),
                 }
             }
         }
@@ -412,15 +457,15 @@ impl Backplane for Nats {
             if self.shared.started.set(started).is_err() {
                 return Err(BackplaneError::new("this connection has a node already"));
             }
-            let watch = tokio::spawn(Arc::clone(&self.shared).watch(inbox));
-            let pump = tokio::spawn(pump(added));
-            self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend([watch, pump]);
-            self.shared.check()?;
-            in_time(async {
-                self.shared.subscribe(None).await?;
-                self.shared.confirm().await
-            })
-            .await
+            let echo = self.shared.started()?.echo.clone();
+            let echoes = self.shared.echo_client.subscribe(echo).await.map_err(BackplaneError::new)?;
+            let tasks = [
+                tokio::spawn(Arc::clone(&self.shared).watch(inbox)),
+                tokio::spawn(Arc::clone(&self.shared).take_echoes(echoes)),
+                tokio::spawn(pump(added)),
+            ];
+            self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
+            in_time(self.shared.confirm()).await
         })
     }
 
@@ -429,7 +474,7 @@ impl Backplane for Nats {
             self.shared.check()?;
             for channel in channels {
                 if !self.shared.channels().contains_key(channel) {
-                    let handle = self.shared.subscribe(Some(channel.clone())).await?;
+                    let handle = self.shared.subscribe(channel.clone()).await?;
                     self.shared.channels().insert(channel.clone(), handle);
                 }
             }
@@ -485,9 +530,14 @@ impl Backplane for Nats {
 
     fn stop(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // Everything that was published is confirmed. It fails if the client has ended already.
-            let drained = timeout(ANSWER, self.shared.client.drain()).await;
-            if matches!(drained, Ok(Ok(()))) && self.shared.check().is_ok() {
+            // What was published is there, or the server does not answer: then nothing more can be done.
+            let _ = in_time(self.shared.confirm()).await;
+            let drained = timeout(ANSWER, async {
+                // It fails if the client has ended already.
+                let echoes = self.shared.echo_client.drain().await;
+                self.shared.client.drain().await.and(echoes)
+            });
+            if matches!(drained.await, Ok(Ok(()))) && self.shared.check().is_ok() {
                 // The client does not tell when the connection is closed.
                 sleep(DRAIN).await;
             }
@@ -512,6 +562,13 @@ impl fmt::Debug for Nats {
 /// The messages of one subscription that may wait in the client. They wait only while the runtime is busy: what has to
 /// be bounded is bounded by the inbox.
 const CAPACITY: usize = 16 * 1024;
+
+/// The bytes that are handed over without the server's answer, and the memory that each message takes beyond its own.
+const WINDOW: u64 = 256 * 1024;
+const OVERHEAD: usize = 64;
+
+/// The time after which an echo that has not come back is sent again.
+const REPEAT: Duration = Duration::from_millis(250);
 
 /// The longest time until something is noticed that the client has not told.
 const TICK: Duration = Duration::from_secs(1);

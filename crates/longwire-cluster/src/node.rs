@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(crate) struct Node {
     inner: Mutex<Inner>,
     /// Set while the broker's client has reported a loss and not yet that it is over.
     is_disconnected: AtomicBool,
+    /// The number of losses that the broker's client has reported, and this node has noted.
+    losses: AtomicU64,
     /// Set when the broker's client has connected again, until that is checked.
     is_back_soon: AtomicBool,
     /// Held while the broker is declared to be away, or there: one after the other.
@@ -130,6 +132,7 @@ impl Node {
             events: Mutex::new(Some(broadcast::Sender::new(EVENTS))),
             inner: Mutex::new(inner),
             is_disconnected: AtomicBool::new(false),
+            losses: AtomicU64::new(0),
             is_back_soon: AtomicBool::new(false),
             turning: Mutex::default(),
             retry: Notify::new(),

@@ -409,6 +409,8 @@ struct Trick {
     refuses_publish: AtomicBool,
     /// Set to drop what is published, without an error.
     swallows: AtomicBool,
+    /// Set to report a loss, and that it is over, before the next probe succeeds.
+    breaks: AtomicBool,
     refuses_subscribe: AtomicBool,
     hides_history: AtomicBool,
     panics: AtomicBool,
@@ -421,6 +423,7 @@ impl Tricky {
             inbox: Mutex::default(),
             refuses_publish: AtomicBool::new(false),
             swallows: AtomicBool::new(false),
+            breaks: AtomicBool::new(false),
             refuses_subscribe: AtomicBool::new(false),
             hides_history: AtomicBool::new(false),
             panics: AtomicBool::new(false),
@@ -485,6 +488,10 @@ impl Backplane for Tricky {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
+        if self.0.breaks.swap(false, Ordering::Relaxed) {
+            self.inbox().lost(BackplaneError::new("it was away for a moment"));
+            self.inbox().restored();
+        }
         self.0.inner.probe()
     }
 
@@ -512,6 +519,23 @@ async fn a_broker_that_answers_is_away_until_its_client_says_that_it_is_back() {
     tricky.inbox().restored();
     event(&mut events, is_gap_of("tea")).await;
     assert_eq!(one.cluster.stats().outages, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_confirms_nothing_before_a_loss_that_was_not_noted_yet() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let other = node(&broker).await;
+    let _far = other.member("tea").await;
+    sleep(Duration::from_secs(1)).await;
+    let mut events = other.cluster.events();
+    tricky.0.swallows.store(true, Ordering::Relaxed);
+    one.hub.publish("tea", "lost");
+    sleep(Duration::from_millis(1)).await;
+    tricky.0.swallows.store(false, Ordering::Relaxed);
+    tricky.0.breaks.store(true, Ordering::Relaxed);
+    event(&mut events, is_gap_of("tea")).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -307,6 +307,89 @@ async fn a_dead_connection_is_replaced() {
     support::suite::a_dead_connection_is_replaced(server, port, link).await;
 }
 
+/// They are handed over without waiting for the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_were_handed_to_a_dead_connection_are_a_gap() {
+    let Some(server) = NatsServer::start().await else { return };
+    let network = Network::to(server.process.port).await;
+    let link = Nats::connect(format!("nats://127.0.0.1:{}", network.port)).await;
+    let one = TestNode::new(link.expect("the network is there"), ClusterOptions::default()).await;
+    let two = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let mut far = two.member("tea").await;
+    let (mut near_events, mut far_events) = (one.cluster.events(), two.cluster.events());
+    network.swallow();
+    for _ in 0..10 {
+        one.hub.publish("tea", "lost");
+    }
+    let told = async {
+        while !matches!(near_events.next().await, Ok(Some(ClusterEvent::Restored))) {}
+        while !matches!(far_events.next().await, Ok(Some(ClusterEvent::Gap(Gap::Room(room)))) if &*room == "tea")
+        {
+        }
+    };
+    timeout(Duration::from_secs(30), told).await.expect("the loss is told");
+    one.hub.publish("tea", "next");
+    assert_eq!(far.text().await, "next");
+    assert_eq!(one.cluster.stats().outages, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_waits_for_a_server_that_takes_nothing() {
+    let Some(server) = NatsServer::start().await else { return };
+    let link = Arc::new(server.connect().await);
+    let _node = TestNode::new(Shared(Arc::clone(&link)), ClusterOptions::default()).await;
+    server.freeze();
+    let batch = [(Channel::Room("tea".into()), vec![0; 200 * 1024].into())];
+    link.publish(&batch).await.expect("this much may wait");
+    link.publish(&batch).await.expect_err("and no more");
+    link.publish(&batch).await.expect_err("and no more");
+    server.thaw();
+    let taken = async {
+        while link.publish(&batch).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), taken).await.expect("it is there again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_connection_for_confirmations_is_replaced_without_an_outage() {
+    let Some(server) = NatsServer::start().await else { return };
+    let network = Network::to(server.process.port).await;
+    let link = Nats::connect(format!("nats://127.0.0.1:{}", network.port)).await;
+    let one = TestNode::new(link.expect("the network is there"), ClusterOptions::default()).await;
+    let two = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    for round in 0..3 {
+        network.cut_last();
+        // It is subscribed to, which has to be confirmed.
+        let room = round.to_string();
+        let mut near = one.member(&room).await;
+        timeout(Duration::from_secs(3), one.cluster.subscribed(&room))
+            .await
+            .expect("soon")
+            .expect("it is there");
+        two.hub.publish(&room, "hello");
+        assert_eq!(near.text().await, "hello");
+    }
+    assert_eq!((one.cluster.stats().outages, one.cluster.stats().gaps), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_publishes_does_not_return_to_it() {
+    let Some(server) = NatsServer::start().await else { return };
+    let one = TestNode::new(server.connect().await, ClusterOptions::default()).await;
+    let mut near = one.member("tea").await;
+    let before = server.sent().await.expect("it is counted");
+    for _ in 0..100 {
+        one.hub.publish("tea", "x".repeat(10_000));
+        near.text().await;
+    }
+    // Its last confirmation.
+    one.cluster.leave().await;
+    let sent = server.sent().await.expect("it is counted") - before;
+    assert!(sent < 10_000, "{sent} bytes");
+}
+
 #[tokio::test]
 async fn credentials_and_prefixes() {
     let Some(server) = NatsServer::with_arguments(&["--user", "ada", "--pass", "a:b@c"]).await else {
@@ -351,18 +434,18 @@ async fn a_message_that_is_too_large_is_a_gap_and_no_outage() {
 }
 
 #[tokio::test]
-async fn a_connection_is_for_one_node_and_ends_with_it() {
+async fn connections_are_for_one_node_and_end_with_it() {
     let Some(server) = NatsServer::start().await else { return };
     let hub = Hub::default();
     let cluster =
         Cluster::join(&hub, server.connect().await, ClusterOptions::default()).await.expect("it is there");
     let connections = async || server.ask("/connz").await["num_connections"].as_u64().expect("a number");
-    assert_eq!(connections().await, 1);
+    assert_eq!(connections().await, 2, "one of them for confirmations");
     cluster.leave().await;
     assert_eq!(connections().await, 0);
     let node = TestNode::new(server.connect().await, ClusterOptions::default()).await;
     let client = node.member("tea").await;
-    assert_eq!(connections().await, 1);
+    assert_eq!(connections().await, 2);
     // Without a farewell.
     drop(node);
     drop(client);
@@ -372,7 +455,7 @@ async fn a_connection_is_for_one_node_and_ends_with_it() {
         }
         sleep(Duration::from_millis(10)).await;
     }
-    panic!("the connection stays");
+    panic!("a connection stays");
 }
 
 #[cfg(feature = "ring")]

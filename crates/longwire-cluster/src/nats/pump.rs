@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use super::Shared;
 use super::history::arrived;
 use crate::channel::Channel;
-use crate::envelope::Envelope;
 
 /// Passes on what arrives for one subscription, until that ends.
 ///
@@ -21,8 +20,7 @@ use crate::envelope::Envelope;
 /// arrived.
 pub(super) struct Arrival {
     pub(super) subscriber: Subscriber,
-    /// `None`: echoes.
-    pub(super) channel: Option<Channel>,
+    pub(super) channel: Channel,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -35,15 +33,10 @@ impl Future for Arrival {
                 return Poll::Pending;
             };
             let Some(message) = next else { return Poll::Ready(()) };
-            let Some(channel) = &self.channel else {
-                self.shared.echoed(&message.payload);
-                continue;
-            };
             let Some(started) = self.shared.started.get() else { continue };
-            match (channel.room(), arrived(&message)) {
+            match (self.channel.room(), arrived(&message)) {
                 (Some(room), Some(record)) => started.inbox.record(Arc::clone(room), record),
-                _ if Envelope::is_from(&message.payload, started.node) => {}
-                _ => started.inbox.message(channel.clone(), message.payload),
+                _ => started.inbox.message(self.channel.clone(), message.payload),
             }
         }
         // Others have their turn.

@@ -37,6 +37,8 @@ impl Node {
                 Item::Lost(error) => {
                     self.is_disconnected.store(true, Ordering::Relaxed);
                     self.lose(error);
+                    // Release: whoever sees it sees that what was handed over before is lost.
+                    self.losses.fetch_add(1, Ordering::Release);
                     1
                 }
                 Item::Restored => {

@@ -57,7 +57,10 @@ impl Node {
             };
             match answered {
                 Ok(()) => {
-                    self.link.outbox.confirm();
+                    // What was handed over before a loss that was not noted yet may be lost, although the broker answers.
+                    if self.inbox.losses() == self.losses.load(Ordering::Acquire) {
+                        self.link.outbox.confirm();
+                    }
                     self.restore().await;
                     wait = RETRY;
                     next_probe = begun + interval;

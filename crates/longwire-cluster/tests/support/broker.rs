@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use longwire_cluster::{Backplane, Channel, Memory};
@@ -173,9 +173,15 @@ fn may_be_missing() -> bool {
 /// A network between a node and its broker that can begin to swallow what is sent.
 pub(crate) struct Network {
     pub(crate) port: u16,
-    copying: Arc<Mutex<Vec<AbortHandle>>>,
-    /// The sockets of swallowed connections stay open until this is dropped.
+    connections: Arc<Mutex<Vec<Connection>>>,
     _listening: AbortOnDrop,
+}
+
+/// A connection, which stays open without the tasks that copy.
+struct Connection {
+    _sockets: [Arc<TcpStream>; 2],
+    /// To the broker, and back.
+    copying: [AbortHandle; 2],
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -191,34 +197,40 @@ impl Network {
         let listener =
             tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a port");
         let own = listener.local_addr().expect("it is bound").port();
-        let connections: Arc<Mutex<Vec<AbortHandle>>> = Arc::default();
+        let connections: Arc<Mutex<Vec<Connection>>> = Arc::default();
         let all = Arc::clone(&connections);
         let listening = tokio::spawn(async move {
-            let mut open = Vec::new();
             loop {
                 let (near, _) = listener.accept().await.expect("it listens");
                 let far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the broker is there");
-                // Shared, so that the sockets stay open when the copying ends.
                 let (near, far) = (Arc::new(near), Arc::new(far));
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    let copying = tokio::spawn(copy(Arc::clone(from), Arc::clone(to)));
-                    all.lock().expect("nothing panics").push(copying.abort_handle());
-                }
-                open.push((near, far));
+                let copying = [(&near, &far), (&far, &near)]
+                    .map(|(from, to)| tokio::spawn(copy(Arc::clone(from), Arc::clone(to))).abort_handle());
+                let connection = Connection { _sockets: [near, far], copying };
+                all.lock().expect("nothing panics").push(connection);
             }
         });
-        Self { port: own, copying: connections, _listening: AbortOnDrop(listening.abort_handle()) }
+        Self { port: own, connections, _listening: AbortOnDrop(listening.abort_handle()) }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.connections.lock().expect("nothing panics")
     }
 
     /// Swallows what the broker sends on the connections that there are.
     pub(crate) fn swallow_answers(&self) {
-        let tasks = self.copying.lock().expect("nothing panics");
-        tasks.iter().skip(1).step_by(2).for_each(AbortHandle::abort);
+        self.connections().iter().for_each(|connection| connection.copying[1].abort());
     }
 
     /// Swallows everything on the connections that there are. Those that are made from now on work.
     pub(crate) fn swallow(&self) {
-        self.copying.lock().expect("nothing panics").drain(..).for_each(|task| task.abort());
+        self.connections().iter().flat_map(|connection| &connection.copying).for_each(AbortHandle::abort);
+    }
+
+    /// Closes the connection that was made last.
+    pub(crate) fn cut_last(&self) {
+        let last = self.connections().pop().expect("there is one");
+        last.copying.iter().for_each(AbortHandle::abort);
     }
 }
 
