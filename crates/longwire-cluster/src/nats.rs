@@ -57,14 +57,14 @@ use pump::{Arrival, pump};
 /// - The server goes away, or the connection breaks: that is noticed at once, and reported by
 ///   [`ClusterEvent::Lost`](crate::ClusterEvent::Lost). Both connections are tried again after 0.05 to 4 s, each time at
 ///   all servers, with no end. Afterwards all subscriptions are there again, and each room has a
-///   [gap](crate::ClusterEvent::Gap). Messages that were handed over since the last answer, within a third of a lease,
-///   may be lost as well: their rooms have a gap on the other nodes, and they stay counted as
+///   [gap](crate::ClusterEvent::Gap). Messages that were handed over since the last probe may be lost
+///   as well: their rooms have a gap on the other nodes, and they stay counted as
 ///   [`ClusterStats::published`](crate::ClusterStats::published).
-/// - Only the connection for confirmations breaks: it is tried again. After three seconds without it, subscriptions
-///   fail, and the node takes the broker for lost with its next probe.
-/// - The server, or the network, swallows everything: the node notices by its probes, after at most a third of its
-///   [lease](field@crate::ClusterOptions::lease) and three seconds. After eight seconds without any answer, it connects
-///   anew.
+/// - Only the connection for confirmations breaks: it is tried again, and replaced after a second without an answer.
+///   After three seconds, subscriptions fail, and the node takes the broker for lost.
+/// - The server, or the network, swallows everything: the node notices by its probes, after at most five seconds or a
+///   third of its [lease](field@crate::ClusterOptions::lease), and three seconds more. After eight seconds without any
+///   answer, it connects anew.
 /// - The node does not keep up: beyond [`ClusterOptions::inbox`](crate::ClusterOptions::inbox), messages are dropped
 ///   and reported as gaps. A server that cannot get rid of its messages closes the connection.
 /// - The stream refuses all messages, because the disk or the account's limit is full: the node tries again for up to
@@ -123,7 +123,9 @@ struct Shared {
 struct Started {
     node: NodeId,
     inbox: Inbox,
+    /// The subject of echoes, which the second connection receives, and that of those which the first one receives.
     echo: String,
+    back: String,
     to_pump: mpsc::UnboundedSender<Abortable<Arrival>>,
 }
 
@@ -140,6 +142,8 @@ struct Signals {
 struct Echoes {
     last: u64,
     awaited: HashMap<u64, oneshot::Sender<()>>,
+    /// The time at which the second connection was last replaced because they did not.
+    renewed: Option<Instant>,
 }
 
 impl Nats {
@@ -184,8 +188,11 @@ impl Nats {
             std::future::ready(())
         });
         let client = connected(connect, &servers).await?;
-        let echo_client = connected(connect_options(&servers, &options)?, &servers).await?;
-        let known = client.statistics().connects.load(Ordering::Relaxed);
+        let connect = connect_options(&servers, &options)?.event_callback(|event| {
+            warn_of(&event);
+            std::future::ready(())
+        });
+        let echo_client = connected(connect, &servers).await?;
         let shared = Shared {
             client,
             echo_client,
@@ -194,7 +201,7 @@ impl Nats {
             started: OnceLock::new(),
             channels: Mutex::default(),
             echoes: Mutex::default(),
-            known: AtomicU64::new(known),
+            known: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
             kept: Kept::default(),
@@ -253,13 +260,18 @@ fn connect_options(
 
 impl Signals {
     fn note(&self, event: &Event) {
-        match event {
-            Event::SlowConsumer(_) => self.is_slow.store(true, Ordering::Relaxed),
-            // Such as a permission that is missing, which concerns one subject.
-            Event::ServerError(error) => warn!(%error, "the NATS server has reported an error"),
-            _ => {}
+        if matches!(event, Event::SlowConsumer(_)) {
+            self.is_slow.store(true, Ordering::Relaxed);
         }
+        warn_of(event);
         self.changed.notify_one();
+    }
+}
+
+fn warn_of(event: &Event) {
+    // Such as a permission that is missing, which concerns one subject.
+    if let Event::ServerError(error) = event {
+        warn!(%error, "the NATS server has reported an error");
     }
 }
 
@@ -319,8 +331,23 @@ impl Shared {
     /// Waits until the server has processed everything before, on a connection that the node knows.
     async fn confirm(&self) -> Result<(), BackplaneError> {
         let connection = self.connection()?;
-        let started = self.started()?;
         let handed_over = self.handed_over.load(Ordering::Relaxed);
+        self.echo(&self.client, &self.started()?.echo).await?;
+        if self.connection()? != connection {
+            return Err(BackplaneError::new("the connection was replaced"));
+        }
+        self.confirmed.fetch_max(handed_over, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Checks also that what the server sends arrives.
+    async fn probe(&self) -> Result<(), BackplaneError> {
+        self.confirm().await?;
+        self.echo(&self.echo_client, &self.started()?.back).await
+    }
+
+    /// Sends a message to the other connection of this node, until it arrives.
+    async fn echo(&self, from: &Client, subject: &str) -> Result<(), BackplaneError> {
         let (waiter, mut back) = oneshot::channel();
         let number = {
             let mut echoes = self.echoes();
@@ -331,20 +358,31 @@ impl Shared {
         };
         let _forget = Forget { shared: self, number };
         let payload = Bytes::copy_from_slice(&number.to_le_bytes());
-        let back = loop {
-            let published = self.client.publish(started.echo.clone(), payload.clone()).await;
-            published.map_err(BackplaneError::new)?;
-            // The other connection may be a new one, whose subscription the server does not know yet.
-            if let Ok(back) = timeout(REPEAT, &mut back).await {
-                break back;
+        let mut wait = REPEAT;
+        loop {
+            from.publish(subject.to_owned(), payload.clone()).await.map_err(BackplaneError::new)?;
+            if let Ok(back) = timeout(wait, &mut back).await {
+                return back.map_err(|_| BackplaneError::new("the connection to the server is lost"));
             }
-        };
-        back.map_err(|_| BackplaneError::new("the connection to the server is lost"))?;
-        if self.connection()? != connection {
-            return Err(BackplaneError::new("the connection was replaced"));
+            // The other connection may be a new one, whose subscription the server does not know yet, or a dead one.
+            if wait >= RENEW {
+                self.renew_echoes().await;
+            }
+            wait *= 2;
         }
-        self.confirmed.fetch_max(handed_over, Ordering::Relaxed);
-        Ok(())
+    }
+
+    /// Replaces the connection on which echoes return, unless that was done a moment ago.
+    async fn renew_echoes(&self) {
+        if self.echo_client.connection_state() != State::Connected {
+            return;
+        }
+        let now = Instant::now();
+        let is_due = self.echoes().renewed.replace(now).is_none_or(|last| now - last >= 2 * ANSWER);
+        if is_due {
+            // If the client has ended, the echo fails as well.
+            let _ = self.echo_client.force_reconnect().await;
+        }
     }
 
     /// Takes the echoes that come back, until it is aborted.
@@ -412,10 +450,10 @@ impl Shared {
                     let error = is_connected.as_ref().err().cloned();
                     inbox.lost(error.unwrap_or_else(|| BackplaneError::new("the connection was replaced")));
                 }
-                // Release: see `connection`.
-                self.known.store(connects, Ordering::Release);
                 // Their messages may be lost: whoever waits learns it at once.
                 self.echoes().awaited.clear();
+                // Release: see `connection`.
+                self.known.store(connects, Ordering::Release);
             }
             if is_lost && is_connected.is_ok() {
                 // The client has asked for all subscriptions before.
@@ -453,19 +491,25 @@ impl Backplane for Nats {
         Box::pin(async move {
             let (to_pump, added) = mpsc::unbounded_channel();
             let echo = format!("{}.echo.{node}", self.shared.prefix);
-            let started = Started { node, inbox: inbox.clone(), echo, to_pump };
+            let back = format!("{}.back.{node}", self.shared.prefix);
+            let started = Started { node, inbox: inbox.clone(), echo, back, to_pump };
             if self.shared.started.set(started).is_err() {
                 return Err(BackplaneError::new("this connection has a node already"));
             }
-            let echo = self.shared.started()?.echo.clone();
-            let echoes = self.shared.echo_client.subscribe(echo).await.map_err(BackplaneError::new)?;
+            let Started { echo, back, .. } = self.shared.started()?;
+            let Shared { client, echo_client, .. } = &*self.shared;
+            let echoes = echo_client.subscribe(echo.clone()).await.map_err(BackplaneError::new)?;
+            let backs = client.subscribe(back.clone()).await.map_err(BackplaneError::new)?;
+            // Before this, there was nothing to lose.
+            self.shared.known.store(self.shared.connects(), Ordering::Release);
             let tasks = [
                 tokio::spawn(Arc::clone(&self.shared).watch(inbox)),
                 tokio::spawn(Arc::clone(&self.shared).take_echoes(echoes)),
+                tokio::spawn(Arc::clone(&self.shared).take_echoes(backs)),
                 tokio::spawn(pump(added)),
             ];
             self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
-            in_time(self.shared.confirm()).await
+            in_time(self.shared.probe()).await
         })
     }
 
@@ -525,13 +569,11 @@ impl Backplane for Nats {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>> {
-        Box::pin(in_time(self.shared.confirm()))
+        Box::pin(in_time(self.shared.probe()))
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // What was published is there, or the server does not answer: then nothing more can be done.
-            let _ = in_time(self.shared.confirm()).await;
             let drained = timeout(ANSWER, async {
                 // It fails if the client has ended already.
                 let echoes = self.shared.echo_client.drain().await;
@@ -567,8 +609,10 @@ const CAPACITY: usize = 16 * 1024;
 const WINDOW: u64 = 256 * 1024;
 const OVERHEAD: usize = 64;
 
-/// The time after which an echo that has not come back is sent again.
-const REPEAT: Duration = Duration::from_millis(250);
+/// The time after which an echo that has not come back is sent again, twice as long each time, and the wait after which
+/// the connection on which it should return is replaced.
+const REPEAT: Duration = Duration::from_millis(50);
+const RENEW: Duration = Duration::from_millis(400);
 
 /// The longest time until something is noticed that the client has not told.
 const TICK: Duration = Duration::from_secs(1);

@@ -26,6 +26,7 @@ use crate::link::Link;
 use crate::metrics::Reported;
 use crate::options::ClusterOptions;
 use crate::order::Seen;
+use crate::outbox::Batch;
 use crate::presence::{Change, Out, Presence};
 use crate::stats::ClusterStats;
 
@@ -320,31 +321,45 @@ impl Node {
         inner.questions.remove(&query);
     }
 
-    /// Publishes what waits in the outbox, until the node leaves.
+    /// Publishes what waits in the outbox, until the node leaves and the broker has it.
     pub(crate) async fn publish_all(self: Arc<Self>) {
         // If it leaves, the others still run.
         let guard = Guard::new(&self);
-        while let Some(mut batch) = self.link.outbox.take().await {
-            let counters = &self.link.counters;
-            let posts = batch.messages.split_off(batch.news);
-            batch.messages.extend(bundled(self.id, posts, self.backplane.max_payload()));
-            match within_limit(self.backplane.publish(&batch.messages)).await {
-                Ok(()) => {
-                    self.link.outbox.succeed();
-                    counters.published.add(batch.posts);
-                    counters.published_bytes.add(batch.bytes);
-                }
-                Err(error) => {
-                    debug!(%error, "messages could not be published");
-                    counters.lost.add(batch.posts);
-                    self.link.outbox.fail(batch.messages);
-                    // It may have been one message, or the broker.
-                    self.check.notify_one();
-                    sleep(RETRY).await;
-                }
+        let outbox = &self.link.outbox;
+        loop {
+            while let Some(batch) = outbox.take().await {
+                self.publish(batch).await;
             }
+            let settled = outbox.settled();
+            if outbox.is_settled() {
+                break;
+            }
+            self.check.notify_one();
+            // If the broker goes away and comes back, losses are to be told.
+            let _ = timeout(RETRY, settled).await;
         }
         guard.release();
+    }
+
+    async fn publish(&self, mut batch: Batch) {
+        let Link { outbox, counters, .. } = &*self.link;
+        let posts = batch.messages.split_off(batch.news);
+        batch.messages.extend(bundled(self.id, posts, self.backplane.max_payload()));
+        match within_limit(self.backplane.publish(&batch.messages)).await {
+            Ok(()) => {
+                outbox.succeed();
+                counters.published.add(batch.posts);
+                counters.published_bytes.add(batch.bytes);
+            }
+            Err(error) => {
+                debug!(%error, "messages could not be published");
+                counters.lost.add(batch.posts);
+                outbox.fail(batch.messages);
+                // It may have been one message, or the broker.
+                self.check.notify_one();
+                sleep(RETRY).await;
+            }
+        }
     }
 
     /// Reports a gap in everything that arrives here. What is missing in a history shows there.

@@ -22,6 +22,8 @@ pub(crate) struct Outbox {
     rooms_have_history: bool,
     queues: Mutex<Queues>,
     added: Notify,
+    /// Notified when the broker is known to have what was handed over, or to be away.
+    settled: Notify,
 }
 
 #[derive(Default)]
@@ -34,12 +36,12 @@ struct Queues {
     /// The time from which on losses may be told again, and the wait after that.
     tell_losses_at: Option<Instant>,
     wait: Duration,
-    /// The channels on which messages were handed over since the broker was last asked whether it is there, and before
-    /// that since it has last answered: it may lose them yet.
-    unconfirmed: Channels,
-    asked: Channels,
-    /// The messages for clients that were taken, and are neither there nor lost as far as this node knows.
-    posts_taken: u64,
+    /// What was taken and is being handed over.
+    taken: HandedOver,
+    /// What was handed over since the broker was last asked whether it is there, and before that since it has last
+    /// answered: it may lose it yet.
+    unconfirmed: HandedOver,
+    asked: HandedOver,
     /// Set if news were lost.
     has_lost_news: bool,
     /// Set while the broker is away. What is added then is lost.
@@ -58,6 +60,14 @@ struct Lane {
 struct Channels {
     some: HashSet<Channel>,
     are_all: bool,
+}
+
+/// What the broker may not have.
+#[derive(Default)]
+struct HandedOver {
+    channels: Channels,
+    /// The number of messages for clients.
+    posts: u64,
 }
 
 /// Messages for the broker.
@@ -80,6 +90,7 @@ impl Outbox {
             rooms_have_history: false,
             queues: Mutex::default(),
             added: Notify::new(),
+            settled: Notify::new(),
         }
     }
 
@@ -161,7 +172,7 @@ impl Outbox {
     }
 
     fn tell_losses(&self, queues: &mut Queues) {
-        if queues.lost.some.is_empty() && !queues.lost.are_all {
+        if queues.lost.is_empty() {
             return;
         }
         // Soon again if the broker takes it, and later and later if it refuses.
@@ -191,7 +202,6 @@ impl Outbox {
                     self.tell_losses(&mut queues);
                 }
                 if let Some(batch) = queues.take() {
-                    queues.posts_taken = batch.posts;
                     return Some(batch);
                 }
                 if queues.is_stopped {
@@ -209,14 +219,15 @@ impl Outbox {
     /// Notes that the broker has taken a batch.
     pub(crate) fn succeed(&self) {
         let mut queues = self.lock();
-        queues.posts_taken = 0;
+        let taken = std::mem::take(&mut queues.taken);
+        queues.unconfirmed.add(taken);
         queues.wait = TELL;
     }
 
     /// Notes that the broker may not have got these messages.
     pub(crate) fn fail(&self, messages: Vec<(Channel, Bytes)>) {
         let mut queues = self.lock();
-        queues.posts_taken = 0;
+        queues.taken = HandedOver::default();
         queues.wait = (2 * queues.wait).clamp(TELL, TELL_AT_LAST);
         for (channel, _) in messages {
             // A room's news are among its messages.
@@ -232,12 +243,24 @@ impl Outbox {
     pub(crate) fn ask(&self) {
         let mut queues = self.lock();
         let handed_over = std::mem::take(&mut queues.unconfirmed);
-        queues.asked.extend(handed_over);
+        queues.asked.add(handed_over);
     }
 
     /// Notes that the broker has answered: what was handed over before it was asked is there.
     pub(crate) fn confirm(&self) {
-        self.lock().asked = Channels::default();
+        self.lock().asked = HandedOver::default();
+        self.settled.notify_waiters();
+    }
+
+    /// Returns whether the broker has what was taken, or it is known to be lost, which was told.
+    pub(crate) fn is_settled(&self) -> bool {
+        let queues = self.lock();
+        queues.lost.is_empty() && queues.unconfirmed.is_empty() && queues.asked.is_empty()
+    }
+
+    /// Waits until [`is_settled`](Self::is_settled) may have changed, from the time on at which this was called.
+    pub(crate) fn settled(&self) -> tokio::sync::futures::Notified<'_> {
+        self.settled.notified()
     }
 
     /// Notes whether the broker is away. What waits is lost then, and so may be what was handed over a moment ago.
@@ -252,12 +275,20 @@ impl Outbox {
                 lost += u64::from(is_post(&payload));
                 queues.lost.insert(channel);
             }
-            for handed_over in [std::mem::take(&mut queues.asked), std::mem::take(&mut queues.unconfirmed)] {
-                queues.lost.extend(handed_over);
+            let mut all = std::mem::take(&mut queues.asked);
+            all.add(std::mem::take(&mut queues.unconfirmed));
+            if queues.is_stopped {
+                // Nobody will learn whether they are lost.
+                lost += all.posts;
             }
+            queues.lost.extend(all.channels);
+            // Whether it fails is known later.
+            let taken = std::mem::take(&mut queues.taken.channels);
+            queues.lost.extend(taken);
         }
         drop(queues);
         self.added.notify_one();
+        self.settled.notify_waiters();
         lost
     }
 
@@ -278,7 +309,9 @@ impl Outbox {
     pub(crate) fn left(&self) -> u64 {
         let queues = self.lock();
         let waiting = queues.posts.items.iter().map(|(_, payload)| u64::from(is_post(payload)));
-        queues.posts_taken + waiting.sum::<u64>()
+        let handed_over =
+            [&queues.taken, &queues.unconfirmed, &queues.asked].map(|handed_over| handed_over.posts);
+        handed_over.iter().sum::<u64>() + waiting.sum::<u64>()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -290,8 +323,7 @@ impl Outbox {
 impl Queues {
     /// Returns the time at which losses are to be told, if there are any.
     fn loss_is_due_at(&self) -> Option<Instant> {
-        let is_any = self.lost.are_all || !self.lost.some.is_empty();
-        self.tell_losses_at.filter(|_| is_any && !self.is_away && !self.is_stopped)
+        self.tell_losses_at.filter(|_| !self.lost.is_empty() && !self.is_away && !self.is_stopped)
     }
 
     fn tell(&mut self, channel: Channel, from: NodeId, body: Body) {
@@ -308,8 +340,9 @@ impl Queues {
                 batch.posts += 1;
                 batch.bytes += payload.len() as u64;
             }
-            self.unconfirmed.insert(channel.clone());
+            self.taken.channels.insert(channel.clone());
         }
+        self.taken.posts += batch.posts;
         (!batch.messages.is_empty()).then_some(batch)
     }
 }
@@ -334,7 +367,22 @@ impl Lane {
     }
 }
 
+impl HandedOver {
+    fn add(&mut self, other: Self) {
+        self.channels.extend(other.channels);
+        self.posts += other.posts;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+}
+
 impl Channels {
+    fn is_empty(&self) -> bool {
+        self.some.is_empty() && !self.are_all
+    }
+
     fn insert(&mut self, channel: Channel) {
         if self.some.len() < MOST {
             self.some.insert(channel);
@@ -432,6 +480,7 @@ mod tests {
         let outbox = outbox(1024);
         assert_eq!(outbox.post(room("gone"), post("0")), Some(true));
         outbox.take().await;
+        outbox.succeed();
         outbox.ask();
         outbox.confirm();
         assert_eq!(outbox.post(room("handed over"), post("1")), Some(true));
@@ -455,6 +504,7 @@ mod tests {
         for name in ["before", "after"] {
             assert_eq!(outbox.post(room(name), post("1")), Some(true));
             outbox.take().await;
+            outbox.succeed();
             if name == "before" {
                 outbox.ask();
             }
@@ -466,11 +516,30 @@ mod tests {
         // A question without an answer confirms nothing.
         outbox.post(room("asked"), post("2"));
         outbox.take().await;
+        outbox.succeed();
         outbox.ask();
         outbox.ask();
         outbox.set_away(true);
         outbox.set_away(false);
         assert!(taken(&outbox).await.contains(&lost("asked", 3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_does_not_confirm_what_is_being_handed_over() {
+        let outbox = outbox(1024);
+        outbox.post(room("a"), post("1"));
+        outbox.take().await;
+        outbox.ask();
+        outbox.succeed();
+        outbox.confirm();
+        assert_eq!((outbox.left(), outbox.is_settled()), (1, false));
+        outbox.set_away(true);
+        outbox.set_away(false);
+        assert_eq!(taken(&outbox).await, [lost("a", 1)]);
+        outbox.succeed();
+        outbox.ask();
+        outbox.confirm();
+        assert_eq!((outbox.left(), outbox.is_settled()), (0, true));
     }
 
     #[tokio::test(start_paused = true)]

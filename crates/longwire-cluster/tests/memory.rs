@@ -539,6 +539,38 @@ async fn an_answer_confirms_nothing_before_a_loss_that_was_not_noted_yet() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leaving_node_tells_what_was_lost_after_it_was_handed_over() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let other = node(&broker).await;
+    let _far = other.member("tea").await;
+    sleep(Duration::from_secs(1)).await;
+    let mut events = other.cluster.events();
+    tricky.0.swallows.store(true, Ordering::Relaxed);
+    one.hub.publish("tea", "lost");
+    sleep(Duration::from_millis(1)).await;
+    tricky.0.swallows.store(false, Ordering::Relaxed);
+    tricky.0.breaks.store(true, Ordering::Relaxed);
+    one.cluster.leave().await;
+    event(&mut events, is_gap_of("tea")).await;
+    assert_eq!(one.cluster.stats().lost, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_leaving_node_has_handed_over_to_a_broker_that_is_away_is_lost() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    tricky.0.swallows.store(true, Ordering::Relaxed);
+    one.hub.publish("tea", "lost");
+    sleep(Duration::from_millis(1)).await;
+    broker.cut(one.cluster.id());
+    one.cluster.leave().await;
+    assert_eq!(one.cluster.stats().lost, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leaving_node_does_not_wait_for_a_room_whose_last_client_leaves() {
     let tricky = Tricky::new(&Memory::new());
     let one = TestNode::new(tricky.clone(), options().with_history(History::default())).await;

@@ -359,8 +359,9 @@ async fn the_connection_for_confirmations_is_replaced_without_an_outage() {
     let link = Nats::connect(format!("nats://127.0.0.1:{}", network.port)).await;
     let one = TestNode::new(link.expect("the network is there"), ClusterOptions::default()).await;
     let two = TestNode::new(server.connect().await, ClusterOptions::default()).await;
-    for round in 0..3 {
-        network.cut_last();
+    for (round, harm) in [Network::cut_last, Network::cut_last, Network::swallow_last].into_iter().enumerate()
+    {
+        harm(&network);
         // It is subscribed to, which has to be confirmed.
         let room = round.to_string();
         let mut near = one.member(&room).await;
@@ -372,6 +373,35 @@ async fn the_connection_for_confirmations_is_replaced_without_an_outage() {
         assert_eq!(near.text().await, "hello");
     }
     assert_eq!((one.cluster.stats().outages, one.cluster.stats().gaps), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_on_which_nothing_arrives_is_noticed() {
+    let Some(server) = NatsServer::start().await else { return };
+    let network = Network::to(server.process.port).await;
+    let link = Nats::connect(format!("nats://127.0.0.1:{}", network.port)).await;
+    let options = ClusterOptions::default().with_lease(Duration::from_secs(3));
+    let one = TestNode::new(link.expect("the network is there"), options).await;
+    let mut events = one.cluster.events();
+    network.swallow_answers_of_first();
+    let lost = async { while !matches!(events.next().await, Ok(Some(ClusterEvent::Lost(_)))) {} };
+    // Before the client notices it.
+    timeout(Duration::from_secs(4), lost).await.expect("it is noticed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_again_before_the_node_joins_is_no_loss() {
+    let Some(mut server) = NatsServer::start().await else { return };
+    let link = server.connect().await;
+    server.kill();
+    server.restart().await;
+    // Both connections are there again.
+    while server.ask("/connz").await["num_connections"] != 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let joined = Cluster::join(&Hub::default(), link, ClusterOptions::default()).await;
+    let cluster = joined.expect("the server is there");
+    assert_eq!(cluster.stats().outages, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,7 +17,7 @@ impl Node {
     /// Watches over the broker and the other nodes, until it is aborted.
     pub(crate) async fn keep_alive(self: Arc<Self>) {
         let _guard = Guard::new(&self);
-        let interval = self.options.lease() / 3;
+        let interval = (self.options.lease() / 3).min(PROBE);
         let (mut next_probe, mut wait) = (Instant::now() + interval, RETRY);
         let (mut next_resend, mut resend_wait) = (Instant::now(), RESEND);
         loop {
@@ -58,10 +58,11 @@ impl Node {
             match answered {
                 Ok(()) => {
                     // What was handed over before a loss that was not noted yet may be lost, although the broker answers.
+                    // Nor does the answer mean that the broker is back.
                     if self.inbox.losses() == self.losses.load(Ordering::Acquire) {
                         self.link.outbox.confirm();
+                        self.restore().await;
                     }
-                    self.restore().await;
                     wait = RETRY;
                     next_probe = begun + interval;
                 }
@@ -170,6 +171,9 @@ impl Node {
         }
     }
 }
+
+/// The longest time between two probes. What was handed over since the last one is told to be lost if the broker goes.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// The wait before the others are told again to ask anew, and the longest.
 const RESEND: Duration = Duration::from_secs(2);

@@ -227,6 +227,16 @@ impl Network {
         self.connections().iter().flat_map(|connection| &connection.copying).for_each(AbortHandle::abort);
     }
 
+    /// Swallows what the broker sends on the connection that was made first.
+    pub(crate) fn swallow_answers_of_first(&self) {
+        self.connections()[0].copying[1].abort();
+    }
+
+    /// Swallows everything on the connection that was made last.
+    pub(crate) fn swallow_last(&self) {
+        self.connections().last().expect("there is one").copying.iter().for_each(AbortHandle::abort);
+    }
+
     /// Closes the connection that was made last.
     pub(crate) fn cut_last(&self) {
         let last = self.connections().pop().expect("there is one");
