@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterStats {
-    /// Messages for clients that were handed to the broker.
+    /// Messages for clients that were handed to the broker. If it goes away before it has confirmed them, they may be
+    /// lost nevertheless: they stay counted here, and their rooms have a gap on the other nodes.
     pub published: u64,
     /// Bytes of these messages, with what precedes them on the way.
     pub published_bytes: u64,
     /// Messages that were published on this node, and lost on their way to others: the broker was away or slow. With a
-    /// history, those for rooms that did not fit into [`ClusterOptions::outbox`](crate::ClusterOptions::outbox).
+    /// history, those for rooms that did not fit into [`ClusterOptions::outbox`](crate::ClusterOptions::outbox). Once the
+    /// node has left, also those that were handed over and that the broker has not confirmed.
     pub lost: u64,
     /// Messages for clients that arrived from other nodes.
     pub received: u64,
