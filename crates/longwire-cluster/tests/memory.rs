@@ -412,6 +412,7 @@ struct Trick {
     /// Set to report a loss, and that it is over, before the next probe succeeds.
     breaks: AtomicBool,
     refuses_subscribe: AtomicBool,
+    refuses_unsubscribe: AtomicBool,
     hides_history: AtomicBool,
     panics: AtomicBool,
 }
@@ -425,6 +426,7 @@ impl Tricky {
             swallows: AtomicBool::new(false),
             breaks: AtomicBool::new(false),
             refuses_subscribe: AtomicBool::new(false),
+            refuses_unsubscribe: AtomicBool::new(false),
             hides_history: AtomicBool::new(false),
             panics: AtomicBool::new(false),
         }))
@@ -453,7 +455,10 @@ impl Backplane for Tricky {
     }
 
     fn unsubscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(), BackplaneError>> {
-        self.0.inner.unsubscribe(channels)
+        Box::pin(async move {
+            Self::refuse(&self.0.refuses_unsubscribe)?;
+            self.0.inner.unsubscribe(channels).await
+        })
     }
 
     fn publish<'a>(&'a self, messages: &'a [(Channel, Bytes)]) -> BoxFuture<'a, Result<(), BackplaneError>> {
@@ -643,6 +648,95 @@ async fn a_question_that_is_lost_is_asked_again_soon_whatever_the_lease() {
     to_other.0.swallows.store(false, Ordering::Relaxed);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(other.cluster.count("tea").await.expect("the broker is there"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_could_not_be_given_up_is_given_up_later() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let tea = Channel::Room("tea".into());
+    let client = one.member("tea").await;
+    assert_eq!(broker.subscribers(&tea), 1);
+    tricky.0.refuses_unsubscribe.store(true, Ordering::Relaxed);
+    drop(client);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(broker.subscribers(&tea), 1);
+    tricky.0.refuses_unsubscribe.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(broker.subscribers(&tea), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_does_not_answer_is_told() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = node(&broker).await;
+    let _mute = TestNode::new(tricky.clone(), options()).await;
+    sleep(Duration::from_secs(3)).await;
+    tricky.0.swallows.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    let error = one.cluster.members("tea").await.expect_err("one is missing");
+    assert!(matches!(error, ClusterError::Unanswered), "{error}");
+    assert_eq!(begun.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_take_events_is_told_how_many_are_missing() {
+    let tricky = Tricky::new(&Memory::new());
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let mut events = one.cluster.events();
+    for _ in 0..1030 {
+        tricky.inbox().dropped(Some(Channel::All));
+        sleep(Duration::from_millis(1)).await;
+    }
+    let missing = events.next().await.expect_err("some are missing");
+    let mut there = 0;
+    while let Ok(event) = timeout(Duration::from_millis(1), events.next()).await {
+        assert!(matches!(event, Ok(Some(ClusterEvent::Gap(_)))), "{event:?}");
+        there += 1;
+    }
+    assert_eq!((there, missing + there), (1024, one.cluster.stats().gaps));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_messages_are_lost_has_a_gap() {
+    let tricky = Tricky::new(&Memory::new());
+    let one = TestNode::new(tricky.clone(), options()).await;
+    let _ada = one.client_with(ClientInfo::default().key("ada"));
+    sleep(Duration::from_secs(1)).await;
+    let mut events = one.cluster.events();
+    tricky.inbox().dropped(Some(Channel::Key("ada".into())));
+    event(&mut events, |event| {
+        matches!(event, ClusterEvent::Gap(Gap::Key(key)) if &*key == "ada").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_message_in_a_history_is_counted_and_passed_over() {
+    let tricky = Tricky::new(&Memory::new());
+    let add = |_, message: &Message| {
+        assert!(message.as_bytes() != b"unlucky", "a planted panic");
+        message.clone()
+    };
+    let options = options().with_history(History::default()).with_history_message(add);
+    let one = TestNode::new(tricky.clone(), options).await;
+    let mut client = one.member("tea").await;
+    one.hub.publish("tea", "before");
+    assert_eq!(client.text().await, "before");
+    let foreign = Append { room: "tea".into(), number: 1000, payload: Bytes::from_static(b"?") };
+    tricky.0.inner.append(&[foreign]).await.expect("the broker is there");
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!((one.cluster.stats().malformed, one.cluster.stats().gaps), (1, 0));
+    let other = TestNode::new(
+        Tricky::new(&tricky.0.inner),
+        ClusterOptions::default().with_history(History::default()),
+    );
+    let other = other.await;
+    other.hub.publish("tea", "unlucky");
+    other.hub.publish("tea", "after");
+    assert_eq!(client.text().await, "after");
 }
 
 #[tokio::test(start_paused = true)]

@@ -548,6 +548,8 @@ async fn credentials_and_prefixes() {
     one.hub.publish("tea", "hello");
     assert_eq!(far.text().await, "hello");
     assert_eq!(strange.texts().await, [""; 0]);
+    let malformed = Redis::with_options(&url, BrokerOptions::default().with_prefix("long wire")).await;
+    malformed.expect_err("a space");
     let nobody = Redis::connect(format!("redis://127.0.0.1:{}", free_port())).await;
     nobody.expect_err("nobody listens");
 }
