@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use longwire_cluster::{Cluster, ClusterError, ClusterOptions, History, Memory, Position};
+use longwire_cluster::{Cluster, ClusterError, ClusterOptions, History, Memory};
 use longwire_connection::Message;
 use longwire_hub::{HubError, Room};
 use support::history::join;
