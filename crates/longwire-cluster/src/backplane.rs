@@ -28,7 +28,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// - Each [`Inbox::lost`] is followed by an [`Inbox::restored`], once the connection is there again with all its
 ///   subscriptions. The node waits for that, whatever [`probe`](Self::probe) returns.
 /// - Calls take effect in the order in which they were made, even if a caller drops their futures: it does so after
-///   five seconds.
+///   five seconds, and with [`probe`](Self::probe) after a third of its lease if that is less.
 /// - A node may or may not receive what it publishes itself.
 /// - Dropping the value ends the connection.
 pub trait Backplane: Send + Sync + 'static {

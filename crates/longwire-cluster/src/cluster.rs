@@ -377,7 +377,7 @@ impl Cluster {
 
     /// Leaves the cluster. The other nodes learn that this one's clients are gone from their rooms, and what was
     /// published before reaches the broker, unless that takes more than five seconds: the rest is counted as
-    /// [lost](ClusterStats::lost).
+    /// [lost](ClusterStats::lost). While the broker is away, these five seconds are for its return.
     ///
     /// The clients stay connected, and are alone with their hub. In rooms with a history, they get what was published
     /// before; if that cannot be fetched within two seconds, or not everything has reached the broker, these rooms have

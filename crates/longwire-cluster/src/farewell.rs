@@ -36,7 +36,7 @@ impl Node {
     /// something of what was published before; with `has_fetched`, in those of which something was not fetched.
     pub(crate) fn give_up(&self, has_fetched: bool) {
         let appends = self.link.appends.as_ref();
-        self.link.counters.lost.add(self.link.outbox.left() + appends.map_or(0, Appends::left));
+        self.link.counters.lost.add(self.link.outbox.take_left() + appends.map_or(0, Appends::left));
         let has_left = appends.is_some_and(Appends::has_left);
         for room in self.occupied_rooms() {
             let channel = Channel::Room(room);

@@ -19,7 +19,7 @@ use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::future::{AbortHandle, Abortable};
+use futures_util::future::{AbortHandle, Abortable, try_join};
 use percent_encoding::percent_decode_str;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -77,7 +77,8 @@ use pump::{Arrival, pump};
 ///
 /// The account needs the permission to publish and to subscribe to everything below the
 /// [prefix](BrokerOptions::prefix), and for a history, to everything below `$JS.API`. What it may not do is only
-/// logged: NATS does not answer single calls. With a history, a node hands over the messages of one room one at a time,
+/// logged: NATS does not answer single calls. Without its second connection, a node cannot work: the account must permit
+/// two for each node. With a history, a node hands over the messages of one room one at a time,
 /// so that a room takes at most one message of each node in a round trip to the server. Each room in which a node has
 /// clients takes some 6 KiB of memory in the client of NATS.
 ///
@@ -142,8 +143,21 @@ struct Signals {
 struct Echoes {
     last: u64,
     awaited: HashMap<u64, oneshot::Sender<()>>,
-    /// The time at which the second connection was last replaced because they did not.
+    /// The time since when none has come back on the second connection, and the one at which that was last replaced.
+    missing_since: Option<Instant>,
     renewed: Option<Instant>,
+}
+
+impl Echoes {
+    /// Returns whether the second connection is to be replaced, and notes it.
+    fn renews(&mut self, now: Instant) -> bool {
+        let is_missing = self.missing_since.is_some_and(|since| now - since >= RENEW);
+        let is_due = is_missing && self.renewed.is_none_or(|last| now - last >= 2 * ANSWER);
+        if is_due {
+            self.renewed = Some(now);
+        }
+        is_due
+    }
 }
 
 impl Nats {
@@ -169,7 +183,7 @@ impl Nats {
     ///
     /// # Errors
     ///
-    /// No server could be reached within five seconds for each of its addresses, or it refused the credentials; or a
+    /// No server could be reached within five seconds for each of its addresses and connections, or it refused the credentials; or a
     /// URL or the prefix is malformed.
     ///
     /// # Cancel safety
@@ -332,7 +346,9 @@ impl Shared {
     async fn confirm(&self) -> Result<(), BackplaneError> {
         let connection = self.connection()?;
         let handed_over = self.handed_over.load(Ordering::Relaxed);
-        self.echo(&self.client, &self.started()?.echo).await?;
+        self.echoes().missing_since.get_or_insert_with(Instant::now);
+        self.echo(&self.client, &self.started()?.echo, true).await?;
+        self.echoes().missing_since = None;
         if self.connection()? != connection {
             return Err(BackplaneError::new("the connection was replaced"));
         }
@@ -342,12 +358,12 @@ impl Shared {
 
     /// Checks also that what the server sends arrives.
     async fn probe(&self) -> Result<(), BackplaneError> {
-        self.confirm().await?;
-        self.echo(&self.echo_client, &self.started()?.back).await
+        let back = async { self.echo(&self.echo_client, &self.started()?.back, false).await };
+        try_join(self.confirm(), back).await.map(|_| ())
     }
 
     /// Sends a message to the other connection of this node, until it arrives.
-    async fn echo(&self, from: &Client, subject: &str) -> Result<(), BackplaneError> {
+    async fn echo(&self, from: &Client, subject: &str, may_renew: bool) -> Result<(), BackplaneError> {
         let (waiter, mut back) = oneshot::channel();
         let number = {
             let mut echoes = self.echoes();
@@ -365,23 +381,13 @@ impl Shared {
                 return back.map_err(|_| BackplaneError::new("the connection to the server is lost"));
             }
             // The other connection may be a new one, whose subscription the server does not know yet, or a dead one.
-            if wait >= RENEW {
-                self.renew_echoes().await;
+            wait = (2 * wait).min(SELDOM);
+            let is_there = self.echo_client.connection_state() == State::Connected;
+            if may_renew && is_there && self.echoes().renews(Instant::now()) {
+                // If the client has ended, the echo fails as well.
+                let _ = self.echo_client.force_reconnect().await;
+                wait = REPEAT;
             }
-            wait *= 2;
-        }
-    }
-
-    /// Replaces the connection on which echoes return, unless that was done a moment ago.
-    async fn renew_echoes(&self) {
-        if self.echo_client.connection_state() != State::Connected {
-            return;
-        }
-        let now = Instant::now();
-        let is_due = self.echoes().renewed.replace(now).is_none_or(|last| now - last >= 2 * ANSWER);
-        if is_due {
-            // If the client has ended, the echo fails as well.
-            let _ = self.echo_client.force_reconnect().await;
         }
     }
 
@@ -451,7 +457,10 @@ impl Shared {
                     inbox.lost(error.unwrap_or_else(|| BackplaneError::new("the connection was replaced")));
                 }
                 // Their messages may be lost: whoever waits learns it at once.
-                self.echoes().awaited.clear();
+                let mut echoes = self.echoes();
+                echoes.awaited.clear();
+                echoes.missing_since = None;
+                drop(echoes);
                 // Release: see `connection`.
                 self.known.store(connects, Ordering::Release);
             }
@@ -609,10 +618,12 @@ const CAPACITY: usize = 16 * 1024;
 const WINDOW: u64 = 256 * 1024;
 const OVERHEAD: usize = 64;
 
-/// The time after which an echo that has not come back is sent again, twice as long each time, and the wait after which
-/// the connection on which it should return is replaced.
+/// The time after which an echo that has not come back is sent again, twice as long each time, and the longest.
 const REPEAT: Duration = Duration::from_millis(50);
-const RENEW: Duration = Duration::from_millis(400);
+const SELDOM: Duration = Duration::from_millis(400);
+
+/// The time without echoes after which the connection on which they should return is replaced.
+const RENEW: Duration = Duration::from_millis(750);
 
 /// The longest time until something is noticed that the client has not told.
 const TICK: Duration = Duration::from_secs(1);
@@ -625,3 +636,27 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// The time that the client has to close its connection.
 const DRAIN: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_without_echoes_is_replaced_each_six_seconds() {
+        let begin = Instant::now();
+        let mut echoes = Echoes::default();
+        let mut renewals = Vec::new();
+        for tenth in 0..200 {
+            let now = begin + Duration::from_millis(100) * tenth;
+            match tenth {
+                5 => echoes.missing_since = Some(now),
+                180 => echoes.missing_since = None,
+                _ => {}
+            }
+            if echoes.renews(now) {
+                renewals.push(tenth);
+            }
+        }
+        assert_eq!(renewals, [13, 73, 133]);
+    }
+}

@@ -331,7 +331,8 @@ impl Node {
                 self.publish(batch).await;
             }
             let settled = outbox.settled();
-            if outbox.is_settled() {
+            // Without its other tasks, nothing settles any more.
+            if outbox.is_settled() || matches!(*self.state.borrow(), ClusterState::Left) {
                 break;
             }
             self.check.notify_one();

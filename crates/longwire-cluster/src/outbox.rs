@@ -68,6 +68,8 @@ struct HandedOver {
     channels: Channels,
     /// The number of messages for clients.
     posts: u64,
+    /// Whether the last words of this node are among it.
+    has_farewell: bool,
 }
 
 /// Messages for the broker.
@@ -305,13 +307,12 @@ impl Outbox {
         self.added.notify_one();
     }
 
-    /// Returns the number of messages for clients that the broker may not have.
-    pub(crate) fn left(&self) -> u64 {
-        let queues = self.lock();
-        let waiting = queues.posts.items.iter().map(|(_, payload)| u64::from(is_post(payload)));
-        let handed_over =
-            [&queues.taken, &queues.unconfirmed, &queues.asked].map(|handed_over| handed_over.posts);
-        handed_over.iter().sum::<u64>() + waiting.sum::<u64>()
+    /// Returns the number of messages for clients that the broker may not have, each of them once.
+    pub(crate) fn take_left(&self) -> u64 {
+        let mut queues = self.lock();
+        let waiting: u64 = queues.posts.items.iter().map(|(_, payload)| u64::from(is_post(payload))).sum();
+        let Queues { taken, unconfirmed, asked, .. } = &mut *queues;
+        waiting + [taken, unconfirmed, asked].map(|it| std::mem::take(&mut it.posts)).iter().sum::<u64>()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -343,6 +344,7 @@ impl Queues {
             self.taken.channels.insert(channel.clone());
         }
         self.taken.posts += batch.posts;
+        self.taken.has_farewell |= self.is_stopped && batch.news > 0;
         (!batch.messages.is_empty()).then_some(batch)
     }
 }
@@ -371,10 +373,11 @@ impl HandedOver {
     fn add(&mut self, other: Self) {
         self.channels.extend(other.channels);
         self.posts += other.posts;
+        self.has_farewell |= other.has_farewell;
     }
 
     fn is_empty(&self) -> bool {
-        self.channels.is_empty()
+        self.channels.is_empty() && !self.has_farewell
     }
 }
 
@@ -532,14 +535,26 @@ mod tests {
         outbox.ask();
         outbox.succeed();
         outbox.confirm();
-        assert_eq!((outbox.left(), outbox.is_settled()), (1, false));
+        assert_eq!((outbox.take_left(), outbox.is_settled()), (1, false));
         outbox.set_away(true);
         outbox.set_away(false);
         assert_eq!(taken(&outbox).await, [lost("a", 1)]);
         outbox.succeed();
         outbox.ask();
         outbox.confirm();
-        assert_eq!((outbox.left(), outbox.is_settled()), (0, true));
+        assert_eq!((outbox.take_left(), outbox.is_settled()), (0, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_leaves_waits_until_its_last_words_are_confirmed() {
+        let outbox = outbox(1024);
+        outbox.stop(Some((Channel::Control, Body::Bye)));
+        assert_eq!(taken(&outbox).await, [(Channel::Control, Body::Bye)]);
+        outbox.succeed();
+        assert!(!outbox.is_settled());
+        outbox.ask();
+        outbox.confirm();
+        assert!(outbox.is_settled());
     }
 
     #[tokio::test(start_paused = true)]
