@@ -183,8 +183,8 @@ impl Nats {
     ///
     /// # Errors
     ///
-    /// No server could be reached within five seconds for each of its addresses and connections, or it refused the credentials; or a
-    /// URL or the prefix is malformed.
+    /// No server could be reached within five seconds for each of its addresses and connections, or it refused the
+    /// credentials; or a URL or the prefix is malformed.
     ///
     /// # Cancel safety
     ///
