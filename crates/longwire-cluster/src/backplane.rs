@@ -82,8 +82,8 @@ pub trait Backplane: Send + Sync + 'static {
         usize::MAX
     }
 
-    /// Checks that the broker answers, on each connection that is used: also on one that only receives. It succeeds only
-    /// if what was published before has reached the broker, or [`Inbox::lost`] was called since.
+    /// Checks that the broker answers, on each connection that is used: also on one that only receives. It succeeds
+    /// only if what was published before has reached the broker, or [`Inbox::lost`] was called since.
     fn probe(&self) -> BoxFuture<'_, Result<(), BackplaneError>>;
 
     /// Ends the connection to the broker, after what was published before.

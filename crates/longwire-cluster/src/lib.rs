@@ -56,7 +56,7 @@
 //! | cause | noticed by |
 //! |---|---|
 //! | the broker is away, or restarts | each node that has lost it: a gap in each of its rooms once it is back |
-//! | the broker or the network stops without a word | a check of the broker each five seconds, or each third of a lease |
+//! | the broker or the network stops without a word | a check each five seconds, or each third of a lease |
 //! | a node publishes more than the broker takes ([`ClusterOptions::outbox`]) | its next message, or its word |
 //! | a node's clients are served more slowly than messages arrive ([`ClusterOptions::inbox`]) | that node |
 //! | the broker drops messages for a slow node | the broker's client, or the number of the next message |

@@ -55,10 +55,10 @@ use pump::{Arrival, pump};
 /// # Failures
 ///
 /// - The server goes away, or the connection breaks: that is noticed at once, and reported by
-///   [`ClusterEvent::Lost`](crate::ClusterEvent::Lost). Both connections are tried again after 0.05 to 4 s, each time at
-///   all servers, with no end. Afterwards all subscriptions are there again, and each room has a
-///   [gap](crate::ClusterEvent::Gap). Messages that were handed over since the last probe may be lost
-///   as well: their rooms have a gap on the other nodes, and they stay counted as
+///   [`ClusterEvent::Lost`](crate::ClusterEvent::Lost). Both connections are tried again after 0.05 to 4 s, each time
+///   at all servers, with no end. Afterwards all subscriptions are there again, and each room has a
+///   [gap](crate::ClusterEvent::Gap). Messages that were handed over since the last probe may be lost as well: their
+///   rooms have a gap on the other nodes, and they stay counted as
 ///   [`ClusterStats::published`](crate::ClusterStats::published).
 /// - Only the connection for confirmations breaks: it is tried again, and replaced after a second without an answer.
 ///   After three seconds, subscriptions fail, and the node takes the broker for lost.
@@ -77,10 +77,10 @@ use pump::{Arrival, pump};
 ///
 /// The account needs the permission to publish and to subscribe to everything below the
 /// [prefix](BrokerOptions::prefix), and for a history, to everything below `$JS.API`. What it may not do is only
-/// logged: NATS does not answer single calls. Without its second connection, a node cannot work: the account must permit
-/// two for each node. With a history, a node hands over the messages of one room one at a time,
-/// so that a room takes at most one message of each node in a round trip to the server. Each room in which a node has
-/// clients takes some 6 KiB of memory in the client of NATS.
+/// logged: NATS does not answer single calls. Without its second connection, a node cannot work: the account must
+/// permit two for each node. With a history, a node hands over the messages of one room one at a time, so that a room
+/// takes at most one message of each node in a round trip to the server. Each room in which a node has clients takes
+/// some 6 KiB of memory in the client of NATS.
 ///
 /// # Examples
 ///

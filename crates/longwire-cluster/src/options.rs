@@ -30,7 +30,8 @@ pub struct ClusterOptions {
     /// whose clients come and go does not change the node's subscriptions. Default 5 s.
     pub linger: Duration,
     /// The time after which a node that is not heard is taken for dead. Nodes send a heartbeat in each third of it, and
-    /// check as often, and each five seconds, that the broker answers. At least 300 ms and at most a day are used. Default 15 s.
+    /// check as often, and each five seconds, that the broker answers. At least 300 ms and at most a day are used.
+    /// Default 15 s.
     pub lease: Duration,
     /// The number of bytes of messages that may wait for the broker, and of news of presence: the lists of clients that
     /// other nodes ask for must fit. What is published beyond that reaches only the clients of this node, and is

@@ -12,9 +12,9 @@ pub struct ClusterStats {
     /// Bytes of these messages, with what precedes them on the way.
     pub published_bytes: u64,
     /// Messages that were published on this node, and lost on their way to others: the broker was away or slow. With a
-    /// history, those for rooms that did not fit into [`ClusterOptions::outbox`](crate::ClusterOptions::outbox). Once the
-    /// node has left, also those that were handed over in the last seconds and that the broker has not confirmed, unless
-    /// its loss was noted before.
+    /// history, those for rooms that did not fit into [`ClusterOptions::outbox`](crate::ClusterOptions::outbox). Once
+    /// the node has left, also those that were handed over in the last seconds and that the broker has not confirmed,
+    /// unless its loss was noted before.
     pub lost: u64,
     /// Messages for clients that arrived from other nodes.
     pub received: u64,

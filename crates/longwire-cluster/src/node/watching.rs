@@ -57,8 +57,8 @@ impl Node {
             };
             match answered {
                 Ok(()) => {
-                    // What was handed over before a loss that was not noted yet may be lost, although the broker answers.
-                    // Nor does the answer mean that the broker is back.
+                    // What was handed over before a loss that was not noted yet may be lost, although the broker
+                    // answers. Nor does the answer mean that the broker is back.
                     if self.inbox.losses() == self.losses.load(Ordering::Acquire) {
                         self.link.outbox.confirm();
                         self.restore().await;
