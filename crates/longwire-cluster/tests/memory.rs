@@ -526,37 +526,34 @@ async fn a_broker_that_answers_is_away_until_its_client_says_that_it_is_back() {
     assert_eq!(one.cluster.stats().outages, 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_answer_confirms_nothing_before_a_loss_that_was_not_noted_yet() {
+/// A node that has handed over a message for the room "tea", which is lost, and the events of another one. The next
+/// probe reports that.
+async fn one_lost() -> (TestNode, TestNode, ClusterEvents) {
     let broker = Memory::new();
     let tricky = Tricky::new(&broker);
     let one = TestNode::new(tricky.clone(), options()).await;
     let other = node(&broker).await;
-    let _far = other.member("tea").await;
     sleep(Duration::from_secs(1)).await;
-    let mut events = other.cluster.events();
+    let events = other.cluster.events();
     tricky.0.swallows.store(true, Ordering::Relaxed);
     one.hub.publish("tea", "lost");
     sleep(Duration::from_millis(1)).await;
     tricky.0.swallows.store(false, Ordering::Relaxed);
     tricky.0.breaks.store(true, Ordering::Relaxed);
+    (one, other, events)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_confirms_nothing_before_a_loss_that_was_not_noted_yet() {
+    let (_one, other, mut events) = one_lost().await;
+    let _far = other.member("tea").await;
     event(&mut events, is_gap_of("tea")).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leaving_node_tells_what_was_lost_after_it_was_handed_over() {
-    let broker = Memory::new();
-    let tricky = Tricky::new(&broker);
-    let one = TestNode::new(tricky.clone(), options()).await;
-    let other = node(&broker).await;
+    let (one, other, mut events) = one_lost().await;
     let _far = other.member("tea").await;
-    sleep(Duration::from_secs(1)).await;
-    let mut events = other.cluster.events();
-    tricky.0.swallows.store(true, Ordering::Relaxed);
-    one.hub.publish("tea", "lost");
-    sleep(Duration::from_millis(1)).await;
-    tricky.0.swallows.store(false, Ordering::Relaxed);
-    tricky.0.breaks.store(true, Ordering::Relaxed);
     one.cluster.leave().await;
     event(&mut events, is_gap_of("tea")).await;
     assert_eq!(one.cluster.stats().lost, 1);
