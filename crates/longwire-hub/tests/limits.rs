@@ -138,6 +138,35 @@ async fn a_place_is_of_use_only_where_it_was_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_without_an_address_gets_it_later() {
+    let hub = Hub::new(HubConfig::default().with_max_clients_per_address(1));
+    let (here, elsewhere) = (addr("192.0.2.1:1"), addr("192.0.2.2:1"));
+    let taken = hub.reserve(here).unwrap();
+    let mut place = hub.reserve(None).unwrap();
+    let refused = place.set_peer_addr(here);
+    assert!(matches!(refused, Err(HubError::FullForAddress { limit: 1 })), "{refused:?}");
+    assert_eq!(hub.stats().refused, 1);
+    place.set_peer_addr(elsewhere).expect("the place still has no address");
+    place.set_peer_addr(here).expect("this has no effect");
+    let refused = hub.reserve(elsewhere);
+    assert!(matches!(refused, Err(HubError::FullForAddress { .. })), "{refused:?}");
+    drop((taken, place));
+
+    // An admission assigns the place as well.
+    let (one, other) = (hub.reserve(None).unwrap(), hub.reserve(None).unwrap());
+    let (_peer, socket) = admit(&hub, from("192.0.2.1:1").reservation(one));
+    let socket = socket.unwrap();
+    assert!(hub.reserve(here).is_err(), "it counts for the address");
+    let (mut peer, refused) = admit(&hub, from("192.0.2.1:1").reservation(other));
+    assert!(matches!(refused, Err(HubError::FullForAddress { limit: 1 })), "{refused:?}");
+    assert!(matches!(peer.recv().await, Err(Error::ClosedByPeer(frame)) if frame.code == 1013.into()));
+    assert_eq!(hub.stats().refused, 4);
+    drop(socket);
+    drop(hub.reserve(here).expect("its place is back"));
+    drop(hub.reserve(elsewhere).expect("its place is back"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_place_is_given_or_used_once_the_hub_shuts_down() {
     let hub = Hub::default();
     let place = hub.reserve(None).unwrap();
