@@ -241,6 +241,21 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_that_lacks_a_client_is_not_kept() {
+        let crowd = Crowd::of(2);
+        let locked = Cell::new(0);
+        let slice = Members::slice(|| {
+            locked.set(locked.get() + 1);
+            if locked.get() == 2 {
+                crowd.borrow_mut().insert(3);
+            }
+            crowd.borrow_mut()
+        });
+        assert_eq!(*slice, [1, 2]);
+        assert_eq!(*Members::slice(|| crowd.borrow_mut()), [1, 2, 3]);
+    }
+
+    #[test]
     fn a_slice_is_whole_at_every_size() {
         for count in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1] {
             let crowd = Crowd::of(count);
