@@ -390,8 +390,11 @@ const WORTH_A_TASK: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use longwire_connection::testing::{Pipe, duplex};
     use longwire_connection::{Config, Handover, WebSocket};
+    use tokio::runtime::{Builder, Runtime};
 
     use super::*;
     use crate::info::ClientInfo;
@@ -413,6 +416,65 @@ mod tests {
             assert_eq!(LIST.with(|list| list.borrow().len()), wait);
             drop(turn);
             assert_eq!(LIST.with(|list| list.borrow().len()), 0);
+        }
+    }
+
+    /// Returns a runtime whose threads do nothing until the sender is dropped.
+    fn busy(threads: usize) -> (Runtime, mpsc::Sender<()>) {
+        let runtime = Builder::new_multi_thread().worker_threads(threads).build().expect("it can be made");
+        let (sender, receiver) = mpsc::channel::<()>();
+        let receiver = Arc::new(Mutex::new(receiver));
+        let (begun, has_begun) = mpsc::channel();
+        for _ in 0..threads {
+            let (begun, receiver) = (begun.clone(), Arc::clone(&receiver));
+            runtime.spawn(async move {
+                begun.send(()).expect("somebody waits for it");
+                let _ = receiver.lock().map(|receiver| receiver.recv());
+            });
+        }
+        (0..threads).for_each(|_| has_begun.recv().expect("it begins"));
+        (runtime, sender)
+    }
+
+    #[test]
+    fn a_task_has_help_from_the_other_threads_if_there_are_many_clients() {
+        const THREADS: usize = 3;
+        for (clients, tasks) in [
+            (2 * WORTH_A_TASK - 1, 1),
+            (2 * WORTH_A_TASK, 2),
+            (2 * WORTH_A_TASK + 100, 2),
+            (9 * WORTH_A_TASK, THREADS),
+        ] {
+            let (runtime, release) = busy(THREADS);
+            let _entered = runtime.enter();
+            let socket = admit(&Hub::default());
+            let backlog = backlog(&socket.client().entry.home);
+            *backlog.lock() =
+                Listed { clients: vec![socket.client(); clients].into(), distinct: clients, tasks: 1 };
+            let first = Clearing::new(Arc::clone(&backlog));
+            first.share();
+            first.share();
+            assert_eq!(backlog.lock().tasks, tasks, "{clients} clients");
+            assert_eq!(runtime.metrics().num_alive_tasks(), THREADS + tasks - 1, "{clients} clients");
+            drop(release);
+        }
+    }
+
+    #[test]
+    fn a_thread_forgets_the_homes_whose_clients_are_written_to() {
+        let hub = Hub::default();
+        for round in 0..3 {
+            let runtime = Builder::new_current_thread().build().expect("it can be made");
+            let _entered = runtime.enter();
+            let socket = admit(&hub);
+            let count = 2 * SLICE;
+            leave_to_tasks(vec![socket.client(); count]);
+            assert_eq!(BACKLOGS.with(|backlogs| backlogs.borrow().len()), 1, "round {round}");
+            runtime.block_on(async {
+                while BACKLOGS.with(|backlogs| backlogs.borrow()[0].lock().tasks > 0) {
+                    yield_now().await;
+                }
+            });
         }
     }
 
