@@ -94,6 +94,31 @@ async fn a_send_to_one_client_ends_when_the_transport_has_the_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flushed_send_of_a_socket_ends_when_the_transport_has_the_message() {
+    let (mut peer, mut socket) = admit(&Hub::default());
+    let start = Instant::now();
+    let reading = async {
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(peer.recv().await.unwrap(), Some(vec![1; 1000].into()));
+    };
+    let sending = async {
+        socket.send_flushed(vec![1; 1000]).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+    };
+    tokio::join!(sending, reading);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_can_leave_its_hub_and_go_on() {
+    let hub = Hub::default();
+    let (mut peer, socket) = admit(&hub);
+    let mut ws = socket.into_inner();
+    assert!(hub.is_empty());
+    ws.send("still here").await.unwrap();
+    assert_eq!(peer.recv().await.unwrap(), Some("still here".into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_send_to_one_client_says_why_the_message_did_not_get_there() {
     let hub = Hub::default();
     let (_peer, socket) = admit(&hub);
@@ -218,6 +243,8 @@ async fn what_debugging_shows_names_the_client() {
     ] {
         assert_eq!(shown, expected);
     }
+    let (_sender, receiver) = socket.split();
+    assert!(format!("{receiver:?}").contains("Receiver"), "{receiver:?}");
 }
 
 #[tokio::test]
