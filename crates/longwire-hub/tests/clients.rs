@@ -36,8 +36,9 @@ async fn a_client_carries_what_the_application_gave_it() {
     assert_eq!(late.data::<User>(), None);
     late.client().join("room").unwrap();
     assert_eq!(late.set_data(User("bob")), Ok(()));
-    assert_eq!(late.set_data(7_u8), Ok(()), "of another type");
-    assert_eq!(late.data::<User>(), Some(&User("bob")));
+    assert_eq!(late.client().set_data(7_u8), Ok(()), "of another type");
+    assert_eq!(late.client().set_data(8_u8), Err(8));
+    assert_eq!((late.data(), late.data()), (Some(&User("bob")), Some(&7_u8)));
 }
 
 #[tokio::test(start_paused = true)]
