@@ -120,6 +120,17 @@ async fn a_connection_can_leave_its_hub_and_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_socket_that_is_aborted_says_nothing() {
+    let hub = Hub::default();
+    let (mut peer, socket) = admit(&hub);
+    socket.abort();
+    assert!(hub.is_empty());
+    let ended = peer.recv().await;
+    assert!(matches!(ended, Err(Error::Lost)), "{ended:?}");
+    assert_eq!(peer.close_received(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_send_to_one_client_says_why_the_message_did_not_get_there() {
     let hub = Hub::default();
     let (_peer, socket) = admit(&hub);
