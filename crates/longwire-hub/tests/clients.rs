@@ -190,6 +190,9 @@ async fn a_client_and_its_hub_count_what_passes() {
     let stats = hub.stats();
     assert_eq!((stats.clients, stats.peak, stats.admitted), (1, 2, 2));
     assert_eq!((stats.broadcasts, stats.broadcast_bytes, stats.delivered), (2, 8, 3));
+    let traffic = hub.traffic();
+    assert_eq!((traffic.messages_received, traffic.messages_sent), (1, 3), "who has left counts as well");
+    assert_eq!(hub.close_codes(), [(1000, 1)].into());
 }
 
 #[tokio::test(start_paused = true)]
