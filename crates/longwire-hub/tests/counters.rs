@@ -59,7 +59,7 @@ impl Recorded {
     }
 }
 
-/// Has one client that sends and receives, one that is refused, five that are closed, and one that is slow.
+/// Admits a client that sends and receives, five that are closed, and one that is slow; refuses one.
 async fn visit() {
     let hub = Hub::new(HubConfig::default().with_slow(SlowPolicy::Close).with_queue(1).with_max_clients(1));
     let admit = || {

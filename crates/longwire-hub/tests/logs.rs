@@ -1,4 +1,4 @@
-//! What is logged of a client, and how loudly.
+//! The log events of a client, and their levels.
 
 use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex};
@@ -70,7 +70,7 @@ impl std::error::Error for Caused {
     }
 }
 
-/// Returns what a client logs that was closed with `code`, if it was, and whose handler ended like this.
+/// Returns the one event that `log` causes for a client. If there is a `code`, the client was closed with it.
 fn logged(code: Option<u16>, log: impl FnOnce(&ClientHandle)) -> (Level, String, String) {
     let hub = Hub::default();
     let (_peer, server) = pair(Config::default());
@@ -86,7 +86,7 @@ fn logged(code: Option<u16>, log: impl FnOnce(&ClientHandle)) -> (Level, String,
 }
 
 #[tokio::test]
-async fn only_handlers_that_failed_are_logged_loudly() {
+async fn only_a_handler_that_failed_is_logged_as_a_warning() {
     type Ended = Result<(), RunError<BoxError>>;
     let failed = |error: BoxError| Err(RunError::Handler(error));
     let lost = || BoxError::from(Caused(Error::Lost));

@@ -1,4 +1,4 @@
-//! A hub with a link to others: what the link hears of, and what it delivers.
+//! The link of a hub to other hubs: the calls that it gets, and the messages that it delivers.
 #![cfg(feature = "cluster")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Writes down what it hears, and delivers nothing.
+/// Records its calls, and delivers nothing.
 #[derive(Default)]
 struct Link {
     heard: Mutex<Vec<String>>,
-    /// Whether the hub delivers the messages to its own clients.
+    /// Whether it leaves the messages to the hub.
     declines: AtomicBool,
 }
 
@@ -25,7 +25,7 @@ impl Link {
         self.heard.lock().unwrap().push(what);
     }
 
-    /// Returns what was heard since the last call.
+    /// Returns the calls since the last time.
     fn heard(&self) -> Vec<String> {
         std::mem::take(&mut *self.heard.lock().unwrap())
     }
@@ -102,7 +102,7 @@ async fn the_link_hears_what_is_published_and_delivers_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_link_declines_the_hub_delivers() {
+async fn the_hub_delivers_what_the_link_declines() {
     let (hub, link) = linked();
     let (mut peer, _socket) = admit(&hub, ClientInfo::default());
     link.declines.store(true, Ordering::Relaxed);
@@ -130,7 +130,7 @@ async fn local_messages_do_not_reach_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_from_others_reaches_the_clients_that_it_is_for() {
+async fn messages_of_other_hubs_reach_the_clients_that_they_are_for() {
     let (hub, link) = linked();
     let mut clients = [
         admit(&hub, ClientInfo::default()),

@@ -1,4 +1,4 @@
-//! Each way to send reaches the clients that it names, and no others.
+//! Each method that sends reaches the clients that it names, and no others.
 
 use std::time::Duration;
 
