@@ -152,4 +152,22 @@ mod tests {
         let added = (0..1000).filter(|&n| latest.add(&key(n), &tiny, 10_000) == Added::New).count();
         assert!(added < 300, "{added}");
     }
+
+    #[test]
+    fn the_limit_is_on_the_sum_of_keys_frames_and_what_they_are_kept_in() {
+        let (a, b): (Arc<str>, Arc<str>) = ("aa".into(), "bb".into());
+        let (value, longer) = (PreparedMessage::new("x"), PreparedMessage::new("x1234567"));
+        let cost = 2 + 3 + size_of::<Value>();
+        let mut latest = Latest::default();
+        assert_eq!(latest.add(&a, &longer, 0), Added::New);
+        assert_eq!(latest.add(&a, &value, 0), Added::Replaced, "it is the only one");
+        assert_eq!(latest.bytes, cost);
+        assert_eq!(latest.add(&b, &value, 2 * cost - 1), Added::Full);
+        assert_eq!(latest.add(&b, &value, 2 * cost), Added::New);
+        assert_eq!(latest.add(&b, &longer, 2 * cost + 6), Added::Full);
+        assert_eq!(latest.add(&b, &longer, 2 * cost + 7), Added::Replaced);
+        assert_eq!(latest.bytes, 2 * cost + 7);
+        latest.remove_first();
+        assert_eq!(latest.bytes, cost + 7);
+    }
 }

@@ -241,6 +241,25 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_that_was_overtaken_is_not_kept() {
+        let join = |crowd: &mut Crowd| crowd.insert(3);
+        let leave = |crowd: &mut Crowd| drop(crowd.0.remove(ClientId(2)));
+        for (change, after) in [(&join as &dyn Fn(&mut Crowd), &[1, 2, 3][..]), (&leave, &[1])] {
+            let crowd = Crowd::of(2);
+            let locked = Cell::new(0);
+            let slice = Members::slice(|| {
+                locked.set(locked.get() + 1);
+                if locked.get() == 2 {
+                    change(&mut crowd.borrow_mut());
+                }
+                crowd.borrow_mut()
+            });
+            assert_eq!(*slice, [1, 2]);
+            assert_eq!(*Members::slice(|| crowd.borrow_mut()), *after);
+        }
+    }
+
+    #[test]
     fn a_slice_is_whole_at_every_size() {
         for count in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1] {
             let crowd = Crowd::of(count);
@@ -279,6 +298,16 @@ mod tests {
         copies.set(0);
         drop(members.insert(ClientId(2_000_000), Counted(&copies)));
         assert_eq!(copies.get(), 0, "no snapshot has the block any more");
+    }
+
+    #[test]
+    fn blocks_are_full_if_clients_come_in_order_and_cut_in_halves_otherwise() {
+        let lens = |crowd: &Crowd| crowd.0.blocks.iter().map(|block| block.len()).collect::<Vec<_>>();
+        assert_eq!(lens(&Crowd::of(3 * CHUNK).borrow()), [CHUNK; 3]);
+        let mut crowd = Crowd::default();
+        (1..=CHUNK as u64).for_each(|n| crowd.insert(2 * n));
+        crowd.insert(3);
+        assert_eq!(lens(&crowd), [CHUNK / 2, CHUNK / 2 + 1]);
     }
 
     #[test]

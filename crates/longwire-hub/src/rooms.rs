@@ -291,3 +291,25 @@ impl<C> Joined<C> {
 
 /// The number of rooms for which the table keeps its memory.
 const SPARE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_cut_when_few_of_many_rooms_are_left() {
+        let (rooms, joined) = (Rooms::<()>::default(), Mutex::default());
+        let joined = || joined.lock().expect("nothing panics");
+        for n in 0..1000 {
+            assert!(rooms.join(&n.to_string(), ClientId(1), &(), None, joined()).expect("it is no limit"));
+        }
+        let capacity = || rooms.lock().capacity();
+        let full = capacity();
+        for n in 0..1000 {
+            assert!(rooms.leave(&n.to_string(), ClientId(1), joined()));
+            // A table that is not cut loses some of its capacity to places that cannot be used again.
+            assert!(rooms.len() < full / 8 || capacity() > full / 2, "{} left: {}", rooms.len(), capacity());
+        }
+        assert!(capacity() < 4 * SPARE, "{}", capacity());
+    }
+}

@@ -103,3 +103,32 @@ impl Sum {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use longwire_connection::Config;
+    use longwire_connection::testing::pair;
+
+    use super::*;
+    use crate::info::ClientInfo;
+
+    #[test]
+    fn a_client_that_leaves_is_counted_once() {
+        let hub = Hub::default();
+        let admit = || {
+            let (peer, server) = pair(Config::default());
+            (peer, hub.admit(server, ClientInfo::default()).expect("it is open"))
+        };
+        let (_peer, leaving) = admit();
+        let (_other_peer, _other) = admit();
+        hub.broadcast("to both");
+        let (clients, mut before) = hub.begin_sum();
+        drop(leaving);
+        // As if it had left between the two steps of this sum.
+        let (_, mut after) = hub.begin_sum();
+        for sum in [&mut before, &mut after] {
+            clients.iter().for_each(|client| sum.add(client));
+            assert_eq!(sum.total.messages_sent, 2);
+        }
+    }
+}

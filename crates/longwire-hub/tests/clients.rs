@@ -36,8 +36,9 @@ async fn a_client_carries_what_the_application_gave_it() {
     assert_eq!(late.data::<User>(), None);
     late.client().join("room").unwrap();
     assert_eq!(late.set_data(User("bob")), Ok(()));
-    assert_eq!(late.set_data(7_u8), Ok(()), "of another type");
-    assert_eq!(late.data::<User>(), Some(&User("bob")));
+    assert_eq!(late.client().set_data(7_u8), Ok(()), "of another type");
+    assert_eq!(late.client().set_data(8_u8), Err(8));
+    assert_eq!((late.data(), late.data()), (Some(&User("bob")), Some(&7_u8)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,6 +92,42 @@ async fn a_send_to_one_client_ends_when_the_transport_has_the_message() {
         assert_eq!(start.elapsed(), Duration::from_secs(3));
     };
     tokio::join!(sending, reading);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flushed_send_of_a_socket_ends_when_the_transport_has_the_message() {
+    let (mut peer, mut socket) = admit(&Hub::default());
+    let start = Instant::now();
+    let reading = async {
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(peer.recv().await.unwrap(), Some(vec![1; 1000].into()));
+    };
+    let sending = async {
+        socket.send_flushed(vec![1; 1000]).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+    };
+    tokio::join!(sending, reading);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_can_leave_its_hub_and_go_on() {
+    let hub = Hub::default();
+    let (mut peer, socket) = admit(&hub);
+    let mut ws = socket.into_inner();
+    assert!(hub.is_empty());
+    ws.send("still here").await.unwrap();
+    assert_eq!(peer.recv().await.unwrap(), Some("still here".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_is_aborted_says_nothing() {
+    let hub = Hub::default();
+    let (mut peer, socket) = admit(&hub);
+    socket.abort();
+    assert!(hub.is_empty());
+    let ended = peer.recv().await;
+    assert!(matches!(ended, Err(Error::Lost)), "{ended:?}");
+    assert_eq!(peer.close_received(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,6 +190,9 @@ async fn a_client_and_its_hub_count_what_passes() {
     let stats = hub.stats();
     assert_eq!((stats.clients, stats.peak, stats.admitted), (1, 2, 2));
     assert_eq!((stats.broadcasts, stats.broadcast_bytes, stats.delivered), (2, 8, 3));
+    let traffic = hub.traffic();
+    assert_eq!((traffic.messages_received, traffic.messages_sent), (1, 3), "who has left counts as well");
+    assert_eq!(hub.close_codes(), [(1000, 1)].into());
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,6 +258,8 @@ async fn what_debugging_shows_names_the_client() {
     ] {
         assert_eq!(shown, expected);
     }
+    let (_sender, receiver) = socket.split();
+    assert!(format!("{receiver:?}").contains("Receiver"), "{receiver:?}");
 }
 
 #[tokio::test]

@@ -88,7 +88,9 @@ async fn data_is_one_store() {
     let hub = Hub::default();
     let data = ClientData::default();
     data.set("from the handshake").unwrap();
-    let (_client, socket) = connect(&hub, ClientInfo::default().all_data(data.clone()));
+    let info = ClientInfo::default().all_data(data.clone());
+    assert_eq!(info.client_data().get::<&str>(), Some(&"from the handshake"));
+    let (_client, socket) = connect(&hub, info);
     assert_eq!(socket.data::<&str>(), Some(&"from the handshake"));
     assert_eq!(socket.set_data(7_u32), Ok(()));
     assert_eq!((data.get::<u32>(), socket.client().data::<u32>()), (Some(&7), Some(&7)));

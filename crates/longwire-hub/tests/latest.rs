@@ -45,7 +45,9 @@ async fn a_slow_client_gets_the_newest_value_of_each_key() {
         }
         tokio::task::yield_now().await;
     }
-    assert!(client.sender().queued() <= 16 * 1024 + 1100, "little is queued that could be outdated");
+    let queued = client.sender().queued();
+    assert!(queued <= 16 * 1024 + 1100, "{queued}: little is queued that could be outdated");
+    assert!(queued > 14 * 1024, "{queued}: the connection is kept busy");
     let mut last = std::collections::BTreeMap::new();
     let mut received = 0_u64;
     while last.values().filter(|n| **n == 999).count() < 3 {
@@ -61,6 +63,24 @@ async fn a_slow_client_gets_the_newest_value_of_each_key() {
     let delivery = hub.broadcast_latest("a", price("a", 1000));
     assert_eq!((delivery.accepted, delivery.replaced), (1, 0));
     assert_eq!(receive(&mut slow).await, ("a".to_owned(), 1000));
+    drop(slow);
+    driven.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_value_that_waits_is_sent() {
+    let hub = Hub::default();
+    let (mut slow, socket) = connect(&hub, 1024);
+    let client = socket.client();
+    let driven = drive(socket);
+    hub.broadcast(vec![0; 20_000]);
+    let queued = client.sender().queued();
+    assert_eq!(hub.publish_latest("prices", "a", price("a", 1)).accepted, 1);
+    tokio::task::yield_now().await;
+    assert_eq!(client.sender().queued(), queued, "it waits outside of the queue");
+    assert_eq!(slow.recv().await.unwrap(), Some(vec![0; 20_000].into()));
+    let value = tokio::time::timeout(Duration::from_secs(60), receive(&mut slow)).await;
+    assert_eq!(value, Ok(("a".to_owned(), 1)));
     drop(slow);
     driven.await.unwrap();
 }

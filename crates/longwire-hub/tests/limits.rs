@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use longwire_connection::testing::{Pipe, pair};
+use longwire_connection::testing::{Pipe, duplex, pair, pair_over};
 use longwire_connection::{Config, Error, WebSocket};
 use longwire_hub::{ClientInfo, Hub, HubConfig, HubError, RunError, SlowPolicy, Socket};
 
@@ -14,6 +14,12 @@ fn addr(addr: &str) -> SocketAddr {
 fn admit(hub: &Hub, info: ClientInfo) -> (WebSocket<Pipe>, Result<Socket<Pipe>, HubError>) {
     let (client, server) = pair(Config::default());
     (client, hub.admit(server, info))
+}
+
+/// Makes a connection that holds one byte until its peer reads.
+fn pair_over_one_byte() -> (WebSocket<Pipe>, WebSocket<Pipe>) {
+    let (client, server) = duplex(1);
+    pair_over(client, server, &Config::default())
 }
 
 fn from(peer_addr: &str) -> ClientInfo {
@@ -135,6 +141,57 @@ async fn a_place_is_of_use_only_where_it_was_kept() {
     drop(elsewhere.reserve(addr("192.0.2.1:1")).expect("it was given back"));
     drop(hub.reserve(addr("192.0.2.2:1")).expect("it was given back"));
     drop(socket);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_without_an_address_gets_it_later() {
+    let hub = Hub::new(HubConfig::default().with_max_clients_per_address(1));
+    let (here, elsewhere) = (addr("192.0.2.1:1"), addr("192.0.2.2:1"));
+    let taken = hub.reserve(here).unwrap();
+    let mut place = hub.reserve(None).unwrap();
+    let refused = place.set_peer_addr(here);
+    assert!(matches!(refused, Err(HubError::FullForAddress { limit: 1 })), "{refused:?}");
+    assert_eq!(hub.stats().refused, 1);
+    place.set_peer_addr(elsewhere).expect("the place still has no address");
+    place.set_peer_addr(here).expect("this has no effect");
+    let refused = hub.reserve(elsewhere);
+    assert!(matches!(refused, Err(HubError::FullForAddress { .. })), "{refused:?}");
+    drop((taken, place));
+
+    // An admission assigns the place as well.
+    let (one, other) = (hub.reserve(None).unwrap(), hub.reserve(None).unwrap());
+    let (_peer, socket) = admit(&hub, from("192.0.2.1:1").reservation(one));
+    let socket = socket.unwrap();
+    assert!(hub.reserve(here).is_err(), "it counts for the address");
+    let (mut peer, refused) = admit(&hub, from("192.0.2.1:1").reservation(other));
+    assert!(matches!(refused, Err(HubError::FullForAddress { limit: 1 })), "{refused:?}");
+    assert!(matches!(peer.recv().await, Err(Error::ClosedByPeer(frame)) if frame.code == 1013.into()));
+    assert_eq!(hub.stats().refused, 4);
+    drop(socket);
+    drop(hub.reserve(here).expect("its place is back"));
+    drop(hub.reserve(elsewhere).expect("its place is back"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_can_have_limits_of_its_own() {
+    let hub = Hub::new(HubConfig::default().with_max_rooms_per_client(1).with_slow(SlowPolicy::DropNewest));
+    let info = ClientInfo::default().max_rooms(2).queue(1);
+    for (case, info, rooms, dropped) in
+        [("its own", info, 2, 1), ("all clients'", ClientInfo::default(), 1, 0)]
+    {
+        let (_peer, server) = pair_over_one_byte();
+        let socket = hub.admit(server, info).unwrap();
+        for room in 0..rooms {
+            assert!(socket.join(room.to_string()).unwrap(), "{case}");
+        }
+        let refused = socket.join("one more");
+        assert!(
+            matches!(refused, Err(HubError::TooManyRooms { limit }) if limit == rooms),
+            "{case}: {refused:?}"
+        );
+        hub.broadcast("waits");
+        assert_eq!(hub.broadcast("too much for a queue of one byte").dropped, dropped, "{case}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

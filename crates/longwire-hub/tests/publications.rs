@@ -208,6 +208,56 @@ fn a_handler_that_panics_without_a_runtime_has_published_as_well() {
     assert_eq!(tap.counts().bytes_written, 5 * 92);
 }
 
+#[test]
+fn a_handler_that_panics_has_published_to_clients_of_a_runtime_that_has_ended() {
+    let hub = Hub::default();
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let (_client, server) = duplex(1 << 16);
+    let tap = server.tap();
+    let member = WebSocket::new(server, Handover::server(), &Config::default());
+    let _member = {
+        let _entered = runtime.enter();
+        hub.admit(member, ClientInfo::default()).unwrap()
+    };
+    drop(runtime);
+    let (_other, publisher) = pair(Config::default());
+    let mut running = Box::pin(hub.run(publisher, ClientInfo::default(), |ws| async move {
+        to_others(&ws, 5);
+        assert_eq!(ws.hub().len(), 3, "the test wants it");
+        Ok::<_, Error>(())
+    }));
+    let polled =
+        catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+    assert!(polled.is_err());
+    assert_eq!(tap.counts().bytes_written, 5 * 92);
+}
+
+/// The turn of one thread may last, so a turn of another does not rely on its list.
+#[test]
+fn turns_of_two_threads_have_a_list_each() {
+    fn publish(hub: &Hub, then: impl FnOnce()) {
+        let (_client, server) = pair(Config::default());
+        let mut running = pin!(hub.run(server, ClientInfo::default(), |ws| async move {
+            ws.hub().publish("room", "news");
+            then();
+            pending::<Result<(), Error>>().await
+        }));
+        assert!(running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let hub = Hub::default();
+    let (_client, server) = duplex(1 << 16);
+    let tap = server.tap();
+    let member = WebSocket::new(server, Handover::server(), &Config::default());
+    let member = hub.admit(member, ClientInfo::default()).unwrap();
+    member.join("room").unwrap();
+    publish(&hub, || {
+        assert_eq!(tap.counts().writes, 0);
+        thread::scope(|scope| scope.spawn(|| publish(&hub, || {})).join().unwrap());
+        assert_eq!(tap.written(), b"\x81\x04news\x81\x04news");
+    });
+    assert_eq!(tap.counts().writes, 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_longer_than_the_queue_meets_no_policy_of_a_client_that_keeps_up() {
     for policy in [SlowPolicy::Close, SlowPolicy::DropNewest, SlowPolicy::DropOldest] {

@@ -80,7 +80,7 @@ async fn a_room_lists_its_members_and_a_client_its_rooms() {
     one.join("tea").unwrap();
     one.join("coffee").unwrap();
     assert_eq!(ids(&room.members()), [one.id(), other.id()], "in the order in which they connected");
-    assert_eq!((room.len(), room.contains(one.id())), (2, true));
+    assert_eq!((room.len(), room.is_empty(), room.contains(one.id())), (2, false, true));
     let mut rooms = one.client().rooms();
     rooms.sort();
     assert_eq!(rooms, ["coffee".into(), "tea".into()]);

@@ -155,3 +155,15 @@ fn a_runtime_that_ends_keeps_the_time_for_nobody() {
     drop(left);
     assert!(slow.tap.peer().is_dropped());
 }
+
+#[test]
+fn a_client_without_a_runtime_has_its_time_from_the_runtime_of_another() {
+    let (hub, _other, left) = hub_after(First::Busy, SlowPolicy::Close);
+    let slow = join(&hub);
+    fill(&slow.client);
+    hub.broadcast(vec![0; 90]);
+    assert!(slow.client.sender().is_closed());
+    assert!(!slow.tap.peer().is_dropped(), "it has time to leave");
+    drop(left);
+    assert!(slow.tap.peer().is_dropped());
+}

@@ -1,5 +1,8 @@
 //! Broadcasts that wait for space, and policies of single clients.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex, pair_over};
@@ -95,6 +98,26 @@ async fn many_slow_clients_are_waited_for_at_once_and_meet_their_policies_at_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_has_room_before_it_is_waited_for_is_counted() {
+    let hub = hub(SlowPolicy::Close);
+    let mut clients: Vec<_> = (0..257).map(|_| join(&hub, ClientInfo::default())).collect();
+    let (slow, peer) = &mut clients[0];
+    let before = fill(slow);
+    let mut sending = pin!(hub.broadcast_waiting(vec![1; 90], WAIT));
+    // The call yields before it reaches the last client.
+    assert!(poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await.is_pending());
+    for _ in 0..before {
+        next(peer).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(slow.sender().queued(), 0);
+    let start = Instant::now();
+    let delivery = sending.await;
+    assert_eq!((delivery.accepted, delivery.dropped, start.elapsed()), (257, 0, Duration::ZERO));
+    assert_eq!(next(peer).await, vec![1; 90].into());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broadcast_that_waits_does_not_wait_for_those_who_leave() {
     let hub = hub(SlowPolicy::DropNewest);
     let (leaving, mut peer) = join(&hub, ClientInfo::default());
@@ -156,9 +179,9 @@ fn without_a_runtime_a_broadcast_does_not_wait() {
     let (_client, server) = pair_over(client, server, &Config::default());
     let socket = hub.admit(server, ClientInfo::default()).unwrap();
     fill(&socket.client());
-    let mut sending = std::pin::pin!(hub.broadcast_waiting(vec![1; 90], WAIT));
+    let mut sending = pin!(hub.broadcast_waiting(vec![1; 90], WAIT));
     let polled = sending.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-    assert!(matches!(polled, std::task::Poll::Ready(delivery) if delivery.dropped == 1), "{polled:?}");
+    assert!(matches!(polled, Poll::Ready(delivery) if delivery.dropped == 1), "{polled:?}");
     drop(runtime);
 }
 
