@@ -137,6 +137,7 @@ mod tests {
             let (left, capacity) = (census.by_source.len(), census.by_source.capacity());
             // A table that is not cut loses some of its capacity to places that cannot be used again.
             assert!(left < full / 8 || capacity > full / 2, "{left} left: {capacity}");
+            assert!(left >= full / 32 || capacity < full / 2, "{left} left: {capacity}");
         }
         assert!(census.by_source.is_empty() && census.by_source.capacity() < 4 * SPARE);
         assert_eq!((census.connected, census.reserved), (0, 0));

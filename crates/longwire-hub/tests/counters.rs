@@ -60,7 +60,8 @@ impl Recorded {
 }
 
 /// Admits a client that sends and receives, five that are closed, and one that is slow; refuses one.
-async fn visit() {
+async fn visit(recorded: &Recorded) {
+    let sent = || recorded.counts()["longwire_messages_sent_total"];
     let hub = Hub::new(HubConfig::default().with_slow(SlowPolicy::Close).with_queue(1).with_max_clients(1));
     let admit = || {
         let (client, server) = pair(Config::default());
@@ -76,9 +77,11 @@ async fn visit() {
     hub.broadcast("hub");
     hub.report_traffic();
     hub.report_traffic();
+    assert_eq!(sent(), 1);
     hub.broadcast("hub");
     hub.report_traffic_in_turns().await;
-    hub.report_traffic();
+    hub.report_traffic_in_turns().await;
+    assert_eq!(sent(), 2);
     drop(socket);
 
     for code in [1000, 3000, 3999, 4000, 4999] {
@@ -98,7 +101,7 @@ async fn visit() {
 fn each_event_is_counted_once() {
     let recorded = Recorded::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    metrics::with_local_recorder(&recorded, || runtime.block_on(visit()));
+    metrics::with_local_recorder(&recorded, || runtime.block_on(visit(&recorded)));
     let expected = [
         ("longwire_broadcasts_dropped_total", 1),
         ("longwire_bytes_received_total", 11),

@@ -170,6 +170,11 @@ async fn a_place_without_an_address_gets_it_later() {
     drop(socket);
     drop(hub.reserve(here).expect("its place is back"));
     drop(hub.reserve(elsewhere).expect("its place is back"));
+
+    let last = hub.reserve(None).unwrap();
+    hub.set_config(hub.config().with_max_clients(0));
+    let (_peer, socket) = admit(&hub, from("192.0.2.1:1").reservation(last));
+    socket.expect("the place remains valid");
 }
 
 #[tokio::test(start_paused = true)]
