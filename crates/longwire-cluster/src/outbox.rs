@@ -36,11 +36,11 @@ struct Queues {
     /// The time from which on losses may be told again, and the wait after that.
     tell_losses_at: Option<Instant>,
     wait: Duration,
-    /// What was taken and is being handed over.
+    /// The batch that is on its way to the broker.
     taken: HandedOver,
-    /// What was handed over since the broker was last asked whether it is there, and before that since it has last
-    /// answered: it may lose it yet.
+    /// The batches that were handed over since the last probe began.
     unconfirmed: HandedOver,
+    /// The batches before these that no probe has confirmed.
     asked: HandedOver,
     /// Set if news were lost.
     has_lost_news: bool,
@@ -62,7 +62,7 @@ struct Channels {
     are_all: bool,
 }
 
-/// What the broker may not have.
+/// Messages that the broker may not have.
 #[derive(Default)]
 struct HandedOver {
     channels: Channels,
@@ -254,7 +254,7 @@ impl Outbox {
         self.settled.notify_waiters();
     }
 
-    /// Returns whether the broker has what was taken, or it is known to be lost, which was told.
+    /// Returns whether the broker has every message that was taken, or the other nodes were told of its loss.
     pub(crate) fn is_settled(&self) -> bool {
         let queues = self.lock();
         queues.lost.is_empty() && queues.unconfirmed.is_empty() && queues.asked.is_empty()

@@ -1,4 +1,4 @@
-//! What callers are told when something does not work, in virtual time.
+//! The errors that callers get, in virtual time.
 
 mod support;
 

@@ -327,7 +327,7 @@ async fn messages_that_were_handed_to_a_dead_connection_are_a_gap() {
         {
         }
     };
-    timeout(Duration::from_secs(30), told).await.expect("the loss is told");
+    timeout(Duration::from_secs(30), told).await.expect("the loss is reported");
     one.hub.publish("tea", "next");
     assert_eq!(far.text().await, "next");
     assert_eq!(one.cluster.stats().outages, 1);

@@ -172,7 +172,8 @@ impl Node {
     }
 }
 
-/// The longest time between two probes. What was handed over since the last one is told to be lost if the broker goes.
+/// The longest time between two probes. If the broker goes away, the node reports what it has handed over since the last
+/// one as lost.
 const PROBE: Duration = Duration::from_secs(5);
 
 /// The wait before the others are told again to ask anew, and the longest.
