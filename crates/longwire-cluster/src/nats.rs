@@ -605,8 +605,11 @@ impl Drop for Nats {
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subscriptions = self.shared.channels().len();
-        f.debug_struct("Nats").field("subscriptions", &subscriptions).finish_non_exhaustive()
+        let (subscriptions, echoes) = (self.shared.channels().len(), self.shared.echoes().awaited.len());
+        f.debug_struct("Nats")
+            .field("subscriptions", &subscriptions)
+            .field("awaited_echoes", &echoes)
+            .finish_non_exhaustive()
     }
 }
 

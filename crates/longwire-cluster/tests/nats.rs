@@ -353,6 +353,19 @@ async fn little_waits_for_a_server_that_takes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_given_up_leaves_nothing() {
+    let Some(server) = NatsServer::start().await else { return };
+    let link = Arc::new(server.connect().await);
+    let _node = TestNode::new(Shared(Arc::clone(&link)), ClusterOptions::default()).await;
+    server.freeze();
+    for _ in 0..3 {
+        timeout(Duration::from_millis(100), link.probe()).await.expect_err("nobody answers");
+    }
+    let shown = format!("{link:?}");
+    assert!(shown.contains("awaited_echoes: 0"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_connection_for_confirmations_is_replaced_without_an_outage() {
     let Some(server) = NatsServer::start().await else { return };
     let network = Network::to(server.process.port).await;
