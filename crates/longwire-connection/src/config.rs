@@ -49,7 +49,8 @@ pub struct Config {
     /// 5 s. The limit starts again while the peer accepts bytes, up to 24 times the limit in total. A transport that
     /// cannot be written to any more is read for as long, without keepalive.
     pub close_timeout: Duration,
-    /// The number of queued bytes from which `send` waits and `try_send` refuses. Default 64 KiB.
+    /// The number of queued bytes from which `send` waits and `try_send` refuses. Default 128 KiB:
+    /// a peer that keeps up gets as much in one write as arrives in one read.
     ///
     /// A message is accepted whole as long as fewer bytes are queued, so the queue holds at most this many bytes
     /// and one message, or the answers of one [`reply_with`](crate::WebSocket::reply_with).
@@ -75,7 +76,7 @@ impl Default for Config {
             keepalive: None,
             auto_pong: true,
             close_timeout: Duration::from_secs(5),
-            send_queue: 64 * 1024,
+            send_queue: 128 * 1024,
             #[cfg(feature = "deflate")]
             deflate_idle: Duration::from_millis(250),
         }

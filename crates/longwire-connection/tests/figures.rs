@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 fn defaults_are_the_documented_ones() {
     let config = Config::default();
     assert_eq!(config.close_timeout, Duration::from_secs(5));
-    assert_eq!(config.send_queue, 65_536);
+    assert_eq!(config.send_queue, 131_072);
     assert_eq!((config.keepalive, config.rate_limit, config.memory), (None, None, None));
     assert!(config.auto_pong);
     assert_eq!(Pong::MAX_PENDING, 16);

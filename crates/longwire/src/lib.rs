@@ -112,7 +112,7 @@
 //!
 //! Messages and frames of up to 16 MiB, in up to 131 072 fragments. Pings are answered. A server pings a client that
 //! was silent for 30 s and drops it 20 s later. The opening handshake may take 10 s in all, the closing one 5 s. A
-//! request head may have 16 KiB and 100 fields. At most 64 KiB and one message wait to be written on a connection
+//! request head may have 16 KiB and 100 fields. At most 128 KiB and one message wait to be written on a connection
 //! before `send` waits. Masking keys come from a cryptographically secure generator, one per frame. `TCP_NODELAY` is
 //! set. A client offers compression, and a server declines it unless configured otherwise; if both agreed, messages
 //! from 1024 bytes on are compressed.

@@ -23,7 +23,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const CLIENTS: usize = 10;
 
 /// The default of `Config::send_queue`.
-const QUEUE: usize = 64 << 10;
+const QUEUE: usize = 128 << 10;
 
 /// The maximum number of bytes that may stay undecoded.
 const UNDECODED: usize = 16 << 10;

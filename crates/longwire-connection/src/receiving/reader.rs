@@ -267,7 +267,8 @@ impl<T: Transport> Reader<T> {
         let is_corked = shared.is_corked();
         let messages = self.messages;
         let polled = shared.with(|writer| {
-            if !is_corked && writer.has_unwritten() {
+            // A handler's turn is written at its end, but a queue without room would only let a few bytes be read.
+            if (!is_corked || writer.is_half_full()) && writer.has_unwritten() {
                 // A failure to write is no reason to stop reading at once: the peer's last messages may be here.
                 let _ = writer.poll_progress(cx);
             }
@@ -697,7 +698,13 @@ impl Unanswered {
             *self = Self { bytes: 0, end };
         } else if is_corked && self.bytes >= WHILE {
             // One read may end within a message; only over several is an echo as long as what was read.
-            *self = Self { bytes: self.bytes / 2, end: end - (end - self.end) / 2 };
+            let (bytes, answer) = (self.bytes / 2, end - self.end);
+            // What is still to be answered is not forgotten: its answers are counted whole.
+            let answer = match self.bytes.checked_sub(answer) {
+                Some(ahead) => bytes.saturating_sub(ahead),
+                None => answer / 2,
+            };
+            *self = Self { bytes, end: end - answer };
         }
         self.bytes += n as u64;
     }

@@ -310,6 +310,12 @@ impl<T: Transport> Writer<T> {
         self.send_queue.saturating_sub(self.out.cost())
     }
 
+    /// Returns whether half of the bytes that may be queued before a send waits are.
+    #[inline]
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.out.cost() > self.send_queue / 2
+    }
+
     #[inline]
     pub(crate) fn lend_buffer(&mut self) {
         self.out.queue_mut().lend(scratch::take_write_buffer);

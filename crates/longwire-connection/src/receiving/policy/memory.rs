@@ -35,7 +35,7 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 /// The close frame is sent at once, even if the connection's task is waiting for something else.
 ///
 /// The sum therefore never exceeds the limit by more than an eighth, for any number of connections. In addition, each
-/// connection that is being polled may hold the data of one call that is not counted yet: a read of up to 128 KiB, or
+/// connection that is being polled may hold the data of one call that is not counted yet: a read of up to 132 KiB, or
 /// the message that it decompresses to, of up to the longest length allowed, and one compressor. Compressors and
 /// decompressors that wait in a [pool](crate::deflate::Pool) are bounded by its own options.
 ///
