@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use longwire_connection::{CloseCode, Compress, Error, Message, Sender, Transport, WebSocket, drive};
 use pin_project_lite::pin_project;
@@ -43,7 +43,7 @@ impl<T: Transport> Socket<T> {
 
     /// Returns a handle to this client, for other tasks.
     pub fn client(&self) -> ClientHandle {
-        ClientHandle { entry: Arc::clone(&self.member.entry) }
+        self.member.client()
     }
 
     /// Returns the application's data for this client, as [`ClientHandle::data`] does.
@@ -222,8 +222,30 @@ impl<T: Transport> Socket<T> {
         F: FnOnce(Self) -> Fut,
         Fut: Future<Output = Result<(), E>>,
     {
+        self.into_run(handler)
+    }
+
+    fn into_run<F, Fut, E>(self, handler: F) -> Run<impl Future<Output = Result<(), E>> + use<T, F, Fut, E>>
+    where
+        F: FnOnce(Self) -> Fut,
+        Fut: Future<Output = Result<(), E>>,
+    {
         let Self { ws, member } = self;
         Run { task: None, member: member.clone(), driven: drive(ws, |ws| handler(Self { ws, member })) }
+    }
+
+    /// Runs a handler as [`run`](Self::run) does, and yields the client with the outcome: a task that logs how each of
+    /// many connections has ended need not keep a handle of its own.
+    #[doc(hidden)]
+    pub fn run_to_end<F, Fut, E>(
+        self,
+        handler: F,
+    ) -> impl Future<Output = (ClientHandle, Result<(), RunError<E>>)> + use<T, F, Fut, E>
+    where
+        F: FnOnce(Self) -> Fut,
+        Fut: Future<Output = Result<(), E>>,
+    {
+        RunToEnd { run: self.into_run(handler) }
     }
 }
 
@@ -257,6 +279,25 @@ impl<D: Future<Output = Result<(), E>>, E> Future for Run<D> {
         // At its end, the clients to which the handler has published are written to.
         let _turn = Turn::begin();
         run.driven.poll(cx).map_err(RunError::Handler)
+    }
+}
+
+pin_project! {
+    /// The future of a handler's run, which yields the client as well.
+    struct RunToEnd<D> {
+        #[pin]
+        run: Run<D>,
+    }
+}
+
+impl<D: Future<Output = Result<(), E>>, E> Future for RunToEnd<D> {
+    type Output = (ClientHandle, Result<(), RunError<E>>);
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut run = self.project().run;
+        let ended = ready!(run.as_mut().poll(cx));
+        Poll::Ready((run.member.client(), ended))
     }
 }
 
@@ -319,6 +360,10 @@ impl Member {
     /// Makes the first `Member` of an entry, which is already counted in `holders`.
     pub(crate) fn new(entry: Arc<Entry>) -> Self {
         Self { entry }
+    }
+
+    fn client(&self) -> ClientHandle {
+        ClientHandle { entry: Arc::clone(&self.entry) }
     }
 
     /// Sets the client's key, which was checked, if it has one.

@@ -203,9 +203,9 @@ impl Upgrade {
         tokio::spawn(async move {
             match opening.await {
                 Ok(socket) => {
-                    let client = socket.client();
-                    client.log_start();
-                    client.log_end(socket.run(|socket| Handling::new(handler(socket))).await);
+                    socket.client().log_start();
+                    let (client, ended) = socket.run_to_end(|socket| Handling::new(handler(socket))).await;
+                    client.log_end(ended);
                 }
                 Err(error) => failed(error),
             }

@@ -210,17 +210,20 @@ where
         let opening = Box::pin(server.open(io, peer_addr));
         let handler = Arc::clone(&handler);
         tokio::spawn(connection(opening, |socket, request| {
-            socket.run(move |socket| Handling::new(handler(socket, request)))
+            socket.run_to_end(move |socket| Handling::new(handler(socket, request)))
         }));
     }
 }
+
+/// A client whose handler has ended, and how.
+type Ended = (ClientHandle, Result<(), RunError<BoxError>>);
 
 /// Runs one client from its handshake to its end.
 pub(crate) fn connection<O, S, R>(opening: Pin<Box<O>>, start: S) -> impl Future<Output = ()> + use<O, S, R>
 where
     O: Future<Output = Option<(Socket, Request)>>,
     S: FnOnce(Socket, Request) -> R,
-    R: Future<Output = Result<(), RunError<BoxError>>>,
+    R: Future<Output = Ended>,
 {
     Connection::Opening { opening, start: Some(start) }
 }
@@ -232,7 +235,7 @@ pin_project! {
     enum Connection<O, S, R> {
         Opening { opening: Pin<Box<O>>, start: Option<S> },
         // `None` if no subscriber wants the span.
-        Running { #[pin] run: R, client: ClientHandle, span: Option<Box<Span>> },
+        Running { #[pin] run: R, span: Option<Box<Span>> },
     }
 }
 
@@ -240,7 +243,7 @@ impl<O, S, R> Future for Connection<O, S, R>
 where
     O: Future<Output = Option<(Socket, Request)>>,
     S: FnOnce(Socket, Request) -> R,
-    R: Future<Output = Result<(), RunError<BoxError>>>,
+    R: Future<Output = Ended>,
 {
     type Output = ();
 
@@ -253,18 +256,16 @@ where
                     let (Some((socket, request)), Some(start)) = (opened, start.take()) else {
                         return Poll::Ready(());
                     };
-                    let client = socket.client();
                     let span = client_span(&socket, &request);
                     let run = in_span(span.as_deref(), || {
-                        client.log_start();
+                        socket.client().log_start();
                         start(socket, request)
                     });
-                    self.set(Self::Running { run, client, span });
+                    self.set(Self::Running { run, span });
                 }
-                ConnectionProjection::Running { run, client, span } => {
+                ConnectionProjection::Running { run, span } => {
                     return in_span(span.as_deref(), || {
-                        let ended = ready!(run.poll(cx));
-                        note_end(client, span.as_deref(), ended);
+                        note_end(ready!(run.poll(cx)), span.as_deref());
                         Poll::Ready(())
                     });
                 }
@@ -294,7 +295,7 @@ fn in_span<R>(span: Option<&Span>, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-fn note_end(client: &ClientHandle, span: Option<&Span>, ended: Result<(), RunError<BoxError>>) {
+fn note_end((client, ended): Ended, span: Option<&Span>) {
     if let Some(span) = span {
         let failed = ended.as_ref().err().and_then(|error| client.disconnect(error));
         let failed = failed.and_then(longwire_connection::Error::close_code);
