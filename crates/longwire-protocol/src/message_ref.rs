@@ -194,4 +194,17 @@ mod tests {
         }
         assert_eq!(format!("{:?}", MessageRef::from(&messages[0])), format!("{:?}", messages[0]));
     }
+
+    #[test]
+    fn debug_output_shows_64_bytes_whole_and_no_more() {
+        for (shown, message) in [
+            (format!("Text({:?})", "a".repeat(64)), Message::text("a".repeat(64))),
+            (format!("Text({:?}.. 65 bytes)", "a".repeat(64)), Message::text("a".repeat(65))),
+            (format!("Binary(b{:?})", "a".repeat(64)), Message::binary(vec![b'a'; 64])),
+            (format!("Binary(b{:?}.. 65 bytes)", "a".repeat(64)), Message::binary(vec![b'a'; 65])),
+        ] {
+            assert_eq!(format!("{message:?}"), shown);
+            assert_eq!(format!("{:?}", MessageRef::from(&message)), shown);
+        }
+    }
 }

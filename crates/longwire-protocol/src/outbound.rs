@@ -624,3 +624,49 @@ const SHARE_FROM: usize = 16 * 1024;
 
 /// If no more than this is waiting to be written, each ping is answered individually.
 const PONG_ROOM: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_frame_gets_a_buffer_of_its_size_and_the_next_ones_room_for_more() {
+        for (case, len, capacity, extended) in [
+            ("the first", 0, 0, 10),
+            ("the first in a buffer that was lent", 0, 2000, 2000),
+            ("one that just fits", 10, 20, 20),
+            ("one that does not fit", 10, 10, 10 + 1024),
+            ("one that lacks a byte", 1, 10, 1 + 1024),
+        ] {
+            let mut buf = Vec::with_capacity(capacity);
+            buf.extend_from_slice(&vec![1; len]);
+            extend(&mut buf, &[2; 10]);
+            assert_eq!((buf.len(), buf.capacity()), (len + 10, extended), "{case}");
+        }
+    }
+
+    #[test]
+    fn rare_state_is_freed_once_it_is_empty() {
+        // Broadcasts that wait for a message in parts to end, and are sent or dropped.
+        for is_dropped in [false, true] {
+            let mut outbound = Outbound::new(None);
+            outbound.begin(MessageKind::Binary).unwrap();
+            outbound.prepared(&PreparedMessage::new("news")).unwrap();
+            assert!(outbound.rare.is_some());
+            if is_dropped {
+                assert_eq!(outbound.drop_oldest(), Some(Dropped { len: 6, queued: false }));
+            } else {
+                outbound.last_part(Bytes::new()).unwrap();
+            }
+            assert!(outbound.rare.is_none(), "dropped: {is_dropped}");
+        }
+        // A pong that is owed.
+        let mut outbound = Outbound::new(None);
+        outbound.message(vec![1; PONG_ROOM].into()).unwrap();
+        outbound.respond(&Event::Ping(Bytes::from_static(b"ping")));
+        assert!(outbound.rare.is_some());
+        outbound.written(outbound.pending());
+        assert_eq!(outbound.queue().contiguous(), Some(&b"\x8a\x04ping"[..]));
+        assert!(outbound.rare.is_none());
+    }
+}

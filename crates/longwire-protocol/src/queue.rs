@@ -450,8 +450,110 @@ mod tests {
     }
 
     #[test]
+    fn the_gathering_buffer_is_compacted_once_most_of_it_was_written() {
+        for (len, written, is_compacted) in [
+            (20_000, 16 * 1024, false),
+            (20_000, 16 * 1024 + 1, true),
+            (40_000, 20_000, false),
+            (40_000, 20_001, true),
+        ] {
+            let mut queue = WriteQueue::default();
+            queue.gather(|tail| tail.extend_from_slice(&vec![1; len]));
+            queue.advance(written);
+            assert_eq!(queue.written == 0, is_compacted, "{written} of {len} bytes were written");
+            assert_eq!(taken(&queue, len).len(), len - written);
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_waits_may_be_twice_as_large_as_its_bytes() {
+        for (len, written, is_moved) in
+            [(5000, 0, false), (4999, 0, true), (6000, 3000, true), (8000, 3000, false)]
+        {
+            let mut queue = WriteQueue::default();
+            queue.lend(|| Vec::with_capacity(10_000));
+            queue.gather(|tail| tail.extend_from_slice(&vec![1; len]));
+            queue.advance(written);
+            assert_eq!(queue.settle().is_some(), is_moved, "{written} of {len} bytes were written");
+            assert_eq!(taken(&queue, len).len(), len - written);
+        }
+    }
+
+    #[test]
+    fn a_long_buffer_is_moved_when_half_of_it_was_written() {
+        const LONG: usize = 200_000;
+        for (len, written, is_moved) in [
+            (128 * 1024, 1, true),
+            (128 * 1024 + 1, 1, false),
+            (LONG, LONG / 2 - 1, false),
+            (LONG, LONG / 2, true),
+        ] {
+            for is_last in [true, false] {
+                let mut queue = WriteQueue::default();
+                queue.lend(|| Vec::with_capacity(len));
+                queue.gather(|tail| tail.extend_from_slice(&vec![1; len]));
+                if !is_last {
+                    queue.share(Bytes::from_static(b"payload"));
+                    assert!(
+                        matches!(queue.front.front(), Some(Chunk::Gathered(bytes)) if bytes.len() == len)
+                    );
+                }
+                queue.advance(written);
+                let before = taken(&queue, usize::MAX);
+                queue.shrink();
+                assert_eq!(queue.written == 0, is_moved, "{written} of {len} bytes, the last: {is_last}");
+                assert!(taken(&queue, usize::MAX) == before);
+            }
+        }
+    }
+
+    #[test]
+    fn up_to_4_kib_of_a_buffer_may_stay_unused() {
+        for (len, capacity, fitted) in [(10, 4106, 4106), (10, 4107, 10), (10, 4090, 4090)] {
+            let mut buf = Vec::with_capacity(capacity);
+            buf.extend_from_slice(&vec![1; len]);
+            fit(&mut buf);
+            assert_eq!(buf.capacity(), fitted, "{len} bytes in {capacity}");
+        }
+    }
+
+    #[test]
+    fn memory_of_64_kib_to_4_mib_is_spared() {
+        for (len, is_spared) in
+            [(64 * 1024 - 1, false), (64 * 1024, true), (4 * 1024 * 1024, true), (4 * 1024 * 1024 + 1, false)]
+        {
+            let (mut queue, mut spare) = (WriteQueue::default(), Vec::new());
+            queue.share(vec![1; len].into());
+            queue.advance_sparing(len, &mut spare);
+            assert_eq!((spare.capacity() >= len, spare.len()), (is_spared, 0), "{len}");
+        }
+    }
+
+    #[test]
+    fn neighbours_that_are_dropped_leave_one_hole() {
+        let mut queue = WriteQueue::default();
+        queue.share(Bytes::from_static(b"own"));
+        for bytes in [&b"three"[..], b"four", b"!"] {
+            queue.share_droppable(Bytes::from_static(bytes));
+        }
+        queue.share(Bytes::from_static(b"mine"));
+        queue.advance(2);
+        for len in [5, 4, 1] {
+            assert_eq!(queue.drop_oldest(), Some(len));
+        }
+        assert_eq!(
+            queue.holes.as_ref().map(|holes| holes.places.iter().copied().collect()),
+            Some(vec![(3, 10)])
+        );
+        assert_eq!((queue.position(), queue.end()), (2, 17));
+        queue.advance(1);
+        assert_eq!(queue.position(), 13, "past what was dropped");
+    }
+
+    #[test]
     fn holds_no_buffer_once_it_is_empty_and_reclaimed() {
         let mut queue = WriteQueue::default();
+        assert_eq!(queue.reclaim(), None, "there is no buffer yet");
         queue.gather(|tail| tail.extend_from_slice(b"frame"));
         assert_eq!(queue.reclaim(), None, "bytes wait in it");
         queue.advance(5);

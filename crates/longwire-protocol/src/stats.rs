@@ -56,4 +56,14 @@ mod tests {
         assert_eq!(later, CompressionStats { messages: 4001, payload_bytes: 50_020, wire_bytes: 600_300 });
         assert_eq!(later - earlier, more);
     }
+
+    #[test]
+    fn the_ratio_is_of_what_is_on_the_wire() {
+        for (payload_bytes, wire_bytes, ratio) in
+            [(0, 0, 1.0), (400, 100, 0.25), (10, 25, 2.5), (100, 0, 0.0)]
+        {
+            let stats = CompressionStats { messages: 1, payload_bytes, wire_bytes };
+            assert!((stats.ratio() - ratio).abs() < 1e-9, "{stats:?}: {}", stats.ratio());
+        }
+    }
 }

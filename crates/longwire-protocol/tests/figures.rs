@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use longwire_protocol::{
-    CloseCode, Event, FrameError, Inbound, Keepalive, Limits, Message, Outbound, ProtocolError, Role, Timers,
+    CloseCode, CloseFrame, Event, FrameError, Inbound, Keepalive, Limits, Message, MessageKind, Outbound,
+    PreparedMessage, ProtocolError, Role, Timers,
 };
 
 #[test]
@@ -70,6 +71,65 @@ fn payloads_from_16_kib_on_are_shared() {
         out.message(Message::binary(vec![7; len])).unwrap();
         assert_eq!(out.queue().contiguous().is_none(), is_shared, "{len}");
     }
+}
+
+/// The shortcut for short messages ends where payloads are queued by reference, and a frame of a broadcast with it.
+#[test]
+fn messages_of_16_kib_are_not_gathered() {
+    for (len, is_gathered) in [(16 * 1024 - 1, true), (16 * 1024, false)] {
+        let mut out = Outbound::new(None);
+        let message = Message::binary(vec![7; len]);
+        assert_eq!(
+            (out.can_gather(&message), out.gather_message(&message)),
+            (is_gathered, is_gathered),
+            "{len}"
+        );
+        let mut out = Outbound::new(None);
+        out.prepared(&PreparedMessage::new(vec![7; len - 4])).unwrap();
+        assert_eq!(out.queue().contiguous().is_some(), is_gathered, "a frame of {len} bytes");
+    }
+}
+
+#[test]
+fn a_queue_that_is_written_later_is_copied_up_to_a_length() {
+    const BEFORE: usize = 100;
+    const FRAME: usize = 50;
+    for (most, is_copied) in [(BEFORE + FRAME - 1, false), (BEFORE + FRAME, true)] {
+        let mut out = Outbound::new(None);
+        out.message(vec![1; BEFORE - 2].into()).unwrap();
+        out.prepared_copying(&PreparedMessage::new(vec![2; FRAME - 2]), most).unwrap();
+        assert_eq!(out.queue().len(), BEFORE + FRAME);
+        assert_eq!(out.queue().contiguous().is_some(), is_copied, "at most {most}");
+    }
+}
+
+/// A broadcast that is deferred costs its frame and the handle to it.
+#[test]
+fn the_cost_of_a_deferred_broadcast_includes_its_handle() {
+    let mut out = Outbound::new(None);
+    let news = PreparedMessage::new("news");
+    assert_eq!((news.message_len(), news.server_frame().len()), (4, 6));
+    assert_eq!(PreparedMessage::new(vec![7; 1000]).message_len(), 1000);
+    assert!(!out.is_message_open());
+    out.begin(MessageKind::Text).unwrap();
+    assert!(out.is_message_open());
+    out.prepared(&news).unwrap();
+    out.prepared(&news).unwrap();
+    assert_eq!(out.cost(), 2 * (6 + size_of::<PreparedMessage>()));
+    out.last_part(Bytes::new()).unwrap();
+    assert!(!out.is_message_open());
+}
+
+#[test]
+fn the_close_frame_that_was_sent_is_known() {
+    let bye = CloseFrame::new(CloseCode::NORMAL, "bye");
+    let mut out = Outbound::new(None);
+    assert_eq!(out.close_sent(), None);
+    out.close(Some(bye.clone())).unwrap();
+    assert_eq!(out.close_sent(), Some(&bye));
+    let mut out = Outbound::new(None);
+    out.close(None).unwrap();
+    assert_eq!(out.close_sent(), Some(&CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, "")));
 }
 
 /// Payloads of up to 256 bytes share blocks of 4 KiB.

@@ -1,6 +1,8 @@
 //! Facts about a message that is under way, as the two halves tell them, and the memory that is kept for it.
 
-use longwire_protocol::{CloseCode, CloseFrame, Event, Inbound, Limits, Message, ProtocolError, Role};
+use longwire_protocol::{
+    CloseCode, CloseFrame, Event, Inbound, Limits, Message, MessageRef, ProtocolError, Role,
+};
 
 fn client() -> Inbound {
     Inbound::new(Role::Client, Limits::default())
@@ -101,6 +103,57 @@ fn the_shortcut_takes_nothing_while_something_is_in_progress() {
     let mut inbound = Inbound::new(Role::Server, Limits::default());
     inbound.set_parts(true);
     assert_eq!(inbound.decode_message(&mut &text[..], &mut bytes::BytesMut::new()), None);
+}
+
+/// What the shortcut takes, of headers of each length: whole messages, and nothing that is cut off or not a message.
+#[test]
+fn the_shortcut_takes_whole_messages_only() {
+    const LEN: usize = 300;
+    let payload = &[b'x'; LEN][..];
+    let long = |first: u8| [&[first, 126, 1, 44][..], payload].concat();
+    let longest = |first: u8| [&[first, 127, 0, 0, 0, 0, 0, 1, 0, 0][..], &vec![b'x'; 1 << 16]].concat();
+    for (case, bytes, is_taken) in [
+        ("a short text", b"\x81\x02ab".to_vec(), true),
+        ("a text with a length in 16 bits", long(0x81), true),
+        ("a binary message with a length in 16 bits", long(0x82), true),
+        ("a text with a length in 64 bits", longest(0x81), true),
+        ("the first of several frames", long(0x01), false),
+        ("the last of several frames", long(0x80), false),
+    ] {
+        for missing in [0, 1, 2, 3, bytes.len() - 1] {
+            let case = format!("{case}, without {missing} bytes");
+            let mut bytes = bytes[..bytes.len() - missing].to_vec();
+            let is_taken = is_taken && missing == 0;
+            let mut input = &bytes[..];
+            let message = client().decode_message(&mut input, &mut bytes::BytesMut::new());
+            assert_eq!((message.is_some(), input.is_empty()), (is_taken, is_taken), "{case}");
+            let len = bytes.len();
+            let in_place = client().decode_in_place(&mut bytes);
+            assert_eq!(in_place.map(|(_, taken)| taken), is_taken.then_some(len), "{case}");
+        }
+    }
+}
+
+/// A message that is left in its place, of each kind, masked or not.
+#[test]
+fn a_message_is_left_in_place_if_it_is_valid() {
+    for (case, role, bytes, message) in [
+        ("a text", Role::Client, &b"\x81\x02ab"[..], Some(MessageRef::Text("ab"))),
+        ("a masked text", Role::Server, b"\x81\x82\x01\x02\x03\x04\x60\x60", Some(MessageRef::Text("ab"))),
+        ("bytes", Role::Client, b"\x82\x01\xff", Some(MessageRef::Binary(b"\xff"))),
+        ("masked bytes", Role::Server, b"\x82\x81\x01\x02\x03\x04\xfe", Some(MessageRef::Binary(b"\xff"))),
+        ("what is not UTF-8", Role::Client, b"\x81\x01\xff", None),
+        ("what is not UTF-8, masked", Role::Server, b"\x81\x81\x01\x02\x03\x04\xfe", None),
+    ] {
+        let mut inbound = Inbound::new(role, Limits::default());
+        let mut input = bytes.to_vec();
+        let taken = inbound.decode_in_place(&mut input);
+        assert_eq!(taken, message.map(|message| (message, bytes.len())), "{case}");
+        if message.is_none() {
+            assert_eq!(input, bytes, "{case}: the input is as it was");
+            assert_eq!(inbound.decode(&mut &input[..]), Err(ProtocolError::InvalidUtf8), "{case}");
+        }
+    }
 }
 
 /// The memory of a message of many small frames is moved seldom.
@@ -210,6 +263,27 @@ mod deflate {
         assert_eq!(inbound.decode(&mut &bytes[..bytes.len() - 2]), Ok(None));
         inbound.set_parts(true);
         assert!(!inbound.is_inflating(), "pieces are handed out as they come");
+    }
+
+    #[test]
+    fn a_message_that_would_be_compressed_is_not_gathered() {
+        let (mut outbound, _, _) = ends();
+        for (len, is_gathered) in [(1023, true), (1024, false)] {
+            assert_eq!(outbound.gather_message(&Message::text("a".repeat(len))), is_gathered, "{len}");
+        }
+    }
+
+    #[test]
+    fn the_shortcut_does_not_take_a_compressed_message() {
+        let (mut outbound, mut inbound, _) = ends();
+        let noise: String =
+            (0..4000_u32).filter_map(|n| char::from_digit(n.wrapping_mul(2_654_435_761) >> 28, 16)).collect();
+        let bytes = sent(&mut outbound, &noise);
+        assert_eq!((bytes[0], bytes[1]), (0xc1, 126), "its length is in 16 bits");
+        let mut input = &bytes[..];
+        assert_eq!(inbound.decode_message(&mut input, &mut bytes::BytesMut::new()), None);
+        assert_eq!(inbound.decode_in_place(&mut bytes.clone()), None);
+        assert_eq!(inbound.decode(&mut input), Ok(Some(Event::Message(noise.into()))));
     }
 
     #[test]
