@@ -3,7 +3,7 @@
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use longwire_handshake::{
     Agreement, ClientHandshake, ClientOptions, ConnectHandshake, Key, OptionsError, ResponseError,
-    ResponseParser, Subprotocol, WebSocketUri,
+    ResponseParser, Subprotocol, UriError, WebSocketUri,
 };
 
 const KEY: Key = Key::new(*b"the sample nonce");
@@ -115,6 +115,26 @@ fn a_zone_is_kept_apart_from_the_address() {
     let uri = WebSocketUri::parse("ws://u:p@[fe80::1%25a]/").unwrap();
     let other = uri.join("ws://[fe80::1%25b]/").unwrap();
     assert!(!uri.is_same_origin(&other) && other.credentials().is_none(), "another link");
+}
+
+#[test]
+fn takes_a_parsed_uri_of_any_scheme_that_a_text_may_have() {
+    for (text, secure) in [
+        ("ws://a/", Some(false)),
+        ("WS://a/", Some(false)),
+        ("http://a/", Some(false)),
+        ("wss://a/", Some(true)),
+        ("WsS://a/", Some(true)),
+        ("https://a/", Some(true)),
+        ("ftp://a/", None),
+        ("wsss://a/", None),
+    ] {
+        match (WebSocketUri::from_uri(&text.parse().unwrap()), secure) {
+            (Ok(uri), Some(secure)) => assert_eq!((uri.is_secure(), uri.host()), (secure, "a"), "{text}"),
+            (Err(UriError::Scheme { .. }), None) => {}
+            (other, _) => panic!("{text}: {other:?}"),
+        }
+    }
 }
 
 #[test]

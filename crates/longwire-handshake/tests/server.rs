@@ -455,6 +455,20 @@ fn says_in_the_answer_what_would_be_accepted() {
 }
 
 #[test]
+fn says_what_is_wrong_with_the_head() {
+    for (case, error, status, body) in [
+        ("target", HeadError::TargetTooLong { limit: 1 }, 414, "The request target is too long\n"),
+        ("head", HeadError::TooLong { limit: 1 }, 431, "The request head is too large\n"),
+        ("line", HeadError::LineTooLong { limit: 1 }, 431, "The request head is too large\n"),
+        ("fields", HeadError::TooManyHeaders { limit: 1 }, 431, "The request head is too large\n"),
+        ("grammar", HeadError::Field, 400, "The request is malformed\n"),
+    ] {
+        let rejection = Rejection::from(error);
+        assert_eq!((rejection.status().as_u16(), &rejection.body()[..]), (status, body.as_bytes()), "{case}");
+    }
+}
+
+#[test]
 fn encodes_a_refusal_that_ends_the_connection() {
     let plain = check_default(&request(&["Upgrade:", "Connection:"], &[])).unwrap_err();
     assert_eq!(
@@ -518,6 +532,14 @@ fn serves_one_path_where_one_is_set() {
         let text = request(&[&format!("GET {target} HTTP/1.1")], &[]);
         assert_eq!(check(&text, &options).expect_err(target).status(), 404, "{target}");
     }
+}
+
+#[test]
+fn a_subprotocol_is_compared_as_its_name() {
+    let chat = Subprotocol::new("chat").unwrap();
+    assert!(chat == *"chat" && chat == "chat");
+    assert!(chat != *"Chat" && chat != "Chat");
+    assert_eq!(AsRef::<str>::as_ref(&chat), "chat");
 }
 
 #[test]
