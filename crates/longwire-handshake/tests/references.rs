@@ -35,6 +35,8 @@ fn resolves_references_as_rfc_3986_does() {
         ("g/../h", Some("ws://a/b/c/h")),
         ("/a:b", Some("ws://a/a:b")),
         ("?a:b", Some("ws://a/b/c/d?a:b")),
+        ("g/a:b", Some("ws://a/b/c/g/a:b")),
+        ("1:2", Some("ws://a/b/c/1:2")),
         // Other origins.
         ("wss://h/x", Some("wss://h/x")),
         ("HTTPS://h:8443/x/../y", Some("wss://h:8443/y")),
