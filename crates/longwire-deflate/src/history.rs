@@ -124,6 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn its_memory_is_4_kib_at_first_and_then_doubles() {
+        let mut history = History::default();
+        for (said, allocated) in
+            [(1, 4096), (4094, 4096), (1, 4096), (1, 8192), (10_000, 16_384), (1, 16_384), (10_000, 32_768)]
+        {
+            history.push(&vec![1; said], 1 << 15);
+            assert_eq!(history.allocated(), allocated, "{said} bytes more");
+        }
+    }
+
+    #[test]
     fn keeps_nothing_in_a_window_of_nothing() {
         let mut history = History::default();
         history.push(b"Hello", 0);
