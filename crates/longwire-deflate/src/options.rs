@@ -193,3 +193,64 @@ impl DeflateOptions {
         std::iter::once(first).chain(second).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setter_sets_its_field_and_no_other() {
+        let default = DeflateOptions::default;
+        let small = WindowBits::MIN;
+        for (set, expected) in [
+            (default().with_level(Level::SMALLEST), DeflateOptions { level: Level::SMALLEST, ..default() }),
+            (default().with_threshold(7), DeflateOptions { threshold: 7, ..default() }),
+            (
+                default().with_server_no_context_takeover(true),
+                DeflateOptions { server_no_context_takeover: true, ..default() },
+            ),
+            (
+                default().with_client_no_context_takeover(true),
+                DeflateOptions { client_no_context_takeover: true, ..default() },
+            ),
+            (
+                default().with_server_max_window_bits(small),
+                DeflateOptions { server_max_window_bits: small, ..default() },
+            ),
+            (
+                default().with_client_max_window_bits(small),
+                DeflateOptions { client_max_window_bits: small, ..default() },
+            ),
+            (default().with_fallback(false), DeflateOptions { fallback: false, ..default() }),
+        ] {
+            assert_eq!(set, expected);
+            assert_ne!(set, default());
+        }
+    }
+
+    #[test]
+    fn a_request_to_the_server_is_followed_by_an_offer_without_it() {
+        let plain = "permessage-deflate; client_max_window_bits";
+        for (case, options, offers) in [
+            ("no request", DeflateOptions::default(), &[plain][..]),
+            (
+                "takeover",
+                DeflateOptions::default().with_server_no_context_takeover(true),
+                &["permessage-deflate; server_no_context_takeover; client_max_window_bits", plain],
+            ),
+            (
+                "a window",
+                DeflateOptions::default().with_server_max_window_bits(WindowBits::MIN),
+                &["permessage-deflate; server_max_window_bits=8; client_max_window_bits", plain],
+            ),
+            (
+                "no fallback",
+                DeflateOptions::default().with_server_no_context_takeover(true).with_fallback(false),
+                &["permessage-deflate; server_no_context_takeover; client_max_window_bits"],
+            ),
+        ] {
+            let offered: Vec<_> = options.offers().iter().map(ToString::to_string).collect();
+            assert_eq!(offered, offers, "{case}");
+        }
+    }
+}
