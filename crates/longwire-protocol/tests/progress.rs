@@ -134,7 +134,7 @@ fn the_shortcut_takes_whole_messages_only() {
     }
 }
 
-/// A message that is left in its place, of each kind, masked or not.
+/// A message that is left in its place or copied, of each kind, masked or not.
 #[test]
 fn a_message_is_left_in_place_if_it_is_valid() {
     for (case, role, bytes, message) in [
@@ -149,6 +149,9 @@ fn a_message_is_left_in_place_if_it_is_valid() {
         let mut input = bytes.to_vec();
         let taken = inbound.decode_in_place(&mut input);
         assert_eq!(taken, message.map(|message| (message, bytes.len())), "{case}");
+        let copied = Inbound::new(role, Limits::default())
+            .decode_message(&mut &bytes[..], &mut bytes::BytesMut::new());
+        assert_eq!(copied.as_ref().map(MessageRef::from), message, "{case}, copied");
         if message.is_none() {
             assert_eq!(input, bytes, "{case}: the input is as it was");
             assert_eq!(inbound.decode(&mut &input[..]), Err(ProtocolError::InvalidUtf8), "{case}");
