@@ -20,8 +20,8 @@ pub enum OriginPolicy {
     /// unreachable.
     #[default]
     Any,
-    /// Pages whose host and port equal those of the request's own `Host` (`:authority` in HTTP/2), and requests
-    /// without an origin, which no browser sends.
+    /// Pages whose host and port equal those of the request's own `Host` (`:authority` in HTTP/2, the target's in a
+    /// request with an absolute one), and requests without an origin, which no browser sends.
     SameHost,
     /// The origins in a list.
     Only(AllowedOrigins),

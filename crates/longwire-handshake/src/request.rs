@@ -27,11 +27,12 @@ impl<'a> RequestView<'a> {
         self
     }
 
-    /// Returns the host that the request is for, with its port: `:authority` in HTTP/2 and 3, otherwise `Host`.
+    /// Returns the host that the request is for, with its port: `:authority` in HTTP/2 and 3, the host of an absolute
+    /// target in HTTP/1.1, beside which `Host` must be ignored (RFC 9112 §3.2.2), otherwise `Host`.
     pub(crate) fn host(&self) -> Option<&'a str> {
         match self.uri.authority() {
-            Some(authority) if self.is_multiplexed() => Some(authority.as_str()),
-            _ => self.headers.get(HOST).and_then(|host| host.to_str().ok()),
+            Some(authority) => Some(authority.as_str()),
+            None => self.headers.get(HOST).and_then(|host| host.to_str().ok()),
         }
     }
 

@@ -630,6 +630,17 @@ fn checks_origins_against_the_policy() {
     }
 }
 
+/// RFC 9112 §3.2.2: beside an absolute target, `Host` must be ignored.
+#[test]
+fn compares_origins_with_the_host_of_an_absolute_target() {
+    let options = ServerOptions::default().with_origins(OriginPolicy::SameHost);
+    let changes = ["GET http://example.com/chat HTTP/1.1", "Host: other.test"];
+    for (origin, allowed) in [("http://example.com", true), ("http://other.test", false)] {
+        let checked = check(&request(&changes, &[&format!("Origin: {origin}")]), &options);
+        assert_eq!(checked.is_ok(), allowed, "{origin}");
+    }
+}
+
 #[test]
 fn admits_a_missing_origin_on_demand() {
     let allowed = longwire_handshake::AllowedOrigins::new(["https://example.com"]).unwrap().or_missing();
