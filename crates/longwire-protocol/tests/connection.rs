@@ -74,6 +74,18 @@ fn a_close_that_is_not_answered_times_out() {
     assert_eq!(server.handle_bytes(&mut &b"\x81\x80\0\0\0\0"[..], end), Ok(None));
 }
 
+/// The close frame may have been queued past the connection, and the peer may still send messages.
+#[test]
+fn a_close_that_was_queued_has_a_limit_once_something_arrives() {
+    let now = Instant::now();
+    let (mut client, mut server) = (client(), server());
+    server.outbound_mut().close(None).unwrap();
+    assert_eq!(server.deadline(), None);
+    client.send("hello").unwrap();
+    assert_eq!(deliver(&mut client, &mut server, now), [Event::Message(Message::text("hello"))]);
+    assert_eq!(server.deadline(), Some(now + CLOSE_TIMEOUT));
+}
+
 #[test]
 fn a_silent_peer_is_pinged_and_then_gone() {
     let start = Instant::now();

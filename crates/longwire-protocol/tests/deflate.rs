@@ -353,6 +353,28 @@ fn noise_of_the_longest_allowed_length_arrives() {
         let bytes = drain(&mut outbound);
         assert_eq!(bytes[0], if no_takeover { 0x82 } else { 0xc2 });
         assert_eq!(receive(&mut inbound, &bytes, &[]), Ok(vec![noise.clone().into()]));
+        let max = noise.len() - 1;
+        let mut inbound =
+            ends(Role::Client, Limits::default().with_max_message(max), &compression(15, no_takeover)).1;
+        let error = receive(&mut inbound, &bytes, &[]).unwrap_err();
+        assert_eq!(error, ProtocolError::MessageTooLong { len: 100_000, max });
+    }
+}
+
+/// What a step leaves in the decompressor, which has taken all of the frame, is part of the message.
+#[test]
+fn the_last_bytes_of_a_step_arrive() {
+    let compression = compression(15, false);
+    for role in [Role::Client, Role::Server] {
+        for len in (64 << 10..(64 << 10) + 300).step_by(7) {
+            let (mut outbound, mut inbound) = ends(role, Limits::default(), &compression);
+            outbound.message(vec![0; len].into()).unwrap();
+            assert_eq!(
+                receive(&mut inbound, &drain(&mut outbound), &[]),
+                Ok(vec![vec![0; len].into()]),
+                "{len}"
+            );
+        }
     }
 }
 
