@@ -296,7 +296,7 @@ fn who_keeps_up_gets_much_at_once() {
             serving.await.unwrap().unwrap();
             let counts = tap.counts();
             let each = counts.bytes_read / counts.reads;
-            assert!(each > 64 * 1024, "{each} bytes a read, echoes of {message}: {echoes}");
+            assert!(each > 80 * 1024, "{each} bytes a read, echoes of {message}: {echoes}");
             if echoes {
                 let each = counts.bytes_written / counts.writes;
                 assert!(each > 64 * 1024, "{each} bytes a write, echoes of {message}");

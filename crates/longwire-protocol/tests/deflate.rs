@@ -361,7 +361,7 @@ fn noise_of_the_longest_allowed_length_arrives() {
     }
 }
 
-/// What a step leaves in the decompressor, which has taken all of the frame, is part of the message.
+/// A step may end when the decompressor has taken the whole frame but not yet returned all of its bytes.
 #[test]
 fn the_last_bytes_of_a_step_arrive() {
     let compression = compression(15, false);

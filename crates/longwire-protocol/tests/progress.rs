@@ -105,7 +105,7 @@ fn the_shortcut_takes_nothing_while_something_is_in_progress() {
     assert_eq!(inbound.decode_message(&mut &text[..], &mut bytes::BytesMut::new()), None);
 }
 
-/// What the shortcut takes, of headers of each length: whole messages, and nothing that is cut off or not a message.
+/// With a header of each length, the shortcut takes a whole message. It takes no incomplete one, and no other frame.
 #[test]
 fn the_shortcut_takes_whole_messages_only() {
     const LEN: usize = 300;

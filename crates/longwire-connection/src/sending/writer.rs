@@ -310,7 +310,7 @@ impl<T: Transport> Writer<T> {
         self.send_queue.saturating_sub(self.out.cost())
     }
 
-    /// Returns whether half of the bytes that may be queued before a send waits are.
+    /// Returns whether more than half of [`Config::send_queue`] is queued.
     #[inline]
     pub(crate) fn is_half_full(&self) -> bool {
         self.out.cost() > self.send_queue / 2
