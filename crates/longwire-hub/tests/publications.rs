@@ -4,7 +4,7 @@ use std::future::{pending, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker, ready};
 use std::thread;
@@ -26,6 +26,8 @@ struct Peer {
     ws: WebSocket<Pipe>,
     tap: Tap,
     handle: ClientHandle,
+    /// Set once its task has been polled, and waits.
+    waits: Arc<AtomicBool>,
 }
 
 impl Peer {
@@ -33,9 +35,20 @@ impl Peer {
         let (client, server) = duplex(capacity);
         let tap = server.tap();
         let (ws, server) = pair_over(client, server, &Config::default());
-        tokio::spawn(hub.run(server, ClientInfo::default(), listen));
+        let running = hub.run(server, ClientInfo::default(), listen);
         let handle = hub.clients().last().expect("it was registered by the call").clone();
-        Self { ws, tap, handle }
+        let waits = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&waits);
+        tokio::spawn(async move {
+            let mut running = pin!(running);
+            poll_fn(|cx| {
+                let polled = running.as_mut().poll(cx);
+                told.store(true, Ordering::Release);
+                polled
+            })
+            .await
+        });
+        Self { ws, tap, handle, waits }
     }
 
     async fn next(&mut self) -> Result<Option<String>, Error> {
@@ -71,10 +84,13 @@ async fn listen(mut ws: Socket<Pipe>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds clients, and waits until they have received a message, so that their tasks have nothing else to do.
+/// Adds clients, and waits until their tasks wait and they have received a message. A task that is polled for the
+/// first time later would write what a turn has queued.
 async fn crowd(hub: &Hub, count: usize, capacity: usize) -> Vec<Peer> {
     let mut peers: Vec<_> = (0..count).map(|_| Peer::join(hub, capacity)).collect();
-    yield_now().await;
+    while !peers.iter().all(|peer| peer.waits.load(Ordering::Acquire)) {
+        yield_now().await;
+    }
     hub.broadcast("ready");
     for peer in &mut peers {
         assert_eq!(peer.take(1).await, ["ready"]);
