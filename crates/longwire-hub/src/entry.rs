@@ -28,29 +28,32 @@ pub struct ClientHandle {
 }
 
 /// One client.
+///
+/// What a broadcast needs comes first, so that it lies together.
+#[repr(C)]
 pub(crate) struct Entry {
     pub(crate) id: ClientId,
     pub(crate) sender: Sender,
-    pub(crate) peer_addr: Option<SocketAddr>,
     /// Through `home`, the entry holds the registry, which holds the entry until the client leaves.
     pub(crate) home: Arc<Home>,
+    rare: OnceLock<Box<Rare>>,
+    /// This client's own policy, as its index in [`POLICIES`] plus 1; 0 for none.
+    slow_policy: AtomicU8,
+    /// Set once the client was closed for being slow.
+    pub(crate) too_slow: AtomicBool,
+    /// Set, before `task` is woken, if the handler must be dropped.
+    killed: AtomicBool,
+    /// The number of [`Member`](crate::socket::Member)s; the last one removes the client from the registry.
+    pub(crate) holders: AtomicU32,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) peer_addr: Option<SocketAddr>,
     /// The time of admission, in nanoseconds of the hub's age: an `Instant` is twice as long.
     pub(crate) since: u64,
-    pub(crate) dropped: AtomicU64,
     /// The number of this client's departure, counted within the hub; 0 while it is registered. Changed under the
     /// lock of `task`.
     departure: AtomicU64,
-    /// The number of [`Member`](crate::socket::Member)s; the last one removes the client from the registry.
-    pub(crate) holders: AtomicU32,
-    /// Set once the client was closed for being slow.
-    pub(crate) too_slow: AtomicBool,
-    /// This client's own policy, as its index in [`POLICIES`] plus 1; 0 for none.
-    slow_policy: AtomicU8,
-    /// Set, before `task` is woken, if the handler must be dropped.
-    killed: AtomicBool,
     /// The task that runs the handler. The handler may wait for anything, so the connection alone could not wake it.
     task: Mutex<Option<Waker>>,
-    rare: OnceLock<Box<Rare>>,
 }
 
 /// State that few clients need.

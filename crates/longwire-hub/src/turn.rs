@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::thread::panicking;
 
-use longwire_connection::{Publisher, Queued};
+use longwire_connection::{Publisher, Queued, Sender};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::yield_now;
 
@@ -29,7 +29,7 @@ use crate::sync::{Mutex, MutexGuard};
 thread_local! {
     static TURN: Cell<State> = const { Cell::new(State::None) };
     /// The clients to write to at the end of the turn.
-    static LIST: RefCell<Vec<ClientHandle>> = const { RefCell::new(Vec::new()) };
+    static LIST: RefCell<Groups> = const { RefCell::new(Groups::new()) };
     /// The clients that are left to tasks, which have not written to them yet.
     static BACKLOGS: RefCell<Vec<Arc<Backlog>>> = const { RefCell::new(Vec::new()) };
     /// The number by which connections know that this thread has listed them; 0 until it lists one.
@@ -39,7 +39,7 @@ thread_local! {
 #[cfg(longwire_loom)]
 loom::thread_local! {
     static TURN: Cell<State> = Cell::new(State::None);
-    static LIST: RefCell<Vec<ClientHandle>> = RefCell::new(Vec::new());
+    static LIST: RefCell<Groups> = RefCell::new(Groups::new());
     static BACKLOGS: RefCell<Vec<Arc<Backlog>>> = RefCell::new(Vec::new());
     static NUMBER: Cell<u32> = Cell::new(0);
 }
@@ -82,27 +82,85 @@ impl Drop for Turn {
     }
 }
 
+/// The clients of one home that must be written to, as the senders of their connections. Their entries are not needed
+/// again: with very many clients, each access to one takes as long as some hundred instructions.
+struct Group {
+    home: Arc<Home>,
+    clients: Vec<Sender>,
+    /// Whether a client may be listed twice. A single publication lists each client once.
+    may_repeat: bool,
+}
+
+/// Clients by their home. In most cases they have one in common.
+#[derive(Default)]
+struct Groups(Vec<Group>);
+
+impl Groups {
+    const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the number of clients.
+    fn len(&self) -> usize {
+        self.0.iter().map(|group| group.clients.len()).sum()
+    }
+
+    #[inline]
+    fn push(&mut self, client: &ClientHandle) {
+        let (home, sender) = (&client.entry.home, client.sender().clone());
+        match self.0.last_mut() {
+            Some(group) if Arc::ptr_eq(&group.home, home) => group.clients.push(sender),
+            _ => self.of(home).clients.push(sender),
+        }
+    }
+
+    /// Returns the clients with this home.
+    #[cold]
+    fn of(&mut self, home: &Arc<Home>) -> &mut Group {
+        let at = self.0.iter().position(|group| Arc::ptr_eq(&group.home, home)).unwrap_or_else(|| {
+            self.0.push(Group { home: Arc::clone(home), clients: Vec::new(), may_repeat: false });
+            self.0.len() - 1
+        });
+        &mut self.0[at]
+    }
+
+    /// Adds the clients of another publication.
+    fn append(&mut self, other: Self) {
+        for mut group in other.0 {
+            let known = self.of(&group.home);
+            known.may_repeat |= group.may_repeat || !known.clients.is_empty();
+            known.clients.append(&mut group.clients);
+        }
+    }
+}
+
 /// Writes to the listed clients: to some at once, and to the others in a task.
 #[cold]
 fn write_list() {
-    let mut writing = Writing::new(LIST.with(RefCell::take));
+    let Groups(groups) = LIST.with(RefCell::take);
+    let mut writings: Vec<_> = groups.into_iter().map(Writing::new).collect();
     // Transports are not called while a panic unwinds, unless no runtime can call them later.
-    if !panicking() {
-        writing.write(SLICE);
+    let mut most = if panicking() { 0 } else { SLICE };
+    for writing in &mut writings {
+        most -= writing.write(most);
     }
-    leave_to_tasks(writing.take());
+    leave_to_tasks(writings.into_iter().filter_map(|mut writing| writing.take()));
 }
 
 /// One call that publishes. The clients that it lists are written to after it is dropped.
 pub(crate) struct Publication {
     by: Publisher,
-    clients: Vec<ClientHandle>,
+    listed: Groups,
 }
 
 impl Publication {
     pub(crate) fn begin() -> Self {
         let gathers = TURN.try_with(Cell::get).is_ok_and(|turn| turn != State::None);
-        Self { by: Publisher { list: number(), gathers }, clients: Vec::new() }
+        Self { by: Publisher { list: number(), gathers }, listed: Groups::new() }
     }
 
     pub(crate) fn by(&self) -> Publisher {
@@ -113,7 +171,7 @@ impl Publication {
     #[inline]
     pub(crate) fn add(&mut self, client: &ClientHandle, queued: Queued) -> usize {
         if queued.is_due {
-            self.clients.push(client.clone());
+            self.listed.push(client);
         }
         queued.dropped
     }
@@ -121,25 +179,25 @@ impl Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        if self.clients.is_empty() {
+        if self.listed.is_empty() {
             return;
         }
-        let mut clients = std::mem::take(&mut self.clients);
+        let listed = std::mem::take(&mut self.listed);
         if !self.by.gathers {
-            return leave_to_tasks(clients);
+            return leave_to_tasks(listed.0);
         }
-        let listed = LIST.with(|list| {
+        let count = LIST.with(|list| {
             let mut list = list.borrow_mut();
             if list.is_empty() {
-                std::mem::swap(&mut *list, &mut clients);
+                *list = listed;
             } else {
-                list.append(&mut clients);
+                list.append(listed);
             }
             list.len()
         });
         TURN.with(|turn| turn.set(State::Due));
-        if listed > MOST {
-            leave_to_tasks(LIST.with(RefCell::take));
+        if count > MOST {
+            leave_to_tasks(LIST.with(RefCell::take).0);
         }
     }
 }
@@ -155,7 +213,7 @@ struct Backlog {
 
 #[derive(Default)]
 struct Listed {
-    clients: VecDeque<ClientHandle>,
+    clients: VecDeque<Sender>,
     /// The length without duplicates when they were last removed.
     distinct: usize,
     /// The number of tasks that take from the list until it is empty.
@@ -171,17 +229,20 @@ impl Backlog {
 
 impl Listed {
     /// Adds clients. Some may be in the list already, if several publishers send to them in turn.
-    fn add(&mut self, clients: Vec<ClientHandle>) {
-        self.clients.extend(clients);
+    fn add(&mut self, group: Group) {
+        if self.clients.is_empty() && !group.may_repeat {
+            self.distinct = group.clients.len();
+        }
+        self.clients.extend(group.clients);
         if self.clients.len() > 2 * self.distinct.max(WORTH_A_TASK) {
             let mut known = HashSet::with_capacity(self.distinct);
-            self.clients.retain(|client| known.insert(client.id()));
+            self.clients.retain(|client| known.insert(client.address()));
             self.distinct = self.clients.len();
         }
     }
 
     /// Takes the clients for one slice. The caller's task is over with the last of them.
-    fn take(&mut self) -> Vec<ClientHandle> {
+    fn take(&mut self) -> Vec<Sender> {
         let slice = self.clients.drain(..SLICE.min(self.clients.len())).collect();
         if self.clients.is_empty() {
             self.distinct = 0;
@@ -192,25 +253,26 @@ impl Listed {
 }
 
 /// Adds clients to this thread's backlogs, and starts the tasks of those that have none.
-fn leave_to_tasks(clients: Vec<ClientHandle>) {
+fn leave_to_tasks(groups: impl IntoIterator<Item = Group>) {
     let mut others = Vec::new();
-    for (home, clients) in by_home(clients) {
-        let Some(runtime) = runtime(&home) else {
-            others.extend(clients);
+    for group in groups {
+        let Some(runtime) = runtime(&group.home) else {
+            others.push(Writing::new(group).last(true));
             continue;
         };
+        let home = Arc::clone(&group.home);
         let backlog = backlog(&home);
         let mut listed = backlog.lock();
-        listed.add(clients);
+        listed.add(group);
         let starts = listed.tasks == 0;
         listed.tasks += usize::from(starts);
         drop(listed);
         if starts {
-            runtime.spawn(Clearing::new(backlog).run());
+            runtime.spawn(Clearing::new(backlog, home).run());
         }
     }
     // Last, because a transport may panic.
-    drop(Writing { clients: others.into_iter(), is_last: true });
+    drop(others);
 }
 
 /// Returns this thread's backlog for a home. Forgets the others that no task clears.
@@ -236,19 +298,24 @@ fn backlog(home: &Arc<Home>) -> Arc<Backlog> {
 struct Clearing {
     /// `None` once the task is over.
     backlog: Option<Arc<Backlog>>,
+    home: Arc<Home>,
     has_run: bool,
 }
 
 impl Clearing {
-    fn new(backlog: Arc<Backlog>) -> Self {
-        Self { backlog: Some(backlog), has_run: false }
+    fn new(backlog: Arc<Backlog>, home: Arc<Home>) -> Self {
+        Self { backlog: Some(backlog), home, has_run: false }
+    }
+
+    fn group(&self, clients: Vec<Sender>) -> Group {
+        Group { home: Arc::clone(&self.home), clients, may_repeat: true }
     }
 
     async fn run(mut self) {
         self.has_run = true;
         self.share();
-        while let Some(slice) = self.take() {
-            Writing::new(slice).write(SLICE);
+        while let Some(clients) = self.take() {
+            Writing::new(self.group(clients)).write(SLICE);
             if self.backlog.is_some() {
                 yield_now().await;
             }
@@ -256,7 +323,7 @@ impl Clearing {
     }
 
     /// Takes the clients for one slice; `None` if the task is over.
-    fn take(&mut self) -> Option<Vec<ClientHandle>> {
+    fn take(&mut self) -> Option<Vec<Sender>> {
         let backlog = self.backlog.as_ref()?;
         let mut listed = backlog.lock();
         let slice = listed.take();
@@ -281,7 +348,7 @@ impl Clearing {
         listed.tasks += more;
         drop(listed);
         for _ in 0..more {
-            runtime.spawn(Self::new(Arc::clone(backlog)).run());
+            runtime.spawn(Self::new(Arc::clone(backlog), Arc::clone(&self.home)).run());
         }
     }
 }
@@ -294,7 +361,8 @@ impl Drop for Clearing {
         let clients = if listed.tasks == 0 { std::mem::take(&mut listed.clients) } else { VecDeque::new() };
         drop(listed);
         // A task that has not run could not be started.
-        drop(Writing { clients: Vec::from(clients).into_iter(), is_last: !self.has_run });
+        let group = self.group(clients.into());
+        drop(Writing::new(group).last(!self.has_run));
     }
 }
 
@@ -303,60 +371,51 @@ fn runtime(home: &Home) -> Option<Handle> {
     home.runtime.clone().or_else(|| Handle::try_current().ok())
 }
 
-/// Groups clients by their home. In most cases they have one in common.
-fn by_home(clients: Vec<ClientHandle>) -> Vec<(Arc<Home>, Vec<ClientHandle>)> {
-    let Some(first) = clients.first() else {
-        return Vec::new();
-    };
-    let home = Arc::clone(&first.entry.home);
-    if clients.iter().all(|client| Arc::ptr_eq(&client.entry.home, &home)) {
-        return vec![(home, clients)];
-    }
-    let mut groups: Vec<(Arc<Home>, Vec<_>)> = Vec::new();
-    for client in clients {
-        let home = &client.entry.home;
-        match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, home)) {
-            Some((_, group)) => group.push(client),
-            None => groups.push((Arc::clone(home), vec![client])),
-        }
-    }
-    groups
-}
-
 /// Clients that are being written to. All of them are, even if a transport panics: the others are left to a task then,
 /// or written to by the drop of this value.
 struct Writing {
-    clients: std::vec::IntoIter<ClientHandle>,
+    home: Arc<Home>,
+    clients: std::vec::IntoIter<Sender>,
+    may_repeat: bool,
     /// Whether the clients cannot be left to a task.
     is_last: bool,
 }
 
 impl Writing {
-    fn new(clients: Vec<ClientHandle>) -> Self {
-        Self { clients: clients.into_iter(), is_last: false }
+    fn new(group: Group) -> Self {
+        let Group { home, clients, may_repeat } = group;
+        Self { home, clients: clients.into_iter(), may_repeat, is_last: false }
     }
 
-    /// Writes to at most `most` clients.
-    fn write(&mut self, most: usize) {
-        self.clients.by_ref().take(most).for_each(|client| client.sender().write_queued());
+    /// Sets whether the clients cannot be left to a task.
+    fn last(mut self, is_last: bool) -> Self {
+        self.is_last = is_last;
+        self
     }
 
-    fn take(&mut self) -> Vec<ClientHandle> {
-        std::mem::take(&mut self.clients).collect()
+    /// Writes to at most `most` clients, and returns their number.
+    fn write(&mut self, most: usize) -> usize {
+        let before = self.clients.len();
+        self.clients.by_ref().take(most).for_each(|client| client.write_queued());
+        before - self.clients.len()
+    }
+
+    /// Takes the clients that are left, if any.
+    fn take(&mut self) -> Option<Group> {
+        let clients: Vec<_> = std::mem::take(&mut self.clients).collect();
+        let (home, may_repeat) = (&self.home, self.may_repeat);
+        (!clients.is_empty()).then(|| Group { home: Arc::clone(home), clients, may_repeat })
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        if self.clients.as_slice().is_empty() {
-            return;
-        }
-        let clients = self.take();
+        let Some(group) = self.take() else { return };
         if panicking() && !self.is_last {
-            leave_to_tasks(clients);
+            leave_to_tasks([group]);
         } else {
             // A transport that panics here leaves the others to the drop of this second value.
-            Self { clients: clients.into_iter(), is_last: self.is_last }.write(usize::MAX);
+            Self::new(group).last(self.is_last).write(usize::MAX);
         }
     }
 }
@@ -411,12 +470,19 @@ mod tests {
         for (count, wait) in [(MOST, MOST), (MOST + 1, 0)] {
             let turn = Turn::begin();
             let mut publication = Publication::begin();
-            publication.clients = vec![socket.client(); count];
+            publication.listed = group(&socket, count);
             drop(publication);
             assert_eq!(LIST.with(|list| list.borrow().len()), wait);
             drop(turn);
             assert_eq!(LIST.with(|list| list.borrow().len()), 0);
         }
+    }
+
+    /// Returns a list with a client, many times.
+    fn group(socket: &Socket<Pipe>, count: usize) -> Groups {
+        let client = socket.client();
+        let (home, sender) = (Arc::clone(&client.entry.home), client.sender().clone());
+        Groups(vec![Group { home, clients: vec![sender; count], may_repeat: true }])
     }
 
     /// Returns a runtime whose threads do nothing until the sender is dropped.
@@ -448,10 +514,12 @@ mod tests {
             let (runtime, release) = busy(THREADS);
             let _entered = runtime.enter();
             let socket = admit(&Hub::default());
-            let backlog = backlog(&socket.client().entry.home);
-            *backlog.lock() =
-                Listed { clients: vec![socket.client(); clients].into(), distinct: clients, tasks: 1 };
-            let first = Clearing::new(Arc::clone(&backlog));
+            let client = socket.client();
+            let home = &client.entry.home;
+            let backlog = backlog(home);
+            let listed = vec![client.sender().clone(); clients].into();
+            *backlog.lock() = Listed { clients: listed, distinct: clients, tasks: 1 };
+            let first = Clearing::new(Arc::clone(&backlog), Arc::clone(home));
             first.share();
             first.share();
             assert_eq!(backlog.lock().tasks, tasks, "{clients} clients");
@@ -468,7 +536,7 @@ mod tests {
             let _entered = runtime.enter();
             let socket = admit(&hub);
             let count = 2 * SLICE;
-            leave_to_tasks(vec![socket.client(); count]);
+            leave_to_tasks(group(&socket, count).0);
             assert_eq!(BACKLOGS.with(|backlogs| backlogs.borrow().len()), 1, "round {round}");
             runtime.block_on(async {
                 while BACKLOGS.with(|backlogs| backlogs.borrow()[0].lock().tasks > 0) {
@@ -482,17 +550,19 @@ mod tests {
     fn a_list_does_not_grow_with_clients_that_are_in_it() {
         let hub = Hub::default();
         let sockets: Vec<_> = (0..WORTH_A_TASK + 500).map(|_| admit(&hub)).collect();
-        let clients: Vec<_> = sockets.iter().map(Socket::client).collect();
+        let clients: Vec<_> = sockets.iter().map(|socket| socket.client().sender().clone()).collect();
+        let home = Arc::clone(&sockets[0].client().entry.home);
+        let group = |may_repeat| Group { home: Arc::clone(&home), clients: clients.clone(), may_repeat };
         let mut listed = Listed { tasks: 1, ..Listed::default() };
         for round in 0..50 {
-            listed.add(clients.clone());
+            listed.add(group(true));
             // Only once it is more than twice as long as it was without duplicates is it freed of them again.
             let expected = if round > 0 && round % 2 == 0 { 2 } else { 1 };
             assert_eq!(listed.clients.len(), expected * clients.len(), "round {round}");
         }
         let first = listed.take();
         assert!(
-            first.iter().zip(&clients).all(|(one, other)| one.id() == other.id()),
+            first.iter().zip(&clients).all(|(one, other)| one.address() == other.address()),
             "they keep their order"
         );
         assert_eq!((first.len(), listed.tasks), (SLICE, 1));
@@ -500,5 +570,37 @@ mod tests {
             listed.take();
         }
         assert!(listed.clients.is_empty());
+        // Duplicates are only looked for where there may be some.
+        for (may_repeat, distinct) in [(true, 0), (false, clients.len())] {
+            let mut listed = Listed::default();
+            listed.add(group(may_repeat));
+            assert_eq!(listed.distinct, distinct);
+        }
+    }
+
+    #[test]
+    fn the_clients_of_two_publications_may_be_the_same() {
+        let hub = Hub::default();
+        let (one, other) = (admit(&hub), admit(&hub));
+        let publication = |sockets: &[&Socket<Pipe>]| {
+            let mut listed = Groups::new();
+            for socket in sockets {
+                listed.push(&socket.client());
+            }
+            listed
+        };
+        let mut list = publication(&[&one, &other]);
+        assert_eq!((list.0.len(), list.len(), list.0[0].may_repeat), (1, 2, false));
+        list.append(publication(&[&one]));
+        assert_eq!((list.0.len(), list.len(), list.0[0].may_repeat), (1, 3, true));
+        // A client that was admitted in a runtime has another home.
+        let runtime = Builder::new_current_thread().build().expect("it can be made");
+        let _entered = runtime.enter();
+        let elsewhere = admit(&hub);
+        list.append(publication(&[&elsewhere]));
+        assert_eq!((list.0.len(), list.len(), list.0[1].may_repeat), (2, 4, false));
+        list.append(publication(&[&one, &elsewhere]));
+        let counts: Vec<_> = list.0.iter().map(|group| (group.clients.len(), group.may_repeat)).collect();
+        assert_eq!(counts, [(4, true), (2, true)]);
     }
 }

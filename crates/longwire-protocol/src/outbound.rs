@@ -263,27 +263,38 @@ impl Outbound {
     ///
     /// [`SendError::Closing`] after a close frame.
     pub fn prepared(&mut self, prepared: &PreparedMessage) -> Result<(), SendError> {
-        self.prepared_if(prepared, |queue, len| queue.is_empty() && len < SHARE_FROM)
+        self.prepared_with(prepared, |queue, frame| {
+            if queue.is_empty() && frame.len() < SHARE_FROM {
+                queue.gather(|tail| tail.extend_from_slice(frame));
+            } else {
+                queue.share_droppable(frame.clone());
+            }
+        })
     }
 
     /// Queues a message that was framed before, as [`prepared`](Self::prepared) does, for a queue that is written
-    /// later: messages are copied as long as the whole queue is in one piece and has at most `most` bytes with them.
-    /// Those cannot be dropped.
+    /// later: several messages are copied into one buffer as long as they are all that waits, and the queue has at most
+    /// `most` bytes with them. Those cannot be dropped. `lend` yields the buffer, unless the queue has one.
     ///
     /// # Errors
     ///
     /// As for [`prepared`](Self::prepared).
-    pub fn prepared_copying(&mut self, prepared: &PreparedMessage, most: usize) -> Result<(), SendError> {
-        self.prepared_if(prepared, |queue, len| {
-            queue.contiguous().is_some_and(|before| before.len() + len <= most)
-        })
-    }
-
-    /// Queues a message that was framed before, and copies its bytes if `is_copied`, given the queue and their number.
-    fn prepared_if(
+    #[inline]
+    pub fn prepared_copying(
         &mut self,
         prepared: &PreparedMessage,
-        is_copied: impl FnOnce(&WriteQueue, usize) -> bool,
+        most: usize,
+        lend: impl FnOnce() -> Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.prepared_with(prepared, |queue, frame| queue.gather_or_share(frame, most, lend))
+    }
+
+    /// Queues a message that was framed before: `queue` appends its frame.
+    #[inline]
+    fn prepared_with(
+        &mut self,
+        prepared: &PreparedMessage,
+        queue: impl FnOnce(&mut WriteQueue, &Bytes),
     ) -> Result<(), SendError> {
         if self.closing {
             return Err(SendError::Closing);
@@ -296,12 +307,7 @@ impl Outbound {
             return self.message(prepared.message());
         }
         let compressed = self.deflating.as_mut().and_then(|deflating| deflating.prepared(prepared));
-        let frame = compressed.unwrap_or(prepared.server_frame());
-        if is_copied(&self.queue, frame.len()) {
-            self.queue.gather(|tail| extend(tail, frame));
-        } else {
-            self.queue.share_droppable(frame.clone());
-        }
+        queue(&mut self.queue, compressed.unwrap_or(prepared.server_frame()));
         Ok(())
     }
 
@@ -610,14 +616,6 @@ fn deferred_cost(prepared: &PreparedMessage) -> usize {
     prepared.server_frame().len() + size_of::<PreparedMessage>()
 }
 
-/// Appends a frame to a buffer. The first one gets a buffer of its own size if none was lent.
-fn extend(buf: &mut Vec<u8>, frame: &[u8]) {
-    if !buf.is_empty() && buf.capacity() - buf.len() < frame.len() {
-        buf.reserve(frame.len().max(1024));
-    }
-    buf.extend_from_slice(frame);
-}
-
 /// The payload length from which a frame is queued by reference and written with `writev`. Below it, copying into one
 /// buffer is cheaper than a second I/O slice.
 const SHARE_FROM: usize = 16 * 1024;
@@ -628,22 +626,6 @@ const PONG_ROOM: usize = 16 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_frame_gets_a_buffer_of_its_size_and_the_next_ones_room_for_more() {
-        for (case, len, capacity, extended) in [
-            ("the first", 0, 0, 10),
-            ("the first in a buffer that was lent", 0, 2000, 2000),
-            ("one that just fits", 10, 20, 20),
-            ("one that does not fit", 10, 10, 10 + 1024),
-            ("one that lacks a byte", 1, 10, 1 + 1024),
-        ] {
-            let mut buf = Vec::with_capacity(capacity);
-            buf.extend_from_slice(&vec![1; len]);
-            extend(&mut buf, &[2; 10]);
-            assert_eq!((buf.len(), buf.capacity()), (len + 10, extended), "{case}");
-        }
-    }
 
     #[test]
     fn rare_state_is_freed_once_it_is_empty() {

@@ -7,16 +7,19 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use crate::chunks::{Chunk, Chunks};
+
 /// Bytes to be written, in order.
 ///
 /// ```text
 ///   front:  [ gathered | shared | droppable | .. ]   tail: [ gathered so far ....... ]
 ///             ^ `written` bytes of the first chunk are gone
 /// ```
-/// While only small frames are queued, all of them are in `tail`, and one plain write takes it.
+/// While only small frames are queued, all of them are in `tail`, and one plain write takes it. One plain write also
+/// takes a broadcast that nothing follows.
 #[derive(Debug, Default)]
 pub struct WriteQueue {
-    front: VecDeque<Chunk>,
+    front: Chunks,
     tail: Vec<u8>,
     /// The number of bytes of the first chunk (of `tail` if `front` is empty) that have been written.
     written: usize,
@@ -35,23 +38,6 @@ struct Holes {
     places: VecDeque<(u64, u64)>,
     /// The sum of the lengths.
     len: u64,
-}
-
-#[derive(Debug)]
-enum Chunk {
-    Gathered(Vec<u8>),
-    Shared(Bytes),
-    /// Whole frames that may be dropped as long as none of their bytes was written.
-    Droppable(Bytes),
-}
-
-impl Chunk {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Gathered(bytes) => bytes,
-            Self::Shared(bytes) | Self::Droppable(bytes) => bytes,
-        }
-    }
 }
 
 impl WriteQueue {
@@ -80,7 +66,7 @@ impl WriteQueue {
     /// Returns the approximate memory of the queue, in bytes.
     #[inline]
     pub fn cost(&self) -> usize {
-        self.len + self.front.len() * size_of::<Chunk>()
+        if self.front.is_empty() { self.len } else { self.len + self.front.len() * size_of::<Chunk>() }
     }
 
     /// Returns whether the queue is empty.
@@ -92,7 +78,11 @@ impl WriteQueue {
     /// Returns the bytes to be written next, if they are all in one piece.
     #[inline]
     pub fn contiguous(&self) -> Option<&[u8]> {
-        self.front.is_empty().then(|| &self.tail[self.written..])
+        match &self.front {
+            Chunks::None => Some(&self.tail[self.written..]),
+            Chunks::One(chunk) if self.tail.is_empty() => Some(&chunk.bytes()[self.written..]),
+            _ => None,
+        }
     }
 
     /// Fills `slices` with the bytes to be written next, and returns how many slices it filled.
@@ -127,10 +117,23 @@ impl WriteQueue {
     #[inline]
     pub fn advance_sparing(&mut self, n: usize, spare: &mut Vec<u8>) {
         assert!(n <= self.len, "more was written than was queued");
+        if n == self.len && self.front.is_empty() && self.holes.is_none() {
+            self.len = 0;
+            self.tail.clear();
+            self.written = 0;
+        } else {
+            self.advance_within(n, spare);
+        }
+    }
+
+    /// Advances in any case, not only over all of the gathering buffer.
+    fn advance_within(&mut self, n: usize, spare: &mut Vec<u8>) {
         self.len -= n;
         self.written += n;
-        if !self.front.is_empty() {
-            self.drop_written_chunks(spare);
+        match &self.front {
+            Chunks::None => {}
+            Chunks::One(_) if self.len == 0 && n < *SPARED.start() => self.front = Chunks::None,
+            _ => self.drop_written_chunks(spare),
         }
         if self.holes.is_some() {
             self.pass_holes();
@@ -161,7 +164,6 @@ impl WriteQueue {
                 *spare = own.into();
             }
         }
-        self.front = VecDeque::new();
     }
 
     /// Forgets the holes before which everything was written.
@@ -215,7 +217,7 @@ impl WriteQueue {
             // Payloads of single or shared messages are kept whole.
             _ => {}
         }
-        for chunk in &mut self.front {
+        for chunk in self.front.iter_mut() {
             if let Chunk::Gathered(bytes) = chunk {
                 fit(bytes);
             }
@@ -285,6 +287,34 @@ impl WriteQueue {
         self.push(Chunk::Droppable(bytes));
     }
 
+    /// Appends whole frames to a queue that is written later. Frames are copied into the gathering buffer as long as the
+    /// queue has at most `most` bytes with them, except the first, which stays shared if nothing follows it. `lend`
+    /// yields the buffer, if there is none.
+    ///
+    /// Frames that may be dropped are not copied, and nothing is copied behind them.
+    #[inline]
+    pub(crate) fn gather_or_share(&mut self, bytes: &Bytes, most: usize, lend: impl FnOnce() -> Vec<u8>) {
+        if self.len.saturating_add(bytes.len()) > most {
+            return self.share_droppable(bytes.clone());
+        }
+        match &self.front {
+            Chunks::None if self.len == 0 => return self.share(bytes.clone()),
+            Chunks::None => {}
+            Chunks::One(Chunk::Shared(_)) if self.written == 0 && self.tail.is_empty() => {
+                self.lend(lend);
+                if let Some(first) = self.front.pop_front() {
+                    reserve(&mut self.tail, first.bytes().len() + bytes.len());
+                    self.tail.extend_from_slice(first.bytes());
+                }
+            }
+            _ => return self.share_droppable(bytes.clone()),
+        }
+        self.gather(|tail| {
+            reserve(tail, bytes.len());
+            tail.extend_from_slice(bytes);
+        });
+    }
+
     fn push(&mut self, chunk: Chunk) {
         if self.tail.len() > GATHERED && self.tail.capacity() <= 2 * self.tail.len() {
             self.front.push_back(Chunk::Gathered(std::mem::take(&mut self.tail)));
@@ -304,6 +334,14 @@ impl WriteQueue {
 /// was, or if it is short. A long buffer is not moved at each write.
 fn is_worth_moving(len: usize, written: usize) -> bool {
     written >= len / 2 || len <= MOVED
+}
+
+/// Makes room for `len` more bytes, and for some frames after them.
+#[inline]
+fn reserve(buf: &mut Vec<u8>, len: usize) {
+    if buf.capacity() - buf.len() < len {
+        buf.reserve(len.max(1024));
+    }
 }
 
 /// Gives back the memory that a buffer does not need, if that is worth it.
@@ -526,6 +564,21 @@ mod tests {
             queue.share(vec![1; len].into());
             queue.advance_sparing(len, &mut spare);
             assert_eq!((spare.capacity() >= len, spare.len()), (is_spared, 0), "{len}");
+        }
+    }
+
+    #[test]
+    fn frames_that_are_copied_get_room_for_more() {
+        for (case, len, capacity, reserved) in [
+            ("one that just fits", 10, 20, 20),
+            ("one that does not fit", 10, 10, 10 + 1024),
+            ("one that lacks a byte", 1, 10, 1 + 1024),
+        ] {
+            let mut queue = WriteQueue::default();
+            queue.lend(|| Vec::with_capacity(capacity));
+            queue.gather(|tail| tail.extend_from_slice(&vec![1; len]));
+            queue.gather_or_share(&Bytes::from_static(&[2; 10]), 100, || panic!("there is a buffer"));
+            assert_eq!((queue.len(), queue.tail.capacity()), (len + 10, reserved), "{case}");
         }
     }
 

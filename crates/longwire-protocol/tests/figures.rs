@@ -85,8 +85,10 @@ fn messages_of_16_kib_are_not_gathered() {
             "{len}"
         );
         let mut out = Outbound::new(None);
-        out.prepared(&PreparedMessage::new(vec![7; len - 4])).unwrap();
-        assert_eq!(out.queue().contiguous().is_some(), is_gathered, "a frame of {len} bytes");
+        let prepared = PreparedMessage::new(vec![7; len - 4]);
+        out.prepared(&prepared).unwrap();
+        let is_copied = out.queue().contiguous().unwrap().as_ptr() != prepared.server_frame().as_ptr();
+        assert_eq!(is_copied, is_gathered, "a frame of {len} bytes");
     }
 }
 
@@ -94,12 +96,54 @@ fn messages_of_16_kib_are_not_gathered() {
 fn a_queue_that_is_written_later_is_copied_up_to_a_length() {
     const BEFORE: usize = 100;
     const FRAME: usize = 50;
+    const LENT: usize = 200;
+    let lend = || Vec::with_capacity(LENT);
     for (most, is_copied) in [(BEFORE + FRAME - 1, false), (BEFORE + FRAME, true)] {
+        let broadcast = PreparedMessage::new(vec![2; FRAME - 2]);
         let mut out = Outbound::new(None);
         out.message(vec![1; BEFORE - 2].into()).unwrap();
-        out.prepared_copying(&PreparedMessage::new(vec![2; FRAME - 2]), most).unwrap();
+        out.prepared_copying(&broadcast, most, lend).unwrap();
         assert_eq!(out.queue().len(), BEFORE + FRAME);
-        assert_eq!(out.queue().contiguous().is_some(), is_copied, "at most {most}");
+        assert_eq!(out.queue().contiguous().is_some(), is_copied, "behind a message, at most {most}");
+
+        // The first is shared until another one follows.
+        let mut out = Outbound::new(None);
+        let first = PreparedMessage::new(vec![1; BEFORE - 2]);
+        out.prepared_copying(&first, most, lend).unwrap();
+        let frame = first.server_frame();
+        assert_eq!(out.queue().contiguous().map(<[u8]>::as_ptr), Some(frame.as_ptr()), "at most {most}");
+        out.prepared_copying(&broadcast, most, lend).unwrap();
+        assert_eq!(out.queue().len(), BEFORE + FRAME);
+        assert_eq!(
+            out.queue().contiguous(),
+            is_copied.then(|| [&frame[..], broadcast.server_frame()].concat()).as_deref()
+        );
+        assert_eq!(out.drop_oldest().is_some(), !is_copied, "what was copied cannot be dropped");
+        out.written(out.queue().len());
+        assert_eq!(out.queue_mut().reclaim().map(|buf| buf.capacity()), is_copied.then_some(LENT));
+    }
+}
+
+/// Nothing is copied behind frames that may be dropped, or of which a part was written.
+#[test]
+fn frames_are_only_copied_behind_frames_that_stay() {
+    let news = PreparedMessage::new("news");
+    for (most, written, is_copied) in [(100, 0, true), (100, 1, false), (0, 0, false)] {
+        let mut out = Outbound::new(None);
+        out.prepared_copying(&news, most, Vec::new).unwrap();
+        out.written(written);
+        out.prepared_copying(&news, 100, Vec::new).unwrap();
+        assert_eq!(out.queue().contiguous().is_some(), is_copied, "at most {most}, {written} written");
+        assert_eq!((out.queue().len(), out.queue().position()), (12 - written, written as u64));
+        let expected = [&news.server_frame()[..], news.server_frame()].concat();
+        let mut slices = [std::io::IoSlice::new(&[]); 4];
+        let filled = out.queue().chunks(&mut slices);
+        let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+        assert_eq!(bytes, expected[written..]);
+        // A third one joins two that were copied, and follows those that were not.
+        out.prepared_copying(&news, 100, Vec::new).unwrap();
+        assert_eq!(out.queue().contiguous().is_some(), is_copied);
+        assert_eq!(out.queue().len(), 18 - written);
     }
 }
 

@@ -325,6 +325,12 @@ impl Sender {
         self.outlet.write_queued();
     }
 
+    /// Returns a number that no other connection has while a sender of this one exists.
+    #[doc(hidden)]
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.outlet).addr()
+    }
+
     /// Begins a message that is sent in parts: text, binary, or with [`WriterOptions`]. Other messages of this
     /// connection wait until it is finished.
     ///

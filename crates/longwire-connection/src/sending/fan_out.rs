@@ -52,12 +52,17 @@ impl<T: Transport> Shared<T> {
             // Without a budget, a socket of tokio would accept nothing, and wake the receiving task at a higher cost.
             let has_budget = coop::has_budget_remaining();
             let is_later = by.gathers || !has_budget;
-            if is_later && !writer.fits(prepared.server_frame().len(), limit) {
+            let len = prepared.server_frame().len();
+            let mut fits = writer.fits(len, limit);
+            if is_later && !fits {
                 // The transport has not been offered the messages of this turn: the client is not slow yet.
                 write_out(writer);
+                writer.check()?;
+                fits = writer.fits(len, limit);
             }
             let had_unwritten = writer.has_unwritten();
-            let dropped = writer.queue_prepared(prepared, limit, if_full, is_later)?;
+            let dropped = if fits { 0 } else { writer.make_room(len, limit, if_full)? };
+            writer.append_prepared(prepared, if_full, is_later)?;
             let is_due = if self.is_corked() {
                 false
             } else if is_later && (!has_budget || writer.out.pending() < GATHERED) {
@@ -107,51 +112,65 @@ impl<T: Transport> Writer<T> {
     /// message: the limit applies to messages that wait.
     #[inline]
     fn fits(&self, len: usize, limit: usize) -> bool {
-        self.out.pending() == 0 || self.out.cost().saturating_add(len) <= limit
+        let cost = self.out.cost();
+        cost == 0 || cost.saturating_add(len) <= limit
     }
 
     /// Queues a prepared message, if it fits into `limit` bytes of queue or can be made to fit. Returns the number of
-    /// dropped messages. With `gathers`, the queue is not written at once.
+    /// dropped messages.
     #[inline]
     pub(crate) fn queue_prepared(
         &mut self,
         prepared: &PreparedMessage,
         limit: usize,
         if_full: IfFull,
-        gathers: bool,
     ) -> Result<usize, Error> {
         self.check()?;
         let len = prepared.server_frame().len();
-        let mut dropped = 0;
-        if !self.fits(len, limit) {
-            if if_full != IfFull::DropOldest || !self.out.fits_by_dropping(len, limit) {
-                return Err(Error::QueueFull);
-            }
-            while !self.fits(len, limit) && self.drop_oldest() {
-                dropped += 1;
-            }
+        let dropped = if self.fits(len, limit) { 0 } else { self.make_room(len, limit, if_full)? };
+        self.append_prepared(prepared, if_full, false)?;
+        Ok(dropped)
+    }
+
+    /// Drops older messages until one of `len` bytes fits into `limit` bytes of queue, and returns their number.
+    #[cold]
+    fn make_room(&mut self, len: usize, limit: usize, if_full: IfFull) -> Result<usize, Error> {
+        if if_full != IfFull::DropOldest || !self.out.fits_by_dropping(len, limit) {
+            return Err(Error::QueueFull);
         }
+        let mut dropped = 0;
+        while !self.fits(len, limit) && self.drop_oldest() {
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+
+    /// Queues a prepared message, to be written later or by the caller.
+    #[inline]
+    fn append_prepared(
+        &mut self,
+        prepared: &PreparedMessage,
+        if_full: IfFull,
+        is_later: bool,
+    ) -> Result<(), Error> {
         let kept_before = self.out.keeps_compressor();
-        if gathers {
+        if is_later {
             // Not the thread's large buffer, which would stay here until the end of the turn.
             let copied = if if_full == IfFull::Refuse { COPIED } else { 0 };
-            if len <= copied {
-                self.out.queue_mut().lend(scratch::take_small_buffer);
-            }
-            self.out.prepared_copying(prepared, copied)?;
+            self.out.prepared_copying(prepared, copied, scratch::take_small_buffer)?;
         } else {
             self.lend_buffer();
             self.out.prepared(prepared)?;
         }
         self.watch_compressor(kept_before);
         self.count_sent(prepared.message_len());
-        Ok(dropped)
+        Ok(())
     }
 }
 
 /// The number of queued bytes from which a connection is written to at once.
 const GATHERED: usize = 16 * 1024;
 
-/// The number of bytes up to which short messages are copied into one buffer, which is cheaper to write than several.
-/// Longer queues refer to the bytes that all connections share.
+/// The number of bytes up to which several short messages are copied into one buffer, which is cheaper to write than
+/// several. A single message, and what follows in longer queues, stays in the bytes that all connections share.
 const COPIED: usize = 4 * 1024;

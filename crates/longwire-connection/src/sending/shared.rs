@@ -293,7 +293,7 @@ impl<T: Transport> Shared<T> {
         limit: usize,
         if_full: IfFull,
     ) -> Result<usize, Error> {
-        let dropped = writer.queue_prepared(prepared, limit, if_full, false)?;
+        let dropped = writer.queue_prepared(prepared, limit, if_full)?;
         self.start_writing(writer);
         Ok(dropped)
     }

@@ -29,50 +29,54 @@ use crate::sending::wakers::{Ticket, Waiter, Wakers, Want};
 use crate::{CompressionStats, Config, Error, Stats, Transport};
 
 /// The transport and the sending half.
+///
+/// The fields are in the order in which they are needed: to queue a message, to write, to receive, rarely. With many
+/// connections, most of the time for a broadcast passes in waiting for memory, so what is needed together lies together.
+#[repr(C)]
 pub(crate) struct Writer<T: Transport> {
-    /// `None` once the connection is gone, even if senders are left.
-    pub(crate) io: Option<T>,
-    pub(crate) out: Outbound,
+    /// The first error of the transport; nothing is written after it.
+    pub(super) failed: Option<Arc<io::Error>>,
+    /// Work deferred until the lock is free.
+    pub(crate) due: Option<Box<Due<T>>>,
+    /// Set once senders can no longer use the connection.
+    pub(super) finished: bool,
+    pub(super) peer: Peer,
+    /// Set if the connection was closed to free memory.
+    pub(crate) is_shed: bool,
+    /// The number of the publisher's list that this connection was last added to: see [`crate::sending::fan_out`].
+    pub(super) publisher: u32,
     /// The stream position up to which the transport was flushed.
     pub(super) flushed: u64,
+    pub(crate) messages: u64,
+    measure: Measure,
+    pub(crate) out: Outbound,
+    /// The waiting tasks, created when a task first has to wait.
+    pub(super) wakers: Option<Arc<Wakers>>,
+    /// The number of bytes that the transport has accepted since the connection began.
+    written: u64,
     /// The smallest position whose flush a task waits for. Once it is written, the transport is flushed before more
     /// is written, so a queue that never runs empty delays no task.
     pub(super) barrier: u64,
-    /// The number of bytes that the transport has accepted since the connection began.
-    written: u64,
-    pub(crate) messages: u64,
+    /// `None` once the connection is gone, even if senders are left.
+    pub(crate) io: Option<T>,
+    /// The waker of the receiving task, which also writes what others left in the queue.
+    pub(crate) owner: Option<Waker>,
+    /// The task that takes over the receiving half of a dropped socket.
+    pub(crate) heir: Heir,
+    pub(super) send_queue: usize,
     /// Counts of received data, for code without access to the receiving half. The messages are those before the
     /// last read.
     pub(crate) bytes_received: u64,
     pub(crate) messages_received: u64,
     pub(crate) messages_refused: u64,
-    measure: Measure,
-    pub(super) send_queue: usize,
-    /// The first error of the transport; nothing is written after it.
-    pub(super) failed: Option<Arc<io::Error>>,
-    /// Set once senders can no longer use the connection.
-    pub(super) finished: bool,
-    /// The waiting tasks, created when a task first has to wait.
-    pub(super) wakers: Option<Arc<Wakers>>,
     /// The number of the last ticket, including the reserved ones.
     pub(super) tickets: u64,
-    /// The waker of the receiving task, which also writes what others left in the queue.
-    pub(crate) owner: Option<Waker>,
-    pub(super) peer: Peer,
-    /// The number of the publisher's list that this connection was last added to: see [`crate::sending::fan_out`].
-    pub(super) publisher: u32,
     /// The bytes of the application's control frames queued since the frame that ends at `control_mark`, including
     /// it.
     control_bytes: usize,
     control_mark: u64,
     /// Pings whose pong is awaited, created with the first.
     pub(crate) pings: Option<Box<Pings>>,
-    /// The task that takes over the receiving half of a dropped socket.
-    pub(crate) heir: Heir,
-    /// Work deferred until the lock is free.
-    pub(crate) due: Option<Box<Due<T>>>,
-    /// Set if the connection was closed to free memory.
-    pub(crate) is_shed: bool,
     /// The compressor as the budget counts it, if there is a budget.
     #[cfg(feature = "deflate")]
     keeping: Option<Box<Keeping>>,
