@@ -142,10 +142,11 @@ impl Timers {
         Self { keepalive: None, due_at: None, heard: false, phase }
     }
 
-    /// Records that something came from the peer. The next [`deadline`](Self::deadline) may be earlier than before.
+    /// Records that something came from the peer. Returns whether the next [`deadline`](Self::deadline) may be earlier
+    /// than before, which is so the first time after a look.
     #[inline]
-    pub fn heard(&mut self) {
-        self.heard = true;
+    pub fn heard(&mut self) -> bool {
+        !std::mem::replace(&mut self.heard, true)
     }
 
     /// Records a pong to the keepalive's ping; returns the round-trip time, once for each ping.
@@ -180,7 +181,7 @@ impl Timers {
     /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next; `None` if nothing can
     /// become due.
     ///
-    /// Ask again after each [`heard`](Self::heard). A deadline that has already passed is handled at once.
+    /// Ask again after each [`heard`](Self::heard) that returns `true`, and after each other call. A deadline that has already passed is handled at once.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open { look_at, .. } if self.heard => earlier(look_at, self.due_at),

@@ -15,6 +15,9 @@ pub(crate) struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
     /// The task that `sleep` wakes.
     sleeper: Option<Waker>,
+    /// Whether the deadline is not earlier than the end of `sleep`, or there is none. It is known without a look at
+    /// `sleep`, which is elsewhere in memory.
+    is_covered: bool,
     close_timeout: Duration,
     /// The number of bytes written when progress was last checked.
     written_before: u64,
@@ -22,28 +25,28 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     pub(super) fn new(keepalive: Option<Keepalive>, close_timeout: Duration) -> Self {
-        Self {
-            timers: Timers::new(keepalive, now()),
-            sleep: None,
-            sleeper: None,
-            close_timeout,
-            written_before: 0,
-        }
+        let timers = Timers::new(keepalive, now());
+        let is_covered = timers.deadline().is_none();
+        Self { timers, sleep: None, sleeper: None, is_covered, close_timeout, written_before: 0 }
     }
 
     /// Records a sign of life.
     #[inline]
     pub(crate) fn heard(&mut self) {
-        self.timers.heard();
+        if self.timers.heard() {
+            self.is_covered = false;
+        }
     }
 
     /// Records the answer to a keepalive ping, and returns the time that it took.
     pub(super) fn answered(&mut self) -> Option<Duration> {
+        self.is_covered = false;
         self.timers.answered(now())
     }
 
     /// Starts the time limit of the closing handshake, unless it is running.
     pub(crate) fn start_closing(&mut self) {
+        self.is_covered = false;
         self.timers.closing(now(), self.close_timeout);
     }
 
@@ -51,6 +54,7 @@ impl Alarm {
     /// `written` is the number of bytes that it has accepted so far.
     pub(crate) fn note_closing(&mut self, written: u64) {
         let now = now();
+        self.is_covered = false;
         self.timers.closing(now, self.close_timeout);
         if self.has_progressed(written) {
             self.timers.progressed(now);
@@ -60,7 +64,7 @@ impl Alarm {
     /// Records that a peer which accepts bytes is alive, even if it sends nothing.
     pub(super) fn note_written(&mut self, written: u64) {
         if self.has_progressed(written) {
-            self.timers.heard();
+            self.heard();
         }
     }
 
@@ -76,20 +80,18 @@ impl Alarm {
     /// Returns whether there is no deadline, or the timer will wake this task by then.
     #[inline]
     pub(super) fn is_set(&self, cx: &Context<'_>) -> bool {
-        let Some(deadline) = self.timers.deadline() else { return true };
-        if let (Some(sleep), Some(sleeper)) = (&self.sleep, &self.sleeper) {
-            sleeper.will_wake(cx.waker())
-                && !sleep.is_elapsed()
-                && sleep.deadline() <= Instant::from_std(deadline)
-        } else {
-            false
-        }
+        self.is_covered
+            && match (&self.sleep, &self.sleeper) {
+                (Some(sleep), Some(sleeper)) => sleeper.will_wake(cx.waker()) && !sleep.is_elapsed(),
+                _ => true,
+            }
     }
 
     /// Waits for the next deadline. Ready with what is due.
     #[cold]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
+            self.is_covered = true;
             let Some(deadline) = self.timers.deadline() else {
                 return Poll::Pending;
             };
