@@ -93,26 +93,33 @@ struct Group {
 
 /// Clients by their home. In most cases they have one in common.
 #[derive(Default)]
-struct Groups(Vec<Group>);
+struct Groups {
+    first: Option<Group>,
+    others: Vec<Group>,
+}
 
 impl Groups {
     const fn new() -> Self {
-        Self(Vec::new())
+        Self { first: None, others: Vec::new() }
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.first.is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.first.iter().chain(&self.others)
     }
 
     /// Returns the number of clients.
     fn len(&self) -> usize {
-        self.0.iter().map(|group| group.clients.len()).sum()
+        self.iter().map(|group| group.clients.len()).sum()
     }
 
     #[inline]
     fn push(&mut self, client: &ClientHandle) {
         let (home, sender) = (&client.entry.home, client.sender().clone());
-        match self.0.last_mut() {
+        match &mut self.first {
             Some(group) if Arc::ptr_eq(&group.home, home) => group.clients.push(sender),
             _ => self.of(home).clients.push(sender),
         }
@@ -121,16 +128,21 @@ impl Groups {
     /// Returns the clients with this home.
     #[cold]
     fn of(&mut self, home: &Arc<Home>) -> &mut Group {
-        let at = self.0.iter().position(|group| Arc::ptr_eq(&group.home, home)).unwrap_or_else(|| {
-            self.0.push(Group { home: Arc::clone(home), clients: Vec::new(), may_repeat: false });
-            self.0.len() - 1
+        let new = || Group { home: Arc::clone(home), clients: Vec::new(), may_repeat: false };
+        let first = self.first.get_or_insert_with(new);
+        if Arc::ptr_eq(&first.home, home) {
+            return first;
+        }
+        let at = self.others.iter().position(|group| Arc::ptr_eq(&group.home, home)).unwrap_or_else(|| {
+            self.others.push(new());
+            self.others.len() - 1
         });
-        &mut self.0[at]
+        &mut self.others[at]
     }
 
     /// Adds the clients of another publication.
     fn append(&mut self, other: Self) {
-        for mut group in other.0 {
+        for mut group in other {
             let known = self.of(&group.home);
             known.may_repeat |= group.may_repeat || !known.clients.is_empty();
             known.clients.append(&mut group.clients);
@@ -138,17 +150,27 @@ impl Groups {
     }
 }
 
+impl IntoIterator for Groups {
+    type Item = Group;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Group>, std::vec::IntoIter<Group>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.others)
+    }
+}
+
 /// Writes to the listed clients: to some at once, and to the others in a task.
 #[cold]
 fn write_list() {
-    let Groups(groups) = LIST.with(RefCell::take);
-    let mut writings: Vec<_> = groups.into_iter().map(Writing::new).collect();
+    let Groups { first, others } = LIST.with(RefCell::take);
+    let mut first = first.map(Writing::new);
+    let mut others: Vec<_> = others.into_iter().map(Writing::new).collect();
     // Transports are not called while a panic unwinds, unless no runtime can call them later.
     let mut most = if panicking() { 0 } else { SLICE };
-    for writing in &mut writings {
+    for writing in first.iter_mut().chain(&mut others) {
         most -= writing.write(most);
     }
-    leave_to_tasks(writings.into_iter().filter_map(|mut writing| writing.take()));
+    leave_to_tasks(first.into_iter().chain(others).filter_map(|mut writing| writing.take()));
 }
 
 /// One call that publishes. The clients that it lists are written to after it is dropped.
@@ -184,7 +206,7 @@ impl Drop for Publication {
         }
         let listed = std::mem::take(&mut self.listed);
         if !self.by.gathers {
-            return leave_to_tasks(listed.0);
+            return leave_to_tasks(listed);
         }
         let count = LIST.with(|list| {
             let mut list = list.borrow_mut();
@@ -197,7 +219,7 @@ impl Drop for Publication {
         });
         TURN.with(|turn| turn.set(State::Due));
         if count > MOST {
-            leave_to_tasks(LIST.with(RefCell::take).0);
+            leave_to_tasks(LIST.with(RefCell::take));
         }
     }
 }
@@ -205,7 +227,7 @@ impl Drop for Publication {
 /// The clients of one home that tasks of its runtime write to, as one thread has listed them.
 ///
 /// However long the runtime is blocked, there is one task for each thread that publishes, and the list is at most twice
-/// as long as it has clients, or 2048 long.
+/// as long as the most clients that it has had at once, or 2048 long.
 struct Backlog {
     home: Weak<Home>,
     listed: Mutex<Listed>,
@@ -459,9 +481,15 @@ mod tests {
     use crate::info::ClientInfo;
     use crate::{Hub, Socket};
 
+    /// Returns a client whose peer has gone.
     fn admit(hub: &Hub) -> Socket<Pipe> {
-        let server = WebSocket::new(duplex(1024).1, Handover::server(), &Config::default());
-        hub.admit(server, ClientInfo::default()).expect("it is open")
+        admit_with_peer(hub).0
+    }
+
+    fn admit_with_peer(hub: &Hub) -> (Socket<Pipe>, Pipe) {
+        let (peer, server) = duplex(1024);
+        let server = WebSocket::new(server, Handover::server(), &Config::default());
+        (hub.admit(server, ClientInfo::default()).expect("it is open"), peer)
     }
 
     #[test]
@@ -482,7 +510,8 @@ mod tests {
     fn group(socket: &Socket<Pipe>, count: usize) -> Groups {
         let client = socket.client();
         let (home, sender) = (Arc::clone(&client.entry.home), client.sender().clone());
-        Groups(vec![Group { home, clients: vec![sender; count], may_repeat: true }])
+        let first = Some(Group { home, clients: vec![sender; count], may_repeat: true });
+        Groups { first, others: Vec::new() }
     }
 
     /// Returns a runtime whose threads do nothing until the sender is dropped.
@@ -536,7 +565,7 @@ mod tests {
             let _entered = runtime.enter();
             let socket = admit(&hub);
             let count = 2 * SLICE;
-            leave_to_tasks(group(&socket, count).0);
+            leave_to_tasks(group(&socket, count));
             assert_eq!(BACKLOGS.with(|backlogs| backlogs.borrow().len()), 1, "round {round}");
             runtime.block_on(async {
                 while BACKLOGS.with(|backlogs| backlogs.borrow()[0].lock().tasks > 0) {
@@ -589,18 +618,46 @@ mod tests {
             }
             listed
         };
+        let counts = |list: &Groups| {
+            list.iter().map(|group| (group.clients.len(), group.may_repeat)).collect::<Vec<_>>()
+        };
         let mut list = publication(&[&one, &other]);
-        assert_eq!((list.0.len(), list.len(), list.0[0].may_repeat), (1, 2, false));
+        assert_eq!(counts(&list), [(2, false)]);
         list.append(publication(&[&one]));
-        assert_eq!((list.0.len(), list.len(), list.0[0].may_repeat), (1, 3, true));
+        assert_eq!(counts(&list), [(3, true)]);
         // A client that was admitted in a runtime has another home.
         let runtime = Builder::new_current_thread().build().expect("it can be made");
         let _entered = runtime.enter();
         let elsewhere = admit(&hub);
         list.append(publication(&[&elsewhere]));
-        assert_eq!((list.0.len(), list.len(), list.0[1].may_repeat), (2, 4, false));
+        assert_eq!(counts(&list), [(3, true), (1, false)]);
         list.append(publication(&[&one, &elsewhere]));
-        let counts: Vec<_> = list.0.iter().map(|group| (group.clients.len(), group.may_repeat)).collect();
-        assert_eq!(counts, [(4, true), (2, true)]);
+        assert_eq!(counts(&list), [(4, true), (2, true)]);
+        assert_eq!(list.len(), 6);
+    }
+
+    /// The clients of two runtimes share a turn's slice, and a task of each runtime writes to the others.
+    #[test]
+    fn a_turn_writes_to_one_slice_of_the_clients_of_all_homes() {
+        const EACH: usize = 100;
+        let hub = Hub::default();
+        let runtimes = [(); 2].map(|()| Builder::new_current_thread().build().expect("it can be made"));
+        let sockets = runtimes.each_ref().map(|runtime| {
+            let _entered = runtime.enter();
+            (0..EACH).map(|_| admit_with_peer(&hub)).collect::<Vec<_>>()
+        });
+        let written = || {
+            let is_written = |(socket, _): &&(Socket<Pipe>, Pipe)| socket.stats().bytes_sent > 0;
+            sockets.each_ref().map(|sockets| sockets.iter().filter(is_written).count())
+        };
+        let turn = Turn::begin();
+        assert_eq!(hub.broadcast("news").accepted, 2 * EACH);
+        assert_eq!(written(), [0, 0]);
+        drop(turn);
+        assert_eq!(written(), [EACH, SLICE - EACH]);
+        runtimes[0].block_on(yield_now());
+        assert_eq!(written(), [EACH, SLICE - EACH], "the others are not left to a foreign runtime");
+        runtimes[1].block_on(yield_now());
+        assert_eq!(written(), [EACH, EACH]);
     }
 }

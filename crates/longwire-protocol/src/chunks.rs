@@ -40,15 +40,6 @@ impl Chunks {
     }
 
     #[inline]
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::One(_) => 1,
-            Self::Many(chunks) => chunks.len(),
-        }
-    }
-
-    #[inline]
     pub(crate) fn front(&self) -> Option<&Chunk> {
         match self {
             Self::None => None,
@@ -134,7 +125,7 @@ mod tests {
         chunks.push_back(Chunk::Shared(Bytes::from_static(b"two")));
         for left in [1, 0] {
             assert!(chunks.pop_front().is_some());
-            assert_eq!(chunks.len(), left);
+            assert_eq!(chunks.iter().count(), left);
         }
         assert!(matches!(chunks, Chunks::None), "nothing is left of a longer list");
     }
@@ -159,7 +150,7 @@ mod tests {
                         prop_assert_eq!(removed.as_ref().map(Chunk::bytes), expected.as_deref());
                     }
                 }
-                prop_assert_eq!((chunks.len(), chunks.is_empty()), (deque.len(), deque.is_empty()));
+                prop_assert_eq!(chunks.is_empty(), deque.is_empty());
                 prop_assert_eq!(chunks.front().map(Chunk::bytes), deque.front().map(|first| &first[..]));
                 let all: Vec<_> = chunks.iter().map(Chunk::bytes).collect();
                 prop_assert_eq!(&all, &deque.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>());

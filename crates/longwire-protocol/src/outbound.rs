@@ -286,6 +286,11 @@ impl Outbound {
         most: usize,
         lend: impl FnOnce() -> Vec<u8>,
     ) -> Result<(), SendError> {
+        if self.keys.is_some() && prepared.server_frame().len() <= most {
+            // A client's frame is always copied.
+            self.queue.lend(lend);
+            return self.prepared(prepared);
+        }
         self.prepared_with(prepared, |queue, frame| queue.gather_or_share(frame, most, lend))
     }
 

@@ -66,7 +66,12 @@ impl WriteQueue {
     /// Returns the approximate memory of the queue, in bytes.
     #[inline]
     pub fn cost(&self) -> usize {
-        if self.front.is_empty() { self.len } else { self.len + self.front.len() * size_of::<Chunk>() }
+        // A single chunk is in the queue itself.
+        if let Chunks::Many(chunks) = &self.front {
+            self.len + chunks.len() * size_of::<Chunk>()
+        } else {
+            self.len
+        }
     }
 
     /// Returns whether the queue is empty.
@@ -256,7 +261,8 @@ impl WriteQueue {
 
     /// Returns the part of [`cost`](Self::cost) that [`drop_oldest`](Self::drop_oldest) can free.
     pub(crate) fn droppable_cost(&self) -> usize {
-        self.droppable().map(|(_, bytes)| bytes.len() + size_of::<Chunk>()).sum()
+        let of_each = if matches!(self.front, Chunks::Many(_)) { size_of::<Chunk>() } else { 0 };
+        self.droppable().map(|(_, bytes)| bytes.len() + of_each).sum()
     }
 
     /// Returns the droppable frames of which nothing was written, oldest first, with their indices in `front`.
@@ -288,7 +294,7 @@ impl WriteQueue {
     }
 
     /// Appends whole frames to a queue that is written later. Frames are copied into the gathering buffer as long as the
-    /// queue has at most `most` bytes with them, except the first, which stays shared if nothing follows it. `lend`
+    /// queue has at most `most` bytes with them, except the first, which stays shared until something follows it. `lend`
     /// yields the buffer, if there is none.
     ///
     /// Frames that may be dropped are not copied, and nothing is copied behind them.
@@ -300,12 +306,9 @@ impl WriteQueue {
         match &self.front {
             Chunks::None if self.len == 0 => return self.share(bytes.clone()),
             Chunks::None => {}
-            Chunks::One(Chunk::Shared(_)) if self.written == 0 && self.tail.is_empty() => {
+            Chunks::One(Chunk::Shared(_)) => {
                 self.lend(lend);
-                if let Some(first) = self.front.pop_front() {
-                    reserve(&mut self.tail, first.bytes().len() + bytes.len());
-                    self.tail.extend_from_slice(first.bytes());
-                }
+                self.gather_first(bytes.len());
             }
             _ => return self.share_droppable(bytes.clone()),
         }
@@ -313,6 +316,18 @@ impl WriteQueue {
             reserve(tail, bytes.len());
             tail.extend_from_slice(bytes);
         });
+    }
+
+    /// Moves the only chunk into the gathering buffer, before what is there, and makes room for `len` more bytes.
+    fn gather_first(&mut self, len: usize) {
+        let Some(first) = self.front.pop_front() else { return };
+        let first = &first.bytes()[std::mem::take(&mut self.written)..];
+        reserve(&mut self.tail, first.len() + len);
+        if self.tail.is_empty() {
+            self.tail.extend_from_slice(first);
+        } else {
+            self.tail.splice(..0, first.iter().copied());
+        }
     }
 
     fn push(&mut self, chunk: Chunk) {
@@ -629,7 +644,7 @@ mod tests {
     proptest! {
         /// Queued bytes come out in order, for every sequence of operations and every size of write.
         #[test]
-        fn keeps_the_order(ops in proptest::collection::vec((0..3u8, 0..400usize), 0..60)) {
+        fn keeps_the_order(ops in proptest::collection::vec((0..5u8, 0..400usize), 0..60)) {
             let mut queue = WriteQueue::default();
             let (mut expected, mut actual) = (Vec::new(), Vec::new());
             for (i, (op, n)) in ops.into_iter().enumerate() {
@@ -637,6 +652,8 @@ mod tests {
                 match op {
                     0 => queue.gather(|tail| tail.extend_from_slice(&bytes)),
                     1 => queue.share(bytes.clone().into()),
+                    2 => queue.gather_or_share(&bytes.clone().into(), 1000, Vec::new),
+                    3 => drop(queue.settle()),
                     _ => {
                         let some = taken(&queue, n);
                         queue.advance(some.len());
@@ -644,7 +661,9 @@ mod tests {
                         continue;
                     }
                 }
-                expected.extend(bytes);
+                if op < 3 {
+                    expected.extend(bytes);
+                }
                 prop_assert_eq!(queue.len(), expected.len() - actual.len());
             }
             while !queue.is_empty() {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use longwire_protocol::{
-    CloseCode, CloseFrame, Event, FrameError, Inbound, Keepalive, Limits, Message, MessageKind, Outbound,
-    PreparedMessage, ProtocolError, Role, Timers,
+    CloseCode, CloseFrame, Event, FrameError, Inbound, Keepalive, Limits, MaskingKey, Message, MessageKind,
+    Outbound, PreparedMessage, ProtocolError, Role, Timers,
 };
 
 #[test]
@@ -124,27 +124,61 @@ fn a_queue_that_is_written_later_is_copied_up_to_a_length() {
     }
 }
 
-/// Nothing is copied behind frames that may be dropped, or of which a part was written.
+/// Nothing is copied behind frames that may be dropped.
 #[test]
 fn frames_are_only_copied_behind_frames_that_stay() {
     let news = PreparedMessage::new("news");
-    for (most, written, is_copied) in [(100, 0, true), (100, 1, false), (0, 0, false)] {
-        let mut out = Outbound::new(None);
-        out.prepared_copying(&news, most, Vec::new).unwrap();
-        out.written(written);
-        out.prepared_copying(&news, 100, Vec::new).unwrap();
-        assert_eq!(out.queue().contiguous().is_some(), is_copied, "at most {most}, {written} written");
-        assert_eq!((out.queue().len(), out.queue().position()), (12 - written, written as u64));
-        let expected = [&news.server_frame()[..], news.server_frame()].concat();
-        let mut slices = [std::io::IoSlice::new(&[]); 4];
-        let filled = out.queue().chunks(&mut slices);
-        let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
-        assert_eq!(bytes, expected[written..]);
-        // A third one joins two that were copied, and follows those that were not.
-        out.prepared_copying(&news, 100, Vec::new).unwrap();
-        assert_eq!(out.queue().contiguous().is_some(), is_copied);
-        assert_eq!(out.queue().len(), 18 - written);
+    for (most, written, is_copied) in [(100, 0, true), (100, 1, true), (0, 0, false), (0, 1, false)] {
+        for with_reply in [false, true] {
+            let case = format!("at most {most}, {written} written, a reply: {with_reply}");
+            let mut out = Outbound::new(None);
+            let mut expected = Vec::new();
+            out.prepared_copying(&news, most, Vec::new).unwrap();
+            expected.extend_from_slice(news.server_frame());
+            out.written(written);
+            if with_reply {
+                out.message("own".into()).unwrap();
+                expected.extend_from_slice(b"\x81\x03own");
+            }
+            for _ in 0..2 {
+                out.prepared_copying(&news, 100, Vec::new).unwrap();
+                expected.extend_from_slice(news.server_frame());
+                assert_eq!(out.queue().contiguous().is_some(), is_copied, "{case}");
+            }
+            assert_eq!(out.queue().position(), written as u64, "{case}");
+            assert_eq!(out.queue().len(), expected.len() - written, "{case}");
+            let mut slices = [std::io::IoSlice::new(&[]); 8];
+            let filled = out.queue().chunks(&mut slices);
+            let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+            assert_eq!(bytes, expected[written..], "{case}");
+        }
     }
+}
+
+/// A client masks each frame, so it copies it into the buffer that it borrows.
+#[test]
+fn a_client_copies_prepared_messages_into_the_buffer_that_is_lent() {
+    let mut out = Outbound::new(Some(|| MaskingKey::new([0; 4])));
+    out.prepared_copying(&PreparedMessage::new("news"), 100, || Vec::with_capacity(200)).unwrap();
+    assert_eq!(out.queue().contiguous(), Some(&b"\x81\x84\0\0\0\0news"[..]));
+    out.written(10);
+    assert_eq!(out.queue_mut().reclaim().map(|buf| buf.capacity()), Some(200));
+}
+
+/// A single piece takes no memory beside the queue; several have a list.
+#[test]
+fn a_single_shared_message_costs_its_bytes() {
+    let mut out = Outbound::new(None);
+    let news = PreparedMessage::new(vec![7; 98]);
+    out.prepared_copying(&news, 0, Vec::new).unwrap();
+    assert_eq!((out.cost(), out.droppable_cost()), (100, 100));
+    out.prepared_copying(&news, 0, Vec::new).unwrap();
+    let of_each = out.cost() / 2 - 100;
+    assert!((32..=64).contains(&of_each), "{of_each}");
+    assert_eq!(out.droppable_cost(), out.cost());
+    assert!(out.drop_oldest().is_some());
+    out.written(100);
+    assert_eq!((out.cost(), out.droppable_cost()), (0, 0));
 }
 
 /// A broadcast that is deferred costs its frame and the handle to it.

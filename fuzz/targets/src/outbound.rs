@@ -166,7 +166,10 @@ impl Session {
         let payload = [id.as_bytes(), self.message(input).as_bytes()].concat();
         let message = Message::binary(payload);
         let prepared = PreparedMessage::new(message.clone());
-        let result = self.outbound.prepared(&prepared);
+        let result = match input.choose(&[None, Some(0), Some(100), Some(4096)]) {
+            None => self.outbound.prepared(&prepared),
+            Some(most) => self.outbound.prepared_copying(&prepared, most, || Vec::with_capacity(most)),
+        };
         assert_eq!(result.is_ok(), !self.closed);
         if result.is_ok() {
             let sent = Sent { event: Event::Message(message), is_prepared: true };
