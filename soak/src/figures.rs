@@ -129,7 +129,7 @@ impl Process {
     /// Ends the server, which must still run.
     pub(crate) async fn finish(mut self) -> Result<()> {
         drop(self.stdin);
-        let status = timeout(Duration::from_secs(10), self.child.wait()).await??;
+        let status = timeout(Duration::from_secs(30), self.child.wait()).await??;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())
     }
@@ -150,5 +150,6 @@ const EVERY: Duration = Duration::from_millis(100);
 /// The time without a change after which the server counts as quiet. Longer than the server keeps idle compressors.
 const QUIET: Duration = Duration::from_secs(12);
 
-/// The limit for everything to be given back: silent clients are dropped after 8 s, closing handshakes after 5 s.
-const LEAVING: Duration = Duration::from_secs(40);
+/// The limit for everything to be given back. Silent clients are dropped after 8 s, closing handshakes after 5 s; the
+/// rest is for a busy machine.
+const LEAVING: Duration = Duration::from_secs(120);

@@ -8,6 +8,7 @@
 mod clients;
 mod figures;
 mod honest;
+mod machine;
 mod server;
 mod verdict;
 
@@ -60,12 +61,16 @@ async fn load(arguments: &Arguments) -> Result<()> {
     let crowd = clients::Crowd::start(arguments.clients, targets);
     crowd.complete().await?;
     let honest = honest::Honest::start(targets.plain)?;
+    let mut machine = machine::Machine::start();
     println!("{}", verdict::HEAD);
     let window = Duration::from_secs(arguments.seconds) / verdict::WINDOWS;
     let mut windows = Vec::new();
     for _ in 0..verdict::WINDOWS {
         let figures = server.watch(window).await?;
-        let window = verdict::Window { figures, latency: honest.take()? };
+        if honest.has_stopped() {
+            break;
+        }
+        let window = verdict::Window { figures, latency: honest.take(), lateness: machine.take() };
         println!("{window}");
         windows.push(window);
     }

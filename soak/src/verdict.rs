@@ -11,21 +11,27 @@ pub(crate) struct Window {
     pub(crate) figures: Figures,
     /// The median and the 99th percentile of the honest client's echoes.
     pub(crate) latency: [Duration; 2],
+    /// The median lateness of the clients' timers.
+    pub(crate) lateness: Duration,
 }
 
 /// The number of windows of a run.
 pub(crate) const WINDOWS: u32 = 10;
 
 /// The heading of the windows.
-pub(crate) const HEAD: &str =
-    "| allocated | resident | descriptors | tasks | honest client: p50, p99 |\n|---:|---:|---:|---:|---:|";
+pub(crate) const HEAD: &str = "| allocated | resident | descriptors | tasks | honest client: p50, p99 | timers late: p50 |\n\
+    |---:|---:|---:|---:|---:|---:|";
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures { live, resident, descriptors, tasks } = self.figures;
-        let [p50, p99] = self.latency.map(|time| time.as_secs_f64() * 1e3);
+        let [p50, p99, late] =
+            [self.latency[0], self.latency[1], self.lateness].map(|time| time.as_secs_f64() * 1e3);
         let (live, resident) = (live >> 10, resident >> 10);
-        write!(f, "| {live} KiB | {resident} KiB | {descriptors} | {tasks} | {p50:.2}, {p99:.1} ms |")
+        write!(
+            f,
+            "| {live} KiB | {resident} KiB | {descriptors} | {tasks} | {p50:.2}, {p99:.1} ms | {late:.1} ms |"
+        )
     }
 }
 
@@ -38,11 +44,17 @@ pub(crate) fn check(windows: &[Window], before: Figures, after: Figures) -> Resu
 
 fn faults(windows: &[Window], before: Figures, after: Figures) -> Vec<String> {
     let mut faults = Vec::new();
-    // The first window is warm-up: the clients have just arrived.
-    let [_, first, .., last] = windows else { return vec!["too few windows".to_owned()] };
-    let [at_first, at_last] = [first, last].map(|window| window.figures.live);
-    if at_last > at_first + at_first / 20 + FLOOR_UNDER_LOAD {
-        faults.push(format!("memory grew under load from {} to {} KiB", at_first >> 10, at_last >> 10));
+    // The first window is warm-up: the clients have just arrived. Of the others, three early ones are compared with
+    // three late ones, by what is best for the server: on a busy machine, messages and echoes wait for a while, but a
+    // server that leaks, or gets slower, does so in each window.
+    if windows.len() < 7 {
+        return vec!["too few windows".to_owned()];
+    }
+    let (early, late) = (&windows[1..4], &windows[windows.len() - 3..]);
+    let most = early.iter().map(|window| window.figures.live).max().unwrap_or_default();
+    let least = late.iter().map(|window| window.figures.live).min().unwrap_or_default();
+    if least > most + most / 20 + FLOOR_UNDER_LOAD {
+        faults.push(format!("memory grew under load from {} to {} KiB", most >> 10, least >> 10));
     }
     if after.live > before.live + before.live / 20 + FLOOR_WITHOUT_CLIENTS {
         faults.push(format!(
@@ -57,22 +69,30 @@ fn faults(windows: &[Window], before: Figures, after: Figures) -> Vec<String> {
     if after.tasks > before.tasks {
         faults.push(format!("{} tasks became {}", before.tasks, after.tasks));
     }
-    // The best of three, and a generous factor: beside builds, medians of 0.1 ms became 300 ms in single windows. A
-    // server that gets slower does so in each of them.
-    let [early, late] = [&windows[1..4], &windows[windows.len() - 3..]]
-        .map(|three| three.iter().map(|window| window.latency[0]).min().unwrap_or_default());
-    if late > early * 4 + Duration::from_millis(20) {
-        faults.push(format!("the honest client's echoes took {early:?}, and later {late:?}"));
+    let early = early.iter().map(|window| window.latency[0]).min().unwrap_or_default();
+    let bound = |window: &Window| {
+        (early * 4 + FLOOR_OF_ECHOES).saturating_add(window.lateness.saturating_mul(LATENESS))
+    };
+    if late.iter().all(|window| window.latency[0] > bound(window)) {
+        let late = late.iter().map(|window| window.latency[0]).min().unwrap_or_default();
+        faults.push(format!("the honest client's echoes took {early:?}, and later {late:?} or more"));
     }
     faults
 }
 
-/// Growth under load that is no fault, besides 5 %. In the first minute, the clients, which all arrived at the same
-/// time, spread out, and more of them are slow: 3.4 MiB were measured in one minute.
+/// Growth under load that is no fault, besides 5 %. In 18 runs of a minute, the late figure was below the early one.
 const FLOOR_UNDER_LOAD: u64 = 4 << 20;
 
-/// Growth without clients that is no fault, besides 5 %.
-const FLOOR_WITHOUT_CLIENTS: u64 = 700 << 10;
+/// Growth without clients that is no fault, besides 5 %: what the threads and the tables keep for use again. Up to
+/// 774 KiB were measured; a leak of 100 bytes for each connection makes more than the bound in a minute.
+const FLOOR_WITHOUT_CLIENTS: u64 = 2 << 20;
+
+/// The median of the honest client's echoes that is no fault, besides four times the earlier one.
+const FLOOR_OF_ECHOES: Duration = Duration::from_millis(100);
+
+/// The factor of the timers' lateness that an echo may take besides, because it waits for both processes several times.
+/// With a thirtieth of the processors, medians of 2.6 s were measured beside timers that were 0.6 s late.
+const LATENESS: u32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -80,35 +100,52 @@ mod tests {
 
     const QUIET: Figures = Figures { live: 1 << 20, resident: 9 << 20, descriptors: 12, tasks: 4 };
 
-    /// Returns the faults of a run whose last window and end differ from the rest.
-    fn check(live: u64, milliseconds: u64, after: Figures) -> Vec<String> {
-        let window = |live, milliseconds| Window {
-            figures: Figures { live, ..QUIET },
-            latency: [Duration::from_millis(milliseconds); 2],
-        };
-        let mut windows: Vec<_> = (0..7).map(|_| window(100 << 20, 2)).collect();
-        windows.extend((0..3).map(|_| window(live, milliseconds)));
-        faults(&windows, QUIET, after)
+    const AT_FIRST: Window = Window {
+        figures: Figures { live: 100 << 20, ..QUIET },
+        latency: [Duration::from_millis(2); 2],
+        lateness: Duration::from_millis(1),
+    };
+
+    /// Returns the faults of a run whose late windows, and end, differ from the rest.
+    fn check(windows: impl Fn(usize, &mut Window), after: Figures) -> Vec<String> {
+        let mut run = [(); WINDOWS as usize].map(|()| AT_FIRST);
+        let late = run.len() - 3;
+        run[late..].iter_mut().enumerate().for_each(|(number, window)| windows(number, window));
+        faults(&run, QUIET, after)
     }
 
     #[test]
     fn each_bound_is_kept_or_broken() {
+        let same = |_: usize, _: &mut Window| {};
+        let growing = |live: u64| move |_: usize, window: &mut Window| window.figures.live = live;
+        let slow = |milliseconds, late| {
+            move |_: usize, window: &mut Window| {
+                window.latency[0] = Duration::from_millis(milliseconds);
+                window.lateness = Duration::from_millis(late);
+            }
+        };
         for (case, faults, expected) in [
-            ("the same", check(100 << 20, 2, QUIET), ""),
-            ("within the bounds", check(108 << 20, 28, Figures { live: 1700 << 10, ..QUIET }), ""),
-            ("memory under load", check(110 << 20, 2, QUIET), "memory grew under load"),
+            ("the same", check(same, QUIET), ""),
+            ("memory within the bound", check(growing(109 << 20), QUIET), ""),
+            ("memory under load", check(growing(110 << 20), QUIET), "memory grew under load"),
             (
-                "memory afterwards",
-                check(100 << 20, 2, Figures { live: 1800 << 10, ..QUIET }),
-                "without clients",
+                "memory that comes and goes",
+                check(|number, window| window.figures.live <<= number.min(1), QUIET),
+                "",
             ),
+            ("memory afterwards within the bound", check(same, Figures { live: 3100 << 10, ..QUIET }), ""),
+            ("memory afterwards", check(same, Figures { live: 3200 << 10, ..QUIET }), "without clients"),
+            ("a descriptor", check(same, Figures { descriptors: 13, ..QUIET }), "12 descriptors became 13"),
+            ("a task", check(same, Figures { tasks: 5, ..QUIET }), "4 tasks became 5"),
+            ("slower within the bound", check(slow(118, 1), QUIET), ""),
+            ("slow", check(slow(119, 1), QUIET), "honest client"),
+            ("slow on a slow machine", check(slow(508, 40), QUIET), ""),
+            ("slower than the machine", check(slow(509, 40), QUIET), "honest client"),
             (
-                "a descriptor",
-                check(100 << 20, 2, Figures { descriptors: 13, ..QUIET }),
-                "12 descriptors became 13",
+                "slow for some time",
+                check(|number, window| window.latency[0] *= [1000, 1000, 1][number], QUIET),
+                "",
             ),
-            ("a task", check(100 << 20, 2, Figures { tasks: 5, ..QUIET }), "4 tasks became 5"),
-            ("slow", check(100 << 20, 29, QUIET), "honest client"),
         ] {
             assert_eq!(faults.len(), usize::from(!expected.is_empty()), "{case}: {faults:?}");
             assert!(faults.iter().all(|fault| fault.contains(expected)), "{case}: {faults:?}");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use crate::{abuse, api, autobahn, browser, cargo, examples, interop, setup::Install, tidy};
+use crate::{abuse, api, autobahn, browser, cargo, examples, interop, setup::Install, soak, tidy};
 
 /// A part of the check: its own command, which repeats it, and its action.
 type Part = (&'static str, fn(Install) -> Result<()>);
@@ -23,6 +23,7 @@ const PARTS: &[Part] = &[
     ("interop", |install| interop::run(&interop::Arguments::default(), install)),
     ("browser", |install| browser::run(&browser::Arguments::default(), install)),
     ("abuse --quick", |_| abuse::run(&abuse::Arguments::quick())),
+    ("soak --quick", |_| soak::run(&soak::Arguments::quick())),
     ("autobahn", |install| autobahn::run(&autobahn::Arguments::default(), install)),
 ];
 

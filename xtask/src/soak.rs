@@ -19,6 +19,13 @@ pub(crate) struct Arguments {
     leak: Option<String>,
 }
 
+impl Arguments {
+    /// The options of the check.
+    pub(crate) fn quick() -> Self {
+        Self { seconds: None, quick: true, leak: None }
+    }
+}
+
 /// Puts a server under load, and fails if its memory grows, if anything is left, or if an honest client gets slow.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let seconds = if arguments.quick { 60 } else { arguments.seconds.unwrap_or(7200) }.to_string();

@@ -197,6 +197,80 @@ async fn speaks_tls_with_the_server_and_with_the_proxy() {
     let client = Client::new("ws://localhost:1/").proxy(format!("https://localhost:{port}"));
     let error = client.tls(trust(&servers)).proxy_tls(trust(&proxies)).connect().await.unwrap_err();
     assert!(matches!(error, Error::Proxy(ProxyError::TlsHandshake(_))), "{error:?}");
+
+    // The cause of a failure comes with advice.
+    let mut named = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    named.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+    let another = named.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    let acceptor = support::tls::acceptor(&proxies.leaf("localhost"));
+    let (port, _proxy) = proxy(move |stream| async move { acceptor.accept(stream).await.is_err() }).await;
+    let client = Client::new("ws://localhost:1/").proxy(format!("https://localhost:{port}"));
+    let another = TlsConfig::new().root_certificates_pem(another).unwrap();
+    let text = client.proxy_tls(another).connect().await.unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "TLS handshake with the proxy failed \
+         (Client::proxy_tls takes a TlsConfig that trusts the issuer of its certificate)"
+    );
+    let (port, _proxy) = proxy(|mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let client = Client::new("ws://localhost:1/").proxy(format!("https://localhost:{port}"));
+    let text = client.proxy_tls(trust(&proxies)).connect().await.unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "TLS handshake with the proxy failed \
+         (it does not speak TLS on this port: the scheme of a proxy without TLS is http)"
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_reached_is_named() {
+    let client = Client::new("ws://server.invalid/").proxy("http://proxy.invalid:3128");
+    let unknown = client.clone().resolver(|_, _| async { Err(io::Error::other("no such host")) });
+    let error = unknown.connect().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Proxy(ProxyError::Resolve { host, .. }) if host == "proxy.invalid"),
+        "{error:?}"
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = client.resolver(move |_, _| async move { Ok(vec![address]) }).connect().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Proxy(ProxyError::Connect { host, port: 3128, .. }) if host == "proxy.invalid"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_ends_a_conversation_with_a_socks_proxy_has_its_error() {
+    for (case, answer, expected) in [
+        ("the rules", &b"\x05\x02\x00"[..], "proxy did not connect: not allowed by the proxy's rules"),
+        ("no route", b"\x05\x03\x00", "proxy did not connect: network unreachable"),
+        ("the host", b"\x05\x04\x00", "proxy did not connect: host unreachable"),
+        ("hops", b"\x05\x06\x00", "proxy did not connect: time to live expired"),
+        ("the command", b"\x05\x07\x00", "proxy did not connect: command not supported"),
+        ("the address", b"\x05\x08\x00", "proxy did not connect: address type not supported"),
+        ("another", b"\x05\x09\x00", "proxy did not connect: unknown reason"),
+        ("the end", b"\x05", "proxy closed the connection before its response was complete"),
+    ] {
+        let (port, _proxy) = proxy(move |mut client| async move {
+            client.read_exact(&mut [0; 3]).await.unwrap();
+            client.write_all(b"\x05\x00").await.unwrap();
+            let _ = client.read(&mut [0; 4096]).await;
+            let _ = client.write_all(answer).await;
+            let _ = client.write_all(&[1, 0, 0, 0, 0, 0, 0][..if answer.len() == 3 { 7 } else { 0 }]).await;
+        })
+        .await;
+        let resolver = |_, port| async move { Ok(vec![([127, 0, 0, 1], port).into()]) };
+        let client = Client::new("ws://server.invalid/").proxy(format!("socks5://127.0.0.1:{port}"));
+        let error = client.resolver(resolver).connect().await.expect_err(case);
+        assert!(matches!(error, Error::Proxy(_)), "{case}: {error:?}");
+        assert_eq!(error.to_string(), expected, "{case}");
+    }
 }
 
 #[tokio::test]

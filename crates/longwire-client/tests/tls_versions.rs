@@ -82,6 +82,7 @@ async fn the_oldest_version_is_1_2_or_1_3() {
             TlsConfig::new().tls13_only().root_certificates_pem(&authority.pem).unwrap(),
             false,
         ),
+        ("any certificate", anyone(), true),
         ("1.3, any certificate", anyone().tls13_only(), false),
     ] {
         for (version, is_accepted) in
@@ -93,6 +94,34 @@ async fn the_oldest_version_is_1_2_or_1_3() {
                 Ok((ws, _)) if is_accepted => ws.abort(),
                 Err(Error::Tls(TlsError::Handshake(_))) if !is_accepted => {}
                 outcome => panic!("{case}: {version:?}: {outcome:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_certificate_is_accepted_only_with_its_key() {
+    let authority = Authority::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for is_own in [true, false] {
+            let (shown, other) = (authority.leaf("localhost"), authority.leaf("localhost"));
+            let (_, key) = chain(if is_own { &shown } else { &other });
+            let key = provider().key_provider.load_private_key(key).unwrap();
+            let certified = rustls::sign::CertifiedKey::new(chain(&shown).0, key);
+            let config = rustls::ServerConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+            let (port, _server) = serve(TlsAcceptor::from(Arc::new(config))).await;
+            let tls = TlsConfig::new().dangerously_accept_any_certificate();
+            let outcome = Client::new(format!("wss://localhost:{port}/")).tls(tls).connect().await;
+            match outcome {
+                Ok((ws, _)) if is_own => ws.abort(),
+                Err(Error::Tls(TlsError::Handshake(rustls::Error::InvalidCertificate(
+                    rustls::CertificateError::BadSignature,
+                )))) if !is_own => {}
+                outcome => panic!("{version:?}, own key {is_own}: {outcome:?}"),
             }
         }
     }
