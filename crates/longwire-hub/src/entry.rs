@@ -29,7 +29,7 @@ pub struct ClientHandle {
 
 /// One client.
 ///
-/// What a broadcast needs comes first, so that it lies together.
+/// The fields that a broadcast needs come first, next to each other.
 #[repr(C)]
 pub(crate) struct Entry {
     pub(crate) id: ClientId,

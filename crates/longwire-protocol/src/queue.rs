@@ -293,9 +293,9 @@ impl WriteQueue {
         self.push(Chunk::Droppable(bytes));
     }
 
-    /// Appends whole frames to a queue that is written later. Frames are copied into the gathering buffer as long as the
-    /// queue has at most `most` bytes with them, except the first, which stays shared until something follows it. `lend`
-    /// yields the buffer, if there is none.
+    /// Appends whole frames to a queue that is written later. Frames are copied into the gathering buffer as long as
+    /// the queue has at most `most` bytes with them, except the first, which stays shared until something follows it.
+    /// `lend` yields the buffer, if there is none.
     ///
     /// Frames that may be dropped are not copied, and nothing is copied behind them.
     #[inline]

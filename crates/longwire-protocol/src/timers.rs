@@ -181,7 +181,8 @@ impl Timers {
     /// Returns the time at which [`handle_timeout`](Self::handle_timeout) must be called next; `None` if nothing can
     /// become due.
     ///
-    /// Ask again after each [`heard`](Self::heard) that returns `true`, and after each other call. A deadline that has already passed is handled at once.
+    /// Ask again after each [`heard`](Self::heard) that returns `true`, and after any other call. A deadline that has
+    /// already passed is handled at once.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open { look_at, .. } if self.heard => earlier(look_at, self.due_at),

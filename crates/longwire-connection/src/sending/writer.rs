@@ -31,7 +31,8 @@ use crate::{CompressionStats, Config, Error, Stats, Transport};
 /// The transport and the sending half.
 ///
 /// The fields are in the order in which they are needed: to queue a message, to write, to receive, rarely. With many
-/// connections, most of the time for a broadcast passes in waiting for memory, so what is needed together lies together.
+/// connections, a broadcast spends most of its time waiting for memory, so fields that are used at the same time are
+/// next to each other.
 #[repr(C)]
 pub(crate) struct Writer<T: Transport> {
     /// The first error of the transport; nothing is written after it.
