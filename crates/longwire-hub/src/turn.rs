@@ -639,7 +639,7 @@ mod tests {
     /// The clients of two runtimes share a turn's slice, and a task of each runtime writes to the others.
     #[test]
     fn a_turn_writes_to_one_slice_of_the_clients_of_all_homes() {
-        const EACH: usize = 100;
+        const EACH: usize = SLICE - SLICE / 4;
         let hub = Hub::default();
         let runtimes = [(); 2].map(|()| Builder::new_current_thread().build().expect("it can be made"));
         let sockets = runtimes.each_ref().map(|runtime| {
