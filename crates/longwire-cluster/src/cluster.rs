@@ -199,7 +199,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::Broker`] if the broker cannot be reached, or cannot keep the
+    /// [`ClusterError::Broker`] if the broker cannot be reached within a few seconds, or cannot keep the
     /// [history](ClusterOptions::with_history) that is wanted, [`ClusterError::Linked`] if the hub is or was in a
     /// cluster.
     ///

@@ -318,6 +318,15 @@ impl Shared {
         }
     }
 
+    /// Waits until there is a connection.
+    async fn connected(&self) -> Result<(), BackplaneError> {
+        while self.check().is_err() {
+            // The signal may be missing.
+            let _ = timeout(TICK, self.signals.changed.notified()).await;
+        }
+        Ok(())
+    }
+
     /// Returns the number of the connection, or an error if there is none, or none that the node knows.
     fn connection(&self) -> Result<u64, BackplaneError> {
         self.check()?;
@@ -505,6 +514,8 @@ impl Backplane for Nats {
             if self.shared.started.set(started).is_err() {
                 return Err(BackplaneError::new("this connection has a node already"));
             }
+            // The client may be replacing a connection that it lost before the node joined.
+            in_time(self.shared.connected()).await?;
             let Started { echo, back, .. } = self.shared.started()?;
             let Shared { client, echo_client, .. } = &*self.shared;
             let echoes = echo_client.subscribe(echo.clone()).await.map_err(BackplaneError::new)?;

@@ -408,7 +408,7 @@ async fn a_server_that_starts_again_before_the_node_joins_is_no_loss() {
     let link = server.connect().await;
     server.kill();
     server.restart().await;
-    // Both connections are there again.
+    // The server has both connections again; the client may not know it yet.
     while server.ask("/connz").await["num_connections"] != 2 {
         sleep(Duration::from_millis(10)).await;
     }
