@@ -12,8 +12,11 @@ use longwire_server::{
     BoxError, Server, ServerHandle, TlsBuilder, TlsCertificate, TlsConfig, TlsError, Workers,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{ClientConfig, HandshakeKind};
+use tokio_rustls::rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -49,6 +52,36 @@ async fn a_new_configuration_is_used_for_new_clients_and_the_others_stay() {
     }
     slow.write_all(REQUEST.as_bytes()).await.unwrap();
     assert_eq!(soon(slow.read_u8()).await.unwrap(), b'H');
+}
+
+#[tokio::test]
+async fn a_configuration_of_the_applications_own_is_used_as_it_is() {
+    let authority = Authority::new();
+    let leaf = authority.leaf(["localhost"]);
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+    let mut own = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der()], key)
+        .unwrap();
+    own.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let tls = TlsConfig::from(Arc::new(own));
+    tls.reload().unwrap();
+    let server = serve(tls).await;
+    let mut client = authority.client();
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let client = Arc::new(client);
+    let (mut ws, presented) = open(server.addr, &client, "localhost").await;
+    assert_eq!(presented, leaf.der());
+    check_echo(&mut ws, "secure").await;
+    let stream = connect(server.addr, &client, "localhost").await.unwrap();
+    let tls = stream.get_ref().1;
+    assert_eq!(tls.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+    assert_eq!(tls.alpn_protocol(), Some(&b"http/1.1"[..]));
+    // It allows no other version.
+    let newer = Arc::new(authority.client_with(&[&TLS13]));
+    connect(server.addr, &newer, "localhost").await.unwrap_err();
 }
 
 /// Stops the workers if the test fails; it would wait for them.
