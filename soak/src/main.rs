@@ -26,7 +26,7 @@ struct Arguments {
     /// The number of clients.
     #[arg(long, default_value_t = 2000)]
     clients: usize,
-    /// Makes the server leak something with each connection, to see the command fail.
+    /// Makes the server leak something as connections end, to see the command fail.
     #[arg(long)]
     leak: Option<Leak>,
     /// Acts as the server.

@@ -5,7 +5,10 @@ use std::{
     fs::File,
     future::pending,
     io::BufRead,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,7 +29,7 @@ pub(crate) enum Leak {
     Room,
     /// A task that waits for ever.
     Task,
-    /// An open file.
+    /// An open file, after each twentieth connection: more would use up the descriptors before the end.
     Descriptor,
 }
 
@@ -41,8 +44,10 @@ impl Leak {
             }
             Self::Task => drop(tokio::spawn(pending::<()>())),
             Self::Descriptor => {
-                let opened = File::open("/dev/null").ok();
-                FILES.lock().unwrap_or_else(PoisonError::into_inner).extend(opened);
+                if CONNECTIONS.fetch_add(1, Ordering::Relaxed).is_multiple_of(20) {
+                    let opened = File::open("/dev/null").ok();
+                    FILES.lock().unwrap_or_else(PoisonError::into_inner).extend(opened);
+                }
             }
         }
     }
@@ -50,6 +55,7 @@ impl Leak {
 
 static ENTRIES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static FILES: Mutex<Vec<File>> = Mutex::new(Vec::new());
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Serves until standard input ends. Prints the ports first, and for each line of input the bytes in use and the
 /// number of tasks.

@@ -14,7 +14,8 @@ pub(crate) struct Arguments {
     /// A load of one minute.
     #[arg(long)]
     quick: bool,
-    /// Makes the server leak a `room`, a `task` or a `descriptor` with each connection, to see the command fail.
+    /// Makes the server leak a `room` or a `task` with each connection, or a `descriptor` with each twentieth, to see
+    /// the command fail.
     #[arg(long)]
     leak: Option<String>,
 }

@@ -183,9 +183,13 @@ async fn a_client_is_in_a_bounded_number_of_rooms() {
 async fn the_name_of_a_room_is_bounded() {
     let hub = Hub::default();
     let (_peer, socket) = admit(&hub);
-    assert!(socket.join("x".repeat(Room::MAX_NAME)).unwrap());
-    let refused = socket.join("x".repeat(Room::MAX_NAME + 1));
-    assert!(matches!(refused, Err(HubError::RoomName { len: 1025 })), "{refused:?}");
+    // In bytes: the second character has two.
+    for character in ["x", "é"] {
+        let longest = character.repeat(Room::MAX_NAME / character.len());
+        assert!(socket.join(&*longest).unwrap());
+        let refused = socket.join(longest + "x");
+        assert!(matches!(refused, Err(HubError::RoomName { len: 1025 })), "{refused:?}");
+    }
     assert!(socket.join("").unwrap(), "a name like any other");
 }
 

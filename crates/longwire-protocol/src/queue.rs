@@ -137,7 +137,7 @@ impl WriteQueue {
         self.written += n;
         match &self.front {
             Chunks::None => {}
-            Chunks::One(_) if self.len == 0 && n < *SPARED.start() => self.front = Chunks::None,
+            Chunks::One(_) if self.len == 0 && self.written < *SPARED.start() => self.front = Chunks::None,
             _ => self.drop_written_chunks(spare),
         }
         if self.holes.is_some() {
@@ -575,10 +575,15 @@ mod tests {
         for (len, is_spared) in
             [(64 * 1024 - 1, false), (64 * 1024, true), (4 * 1024 * 1024, true), (4 * 1024 * 1024 + 1, false)]
         {
-            let (mut queue, mut spare) = (WriteQueue::default(), Vec::new());
-            queue.share(vec![1; len].into());
-            queue.advance_sparing(len, &mut spare);
-            assert_eq!((spare.capacity() >= len, spare.len()), (is_spared, 0), "{len}");
+            // In one write, or in two.
+            for first in [0, 1, len / 2, len - 1] {
+                let (mut queue, mut spare) = (WriteQueue::default(), Vec::new());
+                queue.share(vec![1; len].into());
+                queue.advance_sparing(first, &mut spare);
+                queue.advance_sparing(len - first, &mut spare);
+                let spared = (spare.capacity() >= len, spare.len());
+                assert_eq!(spared, (is_spared, 0), "{len} bytes, {first} of them first");
+            }
         }
     }
 
