@@ -124,6 +124,21 @@ fn a_queue_that_is_written_later_is_copied_up_to_a_length() {
     }
 }
 
+/// Whatever the limit: the copies for many connections would fill the caches.
+#[test]
+fn long_frames_are_shared_in_a_queue_that_is_written_later() {
+    for (len, is_copied) in [(640, true), (641, false)] {
+        let news = PreparedMessage::new(vec![7; len - 4]);
+        assert_eq!(news.server_frame().len(), len);
+        let mut out = Outbound::new(None);
+        out.prepared_copying(&news, 4096, Vec::new).unwrap();
+        out.prepared_copying(&news, 4096, Vec::new).unwrap();
+        assert_eq!(out.queue().contiguous().is_some(), is_copied, "{len} bytes");
+        assert_eq!(out.queue().len(), 2 * len);
+        assert_eq!(out.drop_oldest().is_some(), !is_copied, "{len} bytes");
+    }
+}
+
 /// Nothing is copied behind frames that may be dropped.
 #[test]
 fn frames_are_only_copied_behind_frames_that_stay() {
