@@ -274,9 +274,9 @@ impl Outbound {
 
     /// Queues a message that was framed before, as [`prepared`](Self::prepared) does, for a queue that is written
     /// later: several messages are copied into one buffer as long as they are all that waits, and the queue has at most
-    /// `most` bytes with them. Those cannot be dropped. `lend` yields the buffer, unless the queue has one. Frames of more
-    /// than 640 bytes are not copied: many connections that wait for their turn would have copies of the same bytes, which
-    /// no cache holds.
+    /// `most` bytes with them. Those cannot be dropped. `lend` yields the buffer, unless the queue has one. Frames of
+    /// more than 640 bytes are not copied: many connections that wait for their turn would have copies of the same
+    /// bytes, which no cache holds.
     ///
     /// # Errors
     ///
