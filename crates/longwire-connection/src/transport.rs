@@ -1,5 +1,7 @@
 //! The streams that a connection runs over.
 
+use std::io;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A stream that a connection can run over: any tokio stream that can be moved between threads.
@@ -8,6 +10,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+
+/// Returns whether an operation must be repeated because a signal has interrupted it.
+#[cold]
+pub(crate) fn is_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
+}
 
 /// Implements `AsyncRead` and `AsyncWrite` for an enum of streams, by delegation to the stream of its variant.
 ///

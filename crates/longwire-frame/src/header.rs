@@ -80,13 +80,13 @@ impl FrameHeader {
         Ok(Some((Self { fin, rsv1, opcode, mask, len }, bytes.len() - rest.len())))
     }
 
-    /// Reads the header at the front of `bytes` if it is that of the most frequent frame: an uncompressed message in
-    /// one frame of less than 64 KiB.
+    /// Reads the header at the front of `bytes` if it is that of the most frequent frame: a short uncompressed message
+    /// in one frame, with a payload of at most 125 bytes.
     ///
     /// This is [`parse`](Self::parse) without the cost of the other cases. `None` says nothing about the bytes: call
     /// `parse` to find out.
     #[inline]
-    pub fn parse_whole(bytes: &[u8], role: Role) -> Option<(Self, usize)> {
+    pub fn parse_short(bytes: &[u8], role: Role) -> Option<(Self, usize)> {
         let [first, second, rest @ ..] = bytes else { return None };
         let opcode = match *first {
             WHOLE_TEXT => Opcode::Text,
@@ -96,30 +96,13 @@ impl FrameHeader {
         // A mask that is missing or unexpected makes this too large, like a longer length.
         let len7 = second ^ if role.peer().masks() { MASK } else { 0 };
         if len7 >= LEN_IN_16_BITS {
-            return Self::parse_whole_longer(opcode, len7, rest, role);
+            return None;
         }
         let (mask, start) = match role {
             Role::Server => (Some(MaskingKey::new(*rest.first_chunk()?)), 6),
             Role::Client => (None, 2),
         };
         Some((Self { fin: true, rsv1: false, opcode, mask, len: u64::from(len7) }, start))
-    }
-
-    /// Reads the rest of the header of a whole message whose length is not in the second byte.
-    fn parse_whole_longer(opcode: Opcode, len7: u8, rest: &[u8], role: Role) -> Option<(Self, usize)> {
-        if len7 != LEN_IN_16_BITS {
-            return None;
-        }
-        let (len, rest) = rest.split_first_chunk()?;
-        let len = u16::from_be_bytes(*len);
-        if len < u16::from(LEN_IN_16_BITS) {
-            return None;
-        }
-        let (mask, start) = match role {
-            Role::Server => (Some(MaskingKey::new(*rest.first_chunk()?)), 8),
-            Role::Client => (None, 4),
-        };
-        Some((Self { fin: true, rsv1: false, opcode, mask, len: u64::from(len) }, start))
     }
 
     /// Creates the header of a data frame to be sent.
@@ -442,7 +425,7 @@ mod tests {
 
     /// Parses every prefix of `bytes`, checks that they agree, and returns the result and how many bytes it took.
     fn parse_every_prefix(bytes: &[u8], role: Role) -> (Parsed, usize) {
-        check_whole(bytes, role);
+        check_short(bytes, role);
         let whole = FrameHeader::parse(bytes, role);
         let mut decided_at = None;
         for end in 0..=bytes.len() {
@@ -496,20 +479,20 @@ mod tests {
         for role in [Role::Client, Role::Server] {
             for start in 0..=u16::MAX {
                 let [first, second] = start.to_be_bytes();
-                check_whole(&[first, second, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], role);
+                check_short(&[first, second, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], role);
             }
         }
     }
 
-    /// Checks that every prefix is taken for the beginning of a whole message if it is one, and only then.
-    fn check_whole(bytes: &[u8], role: Role) {
+    /// Checks that every prefix is taken for the beginning of a short message if it is one, and only then.
+    fn check_short(bytes: &[u8], role: Role) {
         for end in 0..=bytes.len() {
-            let is_whole = |(header, _): &(FrameHeader, usize)| {
+            let is_short = |(header, _): &(FrameHeader, usize)| {
                 let is_message = matches!(header.opcode(), Opcode::Text | Opcode::Binary);
-                is_message && header.fin() && !header.rsv1() && header.len() < 1 << 16
+                is_message && header.fin() && !header.rsv1() && header.len() <= 125
             };
-            let expected = FrameHeader::parse(&bytes[..end], role).ok().flatten().filter(is_whole);
-            assert_eq!(FrameHeader::parse_whole(&bytes[..end], role), expected, "{bytes:02x?} {end}");
+            let expected = FrameHeader::parse(&bytes[..end], role).ok().flatten().filter(is_short);
+            assert_eq!(FrameHeader::parse_short(&bytes[..end], role), expected, "{bytes:02x?} {end}");
         }
     }
 

@@ -3,7 +3,6 @@
 //! Owns how much memory a message may take before it has arrived. The order of frames and the limits belong to
 //! [`crate::inbound`].
 
-use bytes::{Bytes, BytesMut};
 use longwire_frame::{FrameHeader, InvalidUtf8, MaskingKey, Opcode, Utf8Validator, mask};
 
 use crate::{Message, MessageKind};
@@ -95,47 +94,23 @@ impl Drop for Appended<'_> {
 }
 
 /// Builds a message from the payload of its only frame.
-#[inline(always)]
-#[allow(clippy::inline_always, reason = "a call was 3 % of the instructions for a short message")]
-pub(crate) fn whole_message(
-    header: &FrameHeader,
-    payload: &[u8],
-    block: &mut BytesMut,
-) -> Result<Message, InvalidUtf8> {
-    if payload.len() > SHORT {
-        return whole_long_message(header, payload);
-    }
-    if block.capacity() < payload.len() {
-        // Reuses the block if everything that was cut from it has been dropped.
-        block.reserve(BLOCK);
-    }
-    block.extend_from_slice(payload);
-    if let Some(key) = header.mask() {
-        mask::apply(block, key, 0);
-    }
-    checked_message(header, block.split())
-}
-
-/// Builds a message that gets memory of its own.
-fn whole_long_message(header: &FrameHeader, payload: &[u8]) -> Result<Message, InvalidUtf8> {
+#[inline]
+pub(crate) fn whole_message(header: &FrameHeader, payload: &[u8]) -> Result<Message, InvalidUtf8> {
     let mut buf = Vec::with_capacity(payload.len());
-    extend_unmasked(&mut buf, payload, header.mask(), 0);
-    checked_message(header, buf)
-}
-
-/// Builds a message from the unmasked payload of its only frame.
-#[inline(always)]
-#[allow(clippy::inline_always, reason = "as for `whole_message`")]
-fn checked_message<B>(header: &FrameHeader, payload: B) -> Result<Message, InvalidUtf8>
-where
-    B: AsRef<[u8]>,
-    Bytes: From<B>,
-{
+    if payload.len() <= SHORT {
+        // A few words are masked faster where they are than while they are copied.
+        buf.extend_from_slice(payload);
+        if let Some(key) = header.mask() {
+            mask::apply(&mut buf, key, 0);
+        }
+    } else {
+        extend_unmasked(&mut buf, payload, header.mask(), 0);
+    }
     let kind = kind(header);
     if kind == MessageKind::Text {
-        check_text(payload.as_ref())?;
+        check_text(&buf)?;
     }
-    Ok(Message::from_validated(kind, Bytes::from(payload)))
+    Ok(Message::from_validated(kind, buf.into()))
 }
 
 /// Checks that a whole text is UTF-8.
@@ -197,8 +172,5 @@ const DIRECT_STEP: usize = 64 * 1024;
 /// The factor by which an allocation for announced bytes may exceed the bytes that have arrived.
 const AHEAD: usize = 8;
 
-/// The longest payload that shares an allocation with others.
-const SHORT: usize = 256;
-
-/// The size of the blocks that short payloads are cut from.
-const BLOCK: usize = 4096;
+/// The longest payload that is copied first and unmasked then.
+const SHORT: usize = 32;

@@ -3,7 +3,7 @@
 //! Owns the order of frames, the assembly of messages, UTF-8 across frames, and every limit on what a peer may send.
 //! Owed replies to events belong to [`crate::outbound`]; the rules of a single header to `longwire-frame`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use longwire_frame::{FrameHeader, MaskingKey, Opcode, Role, close::parse_close, mask};
 
 use crate::assembly::{
@@ -55,6 +55,8 @@ pub struct Inbound {
     parts: bool,
     /// Set after an error or a close frame: nothing more is interpreted.
     ended: bool,
+    /// Whether a message may begin with the next byte, and is wanted whole: see [`look_between`](Self::look_between).
+    is_between: bool,
 }
 
 impl Inbound {
@@ -72,6 +74,7 @@ impl Inbound {
             control: Vec::new(),
             parts: false,
             ended: false,
+            is_between: true,
         }
     }
 
@@ -133,24 +136,44 @@ impl Inbound {
             *input = &[];
             return Ok(None);
         }
+        // Until it is looked at, in case that this panics.
+        self.is_between = false;
         let result = self.decode_frames(input, spare);
         if result.is_err() {
             self.end();
             *input = &[];
         }
+        self.look_between();
         result
     }
 
     /// Takes a message off the front of `input` if all of it is there, in one frame, and nothing else is in progress.
     ///
     /// `None` says nothing about the input, of which nothing was taken then: call [`decode`](Self::decode) to find out.
-    /// This is `decode` for the most frequent case, without the cost of the others. The payload of a short message, of
-    /// up to 256 bytes, is cut from `block`, so that many of them share one allocation; a block has 4 KiB, which is how
-    /// much memory a message that is kept can hold.
+    /// This is `decode` for the most frequent case, without the cost of the others.
     #[inline]
-    pub fn decode_message(&mut self, input: &mut &[u8], block: &mut BytesMut) -> Option<Message> {
-        let (header, start, end) = self.whole_frame(input)?;
-        let message = whole_message(&header, &input[start..end], block).ok()?;
+    pub fn decode_message(&mut self, input: &mut &[u8]) -> Option<Message> {
+        if !self.is_between {
+            return None;
+        }
+        // One after the other, not both and then the message: so the fields of a short header stay in registers.
+        match FrameHeader::parse_short(input, self.role) {
+            Some((header, start)) => self.take_message(input, &header, start),
+            None => self.decode_longer_message(input),
+        }
+    }
+
+    /// Takes a message whose header is not short.
+    #[inline(never)]
+    fn decode_longer_message(&self, input: &mut &[u8]) -> Option<Message> {
+        let (header, start) = self.longer_header(input)?;
+        self.take_message(input, &header, start)
+    }
+
+    #[inline]
+    fn take_message(&self, input: &mut &[u8], header: &FrameHeader, start: usize) -> Option<Message> {
+        let end = self.whole_end(input, header, start)?;
+        let message = whole_message(header, &input[start..end]).ok()?;
         *input = &input[end..];
         Some(message)
     }
@@ -174,8 +197,31 @@ impl Inbound {
     /// ```
     #[inline]
     pub fn decode_in_place<'a>(&mut self, input: &'a mut [u8]) -> Option<(MessageRef<'a>, usize)> {
-        let (header, start, end) = self.whole_frame(input)?;
-        let kind = kind(&header);
+        if !self.is_between {
+            return None;
+        }
+        match FrameHeader::parse_short(input, self.role) {
+            Some((header, start)) => self.unmask_message(input, &header, start),
+            None => self.decode_longer_in_place(input),
+        }
+    }
+
+    /// Unmasks a message whose header is not short.
+    #[inline(never)]
+    fn decode_longer_in_place<'a>(&self, input: &'a mut [u8]) -> Option<(MessageRef<'a>, usize)> {
+        let (header, start) = self.longer_header(input)?;
+        self.unmask_message(input, &header, start)
+    }
+
+    #[inline]
+    fn unmask_message<'a>(
+        &self,
+        input: &'a mut [u8],
+        header: &FrameHeader,
+        start: usize,
+    ) -> Option<(MessageRef<'a>, usize)> {
+        let end = self.whole_end(input, header, start)?;
+        let kind = kind(header);
         let payload = &mut input[start..end];
         if let Some(key) = header.mask() {
             mask::apply(payload, key, 0);
@@ -190,33 +236,33 @@ impl Inbound {
         Some((MessageRef::from_validated(kind, payload), end))
     }
 
-    /// Reads the header of a message that is complete in `input`, in one frame and within the limits, if nothing else
-    /// is in progress. Returns it with the start and the end of the payload.
+    /// Returns the end of a message's only frame in `input`, if all of it is there and it is within the limits.
     #[inline]
-    fn whole_frame(&self, input: &[u8]) -> Option<(FrameHeader, usize, usize)> {
-        if self.ended
-            || self.parts
-            || self.frame.is_some()
-            || !self.spill.is_empty()
-            || self.message.is_some()
-        {
-            return None;
-        }
-        let (header, start) =
-            FrameHeader::parse_whole(input, self.role).or_else(|| self.long_header(input))?;
+    fn whole_end(&self, input: &[u8], header: &FrameHeader, start: usize) -> Option<usize> {
         if header.len() >= self.too_long || header.len() > (input.len() - start) as u64 {
             return None;
         }
-        debug_assert!(self.admit(&header).is_ok(), "the limits say the same of it as one");
-        Some((header, start, start + usize::try_from(header.len()).ok()?))
+        debug_assert!(self.admit(header).is_ok(), "the limits say the same of it as one");
+        Some(start + usize::try_from(header.len()).ok()?)
     }
 
     /// Reads the header of an uncompressed message of one frame, of any length.
-    fn long_header(&self, input: &[u8]) -> Option<(FrameHeader, usize)> {
+    fn longer_header(&self, input: &[u8]) -> Option<(FrameHeader, usize)> {
         let (header, start) = FrameHeader::parse(input, self.role).ok()??;
         let is_message =
             header.fin() && !header.rsv1() && matches!(header.opcode(), Opcode::Binary | Opcode::Text);
         is_message.then_some((header, start))
+    }
+
+    /// Looks whether the next byte is the first of a message of which nothing has arrived. To be called whenever that
+    /// may have changed.
+    #[inline]
+    fn look_between(&mut self) {
+        self.is_between = !self.ended
+            && !self.parts
+            && self.frame.is_none()
+            && self.spill.is_empty()
+            && self.message.is_none();
     }
 
     /// Requests messages in pieces, as they arrive, from now on; or whole messages again.
@@ -226,10 +272,18 @@ impl Inbound {
     /// message is skipped.
     #[inline]
     pub fn set_parts(&mut self, parts: bool) {
-        if self.parts && !parts {
+        if self.parts != parts {
+            self.change_parts(parts);
+        }
+    }
+
+    #[cold]
+    fn change_parts(&mut self, parts: bool) {
+        if !parts {
             self.skip_rest();
         }
         self.parts = parts;
+        self.look_between();
     }
 
     /// Checks and drops the rest of a message of which pieces were handed out.
@@ -330,6 +384,7 @@ impl Inbound {
         if result.is_err() {
             self.end();
         }
+        self.look_between();
         (out, result)
     }
 
@@ -375,6 +430,7 @@ impl Inbound {
     /// Drops incomplete data and interprets nothing more.
     pub fn end(&mut self) {
         self.ended = true;
+        self.is_between = false;
         self.frame = None;
         self.message = None;
         self.control = Vec::new();

@@ -165,7 +165,10 @@ impl Outbound {
     /// Records that `n` bytes were written; a pong that had to wait for room is queued now.
     #[inline]
     pub fn written(&mut self, n: usize) {
-        self.written_sparing(n, &mut Vec::new());
+        self.queue.advance(n);
+        if self.rare.is_some() {
+            self.settle_pong();
+        }
     }
 
     /// The same as [`written`](Self::written), with [`WriteQueue::advance_sparing`].
@@ -387,14 +390,17 @@ impl Outbound {
     /// Returns the number of bytes waiting to be written, including those that wait for a message in parts to end.
     #[inline]
     pub fn pending(&self) -> usize {
-        self.queue.len() + self.deferred(|prepared| prepared.server_frame().len())
+        let deferred =
+            if self.rare.is_some() { self.deferred(|prepared| prepared.server_frame().len()) } else { 0 };
+        self.queue.len() + deferred
     }
 
     /// Returns the approximate memory of everything that is [`pending`](Self::pending), in bytes: many small pieces
     /// take more than their bytes. Compare a limit on the queue with this.
     #[inline]
     pub fn cost(&self) -> usize {
-        self.queue_cost() + self.deferred(deferred_cost)
+        let deferred = if self.rare.is_some() { self.deferred(deferred_cost) } else { 0 };
+        self.queue_cost() + deferred
     }
 
     /// Returns the part of [`cost`](Self::cost) that is in the queue, excluding the broadcasts deferred until the open
@@ -431,8 +437,9 @@ impl Outbound {
         Some(Dropped { len: dropped.server_frame().len(), queued: false })
     }
 
-    #[inline]
-    fn deferred(&self, measure: impl Fn(&PreparedMessage) -> usize) -> usize {
+    /// Measures the broadcasts that wait for the end of a message in parts.
+    #[cold]
+    fn deferred(&self, measure: fn(&PreparedMessage) -> usize) -> usize {
         self.rare.as_ref().map_or(0, |rare| rare.deferred.iter().map(measure).sum())
     }
 

@@ -110,7 +110,9 @@ impl WriteQueue {
     /// If `n` is more than [`len`](Self::len).
     #[inline]
     pub fn advance(&mut self, n: usize) {
-        self.advance_sparing(n, &mut Vec::new());
+        if !self.advance_gathered(n) {
+            self.advance_within(n, &mut Vec::new());
+        }
     }
 
     /// The same as [`advance`](Self::advance), but leaves in `spare` the memory of a large payload that nobody else
@@ -121,14 +123,22 @@ impl WriteQueue {
     /// If `n` is more than [`len`](Self::len).
     #[inline]
     pub fn advance_sparing(&mut self, n: usize, spare: &mut Vec<u8>) {
+        if !self.advance_gathered(n) {
+            self.advance_within(n, spare);
+        }
+    }
+
+    /// Advances over the whole gathering buffer, if that is all that was queued and all that was written.
+    #[inline]
+    fn advance_gathered(&mut self, n: usize) -> bool {
         assert!(n <= self.len, "more was written than was queued");
-        if n == self.len && self.front.is_empty() && self.holes.is_none() {
+        let is_all = n == self.len && self.front.is_empty() && self.holes.is_none();
+        if is_all {
             self.len = 0;
             self.tail.clear();
             self.written = 0;
-        } else {
-            self.advance_within(n, spare);
         }
+        is_all
     }
 
     /// Advances in any case, not only over all of the gathering buffer.

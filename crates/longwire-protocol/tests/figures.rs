@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use longwire_protocol::{
     CloseCode, CloseFrame, Event, FrameError, Inbound, Keepalive, Limits, MaskingKey, Message, MessageKind,
     Outbound, PreparedMessage, ProtocolError, Role, Timers,
@@ -225,20 +225,17 @@ fn the_close_frame_that_was_sent_is_known() {
     assert_eq!(out.close_sent(), Some(&CloseFrame::new(CloseCode::NO_STATUS_RECEIVED, "")));
 }
 
-/// Payloads of up to 256 bytes share blocks of 4 KiB.
+/// A message that is kept holds its payload and nothing else: a payload that nobody shares becomes a vector of the same
+/// capacity.
 #[test]
-fn short_payloads_share_blocks_of_4_kib() {
+fn a_message_holds_no_more_than_its_payload() {
     let mut inbound = Inbound::new(Role::Client, Limits::default());
-    for (len, is_shared) in [(256_u16, true), (257, false)] {
+    for len in [1_u16, 32, 33, 125, 126, 256, 257, 5000] {
         let frame = [&[0x82, 126][..], &len.to_be_bytes(), &vec![7; len.into()]].concat();
-        let mut block = BytesMut::new();
-        let message = inbound.decode_message(&mut &frame[..], &mut block).unwrap();
-        assert_eq!(message.len(), usize::from(len));
-        assert_eq!(block.capacity() > 0, is_shared, "{len}");
-        assert!(block.capacity() <= 4096);
-        if is_shared {
-            assert_eq!(block.capacity(), 4096 - usize::from(len));
-        }
+        let frame = if len < 126 { [&frame[..1], &frame[3..]].concat() } else { frame };
+        let message = inbound.decode_message(&mut &frame[..]).unwrap();
+        let payload = Vec::from(message.into_payload());
+        assert_eq!((payload.len(), payload.capacity()), (len.into(), len.into()));
     }
 }
 

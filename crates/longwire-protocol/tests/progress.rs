@@ -91,18 +91,62 @@ fn the_shortcut_takes_nothing_while_something_is_in_progress() {
         let mut inbound = Inbound::new(Role::Server, Limits::default());
         assert_eq!(inbound.decode(&mut &before[..]), Ok(None), "{case}");
         let mut input = &text[..];
-        assert_eq!(inbound.decode_message(&mut input, &mut bytes::BytesMut::new()), None, "{case}");
+        assert_eq!(inbound.decode_message(&mut input), None, "{case}");
         assert_eq!(input.len(), text.len(), "{case}");
         assert_eq!(inbound.decode_in_place(&mut text.to_owned()), None, "{case}");
     }
     let mut inbound = Inbound::new(Role::Server, Limits::default());
-    assert_eq!(inbound.decode_message(&mut &text[..], &mut bytes::BytesMut::new()), Some(Message::text("")));
+    assert_eq!(inbound.decode_message(&mut &text[..]), Some(Message::text("")));
     // After the end of a conversation, a message is no message.
     assert!(inbound.decode(&mut &b"\x88\x80\0\0\0\0"[..]).is_ok());
-    assert_eq!(inbound.decode_message(&mut &text[..], &mut bytes::BytesMut::new()), None);
+    assert_eq!(inbound.decode_message(&mut &text[..]), None);
     let mut inbound = Inbound::new(Role::Server, Limits::default());
     inbound.set_parts(true);
-    assert_eq!(inbound.decode_message(&mut &text[..], &mut bytes::BytesMut::new()), None);
+    assert_eq!(inbound.decode_message(&mut &text[..]), None);
+}
+
+/// Once what was in progress is complete, the shortcut takes the next message.
+#[test]
+fn the_shortcut_takes_the_message_after_anything_whole() {
+    enum Step {
+        Decode(&'static [u8]),
+        ReadDirectly,
+        Parts(bool),
+    }
+    use Step::{Decode, Parts, ReadDirectly};
+    let (text, half) = (&b"\x81\x81\0\0\0\0a"[..], &b"\x81\x82\0\0\0\0a"[..]);
+    for (case, steps) in [
+        ("a message", &[Decode(text)][..]),
+        ("a message in three pieces", &[Decode(&text[..1]), Decode(&text[1..4]), Decode(&text[4..])]),
+        ("a payload in two pieces", &[Decode(half), Decode(b"a")]),
+        ("a payload that was read directly", &[Decode(half), ReadDirectly]),
+        (
+            "a control frame between fragments",
+            &[Decode(b"\x01\x81\0\0\0\0a"), Decode(b"\x89\x81\0\0\0\0a"), Decode(b"\x80\x81\0\0\0\0a")],
+        ),
+        ("messages in parts", &[Parts(true), Decode(text), Parts(false)]),
+        ("the rest of a message in parts", &[Parts(true), Decode(half), Parts(false), Decode(b"a")]),
+    ] {
+        let mut inbound = Inbound::new(Role::Server, Limits::default());
+        for (number, step) in (1..).zip(steps) {
+            match step {
+                &Decode(mut bytes) => drop(inbound.decode(&mut bytes).expect("no violation")),
+                ReadDirectly => {
+                    let ((), result) = inbound.read_payload(|buf| buf.put_u8(b'a'));
+                    assert!(result.is_ok_and(|event| event.is_some()), "{case}");
+                }
+                Parts(parts) => inbound.set_parts(*parts),
+            }
+            let next = b"\x81\x80\0\0\0\0";
+            let is_last = number == steps.len();
+            assert_eq!(
+                inbound.decode_in_place(&mut next.to_owned()).is_some(),
+                is_last,
+                "{case}, step {number}"
+            );
+            assert_eq!(inbound.decode_message(&mut &next[..]).is_some(), is_last, "{case}, step {number}");
+        }
+    }
 }
 
 /// With a header of each length, the shortcut takes a whole message. It takes no incomplete one, and no other frame.
@@ -125,7 +169,7 @@ fn the_shortcut_takes_whole_messages_only() {
             let mut bytes = bytes[..bytes.len() - missing].to_vec();
             let is_taken = is_taken && missing == 0;
             let mut input = &bytes[..];
-            let message = client().decode_message(&mut input, &mut bytes::BytesMut::new());
+            let message = client().decode_message(&mut input);
             assert_eq!((message.is_some(), input.is_empty()), (is_taken, is_taken), "{case}");
             let len = bytes.len();
             let in_place = client().decode_in_place(&mut bytes);
@@ -149,8 +193,7 @@ fn a_message_is_left_in_place_if_it_is_valid() {
         let mut input = bytes.to_vec();
         let taken = inbound.decode_in_place(&mut input);
         assert_eq!(taken, message.map(|message| (message, bytes.len())), "{case}");
-        let copied = Inbound::new(role, Limits::default())
-            .decode_message(&mut &bytes[..], &mut bytes::BytesMut::new());
+        let copied = Inbound::new(role, Limits::default()).decode_message(&mut &bytes[..]);
         assert_eq!(copied.as_ref().map(MessageRef::from), message, "{case}, copied");
         if message.is_none() {
             assert_eq!(input, bytes, "{case}: the input is as it was");
@@ -284,7 +327,7 @@ mod deflate {
         let bytes = sent(&mut outbound, &noise);
         assert_eq!((bytes[0], bytes[1]), (0xc1, 126), "its length is in 16 bits");
         let mut input = &bytes[..];
-        assert_eq!(inbound.decode_message(&mut input, &mut bytes::BytesMut::new()), None);
+        assert_eq!(inbound.decode_message(&mut input), None);
         assert_eq!(inbound.decode_in_place(&mut bytes.clone()), None);
         assert_eq!(inbound.decode(&mut input), Ok(Some(Event::Message(noise.into()))));
     }

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use longwire_protocol::{
     CloseCode, CloseFrame, Connection, Event, Inbound, Limits, MaskingKey, MaskingKeys, Message, MessageKind,
     Outbound, Part, PreparedMessage, ProtocolError, Role, State,
@@ -147,7 +147,6 @@ fn receive(role: Role, limits: Limits, bytes: &[u8], steps: &[(usize, Way)]) -> 
 /// Decodes all of `bytes`, repeating `steps`, and checks that nothing follows the end.
 fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut block = BytesMut::new();
     let mut rest = bytes;
     let mut steps = steps.iter().cycle();
     while !rest.is_empty() {
@@ -158,7 +157,7 @@ fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> 
         while !piece.is_empty() {
             let ended = inbound.is_ended();
             let result = match way {
-                Way::Message => match inbound.decode_message(&mut piece, &mut block) {
+                Way::Message => match inbound.decode_message(&mut piece) {
                     Some(message) => Ok(Some(Event::Message(message))),
                     None => inbound.decode(&mut piece),
                 },
@@ -198,7 +197,7 @@ fn receive_with(inbound: &mut Inbound, bytes: &[u8], steps: &[(usize, Way)]) -> 
     if inbound.is_ended() {
         for follows in [&b"\x81\x01a"[..], b"\x81\x81\0\0\0\0a", b"\xff"] {
             let mut input = follows;
-            assert_eq!(inbound.decode_message(&mut input, &mut block), None);
+            assert_eq!(inbound.decode_message(&mut input), None);
             assert_eq!(take_in_place(inbound, &mut input), None);
             assert_eq!(inbound.decode(&mut input), Ok(None));
             assert_eq!(input, b"");
@@ -533,8 +532,7 @@ fn a_message_is_taken_at_once_exactly_where_the_limits_allow_it() {
                 len => frame.extend([126, 0, len]),
             }
             frame.resize(frame.len() + len, b'a');
-            let at_once =
-                Inbound::new(Role::Client, limits).decode_message(&mut &frame[..], &mut BytesMut::new());
+            let at_once = Inbound::new(Role::Client, limits).decode_message(&mut &frame[..]);
             let in_place = take_in_place(&mut Inbound::new(Role::Client, limits), &mut &frame[..]);
             assert_eq!(in_place, at_once, "{limits:?}, {len} bytes");
             let decoded = Inbound::new(Role::Client, limits).decode(&mut &frame[..]);

@@ -1,6 +1,6 @@
 //! One [`Inbound`] and some bytes, cut and fed in many ways.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use longwire_protocol::{Event, Inbound, Message, MessageKind, Part, ProtocolError};
 
 use crate::input::Lengths;
@@ -17,7 +17,7 @@ pub(crate) struct Outcome {
 pub(crate) fn decode(inbound: &mut Inbound, bytes: &[u8], way: u8) -> Outcome {
     let mut outcome = Outcome::default();
     let (mut lengths, mut rest) = (Lengths::new(way), bytes);
-    let (mut block, mut spare) = (BytesMut::new(), Vec::new());
+    let mut spare = Vec::new();
     while !rest.is_empty() {
         let (mut piece, after) = rest.split_at(lengths.next(rest.len()));
         rest = after;
@@ -25,7 +25,7 @@ pub(crate) fn decode(inbound: &mut Inbound, bytes: &[u8], way: u8) -> Outcome {
         while !piece.is_empty() {
             let ended = inbound.is_ended();
             let result = match method {
-                1 | 2 => match inbound.decode_message(&mut piece, &mut block) {
+                1 | 2 => match inbound.decode_message(&mut piece) {
                     Some(message) => Ok(Some(Event::Message(message))),
                     None => inbound.decode(&mut piece),
                 },

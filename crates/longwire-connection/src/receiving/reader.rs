@@ -14,7 +14,7 @@ use bytes::BufMut;
 use longwire_protocol::{
     CloseCode, CloseFrame, Due, Event, Inbound, Message, Outbound, ProtocolError, Role, State,
 };
-use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use crate::counting::measurements::Measure;
@@ -28,6 +28,7 @@ use crate::receiving::policy::rate::Meter;
 use crate::scratch::{self, ReadBuffer};
 use crate::sending::shared::Shared;
 use crate::sending::writer::Writer;
+use crate::transport::is_interrupted;
 use crate::{Config, Error, Handover, Stats, Transport};
 
 /// The receiving state of one connection.
@@ -175,6 +176,7 @@ impl<T: Transport> Reader<T> {
     }
 
     /// Takes one step, and returns the message or the end that it led to, if any.
+    #[inline(never)]
     pub(super) fn poll_message(
         &mut self,
         cx: &mut Context<'_>,
@@ -205,7 +207,7 @@ impl<T: Transport> Reader<T> {
             return None;
         }
         let mut input = self.read.bytes();
-        let message = scratch::with_block(|block| self.inbound.decode_message(&mut input, block))?;
+        let message = self.inbound.decode_message(&mut input)?;
         let left = input.len();
         self.read.keep_last(left);
         Some(message)
@@ -270,16 +272,17 @@ impl<T: Transport> Reader<T> {
             // A handler's turn is written at its end, but a queue without room would only let a few bytes be read.
             if (!is_corked || writer.is_half_full()) && writer.has_unwritten() {
                 // A failure to write is no reason to stop reading at once: the peer's last messages may be here.
-                let _ = writer.poll_progress(cx);
+                writer.write_on(cx);
             }
             if writer.is_ending() {
                 alarm.note_closing(writer.written());
             }
             writer.messages_received = messages;
-            if inbound.payload_left() >= DIRECT_FROM {
+            let left = inbound.frame_left();
+            if left >= DIRECT_FROM && inbound.payload_left() == left {
                 return None;
             }
-            let most = inbound.frame_left().saturating_add(unanswered.most_to_read(is_corked, writer));
+            let most = left.saturating_add(unanswered.most_to_read(is_corked, writer));
             let Some(io) = writer.io.as_mut() else {
                 return Some(Poll::Ready(Ok(0)));
             };
@@ -294,8 +297,7 @@ impl<T: Transport> Reader<T> {
                     writer.set_owner(cx.waker());
                     if is_corked && writer.has_unwritten() {
                         // This is most likely the end of the handler's turn; if not, its end cannot be predicted.
-                        // An error is kept for the next call.
-                        let _ = writer.poll_progress(cx);
+                        writer.write_on(cx);
                     }
                 }
             }
@@ -723,15 +725,10 @@ pub(crate) fn poll_read<T: Transport>(
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        let buf = read.lend();
-        let most = most.min(buf.len());
-        let mut buf = ReadBuf::new(&mut buf[..most]);
-        let polled = Pin::new(&mut *io).poll_read(cx, &mut buf);
-        let n = buf.filled().len();
-        read.filled(n);
+        let (polled, n) = read.fill(most, |buf| Pin::new(&mut *io).poll_read(cx, buf));
         match polled {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(n)),
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(error)) if is_interrupted(&error) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
         }
@@ -751,7 +748,7 @@ fn poll_read_payload<T: Transport>(
             pin!(io.read_buf(buf)).poll(cx)
         });
         match polled {
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(error)) if is_interrupted(&error) => {}
             polled => return (polled, result),
         }
     }

@@ -90,18 +90,17 @@ impl<T: Transport> Shared<T> {
 }
 
 /// Writes as much as the transport accepts, whatever is left of the task's cooperative budget. The number of such
-/// writes at the end of a turn is bounded by the caller; those for full queues are not.
+/// writes at the end of a turn is bounded by the caller; those for full queues are not. An error is kept and reported
+/// where it can be handled.
 fn write_out<T: Transport>(writer: &mut Writer<T>) {
     let write = coop::unconstrained(poll_fn(|_| {
-        let mut polled = writer.poll_flush(None);
+        let polled = writer.try_flush(None);
         if polled.is_pending()
             && let Some(owner) = writer.owner.clone()
         {
             let waiter = Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker: &owner };
-            polled = writer.poll_flush(Some(waiter));
+            let _ = writer.try_flush(Some(waiter));
         }
-        // An error is kept and reported where it can be handled.
-        drop(polled);
         Poll::Ready(())
     }));
     let _ = pin!(write).poll(&mut Context::from_waker(Waker::noop()));

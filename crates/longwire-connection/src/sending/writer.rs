@@ -26,6 +26,7 @@ use crate::sending::due::Due;
 use crate::sending::ping::Pings;
 use crate::sending::request::{Item, Sending};
 use crate::sending::wakers::{Ticket, Waiter, Wakers, Want};
+use crate::transport::is_interrupted;
 use crate::{CompressionStats, Config, Error, Stats, Transport};
 
 /// The transport and the sending half.
@@ -92,13 +93,25 @@ struct Keeping {
     kept: Option<Kept>,
 }
 
-/// The state of the transport before [`Writer::poll_flush_waited`].
+/// The state of the transport before [`Writer::try_flush_waited`].
 #[derive(Clone, Copy)]
 enum Tried {
     NotYet,
     /// It has just returned pending.
     Pending,
 }
+
+/// The outcome of [`Writer::poll_write_some`].
+enum Written {
+    /// There may be more to write or to flush.
+    Some,
+    /// Everything is written and flushed.
+    All,
+}
+
+/// Nothing more can be written: [`Writer::check_transport`] returns the reason.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed;
 
 /// The peer's sending direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -351,14 +364,15 @@ impl<T: Transport> Writer<T> {
     pub(crate) fn before_waiting(&mut self, cx: &mut Context<'_>) {
         self.set_owner(cx.waker());
         if self.has_unwritten() {
-            // An error is kept for the next call.
-            let _ = self.poll_progress(cx);
+            self.write_on(cx);
         }
     }
 
-    /// Writes the queue, in the task that receives or drives the handler.
-    pub(crate) fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_flush(Some(Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker: cx.waker() }))
+    /// Writes the queue, in the task that receives. An error is kept for the next call.
+    #[inline]
+    pub(crate) fn write_on(&mut self, cx: &mut Context<'_>) {
+        let waiter = Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker: cx.waker() };
+        let _ = self.try_flush(Some(waiter));
     }
 
     /// Waits until everything queued is flushed, in the task that receives.
@@ -392,7 +406,7 @@ impl<T: Transport> Writer<T> {
     fn write_turn(&mut self, cx: &mut Context<'_>) {
         let flush = coop::unconstrained(poll_fn(|cx| {
             let waiter = Waiter { ticket: Ticket::DRIVER, want: Want::Progress, waker: cx.waker() };
-            self.poll_flush(Some(waiter))
+            self.try_flush(Some(waiter))
         }));
         // An error is kept and reported to the handler's next call.
         let _ = pin!(flush).poll(cx);
@@ -510,17 +524,26 @@ impl<T: Transport> Writer<T> {
     /// Writes as much as the transport accepts. Ready when all of it is flushed; otherwise the transport wakes
     /// `waiter` and the receiving task when it accepts more.
     pub(crate) fn poll_flush(&mut self, waiter: Option<Waiter<'_>>) -> Poll<Result<(), Error>> {
-        self.check_transport()?;
+        self.try_flush(waiter).map(|flushed| flushed.or_else(|Failed| self.check_transport()))
+    }
+
+    /// Writes as [`poll_flush`](Self::poll_flush) does, for callers that leave the error to the next call.
+    pub(crate) fn try_flush(&mut self, waiter: Option<Waiter<'_>>) -> Poll<Result<(), Failed>> {
+        if self.failed.is_some() || self.finished {
+            return Poll::Ready(Err(Failed));
+        }
         if self.is_waited_for() {
-            return self.poll_flush_waited(waiter, Tried::NotYet);
+            return self.try_flush_waited(waiter, Tried::NotYet);
         }
         // A no-op waker is cheap, but it displaces the one that the transport holds, so it is used only while no
         // task waits.
         match self.poll_write_all(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.break_off(error))),
-            Poll::Pending if waiter.is_some() => self.poll_flush_waited(waiter, Tried::Pending),
             Poll::Pending => {
+                if waiter.is_some() {
+                    return self.try_flush_waited(waiter, Tried::Pending);
+                }
                 self.settle();
                 Poll::Pending
             }
@@ -529,7 +552,7 @@ impl<T: Transport> Writer<T> {
 
     /// Writes with a waker that wakes `waiter` and all tasks that already wait.
     #[cold]
-    fn poll_flush_waited(&mut self, waiter: Option<Waiter<'_>>, tried: Tried) -> Poll<Result<(), Error>> {
+    fn try_flush_waited(&mut self, waiter: Option<Waiter<'_>>, tried: Tried) -> Poll<Result<(), Failed>> {
         let wakers = Arc::clone(self.wakers());
         let waker = Waker::from(Arc::clone(&wakers));
         let mut cx = Context::from_waker(&waker);
@@ -558,7 +581,7 @@ impl<T: Transport> Writer<T> {
         if polled.is_pending() {
             self.settle();
         }
-        polled.map_err(Error::from)
+        polled.map(|_| Ok(()))
     }
 
     /// Registers `waiter` and the receiving task to be woken by the transport.
@@ -573,16 +596,15 @@ impl<T: Transport> Writer<T> {
         }
     }
 
-    /// Ends writing after an error of the transport.
+    /// Ends writing after an error of the transport, which is kept.
     #[cold]
-    fn break_off(&mut self, error: io::Error) -> Error {
-        let error = Arc::new(error);
-        self.failed = Some(Arc::clone(&error));
+    fn break_off(&mut self, error: io::Error) -> Failed {
+        self.failed = Some(Arc::new(error));
         self.drop_queue();
         self.wake_met();
         // It may wait for a peer that has nothing more to say.
         self.wake_owner();
-        Error::Io(error)
+        Failed
     }
 
     /// Gives back a buffer that is much larger than the bytes left in it.
@@ -596,23 +618,32 @@ impl<T: Transport> Writer<T> {
     /// Writes and flushes until nothing is left or the transport accepts no more.
     fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let queue = self.out.queue();
-            let is_flush_due = if queue.is_empty() {
-                debug_assert_eq!(queue.position(), queue.end(), "nothing is left");
-                if self.flushed == queue.end() {
-                    return Poll::Ready(Ok(()));
-                }
-                true
-            } else {
-                self.barrier != u64::MAX && self.is_barrier_written()
-            };
-            let polled = if is_flush_due { self.poll_flush_io(cx) } else { self.poll_write_some(cx) };
-            match ready!(polled) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            match ready!(self.poll_write_some(cx)) {
+                Ok(Written::Some) => {}
+                Ok(Written::All) => return Poll::Ready(Ok(())),
+                Err(error) if is_interrupted(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// Writes some of what is queued, and flushes if that was all of it, or all that a task waits for.
+    #[inline]
+    fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
+        let queue = self.out.queue();
+        if queue.is_empty() {
+            debug_assert_eq!(queue.position(), queue.end(), "nothing is left");
+            if self.flushed == queue.end() {
+                return Poll::Ready(Ok(Written::All));
+            }
+        } else if self.barrier == u64::MAX || !self.is_barrier_written() {
+            ready!(self.poll_write_io(cx))?;
+            if !self.out.queue().is_empty() {
+                return Poll::Ready(Ok(Written::Some));
+            }
+        }
+        ready!(self.poll_flush_io(cx))?;
+        Poll::Ready(Ok(if self.out.queue().is_empty() { Written::All } else { Written::Some }))
     }
 
     /// Returns whether bytes whose flush a task waits for are written but not flushed.
@@ -636,34 +667,46 @@ impl<T: Transport> Writer<T> {
     }
 
     #[inline]
-    fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        let io = Pin::new(io);
-        let contiguous = self.out.queue().contiguous();
-        let in_one_piece = contiguous.is_some();
-        let polled = if let Some(bytes) = contiguous {
-            io.poll_write(cx, bytes)
-        } else {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let filled = self.out.queue().chunks(&mut slices);
-            io.poll_write_vectored(cx, &slices[..filled])
+        let Some(bytes) = self.out.queue().contiguous() else {
+            return self.poll_write_pieces(cx);
         };
-        let n = ready!(polled)?;
+        let n = ready!(Pin::new(io).poll_write(cx, bytes))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        if in_one_piece {
-            self.out.written(n);
-        } else {
-            scratch::with_spare(|spare| self.out.written_sparing(n, spare));
+        self.out.written(n);
+        self.count_written(n);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes a queue of several pieces.
+    #[inline(never)]
+    fn poll_write_pieces(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let filled = self.out.queue().chunks(&mut slices);
+        let n = ready!(Pin::new(io).poll_write_vectored(cx, &slices[..filled]))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        scratch::with_spare(|spare| self.out.written_sparing(n, spare));
+        self.count_written(n);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Counts `n` bytes that were written, and gives back the buffer of a queue that is empty now.
+    #[inline]
+    fn count_written(&mut self, n: usize) {
         self.written += n as u64;
         if let Some(buf) = self.out.queue_mut().reclaim() {
             scratch::give_write_buffer(buf);
         }
-        Poll::Ready(Ok(()))
     }
 
     fn drop_queue(&mut self) {
