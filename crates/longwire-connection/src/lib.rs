@@ -69,6 +69,8 @@ pub use counting::stats::Stats;
 #[doc(hidden)]
 pub use deadline::{Deadline, Late};
 pub use ending::drive::drive;
+#[doc(hidden)]
+pub use ending::drive::{Driven, drive_killable};
 pub use error::{BoxError, Error};
 pub use handle::byte_stream::ByteStream;
 pub use handle::message_writer::{MessageWriter, OwnedMessageWriter, WriterOptions};

@@ -119,20 +119,21 @@ impl Entry {
     /// Drops the connection and the handler that runs on it.
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::Release);
-        self.sender.abort();
+        self.sender.kill();
         let task = self.task().take();
         if let Some(task) = task {
             task.wake();
         }
     }
 
-    /// Stores the task that a kill must wake; check [`is_killed`](Self::is_killed) after that.
+    /// Stores the task that a kill must wake; ask for a kill after that.
     pub(crate) fn set_task(&self, task: Option<Waker>) {
         let before = std::mem::replace(&mut *self.task(), task);
         drop(before);
     }
 
-    #[inline]
+    /// Returns whether the handler must be dropped. The connection may have been killed as a client of another hub.
+    #[cold]
     pub(crate) fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Acquire)
     }

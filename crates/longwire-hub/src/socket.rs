@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use longwire_connection::{CloseCode, Compress, Error, Message, Sender, Transport, WebSocket, drive};
+use longwire_connection::{
+    CloseCode, Compress, Driven, Error, Message, Sender, Transport, WebSocket, drive_killable,
+};
 use pin_project_lite::pin_project;
 
 use crate::entry::{ClientHandle, Entry};
@@ -225,13 +227,17 @@ impl<T: Transport> Socket<T> {
         self.into_run(handler)
     }
 
-    fn into_run<F, Fut, E>(self, handler: F) -> Run<impl Future<Output = Result<(), E>> + use<T, F, Fut, E>>
+    fn into_run<F, Fut, E>(self, handler: F) -> Run<impl Driven<Output = Result<(), E>> + use<T, F, Fut, E>>
     where
         F: FnOnce(Self) -> Fut,
         Fut: Future<Output = Result<(), E>>,
     {
         let Self { ws, member } = self;
-        Run { task: None, member: member.clone(), driven: drive(ws, |ws| handler(Self { ws, member })) }
+        Run {
+            task: None,
+            member: member.clone(),
+            driven: drive_killable(ws, |ws| handler(Self { ws, member })),
+        }
     }
 
     /// Runs a handler as [`run`](Self::run) does, and yields the client with the outcome: a task that logs how each of
@@ -261,19 +267,19 @@ pin_project! {
     }
 }
 
-impl<D: Future<Output = Result<(), E>>, E> Future for Run<D> {
+impl<D: Driven<Output = Result<(), E>>, E> Future for Run<D> {
     type Output = Result<(), RunError<E>>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let run = self.project();
-        let entry = &run.member.entry;
         if !run.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             *run.task = Some(cx.waker().clone());
-            entry.set_task(Some(cx.waker().clone()));
+            run.member.entry.set_task(Some(cx.waker().clone()));
         }
         // A kill before this check is seen here; a later kill wakes the task, whose waker was stored before the check.
-        if entry.is_killed() {
+        // The connection is asked first: the entry would be one more place in memory to wait for.
+        if run.driven.is_killed() && run.member.entry.is_killed() {
             return Poll::Ready(Err(RunError::Aborted));
         }
         // At its end, the clients to which the handler has published are written to.
@@ -290,7 +296,7 @@ pin_project! {
     }
 }
 
-impl<D: Future<Output = Result<(), E>>, E> Future for RunToEnd<D> {
+impl<D: Driven<Output = Result<(), E>>, E> Future for RunToEnd<D> {
     type Output = (ClientHandle, Result<(), RunError<E>>);
 
     #[inline]

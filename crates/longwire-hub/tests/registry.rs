@@ -255,6 +255,31 @@ async fn a_handler_is_dropped_that_the_deadline_meets_in_its_first_poll() {
     assert!(matches!(within_a_second(run).await.unwrap(), Err(RunError::Aborted)));
 }
 
+/// A handler hands its connection to another hub, whose shutdown drops the handler there, and no other.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_drops_the_handlers_of_its_own_clients() {
+    let (outer, inner) = (Hub::default(), Hub::default());
+    let (_client, server) = pair(Config::default());
+    let handing = {
+        let inner = inner.clone();
+        outer.run(server, ClientInfo::default(), |socket| async move {
+            let ws = socket.into_inner();
+            let ended = inner.run(ws, ClientInfo::default(), |ws| async move {
+                std::future::pending::<()>().await;
+                drop(ws);
+                Ok::<_, Error>(())
+            });
+            assert!(matches!(ended.await, Err(RunError::Aborted)));
+            sleep(Duration::from_secs(1)).await;
+            Ok::<_, Error>(())
+        })
+    };
+    let handing = tokio::spawn(handing);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(inner.shutdown(1001, "", Duration::ZERO).await.unwrap().aborted, 1);
+    assert!(timeout(Duration::from_secs(10), handing).await.expect("in time").unwrap().is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_second_shutdown_waits_for_the_same_end() {
     let hub = Hub::default();

@@ -66,9 +66,41 @@ where
     F: FnOnce(WebSocket<T>) -> Fut,
     Fut: Future<Output = Result<(), E>>,
 {
+    drive_killable(ws, handler)
+}
+
+/// Runs `handler` as [`drive`] does, for a task that drops it once the connection was [killed](crate::Sender::kill).
+#[doc(hidden)]
+pub fn drive_killable<T, F, Fut, E>(
+    ws: WebSocket<T>,
+    handler: F,
+) -> impl Driven<Output = Result<(), E>> + use<T, F, Fut, E>
+where
+    T: Transport,
+    F: FnOnce(WebSocket<T>) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+{
     let managed = Managed::new(Arc::clone(ws.shared()));
     let handler = handler(ws);
     Drive { state: State::Running { handler }, managed }
+}
+
+/// The run of a handler.
+#[doc(hidden)]
+pub trait Driven: Future {
+    /// Returns whether the connection was [killed](crate::Sender::kill).
+    fn is_killed(&self) -> bool;
+}
+
+impl<T, Fut, E> Driven for Drive<T, Fut, Result<(), E>>
+where
+    T: Transport,
+    Fut: Future<Output = Result<(), E>>,
+{
+    #[inline]
+    fn is_killed(&self) -> bool {
+        self.managed.shared.is_killed()
+    }
 }
 
 pin_project! {

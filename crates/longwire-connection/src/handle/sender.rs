@@ -51,6 +51,7 @@ trait Outlet: Send + Sync {
     fn close_sent(&self) -> Option<CloseFrame>;
     fn is_closed(&self) -> bool;
     fn abort(&self);
+    fn kill(&self);
 }
 
 impl<T: Transport> Outlet for Shared<T> {
@@ -134,6 +135,10 @@ impl<T: Transport> Outlet for Shared<T> {
 
     fn abort(&self) {
         self.abort();
+    }
+
+    fn kill(&self) {
+        self.kill();
     }
 }
 
@@ -423,6 +428,13 @@ impl Sender {
     /// Drops the connection at once, without a close frame: the peer sees code 1006.
     pub fn abort(&self) {
         self.outlet.abort();
+    }
+
+    /// Drops the connection as [`abort`](Self::abort) does, and marks it: [`Driven::is_killed`](crate::Driven::is_killed)
+    /// is true from now on. The caller then wakes the task that drives the handler.
+    #[doc(hidden)]
+    pub fn kill(&self) {
+        self.outlet.kill();
     }
 
     /// Returns the number of queued bytes.

@@ -20,11 +20,17 @@ use crate::sending::ping::Pong;
 use crate::sending::request::{IfFull, Sending, Until};
 use crate::sending::wakers::{Ticket, Waiter, Want};
 use crate::sending::writer::{Peer, Writer};
-use crate::sync::{self, Mutex, MutexGuard, held};
+use crate::sync::{self, AtomicBool, Mutex, MutexGuard, Ordering, held};
 use crate::{Config, Error, Transport};
 
 /// The part of a connection that several tasks may use.
+///
+/// The flag is next to the lock, which every poll needs anyway: with many connections, a poll spends most of its time
+/// waiting for memory.
+#[repr(C)]
 pub(crate) struct Shared<T: Transport> {
+    /// Set if a handler of this connection may have to be dropped.
+    is_killed: AtomicBool,
     writer: Mutex<Writer<T>>,
 }
 
@@ -87,7 +93,7 @@ impl<T> Act<T> {
 impl<T: Transport> Shared<T> {
     pub(crate) fn new(io: T, mut out: Outbound, config: &Config) -> Arc<Self> {
         out.set_auto_pong(config.auto_pong);
-        Arc::new(Self { writer: Mutex::new(Writer::new(io, out, config)) })
+        Arc::new(Self { is_killed: AtomicBool::new(false), writer: Mutex::new(Writer::new(io, out, config)) })
     }
 
     #[inline]
@@ -244,6 +250,17 @@ impl<T: Transport> Shared<T> {
         self.lock().finish();
     }
 
+    /// Drops the transport at once, and marks the connection. The caller wakes the task that drives the handler.
+    pub(crate) fn kill(&self) {
+        self.is_killed.store(true, Ordering::Release);
+        self.abort();
+    }
+
+    #[inline]
+    pub(crate) fn is_killed(&self) -> bool {
+        self.is_killed.load(Ordering::Acquire)
+    }
+
     /// Queues a message if there is room for it now, and writes as much as the transport accepts at once.
     pub(crate) fn try_send(&self, message: Message) -> Result<(), Error> {
         let mut writer = self.lock();
@@ -319,7 +336,7 @@ impl<T: Transport> Shared<T> {
         let waiter =
             owner.as_ref().map(|waker| Waiter { ticket: Ticket::OWNER, want: Want::Progress, waker });
         // An error is kept and reported where it can be handled.
-        let _ = writer.poll_flush(waiter);
+        let _ = writer.try_flush(waiter);
     }
 }
 
