@@ -430,8 +430,9 @@ impl Sender {
         self.outlet.abort();
     }
 
-    /// Drops the connection as [`abort`](Self::abort) does, and marks it: [`Driven::is_killed`](crate::Driven::is_killed)
-    /// is true from now on. The caller then wakes the task that drives the handler.
+    /// Drops the connection as [`abort`](Self::abort) does, and marks it:
+    /// [`Driven::is_killed`](crate::Driven::is_killed) is true from now on. The caller then wakes the task that drives
+    /// the handler.
     #[doc(hidden)]
     pub fn kill(&self) {
         self.outlet.kill();
