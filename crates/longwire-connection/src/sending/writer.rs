@@ -73,10 +73,8 @@ pub(crate) struct Writer<T: Transport> {
     pub(crate) messages_refused: u64,
     /// The number of the last ticket, including the reserved ones.
     pub(super) tickets: u64,
-    /// The bytes of the application's control frames queued since the frame that ends at `control_mark`, including
-    /// it.
-    control_bytes: usize,
-    control_mark: u64,
+    /// The control frames that the application has queued, once it queues one.
+    controls: Option<Box<Controls>>,
     /// Pings whose pong is awaited, created with the first.
     pub(crate) pings: Option<Box<Pings>>,
     /// The compressor as the budget counts it, if there is a budget.
@@ -91,6 +89,15 @@ struct Keeping {
     /// This connection.
     member: Weak<dyn Member>,
     kept: Option<Kept>,
+}
+
+/// Control frames of the application in the queue.
+#[derive(Default)]
+struct Controls {
+    /// The position at which the first of them ends.
+    end: u64,
+    /// The bytes of that one and of those queued after it.
+    bytes: usize,
 }
 
 /// The state of the transport before [`Writer::try_flush_waited`].
@@ -145,8 +152,7 @@ impl<T: Transport> Writer<T> {
             owner: None,
             peer: Peer::Speaks,
             publisher: 0,
-            control_bytes: 0,
-            control_mark: 0,
+            controls: None,
             pings: None,
             heir: Heir::Nobody,
             due: None,
@@ -289,18 +295,19 @@ impl<T: Transport> Writer<T> {
         len: usize,
         queue: impl FnOnce(&mut Outbound) -> Result<(), SendError>,
     ) -> Result<(), Error> {
-        if self.out.queue().position() >= self.control_mark {
+        let controls = self.controls.get_or_insert_default();
+        if self.out.queue().position() >= controls.end {
             // The first of the counted frames is written. The others may not be, so up to twice the limit may wait.
-            self.control_bytes = 0;
+            controls.bytes = 0;
         }
-        if self.control_bytes + len > CONTROL_ROOM {
+        if controls.bytes + len > CONTROL_ROOM {
             return Err(Error::QueueFull);
         }
         queue(&mut self.out)?;
-        if self.control_bytes == 0 {
-            self.control_mark = self.out.queue().end();
+        if controls.bytes == 0 {
+            controls.end = self.out.queue().end();
         }
-        self.control_bytes += len + MAX_CONTROL_HEADER;
+        controls.bytes += len + MAX_CONTROL_HEADER;
         Ok(())
     }
 
