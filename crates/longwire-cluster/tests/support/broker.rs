@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -293,8 +294,18 @@ pub(crate) fn certificate(program: &str, port: u16) -> tokio_rustls::rustls::Cli
     config.with_root_certificates(roots).with_no_client_auth()
 }
 
-/// Returns a port that was free a moment ago.
+/// Returns a port that nobody listens on.
+///
+/// It is below those that the system picks for connections: one of the many that tests open at the same time would
+/// otherwise take it before the broker does, or while the broker restarts. Tests run in processes of their own, so the
+/// search begins at a place that depends on the process.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a port");
-    listener.local_addr().expect("it is bound").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let place = std::process::id().wrapping_mul(31).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(20_000 + place % 12_000).expect("below 32 000");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
