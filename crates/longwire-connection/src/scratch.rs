@@ -4,8 +4,11 @@
 //! initialized memory, and a slice shows only bytes that were read into it.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::ReadBuf;
+
+use crate::sending::cork;
 
 /// The maximum number of bytes read at once. Two messages of 64 KiB arrive in one call, with their headers; a buffer
 /// four times this size would only copy more of incomplete messages.
@@ -14,6 +17,21 @@ const READ_SIZE: usize = 132 * 1024;
 /// The maximum number of undecoded bytes that are moved to a buffer of exactly their size, so that a connection
 /// whose application is slow does not keep a whole read buffer for them.
 const KEEP_FROM: usize = 16 * 1024;
+
+/// After this many rests in a row that a handler took within one turn, it is expected to do so with the next.
+const PROMPT: u8 = 4;
+
+/// The number of read buffers in the process up to which connections may keep one beyond a poll for a small rest as
+/// well: at most 8.25 MiB. Each thread has one of them.
+const MANY: usize = 64;
+
+/// The number of read buffers in the process. It changes only if a thread gets its first one, or needs another because a
+/// connection keeps one.
+static READ_BUFFERS: Counter = Counter(AtomicUsize::new(0));
+
+/// A counter that shares its cache line with nothing that is changed more often.
+#[repr(align(64))]
+struct Counter(AtomicUsize);
 
 /// The maximum capacity of a write buffer that is kept.
 const WRITE_SIZE: usize = 256 * 1024;
@@ -31,7 +49,7 @@ const LEARNING: u8 = 2;
 // One of each kind is enough: they are lent for the duration of a poll, and a thread polls one connection at a
 // time. A second is created only while a connection keeps one because its application is slow, and is then dropped.
 thread_local! {
-    static READ: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+    static READ: ReadSpare = const { ReadSpare(Cell::new(None)) };
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// The memory of a large payload that was dropped.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -121,20 +139,109 @@ fn keep_shorter(mut one: Vec<u8>, mut other: Vec<u8>) -> Vec<u8> {
     one
 }
 
+/// The read buffer of a thread, while no connection has it.
+struct ReadSpare(Cell<Option<Box<[u8]>>>);
+
+impl Drop for ReadSpare {
+    fn drop(&mut self) {
+        if let Some(buf) = self.0.take() {
+            drop_read_buffer(buf);
+        }
+    }
+}
+
 #[inline]
 fn take_read_buffer() -> Box<[u8]> {
-    READ.try_with(Cell::take).ok().flatten().unwrap_or_else(new_read_buffer)
+    READ.try_with(|spare| spare.0.take()).ok().flatten().unwrap_or_else(new_read_buffer)
 }
 
 #[cold]
 fn new_read_buffer() -> Box<[u8]> {
+    READ_BUFFERS.0.fetch_add(1, Ordering::Relaxed);
     vec![0; READ_SIZE].into()
 }
 
 #[inline]
 fn give_read_buffer(buf: Box<[u8]>) {
     if buf.len() == READ_SIZE {
-        let _ = READ.try_with(|spare| spare.set(Some(buf)));
+        match READ.try_with(|spare| spare.0.replace(Some(buf))) {
+            Ok(None) => {}
+            Ok(Some(other)) => drop_read_buffer(other),
+            // A thread that is exiting keeps none.
+            Err(_) => drop(Dropped),
+        }
+    }
+}
+
+#[cold]
+fn drop_read_buffer(buf: Box<[u8]>) {
+    drop((buf, Dropped));
+}
+
+/// Counts a read buffer as dropped when this is dropped.
+struct Dropped;
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        READ_BUFFERS.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a handler takes what is read within the turn in which it is read.
+///
+/// If it does, the rest of a read stays where it is while the handler takes one message after the other. If it does not,
+/// for example because it waits for a database, the thread gets its buffer back.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// The rest of the last read.
+    rest: Rest,
+    /// The turn in which the decision about it was made.
+    turn: u8,
+    /// The number of rests in a row that the handler took within one turn.
+    prompt: u8,
+}
+
+/// A small rest of a read, until the next read.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Rest {
+    #[default]
+    None,
+    /// Moved to a buffer of its own size.
+    Moved,
+    /// Still in the thread's buffer.
+    Kept,
+}
+
+impl Pace {
+    #[inline]
+    fn has_kept(&self) -> bool {
+        self.rest == Rest::Kept
+    }
+
+    /// Decides about the rest of a read. Returns whether it may stay in the thread's buffer.
+    fn may_keep(&mut self) -> bool {
+        // Only a handler's task tells where a turn ends.
+        let Some(turn) = cork::turn() else { return false };
+        self.turn = turn;
+        // Many buffers mean that many handlers were slower than expected.
+        let keep = self.prompt >= PROMPT && READ_BUFFERS.0.load(Ordering::Relaxed) <= MANY;
+        self.rest = if keep { Rest::Kept } else { Rest::Moved };
+        keep
+    }
+
+    /// Records that everything that was read has been taken.
+    #[inline]
+    fn note_taken(&mut self) {
+        if self.rest != Rest::None {
+            self.judge();
+        }
+    }
+
+    #[cold]
+    fn judge(&mut self) {
+        let is_prompt = cork::turn() == Some(self.turn);
+        self.prompt = if is_prompt { self.prompt.saturating_add(1) } else { 0 };
+        self.rest = Rest::None;
     }
 }
 
@@ -174,8 +281,14 @@ impl ReadBuffer {
     /// thread gets its buffer back at once if nothing was read. This buffer must be empty.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "a call was 1 % of the instructions of an echo")]
-    pub(crate) fn fill<R>(&mut self, most: usize, read: impl FnOnce(&mut ReadBuf<'_>) -> R) -> (R, usize) {
+    pub(crate) fn fill<R>(
+        &mut self,
+        most: usize,
+        pace: &mut Pace,
+        read: impl FnOnce(&mut ReadBuf<'_>) -> R,
+    ) -> (R, usize) {
         debug_assert!(self.is_empty(), "what was read before is decoded first");
+        pace.note_taken();
         if !self.buf.is_empty() {
             // The application panicked while it looked at the last message.
             self.release();
@@ -183,7 +296,9 @@ impl ReadBuffer {
         let mut buf = take_read_buffer();
         let most = most.min(buf.len());
         let mut filling = ReadBuf::new(&mut buf[..most]);
+        let if_it_panics = Dropped;
         let result = read(&mut filling);
+        std::mem::forget(if_it_panics);
         let n = filling.filled().len();
         if n > 0 {
             self.buf = buf;
@@ -195,25 +310,38 @@ impl ReadBuffer {
         (result, n)
     }
 
-    /// Records that all but the last `left` bytes were decoded, and gives a borrowed buffer back if few are left.
+    /// Records that all but the last `left` bytes were decoded, and gives a borrowed buffer back if few are left, unless
+    /// the application is expected to take them soon.
     #[inline(always)]
     #[allow(
         clippy::inline_always,
         reason = "a call was 1 % of the instructions for each of many short messages"
     )]
-    pub(crate) fn keep_last(&mut self, left: usize) {
+    pub(crate) fn keep_last(&mut self, left: usize, pace: &mut Pace) {
         self.start = self.end - left;
         if left == 0 {
             self.release();
-        } else if self.buf.len() == READ_SIZE {
-            self.compact();
+        } else if self.buf.len() == READ_SIZE && !pace.has_kept() {
+            self.decide(pace);
         }
     }
 
-    /// Moves a small remainder out of a borrowed buffer and gives the buffer back.
+    /// Decides whether a small remainder stays in a borrowed buffer.
     #[cold]
-    fn compact(&mut self) {
-        if self.end - self.start <= KEEP_FROM {
+    fn decide(&mut self, pace: &mut Pace) {
+        if self.is_small() && !pace.may_keep() {
+            self.settle();
+        }
+    }
+
+    fn is_small(&self) -> bool {
+        self.end - self.start <= KEEP_FROM
+    }
+
+    /// Moves a small remainder out of a borrowed buffer and gives the buffer back, because this poll is over.
+    #[cold]
+    pub(crate) fn end_poll(&mut self) {
+        if self.is_small() {
             self.settle();
         }
     }
@@ -250,32 +378,108 @@ impl Drop for ReadBuffer {
 mod tests {
     use super::*;
 
+    fn fill(buffer: &mut ReadBuffer, pace: &mut Pace, n: usize) {
+        assert_eq!(buffer.fill(usize::MAX, pace, |buf| buf.put_slice(&vec![7; n])), ((), n));
+    }
+
     fn filled(n: usize) -> ReadBuffer {
         let mut buffer = ReadBuffer::default();
-        assert_eq!(buffer.fill(usize::MAX, |buf| buf.put_slice(&vec![7; n])), ((), n));
+        fill(&mut buffer, &mut Pace::default(), n);
         buffer
     }
 
     #[test]
     fn an_empty_buffer_holds_no_memory() {
+        let pace = &mut Pace::default();
         let mut buffer = filled(100);
-        buffer.keep_last(0);
+        buffer.keep_last(0, pace);
         assert_eq!(buffer.buf.len(), 0);
-        assert_eq!(buffer.fill(usize::MAX, |buf| buf.capacity()), (READ_SIZE, 0));
+        assert_eq!(buffer.fill(usize::MAX, pace, |buf| buf.capacity()), (READ_SIZE, 0));
         assert_eq!(buffer.buf.len(), 0, "nothing was read");
-        assert_eq!(buffer.fill(10, |buf| buf.capacity()), (10, 0));
+        assert_eq!(buffer.fill(10, pace, |buf| buf.capacity()), (10, 0));
     }
 
     #[test]
     fn a_small_rest_gets_a_buffer_of_its_own_size() {
+        let pace = &mut Pace::default();
         let mut buffer = filled(20_000);
-        buffer.keep_last(KEEP_FROM + 1);
+        buffer.keep_last(KEEP_FROM + 1, pace);
         assert_eq!(buffer.buf.len(), READ_SIZE, "worth keeping");
-        buffer.keep_last(100);
+        buffer.keep_last(100, pace);
         assert_eq!(buffer.buf.len(), 100);
         assert_eq!(buffer.bytes(), [7; 100]);
-        buffer.keep_last(40);
+        buffer.keep_last(40, pace);
         assert_eq!(buffer.bytes(), [7; 40]);
+    }
+
+    /// Reads and leaves a rest. Returns whether it has stayed in the thread's buffer.
+    fn leaves_a_rest(buffer: &mut ReadBuffer, pace: &mut Pace) -> bool {
+        fill(buffer, pace, 100);
+        buffer.keep_last(60, pace);
+        assert_eq!(buffer.bytes(), [7; 60]);
+        buffer.buf.len() == READ_SIZE
+    }
+
+    fn take(buffer: &mut ReadBuffer, pace: &mut Pace) {
+        buffer.keep_last(20, pace);
+        assert_eq!(buffer.bytes(), [7; 20]);
+        buffer.keep_last(0, pace);
+        fill(buffer, pace, 0);
+        assert_eq!(buffer.buf.len(), 0);
+    }
+
+    #[test]
+    fn the_rest_of_a_prompt_handler_stays_where_it_is() {
+        let (buffer, pace) = (&mut ReadBuffer::default(), &mut Pace::default());
+        for _ in 0..2 {
+            for expected in [false, false, false, false, true, true] {
+                let _turn = cork::Cork::new(1);
+                assert_eq!(leaves_a_rest(buffer, pace), expected);
+                take(buffer, pace);
+            }
+            // The handler waits for something else while a rest is here.
+            let turn = cork::Cork::new(1);
+            assert!(leaves_a_rest(buffer, pace));
+            drop(turn);
+            let _turn = cork::Cork::new(1);
+            take(buffer, pace);
+        }
+    }
+
+    #[test]
+    fn without_turns_no_rest_stays() {
+        let (buffer, pace) = (&mut ReadBuffer::default(), &mut Pace::default());
+        for _ in 0..10 {
+            assert!(!leaves_a_rest(buffer, pace));
+            take(buffer, pace);
+        }
+    }
+
+    #[test]
+    fn a_rest_that_stayed_is_moved_at_the_end_of_the_poll() {
+        let (buffer, pace) = (&mut ReadBuffer::default(), &mut Pace::default());
+        let _turn = cork::Cork::new(1);
+        while !leaves_a_rest(buffer, pace) {
+            take(buffer, pace);
+        }
+        buffer.end_poll();
+        assert_eq!(buffer.buf.len(), 60);
+        take(buffer, pace);
+    }
+
+    /// Other tests of the process create buffers as well, but not that many.
+    #[test]
+    fn buffers_of_panics_and_of_ended_threads_are_not_counted() {
+        let before = READ_BUFFERS.0.load(Ordering::Relaxed);
+        for _ in 0..500 {
+            let read =
+                || ReadBuffer::default().fill(1, &mut Pace::default(), |_| panic!("a transport that panics"));
+            assert!(std::panic::catch_unwind(read).is_err());
+            let thread = std::thread::spawn(|| drop(filled(1)));
+            thread.join().unwrap();
+        }
+        let after = READ_BUFFERS.0.load(Ordering::Relaxed);
+        assert!(after.abs_diff(before) < 250, "{before}, {after}");
     }
 
     #[test]
@@ -284,7 +488,9 @@ mod tests {
         drop(many);
         give_write_buffer(Vec::with_capacity(10));
         give_write_buffer(Vec::with_capacity(256 * 1024 + 1));
-        assert_eq!(READ.take().map(|buf| buf.len()), Some(132 * 1024));
+        let read = READ.with(|spare| spare.0.take()).expect("one is kept");
+        assert_eq!(read.len(), 132 * 1024);
+        drop_read_buffer(read);
         assert_eq!(WRITE.take().capacity(), 10, "the large one was dropped");
     }
 

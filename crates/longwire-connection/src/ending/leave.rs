@@ -161,7 +161,7 @@ impl<T: Transport> Reader<T> {
         }
         if self.read.is_empty() {
             let polled = match &mut writer.io {
-                Some(io) => ready!(poll_read(&mut self.read, io, usize::MAX, cx)),
+                Some(io) => ready!(poll_read(&mut self.read, io, (usize::MAX, &mut self.pace), cx)),
                 None => Ok(0),
             };
             match polled {
@@ -182,7 +182,7 @@ impl<T: Transport> Reader<T> {
                 self.ending.note_close(frame);
             }
             let left = input.len();
-            self.read.keep_last(left);
+            self.read.keep_last(left, &mut self.pace);
             let inflated = self.inbound.take_inflated();
             self.spend(1 + inflated / BYTES_A_TURN);
         }

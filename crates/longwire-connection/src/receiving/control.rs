@@ -77,7 +77,7 @@ impl<T: Transport> Reader<T> {
                 self.handle_end(None);
                 return;
             };
-            let polled = poll_read(&mut self.read, io, GLANCE, cx);
+            let polled = poll_read(&mut self.read, io, (GLANCE, &mut self.pace), cx);
             if let Poll::Ready(Ok(n)) = &polled {
                 writer.bytes_received += *n as u64;
             }

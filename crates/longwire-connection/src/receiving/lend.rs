@@ -68,7 +68,7 @@ impl<T: Transport> Reader<T> {
         *start += taken;
         self.budget = self.budget.saturating_sub(cost(message.len()));
         if !is_message_within_rate(meter, message.len()) {
-            self.read.keep_last(left);
+            self.read.keep_last(left, &mut self.pace);
             self.handle_excess();
             return Took::Refused;
         }
@@ -78,7 +78,7 @@ impl<T: Transport> Reader<T> {
             shared.start_writing(&mut shared.lock());
         }
         look(Lent { message, whole: None, shared, has_room });
-        self.read.keep_last(left);
+        self.read.keep_last(left, &mut self.pace);
         Took::Lent
     }
 }

@@ -25,7 +25,7 @@ use crate::receiving::policy::memory::{Holding, Member};
 #[cfg(feature = "deflate")]
 use crate::receiving::policy::parking::Parking;
 use crate::receiving::policy::rate::Meter;
-use crate::scratch::{self, ReadBuffer};
+use crate::scratch::{self, Pace, ReadBuffer};
 use crate::sending::shared::Shared;
 use crate::sending::writer::Writer;
 use crate::transport::is_interrupted;
@@ -47,6 +47,7 @@ pub(crate) struct Reader<T: Transport> {
     pub(crate) eof: bool,
     pub(crate) messages: u64,
     unanswered: Unanswered,
+    pub(crate) pace: Pace,
     /// The peer's usage of its rate limit, if it has one.
     pub(crate) meter: Option<Box<Meter>>,
     pub(crate) holding: Option<Holding>,
@@ -110,6 +111,7 @@ impl<T: Transport> Reader<T> {
             eof: false,
             messages: 0,
             unanswered: Unanswered::default(),
+            pace: Pace::default(),
             holding,
             measure: Measure(config.measurements.clone()),
             meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit, Instant::now().into_std()))),
@@ -209,7 +211,7 @@ impl<T: Transport> Reader<T> {
         let mut input = self.read.bytes();
         let message = self.inbound.decode_message(&mut input)?;
         let left = input.len();
-        self.read.keep_last(left);
+        self.read.keep_last(left, &mut self.pace);
         Some(message)
     }
 
@@ -265,7 +267,7 @@ impl<T: Transport> Reader<T> {
     /// Reads into the thread's buffer, unless much of a payload is still to come. Writes what is queued before it
     /// waits.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
-        let Self { shared, alarm, inbound, read, unanswered, .. } = self;
+        let Self { shared, alarm, inbound, read, unanswered, pace, .. } = self;
         let is_corked = shared.is_corked();
         let messages = self.messages;
         let polled = shared.with(|writer| {
@@ -286,7 +288,7 @@ impl<T: Transport> Reader<T> {
             let Some(io) = writer.io.as_mut() else {
                 return Some(Poll::Ready(Ok(0)));
             };
-            let polled = poll_read(read, io, most, cx);
+            let polled = poll_read(read, io, (most, pace), cx);
             match &polled {
                 Poll::Ready(Ok(n)) => {
                     writer.bytes_received += *n as u64;
@@ -390,7 +392,7 @@ impl<T: Transport> Reader<T> {
             }
         });
         let left = input.len();
-        self.read.keep_last(left);
+        self.read.keep_last(left, &mut self.pace);
         let inflated = self.inbound.take_inflated();
         self.spend(inflated / BYTES_A_TURN);
         let step = self.handle(result);
@@ -527,6 +529,7 @@ impl<T: Transport> Reader<T> {
         if !self.read.is_empty() {
             // Bytes that are here and not decoded yet are a sign of life, however long the decoding takes.
             self.alarm.heard();
+            self.read.end_poll();
         }
         if self.alarm.is_due() && self.poll_alarm(cx).is_ready() {
             return Poll::Ready(Step::More);
@@ -721,11 +724,11 @@ impl Unanswered {
 pub(crate) fn poll_read<T: Transport>(
     read: &mut ReadBuffer,
     io: &mut T,
-    most: usize,
+    (most, pace): (usize, &mut Pace),
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        let (polled, n) = read.fill(most, |buf| Pin::new(&mut *io).poll_read(cx, buf));
+        let (polled, n) = read.fill(most, pace, |buf| Pin::new(&mut *io).poll_read(cx, buf));
         match polled {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(n)),
             Poll::Ready(Err(error)) if is_interrupted(&error) => {}

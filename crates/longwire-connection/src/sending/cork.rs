@@ -10,11 +10,14 @@ use std::marker::PhantomData;
 thread_local! {
     /// The address of the connection whose handler this thread polls, or [`NOBODY`].
     static CORKED: Cell<usize> = const { Cell::new(NOBODY) };
+    /// The number of turns that handlers have had on this thread, modulo 256.
+    static TURNS: Cell<u8> = const { Cell::new(0) };
 }
 
 #[cfg(longwire_loom)]
 loom::thread_local! {
     static CORKED: Cell<usize> = Cell::new(NOBODY);
+    static TURNS: Cell<u8> = Cell::new(0);
 }
 
 const NOBODY: usize = 0;
@@ -32,6 +35,7 @@ pub(crate) struct Cork {
 impl Cork {
     #[inline]
     pub(crate) fn new(address: usize) -> Self {
+        TURNS.with(|turns| turns.set(turns.get().wrapping_add(1)));
         Self { outer: CORKED.with(|corked| corked.replace(address)), not_send: PhantomData }
     }
 
@@ -40,6 +44,12 @@ impl Cork {
     pub(crate) fn is_on(address: usize) -> bool {
         CORKED.with(Cell::get) == address
     }
+}
+
+/// Returns a number for the turn of the handler that this thread polls, if it polls one. The same number means the same
+/// turn, most likely: it is one of 256, and those of two threads have nothing to do with each other.
+pub(crate) fn turn() -> Option<u8> {
+    (CORKED.with(Cell::get) != NOBODY).then(|| TURNS.with(Cell::get))
 }
 
 impl Drop for Cork {
