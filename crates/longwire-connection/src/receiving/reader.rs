@@ -72,8 +72,20 @@ pub(crate) struct Reader<T: Transport> {
 
 /// The names that the handshake agreed on.
 struct Names {
-    subprotocol: Option<String>,
-    extensions: Option<String>,
+    subprotocol: Option<Box<str>>,
+    extensions: Option<Box<str>>,
+}
+
+impl Names {
+    /// Keeps the names, if there are any, without spare memory.
+    fn of(subprotocol: Option<String>, extensions: Option<String>) -> Option<Box<Self>> {
+        if subprotocol.is_none() && extensions.is_none() {
+            return None;
+        }
+        let [subprotocol, extensions] =
+            [subprotocol, extensions].map(|name| name.map(String::into_boxed_str));
+        Some(Box::new(Self { subprotocol, extensions }))
+    }
 }
 
 impl<T: Transport> Reader<T> {
@@ -89,7 +101,6 @@ impl<T: Transport> Reader<T> {
             inbound.set_compression(compression);
             outbound.set_compression(compression);
         }
-        let named = subprotocol.is_some() || extensions.is_some();
         let shared = Shared::new(io, outbound, config);
         let member = || -> Weak<dyn Member> { Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Member>)) };
         let mut writer = shared.lock();
@@ -123,7 +134,7 @@ impl<T: Transport> Reader<T> {
             owes_pong: false,
             has_room: true,
             handled: None,
-            names: named.then(|| Box::new(Names { subprotocol, extensions })),
+            names: Names::of(subprotocol, extensions),
         })
     }
 
