@@ -139,11 +139,11 @@ impl<T: Transport> Reader<T> {
 
     /// Counts the rest of a message that was arriving, and drops it if the memory is needed elsewhere.
     fn count_rest(&mut self, cx: &Context<'_>) {
-        if let Some(holding) = &mut self.holding
-            && !holding.hold(self.inbound.held(), cx.waker())
-        {
+        if !self.may_hold(cx) {
             self.inbound.end();
-            holding.release();
+            if let Some(holding) = &mut self.holding {
+                holding.release();
+            }
         }
     }
 

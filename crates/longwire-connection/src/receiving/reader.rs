@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
@@ -21,7 +21,7 @@ use crate::counting::measurements::Measure;
 use crate::ending::end::Ending;
 use crate::receiving::alarm::Alarm;
 use crate::receiving::excess::is_message_within_rate;
-use crate::receiving::policy::memory::{Holding, Member};
+use crate::receiving::policy::memory::{Contact, Holding};
 #[cfg(feature = "deflate")]
 use crate::receiving::policy::parking::Parking;
 use crate::receiving::policy::rate::Meter;
@@ -102,15 +102,14 @@ impl<T: Transport> Reader<T> {
             outbound.set_compression(compression);
         }
         let shared = Shared::new(io, outbound, config);
-        let member = || -> Weak<dyn Member> { Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Member>)) };
         let mut writer = shared.lock();
         writer.bytes_received = read_ahead.len() as u64;
         #[cfg(feature = "deflate")]
         if let (Some(budget), Some(_)) = (&config.memory, &handover.compression) {
-            writer.count_compressor(budget.clone(), member());
+            writer.count_compressor(budget.clone(), shared.member());
         }
         drop(writer);
-        let holding = config.memory.clone().map(|budget| Holding::new(budget, member()));
+        let holding = config.memory.clone().map(Holding::new);
         Box::new(Self {
             shared,
             inbound,
@@ -609,11 +608,17 @@ impl<T: Transport> Reader<T> {
     /// it.
     #[inline]
     pub(crate) fn count_memory(&mut self, cx: &Context<'_>) {
-        if let Some(holding) = &mut self.holding
-            && !holding.hold(self.inbound.held(), cx.waker())
-        {
+        if !self.may_hold(cx) {
             self.fail(Error::OutOfMemory);
         }
+    }
+
+    /// Counts the memory of the message that is arriving. Returns whether the budget has room for it.
+    #[inline]
+    pub(crate) fn may_hold(&mut self, cx: &Context<'_>) -> bool {
+        let Self { holding, shared, inbound, .. } = self;
+        let Some(holding) = holding else { return true };
+        holding.hold(inbound.held(), Contact { waker: cx.waker(), member: &|| shared.member() })
     }
 
     /// Gives the compressor and the decompressor back after a time without a message in either direction.

@@ -5,7 +5,7 @@
 //! under it are in [`crate::sending::writer`].
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -94,6 +94,11 @@ impl<T: Transport> Shared<T> {
     pub(crate) fn new(io: T, mut out: Outbound, config: &Config) -> Arc<Self> {
         out.set_auto_pong(config.auto_pong);
         Arc::new(Self { is_killed: AtomicBool::new(false), writer: Mutex::new(Writer::new(io, out, config)) })
+    }
+
+    /// Returns this connection as a memory budget sees it.
+    pub(crate) fn member(self: &Arc<Self>) -> Weak<dyn Member> {
+        Arc::downgrade(&(Arc::clone(self) as Arc<dyn Member>))
     }
 
     #[inline]

@@ -246,22 +246,28 @@ const COMPRESSOR: usize = longwire_protocol::Outbound::COMPRESSOR_MEMORY;
 #[derive(Debug)]
 pub(crate) struct Holding {
     budget: MemoryBudget,
-    member: Weak<dyn Member>,
     held: usize,
     /// The name and entry of a connection that holds at least [`LISTED`] bytes.
     large: Option<Box<(u64, Arc<Entry>)>>,
 }
 
+/// The ways to reach a connection, which the budget keeps once it may choose it to be closed.
+#[derive(Clone, Copy)]
+pub(crate) struct Contact<'a> {
+    /// Wakes its receiving task.
+    pub(crate) waker: &'a Waker,
+    pub(crate) member: &'a dyn Fn() -> Weak<dyn Member>,
+}
+
 impl Holding {
-    pub(crate) fn new(budget: MemoryBudget, member: Weak<dyn Member>) -> Self {
-        Self { budget, member, held: 0, large: None }
+    pub(crate) fn new(budget: MemoryBudget) -> Self {
+        Self { budget, held: 0, large: None }
     }
 
-    /// Records that the connection now holds `held` bytes and that `waker` wakes its receiving task. Returns
-    /// whether it may hold that much.
+    /// Records that the connection now holds `held` bytes. Returns whether it may hold that much.
     #[inline]
-    pub(crate) fn hold(&mut self, held: usize, waker: &Waker) -> bool {
-        (held == self.held && self.large.is_none()) || self.change(held, waker)
+    pub(crate) fn hold(&mut self, held: usize, contact: Contact<'_>) -> bool {
+        (held == self.held && self.large.is_none()) || self.change(held, Some(contact))
     }
 
     /// Returns whether this connection holds so much that the budget may choose it to be closed.
@@ -272,11 +278,13 @@ impl Holding {
 
     /// Gives everything back.
     pub(crate) fn release(&mut self) {
-        self.hold(0, Waker::noop());
+        if self.held > 0 {
+            self.change(0, None);
+        }
     }
 
     #[cold]
-    fn change(&mut self, held: usize, waker: &Waker) -> bool {
+    fn change(&mut self, held: usize, contact: Option<Contact<'_>>) -> bool {
         let shared = Arc::clone(&self.budget.shared);
         let before = std::mem::replace(&mut self.held, held);
         if before == 0 && held > 0 {
@@ -284,7 +292,7 @@ impl Holding {
         } else if before > 0 && held == 0 {
             shared.holders.fetch_sub(1, Ordering::Relaxed);
         }
-        self.list(before, waker);
+        self.list(before, contact);
         if self.large.as_ref().is_some_and(|large| large.1.is_chosen.load(Ordering::Acquire)) {
             self.settle(before);
             return false;
@@ -323,7 +331,7 @@ impl Holding {
     }
 
     /// Updates the connection's place among those that hold at least [`LISTED`] bytes.
-    fn list(&mut self, before: usize, waker: &Waker) {
+    fn list(&mut self, before: usize, contact: Option<Contact<'_>>) {
         let shared = &self.budget.shared;
         if self.held < LISTED {
             if let Some(large) = self.large.take()
@@ -333,11 +341,12 @@ impl Holding {
             }
             return;
         }
+        let Some(Contact { waker, member }) = contact else { return };
         let large = self.large.get_or_insert_with(|| {
             let entry = Entry {
                 is_chosen: AtomicBool::new(false),
                 leaving: AtomicUsize::new(0),
-                member: Weak::clone(&self.member),
+                member: member(),
                 waker: Mutex::default(),
             };
             Box::new((shared.names.fetch_add(1, Ordering::Relaxed), Arc::new(entry)))
@@ -387,11 +396,13 @@ mod tests {
         Weak::<Nobody>::new()
     }
 
+    const NOBODY: Contact<'static> = Contact { waker: Waker::noop(), member: &nobody };
+
     #[test]
     fn whoever_holds_more_than_its_share_has_to_go() {
         let budget = MemoryBudget::new(1000);
-        let mut holdings = [(); 4].map(|()| Holding::new(budget.clone(), nobody()));
-        let mut hold = |i: usize, held| holdings[i].hold(held, Waker::noop());
+        let mut holdings = [(); 4].map(|()| Holding::new(budget.clone()));
+        let mut hold = |i: usize, held| holdings[i].hold(held, NOBODY);
         assert!(hold(0, 600), "there is room");
         assert!(hold(1, 400), "for all of it");
         assert_eq!(budget.used(), 1000);
@@ -411,10 +422,10 @@ mod tests {
         let mut refused = 0;
         let holdings: Vec<_> = (1..=10_000)
             .map(|k| {
-                let mut holding = Holding::new(budget.clone(), nobody());
+                let mut holding = Holding::new(budget.clone());
                 // As much as each may hold when it arrives, without growing further: without a bound, ten times the
                 // limit.
-                if !holding.hold((64 << 20) / k, Waker::noop()) {
+                if !holding.hold((64 << 20) / k, NOBODY) {
                     holding.release();
                     refused += 1;
                 }
@@ -432,32 +443,32 @@ mod tests {
     #[test]
     fn one_goes_where_one_is_enough() {
         let budget = MemoryBudget::new(1_000_000);
-        let holding = || Holding::new(budget.clone(), nobody());
+        let holding = || Holding::new(budget.clone());
         let mut large: Vec<_> = (0..10).map(|_| holding()).collect();
         for one in &mut large {
-            assert!(one.hold(99_000, Waker::noop()));
+            assert!(one.hold(99_000, NOBODY));
         }
         let mut small: Vec<_> = (0..20).map(|_| holding()).collect();
         for one in &mut small {
-            assert!(one.hold(2_000, Waker::noop()));
+            assert!(one.hold(2_000, NOBODY));
         }
-        large.retain_mut(|one| one.hold(99_000, Waker::noop()));
+        large.retain_mut(|one| one.hold(99_000, NOBODY));
         assert_eq!(large.len(), 9);
         assert_eq!(budget.shared.leaving.load(Ordering::Relaxed), 0);
         // The next one goes when the sum exceeds the limit again.
         for one in &mut small {
-            assert!(one.hold(8_000, Waker::noop()));
+            assert!(one.hold(8_000, NOBODY));
         }
-        large.retain_mut(|one| one.hold(99_000, Waker::noop()));
+        large.retain_mut(|one| one.hold(99_000, NOBODY));
         assert_eq!(large.len(), 8);
     }
 
     #[test]
     fn who_holds_16_kib_can_be_chosen() {
         let budget = MemoryBudget::new(100_000);
-        let mut holding = Holding::new(budget.clone(), nobody());
+        let mut holding = Holding::new(budget.clone());
         for (held, is_listed) in [(16_383, false), (16_384, true), (100, false)] {
-            assert!(holding.hold(held, Waker::noop()));
+            assert!(holding.hold(held, NOBODY));
             assert_eq!(lock(&budget.shared.large).len(), usize::from(is_listed), "{held}");
         }
     }
@@ -465,13 +476,13 @@ mod tests {
     #[test]
     fn the_largest_goes_though_it_does_not_grow() {
         let budget = MemoryBudget::new(100_000);
-        let mut large = Holding::new(budget.clone(), nobody());
-        let mut small = Holding::new(budget.clone(), nobody());
-        assert!(large.hold(90_000, Waker::noop()));
-        assert!(small.hold(12_000, Waker::noop()), "less than its share");
-        assert!(!large.hold(90_000, Waker::noop()), "chosen");
+        let mut large = Holding::new(budget.clone());
+        let mut small = Holding::new(budget.clone());
+        assert!(large.hold(90_000, NOBODY));
+        assert!(small.hold(12_000, NOBODY), "less than its share");
+        assert!(!large.hold(90_000, NOBODY), "chosen");
         large.release();
         assert_eq!(budget.used(), 12_000);
-        assert!(small.hold(90_000, Waker::noop()));
+        assert!(small.hold(90_000, NOBODY));
     }
 }

@@ -24,7 +24,12 @@ impl Member for Nobody {
 }
 
 fn holding(budget: &MemoryBudget) -> Holding {
-    Holding::new(budget.clone(), Weak::<Nobody>::new())
+    Holding::new(budget.clone())
+}
+
+/// Returns the ways to reach such a connection, which has this waker.
+fn contact(waker: &Waker) -> Contact<'_> {
+    Contact { waker, member: &|| Weak::<Nobody>::new() }
 }
 
 /// Checks that the budget is as it was when it was new.
@@ -46,13 +51,13 @@ fn who_is_chosen_is_woken() {
             let mut large = holding(&budget);
             spawn(move || {
                 block_on(poll_fn(|cx| {
-                    if large.hold(90_000, cx.waker()) { Poll::Pending } else { Poll::Ready(()) }
+                    if large.hold(90_000, contact(cx.waker())) { Poll::Pending } else { Poll::Ready(()) }
                 }));
                 large.release();
             })
         };
         let mut small = holding(&budget);
-        assert!(small.hold(12_000, Waker::noop()), "it has less than its share");
+        assert!(small.hold(12_000, contact(Waker::noop())), "it has less than its share");
         waiting.join().unwrap();
         assert_eq!(budget.used(), 12_000);
         assert_eq!(budget.shared.leaving.load(Ordering::Relaxed), 0);
@@ -71,7 +76,7 @@ fn the_sum_is_bounded_and_every_byte_is_given_back() {
             let mut holding = holding(&budget);
             spawn(move || {
                 for &size in sizes {
-                    if !holding.hold(size, Waker::noop()) {
+                    if !holding.hold(size, contact(Waker::noop())) {
                         holding.release();
                         break;
                     }
@@ -81,7 +86,7 @@ fn the_sum_is_bounded_and_every_byte_is_given_back() {
         };
         let threads = [start(&[60_000, 20_000]), start(&[50_000])];
         let mut third = holding(&budget);
-        if !third.hold(45_000, Waker::noop()) {
+        if !third.hold(45_000, contact(Waker::noop())) {
             third.release();
         }
         let mut all: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
