@@ -39,24 +39,31 @@ pub struct Inbound {
     limits: Limits,
     /// The smallest length at which `admit` refuses an uncompressed message of one frame.
     too_long: u64,
-    /// The frame whose payload is arriving; `None` while a header is awaited.
-    frame: Option<Payload>,
-    /// The beginning of a header that has not arrived in full. Empty while a payload is arriving.
-    spill: Spill,
-    /// The message in progress; `None` between messages.
-    message: Option<Box<Assembly>>,
+    /// What has arrived in part; `None` most of the time, between messages.
+    arriving: Option<Box<Arriving>>,
     /// `Some` if compression was negotiated.
     inflating: Option<Box<Inflating>>,
     /// The number of bytes that decompression has yielded since [`take_inflated`](Self::take_inflated) was called.
     inflated: usize,
-    /// The part of a control frame's payload that has arrived.
-    control: Vec<u8>,
     /// Set if messages are handed out in pieces.
     parts: bool,
     /// Set after an error or a close frame: nothing more is interpreted.
     ended: bool,
     /// Whether a message may begin with the next byte, and is wanted whole: see [`look_between`](Self::look_between).
     is_between: bool,
+}
+
+/// A frame and a message that have not arrived in full.
+#[derive(Debug, Default)]
+struct Arriving {
+    /// The frame whose payload is arriving; `None` while a header is awaited.
+    frame: Option<Payload>,
+    /// The beginning of a header that has not arrived in full. Empty while a payload is arriving.
+    spill: Spill,
+    /// The message in progress; `None` between messages.
+    message: Option<Assembly>,
+    /// The part of a control frame's payload that has arrived.
+    control: Vec<u8>,
 }
 
 impl Inbound {
@@ -66,12 +73,9 @@ impl Inbound {
             role,
             limits,
             too_long: limits.too_long(),
-            frame: None,
-            spill: Spill::default(),
-            message: None,
+            arriving: None,
             inflating: None,
             inflated: 0,
-            control: Vec::new(),
             parts: false,
             ended: false,
             is_between: true,
@@ -258,11 +262,28 @@ impl Inbound {
     /// may have changed.
     #[inline]
     fn look_between(&mut self) {
-        self.is_between = !self.ended
-            && !self.parts
-            && self.frame.is_none()
-            && self.spill.is_empty()
-            && self.message.is_none();
+        if let Some(Arriving { frame: None, spill, message: None, .. }) = self.arriving.as_deref()
+            && spill.is_empty()
+        {
+            self.arriving = None;
+        }
+        self.is_between = !self.ended && !self.parts && self.arriving.is_none();
+    }
+
+    /// Returns the frame whose payload is arriving.
+    #[inline]
+    fn frame(&self) -> Option<&Payload> {
+        self.arriving.as_ref()?.frame.as_ref()
+    }
+
+    /// Returns the message in progress.
+    #[inline]
+    fn message(&self) -> Option<&Assembly> {
+        self.arriving.as_ref()?.message.as_ref()
+    }
+
+    fn message_mut(&mut self) -> Option<&mut Assembly> {
+        self.arriving.as_mut()?.message.as_mut()
     }
 
     /// Requests messages in pieces, as they arrive, from now on; or whole messages again.
@@ -289,7 +310,7 @@ impl Inbound {
     /// Checks and drops the rest of a message of which pieces were handed out.
     #[cold]
     pub fn skip_rest(&mut self) {
-        if let Some(message) = &mut self.message
+        if let Some(message) = self.message_mut()
             && message.in_parts
         {
             message.skipped = true;
@@ -301,7 +322,7 @@ impl Inbound {
     ///
     /// Zero while a header or a control frame is awaited and while messages are handed out in pieces.
     pub fn payload_left(&self) -> usize {
-        match &self.frame {
+        match self.frame() {
             Some(frame) if frame.opcode.is_data() && !self.parts && !self.is_in_parts_or_compressed() => {
                 frame.left
             }
@@ -313,7 +334,12 @@ impl Inbound {
     /// Receiving that many leaves nothing undecoded.
     #[inline]
     pub fn frame_left(&self) -> usize {
-        match &self.frame {
+        if self.arriving.is_none() { 0 } else { self.arriving_frame_left() }
+    }
+
+    #[inline(never)]
+    fn arriving_frame_left(&self) -> usize {
+        match self.frame() {
             Some(frame) if frame.opcode.is_data() && !self.parts => frame.left,
             _ => 0,
         }
@@ -323,8 +349,8 @@ impl Inbound {
     /// which a connection holds much, whatever arrived.
     #[inline]
     pub fn is_inflating(&self) -> bool {
-        let message = self.message.as_ref();
-        !self.parts && message.is_some_and(|message| message.is_compressed() && !message.buf.is_empty())
+        !self.parts
+            && self.message().is_some_and(|message| message.is_compressed() && !message.buf.is_empty())
     }
 
     /// Lets `read` append to the current message's own buffer, which saves one copy of a large payload.
@@ -362,7 +388,7 @@ impl Inbound {
     ) -> (R, Result<Option<Event>, ProtocolError>) {
         let left = self.payload_left();
         let mut nothing = Vec::new();
-        let buf = match &mut self.message {
+        let buf = match self.message_mut() {
             Some(message) if left > 0 => {
                 grow_ahead(&mut message.buf, left);
                 &mut message.buf
@@ -373,7 +399,8 @@ impl Inbound {
         let room = left.min(appended.buf.capacity() - appended.checked);
         let out = read(&mut (&mut *appended.buf).limit(room));
         let arrived = appended.keep();
-        if let (Some(message), Some(frame)) = (&mut self.message, &self.frame)
+        if let Some(Arriving { frame: Some(frame), message: Some(message), .. }) =
+            self.arriving.as_deref_mut()
             && let Some(key) = frame.key
             && arrived > 0
         {
@@ -389,18 +416,20 @@ impl Inbound {
     }
 
     fn is_in_parts_or_compressed(&self) -> bool {
-        self.message.as_ref().is_some_and(|message| message.in_parts || message.is_compressed())
+        self.message().is_some_and(|message| message.in_parts || message.is_compressed())
     }
 
     /// Returns the memory held for incomplete data, in bytes: the reserved buffers of the message and of a control
     /// frame, and the decompressor of a compressed message (48 KiB).
     #[inline]
     pub fn held(&self) -> usize {
-        self.message.as_ref().map_or(0, |message| {
+        let Some(Arriving { message, control, .. }) = self.arriving.as_deref() else { return 0 };
+        let message = message.as_ref().map_or(0, |message| {
             let context =
                 if message.is_compressed() && self.keeps_decompressor() { CONTEXT_MEMORY } else { 0 };
             message.buf.capacity() + context
-        }) + self.control.capacity()
+        });
+        message + control.capacity()
     }
 
     /// Returns the number of bytes that decompression has yielded since the last call: work that the length of the
@@ -415,11 +444,12 @@ impl Inbound {
     ///
     /// A caller that must not receive messages now can handle the control frames before the next message.
     pub fn is_control_next(&self, input: &[u8]) -> Option<bool> {
-        if let Some(frame) = &self.frame {
+        if let Some(frame) = self.frame() {
             return Some(frame.opcode.is_control());
         }
+        let begun = self.arriving.as_ref().and_then(|arriving| arriving.spill.first());
         // "Control frames are identified by opcodes where the most significant bit of the opcode is 1" (RFC 6455 §5.5)
-        self.spill.first().or(input.first().copied()).map(|byte| byte & 0x08 != 0)
+        begun.or(input.first().copied()).map(|byte| byte & 0x08 != 0)
     }
 
     /// Returns whether a close frame or an error has ended interpretation.
@@ -431,9 +461,7 @@ impl Inbound {
     pub fn end(&mut self) {
         self.ended = true;
         self.is_between = false;
-        self.frame = None;
-        self.message = None;
-        self.control = Vec::new();
+        self.arriving = None;
         if let Some(inflating) = &mut self.inflating {
             inflating.discard();
         }
@@ -446,8 +474,9 @@ impl Inbound {
     ) -> Result<Option<Event>, ProtocolError> {
         let most = self.inflated.saturating_add(INFLATE_STEP);
         loop {
-            if self.frame.is_none() {
-                let Some(header) = self.spill.take_header(input, self.role)? else { return Ok(None) };
+            let arriving = self.arriving.get_or_insert_default();
+            if arriving.frame.is_none() {
+                let Some(header) = arriving.spill.take_header(input, self.role)? else { return Ok(None) };
                 let admitted = self.admit(&header)?;
                 self.begin_frame(&header, admitted);
                 self.borrow(spare);
@@ -467,7 +496,7 @@ impl Inbound {
         if header.rsv1() && self.inflating.is_none() {
             return Err(ProtocolError::UnexpectedRsv1);
         }
-        let (announced, fragments) = match (&self.message, header.opcode()) {
+        let (announced, fragments) = match (self.message(), header.opcode()) {
             // The limit of 125 bytes is checked when the header is parsed.
             (_, Opcode::Close | Opcode::Ping | Opcode::Pong) => return Ok(Admitted::default()),
             (None, Opcode::Text | Opcode::Binary) => (0, 1),
@@ -502,28 +531,29 @@ impl Inbound {
     /// than an eighth. The decompressed size has its own limit.
     #[cold]
     fn wire_max(&self, header: &FrameHeader, max: usize) -> usize {
-        let is_compressed =
-            header.rsv1() || self.message.as_ref().is_some_and(|message| message.is_compressed());
+        let is_compressed = header.rsv1() || self.message().is_some_and(|message| message.is_compressed());
         if is_compressed { max.saturating_add(max / 8).saturating_add(64) } else { max }
     }
 
     /// Remembers a frame whose payload has not arrived in full, or that is one of several.
     fn begin_frame(&mut self, header: &FrameHeader, admitted: Admitted) {
+        let arriving = self.arriving.get_or_insert_default();
         let opcode = header.opcode();
         if opcode.is_data() {
-            let message = self.message.get_or_insert_with(|| Box::new(Assembly::new(header)));
+            let message = arriving.message.get_or_insert_with(|| Assembly::new(header));
             message.announced = admitted.announced;
             message.fragments = admitted.fragments;
         }
         let left =
             usize::try_from(header.len()).expect("an admitted length is within a limit that is a usize");
-        self.frame = Some(Payload { opcode, fin: header.fin(), key: header.mask(), done: 0, left });
+        arriving.frame = Some(Payload { opcode, fin: header.fin(), key: header.mask(), done: 0, left });
     }
 
     /// Uses `spare` instead of the memory that the new frame would need.
     #[inline]
     fn borrow(&mut self, spare: &mut Vec<u8>) {
-        if let (Some(message), Some(frame)) = (&mut self.message, &self.frame)
+        if let Some(Arriving { frame: Some(frame), message: Some(message), .. }) =
+            self.arriving.as_deref_mut()
             && message.buf.capacity() == 0
             && (frame.left..=frame.left.saturating_mul(2)).contains(&spare.capacity())
             && SPARED.contains(&frame.left)
@@ -536,10 +566,12 @@ impl Inbound {
     /// Moves payload from the input to its destination; returns an event if that completes one. Decompression stops
     /// once the total `inflated` reaches `most`, and then leaves some of the input.
     fn take_payload(&mut self, input: &mut &[u8], most: usize) -> Result<Option<Event>, ProtocolError> {
-        let Some(frame) = &self.frame else { return Ok(None) };
+        let Some(Arriving { frame: Some(frame), message, control, .. }) = self.arriving.as_deref_mut() else {
+            return Ok(None);
+        };
         let take = frame.left.min(input.len());
         let (arrived, rest) = input.split_at(take);
-        let buf = match &mut self.message {
+        let buf = match message {
             Some(message) if frame.opcode.is_data() && message.is_compressed() => {
                 let (key, phase) = (frame.key, frame.done);
                 let (taken, yielded) = self.inflate(arrived, key, phase, most)?;
@@ -550,7 +582,7 @@ impl Inbound {
                 grow(&mut message.buf, take, frame.left, frame.fin);
                 &mut message.buf
             }
-            _ => &mut self.control,
+            _ => control,
         };
         extend_unmasked(buf, arrived, frame.key, frame.done);
         *input = rest;
@@ -566,7 +598,10 @@ impl Inbound {
         phase: usize,
         most: usize,
     ) -> Result<(usize, usize), ProtocolError> {
-        let (Some(inflating), Some(message)) = (&mut self.inflating, &mut self.message) else {
+        let Self { inflating, arriving, .. } = self;
+        let (Some(inflating), Some(Arriving { message: Some(message), .. })) =
+            (inflating, arriving.as_deref_mut())
+        else {
             return Ok((piece.len(), 0));
         };
         let max = self.limits.max_message.unwrap_or(Limits::ADDRESSABLE);
@@ -584,18 +619,19 @@ impl Inbound {
     /// Checks the last `arrived` bytes of the buffer that they were appended to; returns an event if that completes
     /// one.
     fn payload_arrived(&mut self, arrived: usize, yielded: usize) -> Result<Option<Event>, ProtocolError> {
-        let Some(frame) = &mut self.frame else { return Ok(None) };
+        let Some(arriving) = self.arriving.as_deref_mut() else { return Ok(None) };
+        let Some(frame) = &mut arriving.frame else { return Ok(None) };
         frame.done += arrived;
         frame.left -= arrived;
         let Payload { opcode, fin, left, .. } = *frame;
         let complete = left == 0;
         if complete {
-            self.frame = None;
+            arriving.frame = None;
         }
         if opcode.is_control() {
             return if complete { self.finish_control(opcode).map(Some) } else { Ok(None) };
         }
-        let Some(message) = &mut self.message else { return Ok(None) };
+        let Some(message) = &mut arriving.message else { return Ok(None) };
         let complete = complete && fin;
         if complete
             && message.is_compressed()
@@ -619,7 +655,7 @@ impl Inbound {
         if !complete {
             return Ok(None);
         }
-        let Some(message) = self.message.take() else {
+        let Some(message) = arriving.message.take() else {
             return Ok(None);
         };
         Ok(Some(Event::Message(Message::from_validated(message.kind, message.buf.into()))))
@@ -628,11 +664,12 @@ impl Inbound {
     /// Hands out what has arrived since the last piece, unless the message is skipped.
     #[cold]
     fn hand_out_part(&mut self, last: bool) -> Option<Event> {
-        let message = self.message.as_mut()?;
+        let arriving = self.arriving.as_mut()?;
+        let message = arriving.message.as_mut()?;
         let (kind, skipped) = (message.kind, message.skipped);
         let data = Bytes::from(std::mem::take(&mut message.buf));
         if last {
-            self.message = None;
+            arriving.message = None;
         } else if data.is_empty() {
             return None;
         } else {
@@ -643,7 +680,8 @@ impl Inbound {
 
     #[cold]
     fn finish_control(&mut self, opcode: Opcode) -> Result<Event, ProtocolError> {
-        let payload = std::mem::take(&mut self.control);
+        let control = self.arriving.as_mut().map(|arriving| std::mem::take(&mut arriving.control));
+        let payload = control.unwrap_or_default();
         match opcode {
             Opcode::Ping => Ok(Event::Ping(payload.into())),
             Opcode::Pong => Ok(Event::Pong(payload.into())),
