@@ -152,6 +152,35 @@ impl Future for Handler {
     }
 }
 
+/// A listener that answers at once, with an error that belongs to one connection, however often it is asked.
+#[derive(Debug)]
+struct Broken;
+
+impl Listen for Broken {
+    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(ServerStream, Option<SocketAddr>)>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+#[test]
+fn a_listener_that_always_answers_leaves_room_for_others() {
+    let (ended, is_ended) = std::sync::mpsc::channel();
+    // A thread of its own: if the server keeps it for itself, no timer of its runtime fires.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = Server::from_acceptor(Broken);
+            let handle = server.handle();
+            let serving = server.serve(|_, _| async { Ok(()) }).spawn();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            handle.shutdown().await;
+            serving.await.unwrap().unwrap();
+        });
+        let _ = ended.send(());
+    });
+    is_ended.recv_timeout(Duration::from_secs(10)).expect("the shutdown gets its turn");
+}
+
 /// A stream with a buffer of 64 KiB, as that of TLS has, over one that takes 1 KiB in each 100 ms.
 struct Buffered {
     buffer: usize,
