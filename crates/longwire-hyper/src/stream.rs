@@ -20,7 +20,9 @@ use tokio::time::timeout;
 /// If it is dropped after it has ended its own direction and before the peer has, a separate task waits for the
 /// peer's end, for at most the connection's [`close_timeout`](longwire_connection::Config::close_timeout): hyper
 /// would reset the stream at once, which means to a browser what a reset of TCP does (RFC 8441 §5). If it is
-/// dropped before it has ended its own direction, the stream is reset.
+/// dropped before it has ended its own direction, hyper sends what it has accepted, up to 128 KiB, ends the stream and
+/// resets it. A peer that does not read keeps these bytes and the stream until it reads or the connection ends, also if
+/// its socket was aborted or dropped at a deadline: `max_concurrent_streams` and the number of connections limit them.
 #[derive(Debug)]
 pub struct Http2Stream {
     /// `None` once the stream is dropped.
@@ -143,7 +145,7 @@ fn gather(pieces: &[IoSlice<'_>]) -> Vec<u8> {
 }
 
 /// The maximum number of bytes in one write: two frames of the size that HTTP/2 allows from the start (RFC 9113
-/// §6.5.2). Up to three writes can wait within hyper.
+/// §6.5.2). Up to four writes can wait within hyper.
 const MAX_WRITE: usize = 32 * 1024;
 
 /// The stream window for HTTP/2 connections that carry sockets: 256 KiB. A socket can have that much in transit,
@@ -153,8 +155,8 @@ const MAX_WRITE: usize = 32 * 1024;
 /// are not read use up the [window of the connection](CONNECTION_WINDOW), and all other streams stall until they are.
 ///
 /// A peer can make this end keep that much for each stream: 50 MiB for a connection with 200 streams, which hyper
-/// allows by default. A smaller window or `max_concurrent_streams` reduces the total; a larger window makes a
-/// single socket faster over a long distance.
+/// allows by default; and half as much of what is sent, if it does not read ([`Http2Stream`]). A smaller window or
+/// `max_concurrent_streams` reduces the total; a larger window makes a single socket faster over a long distance.
 ///
 /// ```
 /// use hyper_util::rt::TokioExecutor;

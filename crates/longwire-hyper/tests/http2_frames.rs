@@ -16,12 +16,13 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use longwire_connection::testing::duplex;
 use longwire_connection::{Config, Handover, Limits, WebSocket};
-use longwire_hyper::{Mount, MountConfig};
+use longwire_hyper::{Mount, MountConfig, Socket};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire_model::client_frame as frame;
 
-use common::{Running, Setup, soon, start_echo, tcp};
+use common::{Running, Setup, soon, start, start_echo, tcp};
 
 /// The name of a case, the bytes that the client sends after `hi`, and the code of the close frame in answer, if any.
 type Row = (&'static str, Vec<u8>, Option<u16>);
@@ -245,4 +246,41 @@ async fn a_stream_that_is_closed_in_order_is_not_reset() {
         let is_reset = frames().iter().any(|(kind, _)| *kind == RST_STREAM);
         assert_eq!(is_reset, !ends, "{:?}", frames());
     }
+}
+
+/// hyper ends a stream that was dropped, but not before the client has made room for what hyper has accepted.
+#[tokio::test]
+async fn a_stream_that_is_dropped_stays_until_its_client_reads() {
+    let (dropped, mut is_dropped) = mpsc::unbounded_channel();
+    let handler = move |ws: Socket| {
+        let dropped = dropped.clone();
+        async move {
+            let sender = ws.sender();
+            while sender.try_send(vec![0; 4096]).is_ok() {
+                tokio::task::yield_now().await;
+            }
+            ws.abort();
+            let _ = dropped.send(());
+            Ok(())
+        }
+    };
+    let server = start(Setup::Auto, &Mount::default(), handler).await;
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let io = TokioIo::new(Tap(tcp(server.addr).await, Arc::clone(&came)));
+    let (_driver, mut io) = extended_connect(io, &server).await;
+    soon(is_dropped.recv()).await.unwrap();
+    soon(server.mount.hub().emptied()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let is_end = |(kind, flags): (u8, u8)| kind == RST_STREAM || (kind, flags) == (0, 1);
+    let ended =
+        || frames_of_streams(&came.lock().unwrap()).into_iter().filter(|frame| is_end(*frame)).collect();
+    let none: Vec<(u8, u8)> = ended();
+    assert_eq!(none, [], "the client has left no room for an end");
+    soon(io.read_to_end(&mut Vec::new())).await.unwrap();
+    let both = async {
+        while ended() != [(0, 1), (RST_STREAM, 0)] {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(both).await;
 }

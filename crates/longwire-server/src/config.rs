@@ -41,8 +41,10 @@ pub struct ServerConfig {
     /// The size limits of a request head. Default: 16 KiB, 100 header fields.
     pub head: HeadLimits,
     /// The maximum duration of a handshake, from the connection to the 101: the request, `authorize` or the
-    /// fallback, and writing the 101. Any other response is cut off only if the client takes none of it for
-    /// [`close_timeout`](Config::close_timeout). Default: 10 s.
+    /// fallback, and writing the 101. Any other response is cut off only if the client takes none of it (over TLS,
+    /// less than 16 KiB) for [`close_timeout`](Config::close_timeout), if its slot is needed
+    /// ([`max_handshakes`](Self::max_handshakes)), or at the deadline of a [`shutdown`](Self::shutdown). Default:
+    /// 10 s.
     pub handshake_timeout: Duration,
     /// The maximum number of concurrent handshakes, and also of those that wait for `authorize` or the fallback.
     /// The two are counted separately.
@@ -50,7 +52,8 @@ pub struct ServerConfig {
     /// One more handshake ends the oldest that does not wait for the application with 503, or without a response if
     /// its TLS or proxy's header is not complete. An honest client needs its slot only for a moment; one that sends
     /// its request slowly on purpose keeps it as long as it can. A client that waits for the application keeps its
-    /// slot. If the maximum number of clients is already waiting, the next complete request is answered with 503.
+    /// slot. If the maximum number of clients is already waiting, the next complete request is answered with 503. A
+    /// refusal or a page of the fallback that is being sent does not keep its slot, and is cut off if it is the oldest.
     /// Default: 1024.
     pub max_handshakes: usize,
     /// The settings of the hub, such as the policy for clients that do not keep up with broadcasts.

@@ -76,8 +76,6 @@ impl Passed {
 /// The state of a handshake that affects its response.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// Set once a response was started. A connection must not get two responses.
-    is_answered: bool,
     /// Whether the request is a HEAD, whose response has no body (RFC 9110 §9.3.2).
     is_head: bool,
 }
@@ -110,18 +108,35 @@ impl Gate {
             }
         };
         let peer_addr = ends.peer;
-        let passed = tokio::select! {
+        let verdict = tokio::select! {
             biased;
             // Polled first: a request that has arrived meanwhile can regain a slot that was revoked because of
             // crowding.
-            passed = self.shake_hands(&mut io, ends, deadline, &ticket, &mut progress) => passed?,
+            verdict = self.decide(&mut io, ends, deadline, &ticket, &mut progress) => verdict?,
             revoked = ticket.revoked() => {
                 debug!(peer_addr = peer_addr.map(display), ?revoked, "a handshake was cut off");
                 self.note(revoked);
-                if !progress.is_answered {
-                    self.turn_away(&mut io, revoked, progress, peer_addr).await;
-                }
+                self.turn_away(&mut io, revoked, progress, peer_addr).await;
                 return None;
+            }
+        };
+        // From here on there is a response, and a connection must not get two.
+        let passed = {
+            let mut answering = pin!(self.answer(&mut io, verdict, deadline, &ticket, progress, peer_addr));
+            tokio::select! {
+                biased;
+                passed = &mut answering => passed?,
+                revoked = ticket.revoked() => {
+                    debug!(peer_addr = peer_addr.map(display), ?revoked, "a slot was lost during the response");
+                    self.note(revoked);
+                    match revoked {
+                        Revoked::Crowded => return None,
+                        // As clients do, the response has the time that the shutdown takes.
+                        Revoked::ShutDown => {
+                            timeout(self.config.shutdown.deadline, answering).await.ok().flatten()?
+                        }
+                    }
+                }
             }
         };
         let Passed { accepted, reservation, request, connection, client, read_ahead } = passed;
@@ -183,37 +198,45 @@ impl Gate {
         None
     }
 
-    async fn shake_hands(
+    /// Reads the request and decides on it. Returns `None` if the client left before that, and any response other
+    /// than 101 as the bytes to send.
+    async fn decide(
         &self,
         io: &mut ServerStream,
         ends: Ends,
         deadline: Deadline,
         ticket: &Ticket,
         progress: &mut Progress,
-    ) -> Option<Passed> {
+    ) -> Option<Result<Passed, Bytes>> {
         let peer_addr = ends.peer;
-        let verdict = match self.read_head(io, deadline).await {
-            Ok(head) => {
-                let mut early = Vec::new();
-                let head = head?;
-                let security = Security::of(io);
-                progress.is_head = head.parts.method == Method::HEAD;
-                let judged = tokio::select! {
-                    biased;
-                    judged = self.judge(head, security, ends, deadline, ticket) => judged,
-                    () = lost(io, &mut early) => {
-                        debug!(
-                            peer_addr = peer_addr.map(display),
-                            "a client disconnected before the response was sent"
-                        );
-                        return None;
-                    }
-                };
-                judged.map(|passed| passed.followed_by(&early))
-            }
-            Err(rejection) => Err(self.refuse(&rejection, None, peer_addr)),
+        let head = match self.read_head(io, deadline).await {
+            Ok(head) => head?,
+            Err(rejection) => return Some(Err(self.refuse(&rejection, None, peer_addr))),
         };
-        progress.is_answered = true;
+        let mut early = Vec::new();
+        let security = Security::of(io);
+        progress.is_head = head.parts.method == Method::HEAD;
+        let judged = tokio::select! {
+            biased;
+            judged = self.judge(head, security, ends, deadline, ticket) => judged,
+            () = lost(io, &mut early) => {
+                debug!(peer_addr = peer_addr.map(display), "a client disconnected before the response was sent");
+                return None;
+            }
+        };
+        Some(judged.map(|passed| passed.followed_by(&early)))
+    }
+
+    /// Sends the response. Returns `None` if the connection ends with it.
+    async fn answer(
+        &self,
+        io: &mut ServerStream,
+        verdict: Result<Passed, Bytes>,
+        deadline: Deadline,
+        ticket: &Ticket,
+        progress: Progress,
+        peer_addr: Option<SocketAddr>,
+    ) -> Option<Passed> {
         match verdict {
             Ok(passed) => {
                 let response = encode_response(&passed.accepted.response());

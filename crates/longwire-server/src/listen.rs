@@ -264,6 +264,9 @@ pub(crate) async fn next_connection(
     pause: &mut Pause,
 ) -> (ServerStream, Option<SocketAddr>) {
     loop {
+        // A listener of the application may answer at once each time, even with an error that lasts. The shutdown and
+        // the clients need their turn.
+        tokio::task::consume_budget().await;
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok(connection) => {
                 pause.reset();

@@ -19,19 +19,21 @@ use crate::ServerStream;
 
 /// Writes the last bytes of a connection and makes sure that the peer can read them.
 ///
-/// `limit` is the maximum time without progress while writing, and then the maximum time for the peer to end the
-/// connection. So a slow reader still gets a long response whole.
+/// `limit` is the maximum time without progress while writing, in steps of 16 KiB if the stream has a buffer, and then
+/// the maximum time for the peer to end the connection. So a slow reader still gets a long response whole.
 pub(crate) async fn finish(io: &mut ServerStream, response: &[u8], limit: Duration) {
     let result = async {
-        let mut left = response;
-        while !left.is_empty() {
-            match within(limit, io.write(left)).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => left = &left[n..],
+        for mut left in response.chunks(PIECE) {
+            while !left.is_empty() {
+                match within(limit, io.write(left)).await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    n => left = &left[n..],
+                }
             }
+            // TLS takes 64 KiB into its buffer, and whether that gets smaller is not seen before it is empty.
+            within(limit, io.flush()).await?;
         }
         let ending = async {
-            io.flush().await?;
             io.shutdown().await?;
             drain(io).await
         };
@@ -123,6 +125,9 @@ pub(crate) async fn read_some<R>(io: &mut ServerStream, take: impl FnOnce(&[u8])
     })
     .await
 }
+
+/// The number of bytes of a response that must leave within the limit: a record of TLS.
+const PIECE: usize = 16 << 10;
 
 /// The maximum number of bytes read from a refused client before the connection is dropped.
 const MAX_DRAINED: usize = 1 << 20;

@@ -3,17 +3,19 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use crate::listen::Listen;
 use crate::pending::{Pending, Revoked};
+use crate::response::finish;
 use crate::{Server, ServerStream};
 
 /// A listener that returns these errors first.
@@ -145,7 +147,93 @@ struct Handler([u8; 256]);
 impl Future for Handler {
     type Output = crate::HandlerResult;
 
-    fn poll(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(if self.0[0] == 0 { Ok(()) } else { Err("changed".into()) })
     }
+}
+
+/// A listener that answers at once, with an error that belongs to one connection, however often it is asked.
+#[derive(Debug)]
+struct Broken;
+
+impl Listen for Broken {
+    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(ServerStream, Option<SocketAddr>)>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+#[test]
+fn a_listener_that_always_answers_leaves_room_for_others() {
+    let (ended, is_ended) = std::sync::mpsc::channel();
+    // A thread of its own: if the server keeps it for itself, no timer of its runtime fires.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = Server::from_acceptor(Broken);
+            let handle = server.handle();
+            let serving = server.serve(|_, _| async { Ok(()) }).spawn();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            handle.shutdown().await;
+            serving.await.unwrap().unwrap();
+        });
+        let _ = ended.send(());
+    });
+    is_ended.recv_timeout(Duration::from_secs(10)).expect("the shutdown gets its turn");
+}
+
+/// A stream with a buffer of 64 KiB, as that of TLS has, over one that takes 1 KiB in each 100 ms.
+struct Buffered {
+    buffer: usize,
+    sent: Arc<AtomicUsize>,
+    next: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Buffered {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.buffer > 0 {
+            ready!(self.next.as_mut().poll(cx));
+            let n = self.buffer.min(1024);
+            self.buffer -= n;
+            self.sent.fetch_add(n, Ordering::Relaxed);
+            self.next = Box::pin(tokio::time::sleep(Duration::from_millis(100)));
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for Buffered {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Buffered {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let _ = this.poll_send(cx);
+        match buf.len().min(64 * 1024 - this.buffer) {
+            0 => Poll::Pending,
+            n => {
+                this.buffer += n;
+                Poll::Ready(Ok(n))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_send(cx).map(Ok)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_gets_a_response_whole_from_a_stream_with_a_buffer() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let next = Box::pin(tokio::time::sleep(Duration::ZERO));
+    let mut stream = ServerStream::other(Buffered { buffer: 0, sent: Arc::clone(&sent), next });
+    finish(&mut stream, &vec![b'x'; 200_000], Duration::from_secs(5)).await;
+    assert_eq!(sent.load(Ordering::Relaxed), 200_000);
 }

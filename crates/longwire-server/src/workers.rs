@@ -109,8 +109,8 @@ impl Workers {
     /// Runs `worker` once on each thread, with that thread's server, and blocks until all have ended.
     ///
     /// The future it returns, which usually awaits [`Server::serve`], need not be [`Send`]. When one worker ends
-    /// for any reason, the others are shut down as by [`ServerHandle::shutdown`]. A worker's tasks end with it.
-    /// Call this method outside of any runtime, or in tokio's `spawn_blocking`.
+    /// for any reason, the others are shut down as by [`ServerHandle::shutdown`]. A worker's tasks end with it; those of
+    /// `spawn_blocking` are waited for. Call this method outside of any runtime, or in tokio's `spawn_blocking`.
     ///
     /// # Errors
     ///
@@ -162,8 +162,10 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: From<Error>,
 {
-    let _stop = StopAll(lifecycle);
+    let stop = StopAll(lifecycle);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Worker)?;
+    // From here on dropped before the runtime, whose end waits for its blocking tasks.
+    let _stop = stop;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::bind_any)?;
         worker(Server::join(Arc::clone(lifecycle), Arc::new(listener), config)).await

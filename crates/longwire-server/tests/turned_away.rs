@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use common::{REQUEST, bind, check_echo, exchange, open, rest, soon, start, tcp};
+use common::{LONG, REQUEST, bind, check_echo, exchange, head, open, rest, soon, start, tcp};
 
 /// The statuses that a hook has seen.
 type Seen = Arc<Mutex<Vec<StatusCode>>>;
@@ -96,6 +96,23 @@ async fn the_answer_to_a_head_has_no_body_whoever_words_it() {
         head(&rest(&mut stream).await, status, length);
         soon(shutdown).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_on_its_way_at_shutdown_arrives_whole() {
+    let server = start(bind().await.fallback(async |_| Response::new(vec![b'x'; LONG])));
+    let mut stream = tcp(server.addr).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let head = head(&mut stream).await;
+    assert!(head.contains(&format!("\r\nContent-Length: {LONG}\r\n")), "{head}");
+    let shutdown = tokio::spawn(server.handle.shutdown());
+    taken_in().await;
+    let mut body = Vec::new();
+    let end = soon(stream.read_to_end(&mut body)).await;
+    assert_eq!((end.ok(), body.len()), (Some(LONG), LONG));
+    drop(stream);
+    soon(shutdown).await.unwrap();
+    soon(server.task).await.unwrap().unwrap();
 }
 
 const PROXY: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\n";

@@ -132,6 +132,35 @@ async fn when_one_worker_ends_all_do() {
     }
 }
 
+/// The end of a runtime waits for its blocking tasks, which may be long.
+#[tokio::test]
+async fn when_one_worker_ends_the_others_do_not_wait_for_its_blocking_tasks() {
+    let workers = Workers::bind(LOOPBACK, 3).unwrap();
+    let addr = workers.local_addr();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(Some(released));
+    let running = spawn_blocking(move || {
+        workers.run(async |server| {
+            if std::thread::current().name() != Some("worker 1") {
+                return Ok::<_, BoxError>(server.serve(announce).await?);
+            }
+            let released = released.lock().unwrap().take().unwrap();
+            drop(spawn_blocking(move || released.recv()));
+            sleep(Duration::from_millis(100)).await;
+            Err("out of luck".into())
+        })
+    });
+    let refused = async {
+        while TcpStream::connect(addr).await.is_ok() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(5), refused).await;
+    drop(release);
+    assert_eq!(soon(running).await.unwrap().unwrap_err().to_string(), "out of luck");
+    in_time.expect("the others have stopped");
+}
+
 #[tokio::test]
 async fn workers_hand_their_listeners_over_together() {
     let workers = Workers::bind(LOOPBACK, 2).unwrap();

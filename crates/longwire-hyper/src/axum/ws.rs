@@ -27,7 +27,9 @@
 //! - When the callback returns, the connection is closed with 1000 instead of being cut.
 //! - The peer's close frame is answered and yielded as [`Message::Close`], as in axum; it is the last item,
 //!   whatever its code.
-//! - Subprotocols are `&str`, and errors are [`Error`].
+//! - Subprotocols are `&str`, and errors are [`Error`]. There is no `set_selected_protocol`: `protocols` with one name
+//!   selects it if the client offers it.
+//! - An empty ping is sent with a payload of its own, with which its pong arrives.
 //! - Buffer sizes cannot be chosen, and frames without a mask are not accepted.
 //!
 //! New code is shorter with [`super::WebSocketUpgrade`]: it has no control frames among its messages, and its
@@ -405,7 +407,11 @@ impl Sink<Message> for WebSocket {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut *self.socket).poll_close(cx)
+        // axum's sink sends an empty close frame, the socket's would have code 1000.
+        match self.socket.start_close_with(None) {
+            Ok(()) | Err(Error::Closed) => Pin::new(&mut *self.socket).poll_close(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 }
 
