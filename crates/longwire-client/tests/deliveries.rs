@@ -11,8 +11,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use longwire_client::reconnect::{Confirm, Outage, Reconnecting};
-use longwire_connection::testing::{Faults, Operation};
-use longwire_connection::{Error, Incoming, Message};
+use longwire_connection::testing::{Faults, Operation, duplex};
+use longwire_connection::{Config, Error, Handover, Incoming, Message, WebSocket};
 use support::attempts::{SECOND, TICK, client, steady, text, texts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
@@ -354,4 +354,39 @@ async fn is_not_confirmed_by_any_pong() {
     assert_eq!(peer.recv().await.unwrap(), Some(Message::text("?")));
     let _ = timeout(SECOND, peer.recv()).await;
     sending.await.unwrap().unwrap();
+}
+
+/// A pong confirms the messages before its ping at once, although a later message is still being written: a slow line
+/// that is never idle would otherwise exceed the time limit with every message.
+#[tokio::test(start_paused = true)]
+async fn confirms_a_message_while_the_next_is_written() {
+    const LEN: usize = 800_000;
+    let (builder, mut server) = client();
+    let ws = builder.backoff(steady()).confirm(Confirm::Pong).delivery_timeout(10 * SECOND);
+    let ws = ws.max_queued_bytes(100 * LEN).start();
+    let sender = ws.sender();
+    receive(ws);
+    for _ in 0..6 {
+        sender.feed("x".repeat(LEN)).await.unwrap();
+    }
+    // The line takes 8 s for a message.
+    let (mut from, mut to) = tokio::io::split(server.accept_raw().await);
+    let (line, io) = duplex(64 * 1024);
+    let mut peer = WebSocket::new(io, Handover::server(), &Config::default());
+    let (mut back, mut forth) = tokio::io::split(line);
+    tokio::spawn(async move { tokio::io::copy(&mut back, &mut to).await });
+    tokio::spawn(async move {
+        let mut piece = vec![0; 10_000];
+        while let Ok(len @ 1..) = from.read(&mut piece).await {
+            sleep(SECOND / 10).await;
+            if forth.write_all(&piece[..len]).await.is_err() {
+                break;
+            }
+        }
+    });
+    let receiving = tokio::spawn(async move { texts(&mut peer).await.len() });
+    let flushed = timeout(120 * SECOND, sender.flush()).await;
+    assert!(matches!(flushed, Ok(Ok(()))), "{flushed:?}, {:?}", sender.queued());
+    assert!(timeout(SECOND, server.attempt()).await.is_err(), "the first connection is never dropped");
+    drop(receiving);
 }
