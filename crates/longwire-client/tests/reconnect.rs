@@ -3,17 +3,17 @@
 mod support;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use longwire_client::reconnect::{Backoff, Event, Gap, Jitter, Outage, Phase, Reconnecting, Sender};
+use longwire_client::reconnect::{Backoff, Confirm, Event, Gap, Jitter, Outage, Phase, Reconnecting, Sender};
 use longwire_client::{Client, Error, ProxyError, RedirectError, ResponseError, Stage};
 use longwire_connection::testing::Faults;
 use longwire_connection::{CloseCode, CloseFrame, Message};
 use longwire_handshake::HeadError;
-use support::attempts::{SECOND, TICK, client, steady};
+use support::attempts::{SECOND, TICK, client, steady, text};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -652,4 +652,36 @@ async fn notes_each_message_before_the_next_attempt() {
     for number in 1..=20 {
         assert_eq!(ws.recv().await.unwrap(), Some(Message::text(number.to_string())));
     }
+}
+
+/// A client that resumes after the last noted message would otherwise never receive it.
+#[tokio::test(start_paused = true)]
+async fn what_was_noted_reaches_the_application_though_its_connection_is_dropped() {
+    let (builder, mut server) = client();
+    let noted: Arc<Mutex<Vec<String>>> = Arc::default();
+    let note = Arc::clone(&noted);
+    let mut ws = builder
+        .backoff(steady())
+        .confirm(Confirm::Pong)
+        .delivery_timeout(5 * SECOND)
+        .on_message(move |message| note.lock().unwrap().push(text(message)[..1].to_owned()))
+        .start();
+    let mut peer = server.accept().await;
+    // The first message leaves no room for the second, until the application receives it.
+    let feeding = tokio::spawn(async move {
+        for n in 0..3 {
+            peer.send(format!("{n}{}", "x".repeat(700_000))).await.unwrap();
+        }
+    });
+    sleep(SECOND).await;
+    ws.feed("not read in time").await.unwrap();
+    let mut peer = timeout(60 * SECOND, server.accept()).await.expect("the first connection is dropped");
+    feeding.abort();
+    let noted = noted.lock().unwrap().clone();
+    let mut received = Vec::new();
+    while let Some(Event::Message(message)) = ws.next_event().await.unwrap() {
+        received.push(text(&message)[..1].to_owned());
+    }
+    assert_eq!(received, noted);
+    assert_eq!(peer.recv().await.unwrap(), Some(Message::text("not read in time")));
 }

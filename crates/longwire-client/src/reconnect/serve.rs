@@ -118,11 +118,17 @@ async fn receive<T: Transport>(
         }
         match receiver.recv().await {
             Ok(Some(message)) => {
+                let slot = match slot {
+                    Some(slot) => Some(slot.room(message.len()).await),
+                    None => None,
+                };
+                // Nothing is awaited from here on: this may be dropped while it waits, and a message that was noted
+                // must reach the application.
                 if let Some(note) = on_message {
                     note(&message);
                 }
                 if let Some(slot) = slot {
-                    slot.message(message).await;
+                    slot.message(message);
                 }
             }
             // Without a close frame, `on_connect` received the error with which the connection ended.
