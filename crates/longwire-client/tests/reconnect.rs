@@ -685,3 +685,30 @@ async fn what_was_noted_reaches_the_application_though_its_connection_is_dropped
     assert_eq!(received, noted);
     assert_eq!(peer.recv().await.unwrap(), Some(Message::text("not read in time")));
 }
+
+/// The reason for the failure of a hook may be that of the connection.
+#[tokio::test(start_paused = true)]
+async fn a_connection_refused_in_its_hook_is_refused_for_good() {
+    for (code, again) in
+        [(1008, false), (1009, false), (1002, false), (1011, true), (1013, true), (4000, true)]
+    {
+        let (builder, mut server) = client();
+        let mut ws = builder
+            .backoff(steady())
+            .on_connect(|mut ws| async move {
+                ws.send("token").await?;
+                ws.recv().await?.ok_or("no answer")?;
+                Ok(ws)
+            })
+            .start();
+        let mut peer = server.accept().await;
+        assert_eq!(peer.recv().await.unwrap(), Some(Message::text("token")));
+        peer.start_close(code, "").unwrap();
+        let _ = peer.recv().await;
+        assert_eq!(server.is_left_alone().await, !again, "{code}");
+        if !again {
+            let outage = ws.recv().await.unwrap_err();
+            assert!(matches!(outage, Outage::Setup(_)), "{code}: {outage:?}");
+        }
+    }
+}
