@@ -10,8 +10,10 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use longwire_client::reconnect::{Backoff, Confirm, Event, Gap, Jitter, Outage, Phase, Reconnecting, Sender};
 use longwire_client::{Client, Error, ProxyError, RedirectError, ResponseError, Stage};
-use longwire_connection::testing::Faults;
-use longwire_connection::{CloseCode, CloseFrame, Message};
+use longwire_connection::testing::{Faults, duplex, repeatable_keys};
+use longwire_connection::{
+    CloseCode, CloseFrame, Config, Handover, MemoryBudget, Message, ProtocolError, WebSocket,
+};
 use longwire_handshake::HeadError;
 use support::attempts::{SECOND, TICK, client, steady, text};
 use tokio::io::AsyncWriteExt;
@@ -710,5 +712,52 @@ async fn a_connection_refused_in_its_hook_is_refused_for_good() {
             let outage = ws.recv().await.unwrap_err();
             assert!(matches!(outage, Outage::Setup(_)), "{code}: {outage:?}");
         }
+    }
+}
+
+/// A message that the memory budget can never hold would arrive again on each connection; one for which there is no
+/// room at present may arrive later.
+#[tokio::test(start_paused = true)]
+async fn a_message_larger_than_the_memory_budget_is_final() {
+    // The header of a frame of more than 65535 bytes.
+    let header = |first: u8, len: u64| [&[first, 127][..], &len.to_be_bytes()].concat();
+    for (case, len, fragments, others, again) in [
+        ("larger than the budget", 2 << 20, 1, 0, false),
+        ("in fragments", 2 << 20, 16, 0, false),
+        ("larger than what is left", 700 << 10, 1, 500 << 10, true),
+    ] {
+        let budget = MemoryBudget::new(1 << 20);
+        let config = Config::default().with_memory(budget.clone());
+        // Another connection, in the middle of a message.
+        let (mut holding, other) = duplex(1 << 20);
+        let mut other = WebSocket::new(other, Handover::client(repeatable_keys), &config);
+        if others > 0 {
+            holding.write_all(&header(0x82, others)).await.unwrap();
+            holding.write_all(&vec![0; 400 << 10]).await.unwrap();
+            assert!(timeout(SECOND, other.recv()).await.is_err());
+            assert!(budget.used() >= 400 << 10);
+        }
+        let (builder, mut server) = client();
+        let mut ws = builder.start();
+        let start = Instant::now();
+        for _ in 0..if again { 10 } else { 1 } {
+            let mut peer = server.accept_raw_with(Faults::new(), &config).await;
+            for fragment in 0..fragments {
+                let opcode = if fragment == 0 { 2 } else { 0 };
+                let fin = if fragment == fragments - 1 { 0x80 } else { 0 };
+                let _ = peer.write_all(&header(fin | opcode, len / fragments)).await;
+                let _ = peer.write_all(&vec![0; usize::try_from(len / fragments).unwrap()]).await;
+            }
+        }
+        if again {
+            assert!(start.elapsed() > 60 * SECOND, "{case}: the waits grow: {:?}", start.elapsed());
+            continue;
+        }
+        assert!(server.is_left_alone().await, "{case}");
+        let outage = ws.recv().await.unwrap_err();
+        let Outage::Lost(longwire_connection::Error::Protocol(error)) = outage else {
+            panic!("{case}: {outage:?}");
+        };
+        assert!(matches!(error, ProtocolError::MessageTooLong { .. }), "{case}: {error:?}");
     }
 }

@@ -68,7 +68,9 @@ impl Outage {
     /// - the task that maintains the connection has ended.
     ///
     /// In particular, it returns `true` for names that cannot be resolved, refused and lost connections, time limits,
-    /// other errors of `on_connect`, and statuses of 500 and above.
+    /// other errors of `on_connect`, statuses of 500 and above, and a message for which the memory budget has no room
+    /// beside those of other connections ([`OutOfMemory`](longwire_connection::Error::OutOfMemory)). A message that
+    /// takes more than the whole budget exceeds a limit.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Connect(error) => is_temporary(error),

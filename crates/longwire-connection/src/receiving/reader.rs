@@ -598,7 +598,8 @@ impl<T: Transport> Reader<T> {
         if let Some(holding) = &mut self.holding
             && !holding.hold(self.inbound.held(), cx.waker())
         {
-            self.fail(Error::OutOfMemory);
+            let error = holding.error();
+            self.fail(error);
         }
     }
 
