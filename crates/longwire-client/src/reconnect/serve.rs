@@ -199,12 +199,24 @@ async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<
                     outbox.delivered(number);
                     asked = handed;
                 }
-                Confirm::Pong if pongs.len() < MAX_PINGS => {
-                    pongs.push_back((number, sender.ping()?));
-                    asked = handed;
+                Confirm::Pong => {
+                    let asking = (pongs.len() < MAX_PINGS).then(|| sender.ping());
+                    match asking {
+                        Some(Ok(pong)) => {
+                            pongs.push_back((number, pong));
+                            asked = handed;
+                        }
+                        // Until a pong arrives, or until pings of the application are written, messages are only
+                        // written.
+                        None | Some(Err(Error::QueueFull)) => {}
+                        Some(Err(error)) => return Err(error),
+                    }
                     confirming(outbox, &mut pongs, &mut asked, sender.flush()).await?;
+                    // Meanwhile a pong may have arrived, or the ping may have been displaced.
+                    if handed > asked && pongs.len() < MAX_PINGS {
+                        continue;
+                    }
                 }
-                Confirm::Pong => {}
             }
         }
         let answered = async { Some(oldest(&mut pongs).await) };
