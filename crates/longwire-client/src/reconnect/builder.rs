@@ -137,8 +137,8 @@ impl<T: Stream> Builder<T> {
         self
     }
 
-    /// Calls a function with each message of the peer when it is received, which may be some time before the
-    /// application takes it. Messages that [`on_connect`](Self::on_connect) receives are not passed to it.
+    /// Calls a function with each message of the peer when it is queued for the application, which may be some time
+    /// before the application takes it. Messages that [`on_connect`](Self::on_connect) receives are not passed to it.
     ///
     /// Use it, with [`new`](Self::new), to resume where the last connection has ended: what this function remembers is
     /// what the next attempt has to ask for. [`new`](Self::new) leaves keepalive as it is configured. The function must
