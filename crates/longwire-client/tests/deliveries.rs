@@ -11,8 +11,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use longwire_client::reconnect::{Confirm, Outage, Reconnecting};
-use longwire_connection::testing::{Faults, Operation};
-use longwire_connection::{Error, Incoming, Message};
+use longwire_connection::testing::{Faults, Operation, duplex};
+use longwire_connection::{Config, Error, Handover, Incoming, Message, WebSocket};
 use support::attempts::{SECOND, TICK, client, steady, text, texts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
@@ -306,9 +306,15 @@ async fn confirms_many_messages_with_few_pings() {
     assert!((2..=20).contains(&pings), "{pings}");
 }
 
-/// Other pings on the connection can displace a ping: it is then sent again.
+/// Other pings on the connection can displace a ping, also while it is not written: it is then sent again.
 #[tokio::test(start_paused = true)]
 async fn asks_again_where_a_ping_was_forgotten() {
+    for capacity in [64 * 1024, 10] {
+        asks_again_over(capacity).await;
+    }
+}
+
+async fn asks_again_over(capacity: usize) {
     let (builder, mut server) = client();
     let others = Arc::new(Mutex::new(None));
     let shown = Arc::clone(&others);
@@ -322,7 +328,7 @@ async fn asks_again_where_a_ping_was_forgotten() {
     let sender = ws.sender();
     receive(ws);
     let sending = tokio::spawn(async move { sender.send("once").await });
-    let mut peer = server.accept().await;
+    let mut peer = server.accept_over(capacity, Faults::new()).await;
     sleep(SECOND).await;
     let other = others.lock().unwrap().take().unwrap();
     for _ in 0..20 {
@@ -331,7 +337,7 @@ async fn asks_again_where_a_ping_was_forgotten() {
     sleep(SECOND).await;
     assert_eq!(peer.recv().await.unwrap(), Some(Message::text("once")));
     assert!(timeout(SECOND, peer.recv()).await.is_err(), "once");
-    sending.await.unwrap().unwrap();
+    timeout(SECOND, sending).await.expect("it is asked again").unwrap().unwrap();
 }
 
 /// Unsolicited pongs confirm nothing.
@@ -354,4 +360,99 @@ async fn is_not_confirmed_by_any_pong() {
     assert_eq!(peer.recv().await.unwrap(), Some(Message::text("?")));
     let _ = timeout(SECOND, peer.recv()).await;
     sending.await.unwrap().unwrap();
+}
+
+/// A pong confirms the messages before its ping at once, although a later message is still being written: a slow line
+/// that is never idle would otherwise exceed the time limit with every message.
+#[tokio::test(start_paused = true)]
+async fn confirms_a_message_while_the_next_is_written() {
+    const LEN: usize = 800_000;
+    let (builder, mut server) = client();
+    let ws = builder.backoff(steady()).confirm(Confirm::Pong).delivery_timeout(10 * SECOND);
+    let ws = ws.max_queued_bytes(100 * LEN).start();
+    let sender = ws.sender();
+    receive(ws);
+    for _ in 0..6 {
+        sender.feed("x".repeat(LEN)).await.unwrap();
+    }
+    // The line takes 8 s for a message.
+    let (mut from, mut to) = tokio::io::split(server.accept_raw().await);
+    let (line, io) = duplex(64 * 1024);
+    let mut peer = WebSocket::new(io, Handover::server(), &Config::default());
+    let (mut back, mut forth) = tokio::io::split(line);
+    tokio::spawn(async move { tokio::io::copy(&mut back, &mut to).await });
+    tokio::spawn(async move {
+        let mut piece = vec![0; 10_000];
+        while let Ok(len @ 1..) = from.read(&mut piece).await {
+            sleep(SECOND / 10).await;
+            if forth.write_all(&piece[..len]).await.is_err() {
+                break;
+            }
+        }
+    });
+    let receiving = tokio::spawn(async move { texts(&mut peer).await.len() });
+    let flushed = timeout(120 * SECOND, sender.flush()).await;
+    assert!(matches!(flushed, Ok(Ok(()))), "{flushed:?}, {:?}", sender.queued());
+    assert!(timeout(SECOND, server.attempt()).await.is_err(), "the first connection is never dropped");
+    drop(receiving);
+}
+
+/// However many pings are unanswered, a message is written at once.
+#[tokio::test(start_paused = true)]
+async fn writes_messages_while_pongs_are_awaited() {
+    const LATENCY: Duration = Duration::from_millis(100);
+    let (builder, mut server) = client();
+    let ws = builder.confirm(Confirm::Pong).start();
+    let sender = ws.sender();
+    receive(ws);
+    let mut peer = server.accept_over(1 << 20, Faults::new().latency(LATENCY)).await;
+    let start = Instant::now();
+    let receiving = tokio::spawn(async move {
+        let mut late = Vec::new();
+        for n in 0..50 {
+            assert_eq!(peer.recv().await.unwrap(), Some(Message::text(n.to_string())));
+            late.push(start.elapsed().saturating_sub(Duration::from_millis(n)));
+        }
+        // Answers the last pings.
+        let _ = timeout(SECOND, peer.recv()).await;
+        late
+    });
+    for n in 0..50 {
+        sender.feed(n.to_string()).await.unwrap();
+        sleep(Duration::from_millis(1)).await;
+    }
+    sender.flush().await.unwrap();
+    let late = receiving.await.unwrap();
+    assert!(late.iter().all(|late| *late <= LATENCY + 5 * TICK), "{late:?}");
+}
+
+/// The application's own pings may leave no room for the client's, as long as the peer does not read.
+#[tokio::test(start_paused = true)]
+async fn sends_on_after_its_pings_had_no_room() {
+    let (builder, mut server) = client();
+    let others = Arc::new(Mutex::new(None));
+    let shown = Arc::clone(&others);
+    let ws = builder
+        .confirm(Confirm::Pong)
+        .on_connect(move |ws| {
+            *shown.lock().unwrap() = Some(ws.sender());
+            async move { Ok(ws) }
+        })
+        .start();
+    let sender = ws.sender();
+    receive(ws);
+    let mut peer = server.accept_over(100, Faults::new()).await;
+    sleep(SECOND).await;
+    let other = others.lock().unwrap().take().unwrap();
+    for len in [100, 1] {
+        let refused = (0..1000).find_map(|_| other.ping_with(vec![7; len]).err());
+        assert!(matches!(refused, Some(Error::QueueFull)), "{refused:?}");
+    }
+    sender.feed("first").await.unwrap();
+    sleep(SECOND).await;
+    let receiving = tokio::spawn(async move { texts(&mut peer).await });
+    for text in ["second", "third"] {
+        timeout(60 * SECOND, sender.send(text)).await.expect(text).unwrap();
+    }
+    receiving.abort();
 }

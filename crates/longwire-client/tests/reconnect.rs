@@ -3,17 +3,19 @@
 mod support;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use longwire_client::reconnect::{Backoff, Event, Gap, Jitter, Outage, Phase, Reconnecting, Sender};
+use longwire_client::reconnect::{Backoff, Confirm, Event, Gap, Jitter, Outage, Phase, Reconnecting, Sender};
 use longwire_client::{Client, Error, ProxyError, RedirectError, ResponseError, Stage};
-use longwire_connection::testing::Faults;
-use longwire_connection::{CloseCode, CloseFrame, Message};
+use longwire_connection::testing::{Faults, duplex, repeatable_keys};
+use longwire_connection::{
+    CloseCode, CloseFrame, Config, Handover, MemoryBudget, Message, ProtocolError, WebSocket,
+};
 use longwire_handshake::HeadError;
-use support::attempts::{SECOND, TICK, client, steady};
+use support::attempts::{SECOND, TICK, client, steady, text};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -651,5 +653,111 @@ async fn notes_each_message_before_the_next_attempt() {
     }
     for number in 1..=20 {
         assert_eq!(ws.recv().await.unwrap(), Some(Message::text(number.to_string())));
+    }
+}
+
+/// A client that resumes after the last noted message would otherwise never receive it.
+#[tokio::test(start_paused = true)]
+async fn what_was_noted_reaches_the_application_though_its_connection_is_dropped() {
+    let (builder, mut server) = client();
+    let noted: Arc<Mutex<Vec<String>>> = Arc::default();
+    let note = Arc::clone(&noted);
+    let mut ws = builder
+        .backoff(steady())
+        .confirm(Confirm::Pong)
+        .delivery_timeout(5 * SECOND)
+        .on_message(move |message| note.lock().unwrap().push(text(message)[..1].to_owned()))
+        .start();
+    let mut peer = server.accept().await;
+    // The first message leaves no room for the second, until the application receives it.
+    let feeding = tokio::spawn(async move {
+        for n in 0..3 {
+            peer.send(format!("{n}{}", "x".repeat(700_000))).await.unwrap();
+        }
+    });
+    sleep(SECOND).await;
+    ws.feed("not read in time").await.unwrap();
+    let mut peer = timeout(60 * SECOND, server.accept()).await.expect("the first connection is dropped");
+    feeding.abort();
+    let noted = noted.lock().unwrap().clone();
+    let mut received = Vec::new();
+    while let Some(Event::Message(message)) = ws.next_event().await.unwrap() {
+        received.push(text(&message)[..1].to_owned());
+    }
+    assert_eq!(received, noted);
+    assert_eq!(peer.recv().await.unwrap(), Some(Message::text("not read in time")));
+}
+
+/// The reason for the failure of a hook may be that of the connection.
+#[tokio::test(start_paused = true)]
+async fn a_connection_refused_in_its_hook_is_refused_for_good() {
+    for (code, again) in
+        [(1008, false), (1009, false), (1002, false), (1011, true), (1013, true), (4000, true)]
+    {
+        let (builder, mut server) = client();
+        let mut ws = builder
+            .backoff(steady())
+            .on_connect(|mut ws| async move {
+                ws.send("token").await?;
+                ws.recv().await?.ok_or("no answer")?;
+                Ok(ws)
+            })
+            .start();
+        let mut peer = server.accept().await;
+        assert_eq!(peer.recv().await.unwrap(), Some(Message::text("token")));
+        peer.start_close(code, "").unwrap();
+        let _ = peer.recv().await;
+        assert_eq!(server.is_left_alone().await, !again, "{code}");
+        if !again {
+            let outage = ws.recv().await.unwrap_err();
+            assert!(matches!(outage, Outage::Setup(_)), "{code}: {outage:?}");
+        }
+    }
+}
+
+/// A message that the memory budget can never hold would arrive again on each connection; one for which there is no
+/// room at present may arrive later.
+#[tokio::test(start_paused = true)]
+async fn a_message_larger_than_the_memory_budget_is_final() {
+    // The header of a frame of more than 65535 bytes.
+    let header = |first: u8, len: u64| [&[first, 127][..], &len.to_be_bytes()].concat();
+    for (case, len, fragments, others, again) in [
+        ("larger than the budget", 2 << 20, 1, 0, false),
+        ("in fragments", 2 << 20, 16, 0, false),
+        ("larger than what is left", 700 << 10, 1, 500 << 10, true),
+    ] {
+        let budget = MemoryBudget::new(1 << 20);
+        let config = Config::default().with_memory(budget.clone());
+        // Another connection, in the middle of a message.
+        let (mut holding, other) = duplex(1 << 20);
+        let mut other = WebSocket::new(other, Handover::client(repeatable_keys), &config);
+        if others > 0 {
+            holding.write_all(&header(0x82, others)).await.unwrap();
+            holding.write_all(&vec![0; 400 << 10]).await.unwrap();
+            assert!(timeout(SECOND, other.recv()).await.is_err());
+            assert!(budget.used() >= 400 << 10);
+        }
+        let (builder, mut server) = client();
+        let mut ws = builder.start();
+        let start = Instant::now();
+        for _ in 0..if again { 10 } else { 1 } {
+            let mut peer = server.accept_raw_with(Faults::new(), &config).await;
+            for fragment in 0..fragments {
+                let opcode = if fragment == 0 { 2 } else { 0 };
+                let fin = if fragment == fragments - 1 { 0x80 } else { 0 };
+                let _ = peer.write_all(&header(fin | opcode, len / fragments)).await;
+                let _ = peer.write_all(&vec![0; usize::try_from(len / fragments).unwrap()]).await;
+            }
+        }
+        if again {
+            assert!(start.elapsed() > 60 * SECOND, "{case}: the waits grow: {:?}", start.elapsed());
+            continue;
+        }
+        assert!(server.is_left_alone().await, "{case}");
+        let outage = ws.recv().await.unwrap_err();
+        let Outage::Lost(longwire_connection::Error::Protocol(error)) = outage else {
+            panic!("{case}: {outage:?}");
+        };
+        assert!(matches!(error, ProtocolError::MessageTooLong { .. }), "{case}: {error:?}");
     }
 }

@@ -21,7 +21,8 @@ pub enum Error {
     #[error("the peer exceeded the rate limit")]
     RateExceeded,
     /// The connection was closed to free its part of [`Config::memory`](crate::Config::memory): the message that
-    /// was arriving, or the compressor of a message being sent in parts. A close frame with code 1013 was sent.
+    /// was arriving, or the compressor of a message being sent in parts. A close frame with code 1013 was sent. A
+    /// message that takes more than the whole budget is [`ProtocolError::MessageTooLong`] instead.
     #[error("the memory budget has no room for the message being received or sent")]
     OutOfMemory,
     /// The peer closed with a code other than 1000 and 1001 (RFC 6455 §7.4). An empty close frame is no error.

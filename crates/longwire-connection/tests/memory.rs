@@ -5,7 +5,9 @@ mod support;
 use std::time::Duration;
 
 use longwire_connection::testing::{Pipe, duplex};
-use longwire_connection::{CloseCode, Config, Error, Handover, MemoryBudget, MessageKind, WebSocket, drive};
+use longwire_connection::{
+    CloseCode, Config, Error, Handover, MemoryBudget, MessageKind, ProtocolError, WebSocket, drive,
+};
 use support::run;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -109,8 +111,33 @@ fn fragments_count_as_well() {
         client.write_all(&vec![0; (1 << 20) - 600_000]).await.unwrap();
         client.write_all(&more).await.unwrap();
         client.write_all(&vec![0; 1 << 20]).await.unwrap();
-        assert!(matches!(read(&mut ws).await, Some(Error::OutOfMemory)));
+        // Twice as much again is more than the whole budget.
+        assert_too_long(read(&mut ws).await, 3 << 20, &mut client).await;
     });
+}
+
+/// A peer that sends a message larger than the whole budget must not try again.
+#[test]
+fn a_message_larger_than_the_budget_is_too_long() {
+    run("memory of one message", async {
+        let budget = MemoryBudget::new(1 << 19);
+        let (mut client, mut ws) = connected(&budget);
+        client.write_all(&header(true)).await.unwrap();
+        client.write_all(&vec![0; 600_000]).await.unwrap();
+        assert_too_long(read(&mut ws).await, 1 << 19, &mut client).await;
+        assert_eq!(budget.used(), 0, "it has given back what it held");
+    });
+}
+
+/// Checks that a connection failed with code 1009 because of a budget of `limit` bytes.
+async fn assert_too_long(ended: Option<Error>, limit: usize, client: &mut Pipe) {
+    let Some(Error::Protocol(ProtocolError::MessageTooLong { len, max })) = ended else {
+        panic!("{ended:?}")
+    };
+    assert!(max == limit && len > max as u64, "{len}, {max}");
+    let mut frame = [0; 4];
+    client.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame, [0x88, 2, 0x03, 0xf1], "1009");
 }
 
 // Connections that are chosen to be closed.

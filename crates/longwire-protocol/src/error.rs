@@ -35,11 +35,12 @@ pub enum ProtocolError {
         /// The limit in bytes.
         max: usize,
     },
-    /// A message is, or is announced to become, longer than [`Limits::max_message`](crate::Limits::max_message). Close
-    /// code 1009.
+    /// A message is, or is announced to become, longer than [`Limits::max_message`](crate::Limits::max_message), or it
+    /// takes more memory than a whole budget of `longwire-connection`. Close code 1009.
     #[error("message of at least {len} bytes, at most {max} are allowed")]
     MessageTooLong {
-        /// The length that the message would have reached with the frame that exceeded the limit, in bytes.
+        /// The length that the message would have reached with the frame that exceeded the limit, in bytes; for a
+        /// budget, the memory that it took.
         len: u64,
         /// The limit in bytes.
         max: usize,

@@ -63,7 +63,7 @@ fn rows() -> Vec<Row> {
                 admission.connection_config().rate_limit = Some(RateLimit::default().with_messages(messages));
             },
         ),
-        row("memory", &fragments, (b"\x88\x02\x03\xf5", b"\x81\x02ab"), |admission| {
+        row("memory", &fragments, (b"\x88\x02\x03\xf1", b"\x81\x02ab"), |admission| {
             admission.connection_config().memory = Some(MemoryBudget::new(0));
         }),
         row(

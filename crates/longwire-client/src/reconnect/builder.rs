@@ -126,7 +126,9 @@ impl<T: Stream> Builder<T> {
     /// Runs on each new connection before anything else is sent or received, for example to log in and to subscribe.
     ///
     /// It takes the connection and returns it. Messages that it receives are not received again. If it fails, the
-    /// connection is closed, which counts as a failure, [`Outage::Setup`](super::Outage::Setup).
+    /// connection is closed, which counts as a failure, [`Outage::Setup`](super::Outage::Setup). No further attempt is
+    /// made if it fails with the connection's own error and that is final, for example because the peer closed with
+    /// 1008 (see [`Outage::is_temporary`](super::Outage::is_temporary)).
     pub fn on_connect<F>(mut self, mut set_up: impl FnMut(WebSocket<T>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<WebSocket<T>, BoxError>> + Send + 'static,
@@ -135,8 +137,8 @@ impl<T: Stream> Builder<T> {
         self
     }
 
-    /// Calls a function with each message of the peer when it is received, which may be some time before the
-    /// application takes it. Messages that [`on_connect`](Self::on_connect) receives are not passed to it.
+    /// Calls a function with each message of the peer when it is queued for the application, which may be some time
+    /// before the application takes it. Messages that [`on_connect`](Self::on_connect) receives are not passed to it.
     ///
     /// Use it, with [`new`](Self::new), to resume where the last connection has ended: what this function remembers is
     /// what the next attempt has to ask for. [`new`](Self::new) leaves keepalive as it is configured. The function must

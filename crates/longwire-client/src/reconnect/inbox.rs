@@ -41,6 +41,12 @@ pub(super) struct Slot<'a> {
     bytes: &'a Arc<Semaphore>,
 }
 
+/// A reserved place for one message, with space for its bytes.
+pub(super) struct MessageSlot<'a> {
+    place: mpsc::Permit<'a, Item>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
 /// Creates an empty inbox.
 pub(super) fn inbox() -> (Filling, Taking) {
     let (filling, taking) = mpsc::channel(MAX_EVENTS);
@@ -61,18 +67,25 @@ impl Filling {
     }
 }
 
-impl Slot<'_> {
-    /// Adds a message as soon as there is space for its bytes; an empty inbox accepts a message of any size.
-    pub(super) async fn message(self, message: Message) {
-        let cost = u32::try_from(message.len().min(MAX_BYTES)).expect("the limit fits");
+impl<'a> Slot<'a> {
+    /// Waits for space for the bytes of a message; an empty inbox accepts a message of any size.
+    pub(super) async fn room(self, len: usize) -> MessageSlot<'a> {
+        let cost = u32::try_from(len.min(MAX_BYTES)).expect("the limit fits");
         // The semaphore is never closed.
         let room = Arc::clone(self.bytes).acquire_many_owned(cost).await.ok();
-        self.place.send(Item { event: Event::Message(message), _room: room });
+        MessageSlot { place: self.place, room }
     }
 
     /// Adds a notice that messages may be missing.
     pub(super) fn gap(self, gap: Gap) {
         self.place.send(Item { event: Event::Reconnected(gap), _room: None });
+    }
+}
+
+impl MessageSlot<'_> {
+    /// Adds the message.
+    pub(super) fn message(self, message: Message) {
+        self.place.send(Item { event: Event::Message(message), _room: self.room });
     }
 }
 

@@ -63,18 +63,22 @@ impl Outage {
     ///   ([`Protocol`](longwire_connection::Error::Protocol));
     /// - the peer closed with 1000, the normal end, or with 1002, 1003, 1007, 1008, 1009 or 1010, which reject a
     ///   message that would be sent again on every connection;
+    /// - [`on_connect`](super::Builder::on_connect) failed with an error of the connection for which one of the last
+    ///   two applies;
     /// - the task that maintains the connection has ended.
     ///
     /// In particular, it returns `true` for names that cannot be resolved, refused and lost connections, time limits,
-    /// and statuses of 500 and above.
+    /// other errors of `on_connect`, statuses of 500 and above, and a message for which the memory budget has no room
+    /// beside those of other connections ([`OutOfMemory`](longwire_connection::Error::OutOfMemory)). A message that
+    /// takes more than the whole budget exceeds a limit.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Connect(error) => is_temporary(error),
-            Self::Lost(longwire_connection::Error::Protocol(_)) | Self::TaskGone => false,
-            Self::Lost(longwire_connection::Error::ClosedByPeer(frame)) | Self::Closed(frame) => {
-                !FINAL.contains(&frame.code)
-            }
-            Self::Setup(_) | Self::SetupTimeout { .. } | Self::Lost(_) | Self::Undelivered { .. } => true,
+            Self::Setup(error) => error.downcast_ref().is_none_or(is_loss_temporary),
+            Self::Lost(error) => is_loss_temporary(error),
+            Self::Closed(frame) => !FINAL.contains(&frame.code),
+            Self::SetupTimeout { .. } | Self::Undelivered { .. } => true,
+            Self::TaskGone => false,
         }
     }
 
@@ -116,6 +120,15 @@ fn is_temporary(error: &Error) -> bool {
         | Error::Redirect(_) => false,
         #[cfg(feature = "tls")]
         Error::Tls(error) => error.is_temporary(),
+        _ => true,
+    }
+}
+
+/// Returns whether another connection may last longer than one that ended with this error.
+fn is_loss_temporary(error: &longwire_connection::Error) -> bool {
+    match error {
+        longwire_connection::Error::Protocol(_) => false,
+        longwire_connection::Error::ClosedByPeer(frame) => !FINAL.contains(&frame.code),
         _ => true,
     }
 }

@@ -118,11 +118,17 @@ async fn receive<T: Transport>(
         }
         match receiver.recv().await {
             Ok(Some(message)) => {
+                let slot = match slot {
+                    Some(slot) => Some(slot.room(message.len()).await),
+                    None => None,
+                };
+                // Nothing is awaited from here on: this may be dropped while it waits, and a message that was noted
+                // must reach the application.
                 if let Some(note) = on_message {
                     note(&message);
                 }
                 if let Some(slot) = slot {
-                    slot.message(message).await;
+                    slot.message(message);
                 }
             }
             // Without a close frame, `on_connect` received the error with which the connection ended.
@@ -181,7 +187,7 @@ async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<
             && let Some((number, message)) = outbox.hand_over()
         {
             batch += message.len() + FRAME;
-            sender.feed(message).await?;
+            confirming(outbox, &mut pongs, &mut asked, sender.feed(message)).await?;
             handed = Some(number);
         }
         if let Some(number) = handed
@@ -193,12 +199,24 @@ async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<
                     outbox.delivered(number);
                     asked = handed;
                 }
-                Confirm::Pong if pongs.len() < MAX_PINGS => {
-                    pongs.push_back((number, sender.ping()?));
-                    asked = handed;
-                    sender.flush().await?;
+                Confirm::Pong => {
+                    let asking = (pongs.len() < MAX_PINGS).then(|| sender.ping());
+                    match asking {
+                        Some(Ok(pong)) => {
+                            pongs.push_back((number, pong));
+                            asked = handed;
+                        }
+                        // Until a pong arrives, or until pings of the application are written, messages are only
+                        // written.
+                        None | Some(Err(Error::QueueFull)) => {}
+                        Some(Err(error)) => return Err(error),
+                    }
+                    confirming(outbox, &mut pongs, &mut asked, sender.flush()).await?;
+                    // Meanwhile a pong may have arrived, or the ping may have been displaced.
+                    if handed > asked && pongs.len() < MAX_PINGS {
+                        continue;
+                    }
                 }
-                Confirm::Pong => {}
             }
         }
         let answered = async { Some(oldest(&mut pongs).await) };
@@ -206,12 +224,37 @@ async fn try_send(outbox: &Outbox, sender: &Sender, confirm: Confirm) -> Result<
             outbox.wait_queued().await;
             None
         };
-        match race(answered, queued).await {
-            Some((number, Ok(_))) => outbox.delivered(number),
-            // Other pings displaced this one. If the connection has ended instead, the next ping fails.
-            Some((_, Err(_))) => asked = None,
-            None => {}
+        if let Some(answer) = race(answered, queued).await {
+            confirm_by(outbox, &mut asked, answer);
         }
+    }
+}
+
+/// Completes a step of sending. Pongs that arrive meanwhile confirm their messages at once: a line that is never idle
+/// would otherwise delay each confirmation by the time that the next message takes.
+async fn confirming<T>(
+    outbox: &Outbox,
+    pongs: &mut VecDeque<(u64, Pong)>,
+    asked: &mut Option<u64>,
+    step: impl Future<Output = T>,
+) -> T {
+    let mut step = pin!(step);
+    loop {
+        let completed = async { Ok(step.as_mut().await) };
+        let answered = async { Err(oldest(pongs).await) };
+        match race(completed, answered).await {
+            Ok(output) => return output,
+            Err(answer) => confirm_by(outbox, asked, answer),
+        }
+    }
+}
+
+/// Records what the answer to a ping confirms.
+fn confirm_by(outbox: &Outbox, asked: &mut Option<u64>, (number, pong): (u64, Result<Duration, Error>)) {
+    match pong {
+        Ok(_) => outbox.delivered(number),
+        // Other pings displaced this one. If the connection has ended instead, the next ping fails.
+        Err(_) => *asked = None,
     }
 }
 

@@ -75,9 +75,14 @@ impl Server {
 
     /// Does the same, with these faults at the client's end.
     pub(crate) async fn accept_raw_over(&mut self, faults: Faults) -> Pipe {
+        self.accept_raw_with(faults, &Config::default()).await
+    }
+
+    /// Does the same, with this configuration of the client's end.
+    pub(crate) async fn accept_raw_with(&mut self, faults: Faults, config: &Config) -> Pipe {
         let (client, server) = duplex(64 * 1024);
         let client = client.with_faults(faults);
-        let client = WebSocket::new(client, Handover::client(repeatable_keys), &Config::default());
+        let client = WebSocket::new(client, Handover::client(repeatable_keys), config);
         let (_, answer) = self.attempt().await;
         assert!(answer.send(Ok(client)).is_ok(), "it waits for the answer");
         server

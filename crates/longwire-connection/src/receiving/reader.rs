@@ -609,7 +609,8 @@ impl<T: Transport> Reader<T> {
     #[inline]
     pub(crate) fn count_memory(&mut self, cx: &Context<'_>) {
         if !self.may_hold(cx) {
-            self.fail(Error::OutOfMemory);
+            let error = self.holding.as_ref().map_or(Error::OutOfMemory, Holding::error);
+            self.fail(error);
         }
     }
 

@@ -9,6 +9,9 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
+use longwire_protocol::ProtocolError;
+
+use crate::Error;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// A limit on the memory that connections together hold for incomplete messages and for compressors.
@@ -22,6 +25,8 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 ///
 /// - Compressors are returned to the pool, starting with the one kept longest. No connection is closed for this: its
 ///   next message takes about 10 µs longer to send at level 1, and gets a few percent longer.
+/// - A connection whose message alone takes more than the limit is closed with code 1009, as for a message above
+///   [`Limits::max_message`](crate::Limits::max_message).
 /// - A connection whose message grows is closed with code 1013 (try again later) if it holds more than its share.
 ///   The share is the limit divided by the number of connections that hold any memory, so small messages do not
 ///   suffer from large ones.
@@ -268,6 +273,20 @@ impl Holding {
     #[inline]
     pub(crate) fn hold(&mut self, held: usize, contact: Contact<'_>) -> bool {
         (held == self.held && self.large.is_none()) || self.change(held, Some(contact))
+    }
+
+    /// Returns the error for a connection that may not hold what it holds now.
+    ///
+    /// A message that alone takes more than the whole budget is too long, as one above the limit on messages is: it
+    /// could never be received, and the peer must not be asked to try again.
+    #[cold]
+    pub(crate) fn error(&self) -> Error {
+        let max = self.budget.limit();
+        let is_chosen = self.large.as_ref().is_some_and(|large| large.1.is_chosen.load(Ordering::Acquire));
+        if self.held <= max || is_chosen {
+            return Error::OutOfMemory;
+        }
+        Error::Protocol(ProtocolError::MessageTooLong { len: self.held as u64, max })
     }
 
     /// Returns whether this connection holds so much that the budget may choose it to be closed.
