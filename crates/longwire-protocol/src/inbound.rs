@@ -531,7 +531,7 @@ impl Inbound {
     /// than an eighth. The decompressed size has its own limit.
     #[cold]
     fn wire_max(&self, header: &FrameHeader, max: usize) -> usize {
-        let is_compressed = header.rsv1() || self.message().is_some_and(|message| message.is_compressed());
+        let is_compressed = header.rsv1() || self.message().is_some_and(Assembly::is_compressed);
         if is_compressed { max.saturating_add(max / 8).saturating_add(64) } else { max }
     }
 
