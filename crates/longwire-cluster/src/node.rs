@@ -453,7 +453,8 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(node) = &self.0 {
+        // A node that leaves by itself ends its tasks, and then tells what its clients may miss.
+        if let Some(node) = self.0.as_ref().filter(|node| !node.link.is_stopped()) {
             node.leave();
         }
     }

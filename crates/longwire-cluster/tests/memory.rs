@@ -1111,6 +1111,31 @@ async fn what_a_leaving_node_cannot_hand_over_is_counted_and_a_gap_for_its_clien
     }
 }
 
+/// The node's tasks end on other threads while the gaps are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_gap_of_a_leaving_node_is_told() {
+    const ROOMS: usize = 500;
+    let broker = Memory::new();
+    let one = TestNode::new(broker.clone(), options().with_history(History::default())).await;
+    let client = one.client();
+    for number in 0..ROOMS {
+        client.join(&number.to_string());
+    }
+    for number in 0..ROOMS {
+        one.cluster.subscribed(number.to_string()).await.expect("the node is there");
+    }
+    let mut events = one.cluster.events();
+    broker.cut_silently(one.cluster.id());
+    one.hub.publish("0", "it does not arrive");
+    // Nobody waits until it has left.
+    assert!(timeout(Duration::from_millis(20), one.cluster.leave()).await.is_err());
+    let mut gaps = 0;
+    while let Some(event) = events.next().await.expect("it keeps up") {
+        gaps += usize::from(matches!(event, ClusterEvent::Gap(Gap::Room(_))));
+    }
+    assert_eq!(gaps, ROOMS);
+}
+
 /// Nothing follows that would show the loss.
 #[tokio::test(start_paused = true)]
 async fn what_was_missed_is_fetched_as_soon_as_the_broker_is_back() {
