@@ -316,7 +316,10 @@ impl Node {
             let Some(room) = rooms.get(&name) else { continue };
             let node = Arc::clone(&self);
             fetches.spawn(async move {
+                // If it panics, nobody else would fetch what is missing in the room.
+                let guard = Guard::new(&node);
                 node.catch_up(&name, &room).await;
+                guard.release();
                 drop(permit);
             });
         }

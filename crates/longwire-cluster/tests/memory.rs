@@ -415,6 +415,7 @@ struct Trick {
     refuses_unsubscribe: AtomicBool,
     hides_history: AtomicBool,
     panics: AtomicBool,
+    history_panics: AtomicBool,
 }
 
 impl Tricky {
@@ -429,6 +430,7 @@ impl Tricky {
             refuses_unsubscribe: AtomicBool::new(false),
             hides_history: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            history_panics: AtomicBool::new(false),
         }))
     }
 
@@ -486,6 +488,7 @@ impl Backplane for Tricky {
         after: Option<Position>,
         most: usize,
     ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        assert!(!self.0.history_panics.load(Ordering::Relaxed), "a planted panic");
         if self.0.hides_history.load(Ordering::Relaxed) {
             return Box::pin(std::future::pending());
         }
@@ -797,6 +800,20 @@ async fn a_node_ends_with_its_tasks() {
     one.hub.publish("tea", "the broker's client panics");
     while events.next().await.expect("it keeps up").is_some() {}
     assert!(matches!(one.cluster.members("tea").await, Err(ClusterError::Left)));
+}
+
+/// Without the fetch, the room would stay as it was, and nobody would know.
+#[tokio::test(start_paused = true)]
+async fn a_node_ends_with_a_fetch_that_panics() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options().with_history(History::default())).await;
+    let _near = one.member("tea").await;
+    let mut events = one.cluster.events();
+    tricky.0.history_panics.store(true, Ordering::Relaxed);
+    tricky.inbox().dropped(Some(Channel::Room("tea".into())));
+    let end = async { while events.next().await.expect("it keeps up").is_some() {} };
+    timeout(Duration::from_secs(3600), end).await.expect("the node ends");
 }
 
 #[tokio::test(start_paused = true)]
