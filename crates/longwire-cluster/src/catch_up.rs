@@ -425,7 +425,7 @@ impl Node {
                     Some(key) => published.latest(key),
                     None => published,
                 };
-                self.hub.deliver_incoming(published).accepted
+                self.deliver_here(&Channel::Room(Arc::clone(name)), published)
             }
             Some(Content::Gap) => {
                 self.report_gap_to(&Channel::Room(Arc::clone(name)), &state.joiners);

@@ -427,7 +427,8 @@ impl Node {
             for joiner in joiners {
                 joiner.add(message.clone(), None);
             }
-            self.hub.publish_local(room, message);
+            // A client's transport may panic.
+            call(|| self.hub.publish_local(room, message));
         }
         self.tell(ClusterEvent::Gap(gap));
     }

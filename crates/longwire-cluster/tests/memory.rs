@@ -2,8 +2,11 @@
 
 mod support;
 
+use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +14,11 @@ use longwire_cluster::{
     Append, Backplane, BackplaneError, BoxFuture, Channel, Cluster, ClusterError, ClusterEvent,
     ClusterEvents, ClusterOptions, ClusterState, Gap, History, Inbox, Memory, NodeId, Past, Position,
 };
-use longwire_connection::Message;
+use longwire_connection::{Config, Handover, Message, WebSocket};
 use longwire_hub::{ClientInfo, Hub};
 use support::history::history_suite;
 use support::{TestNode, in_order};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, timeout};
 
 fn options() -> ClusterOptions {
@@ -365,6 +369,53 @@ async fn a_panicking_function_of_the_application_harms_nobody() {
     other.hub.publish("tea", "still here");
     assert_eq!(near.text().await, "still here");
     assert_eq!(other.cluster.count("tea").await.expect("the broker is there"), 1);
+}
+
+/// A transport that panics when it is first written to.
+struct Broken(bool);
+
+impl AsyncRead for Broken {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        assert!(std::mem::replace(&mut self.0, true), "a planted panic");
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_panics_does_not_end_its_node() {
+    for history in [None, Some(History::default())] {
+        let broker = Memory::new();
+        let mut options = options().with_gap_message(|room| Some(format!("gap in {room}").into()));
+        options.history = history;
+        let one = TestNode::new(broker.clone(), options.clone()).await;
+        let other = TestNode::new(broker.clone(), options).await;
+        let mut first = one.member("tea").await;
+        let broken = WebSocket::new(Broken(false), Handover::server(), &Config::default());
+        let broken = one.hub.admit(broken, ClientInfo::default()).expect("the hub is open");
+        broken.join("tea").expect("it is connected");
+        let mut last = one.client();
+        last.join("tea");
+        let mut events = one.cluster.events();
+        other.hub.publish("tea", "some get it");
+        event(&mut events, is_gap_of("tea")).await;
+        other.hub.publish("tea", "all get it");
+        assert_eq!(first.texts().await, ["some get it", "gap in tea", "all get it"], "{history:?}");
+        assert_eq!(last.texts().await, ["gap in tea", "all get it"], "{history:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -779,7 +830,7 @@ async fn a_farewell_that_nobody_waits_for_ends_the_node() {
     let _near = one.member("tea").await;
     {
         let mut leaving = std::pin::pin!(one.cluster.leave());
-        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(leaving.as_mut().poll(cx))).await;
+        let polled = std::future::poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
     }
     assert!(matches!(one.cluster.members("tea").await, Err(ClusterError::Left)));
