@@ -95,6 +95,9 @@ impl Link {
     fn append(&self, appends: &Appends, room: &str, published: Published<'_>) -> bool {
         let room: Arc<str> = room.into();
         if published.latest.is_some_and(|key| key.len() > MAX_NAME) {
+            if appends.is_stopped() {
+                return false;
+            }
             self.refuse(appends, room);
             return true;
         }
