@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ struct Fields(String);
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0 += &format!("{field}: {value:?} ");
+        write!(self.0, "{field}: {value:?} ").unwrap();
     }
 }
 

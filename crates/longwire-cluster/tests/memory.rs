@@ -127,7 +127,7 @@ async fn clients_that_were_there_before_are_served() {
     let broker = Memory::new();
     let one = node(&broker).await;
     let hub = Hub::default();
-    let (mut ws, server) = longwire_connection::testing::pair(longwire_connection::Config::default());
+    let (mut ws, server) = longwire_connection::testing::pair(Config::default());
     let socket = hub.admit(server, ClientInfo::default().key("ada")).expect("the hub is open");
     socket.join("tea").expect("the client is connected");
     let cluster = Cluster::join(&hub, broker.clone(), options()).await.expect("the broker is there");
@@ -404,9 +404,9 @@ async fn a_transport_that_panics_does_not_end_its_node() {
         let one = TestNode::new(broker.clone(), options.clone()).await;
         let other = TestNode::new(broker.clone(), options).await;
         let mut first = one.member("tea").await;
-        let broken = WebSocket::new(Broken(false), Handover::server(), &Config::default());
-        let broken = one.hub.admit(broken, ClientInfo::default()).expect("the hub is open");
-        broken.join("tea").expect("it is connected");
+        let panicking = WebSocket::new(Broken(false), Handover::server(), &Config::default());
+        let panicking = one.hub.admit(panicking, ClientInfo::default()).expect("the hub is open");
+        panicking.join("tea").expect("it is connected");
         let mut last = one.client();
         last.join("tea");
         let mut events = one.cluster.events();
