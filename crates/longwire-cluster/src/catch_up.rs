@@ -316,7 +316,10 @@ impl Node {
             let Some(room) = rooms.get(&name) else { continue };
             let node = Arc::clone(&self);
             fetches.spawn(async move {
+                // If it panics, nobody else would fetch what is missing in the room.
+                let guard = Guard::new(&node);
                 node.catch_up(&name, &room).await;
+                guard.release();
                 drop(permit);
             });
         }
@@ -422,7 +425,7 @@ impl Node {
                     Some(key) => published.latest(key),
                     None => published,
                 };
-                self.hub.deliver_incoming(published).accepted
+                self.deliver_here(&Channel::Room(Arc::clone(name)), published)
             }
             Some(Content::Gap) => {
                 self.report_gap_to(&Channel::Room(Arc::clone(name)), &state.joiners);

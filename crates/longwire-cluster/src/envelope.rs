@@ -12,6 +12,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use longwire_connection::Message;
 
 use crate::channel::NodeId;
+use crate::history::History;
 
 /// A message from one node to others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub(crate) enum Body {
     /// for all, messages on any channel may have been lost, except those for rooms with a history.
     Lost { seq: u64 },
     /// The sender is there. It is dead if it is not heard for its lease. So many times, it has lost messages for rooms
-    /// with a history, and did not know for which.
-    Heartbeat { name: Arc<str>, lease: Duration, losses: u64 },
+    /// with a history, and did not know for which. `history` has the bounds that it uses, if it has one.
+    Heartbeat { name: Arc<str>, lease: Duration, losses: u64, history: Option<History> },
     /// What the sender was asked or has told may have been lost, in this room or in all: whoever wants to know asks
     /// anew.
     Anew,
@@ -178,11 +179,16 @@ impl Body {
             Self::Message(post) => post.encode(out),
             Self::Lost { seq } => out.put_u64_le(*seq),
             Self::Anew | Self::Bye => {}
-            Self::Heartbeat { name, lease, losses } => {
+            Self::Heartbeat { name, lease, losses, history } => {
                 put_name(out, name);
                 // A lease is a day at most.
                 out.put_u64_le(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
                 out.put_u64_le(*losses);
+                if let Some(History { messages, age }) = history {
+                    // Both are limited.
+                    out.put_u64_le(u64::try_from(*messages).unwrap_or(u64::MAX));
+                    out.put_u64_le(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+                }
             }
             Self::Entered { room, order, member } => {
                 put_name(out, room);
@@ -234,7 +240,12 @@ impl Body {
             LOST => Self::Lost { seq: input.u64()? },
             HEARTBEAT => {
                 let (name, lease) = (input.name()?, Duration::from_millis(input.u64()?));
-                Self::Heartbeat { name, lease, losses: input.u64()? }
+                let (losses, mut history) = (input.u64()?, None);
+                if input.0.has_remaining() {
+                    let messages = usize::try_from(input.u64()?).unwrap_or(usize::MAX);
+                    history = Some(History { messages, age: Duration::from_nanos(input.u64()?) });
+                }
+                Self::Heartbeat { name, lease, losses, history }
             }
             ANEW => Self::Anew,
             BYE => Self::Bye,
@@ -559,11 +570,15 @@ mod tests {
             post,
             presence,
             any::<u64>().prop_map(|seq| Body::Lost { seq }),
-            (name(), lease(), any::<u64>()).prop_map(|(name, lease, losses)| Body::Heartbeat {
-                name,
-                lease,
-                losses
-            }),
+            (name(), lease(), any::<u64>(), any::<Option<(u32, u64)>>()).prop_map(
+                |(name, lease, losses, history)| {
+                    let bounds = |(messages, age)| History {
+                        messages: messages as usize,
+                        age: Duration::from_nanos(age),
+                    };
+                    Body::Heartbeat { name, lease, losses, history: history.map(bounds) }
+                }
+            ),
             Just(Body::Anew),
             Just(Body::Bye),
         ]

@@ -80,6 +80,11 @@ impl Link {
         self.outbox.stop(last);
     }
 
+    /// Returns whether the link has ended.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().is_stopped
+    }
+
     /// Counts a message for a room with a history that nobody will get, and sees to it that all nodes learn of it.
     pub(crate) fn refuse(&self, appends: &Appends, room: Arc<str>) {
         self.counters.lost.add(1);
@@ -90,6 +95,9 @@ impl Link {
     fn append(&self, appends: &Appends, room: &str, published: Published<'_>) -> bool {
         let room: Arc<str> = room.into();
         if published.latest.is_some_and(|key| key.len() > MAX_NAME) {
+            if appends.is_stopped() {
+                return false;
+            }
             self.refuse(appends, room);
             return true;
         }

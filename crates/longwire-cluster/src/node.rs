@@ -21,6 +21,7 @@ use crate::catch_up::{Joiner, Rooms};
 use crate::channel::{Channel, NodeId};
 use crate::cluster::{ClusterError, ClusterEvent, ClusterState, Gap, Member, NodeInfo};
 use crate::envelope;
+use crate::history::History;
 use crate::interest::Interest;
 use crate::link::Link;
 use crate::metrics::Reported;
@@ -114,7 +115,8 @@ impl Node {
         interest.take_new(usize::MAX);
         let inner = Inner {
             interest,
-            presence: Presence::new(id, Arc::clone(&name), options.lease(), now),
+            presence: Presence::new(id, Arc::clone(&name), options.lease(), now)
+                .with_history(options.history.map(History::clamped)),
             seen: Seen::default(),
             since: HashMap::new(),
             late: HashSet::new(),
@@ -153,6 +155,7 @@ impl Node {
 
     /// Changes the state, and does what follows from that.
     fn change<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut differing = Vec::new();
         let mut inner = self.inner();
         let due_before = inner.presence.next_question();
         let result = change(&mut inner);
@@ -164,6 +167,7 @@ impl Node {
                 Out::Send(channel, body) => is_sooner |= !self.link.outbox.tell(channel, body),
                 // What it has published may arrive after its goodbye.
                 Out::Forget(node) => inner.seen.forget_node(node),
+                Out::Differs(name, history) => differing.push((name, history)),
                 Out::Tell(change) => {
                     if let Change::NodeWent { node, .. } = change {
                         inner.seen.forget_node(node);
@@ -178,8 +182,13 @@ impl Node {
                 }
             }
         }
+        drop(inner);
         if is_sooner {
             self.sooner.notify_one();
+        }
+        for (node, history) in differing {
+            let own = self.options.history.map(History::clamped);
+            warn!(%node, ?history, ?own, "a node has another history: all must have the same bounds, or none");
         }
         result
     }
@@ -427,7 +436,8 @@ impl Node {
             for joiner in joiners {
                 joiner.add(message.clone(), None);
             }
-            self.hub.publish_local(room, message);
+            // A client's transport may panic.
+            call(|| self.hub.publish_local(room, message));
         }
         self.tell(ClusterEvent::Gap(gap));
     }
@@ -453,7 +463,8 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(node) = &self.0 {
+        // A node that leaves by itself ends its tasks, and then tells what its clients may miss.
+        if let Some(node) = self.0.as_ref().filter(|node| !node.link.is_stopped()) {
             node.leave();
         }
     }

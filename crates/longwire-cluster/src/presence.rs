@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::channel::{Channel, NodeId};
 use crate::envelope::{Body, Member, Order, Part};
+use crate::history::History;
 use crate::options::{MAX_LEASE, MIN_LEASE};
 
 /// The state of presence at one node.
@@ -26,6 +27,7 @@ pub(crate) struct Presence {
     me: NodeId,
     lease: Duration,
     name: Arc<str>,
+    history: Option<History>,
     nodes: HashMap<NodeId, Node>,
     /// Nodes that have said goodbye. What they said before that may arrive later.
     departed: HashMap<NodeId, Instant>,
@@ -59,6 +61,8 @@ pub(crate) enum Out {
     Tell(Change),
     /// Nothing more comes from a node that has said goodbye.
     Forget(NodeId),
+    /// The node with this name has a history with other bounds, or none.
+    Differs(Arc<str>, Option<History>),
     Answered(u64, Vec<(NodeId, Member)>),
 }
 
@@ -130,6 +134,7 @@ impl Presence {
             me,
             lease,
             name,
+            history: None,
             nodes: HashMap::new(),
             departed: HashMap::new(),
             rooms: HashMap::new(),
@@ -147,6 +152,12 @@ impl Presence {
             last_query: 0,
             out: Vec::new(),
         }
+    }
+
+    /// Sets the bounds of the history that this node uses.
+    pub(crate) fn with_history(mut self, history: Option<History>) -> Self {
+        self.history = history;
+        self
     }
 
     /// Takes what the calls so far have left to be done, in order.
@@ -361,7 +372,8 @@ impl Presence {
     }
 
     fn send_heartbeat(&mut self, channel: Channel) {
-        let body = Body::Heartbeat { name: Arc::clone(&self.name), lease: self.lease, losses: self.losses };
+        let (name, lease, losses, history) = (Arc::clone(&self.name), self.lease, self.losses, self.history);
+        let body = Body::Heartbeat { name, lease, losses, history };
         self.out.push(Out::Send(channel, body));
     }
 
@@ -508,7 +520,15 @@ impl Presence {
         }
         self.heard(from);
         match body {
-            Body::Heartbeat { name, lease, losses } => self.heartbeat(from, channel, name, lease, losses),
+            Body::Heartbeat { name, lease, losses, history } => {
+                if history != self.history
+                    && !self.nodes.contains_key(&from)
+                    && !self.departed.contains_key(&from)
+                {
+                    self.out.push(Out::Differs(Arc::clone(&name), history));
+                }
+                self.heartbeat(from, channel, name, lease, losses);
+            }
             Body::Bye => {
                 self.departed.insert(from, now + self.lease);
                 self.remove(from);

@@ -2,8 +2,11 @@
 
 mod support;
 
+use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +14,11 @@ use longwire_cluster::{
     Append, Backplane, BackplaneError, BoxFuture, Channel, Cluster, ClusterError, ClusterEvent,
     ClusterEvents, ClusterOptions, ClusterState, Gap, History, Inbox, Memory, NodeId, Past, Position,
 };
-use longwire_connection::Message;
+use longwire_connection::{Config, Handover, Message, WebSocket};
 use longwire_hub::{ClientInfo, Hub};
 use support::history::history_suite;
 use support::{TestNode, in_order};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, timeout};
 
 fn options() -> ClusterOptions {
@@ -123,7 +127,7 @@ async fn clients_that_were_there_before_are_served() {
     let broker = Memory::new();
     let one = node(&broker).await;
     let hub = Hub::default();
-    let (mut ws, server) = longwire_connection::testing::pair(longwire_connection::Config::default());
+    let (mut ws, server) = longwire_connection::testing::pair(Config::default());
     let socket = hub.admit(server, ClientInfo::default().key("ada")).expect("the hub is open");
     socket.join("tea").expect("the client is connected");
     let cluster = Cluster::join(&hub, broker.clone(), options()).await.expect("the broker is there");
@@ -367,6 +371,53 @@ async fn a_panicking_function_of_the_application_harms_nobody() {
     assert_eq!(other.cluster.count("tea").await.expect("the broker is there"), 1);
 }
 
+/// A transport that panics when it is first written to.
+struct Broken(bool);
+
+impl AsyncRead for Broken {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        assert!(std::mem::replace(&mut self.0, true), "a planted panic");
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_panics_does_not_end_its_node() {
+    for history in [None, Some(History::default())] {
+        let broker = Memory::new();
+        let mut options = options().with_gap_message(|room| Some(format!("gap in {room}").into()));
+        options.history = history;
+        let one = TestNode::new(broker.clone(), options.clone()).await;
+        let other = TestNode::new(broker.clone(), options).await;
+        let mut first = one.member("tea").await;
+        let panicking = WebSocket::new(Broken(false), Handover::server(), &Config::default());
+        let panicking = one.hub.admit(panicking, ClientInfo::default()).expect("the hub is open");
+        panicking.join("tea").expect("it is connected");
+        let mut last = one.client();
+        last.join("tea");
+        let mut events = one.cluster.events();
+        other.hub.publish("tea", "some get it");
+        event(&mut events, is_gap_of("tea")).await;
+        other.hub.publish("tea", "all get it");
+        assert_eq!(first.texts().await, ["some get it", "gap in tea", "all get it"], "{history:?}");
+        assert_eq!(last.texts().await, ["gap in tea", "all get it"], "{history:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_moves_ends_in_the_truth() {
     let broker = Memory::new();
@@ -415,6 +466,7 @@ struct Trick {
     refuses_unsubscribe: AtomicBool,
     hides_history: AtomicBool,
     panics: AtomicBool,
+    history_panics: AtomicBool,
 }
 
 impl Tricky {
@@ -429,6 +481,7 @@ impl Tricky {
             refuses_unsubscribe: AtomicBool::new(false),
             hides_history: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            history_panics: AtomicBool::new(false),
         }))
     }
 
@@ -486,6 +539,7 @@ impl Backplane for Tricky {
         after: Option<Position>,
         most: usize,
     ) -> BoxFuture<'a, Result<Past, BackplaneError>> {
+        assert!(!self.0.history_panics.load(Ordering::Relaxed), "a planted panic");
         if self.0.hides_history.load(Ordering::Relaxed) {
             return Box::pin(std::future::pending());
         }
@@ -776,7 +830,7 @@ async fn a_farewell_that_nobody_waits_for_ends_the_node() {
     let _near = one.member("tea").await;
     {
         let mut leaving = std::pin::pin!(one.cluster.leave());
-        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(leaving.as_mut().poll(cx))).await;
+        let polled = std::future::poll_fn(|cx| Poll::Ready(leaving.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
     }
     assert!(matches!(one.cluster.members("tea").await, Err(ClusterError::Left)));
@@ -797,6 +851,20 @@ async fn a_node_ends_with_its_tasks() {
     one.hub.publish("tea", "the broker's client panics");
     while events.next().await.expect("it keeps up").is_some() {}
     assert!(matches!(one.cluster.members("tea").await, Err(ClusterError::Left)));
+}
+
+/// Without the fetch, the room would stay as it was, and nobody would know.
+#[tokio::test(start_paused = true)]
+async fn a_node_ends_with_a_fetch_that_panics() {
+    let broker = Memory::new();
+    let tricky = Tricky::new(&broker);
+    let one = TestNode::new(tricky.clone(), options().with_history(History::default())).await;
+    let _near = one.member("tea").await;
+    let mut events = one.cluster.events();
+    tricky.0.history_panics.store(true, Ordering::Relaxed);
+    tricky.inbox().dropped(Some(Channel::Room("tea".into())));
+    let end = async { while events.next().await.expect("it keeps up").is_some() {} };
+    timeout(Duration::from_secs(3600), end).await.expect("the node ends");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1075,7 +1143,10 @@ async fn a_leaving_node_fetches_what_its_clients_have_not_got() {
     assert_eq!(far.texts().await, ["last words"]);
     assert_eq!((one.cluster.stats().lost, one.cluster.stats().gaps), (0, 0));
     one.hub.publish("tea", "alone");
-    assert_eq!(near.texts().await, ["alone"]);
+    // The name would be too long for other nodes.
+    one.hub.publish_latest("tea", "x".repeat(1025), "latest");
+    assert_eq!(near.texts().await, ["alone", "latest"]);
+    assert_eq!(one.cluster.stats().lost, 0);
 }
 
 /// With and without a history; the broker is lost, or takes nothing.
@@ -1109,6 +1180,31 @@ async fn what_a_leaving_node_cannot_hand_over_is_counted_and_a_gap_for_its_clien
         }
         assert_eq!(gaps, 2 * usize::from(history.is_some()));
     }
+}
+
+/// The node's tasks end on other threads while the gaps are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_gap_of_a_leaving_node_is_told() {
+    const ROOMS: usize = 500;
+    let broker = Memory::new();
+    let one = TestNode::new(broker.clone(), options().with_history(History::default())).await;
+    let client = one.client();
+    for number in 0..ROOMS {
+        client.join(&number.to_string());
+    }
+    for number in 0..ROOMS {
+        one.cluster.subscribed(number.to_string()).await.expect("the node is there");
+    }
+    let mut events = one.cluster.events();
+    broker.cut_silently(one.cluster.id());
+    one.hub.publish("0", "it does not arrive");
+    // Nobody waits until it has left.
+    assert!(timeout(Duration::from_millis(20), one.cluster.leave()).await.is_err());
+    let mut gaps = 0;
+    while let Some(event) = events.next().await.expect("it keeps up") {
+        gaps += usize::from(matches!(event, ClusterEvent::Gap(Gap::Room(_))));
+    }
+    assert_eq!(gaps, ROOMS);
 }
 
 /// Nothing follows that would show the loss.
@@ -1181,6 +1277,7 @@ mod history {
         a_client_resumes_after_a_position,
         a_client_ahead_of_a_quiet_node_does_not_wait,
         what_is_not_kept_is_not_recovered,
+        a_node_with_less_history_hides_no_loss_from_one_with_more,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
         what_is_kept_can_be_fetched_although_more_was_missed,
         large_messages_are_fetched,

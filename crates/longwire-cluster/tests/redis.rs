@@ -151,6 +151,7 @@ mod history {
         a_client_resumes_after_a_position,
         a_client_ahead_of_a_quiet_node_does_not_wait,
         what_is_not_kept_is_not_recovered,
+        a_node_with_less_history_hides_no_loss_from_one_with_more,
         a_history_that_is_lost_is_a_gap_and_a_new_start,
         what_is_kept_can_be_fetched_although_more_was_missed,
         large_messages_are_fetched,

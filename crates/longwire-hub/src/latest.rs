@@ -15,7 +15,7 @@ use crate::entry::ClientHandle;
 use crate::members::Snapshot;
 use crate::metrics;
 use crate::publication::{Published, Target};
-use crate::registry::Hub;
+use crate::registry::{Hub, is_same};
 use crate::room::Room;
 use crate::turn::Publication;
 
@@ -152,8 +152,13 @@ impl Hub {
 /// Starts the task that moves a client's values to its send queue.
 fn start_moving(client: &ClientHandle) {
     let own = client.entry.home.runtime.clone();
-    let runtime = own.or_else(|| Handle::try_current().ok()).or_else(|| client.entry.hub().any_runtime());
-    let moving = Moving { client: client.clone(), is_done: false };
+    let here = Handle::try_current().ok().filter(|here| !is_same(Some(here), own.as_ref()));
+    let (runtime, next) = match (own, here) {
+        (None, None) => (client.entry.hub().any_runtime(), None),
+        (None, here) => (here, None),
+        both => both,
+    };
+    let moving = Moving { client: client.clone(), is_done: false, next };
     if let Some(runtime) = runtime {
         runtime.spawn(moving.run());
     }
@@ -171,10 +176,13 @@ impl Room {
 struct Moving {
     client: ClientHandle,
     is_done: bool,
+    /// The runtime in which it runs if the first one has ended before it began.
+    next: Option<Handle>,
 }
 
 impl Moving {
     async fn run(mut self) {
+        self.next = None;
         let entry = &self.client.entry;
         let first = || entry.latest_if_any().and_then(|latest| latest.first());
         // It ends when the connection does, because nothing can be sent then.
@@ -189,7 +197,9 @@ impl Moving {
 
 impl Drop for Moving {
     fn drop(&mut self) {
-        if !self.is_done {
+        if let Some(next) = self.next.take() {
+            next.spawn(Self { client: self.client.clone(), is_done: false, next: None }.run());
+        } else if !self.is_done {
             // The connection or the runtime has ended.
             let dropped = self.client.entry.latest_if_any().map_or(0, |mut latest| latest.give_up());
             self.client.entry.count_dropped(dropped);

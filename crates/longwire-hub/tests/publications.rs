@@ -635,6 +635,26 @@ fn a_transport_that_panics_keeps_no_message_from_the_others_without_a_runtime() 
     }
 }
 
+/// The call has queued the message and panics before its client is listed: the client's own task writes it.
+#[tokio::test]
+async fn a_message_whose_publisher_panics_is_written_by_the_clients_own_task() {
+    let hub = Hub::default();
+    let broken = WebSocket::new(Broken(false), Handover::server(), &Config::default());
+    let mut broken = hub.admit(broken, ClientInfo::default()).unwrap();
+    let client = broken.client();
+    let driven = tokio::spawn(async move { broken.recv().await.map(drop) });
+    yield_now().await;
+    let publishing = catch_unwind(AssertUnwindSafe(|| hub.broadcast("news")));
+    assert!(publishing.is_err());
+    let written = async {
+        while client.stats().connection.bytes_queued > 0 {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(5), written).await.expect("it is written");
+    stop(driven).await;
+}
+
 /// Publishes in a runtime that does not run its other tasks: in a handler's turn, or in a task without budget.
 fn publish_once(hub: &Hub, in_a_turn: bool) -> Runtime {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

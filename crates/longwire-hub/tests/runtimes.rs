@@ -111,6 +111,26 @@ async fn a_client_that_has_room_in_time_gets_the_broadcast_whatever_its_runtime_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_latest_value_waits_although_the_runtime_of_its_client_has_ended() {
+    let (hub, blocked, _runtime) = hub_after(First::Gone, SlowPolicy::DropNewest);
+    let Slow { client, mut peer, mut socket, .. } = blocked;
+    client.sender().try_send(vec![0; 20_000]).unwrap();
+    for value in ["old", "new"] {
+        let delivery = hub.broadcast_latest("key", value);
+        assert_eq!((delivery.accepted, delivery.dropped), (1, 0), "{value}");
+    }
+    let reading = async {
+        assert_eq!(peer.recv().await.unwrap(), Some(vec![0; 20_000].into()));
+        peer.recv().await.unwrap()
+    };
+    tokio::select! {
+        received = timeout(Duration::from_secs(60), reading) => assert_eq!(received, Ok(Some("new".into()))),
+        end = socket.recv() => panic!("{end:?}"),
+    }
+    assert_eq!((client.dropped(), client.stats().replaced), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn slow_clients_are_dropped_whatever_other_runtimes_do() {
     for first in [First::Busy, First::Gone] {
         let (hub, other, _runtime) = hub_after(first, SlowPolicy::Close);

@@ -50,8 +50,9 @@ struct Stream {
 struct State {
     first: u64,
     last: u64,
-    /// The messages of the room.
+    /// The messages of the room, and the most that are kept of each room.
     count: u64,
+    limit: u64,
 }
 
 impl Stream {
@@ -253,7 +254,6 @@ impl Shared {
         after: Option<Position>,
         most: usize,
     ) -> Result<Past, BackplaneError> {
-        let bounds = self.kept.bounds.get().ok_or_else(|| BackplaneError::new("no history is kept"))?;
         let (stream, subject) = (self.stream().await?, self.subject(room));
         let at = |offset| Position::new(stream.epoch, offset);
         let past = |last, is_whole| Past { last: at(last), is_whole, records: Vec::new() };
@@ -277,7 +277,7 @@ impl Shared {
         // After the fetch: what is not dropped by now was not dropped then.
         let state = self.state(&stream, &subject).await?;
         let mut is_whole = is_known && state.first <= after.saturating_add(1) && after <= state.last;
-        if is_whole && state.count > bounds.messages as u64 {
+        if is_whole && state.count >= state.limit {
             let first = self.get(&stream, &json!({ "seq": 1, "next_by_subj": subject })).await?;
             is_whole = first.is_some_and(|first| first <= after);
         }
@@ -312,6 +312,8 @@ impl Shared {
             first: number(&state["first_seq"]),
             last: number(&state["last_seq"]),
             count: number(&state["subjects"][subject]),
+            // The stream's own, which a node with other bounds may have changed.
+            limit: info["config"]["max_msgs_per_subject"].as_u64().unwrap_or(u64::MAX),
         })
     }
 

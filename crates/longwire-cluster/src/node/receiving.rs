@@ -7,9 +7,9 @@ use bytes::Bytes;
 use longwire_hub::{Published, Target};
 use tokio::task::yield_now;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::{Guard, Node};
+use super::{Guard, Node, call};
 use crate::backplane::Item;
 use crate::channel::{Channel, NodeId};
 use crate::envelope::{Body, Envelope, Post};
@@ -151,7 +151,18 @@ impl Node {
             Some(key) => published.latest(key),
             None => published,
         };
-        self.hub.deliver_incoming(published).accepted
+        self.deliver_here(channel, published)
+    }
+
+    /// Delivers a message to the clients of this node, and returns their number. If a client's transport panics, those
+    /// after it do not get the message, which is a gap.
+    pub(crate) fn deliver_here(&self, channel: &Channel, published: Published<'_>) -> usize {
+        let delivered = call(|| self.hub.deliver_incoming(published).accepted);
+        delivered.unwrap_or_else(|| {
+            warn!(?channel, "the transport of a client has panicked: others miss a message");
+            self.report_gap_to(channel, &[]);
+            0
+        })
     }
 
     /// Notes that another node has lost messages, which it told.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use longwire_connection::race;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
@@ -39,11 +40,15 @@ impl Node {
                 wake = wake.min(next_resend);
             }
             // While the broker is away, it is checked less and less often.
-            let is_asked = tokio::select! {
-                () = self.check.notified() => true,
-                () = self.sooner.notified() => false,
-                () = sleep_until(wake) => false,
+            let asked = async {
+                self.check.notified().await;
+                true
             };
+            let woken = async {
+                race(self.sooner.notified(), sleep_until(wake)).await;
+                false
+            };
+            let is_asked = race(asked, woken).await;
             let may_hurry = self.is_back_soon.load(Ordering::Relaxed) || self.is_connected();
             if Instant::now() < next_probe && !(is_asked && may_hurry) {
                 continue;

@@ -63,7 +63,7 @@ impl World {
                         }
                     }
                 }
-                Out::Send(..) | Out::Forget(_) => {}
+                Out::Send(..) | Out::Forget(_) | Out::Differs(..) => {}
             }
         }
     }
@@ -424,7 +424,7 @@ fn what_a_departed_node_said_before_does_not_bring_it_back() {
     let lease = LEASE;
     let name: Arc<str> = "node 1".into();
     world.nodes[0].receive(id(1), &Channel::Control, Body::Bye, now);
-    let late = Body::Heartbeat { name: Arc::clone(&name), lease, losses: 0 };
+    let late = Body::Heartbeat { name: Arc::clone(&name), lease, losses: 0, history: None };
     world.nodes[0].receive(id(1), &Channel::Node(id(0)), late.clone(), now);
     assert!(world.nodes[0].nodes().is_empty());
     world.nodes[0].tick(now + LEASE);
@@ -433,7 +433,7 @@ fn what_a_departed_node_said_before_does_not_bring_it_back() {
 }
 
 fn heartbeat(name: &str, lease: Duration) -> Body {
-    Body::Heartbeat { name: name.into(), lease, losses: 0 }
+    Body::Heartbeat { name: name.into(), lease, losses: 0, history: None }
 }
 
 #[test]
@@ -477,7 +477,7 @@ fn what_a_node_lost_while_nobody_heard_it_is_told_when_it_comes_back() {
     assert!(!presence.take_lost_rooms());
     presence.tick(now + lease);
     assert!(presence.nodes().is_empty());
-    let body = Body::Heartbeat { name: "1".into(), lease, losses: 1 };
+    let body = Body::Heartbeat { name: "1".into(), lease, losses: 1, history: None };
     presence.receive(id(1), &Channel::Control, body, now + lease);
     assert!(presence.take_lost_rooms());
 }

@@ -276,6 +276,28 @@ pub(crate) async fn what_is_not_kept_is_not_recovered(broker: impl Broker) {
     assert_eq!(one.cluster.stats().gaps, 0);
 }
 
+/// Also where the nodes differ in what is kept, no client is told that it has everything while something is missing.
+pub(crate) async fn a_node_with_less_history_hides_no_loss_from_one_with_more(broker: impl Broker) {
+    let one = node(&broker).await;
+    // A room in which nothing is dropped.
+    let (mut quiet, _) = join(&one, "quiet", None).await;
+    one.hub.publish("quiet", "it stays");
+    quiet.positioned().await;
+    let (mut near, joined) = join(&one, "tea", None).await;
+    let bounds = History::default().with_messages(10);
+    let two = TestNode::new(broker.connect().await, options(bounds)).await;
+    let (_far, _) = join(&two, "tea", None).await;
+    for number in 0..30 {
+        let node = if number % 2 == 0 { &one } else { &two };
+        node.hub.publish("tea", number.to_string());
+        near.positioned().await;
+    }
+    let (mut again, resumed) = join(&one, "tea", joined.position).await;
+    if resumed.recovered {
+        assert_eq!(again.contents(30).await.len(), 30);
+    }
+}
+
 pub(crate) async fn a_history_that_is_lost_is_a_gap_and_a_new_start(broker: impl Broker) {
     let (one, two) = (node(&broker).await, node(&broker).await);
     let (mut near, _) = join(&one, "tea", None).await;

@@ -47,7 +47,8 @@ impl<T: Transport> Shared<T> {
         if_full: IfFull,
         by: Publisher,
     ) -> Result<Queued, Error> {
-        self.with(|writer| {
+        let unlisted = Unlisted(self);
+        let queued = self.with(|writer| {
             writer.check()?;
             // Without a budget, a socket of tokio would accept nothing, and wake the receiving task at a higher cost.
             let has_budget = coop::has_budget_remaining();
@@ -73,7 +74,9 @@ impl<T: Transport> Shared<T> {
                 false
             };
             Ok(Queued { dropped, is_due })
-        })
+        });
+        std::mem::forget(unlisted);
+        queued
     }
 
     /// Writes what is queued, as much as the transport accepts. Does nothing while this thread polls the connection's
@@ -85,6 +88,19 @@ impl<T: Transport> Shared<T> {
             if writer.has_unwritten() && !self.is_corked() {
                 write_out(writer);
             }
+        });
+    }
+}
+
+/// Leaves what is queued to the connection's own task, when foreign code panics in [`Shared::publish`]: the publisher
+/// does not learn that it must write.
+struct Unlisted<'a, T: Transport>(&'a Shared<T>);
+
+impl<T: Transport> Drop for Unlisted<'_, T> {
+    fn drop(&mut self) {
+        self.0.with(|writer| {
+            writer.publisher = 0;
+            writer.wake_owner();
         });
     }
 }
