@@ -104,9 +104,9 @@ impl ClusterOptions {
     /// Keeps a [`history`](field@Self::history) of each room: see "History" in the crate's documentation.
     ///
     /// All nodes of a cluster must have one, with the same bounds, or none: a node that learns of another with other
-    /// bounds logs a warning. Between one with a history and one without, messages for rooms are lost. The broker must support it, otherwise
-    /// [`Cluster::join`](crate::Cluster::join) fails. What is kept is as durable as the broker's files: see there what
-    /// happens if these lack the last messages.
+    /// bounds logs a warning. Between one with a history and one without, messages for rooms are lost. The broker must
+    /// support it, otherwise [`Cluster::join`](crate::Cluster::join) fails. What is kept is as durable as the broker's
+    /// files: see there what happens if these lack the last messages.
     #[must_use]
     pub fn with_history(mut self, history: History) -> Self {
         self.history = Some(history);

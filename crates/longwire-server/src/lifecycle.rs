@@ -237,10 +237,10 @@ impl ServerHandle {
     ///
     /// The call itself stops listening and answers handshakes in progress with 503; a response that is being sent
     /// has the time of [`Shutdown::deadline`]. If TLS or a proxy's header
-    /// ([`ServerConfig::proxy_protocol`](crate::ServerConfig::proxy_protocol)) is not complete yet, the client has
-    /// one more second for it; after that the connection is closed without a response. The returned future closes
-    /// all clients and completes when they have left or were dropped at the deadline. If [`Server::serve`] is
-    /// running, it does the same and then returns, so the future may be dropped.
+    /// ([`ServerConfig::proxy_protocol`](crate::ServerConfig::proxy_protocol)) is not complete yet, the client has one
+    /// more second for it; after that the connection is closed without a response. The returned future closes all
+    /// clients and completes when they have left or were dropped at the deadline. If [`Server::serve`] is running, it
+    /// does the same and then returns, so the future may be dropped.
     ///
     /// [`Server::serve`]: crate::Server::serve
     ///
