@@ -14,15 +14,24 @@ pub(crate) fn fmt() -> Result<()> {
     Ok(cmd!(sh, "cargo fmt --all --check").run()?)
 }
 
-/// Runs clippy over every target, and checks the facade with the sets of features that omit something.
+/// Runs clippy over every target, and over each published crate by itself: without features, with the default ones, and
+/// with each of its features alone. In the workspace, one crate's features are on because another needs them.
 pub(crate) fn clippy() -> Result<()> {
     let sh = shell()?;
     cmd!(sh, "cargo clippy --workspace --all-targets --all-features -- -D warnings").run()?;
     // `--all-targets` omits what plain `cargo test` does not run.
     cmd!(sh, "cargo clippy --package xtask --test examples -- -D warnings").run()?;
-    for features in ["", "client", "server"] {
-        cmd!(sh, "cargo clippy -p longwire --no-default-features --features {features} -- -D warnings")
+    for package in workspace::published()? {
+        let name = package.name.as_str();
+        let alone = package.features.keys().filter(|feature| *feature != "default").map(String::as_str);
+        for feature in std::iter::once("").chain(alone) {
+            cmd!(
+                sh,
+                "cargo clippy --quiet -p {name} --no-default-features --features {feature} -- -D warnings"
+            )
             .run()?;
+        }
+        cmd!(sh, "cargo clippy --quiet -p {name} -- -D warnings").run()?;
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ enum Command {
     Ci,
     /// Checks the formatting.
     Fmt,
-    /// Runs clippy over everything, and checks the facade with each set of its features.
+    /// Runs clippy over everything, and over each published crate with each of its features alone.
     Clippy,
     /// Checks the promises of the architecture and the style that no compiler checks.
     Tidy,

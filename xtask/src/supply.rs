@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::MetadataCommand;
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
@@ -96,17 +95,12 @@ fn in_tree(tree: &str) -> Vec<String> {
 /// A published package: its name, and the name of its file.
 type Package = (String, String);
 
-/// Returns the packages of the workspace that are published.
+/// Returns the published packages of the workspace.
 fn published() -> Result<Vec<Package>> {
-    let metadata = MetadataCommand::new().current_dir(workspace::root()).no_deps().exec()?;
-    let mut packages = Vec::new();
-    for package in metadata.packages {
-        // An empty list of registries is `publish = false`.
-        if package.publish.is_none() {
-            packages.push((package.name.to_string(), format!("{}-{}.crate", package.name, package.version)));
-        }
-    }
-    Ok(packages)
+    let packages = workspace::published()?.into_iter();
+    Ok(packages
+        .map(|package| (package.name.to_string(), format!("{}-{}.crate", package.name, package.version)))
+        .collect())
 }
 
 /// Packs the last commit, cloned into a directory, and returns the directory of the packages.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use cargo_metadata::{MetadataCommand, Package};
 use xshell::{Shell, cmd};
 
 /// Returns the directory of the root manifest.
@@ -51,6 +52,13 @@ pub(crate) fn empty_directory(path: &Path) -> Result<()> {
         fs_err::remove_dir_all(path)?;
     }
     Ok(fs_err::create_dir_all(path)?)
+}
+
+/// Returns the packages of the workspace that are published.
+pub(crate) fn published() -> Result<Vec<Package>> {
+    let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec()?;
+    // An empty list of registries is `publish = false`.
+    Ok(metadata.packages.into_iter().filter(|package| package.publish.is_none()).collect())
 }
 
 /// Returns the paths, from the root, of all files that are in version control or about to be.
