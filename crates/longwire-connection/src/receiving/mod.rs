@@ -6,3 +6,4 @@ mod excess;
 pub(crate) mod lend;
 pub(crate) mod policy;
 pub(crate) mod reader;
+mod unanswered;
