@@ -256,6 +256,10 @@ pub(crate) struct ReadBuffer {
 impl ReadBuffer {
     /// Creates a buffer with bytes that were read elsewhere.
     pub(crate) fn new(bytes: &[u8]) -> Self {
+        if bytes.len() == READ_SIZE {
+            // Its size makes it a read buffer, which a thread will get.
+            READ_BUFFERS.0.fetch_add(1, Ordering::Relaxed);
+        }
         Self { buf: bytes.into(), start: 0, end: bytes.len() }
     }
 
@@ -340,9 +344,11 @@ impl ReadBuffer {
 
     /// Moves a small remainder out of a borrowed buffer and gives the buffer back, because this poll is over.
     #[cold]
-    pub(crate) fn end_poll(&mut self) {
+    pub(crate) fn end_poll(&mut self, pace: &mut Pace) {
         if self.is_small() {
             self.settle();
+            // The turn ends here for another reason than a slow handler.
+            pace.rest = Rest::None;
         }
     }
 
@@ -351,7 +357,8 @@ impl ReadBuffer {
     #[cold]
     pub(crate) fn settle(&mut self) {
         let left = self.end - self.start;
-        if self.buf.len() == READ_SIZE {
+        // A copy of all of it would be no smaller.
+        if self.buf.len() == READ_SIZE && left < READ_SIZE {
             let rest = self.bytes().into();
             give_read_buffer(std::mem::replace(&mut self.buf, rest));
             self.start = 0;
@@ -458,20 +465,26 @@ mod tests {
     #[test]
     fn a_rest_that_stayed_is_moved_at_the_end_of_the_poll() {
         let (buffer, pace) = (&mut ReadBuffer::default(), &mut Pace::default());
-        let _turn = cork::Cork::new(1);
+        let turn = cork::Cork::new(1);
         while !leaves_a_rest(buffer, pace) {
             take(buffer, pace);
         }
-        buffer.end_poll();
+        buffer.end_poll(pace);
         assert_eq!(buffer.buf.len(), 60);
+        drop(turn);
+        let _next = cork::Cork::new(1);
         take(buffer, pace);
+        assert!(leaves_a_rest(buffer, pace), "the handler was not slow");
     }
 
     /// Other tests of the process create buffers as well, but not that many.
     #[test]
-    fn buffers_of_panics_and_of_ended_threads_are_not_counted() {
+    fn every_buffer_is_counted_until_it_is_dropped() {
         let before = READ_BUFFERS.0.load(Ordering::Relaxed);
         for _ in 0..500 {
+            let mut full = filled(READ_SIZE);
+            full.settle();
+            drop((full, ReadBuffer::new(&vec![7; READ_SIZE])));
             let read =
                 || ReadBuffer::default().fill(1, &mut Pace::default(), |_| panic!("a transport that panics"));
             assert!(std::panic::catch_unwind(read).is_err());

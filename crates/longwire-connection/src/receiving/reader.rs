@@ -539,7 +539,7 @@ impl<T: Transport> Reader<T> {
         if !self.read.is_empty() {
             // Bytes that are here and not decoded yet are a sign of life, however long the decoding takes.
             self.alarm.heard();
-            self.read.end_poll();
+            self.read.end_poll(&mut self.pace);
         }
         if self.alarm.is_due() && self.poll_alarm(cx).is_ready() {
             return Poll::Ready(Step::More);

@@ -90,6 +90,16 @@ impl<T> Act<T> {
     }
 }
 
+/// A connection in the list of [`held`] until this is dropped, also by a panic.
+struct Listed(usize);
+
+impl Drop for Listed {
+    #[inline]
+    fn drop(&mut self) {
+        held::remove(self.0);
+    }
+}
+
 impl<T: Transport> Shared<T> {
     pub(crate) fn new(io: T, mut out: Outbound, config: &Config) -> Arc<Self> {
         out.set_auto_pong(config.auto_pong);
@@ -116,8 +126,9 @@ impl<T: Transport> Shared<T> {
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Writer<T>) -> R) -> R {
         let mut writer = sync::lock(&self.writer);
         held::add(self.address());
+        let listed = Listed(self.address());
         let result = work(&mut writer);
-        held::remove(self.address());
+        drop(listed);
         if writer.due.is_some() {
             Self::act(writer);
         }
