@@ -21,6 +21,9 @@ const KEEP_FROM: usize = 16 * 1024;
 /// After this many rests in a row that a handler took within one turn, it is expected to do so with the next.
 const PROMPT: u8 = 4;
 
+/// Instead of a number of rests: none stays in the thread's buffer any more.
+const NEVER: u8 = u8::MAX;
+
 /// The number of read buffers in the process up to which connections may keep one beyond a poll for a small rest as
 /// well: at most 8.25 MiB. Each thread has one of them.
 const MANY: usize = 64;
@@ -47,7 +50,8 @@ const SMALL_BYTES: usize = 512 * 1024;
 const LEARNING: u8 = 2;
 
 // One of each kind is enough: they are lent for the duration of a poll, and a thread polls one connection at a
-// time. A second is created only while a connection keeps one because its application is slow, and is then dropped.
+// time. A second is created only while a connection keeps one, because its application is slow or because a task that
+// polls several connections has taken a part of what it read, and is then dropped.
 thread_local! {
     static READ: ReadSpare = const { ReadSpare(Cell::new(None)) };
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -161,16 +165,21 @@ fn new_read_buffer() -> Box<[u8]> {
     vec![0; READ_SIZE].into()
 }
 
+/// Gives a borrowed buffer back. Returns whether the thread has meanwhile created another.
 #[inline]
-fn give_read_buffer(buf: Box<[u8]>) {
+fn give_read_buffer(buf: Box<[u8]>) -> bool {
     if buf.len() == READ_SIZE {
         match READ.try_with(|spare| spare.0.replace(Some(buf))) {
             Ok(None) => {}
-            Ok(Some(other)) => drop_read_buffer(other),
+            Ok(Some(other)) => {
+                drop_read_buffer(other);
+                return true;
+            }
             // A thread that is exiting keeps none.
             Err(_) => drop(Dropped),
         }
     }
+    false
 }
 
 #[cold]
@@ -197,7 +206,7 @@ pub(crate) struct Pace {
     rest: Rest,
     /// The turn in which the decision about it was made.
     turn: u8,
-    /// The number of rests in a row that the handler took within one turn.
+    /// The number of rests in a row that the handler took within one turn, up to [`PROMPT`]; or [`NEVER`].
     prompt: u8,
 }
 
@@ -224,7 +233,7 @@ impl Pace {
         let Some(turn) = cork::turn() else { return false };
         self.turn = turn;
         // Many buffers mean that many handlers were slower than expected.
-        let keep = self.prompt >= PROMPT && READ_BUFFERS.0.load(Ordering::Relaxed) <= MANY;
+        let keep = self.prompt == PROMPT && READ_BUFFERS.0.load(Ordering::Relaxed) <= MANY;
         self.rest = if keep { Rest::Kept } else { Rest::Moved };
         keep
     }
@@ -239,9 +248,24 @@ impl Pace {
 
     #[cold]
     fn judge(&mut self) {
-        let is_prompt = cork::turn() == Some(self.turn);
-        self.prompt = if is_prompt { self.prompt.saturating_add(1) } else { 0 };
+        if self.prompt != NEVER {
+            self.prompt = if self.is_turn() { PROMPT.min(self.prompt + 1) } else { 0 };
+        }
         self.rest = Rest::None;
+    }
+
+    /// Records that the thread has created another buffer while this connection had one. If that happened within one
+    /// turn, the handler's task polls other connections as well, and would create one in each turn.
+    #[cold]
+    fn note_other(&mut self) {
+        if self.has_kept() && self.is_turn() {
+            self.prompt = NEVER;
+        }
+    }
+
+    /// Returns whether the turn in which the decision was made continues.
+    fn is_turn(&self) -> bool {
+        cork::turn() == Some(self.turn)
     }
 }
 
@@ -324,7 +348,9 @@ impl ReadBuffer {
     pub(crate) fn keep_last(&mut self, left: usize, pace: &mut Pace) {
         self.start = self.end - left;
         if left == 0 {
-            self.release();
+            if self.release() {
+                pace.note_other();
+            }
         } else if self.buf.len() == READ_SIZE && !pace.has_kept() {
             self.decide(pace);
         }
@@ -366,12 +392,12 @@ impl ReadBuffer {
         }
     }
 
-    /// Drops the remaining bytes and gives the buffer back.
+    /// Drops the remaining bytes and gives the buffer back. Returns whether the thread has meanwhile created another.
     #[inline]
-    pub(crate) fn release(&mut self) {
-        give_read_buffer(std::mem::take(&mut self.buf));
+    fn release(&mut self) -> bool {
         self.start = 0;
         self.end = 0;
+        give_read_buffer(std::mem::take(&mut self.buf))
     }
 }
 
@@ -451,6 +477,20 @@ mod tests {
             let _turn = cork::Cork::new(1);
             take(buffer, pace);
         }
+    }
+
+    /// As a task does that selects between two connections.
+    #[test]
+    fn the_rest_is_moved_for_good_if_another_connection_reads_meanwhile() {
+        let (one, pace) = (&mut ReadBuffer::default(), &mut Pace::default());
+        let mut kept = 0;
+        for _ in 0..20 {
+            let _turn = cork::Cork::new(1);
+            kept += u8::from(leaves_a_rest(one, pace));
+            drop(filled(10));
+            take(one, pace);
+        }
+        assert_eq!(kept, 1);
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl<T: Transport> Reader<T> {
             if self.budget == 0 {
                 self.budget = BUDGET;
                 cx.waker().wake_by_ref();
+                self.read.end_poll(&mut self.pace);
                 self.write_pong();
                 return;
             }

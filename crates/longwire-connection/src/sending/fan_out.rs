@@ -4,6 +4,7 @@
 //! The publisher keeps the list of the connections that it has to write to; `longwire-hub` is the publisher.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -98,10 +99,13 @@ struct Unlisted<'a, T: Transport>(&'a Shared<T>);
 
 impl<T: Transport> Drop for Unlisted<'_, T> {
     fn drop(&mut self) {
-        self.0.with(|writer| {
-            writer.publisher = 0;
-            writer.wake_owner();
-        });
+        // A waker that panics as well must not end the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            self.0.with(|writer| {
+                writer.publisher = 0;
+                writer.wake_owner();
+            });
+        }));
     }
 }
 

@@ -277,8 +277,9 @@ impl Holding {
 
     /// Returns the error for a connection that may not hold what it holds now.
     ///
-    /// A message that alone takes more than the whole budget is too long, as one above the limit on messages is: it
-    /// could never be received, and the peer must not be asked to try again.
+    /// A message that alone takes more than the whole budget is too long, as one above the limit on messages is: the
+    /// peer must not be asked to try again. What counts is the memory, which grows ahead of a fragmented message, so
+    /// that this can concern one from half of the budget on.
     #[cold]
     pub(crate) fn error(&self) -> Error {
         let max = self.budget.limit();
