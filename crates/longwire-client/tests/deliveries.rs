@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use longwire_client::reconnect::{Confirm, Outage, Reconnecting};
+use longwire_client::reconnect::{self, Confirm, Outage, Reconnecting};
 use longwire_connection::testing::{Faults, Operation, duplex};
-use longwire_connection::{Config, Error, Handover, Incoming, Message, WebSocket};
-use support::attempts::{SECOND, TICK, client, steady, text, texts};
+use longwire_connection::{Config, Error, Handover, Incoming, Message, Sender, WebSocket};
+use support::attempts::{SECOND, Server, TICK, client, steady, text, texts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -314,8 +314,9 @@ async fn asks_again_where_a_ping_was_forgotten() {
     }
 }
 
-async fn asks_again_over(capacity: usize) {
-    let (builder, mut server) = client();
+/// Starts a client whose messages pongs confirm. The application, too, has a sender for its connection, and may ping.
+fn with_other_pings() -> (reconnect::Sender, Server, Arc<Mutex<Option<Sender>>>) {
+    let (builder, server) = client();
     let others = Arc::new(Mutex::new(None));
     let shown = Arc::clone(&others);
     let ws = builder
@@ -327,6 +328,11 @@ async fn asks_again_over(capacity: usize) {
         .start();
     let sender = ws.sender();
     receive(ws);
+    (sender, server, others)
+}
+
+async fn asks_again_over(capacity: usize) {
+    let (sender, mut server, others) = with_other_pings();
     let sending = tokio::spawn(async move { sender.send("once").await });
     let mut peer = server.accept_over(capacity, Faults::new()).await;
     sleep(SECOND).await;
@@ -429,18 +435,7 @@ async fn writes_messages_while_pongs_are_awaited() {
 /// The application's own pings may leave no room for the client's, as long as the peer does not read.
 #[tokio::test(start_paused = true)]
 async fn sends_on_after_its_pings_had_no_room() {
-    let (builder, mut server) = client();
-    let others = Arc::new(Mutex::new(None));
-    let shown = Arc::clone(&others);
-    let ws = builder
-        .confirm(Confirm::Pong)
-        .on_connect(move |ws| {
-            *shown.lock().unwrap() = Some(ws.sender());
-            async move { Ok(ws) }
-        })
-        .start();
-    let sender = ws.sender();
-    receive(ws);
+    let (sender, mut server, others) = with_other_pings();
     let mut peer = server.accept_over(100, Faults::new()).await;
     sleep(SECOND).await;
     let other = others.lock().unwrap().take().unwrap();

@@ -56,7 +56,7 @@ async fn nodes_with_different_histories_warn_of_each_other() {
     for (one, other, warnings) in [
         (None, None, 0),
         (bounds(10), bounds(10), 0),
-        // Neither is used as it is.
+        // A history of no message is used as one of one message.
         (bounds(0), bounds(1), 0),
         (bounds(10), bounds(11), 2),
         (bounds(10), Some(History::default().with_messages(10).with_age(Duration::from_secs(1))), 2),

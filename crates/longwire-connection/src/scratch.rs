@@ -28,8 +28,8 @@ const NEVER: u8 = u8::MAX;
 /// well: at most 8.25 MiB. Each thread has one of them.
 const MANY: usize = 64;
 
-/// The number of read buffers in the process. It changes only if a thread gets its first one, or needs another because a
-/// connection keeps one.
+/// The number of read buffers in the process. It changes only if a thread gets its first one, or needs another
+/// because a connection keeps one.
 static READ_BUFFERS: Counter = Counter(AtomicUsize::new(0));
 
 /// A counter that shares its cache line with nothing that is changed more often.
@@ -198,8 +198,8 @@ impl Drop for Dropped {
 
 /// Whether a handler takes what is read within the turn in which it is read.
 ///
-/// If it does, the rest of a read stays where it is while the handler takes one message after the other. If it does not,
-/// for example because it waits for a database, the thread gets its buffer back.
+/// If it does, the rest of a read stays where it is while the handler takes one message after the other. If it does
+/// not, for example because it waits for a database, the thread gets its buffer back.
 #[derive(Default)]
 pub(crate) struct Pace {
     /// The rest of the last read.
@@ -338,8 +338,8 @@ impl ReadBuffer {
         (result, n)
     }
 
-    /// Records that all but the last `left` bytes were decoded, and gives a borrowed buffer back if few are left, unless
-    /// the application is expected to take them soon.
+    /// Records that all but the last `left` bytes were decoded, and gives a borrowed buffer back if few are left,
+    /// unless the application is expected to take them soon.
     #[inline(always)]
     #[allow(
         clippy::inline_always,

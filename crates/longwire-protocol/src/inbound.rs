@@ -37,7 +37,7 @@ pub struct Inbound {
     limits: Limits,
     /// The smallest length at which `admit` refuses an uncompressed message of one frame.
     too_long: u64,
-    /// What has arrived in part; `None` most of the time, between messages.
+    /// The frame and the message that have arrived in part. `None` between messages, which is most of the time.
     arriving: Option<Box<Arriving>>,
     /// `Some` if compression was negotiated.
     inflating: Option<Box<Inflating>>,

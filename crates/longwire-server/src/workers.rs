@@ -109,8 +109,8 @@ impl Workers {
     /// Runs `worker` once on each thread, with that thread's server, and blocks until all have ended.
     ///
     /// The future it returns, which usually awaits [`Server::serve`], need not be [`Send`]. When one worker ends
-    /// for any reason, the others are shut down as by [`ServerHandle::shutdown`]. A worker's tasks end with it; those of
-    /// `spawn_blocking` are waited for. Call this method outside of any runtime, or in tokio's `spawn_blocking`.
+    /// for any reason, the others are shut down as by [`ServerHandle::shutdown`]. A worker's tasks end with it; those
+    /// of `spawn_blocking` are waited for. Call this method outside of any runtime, or in tokio's `spawn_blocking`.
     ///
     /// # Errors
     ///

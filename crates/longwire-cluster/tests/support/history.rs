@@ -276,7 +276,8 @@ pub(crate) async fn what_is_not_kept_is_not_recovered(broker: impl Broker) {
     assert_eq!(one.cluster.stats().gaps, 0);
 }
 
-/// Also where the nodes differ in what is kept, no client is told that it has everything while something is missing.
+/// If the nodes keep histories of different lengths, no client is told that it has everything while a message is
+/// missing.
 pub(crate) async fn a_node_with_less_history_hides_no_loss_from_one_with_more(broker: impl Broker) {
     let one = node(&broker).await;
     // A room in which nothing is dropped.

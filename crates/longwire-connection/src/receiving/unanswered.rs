@@ -1,4 +1,5 @@
-//! How much is read at once: as much as the send queue has room for answers, judged by the answers so far.
+//! The number of bytes that are read at once: no more than the send queue has room for the answers to them. The length
+//! of these is estimated from the answers so far.
 
 use crate::Transport;
 use crate::sending::writer::Writer;

@@ -1,6 +1,6 @@
-//! The most frequent case: a message that is there in one piece, in one frame, between two others.
+//! The most frequent case: a message of one frame that has arrived in full, while no other is in progress.
 //!
-//! What is taken here is what [`Inbound::decode`] would yield, and everything else is left to it.
+//! A message taken here is the one that [`Inbound::decode`] would yield. Everything else is left to `decode`.
 
 use longwire_frame::{FrameHeader, Opcode, mask};
 
